@@ -1,0 +1,188 @@
+//! TOML and environment -> [`Config`], which cannot hold nonsense.
+
+mod secret;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use url::Url;
+
+pub use self::secret::Secret;
+use crate::model::{RoomAddress, RoomName, RouteName};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub http: Http,
+    pub matrix: Matrix,
+    pub store: Store,
+    /// At least one.
+    pub routes: BTreeMap<RouteName, Route>,
+    pub links: Links,
+    pub display: Display,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub max_body_bytes: usize,
+    pub allow_unauthenticated: bool,
+    pub auth: Auth,
+}
+
+/// How webhooks prove that they may post.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    None,
+    Bearer(Secret),
+    Basic { username: String, password: Secret },
+}
+
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    pub homeserver: Url,
+    /// `@local:server`.
+    pub user_id: String,
+    /// `None`: only a session stored by `login` can be used.
+    pub credential: Option<Credential>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Credential {
+    AccessToken(Secret),
+    Password(Secret),
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// A directory; made at start.
+    pub path: PathBuf,
+    pub retention: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub name: RouteName,
+    /// Never empty, no room twice.
+    pub rooms: Vec<RoomAddress>,
+    /// Payload receivers that also land here on `POST /alerts`.
+    pub receivers: Vec<String>,
+    pub updates: Updates,
+    /// `None`: never.
+    pub remind_after: Option<Duration>,
+    pub reopen_after: Duration,
+    pub stale_after: Duration,
+    pub repost_after: Duration,
+    /// More new incidents than this at once become a digest; 0: never.
+    pub digest_above: usize,
+    pub mentions: Mentions,
+}
+
+/// How news of a live incident reaches the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updates {
+    /// Edit the card and reply in its thread.
+    Thread,
+    /// Edit the card and reply to it in the room's main timeline.
+    Reply,
+    /// Edit the card, nothing else.
+    Edit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Mentions {
+    /// Index into `display.severities`: alerts this severe or more mention; `None`: nobody is ever mentioned.
+    pub min_severity: Option<u32>,
+    /// `@local:server`.
+    pub users: Vec<String>,
+    /// Mention the whole room (`@room`).
+    pub room: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// Prefix `from` becomes `to` in every link; the first match wins.
+    pub rewrite: Vec<Rewrite>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    pub from: String,
+    pub to: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Display {
+    /// An IANA name; the times of a card are told in it.
+    pub timezone: String,
+    /// Most severe first; the index is the rank, `severities.len()` is "anything else or none".
+    pub severities: Vec<Severity>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Severity {
+    /// Values of the `severity` label, compared without regard to case.
+    pub names: Vec<String>,
+    pub emoji: String,
+    pub word: String,
+    /// `#rrggbb`.
+    pub color: String,
+}
+
+impl Display {
+    /// The rank of a `severity` label: 0 is the most severe, `severities.len()` is any that is not listed.
+    #[must_use]
+    pub fn rank(&self, severity: Option<&str>) -> u32 {
+        let found = severity.and_then(|value| {
+            self.severities.iter().position(|s| s.names.iter().any(|n| n.eq_ignore_ascii_case(value.trim())))
+        });
+        u32::try_from(found.unwrap_or(self.severities.len())).unwrap_or(u32::MAX)
+    }
+}
+
+impl Default for Display {
+    fn default() -> Self {
+        let severity = |names: &[&str], emoji: &str, word: &str, color: &str| Severity {
+            names: names.iter().map(ToString::to_string).collect(),
+            emoji: emoji.to_owned(),
+            word: word.to_owned(),
+            color: color.to_owned(),
+        };
+        Self {
+            timezone: "UTC".to_owned(),
+            severities: vec![
+                severity(&["critical", "page", "emergency"], "🔴", "CRITICAL", "#d1242f"),
+                severity(&["warning"], "🟠", "WARNING", "#bf5b04"),
+                severity(&["info"], "🔵", "INFO", "#0969da"),
+            ],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// `tracing` directives.
+    pub filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Every room once, in the order of the config, with the name it has in metrics and health.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<(RoomAddress, RoomName)> {
+        let mut rooms: Vec<(RoomAddress, RoomName)> = Vec::new();
+        for route in self.routes.values() {
+            for (index, room) in route.rooms.iter().enumerate() {
+                if !rooms.iter().any(|(known, _)| known == room) {
+                    rooms.push((room.clone(), RoomName(format!("{}/{}", route.name, index + 1))));
+                }
+            }
+        }
+        rooms
+    }
+}

@@ -1,0 +1,79 @@
+//! The shared state of all parts, for http to show. Written by those who know, read by the probes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::model::{RoomAddress, RoomName, Timestamp};
+
+#[derive(Debug, Default)]
+pub struct Health {
+    inner: Mutex<State>,
+}
+
+/// A hold: why nothing is sent, in words for the operator, and until when if that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub reason: String,
+    /// A rate limit is a budget, not a fault.
+    pub rate_limit: bool,
+    pub since: Timestamp,
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomHealth {
+    pub name: RoomName,
+    pub hold: Option<Hold>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The writer moved last; `None` before it starts.
+    pub writer_beat: Option<Timestamp>,
+    /// Why the last commit failed; `None` after a good one.
+    pub store_fault: Option<String>,
+    pub stopping: bool,
+    /// Why the homeserver cannot be used; `None` while it can.
+    pub homeserver_fault: Option<String>,
+    /// Whether the homeserver has been reached with a good token since the start.
+    pub connected: bool,
+    pub last_sync: Option<Timestamp>,
+    /// Why the last sync failed; `None` after a good one.
+    pub sync_fault: Option<String>,
+    /// What holds every room back.
+    pub account_hold: Option<Hold>,
+    pub rooms: BTreeMap<RoomAddress, RoomHealth>,
+    pub last_delivery: Option<Timestamp>,
+}
+
+impl Health {
+    #[must_use]
+    pub fn new(rooms: &[(RoomAddress, RoomName)]) -> Self {
+        let rooms =
+            rooms.iter().map(|(room, name)| (room.clone(), RoomHealth { name: name.clone(), hold: None })).collect();
+        Self { inner: Mutex::new(State { rooms, ..State::default() }) }
+    }
+
+    /// A copy of everything, taken at one instant.
+    #[must_use]
+    pub fn snapshot(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Changes the state; `change` must not block.
+    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.lock())
+    }
+
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain data: a panic elsewhere cannot have left it half-written in a way that matters to a reader.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

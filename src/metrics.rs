@@ -1,0 +1,181 @@
+//! Every metric of the receiver. Label values come from the config or from closed sets, never from a payload.
+
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::model::{OpKind, Outcome, RoomName, RouteName};
+
+/// The prefix of every name.
+pub const PREFIX: &str = "matrix_alertmanager_receiver";
+
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `{route, outcome}`
+    pub notifications: IntCounterVec,
+    /// `{route, status}`: alerts as the payloads list them.
+    pub alerts: IntCounterVec,
+    /// `{route}`: fields of alerts that could not be read as meant.
+    pub odd_fields: IntCounterVec,
+    /// `{handler, code}`
+    pub http_requests: IntCounterVec,
+    /// `{room, kind, outcome}`
+    pub room_events: IntCounterVec,
+    /// Seconds from the accepted notification to the acknowledged event.
+    pub delivery_seconds: Histogram,
+    /// `{state}`
+    pub outbox_ops: IntGaugeVec,
+    pub outbox_oldest_seconds: Gauge,
+    pub rate_limited: IntCounter,
+    /// `{route}`
+    pub incidents_open: IntGaugeVec,
+    pub homeserver_up: IntGauge,
+    pub last_sync: Gauge,
+    /// Seconds one group commit took.
+    pub store_commit_seconds: Histogram,
+    /// Commands that shared a transaction, summed; by `store_commit_seconds_count` it gives the mean.
+    pub store_commit_commands: IntCounter,
+    pub lane_panics: IntCounter,
+}
+
+const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
+
+impl Metrics {
+    /// All metrics at zero.
+    ///
+    /// # Panics
+    /// When two metrics have one name, which the first test to run shows.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "documented above; a duplicate name is a programming error")]
+    pub fn new(routes: &[RouteName], rooms: &[RoomName], version: &str, commit: &str) -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let metric = IntCounter::with_opts(opts(name, help)).expect("a valid metric");
+            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+            metric
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(opts(name, help), labels).expect("a valid metric");
+            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+            metric
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(opts(name, help), labels).expect("a valid metric");
+            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+            metric
+        };
+        let gauge = |name: &str, help: &str| {
+            let metric = Gauge::with_opts(opts(name, help)).expect("a valid metric");
+            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+            metric
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
+            let metric = Histogram::with_opts(opts).expect("a valid metric");
+            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+            metric
+        };
+        let homeserver_up = IntGauge::with_opts(opts(
+            "homeserver_up",
+            "1 while the homeserver answers and takes the access token, else 0.",
+        ))
+        .expect("a valid metric");
+        registry.register(Box::new(homeserver_up.clone())).expect("a metric of its own name");
+
+        let metrics = Self {
+            notifications: counters(
+                "notifications_total",
+                "Webhooks that were accepted, by what they changed.",
+                &["route", "outcome"],
+            ),
+            alerts: counters("alerts_total", "Alerts listed in accepted webhooks.", &["route", "status"]),
+            odd_fields: counters(
+                "odd_fields_total",
+                "Fields of alerts in accepted webhooks that could not be read as meant and were shown as far as readable.",
+                &["route"],
+            ),
+            http_requests: counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
+            room_events: counters(
+                "room_events_total",
+                "Sends of events to rooms, by what became of each try.",
+                &["room", "kind", "outcome"],
+            ),
+            delivery_seconds: histogram(
+                "delivery_seconds",
+                "Seconds from the oldest accepted change that an event shows to its acknowledgement by the homeserver.",
+                &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0],
+            ),
+            outbox_ops: gauges(
+                "outbox_ops",
+                "Cards whose room is behind (waiting) and frozen events that are not acknowledged, by state.",
+                &["state"],
+            ),
+            outbox_oldest_seconds: gauge(
+                "outbox_oldest_seconds",
+                "Age in seconds of the oldest accepted change that a room does not show yet.",
+            ),
+            rate_limited: counter("rate_limited_total", "Answers with status 429 from the homeserver."),
+            incidents_open: gauges("incidents_open", "Incidents that are not over.", &["route"]),
+            homeserver_up,
+            last_sync: gauge("last_sync_timestamp_seconds", "Unix time in seconds of the last successful sync."),
+            store_commit_seconds: histogram(
+                "store_commit_seconds",
+                "Seconds that a commit of the store took, which several commands may share.",
+                &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0],
+            ),
+            store_commit_commands: counter("store_commit_commands_total", "Commands that the store committed."),
+            lane_panics: counter("lane_panics_total", "Panics caught in the task that serves a room."),
+            registry,
+        };
+        let build_info = IntGaugeVec::new(opts("build_info", "1, with the version as labels."), &["version", "commit"])
+            .expect("a valid metric");
+        build_info.with_label_values(&[version, commit]).set(1);
+        metrics.registry.register(Box::new(build_info)).expect("a metric of its own name");
+        metrics.start_at_zero(routes, rooms);
+        metrics
+    }
+
+    /// A counter that appears only with its first event cannot be alerted on; all that can be known is there from the
+    /// start.
+    fn start_at_zero(&self, routes: &[RouteName], rooms: &[RoomName]) {
+        for route in routes {
+            for outcome in Outcome::ALL {
+                self.notifications.with_label_values(&[route.as_str(), outcome.as_str()]);
+            }
+            for status in ["firing", "resolved"] {
+                self.alerts.with_label_values(&[route.as_str(), status]);
+            }
+            self.odd_fields.with_label_values(&[route.as_str()]);
+            self.incidents_open.with_label_values(&[route.as_str()]);
+        }
+        for room in rooms {
+            for kind in OpKind::ALL {
+                for outcome in ["sent", "failed", "refused"] {
+                    self.room_events.with_label_values(&[room.as_str(), kind.as_str(), outcome]);
+                }
+            }
+        }
+        for state in ["waiting", "in_flight", "in_doubt", "parked", "dead"] {
+            self.outbox_ops.with_label_values(&[state]);
+        }
+        for handler in HANDLERS {
+            self.http_requests.with_label_values(&[handler, "200"]);
+        }
+        for code in ["400", "401", "404", "405", "413", "503"] {
+            self.http_requests.with_label_values(&["alerts", code]);
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn encode(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace(PREFIX)
+}

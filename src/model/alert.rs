@@ -1,0 +1,70 @@
+//! One alert of an incident.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
+
+pub type Labels = BTreeMap<String, String>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    Firing,
+    Resolved,
+    /// It was firing and Alertmanager no longer lists it: silenced, inhibited or dropped.
+    Absent,
+}
+
+impl AlertState {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+            Self::Absent => "absent",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "firing" => Self::Firing,
+            "resolved" => Self::Resolved,
+            "absent" => Self::Absent,
+            _ => return None,
+        })
+    }
+}
+
+/// What an alert says of itself. Everything in here came over the wire and is hostile until rendered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertDoc {
+    pub labels: Labels,
+    pub annotations: Labels,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub generator_url: String,
+    /// Grafana's webhook only, as are the next two.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub dashboard_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub panel_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub silence_url: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    pub fingerprint: String,
+    pub state: AlertState,
+    /// Start of the present (or last) firing; the earliest that any payload named.
+    pub starts_at: Timestamp,
+    /// Set while resolved.
+    pub ends_at: Option<Timestamp>,
+    /// Set while absent; the receiver's clock.
+    pub absent_since: Option<Timestamp>,
+    /// When `state` last changed; the receiver's clock. Orders the lines of a card.
+    pub changed_at: Timestamp,
+    pub doc: AlertDoc,
+}

@@ -1,0 +1,80 @@
+//! What one notification changes: the result of reconciling, and all that the store needs to apply.
+
+use super::{
+    alert::Alert,
+    card::{NoteArgs, NoteKind},
+    ids::CardId,
+    incident::{IncidentDoc, IncidentState},
+    time::Timestamp,
+};
+
+/// What a notification did; the `outcome` label of `notifications_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A new incident.
+    Opened,
+    /// A closed incident fires again on its card.
+    Reopened,
+    /// The state of an open incident changed.
+    Changed,
+    /// The incident is over.
+    Resolved,
+    /// The same state again, and the card says that it still holds.
+    Reminded,
+    /// The same state again: a retry, a twin, a repeat.
+    Unchanged,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 6] =
+        [Self::Opened, Self::Reopened, Self::Changed, Self::Resolved, Self::Reminded, Self::Unchanged];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Reopened => "reopened",
+            Self::Changed => "changed",
+            Self::Resolved => "resolved",
+            Self::Reminded => "reminded",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// Which incident row is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IncidentWrite {
+    /// None at all: nothing to say and no incident to say it of.
+    None,
+    /// A new incident row.
+    Insert,
+    /// The incident that was handed in.
+    Update,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewNote {
+    pub kind: NoteKind,
+    pub args: NoteArgs,
+    /// Only these cards say it; `None`: every live card of the incident.
+    pub cards: Option<Vec<CardId>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    pub outcome: Outcome,
+    pub write: IncidentWrite,
+    pub state: IncidentState,
+    pub severity: u32,
+    pub closed_at: Option<Timestamp>,
+    pub flaps: u32,
+    pub doc: IncidentDoc,
+    /// Rows that are new or differ from what is stored, and only those.
+    pub alerts: Vec<Alert>,
+    /// Alerts that are no longer kept (a bound was reached).
+    pub forgotten: Vec<String>,
+    /// Whether rooms must show something new: the revision grows and cards become due.
+    pub news: bool,
+    pub notes: Vec<NewNote>,
+}

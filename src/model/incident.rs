@@ -1,0 +1,102 @@
+//! One incident: one Alertmanager group on one route, from first firing until every alert is resolved.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    alert::{Alert, AlertState, Labels},
+    ids::{IncidentId, NotificationId, RouteName},
+    time::Timestamp,
+};
+
+/// What makes two notifications speak of the same group. `externalURL` is left out on purpose: it differs between
+/// the peers of one Alertmanager cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IncidentKey {
+    pub route: RouteName,
+    pub receiver: String,
+    pub group_key: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncidentState {
+    /// At least one alert is firing.
+    Firing,
+    /// Nothing is firing, something is absent: open, since a silence may end.
+    Quiet,
+    /// All known alerts are resolved, but Alertmanager left some out of the payload: open.
+    Unlisted,
+    /// Every alert is resolved: closed.
+    Resolved,
+    /// Not heard of for `stale_after`: closed, but never called resolved.
+    Stale,
+}
+
+impl IncidentState {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Quiet => "quiet",
+            Self::Unlisted => "unlisted",
+            Self::Resolved => "resolved",
+            Self::Stale => "stale",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "firing" => Self::Firing,
+            "quiet" => Self::Quiet,
+            "unlisted" => Self::Unlisted,
+            "resolved" => Self::Resolved,
+            "stale" => Self::Stale,
+            _ => return None,
+        })
+    }
+
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Firing | Self::Quiet | Self::Unlisted)
+    }
+}
+
+/// The rest of a group as its last notification told it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentDoc {
+    pub group_labels: Labels,
+    pub external_url: String,
+    /// How many alerts Alertmanager left out of its last payload (`max_alerts`).
+    #[serde(default)]
+    pub truncated: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub key: IncidentKey,
+    pub state: IncidentState,
+    /// Index into `display.severities` of the most severe alert that is not resolved, or of the most severe of all
+    /// when all are; one past the end for none of them. 0 is the most severe.
+    pub severity: u32,
+    pub opened_at: Timestamp,
+    /// The last notification about it, also one that changed nothing.
+    pub heard_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    /// How often something that was resolved has fired again.
+    pub flaps: u32,
+    /// Grows with every change that a room must show; taken from one counter for the whole store.
+    pub rev: i64,
+    /// The last notification that changed something.
+    pub notification: NotificationId,
+    pub doc: IncidentDoc,
+    /// Sorted by fingerprint.
+    pub alerts: Vec<Alert>,
+}
+
+impl Incident {
+    #[must_use]
+    pub fn count(&self, state: AlertState) -> usize {
+        self.alerts.iter().filter(|a| a.state == state).count()
+    }
+}

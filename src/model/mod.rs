@@ -1,0 +1,17 @@
+//! The words of the field: alert, incident, card, note, op. Plain data, no I/O, nothing of ours imported.
+
+mod alert;
+mod card;
+mod changes;
+mod ids;
+mod incident;
+mod op;
+mod time;
+
+pub use alert::{Alert, AlertDoc, AlertState, Labels};
+pub use card::{Card, CardKind, Note, NoteArgs, NoteKind};
+pub use changes::{Changes, IncidentWrite, NewNote, Outcome};
+pub use ids::{CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId};
+pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState};
+pub use op::{Op, OpKind, OpState};
+pub use time::Timestamp;
