@@ -4,5 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod health;
+pub mod intake;
 pub mod metrics;
 pub mod model;
+pub mod store;

@@ -4,7 +4,7 @@ use super::{
     alert::Alert,
     card::{NoteArgs, NoteKind},
     ids::CardId,
-    incident::{IncidentDoc, IncidentState},
+    incident::{Incident, IncidentDoc, IncidentState},
     time::Timestamp,
 };
 
@@ -43,7 +43,7 @@ impl Outcome {
 }
 
 /// Which incident row is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncidentWrite {
     /// None at all: nothing to say and no incident to say it of.
     None,
@@ -77,4 +77,21 @@ pub struct Changes {
     /// Whether rooms must show something new: the revision grows and cards become due.
     pub news: bool,
     pub notes: Vec<NewNote>,
+}
+
+/// What the store knows of a group: its newest incident, open or closed, and the live cards of it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub incident: Incident,
+    pub cards: Vec<CardState>,
+}
+
+/// As much of a card as reminding needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardState {
+    pub id: CardId,
+    /// When it last said something that is not an edit; `None` before its first event is acknowledged.
+    pub spoke_at: Option<Timestamp>,
+    /// It is about to say something anyway.
+    pub notes_waiting: bool,
 }

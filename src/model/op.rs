@@ -89,6 +89,8 @@ pub struct Op {
     /// For the log: one notification and one incident that it speaks of.
     pub notification: NotificationId,
     pub incident: IncidentId,
+    /// The device that made the first try.
+    pub device: Option<String>,
     pub state: OpState,
     pub first_try: Option<Timestamp>,
     pub attempts: u32,

@@ -1,0 +1,421 @@
+//! Body -> [`Webhook`]. Strict about the envelope, lenient about each alert: one odd alert must not cost the others.
+//!
+//! Sources: Alertmanager `notify/webhook/webhook.go` and `template/template.go` (version "4"), Grafana
+//! `receivers/webhook/v1/webhook.go` (version "1").
+
+use jiff::Timestamp as Moment;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::scrub;
+use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
+
+/// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
+pub const MAX_ALERTS: usize = 10_000;
+/// Longer names and values of labels and annotations are cut at this many bytes.
+const MAX_VALUE: usize = 16 * 1024;
+/// More labels (or annotations) of one alert than this are not kept.
+const MAX_LABELS: usize = 128;
+
+/// One notification as Alertmanager (or Grafana) sent it. The payload's own `status` and common labels are not here:
+/// `max_alerts` makes them lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    pub receiver: String,
+    pub group_key: String,
+    pub group_labels: Labels,
+    pub external_url: String,
+    pub truncated: u64,
+    pub reason: Reason,
+    /// At most one for each fingerprint, sorted by it.
+    pub alerts: Vec<Listed>,
+    /// Fields that could not be read as meant.
+    pub odd: u32,
+}
+
+/// `notification_reason`, which Alertmanager sends since 0.32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// None given.
+    Missing,
+    RepeatInterval,
+    AllResolved,
+    Other,
+}
+
+/// One alert as a payload lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub fingerprint: String,
+    pub firing: bool,
+    /// `None`: missing or unreadable.
+    pub starts_at: Option<Timestamp>,
+    pub ends_at: Option<Timestamp>,
+    pub doc: AlertDoc,
+}
+
+impl Listed {
+    #[must_use]
+    pub fn state(&self) -> AlertState {
+        if self.firing { AlertState::Firing } else { AlertState::Resolved }
+    }
+}
+
+/// Why a body is not a webhook payload; the text names the place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    #[error("not an Alertmanager webhook payload: {0}")]
+    NotWebhook(String),
+}
+
+/// Reads a webhook body.
+///
+/// # Errors
+/// When it is not JSON or its envelope is not that of a webhook. Never because of what one alert holds.
+pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
+    let text = scrub::readable(body);
+    let value: Value = serde_json::from_str(&text).map_err(|error| DecodeError::NotJson(error.to_string()))?;
+    let Value::Object(envelope) = value else {
+        return Err(DecodeError::NotWebhook(format!("expected an object at the top, found {}", kind(&value))));
+    };
+    let mut odd = 0;
+    let alerts = match envelope.get("alerts") {
+        Some(Value::Array(alerts)) => alerts,
+        Some(other) => return Err(wrong("alerts", "a list", other)),
+        None => return Err(DecodeError::NotWebhook("alerts is missing".to_owned())),
+    };
+    let group_labels = match envelope.get("groupLabels") {
+        None | Some(Value::Null) => Labels::new(),
+        Some(Value::Object(labels)) => read_labels(labels, &mut odd),
+        Some(other) => return Err(wrong("groupLabels", "an object", other)),
+    };
+    let listed_truncated = match envelope.get("truncatedAlerts") {
+        None | Some(Value::Null) => 0,
+        Some(value) => value.as_u64().ok_or_else(|| wrong("truncatedAlerts", "a whole number", value))?,
+    };
+    let unread = alerts.len().saturating_sub(MAX_ALERTS);
+    let listed = alerts.iter().take(MAX_ALERTS).map(|alert| read_alert(alert, &mut odd)).collect();
+    Ok(Webhook {
+        receiver: unquote_meta(required_text(&envelope, "receiver")?),
+        group_key: required_text(&envelope, "groupKey")?.to_owned(),
+        group_labels,
+        external_url: read_text(&envelope, "externalURL", &mut odd),
+        truncated: listed_truncated.saturating_add(unread as u64),
+        reason: read_reason(envelope.get("notification_reason")),
+        alerts: one_each(listed),
+        odd,
+    })
+}
+
+fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a str, DecodeError> {
+    match envelope.get(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(wrong(key, "a string", other)),
+        None => Err(DecodeError::NotWebhook(format!("{key} is missing"))),
+    }
+}
+
+fn wrong(key: &str, expected: &str, found: &Value) -> DecodeError {
+    DecodeError::NotWebhook(format!("{key}: expected {expected}, found {}", kind(found)))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn read_reason(value: Option<&Value>) -> Reason {
+    match value {
+        None | Some(Value::Null) => Reason::Missing,
+        Some(Value::String(text)) => match text.as_str() {
+            "" => Reason::Missing,
+            "repeat interval elapsed" => Reason::RepeatInterval,
+            "all alerts resolved" => Reason::AllResolved,
+            _ => Reason::Other,
+        },
+        Some(_) => Reason::Other,
+    }
+}
+
+/// Undoes Go's `regexp.QuoteMeta`, which Alertmanager applies to the receiver's name: `a\.b` is the receiver `a.b`.
+fn unquote_meta(quoted: &str) -> String {
+    let mut out = String::with_capacity(quoted.len());
+    let mut chars = quoted.chars().peekable();
+    while let Some(c) = chars.next() {
+        match chars.peek() {
+            Some(next) if c == '\\' && r"\.+*?()|[]{}^$".contains(*next) => {
+                out.push(*next);
+                chars.next();
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+fn read_alert(value: &Value, odd: &mut u32) -> Listed {
+    let empty = Map::new();
+    let alert = value.as_object().unwrap_or_else(|| {
+        *odd += 1;
+        &empty
+    });
+    let mut labels_of = |key: &str| match alert.get(key) {
+        None | Some(Value::Null) => Labels::new(),
+        Some(Value::Object(labels)) => read_labels(labels, odd),
+        Some(_) => {
+            *odd += 1;
+            Labels::new()
+        }
+    };
+    let (labels, annotations) = (labels_of("labels"), labels_of("annotations"));
+    let starts_at = read_time(alert, "startsAt", odd);
+    let ends_at = read_time(alert, "endsAt", odd);
+    let firing = match alert.get("status").and_then(Value::as_str) {
+        Some("firing") => true,
+        Some("resolved") => false,
+        _ => {
+            // Alertmanager derives the status from endsAt; without one, silence would be the worse mistake.
+            *odd += 1;
+            ends_at.is_none()
+        }
+    };
+    let fingerprint = match alert.get("fingerprint") {
+        Some(Value::String(text)) if !text.is_empty() => cut(text, 128).to_owned(),
+        None | Some(Value::Null) => fingerprint_of(&labels, value),
+        Some(Value::String(_)) => fingerprint_of(&labels, value),
+        Some(_) => {
+            *odd += 1;
+            fingerprint_of(&labels, value)
+        }
+    };
+    Listed {
+        fingerprint,
+        firing,
+        starts_at,
+        ends_at: if firing { None } else { ends_at },
+        doc: AlertDoc {
+            labels,
+            annotations,
+            generator_url: read_text(alert, "generatorURL", odd),
+            dashboard_url: read_text(alert, "dashboardURL", odd),
+            panel_url: read_text(alert, "panelURL", odd),
+            silence_url: read_text(alert, "silenceURL", odd),
+        },
+    }
+}
+
+fn read_labels(labels: &Map<String, Value>, odd: &mut u32) -> Labels {
+    if labels.len() > MAX_LABELS {
+        *odd += 1;
+    }
+    let read = |(name, value): (&String, &Value)| {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            other => {
+                *odd += 1;
+                if other.is_null() { String::new() } else { other.to_string() }
+            }
+        };
+        (scrub_text(name), scrub_text(&text))
+    };
+    labels.iter().take(MAX_LABELS).map(read).collect()
+}
+
+/// NUL is the one character that no homeserver and no C library takes; the rest is the renderer's business.
+fn scrub_text(text: &str) -> String {
+    cut(text, MAX_VALUE).replace('\0', "\u{fffd}")
+}
+
+/// The longest start of `text` that has at most `max` bytes and ends between two characters.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -> String {
+    match object.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => scrub_text(text),
+        Some(_) => {
+            *odd += 1;
+            String::new()
+        }
+    }
+}
+
+/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`, "not set") reads as none.
+fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Timestamp> {
+    let text = match alert.get(key) {
+        None | Some(Value::Null) => return None,
+        Some(Value::String(text)) if text.is_empty() => return None,
+        Some(Value::String(text)) => text,
+        Some(_) => {
+            *odd += 1;
+            return None;
+        }
+    };
+    if let Ok(moment) = text.parse::<Moment>() {
+        let millis = moment.as_millisecond();
+        (millis > 0).then_some(Timestamp(millis))
+    } else {
+        *odd += 1;
+        None
+    }
+}
+
+/// For an alert without a fingerprint: a hash of its sorted labels, or of all it has if it has no labels.
+fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
+    let mut hash = Sha256::new();
+    if labels.is_empty() {
+        hash.update(alert.to_string());
+    }
+    for (name, value) in labels {
+        hash.update(name);
+        hash.update([0xff]);
+        hash.update(value);
+        hash.update([0xff]);
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Of two alerts with one fingerprint, firing wins.
+fn one_each(mut listed: Vec<Listed>) -> Vec<Listed> {
+    listed.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint).then(b.firing.cmp(&a.firing)));
+    listed.dedup_by(|later, first| later.fingerprint == first.fingerprint);
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn envelope(alerts: &Value) -> Value {
+        json!({"receiver": "team", "groupKey": "{}:{}", "alerts": alerts, "version": "4"})
+    }
+
+    fn decoded(value: &Value) -> Webhook {
+        decode(value.to_string().as_bytes()).expect("a webhook")
+    }
+
+    #[test]
+    fn faults_of_the_envelope_name_the_place() {
+        for (body, expected) in [
+            ("", "not JSON: EOF while parsing a value at line 1 column 0"),
+            ("{\n\"alerts\": [}", "not JSON: expected value at line 2 column 12"),
+            ("[]", "not an Alertmanager webhook payload: expected an object at the top, found a list"),
+            ("{}", "not an Alertmanager webhook payload: alerts is missing"),
+            (r#"{"alerts": {}}"#, "not an Alertmanager webhook payload: alerts: expected a list, found an object"),
+            (r#"{"alerts": []}"#, "not an Alertmanager webhook payload: receiver is missing"),
+            (
+                r#"{"alerts": [], "receiver": 7}"#,
+                "not an Alertmanager webhook payload: receiver: expected a string, found a number",
+            ),
+            (r#"{"alerts": [], "receiver": "a"}"#, "not an Alertmanager webhook payload: groupKey is missing"),
+            (
+                r#"{"alerts": [], "receiver": "a", "groupKey": "k", "truncatedAlerts": -1}"#,
+                "not an Alertmanager webhook payload: truncatedAlerts: expected a whole number, found a number",
+            ),
+            (
+                r#"{"alerts": [], "receiver": "a", "groupKey": "k", "groupLabels": "x"}"#,
+                "not an Alertmanager webhook payload: groupLabels: expected an object, found a string",
+            ),
+        ] {
+            assert_eq!(decode(body.as_bytes()).expect_err(body).to_string(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn odd_alerts_are_read_as_far_as_possible_and_counted() {
+        let webhook = decoded(&envelope(&json!([
+            "not an alert",
+            {"status": "firing", "labels": {"alertname": 5, "x": null}, "annotations": [], "startsAt": "yesterday"},
+            {"status": 3, "labels": {"alertname": "B"}, "fingerprint": 9, "generatorURL": {}},
+        ])));
+        assert_eq!(webhook.alerts.len(), 3);
+        assert!(webhook.alerts.iter().all(|alert| alert.firing));
+        assert_eq!(webhook.odd, 10 - 1);
+        let first = webhook.alerts.iter().find(|a| a.doc.labels.contains_key("x")).expect("the second alert");
+        assert_eq!(first.doc.labels["alertname"], "5");
+        assert_eq!(first.starts_at, None);
+    }
+
+    #[test]
+    fn the_receiver_is_unescaped_and_the_zero_time_is_none() {
+        let mut value = envelope(&json!([{
+            "status": "firing", "labels": {"a": "b"}, "fingerprint": "f",
+            "startsAt": "2026-11-22T18:19:58.059740119Z", "endsAt": "0001-01-01T00:00:00Z"
+        }]));
+        value["receiver"] = json!(r"ops\.eu\+x");
+        let webhook = decoded(&value);
+        assert_eq!(webhook.receiver, "ops.eu+x");
+        assert_eq!(webhook.alerts[0].ends_at, None);
+        assert_eq!(webhook.alerts[0].starts_at, Some(Timestamp(1_795_371_598_059)));
+        assert_eq!(webhook.odd, 0);
+    }
+
+    #[test]
+    fn of_two_with_one_fingerprint_firing_wins() {
+        let webhook = decoded(&envelope(&json!([
+            {"status": "resolved", "labels": {}, "fingerprint": "f", "endsAt": "2026-11-22T18:19:58Z"},
+            {"status": "firing", "labels": {}, "fingerprint": "f"},
+        ])));
+        assert_eq!(webhook.alerts.len(), 1);
+        assert!(webhook.alerts[0].firing);
+    }
+
+    #[test]
+    fn a_missing_fingerprint_depends_on_the_labels_alone() {
+        let of = |alert: Value| decoded(&envelope(&json!([alert]))).alerts[0].fingerprint.clone();
+        let a = of(json!({"status": "firing", "labels": {"a": "1", "b": "2"}}));
+        assert_eq!(a, of(json!({"status": "resolved", "labels": {"b": "2", "a": "1"}, "annotations": {"x": "y"}})));
+        assert_ne!(a, of(json!({"status": "firing", "labels": {"a": "1", "b": "3"}})));
+    }
+
+    #[test]
+    fn reasons_old_and_new() {
+        for (reason, expected) in [
+            (json!(null), Reason::Missing),
+            (json!("repeat interval elapsed"), Reason::RepeatInterval),
+            (json!("all alerts resolved"), Reason::AllResolved),
+            (json!("new alerts added"), Reason::Other),
+            (json!(5), Reason::Other),
+        ] {
+            let mut value = envelope(&json!([]));
+            value["notification_reason"] = reason.clone();
+            assert_eq!(decoded(&value).reason, expected, "{reason}");
+        }
+        assert_eq!(decoded(&envelope(&json!([]))).reason, Reason::Missing);
+    }
+
+    #[test]
+    fn lone_surrogates_and_nul_are_replaced() {
+        let body = r#"{"receiver":"r","groupKey":"k","alerts":[{"status":"firing","labels":{"a":"x\ud800y\u0000z"}}]}"#;
+        let webhook = decode(body.as_bytes()).expect("a webhook");
+        assert_eq!(webhook.alerts[0].doc.labels["a"], "x\u{fffd}y\u{fffd}z");
+    }
+
+    #[test]
+    fn a_grafana_payload_is_read() {
+        let webhook = decoded(&json!({
+            "receiver": "grafana", "status": "firing", "orgId": 1, "version": "1", "groupKey": "{}:{}", "state": "alerting",
+            "truncatedAlerts": 0, "title": "t", "message": "m", "externalURL": "https://g.example/",
+            "alerts": [{
+                "status": "firing", "labels": {"alertname": "A"}, "annotations": {}, "startsAt": "2026-11-22T18:00:00Z",
+                "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "f", "values": null,
+                "silenceURL": "https://g.example/silence", "dashboardURL": "https://g.example/d", "panelURL": ""
+            }]
+        }));
+        assert_eq!(webhook.odd, 0);
+        assert_eq!(webhook.alerts[0].doc.dashboard_url, "https://g.example/d");
+        assert_eq!(webhook.alerts[0].doc.silence_url, "https://g.example/silence");
+    }
+}

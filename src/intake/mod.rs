@@ -1,0 +1,10 @@
+//! Intake: the bytes of a webhook become a [`Webhook`], a route and then [`crate::model::Changes`]. Pure; takes `now`.
+
+mod decode;
+mod reconcile;
+mod routing;
+mod scrub;
+
+pub use decode::{DecodeError, Listed, Reason, Webhook, decode};
+pub use reconcile::{Rules, apply, reconcile};
+pub use routing::{RouteError, choose_route};

@@ -1,0 +1,419 @@
+//! What a notification changes. The rules of "Reading a payload" in the design, as pure functions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::decode::{Listed, Reason, Webhook};
+use crate::{
+    config::{Display, Route, Updates},
+    model::{
+        Alert, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
+        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+    },
+};
+
+/// Resolved alerts of a live incident that are remembered for its card; the oldest are forgotten beyond it.
+const MAX_RESOLVED: usize = 500;
+/// What counts as "long absent" where reminders are off.
+const DEFAULT_REMIND_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// The part of a route that decides.
+#[derive(Clone, Debug)]
+pub struct Rules<'a> {
+    pub remind_after: Option<Duration>,
+    pub reopen_after: Duration,
+    /// Whether cards ever speak after their first event; not with `updates = "edit"`.
+    pub speaks: bool,
+    pub display: &'a Display,
+}
+
+impl<'a> Rules<'a> {
+    #[must_use]
+    pub fn of(route: &Route, display: &'a Display) -> Self {
+        Self {
+            remind_after: route.remind_after,
+            reopen_after: route.reopen_after,
+            speaks: route.updates != Updates::Edit,
+            display,
+        }
+    }
+}
+
+/// Decides what `webhook` changes. `known` is the newest incident of its group, if there is one.
+#[must_use]
+pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let firing = webhook.alerts.iter().any(|alert| alert.firing);
+    let Some(known) = known else {
+        return open_new(webhook, rules, now);
+    };
+    let incident = &known.incident;
+    match incident.state {
+        IncidentState::Firing | IncidentState::Quiet | IncidentState::Unlisted => update(known, webhook, rules, now),
+        IncidentState::Resolved if firing => {
+            let closed_at = incident.closed_at.unwrap_or(incident.heard_at);
+            if now.since(closed_at) < rules.reopen_after {
+                update(known, webhook, rules, now)
+            } else {
+                open_new(webhook, rules, now)
+            }
+        }
+        IncidentState::Stale if firing => open_new(webhook, rules, now),
+        IncidentState::Stale if !webhook.alerts.is_empty() => update(known, webhook, rules, now),
+        IncidentState::Resolved if webhook.alerts.iter().any(|alert| is_unseen(incident, alert)) => {
+            open_new(webhook, rules, now)
+        }
+        IncidentState::Resolved | IncidentState::Stale => unchanged(incident),
+    }
+}
+
+/// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
+fn is_unseen(incident: &Incident, listed: &Listed) -> bool {
+    let stored = incident.alerts.iter().find(|alert| alert.fingerprint == listed.fingerprint);
+    let over = stored.and_then(|alert| alert.ends_at).or(incident.closed_at).unwrap_or(incident.heard_at);
+    listed.starts_at.is_some_and(|starts_at| starts_at > over)
+}
+
+fn unchanged(incident: &Incident) -> Changes {
+    Changes {
+        outcome: Outcome::Unchanged,
+        write: IncidentWrite::Update,
+        state: incident.state,
+        severity: incident.severity,
+        closed_at: incident.closed_at,
+        flaps: incident.flaps,
+        doc: incident.doc.clone(),
+        alerts: Vec::new(),
+        forgotten: Vec::new(),
+        news: false,
+        notes: Vec::new(),
+    }
+}
+
+fn doc_of(webhook: &Webhook) -> IncidentDoc {
+    IncidentDoc {
+        group_labels: webhook.group_labels.clone(),
+        external_url: webhook.external_url.clone(),
+        truncated: webhook.truncated,
+    }
+}
+
+/// A group without an incident (or whose last one is over for good).
+fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let alerts: Vec<Alert> = webhook.alerts.iter().map(|listed| first_seen(listed, now)).collect();
+    let state = state_of(&alerts, webhook);
+    // An empty list about a group nobody knows: there is nothing to show.
+    let write = if alerts.is_empty() { IncidentWrite::None } else { IncidentWrite::Insert };
+    Changes {
+        outcome: match (write, state) {
+            (IncidentWrite::None, _) => Outcome::Unchanged,
+            (_, IncidentState::Resolved) => Outcome::Resolved,
+            _ => Outcome::Opened,
+        },
+        write,
+        state,
+        severity: severity_of(&alerts, rules.display),
+        closed_at: (!state.is_open()).then_some(now),
+        flaps: 0,
+        doc: doc_of(webhook),
+        news: write == IncidentWrite::Insert,
+        alerts,
+        forgotten: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn first_seen(listed: &Listed, now: Timestamp) -> Alert {
+    let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(now);
+    Alert {
+        fingerprint: listed.fingerprint.clone(),
+        state: listed.state(),
+        starts_at,
+        ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(now)),
+        absent_since: None,
+        changed_at: now,
+        doc: listed.doc.clone(),
+    }
+}
+
+/// The fingerprints of alerts by what happened to them.
+#[derive(Default)]
+struct News {
+    new: Vec<String>,
+    again: Vec<String>,
+    back: Vec<String>,
+    resolved: Vec<String>,
+    /// Something that a card shows but that nobody is told of.
+    quiet: bool,
+}
+
+fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let incident = &known.incident;
+    let mut alerts: BTreeMap<&str, Alert> =
+        incident.alerts.iter().map(|alert| (alert.fingerprint.as_str(), alert.clone())).collect();
+    let mut news = News::default();
+    for listed in &webhook.alerts {
+        match alerts.get_mut(listed.fingerprint.as_str()) {
+            None => {
+                if listed.firing {
+                    news.new.push(listed.fingerprint.clone());
+                } else {
+                    // First seen resolved: counted on the card, not announced.
+                    news.quiet = true;
+                }
+                alerts.insert(&listed.fingerprint, first_seen(listed, now));
+            }
+            Some(alert) => step(alert, listed, rules, now, &mut news),
+        }
+    }
+    for alert in alerts.values_mut() {
+        let listed = webhook.alerts.binary_search_by(|l| l.fingerprint.as_str().cmp(&alert.fingerprint)).is_ok();
+        if !listed {
+            step_unlisted(alert, webhook, now, &mut news);
+        }
+    }
+    let alerts: Vec<Alert> = alerts.into_values().collect();
+    conclude(known, webhook, rules, now, alerts, &news)
+}
+
+/// One alert that was known before and is listed now.
+fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+    alert.doc = listed.doc.clone();
+    let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
+    // A firing that began only after the last one was over has a start of its own.
+    let start_after = |over: Option<Timestamp>| match (listed.starts_at, over) {
+        (Some(starts_at), Some(over)) if starts_at > over => starts_at,
+        _ => earliest,
+    };
+    match (alert.state, listed.firing) {
+        (AlertState::Firing, true) => alert.starts_at = earliest,
+        (AlertState::Absent, true) => {
+            let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
+            if now.since(absent_since) >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
+                news.back.push(alert.fingerprint.clone());
+            } else {
+                news.quiet = true;
+            }
+            alert.starts_at = start_after(Some(absent_since));
+        }
+        (AlertState::Resolved, true) => {
+            news.again.push(alert.fingerprint.clone());
+            alert.starts_at = start_after(alert.ends_at);
+        }
+        (AlertState::Firing | AlertState::Absent, false) => {
+            news.resolved.push(alert.fingerprint.clone());
+            alert.starts_at = earliest;
+            alert.ends_at = Some(listed.ends_at.unwrap_or(now));
+        }
+        (AlertState::Resolved, false) => {
+            // A firing and resolving in between that nobody told us of moves the times, not the state.
+            alert.starts_at = start_after(alert.ends_at);
+            alert.ends_at = alert.ends_at.max(listed.ends_at);
+        }
+    }
+    if alert.state != listed.state() {
+        alert.state = listed.state();
+        alert.changed_at = now;
+        alert.absent_since = None;
+    }
+    if listed.firing {
+        alert.ends_at = None;
+    }
+}
+
+/// One alert that was known before and is not in the payload.
+fn step_unlisted(alert: &mut Alert, webhook: &Webhook, now: Timestamp, news: &mut News) {
+    let truncated = webhook.truncated > 0;
+    match alert.state {
+        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == Reason::AllResolved => {
+            let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
+            alert.state = AlertState::Resolved;
+            alert.ends_at = Some(latest.unwrap_or(now));
+            alert.absent_since = None;
+            alert.changed_at = now;
+            news.resolved.push(alert.fingerprint.clone());
+        }
+        AlertState::Firing if !truncated => {
+            alert.state = AlertState::Absent;
+            alert.absent_since = Some(now);
+            alert.changed_at = now;
+            news.quiet = true;
+        }
+        _ => {}
+    }
+}
+
+fn state_of(alerts: &[Alert], webhook: &Webhook) -> IncidentState {
+    let any = |state| alerts.iter().any(|alert| alert.state == state);
+    if any(AlertState::Firing) {
+        IncidentState::Firing
+    } else if any(AlertState::Absent) {
+        IncidentState::Quiet
+    } else if webhook.truncated > 0 && webhook.reason != Reason::AllResolved {
+        IncidentState::Unlisted
+    } else {
+        IncidentState::Resolved
+    }
+}
+
+fn severity_of(alerts: &[Alert], display: &Display) -> u32 {
+    let rank = |alert: &Alert| display.rank(alert.doc.labels.get("severity").map(String::as_str));
+    let live = alerts.iter().filter(|alert| alert.state != AlertState::Resolved).map(rank).min();
+    live.or_else(|| alerts.iter().map(rank).min()).unwrap_or_else(|| display.rank(None))
+}
+
+fn conclude(
+    known: &Known,
+    webhook: &Webhook,
+    rules: &Rules<'_>,
+    now: Timestamp,
+    mut alerts: Vec<Alert>,
+    news: &News,
+) -> Changes {
+    let incident = &known.incident;
+    let forgotten = forget(&mut alerts, webhook);
+    let state = state_of(&alerts, webhook);
+    let reopened = !incident.state.is_open() && state.is_open();
+    let flaps = incident.flaps + u32::from(reopened || !news.again.is_empty());
+    let changed = state != incident.state
+        || news.quiet
+        || [&news.new, &news.again, &news.back, &news.resolved].iter().any(|list| !list.is_empty());
+    let mut notes = if changed { notes_of(news, reopened, state, incident.state, flaps) } else { Vec::new() };
+    let reminded = if changed { None } else { reminder(known, webhook, rules, now) };
+    notes.extend(reminded.clone());
+    if !rules.speaks {
+        notes.clear();
+    }
+    let outcome = match () {
+        () if reopened => Outcome::Reopened,
+        () if changed && !state.is_open() => Outcome::Resolved,
+        () if changed => Outcome::Changed,
+        () if !notes.is_empty() => Outcome::Reminded,
+        () => Outcome::Unchanged,
+    };
+    let severity = severity_of(&alerts, rules.display);
+    alerts.retain(|alert| incident.alerts.iter().all(|stored| stored != alert));
+    Changes {
+        outcome,
+        write: IncidentWrite::Update,
+        state,
+        severity,
+        closed_at: if state.is_open() { None } else { incident.closed_at.filter(|_| !changed).or(Some(now)) },
+        flaps,
+        doc: doc_of(webhook),
+        alerts,
+        forgotten,
+        news: changed,
+        notes,
+    }
+}
+
+/// Drops the longest resolved alerts beyond the bound, sparing those of this payload.
+fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
+    let mut resolved: Vec<(Timestamp, String)> = alerts
+        .iter()
+        .filter(|alert| alert.state == AlertState::Resolved)
+        .filter(|alert| webhook.alerts.binary_search_by(|l| l.fingerprint.cmp(&alert.fingerprint)).is_err())
+        .map(|alert| (alert.changed_at, alert.fingerprint.clone()))
+        .collect();
+    if resolved.len() <= MAX_RESOLVED {
+        return Vec::new();
+    }
+    resolved.sort();
+    resolved.truncate(resolved.len() - MAX_RESOLVED);
+    let mut forgotten: Vec<String> = resolved.into_iter().map(|(_, fingerprint)| fingerprint).collect();
+    forgotten.sort();
+    alerts.retain(|alert| forgotten.binary_search(&alert.fingerprint).is_err());
+    forgotten
+}
+
+fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentState, flaps: u32) -> Vec<NewNote> {
+    let mut notes = Vec::new();
+    let mut say = |kind, fingerprints: Vec<String>| {
+        let flaps = if kind == NoteKind::Again { flaps } else { 0 };
+        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps }, cards: None });
+    };
+    if reopened && state == IncidentState::Firing {
+        // On a card that was green, all that fires does so again, whichever alert of the group it is.
+        let mut firing = news.again.clone();
+        firing.extend(news.new.iter().cloned());
+        say(NoteKind::Again, firing);
+    } else {
+        for (kind, list) in
+            [(NoteKind::NewFiring, &news.new), (NoteKind::Again, &news.again), (NoteKind::Back, &news.back)]
+        {
+            if !list.is_empty() {
+                say(kind, list.clone());
+            }
+        }
+    }
+    if state == IncidentState::Resolved && before != state {
+        say(NoteKind::Resolved, Vec::new());
+    } else if !news.resolved.is_empty() {
+        say(NoteKind::PartlyResolved, news.resolved.clone());
+    }
+    notes
+}
+
+/// An unchanged payload that Alertmanager sent because time passed, about cards that have been silent for long.
+fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<NewNote> {
+    let remind_after = rules.remind_after?;
+    let repeated = matches!(webhook.reason, Reason::RepeatInterval | Reason::Missing);
+    if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
+        return None;
+    }
+    let silent = |card: &&CardState| {
+        !card.notes_waiting && card.spoke_at.is_some_and(|spoke_at| now.since(spoke_at) >= remind_after)
+    };
+    let cards: Vec<CardId> = known.cards.iter().filter(silent).map(|card| card.id.clone()).collect();
+    (!cards.is_empty()).then(|| NewNote { kind: NoteKind::Reminder, args: NoteArgs::default(), cards: Some(cards) })
+}
+
+/// The incident after `changes`: what the store holds once they are applied.
+#[must_use]
+pub fn apply(
+    known: Option<&Incident>,
+    key: &IncidentKey,
+    id: &IncidentId,
+    changes: &Changes,
+    notification: &NotificationId,
+    now: Timestamp,
+) -> Option<Incident> {
+    let mut incident = match changes.write {
+        IncidentWrite::None => return known.cloned(),
+        IncidentWrite::Update => known?.clone(),
+        IncidentWrite::Insert => Incident {
+            id: id.clone(),
+            key: key.clone(),
+            state: changes.state,
+            severity: changes.severity,
+            opened_at: now,
+            heard_at: now,
+            closed_at: None,
+            flaps: 0,
+            rev: 0,
+            notification: notification.clone(),
+            doc: IncidentDoc::default(),
+            alerts: Vec::new(),
+        },
+    };
+    incident.state = changes.state;
+    incident.severity = changes.severity;
+    incident.heard_at = now;
+    incident.closed_at = changes.closed_at;
+    incident.flaps = changes.flaps;
+    incident.doc = changes.doc.clone();
+    if changes.news {
+        incident.rev += 1;
+        incident.notification = notification.clone();
+    }
+    incident.alerts.retain(|alert| {
+        !changes.forgotten.contains(&alert.fingerprint)
+            && changes.alerts.iter().all(|changed| changed.fingerprint != alert.fingerprint)
+    });
+    incident.alerts.extend(changes.alerts.iter().cloned());
+    incident.alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+    Some(incident)
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -1,0 +1,34 @@
+//! Which route a webhook takes.
+
+use std::collections::BTreeMap;
+
+use crate::{config::Route, model::RouteName};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("there is no route named {0:?}")]
+    Unknown(String),
+    #[error("no route names the receiver {0:?}, and there is no default route")]
+    NoDefault(String),
+}
+
+/// `POST /alerts/{named}` takes the named route; `POST /alerts` the one whose `receivers` holds the payload's
+/// receiver, else `default`.
+///
+/// # Errors
+/// When no such route is configured.
+pub fn choose_route<'a>(
+    routes: &'a BTreeMap<RouteName, Route>,
+    named: Option<&str>,
+    receiver: &str,
+) -> Result<&'a Route, RouteError> {
+    let find = |name: &str| RouteName::parse(name).ok().and_then(|name| routes.get(&name));
+    match named {
+        Some(name) => find(name).ok_or_else(|| RouteError::Unknown(name.to_owned())),
+        None => routes
+            .values()
+            .find(|route| route.receivers.iter().any(|known| known == receiver))
+            .or_else(|| find("default"))
+            .ok_or_else(|| RouteError::NoDefault(receiver.to_owned())),
+    }
+}

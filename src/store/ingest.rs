@@ -1,0 +1,305 @@
+//! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
+
+use sha2::{Digest as _, Sha256};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Store, StoreError, rows, writer::Context};
+use crate::model::{
+    CardId, CardKind, CardState, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NewNote,
+    NotificationId, Outcome, RoomAddress, Timestamp,
+};
+
+type Decide = Box<dyn FnOnce(Option<&Known>, Timestamp) -> Changes + Send>;
+
+/// A webhook that has been read and routed, on its way into the store.
+pub struct Ingest {
+    pub key: IncidentKey,
+    /// As it came over the wire; kept for `store.retention`.
+    pub body: Vec<u8>,
+    /// The rooms of its route.
+    pub rooms: Vec<RoomAddress>,
+    /// The rules: what is known -> what changes.
+    pub decide: Decide,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    pub notification: NotificationId,
+    /// `None`: it spoke of nothing.
+    pub incident: Option<IncidentId>,
+    pub outcome: Outcome,
+}
+
+impl Store {
+    /// Returns once the notification is on disk.
+    ///
+    /// # Errors
+    /// When it cannot be committed, or not in time. It may have been committed all the same, if it was merely late.
+    pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
+        let clock = self.clock.clone();
+        let hashes = Hashes { group: hash(ingest.key.group_key.as_bytes()), body: hash(&ingest.body) };
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move { Job { connection, context, hashes, now: clock.now() }.run(ingest).await })
+            })
+            .await
+    }
+}
+
+struct Hashes {
+    group: String,
+    body: String,
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct Job<'c> {
+    connection: &'c mut SqliteConnection,
+    context: &'c mut Context,
+    hashes: Hashes,
+    now: Timestamp,
+}
+
+impl Job<'_> {
+    async fn run(mut self, ingest: Ingest) -> Result<Ingested, StoreError> {
+        let Ingest { key, body, rooms, decide } = ingest;
+        let known = self.known(&key).await?;
+        let changes = decide(known.as_ref(), self.now);
+        let (outcome, news) = (changes.outcome, changes.news || !changes.notes.is_empty());
+        let existing = known.as_ref().map(|known| &known.incident);
+        let repeated = if news { None } else { self.repeat(existing).await? };
+        let notification = match repeated {
+            Some(notification) => notification,
+            None => self.insert_notification(&key, news.then_some(body)).await?,
+        };
+        let incident = match changes.write {
+            IncidentWrite::None => None,
+            IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification).await?),
+            IncidentWrite::Update => {
+                let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
+                Some(self.update_incident(incident, &changes, &notification).await?)
+            }
+        };
+        if let Some(incident) = &incident
+            && news
+        {
+            self.save_cards(incident, &rooms, &changes, &notification).await?;
+        }
+        Ok(Ingested { notification, incident, outcome })
+    }
+
+    /// The newest incident of the group with its alerts and live cards.
+    async fn known(&mut self, key: &IncidentKey) -> Result<Option<Known>, StoreError> {
+        let row = sqlx::query(
+            "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
+             ORDER BY opened_at DESC, id DESC LIMIT 1",
+        )
+        .bind(key.route.as_str())
+        .bind(&key.receiver)
+        .bind(&self.hashes.group)
+        .fetch_optional(&mut *self.connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut incident = rows::incident(&row)?;
+        incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
+        let cards = self.cards_of(&incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        Ok(Some(Known { incident, cards }))
+    }
+
+    async fn cards_of(&mut self, incident: &IncidentId) -> Result<Vec<(CardState, String)>, StoreError> {
+        sqlx::query(
+            "SELECT card.id, card.room, card.spoke_at, \
+             EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
+             FROM card JOIN card_incident ON card_incident.card = card.id \
+             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+        )
+        .bind(incident.as_str())
+        .fetch_all(&mut *self.connection)
+        .await?
+        .iter()
+        .map(|row| {
+            let state = CardState {
+                id: CardId(row.try_get("id")?),
+                spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
+                notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
+            };
+            Ok((state, row.try_get("room")?))
+        })
+        .collect()
+    }
+
+    /// Counts the notification as a repeat of the one that last changed the incident.
+    async fn repeat(&mut self, incident: Option<&Incident>) -> Result<Option<NotificationId>, StoreError> {
+        let repeated = match incident {
+            Some(incident) => {
+                sqlx::query_scalar("UPDATE notification SET repeats = repeats + 1 WHERE id = $1 RETURNING id")
+                    .bind(incident.notification.as_str())
+            }
+            None => sqlx::query_scalar(
+                "UPDATE notification SET repeats = repeats + 1 WHERE id = \
+                 (SELECT max(id) FROM notification WHERE group_hash = $1 AND body_hash = $2) RETURNING id",
+            )
+            .bind(&self.hashes.group)
+            .bind(&self.hashes.body),
+        };
+        Ok(repeated.fetch_optional(&mut *self.connection).await?.map(NotificationId))
+    }
+
+    async fn insert_notification(
+        &mut self,
+        key: &IncidentKey,
+        body: Option<Vec<u8>>,
+    ) -> Result<NotificationId, StoreError> {
+        let id = NotificationId(ulid::Ulid::new().to_string());
+        sqlx::query(
+            "INSERT INTO notification (id, at, route, group_hash, body_hash, body) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(id.as_str())
+        .bind(self.now.0)
+        .bind(key.route.as_str())
+        .bind(&self.hashes.group)
+        .bind(&self.hashes.body)
+        .bind(body)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(id)
+    }
+
+    async fn insert_incident(
+        &mut self,
+        key: &IncidentKey,
+        changes: &Changes,
+        notification: &NotificationId,
+    ) -> Result<IncidentId, StoreError> {
+        let id = IncidentId(ulid::Ulid::new().to_string());
+        sqlx::query(
+            "INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
+             closed_at, flaps, rev, notification, doc) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(id.as_str())
+        .bind(key.route.as_str())
+        .bind(&key.receiver)
+        .bind(&key.group_key)
+        .bind(&self.hashes.group)
+        .bind(changes.state.as_str())
+        .bind(i64::from(changes.severity))
+        .bind(self.now.0)
+        .bind(self.now.0)
+        .bind(changes.closed_at.map(|at| at.0))
+        .bind(i64::from(changes.flaps))
+        .bind(self.context.next())
+        .bind(notification.as_str())
+        .bind(rows::to_json(&changes.doc)?)
+        .execute(&mut *self.connection)
+        .await?;
+        rows::save_alerts(self.connection, &id, &changes.alerts).await?;
+        Ok(id)
+    }
+
+    async fn update_incident(
+        &mut self,
+        incident: &Incident,
+        changes: &Changes,
+        notification: &NotificationId,
+    ) -> Result<IncidentId, StoreError> {
+        let rev = if changes.news { self.context.next() } else { incident.rev };
+        let shown = if changes.news { notification } else { &incident.notification };
+        sqlx::query(
+            "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
+             notification = $8, doc = $9 WHERE id = $1",
+        )
+        .bind(incident.id.as_str())
+        .bind(changes.state.as_str())
+        .bind(i64::from(changes.severity))
+        .bind(self.now.0)
+        .bind(changes.closed_at.map(|at| at.0))
+        .bind(i64::from(changes.flaps))
+        .bind(rev)
+        .bind(shown.as_str())
+        .bind(rows::to_json(&changes.doc)?)
+        .execute(&mut *self.connection)
+        .await?;
+        for fingerprint in &changes.forgotten {
+            sqlx::query("DELETE FROM alert WHERE incident = $1 AND fingerprint = $2")
+                .bind(incident.id.as_str())
+                .bind(fingerprint)
+                .execute(&mut *self.connection)
+                .await?;
+        }
+        rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
+        Ok(incident.id.clone())
+    }
+
+    /// Every room of the route has a card, and those that must show or say something are due.
+    async fn save_cards(
+        &mut self,
+        incident: &IncidentId,
+        rooms: &[RoomAddress],
+        changes: &Changes,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        let cards = self.cards_of(incident).await?;
+        for room in rooms {
+            let card = match cards.iter().find(|(_, known)| known == room.as_str()) {
+                Some((card, _)) => card.id.clone(),
+                None => self.insert_card(incident, room).await?,
+            };
+            let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
+            let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
+            if changes.news || !notes.is_empty() {
+                sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+                    .bind(card.as_str())
+                    .bind(self.now.0)
+                    .execute(&mut *self.connection)
+                    .await?;
+                self.context.wake = true;
+            }
+            for note in notes {
+                self.insert_note(&card, incident, note, notification).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn insert_card(&mut self, incident: &IncidentId, room: &RoomAddress) -> Result<CardId, StoreError> {
+        let id = CardId(ulid::Ulid::new().to_string());
+        sqlx::query("INSERT INTO card (id, room, kind) VALUES ($1, $2, $3)")
+            .bind(id.as_str())
+            .bind(room.as_str())
+            .bind(CardKind::Incident.as_str())
+            .execute(&mut *self.connection)
+            .await?;
+        sqlx::query("INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $2, 0)")
+            .bind(id.as_str())
+            .bind(incident.as_str())
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(id)
+    }
+
+    async fn insert_note(
+        &mut self,
+        card: &CardId,
+        incident: &IncidentId,
+        note: &NewNote,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(self.context.next())
+        .bind(card.as_str())
+        .bind(incident.as_str())
+        .bind(note.kind.as_str())
+        .bind(self.now.0)
+        .bind(notification.as_str())
+        .bind(rows::to_json(&note.args)?)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+}

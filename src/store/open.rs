@@ -1,0 +1,90 @@
+//! Opening: the folder, its lock, the file, its schema.
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+
+use super::{Store, StoreError, writer};
+use crate::{clock::Clock, health::Health, metrics::Metrics};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+const READERS: u32 = 3;
+/// How long a statement waits for a lock that another process (a backup, say) holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl Store {
+    /// Opens the store in `folder`, making both if need be, and starts its writer, which ends when the last handle is
+    /// dropped or [`Store::close`] is called.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, another process has it, the file is damaged, or it was made by a newer version.
+    pub async fn open(
+        folder: &Path,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Result<Self, StoreError> {
+        let lock = lock(folder)?;
+        let file = folder.join("receiver.sqlite3");
+        let opened = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: file.clone(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(128)
+            .disable_statement_logging();
+        let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| opened(Box::new(error)))?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await
+            .map_err(|error| opened(Box::new(error)))?;
+        let wake = watch::Sender::new(0);
+        let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone()).await?;
+        let store = Self { readers, writer, clock, wake, _lock: Arc::new(lock) };
+        store.ensure_identity().await?;
+        Ok(store)
+    }
+
+    /// Waits until everything handed to the writer is committed, then closes the file.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}
+
+/// Two receivers on one store would send everything twice.
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
+    make_private(folder).map_err(fault)?;
+    let path: PathBuf = folder.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(fault(source)),
+    }
+}
+
+/// The folder holds the account's session: nobody else reads it.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}

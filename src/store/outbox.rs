@@ -1,0 +1,464 @@
+//! What rooms do not show yet, and the ops on their way there.
+
+use futures_util::future::BoxFuture;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
+
+use super::{Store, StoreError, rows, writer::Context};
+use crate::model::{
+    Card, CardId, Incident, IncidentId, Note, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId,
+};
+
+/// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
+const DUE: i64 = 64;
+
+/// A card whose room is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueCard {
+    pub card: CardId,
+    /// Of its most severe incident; 0 is the most severe.
+    pub severity: u32,
+    pub dirty_since: Timestamp,
+}
+
+/// The due cards of one room by what they need next, each in the order in which they should go out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueCards {
+    /// Not in the room yet.
+    pub new: Vec<DueCard>,
+    /// Something to say in the thread.
+    pub notes: Vec<DueCard>,
+    /// Only an edit.
+    pub edits: Vec<DueCard>,
+}
+
+/// All that is needed to write a card's next event, read at one instant.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub card: Card,
+    /// With the revision of each that the room shows.
+    pub incidents: Vec<(Incident, i64)>,
+    /// Not yet part of an op, oldest first.
+    pub notes: Vec<Note>,
+}
+
+impl Snapshot {
+    /// The newest revision in it.
+    #[must_use]
+    pub fn rev(&self) -> i64 {
+        self.incidents.iter().map(|(incident, _)| incident.rev).max().unwrap_or(0)
+    }
+
+    /// Whether the room shows less than the newest revision.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.incidents.iter().any(|(incident, shown)| incident.rev > *shown)
+    }
+}
+
+/// An op about to be frozen.
+#[derive(Clone, Debug)]
+pub struct NewOp {
+    pub txn_id: TxnId,
+    pub card: CardId,
+    pub room: RoomAddress,
+    pub kind: OpKind,
+    pub content: String,
+    pub rev: i64,
+    pub plainness: u32,
+    pub speaks: bool,
+    pub since: Timestamp,
+    pub notification: NotificationId,
+    pub incident: IncidentId,
+    pub device: Option<String>,
+    /// The notes that it says, or that a card's first event makes needless; part of it from now on.
+    pub notes: Vec<i64>,
+}
+
+impl Store {
+    /// What `room` needs next. Subscribe to [`Store::wake_ups`] first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn due(&self, room: &RoomAddress) -> Result<DueCards, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let due = DueCards {
+            new: due_cards(&mut transaction, room, "card.root_event IS NULL", "severity, card.dirty_since").await?,
+            notes: due_cards(
+                &mut transaction,
+                room,
+                "card.root_event IS NOT NULL AND EXISTS \
+                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL)",
+                "card.dirty_since",
+            )
+            .await?,
+            edits: due_cards(
+                &mut transaction,
+                room,
+                "card.root_event IS NOT NULL AND NOT EXISTS \
+                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL)",
+                "card.dirty_since",
+            )
+            .await?,
+        };
+        transaction.commit().await?;
+        Ok(due)
+    }
+
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot(&self, card: &CardId) -> Result<Option<Snapshot>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        // One transaction, so that incidents and notes are of one instant.
+        let mut transaction = connection.begin().await?;
+        let snapshot = read_snapshot(&mut transaction, card).await?;
+        transaction.commit().await?;
+        Ok(snapshot)
+    }
+
+    /// The op of `room` that may be under way or in doubt.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn unfinished(&self, room: &RoomAddress) -> Result<Option<Op>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let row = sqlx::query("SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')")
+            .bind(room.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        row.as_ref().map(rows::op).transpose()
+    }
+
+    /// Freezes an op before its first send.
+    ///
+    /// # Errors
+    /// When it cannot be committed, or when the room has an unfinished op already.
+    pub async fn freeze(&self, op: NewOp) -> Result<(), StoreError> {
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                insert_op(connection, &op).await?;
+                settle(connection, context, &op.card, shown_by(op.kind, op.rev)).await
+            })
+        })
+        .await
+    }
+
+    /// Writes down that a try is about to be made.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn record_try(&self, txn_id: &TxnId, device: Option<String>) -> Result<(), StoreError> {
+        let (txn_id, now) = (txn_id.clone(), self.clock.now());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE op SET attempts = attempts + 1, first_try = coalesce(first_try, $2), \
+                     device = coalesce(device, $3) WHERE txn_id = $1",
+                )
+                .bind(txn_id.as_str())
+                .bind(now.0)
+                .bind(device)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The homeserver acknowledged the op.
+    ///
+    /// # Errors
+    /// When it cannot be committed. The op then stays in flight, and its next try is answered with the same event.
+    pub async fn finish(&self, op: &Op, event_id: &str) -> Result<(), StoreError> {
+        let (op, event_id, now) = (op.clone(), event_id.to_owned(), self.clock.now());
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                end_op(connection, &op.txn_id, OpState::Done, Some(&event_id), None).await?;
+                show(connection, &op, &event_id, now).await?;
+                settle(connection, context, &op.card, None).await
+            })
+        })
+        .await
+    }
+
+    /// The try had no usable answer: the event may be in the room.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn doubt(&self, txn_id: &TxnId, error: &str) -> Result<(), StoreError> {
+        let (txn_id, error) = (txn_id.clone(), error.to_owned());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query("UPDATE op SET state = 'in_doubt', error = $2 WHERE txn_id = $1")
+                    .bind(txn_id.as_str())
+                    .bind(error)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The op was refused for a reason that is not its own (a rate limit, a homeserver that is down, a room that will
+    /// not have us) and has surely not arrived: it is thawed, so that the next one shows the newest state.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn thaw(&self, op: &Op) -> Result<(), StoreError> {
+        let op = op.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                sqlx::query("UPDATE note SET op = NULL WHERE op = $1")
+                    .bind(op.txn_id.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                sqlx::query("DELETE FROM op WHERE txn_id = $1")
+                    .bind(op.txn_id.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                make_due(connection, &op.card, op.since).await?;
+                context.wake = true;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The homeserver does not take the event as it is: a plainer form takes its place.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<(), StoreError> {
+        let (refused, error) = (refused.clone(), error.to_owned());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                end_op(connection, &refused.txn_id, OpState::Refused, None, Some(&error)).await?;
+                insert_op(connection, &plainer).await?;
+                sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
+                    .bind(refused.txn_id.as_str())
+                    .bind(plainer.txn_id.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Not even the plainest form is taken: a dead letter. The room moves on.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn bury(&self, op: &Op, error: &str) -> Result<(), StoreError> {
+        let (op, error) = (op.clone(), error.to_owned());
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                end_op(connection, &op.txn_id, OpState::Dead, None, Some(&error)).await?;
+                drop_notes(connection, &op.txn_id).await?;
+                // What it would have shown counts as shown, or the same refusal would follow for ever.
+                if let Some(rev) = shown_by(op.kind, op.rev) {
+                    mark_shown(connection, &op.card, rev).await?;
+                }
+                settle(connection, context, &op.card, None).await
+            })
+        })
+        .await
+    }
+
+    async fn write<F>(&self, work: F) -> Result<(), StoreError>
+    where
+        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<(), StoreError>>
+            + Send
+            + 'static,
+    {
+        self.writer.write(work).await
+    }
+}
+
+async fn due_cards(
+    connection: &mut SqliteConnection,
+    room: &RoomAddress,
+    which: &'static str,
+    order: &'static str,
+) -> Result<Vec<DueCard>, StoreError> {
+    let sql = format!(
+        "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
+         JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
+         GROUP BY card.id, card.dirty_since ORDER BY {order}, card.id LIMIT $2"
+    );
+    // Made of literals only.
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(room.as_str())
+        .bind(DUE)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(DueCard {
+                card: CardId(row.try_get("id")?),
+                severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
+                dirty_since: Timestamp(row.try_get("dirty_since")?),
+            })
+        })
+        .collect()
+}
+
+async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Result<Option<Snapshot>, StoreError> {
+    let row =
+        sqlx::query("SELECT * FROM card WHERE id = $1").bind(card.as_str()).fetch_optional(&mut *connection).await?;
+    let Some(row) = row else { return Ok(None) };
+    let sql = format!(
+        "SELECT {}, shown_rev FROM incident JOIN card_incident ON card_incident.incident = incident.id \
+         WHERE card_incident.card = $1 ORDER BY incident.id",
+        rows::INCIDENT
+    );
+    let incident_rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).fetch_all(&mut *connection).await?;
+    let mut incidents = Vec::with_capacity(incident_rows.len());
+    for row in &incident_rows {
+        let mut incident = rows::incident(row)?;
+        incident.alerts = rows::alerts_of(connection, &incident.id).await?;
+        incidents.push((incident, row.try_get("shown_rev")?));
+    }
+    let notes = sqlx::query("SELECT * FROM note WHERE card = $1 AND op IS NULL ORDER BY id")
+        .bind(card.as_str())
+        .fetch_all(&mut *connection)
+        .await?
+        .iter()
+        .map(rows::note)
+        .collect::<Result<_, _>>()?;
+    Ok(Some(Snapshot { card: rows::card(&row)?, incidents, notes }))
+}
+
+/// The revision that a room shows once an op of this kind is in it; a reply shows nothing of the card.
+fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
+    match kind {
+        OpKind::Card | OpKind::Edit => Some(rev),
+        OpKind::Reply => None,
+    }
+}
+
+async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO op (txn_id, card, room, kind, content, rev, plainness, speaks, since, notification, incident, \
+         device, state, attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'in_flight', 0)",
+    )
+    .bind(op.txn_id.as_str())
+    .bind(op.card.as_str())
+    .bind(op.room.as_str())
+    .bind(op.kind.as_str())
+    .bind(&op.content)
+    .bind(op.rev)
+    .bind(i64::from(op.plainness))
+    .bind(i64::from(op.speaks))
+    .bind(op.since.0)
+    .bind(op.notification.as_str())
+    .bind(op.incident.as_str())
+    .bind(&op.device)
+    .execute(&mut *connection)
+    .await?;
+    for note in &op.notes {
+        sqlx::query("UPDATE note SET op = $2 WHERE id = $1")
+            .bind(note)
+            .bind(op.txn_id.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn end_op(
+    connection: &mut SqliteConnection,
+    txn_id: &TxnId,
+    state: OpState,
+    event_id: Option<&str>,
+    error: Option<&str>,
+) -> Result<(), StoreError> {
+    // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
+    sqlx::query(
+        "UPDATE op SET state = $2, event_id = $3, error = $4, \
+         content = CASE WHEN $2 = 'dead' THEN content ELSE '' END WHERE txn_id = $1",
+    )
+    .bind(txn_id.as_str())
+    .bind(state.as_str())
+    .bind(event_id)
+    .bind(error)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn drop_notes(connection: &mut SqliteConnection, txn_id: &TxnId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+/// What the room shows now that `op` is in it as `event_id`.
+async fn show(connection: &mut SqliteConnection, op: &Op, event_id: &str, now: Timestamp) -> Result<(), StoreError> {
+    let sql = match op.kind {
+        OpKind::Card => "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL WHERE id = $1",
+        OpKind::Reply => {
+            "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1"
+        }
+        OpKind::Edit => "",
+    };
+    if !sql.is_empty() {
+        sqlx::query(sql)
+            .bind(op.card.as_str())
+            .bind(event_id)
+            .bind(op.first_try.unwrap_or(now).0)
+            .bind(now.0)
+            .execute(&mut *connection)
+            .await?;
+    }
+    drop_notes(connection, &op.txn_id).await?;
+    match shown_by(op.kind, op.rev) {
+        Some(rev) => mark_shown(connection, &op.card, rev).await,
+        None => Ok(()),
+    }
+}
+
+async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, rev: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
+        .bind(card.as_str())
+        .bind(rev)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn make_due(connection: &mut SqliteConnection, card: &CardId, since: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE card SET dirty_since = CASE WHEN dirty_since < $2 THEN dirty_since ELSE $2 END WHERE id = $1")
+        .bind(card.as_str())
+        .bind(since.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Clears `dirty_since` if nothing is left that an op does not cover: no note, and no revision beyond what is shown
+/// or, while an op is on its way, beyond `covered`.
+async fn settle(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    card: &CardId,
+    covered: Option<i64>,
+) -> Result<(), StoreError> {
+    let left: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM note WHERE card = $1 AND op IS NULL) + \
+         (SELECT count(*) FROM card_incident JOIN incident ON incident.id = card_incident.incident \
+          WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2)",
+    )
+    .bind(card.as_str())
+    .bind(covered.unwrap_or(-1))
+    .fetch_one(&mut *connection)
+    .await?;
+    if left == 0 {
+        sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1").bind(card.as_str()).execute(connection).await?;
+    } else {
+        context.wake = true;
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The one writer. Jobs that wait while a commit is under way share the next one: one transaction, one fsync.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::{StoreError, error::in_words, meta};
+use crate::{clock::Clock, health::Health, metrics::Metrics};
+
+/// Jobs that may wait; beyond it callers wait for a place, and their own time limit answers for them.
+const QUEUE: usize = 1_024;
+/// Jobs that share one transaction at most.
+const BATCH: usize = 256;
+/// How often an idle writer shows that it is alive, and tries again what failed.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long a caller waits for its commit.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a job may use besides the connection.
+pub(super) struct Context {
+    /// The last number given out; see [`Context::next`].
+    seq: i64,
+    /// Whether some room may be behind once this is committed.
+    pub wake: bool,
+}
+
+impl Context {
+    /// The next number of the store's one counter: revisions and notes are ordered by it.
+    pub fn next(&mut self) -> i64 {
+        self.seq += 1;
+        self.seq
+    }
+}
+
+/// A piece of work for one transaction.
+trait Job: Send {
+    /// Does the work; `false`: it failed and must be undone.
+    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool>;
+
+    /// Answers the caller, once it is known whether the transaction was committed.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Work<T, F> {
+    work: Option<F>,
+    result: Result<T, StoreError>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Work<T, F>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<T, StoreError>> + Send,
+{
+    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool> {
+        Box::pin(async move {
+            if let Some(work) = self.work.take() {
+                self.result = work(connection, context).await;
+            }
+            self.result.is_ok()
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        // The caller may have given up; then nobody listens.
+        let _ = self.reply.send(committed.and(self.result));
+    }
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    jobs: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// Runs `work` inside the writer's next transaction and returns once that is committed. Work that fails is undone
+    /// alone; the others in the same transaction are not touched.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Work { work: Some(work), result: Err(StoreError::Stopped), reply });
+        let committed = async {
+            self.jobs.send(Message::Job(job)).await.map_err(|_| StoreError::Stopped)?;
+            answer.await.map_err(|_| StoreError::Stopped)?
+        };
+        timeout(PATIENCE, committed).await.map_err(|_| StoreError::Late(PATIENCE.as_secs()))?
+    }
+
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.jobs.send(Message::Close(reply)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+pub(super) async fn start(
+    mut connection: SqliteConnection,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    wake: watch::Sender<u64>,
+) -> Result<Handle, StoreError> {
+    let seq = meta::read_seq(&mut connection).await?;
+    let (jobs, inbox) = mpsc::channel(QUEUE);
+    let context = Context { seq, wake: false };
+    let writer = Writer { connection, context, saved_seq: seq, clock, metrics, health, wake };
+    tokio::spawn(writer.run(inbox));
+    Ok(Handle { jobs })
+}
+
+struct Writer {
+    connection: SqliteConnection,
+    context: Context,
+    saved_seq: i64,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    wake: watch::Sender<u64>,
+}
+
+impl Writer {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut closing = None;
+        while closing.is_none() {
+            self.beat();
+            let Ok(first) = timeout(BEAT, inbox.recv()).await else {
+                self.probe_if_failing().await;
+                continue;
+            };
+            let Some(first) = first else { break };
+            let mut jobs = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Close(reply) => closing = Some(reply),
+                }
+                next = if jobs.len() < BATCH { inbox.try_recv().ok() } else { None };
+            }
+            if !jobs.is_empty() {
+                self.commit(jobs).await;
+            }
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(error = in_words(&error), "the store did not close cleanly");
+        }
+        if let Some(reply) = closing {
+            let _ = reply.send(());
+        }
+    }
+
+    fn beat(&self) {
+        let now = self.clock.now();
+        self.health.update(|health| health.writer_beat = Some(now));
+    }
+
+    /// After a fault nobody may post for a while; health must show the recovery all the same.
+    async fn probe_if_failing(&mut self) {
+        if self.health.snapshot().store_fault.is_some() {
+            self.saved_seq = -1;
+            self.commit(Vec::new()).await;
+        }
+    }
+
+    async fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let started = Instant::now();
+        let count = jobs.len() as u64;
+        let outcome = self.transaction(&mut jobs).await.map_err(|error| in_words(&error));
+        self.note_outcome(outcome.as_ref().err());
+        if outcome.is_ok() {
+            self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
+            self.metrics.store_commit_commands.inc_by(count);
+            self.saved_seq = self.context.seq;
+            if std::mem::take(&mut self.context.wake) {
+                self.wake.send_modify(|commits| *commits += 1);
+            }
+        }
+        for job in jobs {
+            job.answer(outcome.clone().map_err(StoreError::Database));
+        }
+    }
+
+    /// Says a fault once, and once that it is over.
+    fn note_outcome(&self, fault: Option<&String>) {
+        let before = self.health.update(|health| std::mem::replace(&mut health.store_fault, fault.cloned()));
+        match (before, fault) {
+            (None, Some(reason)) => tracing::error!(reason, "the store cannot commit; webhooks are answered 503"),
+            (Some(_), None) => tracing::info!("the store commits again"),
+            (Some(before), Some(reason)) if before != *reason => tracing::error!(reason, "the store cannot commit"),
+            _ => {}
+        }
+    }
+
+    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+        execute(&mut self.connection, "BEGIN IMMEDIATE").await?;
+        let result = self.fill(jobs).await;
+        if result.is_err() {
+            self.roll_back().await;
+        }
+        result
+    }
+
+    async fn fill(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+        for job in jobs {
+            execute(&mut self.connection, "SAVEPOINT job").await?;
+            if !job.run(&mut self.connection, &mut self.context).await {
+                execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await?;
+            }
+            execute(&mut self.connection, "RELEASE SAVEPOINT job").await?;
+        }
+        if self.saved_seq != self.context.seq {
+            meta::write_seq(&mut self.connection, self.context.seq).await?;
+        }
+        execute(&mut self.connection, "COMMIT").await
+    }
+
+    async fn roll_back(&mut self) {
+        self.context.wake = false;
+        // SQLite rolls back by itself after some faults (a full disk); then there is nothing left to roll back.
+        if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {
+            tracing::debug!(error = in_words(&error), "nothing to roll back");
+        }
+    }
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::query(sql).execute(connection).await.map(drop)
+}
