@@ -1,5 +1,12 @@
 //! Delivery: a lane per room decides what goes out next, freezes it, sends it and records the answer.
 
+mod compose;
+mod gate;
+mod lane;
+mod plan;
+mod retry;
 mod transport;
 
+pub use gate::Gate;
+pub use lane::{Lane, Parts};
 pub use transport::{BoxFuture, Reason, Scope, SendError, Transport};

@@ -70,8 +70,33 @@ pub struct NewOp {
     pub notification: NotificationId,
     pub incident: IncidentId,
     pub device: Option<String>,
+    /// When it is frozen, which is when its first try begins.
+    pub first_try: Timestamp,
     /// The notes that it says, or that a card's first event makes needless; part of it from now on.
     pub notes: Vec<i64>,
+}
+
+impl NewOp {
+    /// As the store holds it once it is frozen.
+    fn frozen(&self) -> Op {
+        Op {
+            txn_id: self.txn_id.clone(),
+            card: self.card.clone(),
+            room: self.room.clone(),
+            kind: self.kind,
+            content: self.content.clone(),
+            rev: self.rev,
+            plainness: self.plainness,
+            speaks: self.speaks,
+            since: self.since,
+            notification: self.notification.clone(),
+            incident: self.incident.clone(),
+            device: self.device.clone(),
+            state: OpState::InFlight,
+            first_try: Some(self.first_try),
+            attempts: 1,
+        }
+    }
 }
 
 impl Store {
@@ -133,14 +158,59 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed, or when the room has an unfinished op already.
-    pub async fn freeze(&self, op: NewOp) -> Result<(), StoreError> {
+    pub async fn freeze(&self, op: NewOp) -> Result<Op, StoreError> {
+        let frozen = op.frozen();
         self.write(move |connection, context| {
             Box::pin(async move {
                 insert_op(connection, &op).await?;
                 settle(connection, context, &op.card, shown_by(op.kind, op.rev)).await
             })
         })
+        .await?;
+        Ok(frozen)
+    }
+
+    /// Notes that are no longer true are forgotten unsaid.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn drop_notes(&self, card: &CardId, notes: Vec<i64>) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                for note in notes {
+                    sqlx::query("DELETE FROM note WHERE id = $1 AND op IS NULL")
+                        .bind(note)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                settle(connection, context, &card, None).await
+            })
+        })
         .await
+    }
+
+    /// The card is no longer due unless something is left to show or say.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn settle_card(&self, card: &CardId) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| Box::pin(async move { settle(connection, context, &card, None).await }))
+            .await
+    }
+
+    /// The notes that an op says.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn notes_of(&self, txn_id: &TxnId) -> Result<Vec<Note>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let found = sqlx::query("SELECT * FROM note WHERE op = $1 ORDER BY id")
+            .bind(txn_id.as_str())
+            .fetch_all(&mut *connection)
+            .await?;
+        found.iter().map(rows::note).collect()
     }
 
     /// Writes down that a try is about to be made.
@@ -230,8 +300,8 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<(), StoreError> {
-        let (refused, error) = (refused.clone(), error.to_owned());
+    pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<Op, StoreError> {
+        let (refused, error, frozen) = (refused.clone(), error.to_owned(), plainer.frozen());
         self.write(move |connection, _| {
             Box::pin(async move {
                 end_op(connection, &refused.txn_id, OpState::Refused, None, Some(&error)).await?;
@@ -244,7 +314,8 @@ impl Store {
                 Ok(())
             })
         })
-        .await
+        .await?;
+        Ok(frozen)
     }
 
     /// Not even the plainest form is taken: a dead letter. The room moves on.
@@ -343,7 +414,8 @@ fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
 async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO op (txn_id, card, room, kind, content, rev, plainness, speaks, since, notification, incident, \
-         device, state, attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'in_flight', 0)",
+         device, first_try, state, attempts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'in_flight', 1)",
     )
     .bind(op.txn_id.as_str())
     .bind(op.card.as_str())
@@ -357,6 +429,7 @@ async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), 
     .bind(op.notification.as_str())
     .bind(op.incident.as_str())
     .bind(&op.device)
+    .bind(op.first_try.0)
     .execute(&mut *connection)
     .await?;
     for note in &op.notes {

@@ -1,0 +1,130 @@
+//! The account's gate: faults that reach beyond one room hold every lane, and then one send at a time finds out
+//! whether they are over.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    retry,
+    transport::{Reason, SendError},
+};
+use crate::{
+    clock::Clock,
+    health::{Health, Hold},
+    metrics::Metrics,
+};
+
+/// Shared by all lanes.
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<State>,
+    /// Held by the one lane that may try while the gate is closed.
+    single: Arc<Semaphore>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Nothing is sent before; `None`: open.
+    until: Option<Instant>,
+    failures: u32,
+    reason: Option<Reason>,
+}
+
+/// The right to send one event.
+#[derive(Debug)]
+pub struct Permit {
+    _single: Option<OwnedSemaphorePermit>,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        Self { state: Mutex::default(), single: Arc::new(Semaphore::new(1)), clock, metrics, health }
+    }
+
+    /// Waits until something may be sent; `None` when `stop` comes first.
+    pub async fn enter(&self, stop: &CancellationToken) -> Option<Permit> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            permit = self.wait() => Some(permit),
+        }
+    }
+
+    async fn wait(&self) -> Permit {
+        if self.until().is_none() {
+            return Permit { _single: None };
+        }
+        let single = Arc::clone(&self.single).acquire_owned().await.ok();
+        while let Some(until) = self.until() {
+            if until <= Instant::now() {
+                return Permit { _single: single };
+            }
+            sleep_until(until).await;
+        }
+        Permit { _single: None }
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).until
+    }
+
+    /// An event got through, or was refused for a reason of its own: the way is free.
+    pub fn opened(&self) {
+        let before = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *state)
+        };
+        if let Some(reason) = before.reason {
+            self.health.update(|health| health.account_hold = None);
+            if reason != Reason::RateLimited {
+                tracing::info!("delivery goes on");
+            }
+        }
+    }
+
+    /// A send failed in a way that concerns all rooms. Returns how long nothing will be sent.
+    pub fn close(&self, error: &SendError) -> Duration {
+        let (wait, news) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let news = state.reason != Some(error.reason);
+            state.failures = if news { 1 } else { state.failures.saturating_add(1) };
+            let wait = retry::wait(error, state.failures, rand::random());
+            // Two sends under way may fail together; the later deadline counts.
+            let until = Instant::now() + wait;
+            state.until = Some(state.until.map_or(until, |before| before.max(until)));
+            state.reason = Some(error.reason);
+            (wait, news)
+        };
+        let rate_limit = error.reason == Reason::RateLimited;
+        if rate_limit {
+            self.metrics.rate_limited.inc();
+        }
+        let now = self.clock.now();
+        self.health.update(|health| {
+            let since = health.account_hold.as_ref().filter(|_| !news).map_or(now, |hold| hold.since);
+            health.account_hold =
+                Some(Hold { reason: error.to_string(), rate_limit, since, until: Some(now.plus(wait)) });
+        });
+        if news {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            if rate_limit {
+                tracing::info!(wait_ms, "the homeserver limits our rate; everything waits");
+            } else {
+                tracing::warn!(reason = %error, wait_ms, "nothing can be delivered for now; it is kept and tried again");
+            }
+        }
+        wait
+    }
+}

@@ -1,0 +1,303 @@
+//! The task that serves one room. [`Lane::turn`] does one thing; [`Lane::run`] is the dumb loop around it.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    compose::{self, Frame},
+    gate::Gate,
+    plan::{self, Step},
+    retry,
+    transport::{Scope, SendError, Transport},
+};
+use crate::{
+    clock::Clock,
+    config::Config,
+    health::{Health, Hold},
+    metrics::Metrics,
+    model::{CardId, Op, OpKind, OpState, RoomAddress, RoomName, TxnId},
+    render::Style,
+    store::{NewOp, Snapshot, Store, StoreError},
+};
+
+/// How long a lane rests after a fault of the store or a panic.
+const REST: Duration = Duration::from_secs(1);
+/// Cards whose last edit is remembered.
+const EDITED: usize = 4_096;
+
+/// What all lanes share.
+#[derive(Clone)]
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub style: Arc<Style>,
+    pub store: Store,
+    pub transport: Arc<dyn Transport>,
+    pub gate: Arc<Gate>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+}
+
+pub struct Lane {
+    room: RoomAddress,
+    name: RoomName,
+    parts: Parts,
+    stop: CancellationToken,
+    /// When a card was edited last, for the debouncing of edits.
+    edited: HashMap<CardId, Instant>,
+    /// Refusals of this room in a row.
+    refusals: u32,
+}
+
+/// What became of a turn.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// Something was done; there may be more.
+    Again,
+    /// Nothing to do until the store wakes us.
+    Idle,
+    /// Nothing to do until then, or until the store wakes us.
+    Wait(Duration),
+    /// Not to be tried before that, whatever the store says.
+    Held(Duration),
+}
+
+impl Lane {
+    /// `stop` ends the lane after the send that is under way.
+    #[must_use]
+    pub fn new(room: RoomAddress, name: RoomName, parts: Parts, stop: CancellationToken) -> Self {
+        Self { room, name, parts, stop, edited: HashMap::new(), refusals: 0 }
+    }
+
+    /// Serves the room until told to stop.
+    pub async fn run(mut self) {
+        let mut wake = self.parts.store.wake_ups();
+        while !self.stop.is_cancelled() {
+            // Registered before the store is polled, so that no commit slips through in between.
+            wake.mark_unchanged();
+            let turn = match AssertUnwindSafe(self.turn()).catch_unwind().await {
+                Ok(Ok(turn)) => turn,
+                Ok(Err(error)) => {
+                    tracing::warn!(room = %self.name, %error, "the store failed the room's lane; it tries again");
+                    Turn::Held(REST)
+                }
+                Err(_) => {
+                    self.parts.metrics.lane_panics.inc();
+                    tracing::error!(room = %self.name, "a panic in the room's lane was caught; it goes on");
+                    Turn::Held(REST)
+                }
+            };
+            self.pause(turn, &mut wake).await;
+        }
+    }
+
+    async fn pause(&self, turn: Turn, wake: &mut watch::Receiver<u64>) {
+        let woken = async {
+            // The sender lives in the store; without it there is nothing to wait for but the stop.
+            if wake.changed().await.is_err() {
+                self.stop.cancelled().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = async {
+                match turn {
+                    Turn::Again => {}
+                    Turn::Idle => woken.await,
+                    Turn::Wait(duration) => tokio::select! { () = sleep(duration) => {}, () = woken => {} },
+                    Turn::Held(duration) => sleep(duration).await,
+                }
+            } => {}
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Turn, StoreError> {
+        if let Some(op) = self.parts.store.unfinished(&self.room).await? {
+            return self.resume(op).await;
+        }
+        let due = self.parts.store.due(&self.room).await?;
+        let step = plan::next(&due, |card| self.edited.get(card).map(Instant::elapsed));
+        let (kind, card) = match step {
+            Step::Card(card) => (OpKind::Card, card),
+            Step::Reply(card) => (OpKind::Reply, card),
+            Step::Edit(card) => (OpKind::Edit, card),
+            Step::Wait(duration) => return Ok(Turn::Wait(duration)),
+            Step::Nothing => return Ok(Turn::Idle),
+        };
+        let Some(_permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        // Read only now: what changed while the gate was closed is part of it.
+        let Some(snapshot) = self.parts.store.snapshot(&card).await? else { return Ok(Turn::Again) };
+        let void = compose::void_notes(&snapshot);
+        if kind == OpKind::Reply && !void.is_empty() {
+            self.parts.store.drop_notes(&card, void).await?;
+            return Ok(Turn::Again);
+        }
+        let Some(op) = self.compose(kind, &snapshot, 0) else {
+            // Nothing is left to show: what made it due has been overtaken.
+            self.parts.store.settle_card(&card).await?;
+            return Ok(Turn::Again);
+        };
+        let op = self.parts.store.freeze(op).await?;
+        self.send(op).await
+    }
+
+    fn compose(&self, kind: OpKind, snapshot: &Snapshot, plainness: u32) -> Option<NewOp> {
+        let frame = Frame {
+            config: &self.parts.config,
+            style: &self.parts.style,
+            now: self.parts.clock.now(),
+            txn_id: TxnId(ulid::Ulid::new().to_string()),
+            device: self.parts.transport.device(),
+            plainness,
+        };
+        compose::compose(kind, snapshot, frame)
+    }
+
+    /// An op that was on its way when the answer failed to come, or when the receiver was killed: the same event goes
+    /// out under the same transaction id, which the homeserver knows if it arrived.
+    async fn resume(&mut self, mut op: Op) -> Result<Turn, StoreError> {
+        let Some(_permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        self.parts.store.record_try(&op.txn_id, self.parts.transport.device()).await?;
+        op.attempts += 1;
+        op.state = OpState::InDoubt;
+        self.send(op).await
+    }
+
+    async fn send(&mut self, op: Op) -> Result<Turn, StoreError> {
+        let sent = self.parts.transport.send(&self.room, &op.txn_id, &op.content).await;
+        match sent {
+            Ok(event) => self.delivered(&op, &event).await,
+            Err(error) => self.failed(&op, &error).await,
+        }
+    }
+
+    async fn delivered(&mut self, op: &Op, event: &str) -> Result<Turn, StoreError> {
+        self.parts.gate.opened();
+        self.release_room();
+        self.count(op, "sent");
+        self.parts.store.finish(op, event).await?;
+        if op.kind == OpKind::Edit {
+            self.remember_edit(&op.card);
+        }
+        let now = self.parts.clock.now();
+        let took = now.since(op.since);
+        self.parts.metrics.delivery_seconds.observe(took.as_secs_f64());
+        self.parts.health.update(|health| health.last_delivery = Some(now));
+        tracing::info!(
+            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(), event,
+            after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"
+        );
+        Ok(Turn::Again)
+    }
+
+    async fn failed(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+        let scope = error.reason.scope();
+        let refused = scope == Scope::Event;
+        self.count(op, if refused { "refused" } else { "failed" });
+        let maybe_arrived = error.reason.in_doubt() || op.state == OpState::InDoubt;
+        if refused {
+            // The homeserver looked at the event itself, so the way to it is free.
+            self.parts.gate.opened();
+            return self.plainer(op, error).await;
+        }
+        if maybe_arrived {
+            self.parts.store.doubt(&op.txn_id, &error.to_string()).await?;
+        } else {
+            self.parts.store.thaw(op).await?;
+        }
+        let wait = match scope {
+            Scope::Account | Scope::Server => self.parts.gate.close(error),
+            Scope::Room | Scope::Event => {
+                self.parts.gate.opened();
+                self.hold_room(error)
+            }
+        };
+        tracing::warn!(
+            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+            reason = %error, attempts = op.attempts, in_doubt = maybe_arrived,
+            retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "not shown yet, will try again"
+        );
+        // What holds the account is waited out at the gate.
+        Ok(if scope == Scope::Room { Turn::Held(wait) } else { Turn::Again })
+    }
+
+    /// The homeserver does not take this event: a plainer one, and at last none.
+    async fn plainer(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+        let plainer = if op.plainness < compose::PLAINEST { self.plainer_form(op).await? } else { None };
+        match plainer {
+            Some(plainer) => {
+                tracing::warn!(
+                    notification = %op.notification, incident = %op.incident, room = %self.name,
+                    kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
+                    "the homeserver refuses the event; a plainer form follows"
+                );
+                let plainer = self.parts.store.replace(op, plainer, &error.to_string()).await?;
+                self.send_boxed(plainer).await
+            }
+            None => {
+                tracing::error!(
+                    notification = %op.notification, incident = %op.incident, room = %self.name,
+                    kind = op.kind.as_str(), reason = %error, op = %op.txn_id,
+                    "the homeserver refuses the event in every form; it is set aside"
+                );
+                self.parts.store.bury(op, &error.to_string()).await?;
+                Ok(Turn::Again)
+            }
+        }
+    }
+
+    async fn plainer_form(&self, op: &Op) -> Result<Option<NewOp>, StoreError> {
+        let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
+        snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
+        let composed = self.compose(op.kind, &snapshot, op.plainness + 1);
+        Ok(composed.map(|plainer| NewOp { since: op.since, ..plainer }))
+    }
+
+    /// A plainer form is sent from within a send.
+    fn send_boxed(&mut self, op: Op) -> std::pin::Pin<Box<dyn Future<Output = Result<Turn, StoreError>> + Send + '_>> {
+        Box::pin(self.send(op))
+    }
+
+    fn count(&self, op: &Op, outcome: &str) {
+        self.parts.metrics.room_events.with_label_values(&[self.name.as_str(), op.kind.as_str(), outcome]).inc();
+    }
+
+    fn hold_room(&mut self, error: &SendError) -> Duration {
+        self.refusals = self.refusals.saturating_add(1);
+        let wait = retry::wait(error, self.refusals, rand::random());
+        let now = self.parts.clock.now();
+        self.parts.health.update(|health| {
+            if let Some(room) = health.rooms.get_mut(&self.room) {
+                let since = room.hold.as_ref().map_or(now, |hold| hold.since);
+                let until = Some(now.plus(wait));
+                room.hold = Some(Hold { reason: error.to_string(), rate_limit: false, since, until });
+            }
+        });
+        wait
+    }
+
+    fn release_room(&mut self) {
+        if std::mem::take(&mut self.refusals) > 0 {
+            tracing::info!(room = %self.name, "the room takes events again");
+        }
+        self.parts.health.update(|health| {
+            if let Some(room) = health.rooms.get_mut(&self.room) {
+                room.hold = None;
+            }
+        });
+    }
+
+    fn remember_edit(&mut self, card: &CardId) {
+        if self.edited.len() >= EDITED {
+            self.edited.retain(|_, at| at.elapsed() < plan::EDIT_EVERY);
+        }
+        self.edited.insert(card.clone(), Instant::now());
+    }
+}

@@ -1,0 +1,69 @@
+//! How long to wait after a failed send. Pure.
+
+use std::time::Duration;
+
+use super::transport::{Reason, Scope, SendError};
+
+/// Waits grow from the first to the second with every failure in a row.
+struct Backoff {
+    first: Duration,
+    last: Duration,
+}
+
+/// A homeserver that restarts is back in seconds, and nothing is lost by asking.
+const SERVER: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(30) };
+/// Nothing is sent meanwhile: it is a matter of logging in, which has a backoff of its own.
+const ACCOUNT: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(5) };
+/// Somebody must invite the bot or give it power; asking often does not help.
+const ROOM: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_secs(300) };
+/// For a 429 that does not say how long.
+const RATE_LIMIT: Duration = Duration::from_secs(5);
+/// A homeserver that asks for more is asked again after this.
+const LONGEST_RATE_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// The wait after the `failures`th failure in a row (counted from 1). `jitter` in 0..1 spreads receivers that lost the
+/// same homeserver at the same moment; it never shortens a wait that the homeserver asked for.
+pub fn wait(error: &SendError, failures: u32, jitter: f64) -> Duration {
+    if error.reason == Reason::RateLimited {
+        let asked = error.retry_after.unwrap_or(RATE_LIMIT).min(LONGEST_RATE_LIMIT);
+        return asked + Duration::from_millis(50).mul_f64(jitter);
+    }
+    let backoff = match error.reason.scope() {
+        Scope::Server => SERVER,
+        Scope::Account => ACCOUNT,
+        Scope::Room | Scope::Event => ROOM,
+    };
+    let doubled = backoff.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(backoff.last).mul_f64(0.75 + 0.5 * jitter).min(backoff.last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(reason: Reason, retry_after: Option<Duration>) -> SendError {
+        SendError { reason, retry_after, detail: String::new() }
+    }
+
+    #[test]
+    fn a_rate_limit_is_waited_out_and_never_cut_short() {
+        let asked = Duration::from_millis(4384);
+        for jitter in [0.0, 0.5, 0.99] {
+            let waited = wait(&error(Reason::RateLimited, Some(asked)), 9, jitter);
+            assert!(waited >= asked && waited < asked + Duration::from_millis(60), "{waited:?}");
+        }
+        assert_eq!(wait(&error(Reason::RateLimited, None), 1, 0.0), RATE_LIMIT);
+    }
+
+    #[test]
+    fn faults_back_off_up_to_a_limit() {
+        for (reason, last) in
+            [(Reason::NoAnswer, SERVER.last), (Reason::NotReady, ACCOUNT.last), (Reason::RoomRefused, ROOM.last)]
+        {
+            let waits: Vec<Duration> = (1..40).map(|failures| wait(&error(reason, None), failures, 0.5)).collect();
+            assert!(waits.is_sorted(), "{reason:?}: {waits:?}");
+            assert_eq!(waits.last(), Some(&last), "{reason:?}");
+            assert!((1..40).all(|failures| wait(&error(reason, None), failures, 0.999) <= last));
+        }
+    }
+}
