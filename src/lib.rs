@@ -6,3 +6,4 @@ pub mod delivery;
 pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod render;

@@ -11,7 +11,9 @@ mod time;
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
 pub use card::{Card, CardKind, Note, NoteArgs, NoteKind};
 pub use changes::{Changes, IncidentWrite, NewNote, Outcome};
-pub use ids::{CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId};
+pub use ids::{
+    CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
+};
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState};
 pub use op::{Op, OpKind, OpState};
 pub use time::Timestamp;
