@@ -7,4 +7,5 @@ pub mod health;
 pub mod intake;
 pub mod metrics;
 pub mod model;
+pub mod render;
 pub mod store;

@@ -63,10 +63,7 @@ pub fn void_notes(snapshot: &Snapshot) -> Vec<i64> {
 
 fn still_holds(note: &Note, incident: &Incident) -> bool {
     let any = |state| {
-        incident
-            .alerts
-            .iter()
-            .any(|alert| alert.state == state && note.args.fingerprints.contains(&alert.fingerprint))
+        incident.alerts.iter().any(|alert| alert.state == state && note.args.fingerprints.contains(&alert.fingerprint))
     };
     match note.kind {
         NoteKind::NewFiring | NoteKind::Back | NoteKind::Again => any(AlertState::Firing),
@@ -96,13 +93,9 @@ fn content_of(
     let card_mentions = mentions_for(route, incident.severity);
     let notice = incident.state != IncidentState::Firing;
     Some(match kind {
-        OpKind::Card => {
-            render::card_content(&card(None), &envelope(notice, card_mentions.filter(|_| !notice)))
-        }
+        OpKind::Card => render::card_content(&card(None), &envelope(notice, card_mentions.filter(|_| !notice))),
         // The kind of message stays what the card was first posted as would be; a green card is still its news.
-        OpKind::Edit => {
-            render::edit_content(&card(snapshot.card.root_at), root?, &envelope(notice, card_mentions))
-        }
+        OpKind::Edit => render::edit_content(&card(snapshot.card.root_at), root?, &envelope(notice, card_mentions)),
         OpKind::Reply => {
             let message: Message =
                 render::reply(frame.style, incident, notes, snapshot.card.root_at, frame.now, frame.plainness);
@@ -128,9 +121,8 @@ fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
 /// The severity of the most severe alert that a reply brings as news; `None`: no news of a kind that mentions.
 fn news_severity(incident: &Incident, notes: &[&Note], config: &Config) -> Option<u32> {
     let news = notes.iter().filter(|note| note.kind.mentions());
-    let named = |fingerprint: &str| {
-        news.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint))
-    };
+    let named =
+        |fingerprint: &str| news.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint));
     incident
         .alerts
         .iter()

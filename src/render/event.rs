@@ -1,0 +1,97 @@
+//! The content of room events, frozen as JSON text.
+
+use serde_json::{Map, Value, json};
+
+use super::Message;
+use crate::{
+    config::Mentions,
+    model::{IncidentId, TxnId},
+};
+
+/// The key in our events' content by which the receiver finds them again when it reads a room back.
+pub const CONTENT_KEY: &str = "matrix_alertmanager_receiver";
+
+/// What an event carries beside its words.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    pub op: &'a TxnId,
+    pub incident: &'a IncidentId,
+    /// `m.notice`, which never notifies, in place of `m.text`.
+    pub notice: bool,
+    /// Who is mentioned; `None`: nobody.
+    pub mentions: Option<&'a Mentions>,
+}
+
+/// How a reply hangs on its card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation<'a> {
+    /// In the card's thread; clients that know no threads show it as a reply to the newest event in there.
+    Thread { last_reply: Option<&'a str> },
+    /// In the main timeline.
+    Reply,
+}
+
+/// A card's first event.
+#[must_use]
+pub fn card_content(message: &Message, envelope: &Envelope<'_>) -> String {
+    finish(words(message, envelope.notice, mentions(envelope.mentions)), envelope)
+}
+
+/// A newer state of the card whose first event is `root_event`. It mentions nobody itself, so that an edit makes no
+/// phone ring; what it replaces the card with mentions whom the card mentioned.
+#[must_use]
+pub fn edit_content(message: &Message, root_event: &str, envelope: &Envelope<'_>) -> String {
+    let fallback = Message { body: format!("* {}", message.body), html: format!("* {}", message.html) };
+    let mut content = words(&fallback, envelope.notice, json!({}));
+    let new = words(message, envelope.notice, mentions(envelope.mentions));
+    content.insert("m.new_content".to_owned(), Value::Object(new));
+    content.insert("m.relates_to".to_owned(), json!({ "rel_type": "m.replace", "event_id": root_event }));
+    finish(content, envelope)
+}
+
+/// A reply to the card whose first event is `root_event`.
+#[must_use]
+pub fn reply_content(message: &Message, root_event: &str, relation: Relation<'_>, envelope: &Envelope<'_>) -> String {
+    let mut content = words(message, envelope.notice, mentions(envelope.mentions));
+    let relates_to = match relation {
+        Relation::Thread { last_reply } => json!({
+            "rel_type": "m.thread",
+            "event_id": root_event,
+            "is_falling_back": true,
+            "m.in_reply_to": { "event_id": last_reply.unwrap_or(root_event) },
+        }),
+        Relation::Reply => json!({ "m.in_reply_to": { "event_id": root_event } }),
+    };
+    content.insert("m.relates_to".to_owned(), relates_to);
+    finish(content, envelope)
+}
+
+fn words(message: &Message, notice: bool, mentions: Value) -> Map<String, Value> {
+    let mut content = Map::new();
+    content.insert("msgtype".to_owned(), if notice { "m.notice" } else { "m.text" }.into());
+    content.insert("body".to_owned(), message.body.as_str().into());
+    content.insert("format".to_owned(), "org.matrix.custom.html".into());
+    content.insert("formatted_body".to_owned(), message.html.as_str().into());
+    content.insert("m.mentions".to_owned(), mentions);
+    content
+}
+
+/// Always an object, also when it is empty: without one, servers fall back to looking for names in the text.
+fn mentions(mentions: Option<&Mentions>) -> Value {
+    let mut value = Map::new();
+    if let Some(mentions) = mentions {
+        if !mentions.users.is_empty() {
+            value.insert("user_ids".to_owned(), json!(mentions.users));
+        }
+        if mentions.room {
+            value.insert("room".to_owned(), true.into());
+        }
+    }
+    Value::Object(value)
+}
+
+fn finish(mut content: Map<String, Value>, envelope: &Envelope<'_>) -> String {
+    let key = json!({ "op": envelope.op.as_str(), "incident": envelope.incident.as_str() });
+    content.insert(CONTENT_KEY.to_owned(), key);
+    Value::Object(content).to_string()
+}

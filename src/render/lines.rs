@@ -1,0 +1,141 @@
+//! The alerts of a card, a line each.
+
+use super::{
+    Style,
+    group::Group,
+    group::Seen,
+    links::{self, Link, LinkKind},
+    text,
+    time::{self, Dial},
+};
+use crate::model::{AlertState, IncidentState, Timestamp};
+
+const MAX_PLACE: usize = 100;
+const MAX_WHAT: usize = 150;
+
+/// How a line's first words are set: what fires stands out, what is over is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Strong,
+    Struck,
+    Slanted,
+    /// `+3 more`: no words of an alert.
+    Plain,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// Only where the alerts of a card differ in severity.
+    pub(super) emoji: String,
+    pub(super) mark: Mark,
+    pub(super) name: String,
+    /// All that follows the name, links aside; may be empty.
+    pub(super) rest: String,
+    pub(super) links: Vec<Link>,
+}
+
+/// All lines of one state, in order.
+pub(super) fn lines(
+    style: &Style,
+    group: &Group<'_>,
+    state: AlertState,
+    dial: &Dial<'_>,
+    shared: &[Link],
+    most: usize,
+) -> Vec<Line> {
+    let ranks: Vec<u32> = group.focus().map(|seen| seen.rank).collect();
+    let told = Told {
+        style,
+        group,
+        dial,
+        shared: shared.iter().map(|link| link.kind).collect(),
+        since: dial.minute(group.since()),
+        severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
+    };
+    group.in_state(state).take(most).map(|seen| told.line(seen)).collect()
+}
+
+/// What every line leaves out because the card says it.
+struct Told<'a> {
+    style: &'a Style,
+    group: &'a Group<'a>,
+    dial: &'a Dial<'a>,
+    shared: Vec<LinkKind>,
+    since: String,
+    severities_differ: bool,
+}
+
+impl Told<'_> {
+    fn line(&self, seen: &Seen<'_>) -> Line {
+        let (name, place) = name_and_place(self.group, seen);
+        let mut line = Line { emoji: String::new(), mark: Mark::Plain, name, rest: place, links: Vec::new() };
+        match seen.alert.state {
+            AlertState::Firing => self.firing(seen, &mut line),
+            AlertState::Resolved => {
+                line.mark = Mark::Struck;
+                if let Some(ended) = seen.alert.ends_at {
+                    push(&mut line.rest, " ", &format!("resolved after {}", duration(self.group, seen, ended)));
+                } else {
+                    push(&mut line.rest, " ", "resolved");
+                }
+            }
+            AlertState::Absent => {
+                line.mark = Mark::Slanted;
+                if self.group.incident.state == IncidentState::Quiet {
+                    push(&mut line.rest, " — ", &self.own_words(seen));
+                } else {
+                    push(&mut line.rest, " ", "no longer reported (silenced?)");
+                }
+            }
+        }
+        line
+    }
+
+    fn firing(&self, seen: &Seen<'_>, line: &mut Line) {
+        line.mark = Mark::Strong;
+        if self.severities_differ {
+            line.emoji = self.style.emoji(seen.rank);
+        }
+        push(&mut line.rest, "— ", &self.own_words(seen));
+        let since = self.dial.minute(self.group.start(seen));
+        if since != self.since {
+            push(&mut line.rest, "· ", &format!("since {since}"));
+        }
+        line.links = links::of_alert(self.style, seen.alert);
+        line.links.retain(|link| !self.shared.contains(&link.kind));
+    }
+
+    /// What this alert says beyond what the card says of them all.
+    fn own_words(&self, seen: &Seen<'_>) -> String {
+        let words = if self.group.what.is_empty() { seen.what() } else { seen.told("description") };
+        let Some(first) = words.first() else { return String::new() };
+        let said = self.group.what.iter().chain(&self.group.description).any(|told| !text::adds(first, told));
+        if said { String::new() } else { text::show(first, MAX_WHAT) }
+    }
+}
+
+/// What a line begins with: the place, or where the alerts have several names, the name and the place.
+pub(super) fn name_and_place(group: &Group<'_>, seen: &Seen<'_>) -> (String, String) {
+    let place = text::cut(&group.places.of(seen), MAX_PLACE);
+    let name = || text::show(seen.label("alertname").unwrap_or("Alert"), 60);
+    match (group.places.mixed, place.is_empty()) {
+        (true, _) => (name(), place),
+        (false, true) => (name(), String::new()),
+        (false, false) => (place, String::new()),
+    }
+}
+
+pub(super) fn duration(group: &Group<'_>, seen: &Seen<'_>, ended: Timestamp) -> String {
+    time::words(ended.since(group.start(seen)))
+}
+
+fn push(rest: &mut String, lead: &str, words: &str) {
+    if words.is_empty() {
+        return;
+    }
+    if !rest.is_empty() {
+        rest.push(' ');
+    }
+    rest.push_str(lead.trim_start());
+    rest.push_str(words);
+}

@@ -1,0 +1,223 @@
+//! Incidents -> messages. Pure: it is given the time, and returns values.
+//!
+//! [`View`](view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
+//! what is too long for an event is stepped down until it fits.
+
+mod event;
+mod group;
+mod headline;
+mod lines;
+mod links;
+mod places;
+mod reply;
+mod text;
+mod time;
+mod view;
+
+use askama::Template;
+use jiff::tz::TimeZone;
+
+pub use self::event::{Envelope, Relation, card_content, edit_content, reply_content};
+use self::{
+    headline::Headline,
+    lines::Mark,
+    reply::Reply,
+    view::{Shape, Shown, View},
+};
+use crate::{
+    config,
+    model::{Incident, Note, Timestamp},
+};
+
+/// Both forms of a message together, as JSON strings. An edit carries them twice, and encryption adds a third; what is
+/// within this still fits into an event of 65,536 bytes then.
+pub const MAX_BYTES: usize = 22 * 1024;
+/// Links longer than this are left out before the list of alerts gets shorter than [`FEW_LINES`].
+const LONG_URLS: [usize; 4] = [4096, 1500, 500, 0];
+const FEW_LINES: usize = 10;
+
+/// How messages look; built once from the config.
+#[derive(Clone, Debug)]
+pub struct Style {
+    zone: TimeZone,
+    display: config::Display,
+    rewrite: Vec<config::Rewrite>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("display.timezone: no such time zone: {0:?} (an IANA name like \"Europe/Berlin\" is meant)")]
+pub struct StyleError(String);
+
+impl Style {
+    /// # Errors
+    /// When the time zone is unknown.
+    pub fn new(display: &config::Display, links: &config::Links) -> Result<Self, StyleError> {
+        let zone = TimeZone::get(&display.timezone).map_err(|_| StyleError(display.timezone.clone()))?;
+        Ok(Self { zone, display: display.clone(), rewrite: links.rewrite.clone() })
+    }
+
+    /// The emoji of a severity; white for those that the config does not know.
+    fn emoji(&self, rank: u32) -> String {
+        let known = usize::try_from(rank).ok().and_then(|rank| self.display.severities.get(rank));
+        let emoji = known.map(|severity| text::cut(&text::clean(&severity.emoji), 8)).unwrap_or_default();
+        if emoji.is_empty() { "⚪".to_owned() } else { emoji }
+    }
+}
+
+/// One message in both its forms. The first line of each has the same words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Plain text; never empty.
+    pub body: String,
+    /// HTML of the few tags that every client shows.
+    pub html: String,
+}
+
+impl Message {
+    /// What it takes of an event: both forms as JSON strings.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let quoted = |text: &str| serde_json::to_string(text).map_or(usize::MAX / 4, |json| json.len());
+        quoted(&self.body) + quoted(&self.html)
+    }
+}
+
+/// The card of an incident.
+///
+/// `root_at` is when the card's first event was frozen (the client shows that day, so times on the card leave it out).
+/// `plainness` 0 is as meant, 1 has counts in place of the list, from 2 on it is one line of text.
+#[must_use]
+pub fn card(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp, plainness: u32) -> Message {
+    let view = View::new(style, incident, root_at, now);
+    let set = |shape| set_card(&view.shown(shape));
+    let message = match plainness {
+        0 => fitting(&view, set),
+        1 => set(Shape { lines: None, details: false, max_url: 500 }),
+        _ => one_line(&view.head),
+    };
+    if message.bytes() <= MAX_BYTES { message } else { one_line(&view.head) }
+}
+
+/// The fullest shape that fits: all alerts, else as many as there is room for, else none. Long links go before the list
+/// gets short.
+fn fitting(view: &View, set: impl Fn(Shape) -> Message) -> Message {
+    let most = view.most_lines();
+    for max_url in LONG_URLS {
+        let shape = |lines| Shape { lines: Some(lines), details: true, max_url };
+        let fits = |lines| Some(set(shape(lines))).filter(|message| message.bytes() <= MAX_BYTES);
+        if let Some(all) = fits(most) {
+            return all;
+        }
+        // More lines are never shorter, so the largest number that fits is found by halving.
+        let (mut best, mut low, mut high) = (None, 0, most);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match fits(middle) {
+                Some(message) => (best, low) = (Some((middle, message)), middle + 1),
+                None => high = middle,
+            }
+        }
+        match best {
+            Some((lines, message)) if lines >= FEW_LINES || max_url == 0 => return message,
+            _ => {}
+        }
+    }
+    set(Shape { lines: None, details: false, max_url: 0 })
+}
+
+/// The reply that tells `notes`, all of one card of this incident, in one event.
+///
+/// `plainness` 0 is as meant, 1 has no links, from 2 on it is one line of text.
+#[must_use]
+pub fn reply(
+    style: &Style,
+    incident: &Incident,
+    notes: &[&Note],
+    root_at: Option<Timestamp>,
+    now: Timestamp,
+    plainness: u32,
+) -> Message {
+    let mut reply = reply::reply(style, incident, notes, root_at, now);
+    if plainness > 0 {
+        reply.links.clear();
+    }
+    if plainness > 1 {
+        reply.lines.truncate(1);
+        return text_only(reply_line(&reply));
+    }
+    let message = set_reply(&reply);
+    if message.bytes() <= MAX_BYTES {
+        return message;
+    }
+    reply.links.clear();
+    set_reply(&reply)
+}
+
+fn reply_line(reply: &Reply) -> String {
+    reply.lines.first().map(|said| format!("{} {}: {}", said.emoji, said.name, said.words)).unwrap_or_default()
+}
+
+fn set_reply(reply: &Reply) -> Message {
+    match (ReplyHtml { reply }.render(), ReplyText { reply }.render()) {
+        (Ok(html), Ok(body)) => Message { body: body.trim_end().to_owned(), html },
+        _ => text_only(reply_line(reply)),
+    }
+}
+
+fn set_card(shown: &Shown<'_>) -> Message {
+    let html = CardHtml { card: shown }.render();
+    let body = CardText { card: shown }.render();
+    match (html, body) {
+        (Ok(html), Ok(body)) => Message { body: body.trim_end().to_owned(), html },
+        // Writing into memory cannot fail; if it ever does, a plain line is better than none.
+        _ => one_line(shown.head),
+    }
+}
+
+fn one_line(head: &Headline) -> Message {
+    text_only(plain_head(head))
+}
+
+/// The last resort: a line without any markup.
+fn text_only(body: String) -> Message {
+    let html = LineHtml { line: &body }.render().unwrap_or_default();
+    Message { body, html }
+}
+
+fn plain_head(head: &Headline) -> String {
+    let words = [&head.emoji, &head.word, &head.name, &head.rest];
+    words.into_iter().filter(|words| !words.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+}
+
+#[derive(Template)]
+#[template(path = "card.html")]
+struct CardHtml<'a> {
+    card: &'a Shown<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "card.txt")]
+struct CardText<'a> {
+    card: &'a Shown<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "reply.html")]
+struct ReplyHtml<'a> {
+    reply: &'a Reply,
+}
+
+#[derive(Template)]
+#[template(path = "reply.txt")]
+struct ReplyText<'a> {
+    reply: &'a Reply,
+}
+
+#[derive(Template)]
+#[template(source = "{{ line }}", ext = "html")]
+struct LineHtml<'a> {
+    line: &'a str,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Snapshots and properties of everything that is rendered.
+
+mod cards;
+mod samples;

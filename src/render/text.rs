@@ -1,0 +1,105 @@
+//! Hostile text made harmless: the one place where what came over the wire becomes words that a room may see.
+//! HTML is not escaped here; the templates do that.
+
+/// No text is looked at beyond this many characters; nothing that is shown is nearly as long.
+const MAX_READ: usize = 8192;
+/// First strong isolate and its end: text of foreign direction between them cannot reorder what stands around it.
+const ISOLATE: char = '\u{2068}';
+const END_OF_ISOLATE: char = '\u{2069}';
+
+/// One line: control characters, line breaks and runs of blanks become one blank, what steers the direction of text or
+/// cannot be seen is gone.
+pub(super) fn clean(raw: &str) -> String {
+    let mut line = String::with_capacity(raw.len().min(MAX_READ));
+    for c in raw.chars().take(MAX_READ) {
+        if is_invisible(c) {
+            continue;
+        }
+        if c.is_whitespace() || c.is_control() {
+            if !line.is_empty() && !line.ends_with(' ') {
+                line.push(' ');
+            }
+        } else {
+            line.push(c);
+        }
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// The lines of a longer text, each clean, empty ones left out.
+pub(super) fn lines(raw: &str) -> Vec<String> {
+    raw.split(['\n', '\r', '\u{2028}', '\u{2029}']).take(MAX_READ).map(clean).filter(|l| !l.is_empty()).collect()
+}
+
+/// At most `max` characters: cut at a word if one ends in the second half, and marked with `…`.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    // One character for the mark, one for an isolate that the cut leaves open.
+    let keep = max.saturating_sub(2);
+    let chars: Vec<char> = text.chars().take(keep + 1).collect();
+    let mut end = keep.min(chars.len());
+    while end > 0 && chars.get(end).is_some_and(|c| joins(*c)) {
+        end -= 1;
+    }
+    if let Some(blank) = chars[..end].iter().rposition(|c| *c == ' ')
+        && chars.get(end).is_some_and(|c| *c != ' ')
+        && blank * 2 > end
+    {
+        end = blank;
+    }
+    let kept: String = chars[..end].iter().collect();
+    let mut kept = kept.trim_end_matches([' ', ',', ';', ':', '—', '·', '(', ISOLATE]).to_owned();
+    kept.push('…');
+    if kept.matches(ISOLATE).count() > kept.matches(END_OF_ISOLATE).count() {
+        kept.push(END_OF_ISOLATE);
+    }
+    kept
+}
+
+/// Clean text, cut and kept from reordering its surroundings.
+pub(super) fn show(clean: &str, max: usize) -> String {
+    isolate(&cut(clean, max))
+}
+
+fn isolate(text: &str) -> String {
+    if text.chars().any(is_right_to_left) { format!("{ISOLATE}{text}{END_OF_ISOLATE}") } else { text.to_owned() }
+}
+
+/// Whether `text` names `value`, as a whole and not within a longer word; upper and lower case are the same.
+pub(super) fn names(text: &str, value: &str) -> bool {
+    let (text, value) = (text.to_lowercase(), value.to_lowercase());
+    if value.is_empty() {
+        return true;
+    }
+    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(&value).any(|(at, found)| {
+        !text[..at].chars().next_back().is_some_and(part_of_word)
+            && !text[at + found.len()..].chars().next().is_some_and(|c| part_of_word(c) || c == '-')
+    })
+}
+
+/// Whether `text` says anything that `beyond` does not.
+pub(super) fn adds(text: &str, beyond: &str) -> bool {
+    let bare = |t: &str| t.to_lowercase().trim_end_matches(['.', '!', '…', ':', ';', ',', ' ']).to_owned();
+    !bare(beyond).contains(&bare(text))
+}
+
+/// Steers direction, or is not seen at all.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{061C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+        | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{00AD}' | '\u{180E}')
+}
+
+pub(super) fn is_right_to_left(c: char) -> bool {
+    matches!(c, '\u{0590}'..='\u{08FF}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}'
+        | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}')
+}
+
+/// Belongs to the character before it.
+fn joins(c: char) -> bool {
+    matches!(c, '\u{0300}'..='\u{036F}' | '\u{200D}' | '\u{20D0}'..='\u{20FF}' | '\u{FE00}'..='\u{FE0F}'
+        | '\u{1F3FB}'..='\u{1F3FF}')
+}

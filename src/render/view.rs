@@ -1,0 +1,175 @@
+//! The view model of a card: all words and links decided, nothing left to a template but how they are set.
+
+use super::{
+    Style,
+    group::Group,
+    headline::{Headline, headline},
+    lines::{Line, Mark, lines},
+    links::Link,
+    text,
+    time::Dial,
+};
+use crate::model::{AlertState, Incident, IncidentState, Timestamp};
+
+const MAX_CHIPS: usize = 12;
+const MAX_CHIP_NAME: usize = 40;
+const MAX_CHIP_VALUE: usize = 80;
+const MAX_DETAIL_LINES: usize = 6;
+const MAX_DETAIL_CHARS: usize = 600;
+/// A line takes more than 31 bytes, so that more than this never fit into one event.
+const MAX_LINES: usize = 700;
+/// What is over is told of this many alerts.
+const MAX_OVER: usize = 8;
+/// How an alert was scraped tells least of all, so it comes last.
+const SCRAPING: [&str; 6] = ["job", "service", "endpoint", "prometheus", "prometheus_replica", "receive"];
+
+/// A card with everything it could say; [`Shape`] says how much of it is shown.
+pub(super) struct View {
+    pub(super) head: Headline,
+    details: Vec<String>,
+    chips: Vec<String>,
+    more_chips: usize,
+    firing: Vec<Line>,
+    resolved: Vec<Line>,
+    absent: Vec<Line>,
+    counts: [usize; 3],
+    /// When it began, or from when to when it lasted.
+    when: String,
+    links: Vec<Link>,
+}
+
+/// How much of a card is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// How many firing alerts have a line; `None`: no list at all.
+    pub(super) lines: Option<usize>,
+    pub(super) details: bool,
+    /// Longer links are left out.
+    pub(super) max_url: usize,
+}
+
+/// What the templates set.
+pub(super) struct Shown<'a> {
+    pub(super) head: &'a Headline,
+    pub(super) details: &'a [String],
+    pub(super) chips: &'a [String],
+    pub(super) more_chips: usize,
+    pub(super) lines: Vec<Line>,
+    pub(super) when: &'a str,
+    pub(super) links: Vec<Link>,
+}
+
+impl View {
+    pub(super) fn new(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp) -> Self {
+        let group = Group::new(style, incident);
+        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+        let head = headline(style, &group, &dial, now);
+        let shared = group.shared_links(style);
+        let of = |state, most| {
+            if group.is_list() { lines(style, &group, state, &dial, &shared, most) } else { Vec::new() }
+        };
+        let (chips, more_chips) = chips(&group, &head);
+        Self {
+            details: details(&group, &head),
+            chips,
+            more_chips,
+            firing: of(AlertState::Firing, MAX_LINES),
+            resolved: of(AlertState::Resolved, MAX_OVER),
+            absent: of(AlertState::Absent, MAX_OVER),
+            counts: [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|state| incident.count(state)),
+            when: when(&group, &dial, now),
+            links: shared,
+            head,
+        }
+    }
+
+    /// How many firing alerts could have a line.
+    pub(super) fn most_lines(&self) -> usize {
+        self.firing.len()
+    }
+
+    pub(super) fn shown(&self, shape: Shape) -> Shown<'_> {
+        let mut shown = Vec::new();
+        if let Some(most) = shape.lines {
+            let sections = [
+                (&self.firing, most, "firing"),
+                (&self.resolved, MAX_OVER, "resolved"),
+                (&self.absent, MAX_OVER, "no longer reported"),
+            ];
+            for ((lines, most, word), count) in sections.into_iter().zip(self.counts) {
+                let some = &lines[..lines.len().min(most)];
+                shown.extend(some.iter().cloned());
+                if !lines.is_empty() && some.len() < count {
+                    shown.push(more(count - some.len(), word));
+                }
+            }
+        }
+        for line in &mut shown {
+            line.links.retain(|link| link.url.len() <= shape.max_url);
+        }
+        Shown {
+            head: &self.head,
+            details: if shape.details { &self.details } else { &[] },
+            chips: &self.chips,
+            more_chips: self.more_chips,
+            lines: shown,
+            when: &self.when,
+            links: self.links.iter().filter(|link| link.url.len() <= shape.max_url).cloned().collect(),
+        }
+    }
+}
+
+fn more(count: usize, word: &str) -> Line {
+    let name = format!("+{count} more {word}");
+    Line { emoji: String::new(), mark: Mark::Plain, name, rest: String::new(), links: Vec::new() }
+}
+
+/// The text of what happened where the first line cut it, and the description where it adds something.
+fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
+    let mut lines: Vec<&String> = group.what.iter().skip(usize::from(!head.cut)).collect();
+    let told = group.what.join(" ");
+    if text::adds(&group.description.join(" "), &told) {
+        lines.extend(group.description.iter().filter(|line| text::adds(line, &told)));
+    }
+    let mut details = Vec::new();
+    let mut room = MAX_DETAIL_CHARS;
+    let more = lines.len() > MAX_DETAIL_LINES;
+    for line in lines.into_iter().take(MAX_DETAIL_LINES) {
+        if room < 20 {
+            break;
+        }
+        let shown = text::show(line, room);
+        room = room.saturating_sub(shown.chars().count());
+        details.push(shown);
+    }
+    if more && let Some(last) = details.last_mut().filter(|last| !last.ends_with('…')) {
+        last.push_str(" …");
+    }
+    details
+}
+
+/// The labels that all alerts share, and how many more there are.
+fn chips(group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
+    let said = |name: &str| ["alertname", "severity"].contains(&name) || head.said.iter().any(|said| said == name);
+    let mut labels: Vec<_> = group.common.iter().filter(|(name, _)| !said(name)).collect();
+    labels.sort_by_key(|(name, _)| {
+        let first = ["namespace", "pod", "container"].iter().position(|telling| telling == name).unwrap_or(3);
+        (SCRAPING.iter().position(|last| last == name).map_or(0, |at| at + 1), first)
+    });
+    let chip = |(name, value): &(&String, &String)| {
+        format!("{}={}", text::show(name, MAX_CHIP_NAME), text::show(value, MAX_CHIP_VALUE))
+    };
+    (labels.iter().take(MAX_CHIPS).map(chip).collect(), labels.len().saturating_sub(MAX_CHIPS))
+}
+
+fn when(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+    match group.incident.state {
+        IncidentState::Firing => format!("since {}", dial.with_zone(group.since())),
+        IncidentState::Quiet => format!("since {}, perhaps silenced", dial.with_zone(group.since())),
+        IncidentState::Stale => format!("began {}", dial.with_zone(group.span(now).0)),
+        IncidentState::Resolved | IncidentState::Unlisted => {
+            let (from, to) = group.span(now);
+            dial.range(from, to)
+        }
+    }
+}
