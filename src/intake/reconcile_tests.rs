@@ -1,1 +1,429 @@
+//! The rules of "Reading a payload", one by one. A scene is a sequence of payloads about one group.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{AlertDoc, CardId, CardState, Labels, RouteName};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The alerts of a payload in short: `a` fires, `-b` is resolved.
+fn payload(alerts: &str) -> Webhook {
+    let listed = |word: &str| {
+        let (firing, name) = word.strip_prefix('-').map_or((true, word), |name| (false, name));
+        Listed {
+            fingerprint: name.to_owned(),
+            firing,
+            starts_at: Some(Timestamp(0)),
+            ends_at: (!firing).then_some(Timestamp(60_000)),
+            doc: AlertDoc { labels: Labels::from([("pod".to_owned(), name.to_owned())]), ..AlertDoc::default() },
+        }
+    };
+    let mut alerts: Vec<Listed> = alerts.split_whitespace().map(listed).collect();
+    alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+    Webhook {
+        receiver: "r".to_owned(),
+        group_key: "g".to_owned(),
+        group_labels: Labels::new(),
+        external_url: String::new(),
+        truncated: 0,
+        reason: Reason::Missing,
+        alerts,
+        odd: 0,
+    }
+}
+
+struct Scene {
+    display: Display,
+    remind_after: Option<Duration>,
+    speaks: bool,
+    now: Timestamp,
+    incident: Option<Incident>,
+    /// When the one card last spoke.
+    spoke_at: Option<Timestamp>,
+    opened: u32,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            display: Display::default(),
+            remind_after: Some(30 * MINUTE),
+            speaks: true,
+            now: Timestamp(100_000),
+            incident: None,
+            spoke_at: None,
+            opened: 0,
+        }
+    }
+
+    fn after(&mut self, wait: Duration) -> &mut Self {
+        self.now = self.now.plus(wait);
+        self
+    }
+
+    fn get(&mut self, webhook: &Webhook) -> Changes {
+        let card = CardState { id: CardId("card".to_owned()), spoke_at: self.spoke_at, notes_waiting: false };
+        let known = self.incident.clone().map(|incident| Known { incident, cards: vec![card] });
+        let rules = Rules {
+            remind_after: self.remind_after,
+            reopen_after: 15 * MINUTE,
+            speaks: self.speaks,
+            display: &self.display,
+        };
+        let changes = reconcile(known.as_ref(), webhook, &rules, self.now);
+        let key = IncidentKey {
+            route: RouteName::parse("default").expect("a route name"),
+            receiver: "r".to_owned(),
+            group_key: "g".to_owned(),
+        };
+        self.opened += u32::from(changes.write == IncidentWrite::Insert);
+        let id = IncidentId(format!("i{}", self.opened));
+        let notification = NotificationId("n".to_owned());
+        self.incident = apply(self.incident.as_ref(), &key, &id, &changes, &notification, self.now);
+        if changes.write == IncidentWrite::Insert || !changes.notes.is_empty() {
+            self.spoke_at = Some(self.now);
+        }
+        changes
+    }
+
+    /// One payload, and in short what came of it: `outcome state notes`.
+    fn told(&mut self, alerts: &str) -> String {
+        let changes = self.get(&payload(alerts));
+        short(&changes)
+    }
+
+    fn alert(&self, fingerprint: &str) -> &Alert {
+        let incident = self.incident.as_ref().expect("an incident");
+        incident.alerts.iter().find(|alert| alert.fingerprint == fingerprint).expect("an alert")
+    }
+}
+
+fn short(changes: &Changes) -> String {
+    let mut words = vec![changes.outcome.as_str().to_owned(), changes.state.as_str().to_owned()];
+    for note in &changes.notes {
+        words.push(format!("{}({})", note.kind.as_str(), note.args.fingerprints.join(",")));
+    }
+    words.join(" ")
+}
+
+/// Payloads one minute apart, with what each must come to.
+fn play(steps: &[(&str, &str)]) -> Scene {
+    let mut scene = Scene::new();
+    for (index, (alerts, expected)) in steps.iter().enumerate() {
+        scene.after(MINUTE);
+        assert_eq!(scene.told(alerts), *expected, "step {} of {steps:?}", index + 1);
+    }
+    scene
+}
+
+#[test]
+fn the_life_of_an_incident() {
+    play(&[
+        ("a", "opened firing"),
+        ("a", "unchanged firing"),
+        ("a b", "changed firing new_firing(b)"),
+        ("b a", "unchanged firing"),
+        ("-a b", "changed firing partly_resolved(a)"),
+        ("b", "unchanged firing"),
+        ("-b", "resolved resolved resolved()"),
+        ("-b", "unchanged resolved"),
+        ("-a -b", "unchanged resolved"),
+    ]);
+}
+
+#[test]
+fn missing_is_absent_and_back_soon_is_only_an_edit() {
+    let scene = play(&[
+        ("a b", "opened firing"),
+        ("a", "changed firing"),
+        ("a", "unchanged firing"),
+        ("a b", "changed firing"),
+        ("", "changed quiet"),
+        ("", "unchanged quiet"),
+        ("a", "changed firing"),
+        ("-a", "changed quiet partly_resolved(a)"),
+        ("-b", "resolved resolved resolved()"),
+    ]);
+    assert_eq!(scene.alert("b").absent_since, None);
+}
+
+#[test]
+fn back_after_long_is_said() {
+    let mut scene = play(&[("a b", "opened firing"), ("a", "changed firing")]);
+    scene.after(30 * MINUTE);
+    assert_eq!(scene.told("a b"), "changed firing back(b)");
+    scene.remind_after = None;
+    scene.told("a");
+    scene.after(29 * MINUTE);
+    assert_eq!(scene.told("a b"), "changed firing");
+}
+
+#[test]
+fn firing_again_soon_reopens_and_later_is_new() {
+    let mut scene = play(&[("a", "opened firing"), ("-a", "resolved resolved resolved()")]);
+    assert_eq!(scene.after(14 * MINUTE).told("a"), "reopened firing again(a)");
+    assert_eq!(scene.incident.as_ref().expect("open").flaps, 1);
+    assert_eq!(scene.incident.as_ref().expect("open").closed_at, None);
+    scene.told("-a");
+    assert_eq!(scene.after(15 * MINUTE).told("a"), "opened firing");
+    assert_eq!(scene.opened, 2);
+}
+
+#[test]
+fn another_alert_of_a_green_group_reopens_it_too() {
+    play(&[
+        ("a", "opened firing"),
+        ("-a", "resolved resolved resolved()"),
+        ("b", "reopened firing again(b)"),
+        ("-b", "resolved resolved resolved()"),
+    ]);
+}
+
+#[test]
+fn a_flap_within_a_live_incident_is_counted_and_said() {
+    let scene = play(&[
+        ("a b", "opened firing"),
+        ("-a b", "changed firing partly_resolved(a)"),
+        ("a b", "changed firing again(a)"),
+    ]);
+    assert_eq!(scene.incident.as_ref().expect("open").flaps, 1);
+    assert_eq!(scene.alert("a").ends_at, None);
+}
+
+#[test]
+fn first_seen_resolved_is_shown_but_not_announced() {
+    let mut scene = play(&[("a", "opened firing"), ("a -b", "changed firing")]);
+    let changes = scene.get(&payload("a -b"));
+    assert!(!changes.news);
+}
+
+#[test]
+fn resolved_without_an_incident_is_a_closed_one() {
+    let mut scene = Scene::new();
+    let changes = scene.get(&payload("-a"));
+    assert_eq!((short(&changes).as_str(), changes.write), ("resolved resolved", IncidentWrite::Insert));
+    assert_eq!(changes.closed_at, Some(scene.now));
+    assert_eq!(scene.told("-a"), "unchanged resolved");
+    assert_eq!(scene.opened, 1);
+}
+
+#[test]
+fn an_outage_that_nobody_told_us_of_is_shown_resolved() {
+    let mut scene = play(&[("a", "opened firing"), ("-a", "resolved resolved resolved()")]);
+    let mut later = payload("-a");
+    later.alerts[0].starts_at = Some(Timestamp(61_000));
+    later.alerts[0].ends_at = Some(Timestamp(90_000));
+    assert_eq!(short(&scene.after(MINUTE).get(&later)), "resolved resolved");
+    assert_eq!(scene.opened, 2);
+    assert_eq!(short(&scene.get(&later)), "unchanged resolved");
+}
+
+#[test]
+fn a_list_of_nothing_about_nobody_is_nothing() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.get(&payload("")).write, IncidentWrite::None);
+    assert!(scene.incident.is_none());
+}
+
+#[test]
+fn truncated_payloads_keep_what_they_do_not_list() {
+    let mut scene = play(&[("a b c", "opened firing")]);
+    let truncated = |alerts: &str, reason| Webhook { truncated: 2, reason, ..payload(alerts) };
+    assert_eq!(short(&scene.get(&truncated("a", Reason::Other))), "unchanged firing");
+    assert_eq!(short(&scene.get(&truncated("-a", Reason::Other))), "changed firing partly_resolved(a)");
+    assert_eq!(short(&scene.get(&truncated("-b -c", Reason::Other))), "changed unlisted partly_resolved(b,c)");
+    assert!(scene.incident.as_ref().expect("open").closed_at.is_none());
+    assert_eq!(short(&scene.get(&truncated("-b", Reason::AllResolved))), "resolved resolved resolved()");
+}
+
+#[test]
+fn all_resolved_resolves_the_unlisted_too() {
+    let mut scene = play(&[("a b", "opened firing")]);
+    let all = Webhook { truncated: 1, reason: Reason::AllResolved, ..payload("-a") };
+    assert_eq!(short(&scene.get(&all)), "resolved resolved resolved()");
+    assert_eq!(scene.alert("b").ends_at, Some(Timestamp(60_000)));
+}
+
+#[test]
+fn reminders_need_time_and_a_reason() {
+    for (reason, wait, expected) in [
+        (Reason::Missing, 29, "unchanged firing"),
+        (Reason::Missing, 30, "reminded firing reminder()"),
+        (Reason::RepeatInterval, 30, "reminded firing reminder()"),
+        (Reason::Other, 30, "unchanged firing"),
+        (Reason::AllResolved, 30, "unchanged firing"),
+    ] {
+        let mut scene = play(&[("a", "opened firing")]);
+        scene.after(wait * MINUTE);
+        assert_eq!(short(&scene.get(&Webhook { reason, ..payload("a") })), expected, "{reason:?} {wait}");
+    }
+    let mut never = play(&[("a", "opened firing")]);
+    never.remind_after = None;
+    assert_eq!(never.after(600 * MINUTE).told("a"), "unchanged firing");
+    let mut unposted = play(&[("a", "opened firing")]);
+    unposted.spoke_at = None;
+    assert_eq!(unposted.after(600 * MINUTE).told("a"), "unchanged firing");
+    let mut quiet = play(&[("a", "opened firing"), ("", "changed quiet")]);
+    assert_eq!(quiet.after(600 * MINUTE).told(""), "unchanged quiet");
+}
+
+#[test]
+fn with_updates_edit_nothing_is_ever_said() {
+    let mut scene = Scene::new();
+    scene.speaks = false;
+    scene.told("a");
+    assert_eq!(scene.told("a b"), "changed firing");
+    assert_eq!(scene.after(600 * MINUTE).told("a b"), "unchanged firing");
+    assert_eq!(scene.told("-a -b"), "resolved resolved");
+}
+
+#[test]
+fn a_stale_incident_turns_green_or_makes_way() {
+    let stale = || {
+        let mut scene = play(&[("a", "opened firing")]);
+        let incident = scene.incident.as_mut().expect("open");
+        incident.state = IncidentState::Stale;
+        incident.closed_at = Some(scene.now);
+        scene
+    };
+    assert_eq!(stale().told("-a"), "resolved resolved resolved()");
+    assert_eq!(stale().told("a"), "opened firing");
+    assert_eq!(stale().told(""), "unchanged stale");
+}
+
+#[test]
+fn the_earliest_start_of_one_outage_is_kept() {
+    let at = |alerts: &str, starts_at| {
+        let mut webhook = payload(alerts);
+        webhook.alerts[0].starts_at = Some(Timestamp(starts_at));
+        webhook
+    };
+    let mut scene = Scene::new();
+    scene.get(&at("a", 5_000));
+    assert_eq!(short(&scene.get(&at("a", 3_000))), "unchanged firing");
+    assert_eq!(scene.alert("a").starts_at, Timestamp(3_000));
+    scene.get(&at("a", 9_000));
+    assert_eq!(scene.alert("a").starts_at, Timestamp(3_000));
+    scene.get(&at("-a", 3_000));
+    // A new outage after the end of the last (60,000) has a start of its own; a late retry of the old one has not.
+    scene.get(&at("a", 70_000));
+    assert_eq!(scene.alert("a").starts_at, Timestamp(70_000));
+    scene.get(&at("-a", 70_000));
+    scene.get(&at("a", 70_000));
+    assert_eq!(scene.alert("a").starts_at, Timestamp(70_000));
+}
+
+#[test]
+fn severity_is_that_of_what_is_not_over() {
+    let with = |alerts: &str, severities: &[(&str, &str)]| {
+        let mut webhook = payload(alerts);
+        for alert in &mut webhook.alerts {
+            if let Some((_, severity)) = severities.iter().find(|(name, _)| *name == alert.fingerprint) {
+                alert.doc.labels.insert("severity".to_owned(), (*severity).to_owned());
+            }
+        }
+        webhook
+    };
+    let severities = [("a", "critical"), ("b", "warning"), ("c", "odd")];
+    let mut scene = Scene::new();
+    for (alerts, expected) in [("c", 3), ("b c", 1), ("a b", 0), ("-a b", 1), ("-a -b -c", 0)] {
+        assert_eq!(scene.get(&with(alerts, &severities)).severity, expected, "{alerts}");
+    }
+}
+
+#[test]
+fn only_changed_rows_are_written() {
+    let mut scene = play(&[("a b c", "opened firing")]);
+    let changes = scene.get(&payload("a -b c"));
+    assert_eq!(changes.alerts.iter().map(|a| a.fingerprint.as_str()).collect::<Vec<_>>(), ["b"]);
+    let mut annotated = payload("a -b c");
+    annotated.alerts[2].doc.annotations.insert("summary".to_owned(), "new words".to_owned());
+    let changes = scene.get(&annotated);
+    assert_eq!(changes.alerts.iter().map(|a| a.fingerprint.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!((changes.news, changes.outcome), (false, Outcome::Unchanged));
+}
+
+#[test]
+fn what_resolved_longest_ago_is_forgotten_beyond_the_bound() {
+    let mut scene = Scene::new();
+    scene.told("live");
+    let many: Vec<String> = (0..MAX_RESOLVED + 3).map(|n| format!("-p{n:04}")).collect();
+    scene.get(&payload(&format!("live {}", many[..3].join(" "))));
+    scene.after(MINUTE).get(&payload(&format!("live {}", many[3..].join(" "))));
+    let changes = scene.after(MINUTE).get(&payload("live new"));
+    assert_eq!(changes.forgotten, ["p0000", "p0001", "p0002"]);
+    assert_eq!(scene.incident.as_ref().expect("open").alerts.len(), MAX_RESOLVED + 2);
+}
+
+fn any_payload() -> impl Strategy<Value = Webhook> {
+    let alerts = prop::collection::btree_map("[a-e]", any::<bool>(), 0..5);
+    let reason = prop::sample::select(vec![Reason::Missing, Reason::Other, Reason::RepeatInterval, Reason::AllResolved]);
+    (alerts, prop::sample::select(vec![0_u64, 0, 0, 2]), reason).prop_map(|(alerts, truncated, reason)| {
+        let words: Vec<String> =
+            alerts.into_iter().map(|(name, firing)| if firing { name } else { format!("-{name}") }).collect();
+        Webhook { truncated, reason, ..payload(&words.join(" ")) }
+    })
+}
+
+proptest! {
+    /// A retry of the last payload never changes anything.
+    #[test]
+    fn reconciling_is_idempotent(payloads in prop::collection::vec(any_payload(), 1..12)) {
+        let mut scene = Scene::new();
+        for webhook in &payloads {
+            scene.after(MINUTE).get(webhook);
+            let before = scene.incident.clone();
+            let again = scene.get(webhook);
+            prop_assert!(!again.news && again.notes.is_empty(), "{again:?}");
+            prop_assert_eq!(&scene.incident, &before);
+        }
+    }
+
+    /// Two peers of one cluster send the same groups, each in order, the one behind the other by any number of
+    /// payloads: once both have sent the last one, the incident stands where one peer alone would have brought it.
+    #[test]
+    fn twins_end_in_the_same_state(
+        payloads in prop::collection::vec(any_payload(), 1..8),
+        order in prop::collection::vec(any::<bool>(), 0..16),
+    ) {
+        let full: Vec<Webhook> =
+            payloads.into_iter().map(|webhook| Webhook { truncated: 0, reason: Reason::Other, ..webhook }).collect();
+        let states = |scene: &Scene| -> Vec<(String, AlertState)> {
+            let listed = &full.last().expect("at least one").alerts;
+            scene.incident.iter().flat_map(|incident| &incident.alerts)
+                .filter(|alert| listed.iter().any(|l| l.fingerprint == alert.fingerprint))
+                .map(|alert| (alert.fingerprint.clone(), alert.state)).collect()
+        };
+        let mut alone = Scene::new();
+        full.iter().for_each(|webhook| { alone.get(webhook); });
+        let mut both = Scene::new();
+        let (mut left, mut right) = (full.iter(), full.iter());
+        for first in order {
+            if let Some(webhook) = if first { left.next() } else { right.next() } {
+                both.get(webhook);
+            }
+        }
+        left.chain(right).for_each(|webhook| { both.get(webhook); });
+        prop_assert_eq!(states(&both), states(&alone));
+        let open = |scene: &Scene| scene.incident.as_ref().map(|incident| incident.state == IncidentState::Firing);
+        prop_assert_eq!(open(&both).unwrap_or(false), open(&alone).unwrap_or(false));
+    }
+
+    /// What is stored can always be told: an incident is open exactly while it has not been closed, and firing exactly
+    /// while one of its alerts is.
+    #[test]
+    fn the_state_is_that_of_the_alerts(payloads in prop::collection::vec(any_payload(), 1..12)) {
+        let mut scene = Scene::new();
+        for webhook in &payloads {
+            scene.after(7 * MINUTE).get(webhook);
+            let Some(incident) = &scene.incident else { continue };
+            prop_assert_eq!(incident.state.is_open(), incident.closed_at.is_none());
+            prop_assert_eq!(incident.state == IncidentState::Firing, incident.count(AlertState::Firing) > 0);
+            prop_assert!(incident.alerts.iter().all(|a| (a.state == AlertState::Resolved) == a.ends_at.is_some()));
+            prop_assert!(incident.alerts.iter().all(|a| (a.state == AlertState::Absent) == a.absent_since.is_some()));
+        }
+    }
+}

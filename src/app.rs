@@ -1,0 +1,143 @@
+//! The one place where the parts are built and the tasks spawned.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    delivery::{Gate, Lane, Parts},
+    health::Health,
+    http::{self, App, Bound},
+    lifecycle::Lifecycle,
+    matrix::Account,
+    metrics::Metrics,
+    render::Style,
+    store::Store,
+};
+
+/// How often the store forgets what is over.
+const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A receiver that listens and whose store is open, but that does nothing yet.
+pub struct Receiver {
+    config: Arc<Config>,
+    store: Store,
+    style: Arc<Style>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    bound: Bound,
+}
+
+impl Receiver {
+    /// Opens the store and binds the socket. The homeserver is not asked for anything.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or the address cannot be bound.
+    pub async fn prepare(config: Config) -> anyhow::Result<Self> {
+        let clock = Clock::System;
+        let rooms = config.rooms();
+        let routes: Vec<_> = config.routes.keys().cloned().collect();
+        let names: Vec<_> = rooms.iter().map(|(_, name)| name.clone()).collect();
+        let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
+        let health = Arc::new(Health::new(&rooms));
+        let style = Arc::new(Style::new(&config.display, &config.links)?);
+        let store =
+            Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
+        let bound = http::bind(config.http.listen)
+            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
+        Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound })
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends under way finish, the store closes.
+    ///
+    /// # Errors
+    /// When the HTTP side fails or the store cannot be read.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let lifecycle = Lifecycle::new();
+        self.start_delivery(&lifecycle).await?;
+        self.start_pruning(&lifecycle);
+        tracing::info!(
+            listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
+            store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
+        );
+        let app = App::new(
+            Arc::clone(&self.config),
+            self.store.clone(),
+            self.clock.clone(),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.health),
+        );
+        let http_stop = CancellationToken::new();
+        let mut http = tokio::spawn(self.bound.serve(Arc::new(app), http_stop.clone()));
+        tokio::select! {
+            served = &mut http => return served.context("the HTTP side ended")?.context("the HTTP side failed"),
+            signal = crate::lifecycle::termination() => tracing::info!(signal = signal?, "stopping"),
+        }
+        self.health.update(|health| health.stopping = true);
+        // Webhooks are answered 503 until the last send is done: refusing the connection would say less.
+        if !lifecycle.finish().await {
+            tracing::warn!("something did not finish in time; it goes on at the next start");
+        }
+        http_stop.cancel();
+        http.await.context("the HTTP side ended")?.context("the HTTP side failed")?;
+        self.store.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    async fn start_delivery(&self, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+        let store = self.store.clone();
+        let (account, connection) = Account::start(
+            self.config.matrix.clone(),
+            self.config.store.path.clone(),
+            self.config.rooms().into_iter().map(|(room, _)| room).collect(),
+            self.store.device().await?,
+            Arc::new(move |device| {
+                let store = store.clone();
+                Box::pin(async move { Ok(store.set_device(device).await?) })
+            }),
+            self.clock.clone(),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.health),
+            lifecycle.stop(),
+        );
+        lifecycle.spawn(connection);
+        let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
+        let parts = Parts {
+            config: Arc::clone(&self.config),
+            style: Arc::clone(&self.style),
+            store: self.store.clone(),
+            transport: account,
+            gate: Arc::new(gate),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&self.health),
+        };
+        for (room, name) in self.config.rooms() {
+            lifecycle.spawn(Lane::new(room, name, parts.clone(), lifecycle.stop()).run());
+        }
+        Ok(())
+    }
+
+    fn start_pruning(&self, lifecycle: &Lifecycle) {
+        let (store, retention, stop) = (self.store.clone(), self.config.store.retention, lifecycle.stop());
+        lifecycle.spawn(async move {
+            let mut every = tokio::time::interval(PRUNE_EVERY);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = every.tick() => {}
+                }
+                match store.prune(retention).await {
+                    Ok(0) => {}
+                    Ok(rows) => tracing::info!(rows, "forgot what has been over for store.retention"),
+                    Err(error) => tracing::warn!(%error, "could not forget what is over; tried again later"),
+                }
+            }
+        });
+    }
+}

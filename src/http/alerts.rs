@@ -1,0 +1,148 @@
+//! `POST /alerts` and `POST /alerts/{route}`: 200 only for what is on disk.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, Method, header},
+};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{App, answer::Answer};
+use crate::{
+    config::Route,
+    intake::{self, RouteError, Rules, Webhook},
+    model::IncidentKey,
+    store::{Ingest, Ingested},
+};
+
+/// A whole body must arrive within this; Alertmanager's own patience is 10 s at least.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub async fn post(State(app): State<Arc<App>>, method: Method, headers: HeaderMap, body: Body) -> Answer {
+    answer(&app, None, &method, &headers, body).await
+}
+
+pub async fn post_to(
+    State(app): State<Arc<App>>,
+    Path(route): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    answer(&app, Some(&route), &method, &headers, body).await
+}
+
+async fn answer(app: &Arc<App>, route: Option<&str>, method: &Method, headers: &HeaderMap, body: Body) -> Answer {
+    match accept(app, route, method, headers, body).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+/// The order of the checks is part of the interface: 405, 401, 404, 413, 400.
+async fn accept(
+    app: &Arc<App>,
+    named: Option<&str>,
+    method: &Method,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Answer, Answer> {
+    if method != Method::POST {
+        return Err(Answer::method_not_allowed("POST"));
+    }
+    app.guard.check(headers)?;
+    if let Some(name) = named {
+        intake::choose_route(&app.config.routes, Some(name), "").map_err(|error| unrouted(&error))?;
+    }
+    if app.health.is_stopping() {
+        return Err(Answer::unavailable("the receiver is shutting down"));
+    }
+    let body = read(app, headers, body).await?;
+    let webhook = intake::decode(&body).map_err(|error| {
+        tracing::warn!(%error, "refused a webhook");
+        Answer::bad_request(&error.to_string())
+    })?;
+    let route = intake::choose_route(&app.config.routes, named, &webhook.receiver).map_err(|error| unrouted(&error))?;
+    let counts = Counts::of(&webhook);
+    let ingested = app.store.ingest(ingest(app, route, webhook, body)).await.map_err(|error| {
+        tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+        Answer::unavailable(&format!("cannot commit: {error}"))
+    })?;
+    record(app, route, &counts, &ingested);
+    Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
+}
+
+fn unrouted(error: &RouteError) -> Answer {
+    tracing::warn!(%error, "refused a webhook");
+    Answer::not_found(&error.to_string())
+}
+
+/// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
+/// take a 408 for final.
+async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Answer> {
+    let limit = app.config.http.max_body_bytes;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(Answer::too_large(limit));
+    }
+    let collect = async {
+        let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| Answer::bad_request("the body ended before it was complete"))?;
+            if bytes.len() + chunk.len() > limit {
+                return Err(Answer::too_large(limit));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
+    };
+    timeout(BODY_TIMEOUT, collect).await.map_err(|_| Answer::unavailable("the body did not arrive in time"))?
+}
+
+fn ingest(app: &App, route: &Route, webhook: Webhook, body: Bytes) -> Ingest {
+    let (config, name) = (Arc::clone(&app.config), route.name.clone());
+    Ingest {
+        key: IncidentKey {
+            route: route.name.clone(),
+            receiver: webhook.receiver.clone(),
+            group_key: webhook.group_key.clone(),
+        },
+        body: body.into(),
+        rooms: route.rooms.clone(),
+        decide: Box::new(move |known, now| {
+            let rules = Rules::of(&config.routes[&name], &config.display);
+            intake::reconcile(known, &webhook, &rules, now)
+        }),
+    }
+}
+
+/// What the log and the metrics say about a payload.
+struct Counts {
+    firing: u64,
+    resolved: u64,
+    odd: u32,
+}
+
+impl Counts {
+    fn of(webhook: &Webhook) -> Self {
+        let firing = webhook.alerts.iter().filter(|alert| alert.firing).count() as u64;
+        Self { firing, resolved: webhook.alerts.len() as u64 - firing, odd: webhook.odd }
+    }
+}
+
+fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
+    let (name, outcome) = (route.name.as_str(), ingested.outcome.as_str());
+    app.metrics.notifications.with_label_values(&[name, outcome]).inc();
+    app.metrics.alerts.with_label_values(&[name, "firing"]).inc_by(counts.firing);
+    app.metrics.alerts.with_label_values(&[name, "resolved"]).inc_by(counts.resolved);
+    app.metrics.odd_fields.with_label_values(&[name]).inc_by(u64::from(counts.odd));
+    let incident = ingested.incident.as_ref().map(tracing::field::display);
+    tracing::info!(
+        notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,
+        resolved = counts.resolved, odd_fields = counts.odd, "accepted"
+    );
+}

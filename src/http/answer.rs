@@ -1,0 +1,72 @@
+//! Answers: a status and a JSON object that says why.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+/// After how many seconds Alertmanager should try again; it has a backoff of its own and ignores this, others do not.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    body: Value,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Answer {
+    pub fn ok(body: Value) -> Self {
+        Self { status: StatusCode::OK, body, header: None }
+    }
+
+    fn fault(status: StatusCode, error: &str) -> Self {
+        Self { status, body: json!({ "status": "error", "error": error }), header: None }
+    }
+
+    pub fn bad_request(error: &str) -> Self {
+        Self::fault(StatusCode::BAD_REQUEST, error)
+    }
+
+    pub fn unauthorized(challenge: &'static str) -> Self {
+        let answer = Self::fault(StatusCode::UNAUTHORIZED, "missing or wrong credentials");
+        Self { header: Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))), ..answer }
+    }
+
+    pub fn not_found(error: &str) -> Self {
+        Self::fault(StatusCode::NOT_FOUND, error)
+    }
+
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let answer = Self::fault(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allow} is answered here"));
+        Self { header: Some((header::ALLOW, HeaderValue::from_static(allow))), ..answer }
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        Self::fault(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {limit} bytes"))
+    }
+
+    /// Alertmanager tries again after a 5xx, and after nothing else.
+    pub fn unavailable(error: &str) -> Self {
+        let answer = Self::fault(StatusCode::SERVICE_UNAVAILABLE, error);
+        Self { header: Some((header::RETRY_AFTER, RETRY_AFTER)), ..answer }
+    }
+
+    /// A health answer: the status carries the verdict, the body the reasons.
+    pub fn health(healthy: bool, body: Value) -> Self {
+        let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Self { status, body, header: None }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,70 @@
+//! The HTTP side: webhooks in, probes and metrics out. Nothing here waits for the homeserver.
+
+mod alerts;
+mod answer;
+mod auth;
+mod probes;
+mod serve;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{any, get},
+};
+pub use serve::{Bound, bind};
+
+use self::{answer::Answer, auth::Guard};
+use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, store::Store};
+
+/// What every handler may use.
+pub struct App {
+    pub config: Arc<Config>,
+    pub store: Store,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    guard: Guard,
+}
+
+impl App {
+    #[must_use]
+    pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        let guard = Guard::new(&config.http.auth);
+        Self { config, store, clock, metrics, health, guard }
+    }
+}
+
+/// All that the receiver answers to.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/alerts", any(alerts::post))
+        .route("/alerts/", any(alerts::post))
+        .route("/alerts/{route}", any(alerts::post_to))
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .fallback(async || Answer::not_found("there is nothing here"))
+        .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, HEAD"))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
+        .with_state(app)
+}
+
+/// Counts requests by handler, never by path: paths come from strangers.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let handler = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some("/alerts" | "/alerts/" | "/alerts/{route}") => "alerts",
+        Some("/livez") => "livez",
+        Some("/readyz") => "readyz",
+        Some("/healthz") => "healthz",
+        Some("/healthz/delivery") => "healthz_delivery",
+        Some("/metrics") => "metrics",
+        _ => "other",
+    };
+    let response = next.run(request).await.into_response();
+    app.metrics.http_requests.with_label_values(&[handler, response.status().as_str()]).inc();
+    response
+}

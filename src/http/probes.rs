@@ -1,0 +1,65 @@
+//! Probes and metrics. They read what others have written down and never wait for them.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{App, answer::Answer};
+use crate::{model::Timestamp, store::Stats};
+
+/// A writer that has not moved for this long is stuck: its beat is every second, and a commit is bounded.
+const WRITER_STUCK: Duration = Duration::from_secs(60);
+/// A scrape never waits longer than this for the store's numbers.
+const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// 200 while the process answers and its writer moves. The only liveness probe: a restart helps here and nowhere else.
+pub async fn livez(State(app): State<Arc<App>>) -> Answer {
+    let health = app.health.snapshot();
+    let now = app.clock.now();
+    let still = health.writer_beat.map_or(Duration::ZERO, |beat| now.since(beat));
+    if still > WRITER_STUCK {
+        let reason = format!("the store's writer has not moved for {} s", still.as_secs());
+        return Answer::health(false, json!({ "status": "failing", "reason": reason }));
+    }
+    Answer::health(true, json!({ "status": "ok" }))
+}
+
+/// 200 once webhooks can be accepted. Not tied to the homeserver: being cut off from Alertmanager would lose alerts.
+pub async fn readyz(State(app): State<Arc<App>>) -> Answer {
+    if app.health.is_stopping() {
+        return Answer::health(false, json!({ "status": "failing", "reason": "shutting down" }));
+    }
+    Answer::health(true, json!({ "status": "ok" }))
+}
+
+/// Text exposition format 0.0.4.
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    // Stale numbers are better than no scrape at all.
+    if let Ok(Ok(stats)) = timeout(STATS_TIMEOUT, app.store.stats()).await {
+        set_gauges(&app, &stats);
+    }
+    match app.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn set_gauges(app: &App, stats: &Stats) {
+    for route in app.config.routes.keys() {
+        let open = stats.incidents_open.iter().find(|(name, _)| name == route.as_str()).map_or(0, |(_, count)| *count);
+        app.metrics.incidents_open.with_label_values(&[route.as_str()]).set(open);
+    }
+    app.metrics.outbox_ops.with_label_values(&["waiting"]).set(stats.waiting);
+    for state in ["in_flight", "in_doubt", "parked", "dead"] {
+        let count = stats.ops.iter().find(|(name, _)| name == state).map_or(0, |(_, count)| *count);
+        app.metrics.outbox_ops.with_label_values(&[state]).set(count);
+    }
+    let age = |since: Timestamp| app.clock.now().since(since).as_secs_f64();
+    app.metrics.outbox_oldest_seconds.set(stats.oldest.map_or(0.0, age));
+}

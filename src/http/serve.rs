@@ -1,0 +1,49 @@
+//! The listening socket. A slow client holds up nobody: headers, bodies and idle connections all have a time limit.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, router};
+
+/// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections still busy this long after the stop are closed.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A socket that listens but is not served yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: std::net::TcpListener,
+    pub address: SocketAddr,
+}
+
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+impl Bound {
+    /// Serves until `stop`, then lets requests under way finish.
+    ///
+    /// # Errors
+    /// When the socket cannot be served.
+    pub async fn serve(self, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(self.listener)?.handle(handle.clone());
+        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        let serving = server.serve(router(app).into_make_service());
+        tokio::pin!(serving);
+        tokio::select! {
+            served = &mut serving => return served,
+            () = stop.cancelled() => handle.graceful_shutdown(Some(DRAIN)),
+        }
+        serving.await
+    }
+}

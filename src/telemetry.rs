@@ -1,0 +1,55 @@
+//! Logs: text for people, JSON for collectors, on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{Log, LogFormat};
+
+/// Foreign crates are capped here unless the filter names them: at debug level, HTTP clients print what they send.
+const CAPPED: &str = "info";
+/// Crates that say at info or warn what the receiver says better itself.
+const QUIET: [&str; 3] = ["matrix_sdk=warn", "matrix_sdk_base=warn", "matrix_sdk_crypto=warn"];
+
+/// Installs the subscriber. Call once.
+///
+/// # Errors
+/// When the filter cannot be read or a subscriber is installed already.
+pub fn init(log: &Log) -> anyhow::Result<()> {
+    let filter = filter(&log.filter)?;
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match log.format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    installed.map_err(|error| anyhow::anyhow!("cannot install the log: {error}"))
+}
+
+/// `log.filter` as the operator wrote it. A bare level is meant for the receiver; everything else keeps its cap.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let mut directives: Vec<String> = vec![CAPPED.to_owned()];
+    directives.extend(QUIET.map(str::to_owned));
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        let bare_level = directive.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        if bare_level {
+            directives.push(format!("matrix_alertmanager_receiver={directive}"));
+        } else {
+            directives.push(directive.to_owned());
+        }
+    }
+    EnvFilter::try_new(directives.join(",")).map_err(|error| anyhow::anyhow!("log.filter: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn a_bare_level_is_the_receivers_own() {
+        let text = filter("trace").expect("a filter").to_string();
+        assert!(text.contains("matrix_alertmanager_receiver=trace"), "{text}");
+        assert!(text.contains("info") && !text.split(',').any(|directive| directive == "trace"), "{text}");
+        assert!(filter("debug,hyper=trace").expect("a filter").to_string().contains("hyper=trace"));
+        assert!(filter("=,=").is_err());
+    }
+}
