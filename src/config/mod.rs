@@ -1,12 +1,22 @@
 //! TOML and environment -> [`Config`], which cannot hold nonsense.
 
+mod env;
+mod faults;
+mod load;
+mod reader;
+mod reserved;
 mod secret;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
-pub use self::secret::Secret;
+pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret};
 use crate::model::{RoomAddress, RoomName, RouteName};
 
 #[derive(Clone, Debug)]
@@ -39,6 +49,7 @@ pub enum Auth {
 
 #[derive(Clone, Debug)]
 pub struct Matrix {
+    /// http or https, with a host and without user name or password; may end in a slash.
     pub homeserver: Url,
     /// `@local:server`.
     pub user_id: String,
@@ -62,7 +73,7 @@ pub struct Store {
 #[derive(Clone, Debug)]
 pub struct Route {
     pub name: RouteName,
-    /// Never empty, no room twice.
+    /// No room twice; empty only where the config was read for a purpose that needs no room.
     pub rooms: Vec<RoomAddress>,
     /// Payload receivers that also land here on `POST /alerts`.
     pub receivers: Vec<String>,

@@ -1,0 +1,140 @@
+//! The environment as two layers of settings: the short names for a start without a file, and `MAR_` for any key.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    Purpose,
+    faults::{Fault, Origin},
+    secret,
+    tree::{Node, Table, Value, combine, parse_variable},
+};
+
+/// Short names and the keys they set.
+const SHORT: [(&str, &str); 6] = [
+    ("MATRIX_HOMESERVER", "matrix.homeserver"),
+    ("MATRIX_USER_ID", "matrix.user_id"),
+    ("MATRIX_ACCESS_TOKEN", "matrix.access_token"),
+    ("MATRIX_PASSWORD", "matrix.password"),
+    ("MATRIX_ROOM_ID", "routes.default.rooms"),
+    ("WEBHOOK_TOKEN", "http.auth.bearer_token"),
+];
+
+const PREFIX: &str = "MAR_";
+
+/// Names the config file itself; read by the command line.
+const CONFIG_VARIABLE: &str = "MAR_CONFIG";
+
+/// The variables of this process that may hold settings. What is not UTF-8 arrives with U+FFFD in it and is refused.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .filter(|(name, _)| name.starts_with(PREFIX) || short(name).is_some())
+        .collect()
+}
+
+/// The layers of `env`, weaker first, and what is wrong with them. An empty variable counts as not set: that is how
+/// compose files and unit files leave something out.
+pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Table; 2], Vec<Fault>) {
+    let mut layers = [Table::new(), Table::new()];
+    let mut faults = Vec::new();
+    for (name, raw) in env.iter().filter(|(_, raw)| !raw.is_empty()) {
+        match setting(name, raw, purpose) {
+            Ok(Some((layer, path, node))) => combine(&mut layers[layer], nest(&path, node), "", &mut faults),
+            Ok(None) => {}
+            Err(text) => faults.push(Fault { origin: Origin::Variable(name.clone()), text }),
+        }
+    }
+    (layers, faults)
+}
+
+/// What one variable sets: the layer, the key's path and the value; `None` if it is none of ours.
+fn setting(name: &str, raw: &str, purpose: Purpose) -> Result<Option<(usize, Vec<String>, Node)>, String> {
+    let short = short(name);
+    let long = name.strip_prefix(PREFIX).filter(|_| name != CONFIG_VARIABLE);
+    if (short.is_some() || long.is_some()) && raw.contains(char::REPLACEMENT_CHARACTER) {
+        let key = short.map_or(String::new(), |(path, _)| format!("{path}: "));
+        return Err(format!("{key}is not valid UTF-8"));
+    }
+    if let Some((path, from_file)) = short {
+        let set = short_setting(name, path, raw, from_file, purpose)?;
+        return Ok(set.map(|(path, node)| (0, path, node)));
+    }
+    Ok(long.map(|rest| (1, key_path(rest), parse_variable(name, raw))))
+}
+
+/// The short name that sets `path`, to tell an operator who has no file.
+pub(super) fn short_name(path: &str) -> Option<&'static str> {
+    SHORT.iter().find(|(_, key)| *key == path).map(|(name, _)| *name)
+}
+
+/// The `MAR_` name of `path`.
+pub(super) fn long_name(path: &str) -> String {
+    format!("{PREFIX}{}", path.to_uppercase().replace('.', "__").replace('-', "_"))
+}
+
+/// The key a short name sets, and whether the variable names a file that holds the value.
+fn short(name: &str) -> Option<(&'static str, bool)> {
+    SHORT.iter().find_map(|(short, path)| match name.strip_prefix(short)? {
+        "" => Some((*path, false)),
+        "_FILE" => Some((*path, true)),
+        _ => None,
+    })
+}
+
+/// `None` where a file would have to be read and must not be.
+fn short_setting(
+    name: &str,
+    path: &str,
+    raw: &str,
+    from_file: bool,
+    purpose: Purpose,
+) -> Result<Option<(Vec<String>, Node)>, String> {
+    let secret = matches!(path, "matrix.access_token" | "matrix.password" | "http.auth.bearer_token");
+    let origin = Origin::Variable(name.to_owned());
+    let mut segments: Vec<String> = path.split('.').map(str::to_owned).collect();
+    let mut text = raw.to_owned();
+    if from_file && secret {
+        // The key of the same meaning: from here on it is treated as if the file had named it.
+        if let Some(last) = segments.last_mut() {
+            last.push_str("_file");
+        }
+    } else if from_file {
+        // Secret mounts carry these as well, and no key of theirs takes a file.
+        if !purpose.reads_secrets() {
+            return Ok(None);
+        }
+        text = secret::read_line(Path::new(raw)).map_err(|why| format!("{path}: {why}"))?;
+    }
+    let node = |value| Node { hidden: from_file && !secret, ..Node::new(origin.clone(), value) };
+    let node = if path == "routes.default.rooms" {
+        let rooms = text.split(',').map(str::trim).filter(|room| !room.is_empty());
+        node(Value::List(rooms.map(|room| node(Value::Text(room.to_owned()))).collect()))
+    } else {
+        node(Value::Text(text))
+    };
+    Ok(Some((segments, node)))
+}
+
+/// `ROUTES__TEAM_A__ROOMS` -> `routes`, `team-a`, `rooms`: a variable's name cannot hold a `-`, a route's no `_`.
+fn key_path(name: &str) -> Vec<String> {
+    let mut path: Vec<String> = name.split("__").map(str::to_lowercase).collect();
+    if let [first, route, ..] = path.as_mut_slice()
+        && first == "routes"
+    {
+        *route = route.replace('_', "-");
+    }
+    path
+}
+
+/// `node` at `path`, in a tree of its own.
+fn nest(path: &[String], node: Node) -> Table {
+    match path {
+        [] => Table::new(),
+        [key] => Table::from([(key.clone(), node)]),
+        [key, rest @ ..] => {
+            let origin = node.origin.clone();
+            Table::from([(key.clone(), Node::new(origin, Value::Table(nest(rest, node))))])
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `http.auth`: a word or a table, and always one decision.
+
+use super::credential::{conflict, secret};
+use crate::config::{
+    Auth, Secret,
+    reader::{Item, Section, Wrong},
+    values::text,
+};
+
+const EXPECTED: &str = "\"none\" or a table such as { bearer_token_file = \"/run/secrets/webhook-token\" } or \
+                        { username = \"alertmanager\", password_file = \"/run/secrets/webhook-password\" }";
+
+/// `None` when it is set and wrong, which must not count as "no authentication asked for".
+pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
+    let item = http.item("auth");
+    if let Some(item) = &item
+        && let Ok(auth) = item.section()
+    {
+        return table(item, &auth);
+    }
+    // Asked for all the same: that is what makes the keys known.
+    keys(&http.absent("auth"));
+    let none = |item: &Item<'_>| if item.text() == Some("none") { Ok(Auth::None) } else { Err(Wrong::Unexpected) };
+    item.map_or(Some(Auth::None), |item| item.read(EXPECTED, none))
+}
+
+struct Keys<'r> {
+    bearer: Vec<Item<'r>>,
+    username: Option<Item<'r>>,
+    password: Vec<Item<'r>>,
+}
+
+fn keys<'r>(auth: &Section<'r>) -> Keys<'r> {
+    Keys {
+        bearer: ["bearer_token", "bearer_token_file"].iter().filter_map(|key| auth.item(key)).collect(),
+        username: auth.item("username"),
+        password: ["password", "password_file"].iter().filter_map(|key| auth.item(key)).collect(),
+    }
+}
+
+fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
+    let keys = keys(auth);
+    let first_basic = keys.username.as_ref().or(keys.password.first());
+    match (keys.bearer.as_slice(), first_basic) {
+        ([], None) => {
+            item.fault(format!("found no credential in it, expected {EXPECTED}"));
+            None
+        }
+        ([bearer], None) => finish(item, secret(bearer), Auth::Bearer),
+        ([bearer], Some(basic)) => conflict(bearer, basic),
+        ([one, two, ..], _) => conflict(one, two),
+        ([], Some(_)) => basic(item, &keys),
+    }
+}
+
+fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
+    // RFC 7617: the first colon ends the user name.
+    let name = |item: &Item<'_>| text(item).and_then(|n| if n.contains(':') { Err(Wrong::Unexpected) } else { Ok(n) });
+    let username = keys.username.as_ref().and_then(|item| item.read("a user name, without a colon", name));
+    if keys.username.is_none() {
+        item.fault("a password without a username");
+    }
+    let password = match keys.password.as_slice() {
+        [] => {
+            item.fault("a username without a password: set password or password_file");
+            return None;
+        }
+        [password] => secret(password),
+        [one, two, ..] => return conflict(one, two),
+    };
+    let username = username?;
+    finish(item, password, |password| Auth::Basic { username, password })
+}
+
+/// What the secret makes. Where secret files are not read nobody asks for credentials either.
+fn finish(item: &Item<'_>, secret: Option<Secret>, make: impl FnOnce(Secret) -> Auth) -> Option<Auth> {
+    match secret {
+        Some(secret) => Some(make(secret)),
+        None if item.reads_secrets() => None,
+        None => Some(Auth::None),
+    }
+}

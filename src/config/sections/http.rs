@@ -1,0 +1,45 @@
+//! `[http]`
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::auth;
+use crate::config::{
+    Auth, Http,
+    reader::{Section, Wrong},
+    values::{boolean, number},
+};
+
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9088);
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// Below this not even a single alert fits.
+const LEAST_BODY_BYTES: usize = 1024;
+
+pub(super) fn read(http: &Section<'_>) -> Http {
+    let listen = http
+        .read("listen", "an address and a port such as \"127.0.0.1:9088\" or \"[::]:9088\"", |item| {
+            item.text().and_then(|text| text.parse().ok()).ok_or(Wrong::Unexpected)
+        })
+        .unwrap_or(LISTEN);
+    let max_body_bytes = http
+        .read("max_body_bytes", "a whole number of bytes, 1024 or more", |item| number(item, LEAST_BODY_BYTES))
+        .unwrap_or(MAX_BODY_BYTES);
+    let allow_unauthenticated = http.read("allow_unauthenticated", "true or false", boolean).unwrap_or(false);
+    let auth = auth::read(http);
+    if matches!(auth, Some(Auth::None)) && !allow_unauthenticated && http.reader.purpose.needs_rooms() {
+        forbid_open_door(http, listen);
+    }
+    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None) }
+}
+
+/// Closed by default: whoever reaches the port can write into the rooms.
+fn forbid_open_door(http: &Section<'_>, listen: SocketAddr) {
+    if listen.ip().to_canonical().is_loopback() {
+        return;
+    }
+    if let Some(item) = http.item("listen") {
+        item.fault(format!(
+            "{listen} can be reached from other hosts and http.auth is \"none\": set http.auth or WEBHOOK_TOKEN, \
+             or http.allow_unauthenticated = true"
+        ));
+    }
+}

@@ -1,0 +1,149 @@
+//! `[routes.X]`
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    config::{
+        Display, Mentions, Route, Updates,
+        reader::{Item, Section, Wrong},
+        values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
+    },
+    model::{RoomAddress, RouteName},
+};
+
+/// The route that takes what no other route asks for.
+const DEFAULT: &str = "default";
+
+const ROOM: &str = "a room id such as \"!abc:example.org\" or an alias such as \"#ops:example.org\"";
+const UPDATES: [(&str, Updates); 3] = [("thread", Updates::Thread), ("reply", Updates::Reply), ("edit", Updates::Edit)];
+
+/// Where each receiver was named, and so by which route.
+type Receivers<'r> = BTreeMap<String, Item<'r>>;
+
+impl Route {
+    /// A route of that name with every key at its default, and no room yet.
+    #[must_use]
+    pub fn with_defaults(name: RouteName) -> Self {
+        Self {
+            name,
+            rooms: Vec::new(),
+            receivers: Vec::new(),
+            updates: Updates::Thread,
+            remind_after: Some(Duration::from_mins(30)),
+            reopen_after: Duration::from_mins(15),
+            stale_after: Duration::from_hours(5 * 24),
+            repost_after: Duration::from_hours(24),
+            digest_above: 8,
+            mentions: Mentions::default(),
+        }
+    }
+}
+
+pub(super) fn read(routes: &Section<'_>, display: &Display) -> BTreeMap<RouteName, Route> {
+    let mut names: Vec<&str> = routes.names().collect();
+    if names.is_empty() {
+        // Its missing rooms are the fault to tell, or, where no rooms are needed, it is a route to render for.
+        names.push(DEFAULT);
+    }
+    let mut receivers = Receivers::new();
+    let mut read = BTreeMap::new();
+    for key in names {
+        let name = RouteName::parse(key).or_else(|error| {
+            routes.item(key).iter().for_each(|item| item.fault(&error));
+            // Read all the same, to check its keys; with a fault no config comes of it.
+            RouteName::parse(DEFAULT)
+        });
+        if let Ok(name) = name {
+            read.insert(name.clone(), route(&routes.section(key), name, display, &mut receivers));
+        }
+    }
+    read
+}
+
+fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receivers: &mut Receivers<'r>) -> Route {
+    let defaults = Route::with_defaults(name.clone());
+    let updates = "\"thread\", \"reply\" or \"edit\"";
+    let number_of_incidents = "a whole number of incidents, 0 for never";
+    Route {
+        rooms: rooms(section),
+        receivers: own_receivers(section, receivers),
+        updates: section.read("updates", updates, |item| word(item, &UPDATES)).unwrap_or(defaults.updates),
+        remind_after: section
+            .read("remind_after", &format!("{DURATION}, or \"never\""), duration_or_never)
+            .unwrap_or(defaults.remind_after),
+        reopen_after: section.read("reopen_after", DURATION, duration_or_zero).unwrap_or(defaults.reopen_after),
+        stale_after: section.read("stale_after", DURATION, duration).unwrap_or(defaults.stale_after),
+        repost_after: section.read("repost_after", DURATION, duration).unwrap_or(defaults.repost_after),
+        digest_above: section
+            .read("digest_above", number_of_incidents, |item| number(item, 0))
+            .unwrap_or(defaults.digest_above),
+        mentions: mentions(&section.section("mentions"), display),
+        name,
+    }
+}
+
+fn rooms(section: &Section<'_>) -> Vec<RoomAddress> {
+    let parse = |item: &Item<'_>| {
+        let room = item.text().and_then(|text| RoomAddress::parse(text).ok());
+        room.ok_or(Wrong::Unexpected)
+    };
+    let Some(item) = section.item("rooms") else {
+        if section.reader.purpose.needs_rooms() {
+            section.missing("rooms", &format!("a list of at least one room, {ROOM}"));
+        }
+        return Vec::new();
+    };
+    if item.items().is_ok_and(|items| items.is_empty()) {
+        item.fault(format!("found an empty list, expected at least one room, {ROOM}"));
+    }
+    let mut rooms: Vec<RoomAddress> = Vec::new();
+    for room in section.list("rooms", ROOM, parse).unwrap_or_default() {
+        if rooms.contains(&room) {
+            item.fault(format!("names {room} twice, expected every room once"));
+        } else {
+            rooms.push(room);
+        }
+    }
+    rooms
+}
+
+/// A payload has one receiver, and `POST /alerts` must know the one route it goes to.
+fn own_receivers<'r>(section: &Section<'r>, taken: &mut Receivers<'r>) -> Vec<String> {
+    let each = "the name of an Alertmanager receiver";
+    let items = section.list("receivers", each, |item| Ok((text(item)?, item.clone()))).unwrap_or_default();
+    let mut own = Vec::new();
+    for (receiver, item) in items {
+        match taken.get(&receiver) {
+            Some(other) if other.path != item.path => {
+                item.fault(format!("{receiver:?} is named by {} as well, keep it in one route", other.place()));
+            }
+            Some(_) => {}
+            None => {
+                taken.insert(receiver.clone(), item);
+                own.push(receiver);
+            }
+        }
+    }
+    own
+}
+
+fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
+    let names: Vec<&str> = display.severities.iter().flat_map(|severity| &severity.names).map(String::as_str).collect();
+    let expected = format!("a name from display.severities: {}", names.join(", "));
+    let min_severity = section.read("min_severity", &expected, |item| {
+        let rank = display.rank(Some(item.text().ok_or(Wrong::Unexpected)?));
+        let listed = usize::try_from(rank).is_ok_and(|rank| rank < display.severities.len());
+        if listed { Ok(rank) } else { Err(Wrong::Unexpected) }
+    });
+    let users = section.list("users", "a user id such as \"@oncall:example.org\"", user_id).unwrap_or_default();
+    let room = section.read("room", "true or false", boolean).unwrap_or(false);
+    if users.is_empty() && !room {
+        return Mentions::default();
+    }
+    // 0, the most severe, unless it says otherwise: a mention rings at night.
+    Mentions { min_severity: Some(min_severity.unwrap_or(0)), users, room }
+}
+
+fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, Wrong> {
+    if item.text() == Some("never") { Ok(None) } else { duration(item).map(Some) }
+}

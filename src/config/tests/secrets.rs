@@ -1,0 +1,124 @@
+//! Secrets: where they are read from, and that nothing ever prints them.
+
+use super::{Config, Folder, Purpose, REQUIRED, good, variables};
+use crate::config::Credential;
+
+const NEEDLE: &str = "hunter2";
+
+#[test]
+fn files() {
+    let table: [(&[u8], Result<&str, &str>); 9] = [
+        (b"hunter2", Ok("hunter2")),
+        (b"hunter2\n", Ok("hunter2")),
+        (b"hunter2\r\n", Ok("hunter2")),
+        (b"hunter2 blank", Ok("hunter2 blank")),
+        (b"hunter2\n\n", Err("must hold a single line and no control characters")),
+        (b"hunter2\nmore\n", Err("must hold a single line and no control characters")),
+        (b"", Err("is empty")),
+        (b"\n", Err("is empty")),
+        (b"hunter2\xff", Err("is not UTF-8 text")),
+    ];
+    for (content, expected) in table {
+        let folder = Folder::new();
+        let path = folder.write("secret", content);
+        let password = format!("password_file = {:?}\n[routes", path.display().to_string());
+        let toml = format!(
+            "{}[http]\nauth = {{ bearer_token_file = \"/does/not/exist\" }}",
+            REQUIRED.replace("[routes", &password)
+        );
+        let env = [("WEBHOOK_TOKEN", "overrides the file's")];
+        match (folder.load(&toml, &env, Purpose::Serve), expected) {
+            (Ok(config), Ok(expected)) => {
+                let Some(Credential::Password(password)) = &config.matrix.credential else { panic!("no password") };
+                assert_eq!(password.expose(), expected);
+                assert_eq!(password.file(), Some(path.as_path()));
+            }
+            (Err(faults), Err(expected)) => {
+                assert_eq!(faults, [format!("config.toml:5: matrix.password_file: secret {expected}")]);
+            }
+            (loaded, expected) => panic!("{content:?}: {loaded:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let folder = Folder::new();
+    let toml = format!("{REQUIRED}[http]\nauth = {{ bearer_token_file = \"/does/not/exist\" }}\n");
+    let faults = folder.load(&toml, &[], Purpose::Serve).expect_err("no such file");
+    assert_eq!(faults.len(), 1);
+    let expected = "config.toml:8: http.auth.bearer_token_file: cannot read /does/not/exist: No such file";
+    assert!(faults[0].starts_with(expected), "{}", faults[0]);
+    assert!(folder.load(&toml, &[], Purpose::Render).is_ok());
+}
+
+#[test]
+fn faults_never_quote_a_secret() {
+    let folder = Folder::new();
+    let mount = folder.write("mount", NEEDLE).display().to_string();
+    let n = NEEDLE;
+    let files = [
+        format!("[matrix]\naccess_token = [\"{n}\"]"),
+        format!("[matrix]\npassword = {{ a = \"{n}\" }}"),
+        format!("[matrix]\nacces_token = \"{n}\""),
+        format!("[matrix]\naccess_token = \"{n}\\nmore\""),
+        format!("[matrix]\naccess_token = \"{n}\"\npassword = \"{n}\""),
+        format!("[matrix]\naccess_token = \"{n}"),
+        format!("[matrix]\naccess_token = {n}"),
+        format!("[matrix]\naccess_token = \"{n}\"\naccess_token = \"{n}\""),
+        format!("matrix = \"{n}\""),
+        format!("[matrix]\nhomeserver = \"https://user:{n}@example.org\""),
+        format!("[matrix]\nhomeserver = \"https://user:{n}@exa mple.org\""),
+        format!("[matrix]\nhomeserver = \"user:{n}@example.org\""),
+        format!("[matrix]\nproxy = \"https://user:{n}@example.org\""),
+        format!("[links]\nrewrite = [{{ from = \"http://user:{n}@a\", to = \"ftp://user:{n}@b\" }}]"),
+        format!("[http]\nauth = \"{n}\""),
+        format!("[http.auth]\nbearer_token = [\"{n}\"]"),
+        format!("[http.auth]\nusername = \"u\"\npassword = \"{n}\\u0000\""),
+        format!("[http.auth]\npassword = \"{n}\""),
+        "[matrix]\npassword = 4711".to_owned(),
+        "[matrix]\npassword = 4711.5".to_owned(),
+        "[http]\nauth = 4711".to_owned(),
+    ];
+    for toml in &files {
+        let faults = folder.load(toml, &[], Purpose::Serve).expect_err(toml).join("\n");
+        assert!(!faults.contains(n) && !faults.contains("4711"), "{toml}\n{faults}");
+    }
+    let variables = [
+        ("MAR_MATRIX", format!("{{ access_token = \"{n}\" ")),
+        ("MAR_MATRIX__ACCES_TOKEN", n.to_owned()),
+        ("MAR_HTTP__AUTH", n.to_owned()),
+        ("MAR_HTTP", n.to_owned()),
+        ("MAR_MATRIX__ACCESS_TOKEN", format!("{n}\nmore")),
+        // The wrong mount.
+        ("MATRIX_HOMESERVER_FILE", mount.clone()),
+        ("MATRIX_USER_ID_FILE", mount.clone()),
+        ("MATRIX_ROOM_ID_FILE", mount),
+    ];
+    for (name, value) in &variables {
+        let faults = folder.load(REQUIRED, &[(name, value)], Purpose::Serve).expect_err(name).join("\n");
+        assert!(!faults.contains(n), "{name}\n{faults}");
+    }
+}
+
+#[test]
+fn kinds_are_told_in_place_of_values() {
+    let faults = super::wrong("[http]\nauth = 5").replace(", expected \"none\" or a table such as", "|");
+    assert!(faults.starts_with("config.toml:8: http.auth: found a number| "), "{faults}");
+    let faults = Folder::new().load("[matrix]\npassword = true", &[], Purpose::Render).expect_err("not a string");
+    assert_eq!(
+        faults,
+        ["config.toml:2: matrix.password: found true or false, expected a string of one line, not empty"]
+    );
+}
+
+#[test]
+fn debug_prints_no_secret() {
+    let env = [("MATRIX_PASSWORD", NEEDLE), ("WEBHOOK_TOKEN", NEEDLE)];
+    let config = Folder::new().load(REQUIRED, &env, Purpose::Serve).expect("no fault");
+    let debug = format!("{config:?}{config:#?}");
+    assert!(debug.contains("***") && !debug.contains(NEEDLE), "{debug}");
+    assert!(!format!("{:?}", good("")).contains("***"));
+    let faults = Config::load(None, &variables(&[("MATRIX_PASSWORD", NEEDLE)]), Purpose::Serve).expect_err("no user");
+    assert!(!format!("{faults:?}{faults}").contains(NEEDLE));
+}

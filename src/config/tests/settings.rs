@@ -1,0 +1,209 @@
+//! What each key takes and refuses.
+
+use std::time::Duration;
+
+use super::{Folder, Purpose, REQUIRED, good, load, wrong};
+use crate::config::{Config, LogFormat, Mentions, Rewrite, Updates};
+
+fn route(config: &Config) -> &crate::config::Route {
+    config.routes.values().next().expect("a route")
+}
+
+#[test]
+fn defaults() {
+    let config = good("");
+    let hours = |n| Duration::from_hours(n);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:9088");
+    assert_eq!((config.http.max_body_bytes, config.http.allow_unauthenticated), (4_194_304, false));
+    assert_eq!(config.store.path.to_str(), Some("/var/lib/matrix-alertmanager-receiver"));
+    assert_eq!(config.store.retention, hours(168));
+    let route = route(&config);
+    assert_eq!((route.name.as_str(), route.updates, route.digest_above), ("default", Updates::Thread, 8));
+    assert_eq!(route.remind_after, Some(Duration::from_mins(30)));
+    assert_eq!((route.reopen_after, route.stale_after, route.repost_after), (hours(1) / 4, hours(120), hours(24)));
+    assert_eq!((&route.receivers, &route.mentions), (&Vec::new(), &Mentions::default()));
+    assert!(config.links.rewrite.is_empty());
+    assert_eq!((config.display.timezone.as_str(), config.display.severities.len()), ("UTC", 3));
+    assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
+}
+
+#[test]
+fn values_that_are_taken() {
+    let config = good(
+        r#"
+receivers = ["ops", "ops"]
+updates = "reply"
+remind_after = "1h30m"
+reopen_after = "0s"
+digest_above = 0
+mentions = { min_severity = "Info", users = ["@a:b"] }
+[routes.team-2]
+rooms = ["!opaque-without-server"]
+[links]
+rewrite = [{ from = "http://", to = "https://" }]
+[display]
+severities = [{ names = ["p1", "P2"] }, { names = ["page"], word = "PAGE" }, { names = ["info"] }]
+timezone = "America/Argentina/Buenos_Aires"
+[log]
+format = "json"
+filter = "warn,matrix_alertmanager_receiver=debug"
+[http]
+listen = "[::1]:0"
+max_body_bytes = 1024
+"#,
+    );
+    let route = route(&config);
+    assert_eq!(route.receivers, ["ops"]);
+    assert_eq!((route.updates, route.digest_above), (Updates::Reply, 0));
+    assert_eq!(route.remind_after, Some(Duration::from_mins(90)));
+    assert_eq!(route.reopen_after, Duration::ZERO);
+    assert_eq!(route.mentions, Mentions { min_severity: Some(2), users: vec!["@a:b".to_owned()], room: false });
+    assert_eq!(config.links.rewrite, [Rewrite { from: "http://".to_owned(), to: "https://".to_owned() }]);
+    let severities = &config.display.severities;
+    let looks: Vec<_> = severities.iter().map(|s| format!("{} {} {}", s.emoji, s.word, s.color)).collect();
+    assert_eq!(looks, ["⚪ P1 #6e7781", "🔴 PAGE #d1242f", "🔵 INFO #0969da"]);
+}
+
+#[test]
+fn mentions_of_nobody() {
+    for table in ["{}", "{ min_severity = \"warning\" }", "{ users = [], room = false }"] {
+        assert_eq!(route(&good(&format!("mentions = {table}"))).mentions, Mentions::default(), "{table}");
+    }
+    let room = good("mentions = { room = true }");
+    assert_eq!(route(&room).mentions, Mentions { min_severity: Some(0), users: Vec::new(), room: true });
+}
+
+#[test]
+fn values_that_are_refused() {
+    let table = [
+        ("updates = \"shout\"", "updates: found \"shout\", expected \"thread\", \"reply\" or \"edit\""),
+        ("remind_after = \"0s\"", "found \"0s\", expected a duration such as \"7d\", \"30m\" or \"90s\", or \"never\""),
+        ("reopen_after = 15", "routes.default.reopen_after: found 15, expected a duration"),
+        ("stale_after = \"never\"", "found \"never\", expected a duration"),
+        ("repost_after = \"0h\"", "found \"0h\""),
+        ("digest_above = -1", "found -1, expected a whole number of incidents"),
+        ("digest_above = 1.5", "found 1.5"),
+        ("digest_above = 99999999999999999999", "found 99999999999999999999"),
+        ("receivers = \"ops\"", "found a string, expected a list"),
+        ("receivers = [\"\"]", "found an empty string, expected the name of an Alertmanager receiver"),
+        (
+            "mentions = { min_severity = \"page me\" }",
+            "expected a name from display.severities: critical, page, emergency,",
+        ),
+        ("mentions = { users = [\"oncall\"] }", "mentions.users: found \"oncall\", expected a user id"),
+        ("mentions = true", "mentions: found true, expected a table"),
+        ("[routes.Team_A]\nrooms = [\"!a:b\"]", "routes.Team_A: a route name is made of a-z, 0-9 and '-'"),
+        ("[routes.a]\nrooms = []", "config.toml:8: routes.a.rooms: found an empty list, expected at least one room"),
+        ("[routes.a]\nrooms = [\"ops\"]", "found \"ops\", expected a room id"),
+        ("[routes.a]\nrooms = [\"!a:b\", \"!a:b\"]", "routes.a.rooms: names !a:b twice"),
+        ("[routes.a]\nreceivers = []", "config.toml: routes.a.rooms: missing"),
+        (
+            "[http]\nlisten = \"localhost:9088\"",
+            "http.listen: found \"localhost:9088\", expected an address and a port",
+        ),
+        ("[http]\nlisten = 2020-01-01", "found 2020-01-01"),
+        ("[http]\nmax_body_bytes = 1023", "found 1023, expected a whole number of bytes, 1024 or more"),
+        ("[http]\nauth = {}", "http.auth: found no credential in it"),
+        ("[http]\nauth = { bearer_token = \"\" }", "found an empty string, expected a string of one line"),
+        (
+            "[http]\nauth = { username = \"a:b\", password = \"x\" }",
+            "found \"a:b\", expected a user name, without a colon",
+        ),
+        ("[http]\nauth = { username = \"a\" }", "http.auth: a username without a password"),
+        ("[http]\nauth = { password = \"a\" }", "http.auth: a password without a username"),
+        ("[store]\npath = \"\"", "store.path: found an empty string"),
+        ("[display]\ntimezone = \"Mars/Olympus\"", "found \"Mars/Olympus\", expected an IANA time zone"),
+        ("[display]\nseverities = []", "display.severities: found an empty list, expected at least one entry"),
+        ("[display]\nseverities = [{ word = \"X\" }]", "display.severities: an entry without names"),
+        ("[display]\nseverities = [{ names = [\"a\"] }, { names = [\"A\"] }]", "names \"a\" twice"),
+        (
+            "[display]\nseverities = [{ names = [\"a\"], color = \"red\" }]",
+            "severities.color: found \"red\", expected a color",
+        ),
+        (
+            "[links]\nrewrite = [{ from = \"prometheus\", to = \"\" }]",
+            "links.rewrite.from: found \"prometheus\", expected the start",
+        ),
+        ("[links]\nrewrite = [{ from = \"http://a\" }]", "links.rewrite: an entry without to"),
+        (
+            "[links]\nrewrite = [{ from = \"http://a\", to = \"javascript:x\" }]",
+            "links.rewrite.to: found \"javascript:x\"",
+        ),
+        ("[links]\nrewrite = [{ from = \"http://a\", to = \"https://u@b\" }]", "holds a user name or password"),
+        ("[log]\nfilter = \"info=loud\"", "log.filter: found \"info=loud\", expected a filter"),
+        ("[log]\nformat = \"JSON\"", "found \"JSON\", expected \"text\" or \"json\""),
+    ];
+    for (toml, expected) in table {
+        let faults = wrong(toml);
+        assert!(faults.contains(expected), "{toml}\n{faults}\n{expected}");
+        let lines = if toml.contains("prometheus") { 2 } else { 1 };
+        assert_eq!(faults.lines().count(), lines, "{toml}\n{faults}");
+    }
+}
+
+#[test]
+fn one_route_per_receiver() {
+    let faults = wrong("receivers = [\"ops\"]\n[routes.b]\nrooms = [\"!b:b\"]\nreceivers = [\"x\", \"ops\"]");
+    assert_eq!(
+        faults,
+        "config.toml:7: routes.default.receivers: \"ops\" is named by routes.b.receivers (config.toml:10) as well, keep \
+         it in one route"
+    );
+}
+
+#[test]
+fn account() {
+    let urls = [
+        ("https://matrix.example.org/", None),
+        ("http://localhost:8008", None),
+        ("https://example.org/matrix", None),
+        ("matrix.example.org", Some("found \"matrix.example.org\", expected a URL: put https:// in front of it")),
+        ("localhost:8008", Some("put https:// in front of it")),
+        ("ftp://example.org", Some("found \"ftp://example.org\", expected a URL such as")),
+        ("https://", Some("found \"https://\", expected a URL such as")),
+        ("https://a@example.org", Some("holds a user name or password: leave it out")),
+        ("https://example.org?x=1", Some("expected a URL such as")),
+        ("", Some("found an empty string, expected a URL such as")),
+    ];
+    let users = [
+        ("@alerts:example.org", None),
+        ("@alerts:localhost:8448", None),
+        ("alerts", Some("found \"alerts\", expected a user id such as \"@alerts:example.org\"")),
+        ("@alerts", Some("expected a user id")),
+        ("@:example.org", Some("expected a user id")),
+        ("@a b:example.org", Some("expected a user id")),
+        ("@alerts:exa/mple.org", Some("expected a user id")),
+    ];
+    let check = |valid: &str, value: &str, expected: Option<&str>| {
+        let loaded = load(&REQUIRED.replace(valid, value), &[]);
+        match (loaded, expected) {
+            (Ok(_), None) => {}
+            (Err(faults), Some(expected)) => assert!(faults.len() == 1 && faults[0].contains(expected), "{faults:?}"),
+            (loaded, _) => panic!("{value}: {loaded:?}"),
+        }
+    };
+    for (url, expected) in urls {
+        check("https://matrix.example.org", url, expected);
+    }
+    for (user, expected) in users {
+        check("@alerts:example.org", user, expected);
+    }
+}
+
+#[test]
+fn closed_by_default() {
+    let open = "[http]\nlisten = \"0.0.0.0:9088\"\n";
+    assert_eq!(
+        wrong(open),
+        "config.toml:8: http.listen: 0.0.0.0:9088 can be reached from other hosts and http.auth is \"none\": set http.auth \
+         or WEBHOOK_TOKEN, or http.allow_unauthenticated = true"
+    );
+    good(&format!("{open}allow_unauthenticated = true"));
+    good(&format!("{open}auth = {{ bearer_token = \"x\" }}"));
+    good("[http]\nlisten = \"127.1.2.3:9088\"");
+    good("[http]\nlisten = \"[::ffff:127.0.0.1]:9088\"");
+    assert!(wrong("[http]\nlisten = \"[::]:9088\"").contains("can be reached"));
+    // A credential that is wrong is one fault, not two.
+    assert_eq!(wrong(&format!("{open}auth = {{ bearer_token = \"\" }}")).lines().count(), 1);
+    assert!(Folder::new().load(open, &[], Purpose::Render).is_ok());
+}

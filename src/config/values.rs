@@ -1,0 +1,138 @@
+//! The shapes that values have, each as a function from what was set to what it means.
+
+use std::time::Duration;
+
+use super::reader::{Item, Wrong};
+
+pub(super) const DURATION: &str = "a duration such as \"7d\", \"30m\" or \"90s\"";
+
+/// Largest first, in milliseconds.
+const UNITS: [(&str, u64); 6] =
+    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// A string that says something: not empty, on one line.
+pub(super) fn text(item: &Item<'_>) -> Result<String, Wrong> {
+    let text = item.text().ok_or(Wrong::Unexpected)?;
+    if text.trim().is_empty() || text.contains(char::is_control) { Err(Wrong::Unexpected) } else { Ok(text.to_owned()) }
+}
+
+pub(super) fn boolean(item: &Item<'_>) -> Result<bool, Wrong> {
+    item.boolean().ok_or(Wrong::Unexpected)
+}
+
+/// A whole number, `least` or more.
+pub(super) fn number(item: &Item<'_>, least: usize) -> Result<usize, Wrong> {
+    let number = item.integer().and_then(|number| usize::try_from(number).ok());
+    number.filter(|number| *number >= least).ok_or(Wrong::Unexpected)
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(item: &Item<'_>, words: &[(&str, T)]) -> Result<T, Wrong> {
+    let text = item.text().ok_or(Wrong::Unexpected)?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or(Wrong::Unexpected)
+}
+
+/// A duration that takes time.
+pub(super) fn duration(item: &Item<'_>) -> Result<Duration, Wrong> {
+    duration_or_zero(item).and_then(|duration| if duration.is_zero() { Err(Wrong::Unexpected) } else { Ok(duration) })
+}
+
+pub(super) fn duration_or_zero(item: &Item<'_>) -> Result<Duration, Wrong> {
+    item.text().and_then(parse_duration).ok_or(Wrong::Unexpected)
+}
+
+/// `7d`, `1h30m`: whole numbers, each with a unit smaller than the one before. A number without a unit is no duration:
+/// nobody agrees on what it counts.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.as_slice());
+    while !rest.is_empty() {
+        let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+        let at = units.iter().position(|(name, _)| *name == unit)?;
+        total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(units[at].1)?)?;
+        (rest, units) = (tail, &units[at + 1..]);
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(total))
+}
+
+/// `@local:server`, at most 255 bytes. What else a local part may hold differs from server to server.
+pub(super) fn user_id(item: &Item<'_>) -> Result<String, Wrong> {
+    let text = item.text().ok_or(Wrong::Unexpected)?;
+    let clean = text.len() <= 255 && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let parts = text.strip_prefix('@').and_then(|rest| rest.split_once(':'));
+    match parts {
+        Some((local, server)) if clean && !local.is_empty() && is_server_name(server) => Ok(text.to_owned()),
+        _ => Err(Wrong::Unexpected),
+    }
+}
+
+/// Host or address with an optional port, by its alphabet: the homeserver is the judge of the rest.
+fn is_server_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c))
+}
+
+/// The start of an http or https URL. Not parsed as one: a prefix may end in the middle of a host name.
+pub(super) fn url_prefix(item: &Item<'_>) -> Result<String, Wrong> {
+    let text = item.text().ok_or(Wrong::Unexpected)?;
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).ok_or(Wrong::Unexpected)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(Wrong::Says(
+            "holds a user name or password, which would end up in the room: leave it out".to_owned(),
+        ));
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Wrong::Unexpected);
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let good = [
+            ("250ms", 250),
+            ("0s", 0),
+            ("90s", 90_000),
+            ("30m", 1_800_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+            ("2w", 1_209_600_000),
+            ("1h30m", 5_400_000),
+            ("1m500ms", 60_500),
+        ];
+        for (text, milliseconds) in good {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        let bad = [
+            "",
+            "7",
+            "7x",
+            "h",
+            "-1h",
+            "1.5h",
+            "1h 30m",
+            "30m1h",
+            "1m1m",
+            "1H",
+            "99999999999999999999s",
+            "9999999999999999w",
+        ];
+        for text in bad {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn server_names() {
+        for good in ["example.org", "localhost", "localhost:8448", "[::1]:8448", "10.0.0.1"] {
+            assert!(is_server_name(good), "{good}");
+        }
+        for bad in ["", "exa mple", "example.org/path", "exämple.org"] {
+            assert!(!is_server_name(bad), "{bad}");
+        }
+    }
+}
