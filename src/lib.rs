@@ -1,5 +1,11 @@
 //! matrix-alertmanager-receiver: carries Alertmanager notifications into Matrix rooms.
+//!
+//! The flow, one way: [`http`] takes a webhook, [`intake`] decides what it changes, [`store`] commits that, [`delivery`]
+//! plans what each room needs, [`render`] writes it, and [`matrix`] sends it. `docs/ARCHITECTURE.md` walks one alert
+//! through all of it.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
@@ -7,8 +13,16 @@ pub mod health;
 pub mod http;
 pub mod intake;
 pub mod lifecycle;
+pub mod matrix;
 pub mod metrics;
 pub mod model;
 pub mod render;
 pub mod store;
 pub mod telemetry;
+
+/// The version of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit it was built from, or `unknown`.
+pub const COMMIT: &str = env!("MAR_COMMIT");
+/// What `--version` prints.
+pub const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("MAR_COMMIT"), ")");

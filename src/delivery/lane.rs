@@ -301,3 +301,7 @@ impl Lane {
         self.edited.insert(card.clone(), Instant::now());
     }
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

@@ -41,3 +41,6 @@ impl Store {
         self.wake.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

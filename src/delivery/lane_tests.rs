@@ -1,0 +1,297 @@
+//! Lanes against a scripted transport: it makes faults happen on cue, and proves nothing about Matrix.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    config::{Purpose, Route},
+    delivery::{BoxFuture, Reason},
+    intake::{self, Rules},
+    model::{IncidentKey, RouteName},
+    store::Ingest,
+};
+
+#[derive(Default)]
+struct Scripted {
+    /// What the next sends come to; then all succeed. `None` panics.
+    script: Mutex<VecDeque<Option<Result<(), Reason>>>>,
+    /// Rooms that always refuse.
+    refusing: Mutex<Vec<RoomAddress>>,
+    sent: Mutex<Vec<Sent>>,
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    room: RoomAddress,
+    txn_id: TxnId,
+    content: Value,
+    accepted: bool,
+}
+
+impl Transport for Scripted {
+    fn send<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        txn_id: &'a TxnId,
+        content: &'a str,
+    ) -> BoxFuture<'a, Result<String, SendError>> {
+        let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Some(Ok(())));
+        let refused = self.refusing.lock().unwrap_or_else(PoisonError::into_inner).contains(room);
+        let outcome = if refused { Err(Reason::RoomRefused) } else { next.expect("a scripted panic") };
+        let content = serde_json::from_str(content).expect("JSON");
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.push(Sent { room: room.clone(), txn_id: txn_id.clone(), content, accepted: outcome.is_ok() });
+        let event = format!("${}", sent.len());
+        Box::pin(async move {
+            outcome.map(|()| event).map_err(|reason| SendError {
+                reason,
+                retry_after: (reason == Reason::RateLimited).then_some(Duration::from_millis(300)),
+                detail: "scripted".to_owned(),
+            })
+        })
+    }
+
+    fn device(&self) -> Option<String> {
+        Some("DEVICE".to_owned())
+    }
+}
+
+struct House {
+    _folder: TempDir,
+    parts: Parts,
+    transport: Arc<Scripted>,
+    stop: CancellationToken,
+}
+
+const ROOM: &str = "!one:example.org";
+
+impl House {
+    async fn new(rooms: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let env = BTreeMap::from(
+            [("MATRIX_HOMESERVER", "https://matrix.example.org"), ("MATRIX_USER_ID", "@bot:example.org"),
+             ("MATRIX_ACCESS_TOKEN", "t"), ("MATRIX_ROOM_ID", rooms)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let config = Config::load(None, &env, Purpose::Serve).expect("a config");
+        let metrics = Arc::new(Metrics::new(&[], &[], "v", "c"));
+        let health = Arc::new(Health::new(&config.rooms()));
+        let clock = Clock::System;
+        let store = Store::open(folder.path(), clock.clone(), Arc::clone(&metrics), Arc::clone(&health))
+            .await
+            .expect("a store");
+        let style = Arc::new(Style::new(&config.display, &config.links).expect("a style"));
+        let gate = Arc::new(Gate::new(clock.clone(), Arc::clone(&metrics), Arc::clone(&health)));
+        let transport = Arc::new(Scripted::default());
+        let parts = Parts {
+            config: Arc::new(config),
+            style,
+            store,
+            transport: Arc::clone(&transport) as Arc<dyn Transport>,
+            gate,
+            clock,
+            metrics,
+            health,
+        };
+        Self { _folder: folder, parts, transport, stop: CancellationToken::new() }
+    }
+
+    fn script(&self, outcomes: &[Option<Result<(), Reason>>]) {
+        *self.transport.script.lock().expect("a lock") = outcomes.iter().copied().collect();
+    }
+
+    fn start(&self) {
+        for (room, name) in self.parts.config.rooms() {
+            tokio::spawn(Lane::new(room, name, self.parts.clone(), self.stop.clone()).run());
+        }
+    }
+
+    /// `a` fires, `-a` is resolved.
+    async fn post(&self, alerts: &str) {
+        let alerts: Vec<Value> = alerts
+            .split_whitespace()
+            .map(|word| {
+                let (status, name) = word.strip_prefix('-').map_or(("firing", word), |name| ("resolved", name));
+                serde_json::json!({
+                    "status": status, "fingerprint": name, "labels": { "alertname": "A", "pod": name },
+                    "startsAt": "2026-11-22T12:00:00Z",
+                    "endsAt": if status == "firing" { "0001-01-01T00:00:00Z" } else { "2026-11-22T12:10:00Z" }
+                })
+            })
+            .collect();
+        let body = serde_json::json!({ "receiver": "r", "groupKey": "g", "alerts": alerts }).to_string();
+        let webhook = intake::decode(body.as_bytes()).expect("a webhook");
+        let route: &Route = &self.parts.config.routes[&RouteName::parse("default").expect("a name")];
+        let (rooms, config) = (route.rooms.clone(), Arc::clone(&self.parts.config));
+        let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: "g".to_owned() };
+        let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
+            let route = config.routes.values().next().expect("a route");
+            intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
+        });
+        self.parts.store.ingest(Ingest { key, body: Vec::new(), rooms, decide }).await.expect("committed");
+    }
+
+    fn sent(&self) -> Vec<Sent> {
+        self.transport.sent.lock().expect("a lock").clone()
+    }
+
+    /// Waits until nothing is left to do in any room that does not refuse.
+    async fn settled(&self) -> Vec<Sent> {
+        for _ in 0..1_000 {
+            let refusing = self.transport.refusing.lock().expect("a lock").clone();
+            let mut left = false;
+            for (room, _) in self.parts.config.rooms() {
+                let due = self.parts.store.due(&room).await.expect("due");
+                let empty = due.new.is_empty() && due.notes.is_empty() && due.edits.is_empty();
+                let unfinished = self.parts.store.unfinished(&room).await.expect("read").is_some();
+                left |= !refusing.contains(&room) && (!empty || unfinished);
+            }
+            if !left {
+                return self.sent();
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not settled: {:#?}", self.sent());
+    }
+}
+
+fn kinds(sent: &[Sent]) -> Vec<String> {
+    sent.iter()
+        .map(|sent| {
+            let relation = sent.content["m.relates_to"]["rel_type"].as_str().unwrap_or("card");
+            format!("{} {}{}", relation, sent.content["msgtype"].as_str().expect("a type"), if sent.accepted { "" } else { " failed" })
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_card_its_reply_its_edit_and_its_end() {
+    let house = House::new(ROOM).await;
+    house.start();
+    house.post("a").await;
+    house.settled().await;
+    house.post("a b").await;
+    house.settled().await;
+    house.post("-a -b").await;
+    let sent = house.settled().await;
+    assert_eq!(
+        kinds(&sent),
+        ["card m.text", "m.thread m.text", "m.replace m.text", "m.thread m.notice", "m.replace m.notice"]
+    );
+    assert_eq!(sent[3].content["m.relates_to"]["event_id"], "$1");
+    assert_eq!(sent[3].content["m.relates_to"]["m.in_reply_to"]["event_id"], "$2");
+    assert_eq!(sent[4].content["m.relates_to"]["event_id"], "$1");
+    assert!(sent.iter().all(|sent| sent.content["matrix_alertmanager_receiver"]["op"] == sent.txn_id.as_str()));
+}
+
+#[tokio::test]
+async fn what_was_over_before_it_could_be_shown_is_one_resolved_card() {
+    let house = House::new(ROOM).await;
+    house.post("a").await;
+    house.post("a b").await;
+    house.post("-a -b").await;
+    house.start();
+    assert_eq!(kinds(&house.settled().await), ["card m.notice"]);
+}
+
+#[tokio::test]
+async fn an_outage_is_followed_by_the_newest_state_not_by_a_replay() {
+    let house = House::new(ROOM).await;
+    house.script(&[Some(Err(Reason::Unreachable))]);
+    house.start();
+    house.post("a").await;
+    while house.sent().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    house.post("-a").await;
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent), ["card m.text failed", "card m.notice"]);
+    assert_ne!(sent[0].txn_id, sent[1].txn_id, "what surely did not arrive is frozen anew");
+}
+
+#[tokio::test]
+async fn an_op_in_doubt_goes_out_again_as_it_was() {
+    for reason in [Reason::NoAnswer, Reason::ServerError, Reason::Unreadable] {
+        let house = House::new(ROOM).await;
+        // Once in doubt, not even a definite fault that is not its own thaws it.
+        house.script(&[Some(Err(reason)), Some(Err(Reason::RateLimited))]);
+        house.start();
+        house.post("a").await;
+        while house.sent().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        house.post("-a").await;
+        let sent = house.settled().await;
+        assert_eq!(
+            kinds(&sent),
+            ["card m.text failed", "card m.text failed", "card m.text", "m.thread m.notice", "m.replace m.notice"],
+            "{reason:?}"
+        );
+        assert!(sent[..3].iter().all(|s| s.txn_id == sent[0].txn_id && s.content == sent[0].content));
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_is_sent_plainer_and_then_set_aside() {
+    let house = House::new(ROOM).await;
+    house.script(&[Some(Err(Reason::TooLarge)), Some(Err(Reason::BadEvent)), Some(Err(Reason::BadEvent))]);
+    house.start();
+    house.post("a").await;
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent), ["card m.text failed"; 3]);
+    let dead = house.parts.store.stats().await.expect("stats").ops;
+    assert_eq!(dead, [("dead".to_owned(), 1)]);
+    house.post("a b").await;
+    assert_eq!(kinds(&house.settled().await)[3..], ["card m.text"], "its next news gets through");
+}
+
+#[tokio::test]
+async fn a_rate_limit_holds_the_account_and_merges_what_waits() {
+    let house = House::new("!one:example.org,!two:example.org").await;
+    house.script(&[Some(Err(Reason::RateLimited))]);
+    house.post("a").await;
+    house.start();
+    while house.sent().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    house.post("a b").await;
+    let sent = house.settled().await;
+    let accepted: Vec<&Sent> = sent.iter().filter(|sent| sent.accepted).collect();
+    assert_eq!(house.parts.metrics.rate_limited.get(), 1);
+    // The room that was refused shows both alerts on its first card.
+    let refused = &sent.iter().find(|sent| !sent.accepted).expect("one").room;
+    let of_refused: Vec<Sent> = accepted.iter().filter(|s| s.room == *refused).map(|s| (*s).clone()).collect();
+    assert_eq!(kinds(&of_refused), ["card m.text"]);
+    assert!(house.parts.health.snapshot().account_hold.is_none());
+}
+
+#[tokio::test]
+async fn a_room_that_refuses_holds_nobody_else() {
+    let house = House::new("!one:example.org,!two:example.org").await;
+    let first = RoomAddress::parse("!one:example.org").expect("a room");
+    house.transport.refusing.lock().expect("a lock").push(first.clone());
+    house.start();
+    house.post("a").await;
+    let sent = house.settled().await;
+    assert_eq!(sent.iter().filter(|sent| sent.accepted).count(), 1);
+    let hold = house.parts.health.snapshot().rooms[&first].hold.clone().expect("held");
+    assert!(hold.reason.contains("room_refused"), "{hold:?}");
+    assert!(house.parts.health.snapshot().account_hold.is_none());
+    assert_eq!(house.parts.store.due(&first).await.expect("due").new.len(), 1, "nothing is dropped");
+}
+
+#[tokio::test]
+async fn a_panic_in_a_lane_is_caught_and_the_lane_goes_on() {
+    let house = House::new(ROOM).await;
+    house.script(&[None]);
+    house.start();
+    house.post("a").await;
+    assert_eq!(kinds(&house.settled().await), ["card m.text"]);
+    assert_eq!(house.parts.metrics.lane_panics.get(), 1);
+}
