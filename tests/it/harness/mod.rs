@@ -1,0 +1,63 @@
+//! What the integration tests stand on: real servers as child processes, a proxy that breaks the network on command,
+//! and the room as a second user reads it.
+//!
+//! Everything listens on 127.0.0.1 and dies with the test process. Nothing sleeps for a fixed time: a test waits for a
+//! condition and names the deadline.
+
+#![expect(dead_code, reason = "the harness offers a whole; no one test needs all of it")]
+
+pub mod alertmanager;
+pub mod http;
+pub mod payload;
+pub mod process;
+pub mod prometheus;
+pub mod proxy;
+pub mod receiver;
+pub mod receiver_config;
+pub mod room;
+pub mod samples;
+pub mod synapse;
+pub mod user;
+pub mod view;
+pub mod webhook;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::process::free_port;
+pub use self::{
+    alertmanager::{AlertToPost, Alertmanager, AlertmanagerConfig, Silence},
+    payload::{Alert, Payload, at, fixture},
+    prometheus::{Prometheus, PrometheusConfig, Switch},
+    proxy::{Fault, FaultProxy, Kind, Match, Outcome, Reply},
+    receiver::{Receiver, StartFailure},
+    receiver_config::ReceiverBuilder,
+    room::{Room, Scene},
+    samples::Samples,
+    synapse::Synapse,
+    user::{NewRoom, User},
+    view::{RoomEvent, RoomView},
+    webhook::WebhookCapture,
+};
+
+/// Long enough for a loaded two-core machine; a test that gets here has failed, not been slow.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often a condition is looked at again.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When `probe` still says `None` at the deadline.
+pub async fn eventually<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}

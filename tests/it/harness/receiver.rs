@@ -1,0 +1,243 @@
+//! The receiver itself: the built binary as a child process, so that it can be killed like one.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    process::{Command, ExitStatus, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    DEADLINE, POLL, ReceiverBuilder, Samples, eventually,
+    http::{Answer, client},
+    process::{Process, describe, tail},
+    receiver_config::{clean_command, merge, parse},
+};
+
+/// Lines of the log that a failure shows.
+const TAIL: usize = 80;
+
+#[derive(Debug)]
+pub struct Receiver {
+    with: ReceiverBuilder,
+    process: Option<Process>,
+}
+
+/// A receiver that ended, or hung, before it was ready.
+#[derive(Debug)]
+pub struct StartFailure {
+    /// `None`: it ran on, but was not ready at the deadline.
+    pub status: Option<ExitStatus>,
+    pub log: String,
+}
+
+impl fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the receiver did not get ready ({}):\n{}", describe(self.status), self.log)
+    }
+}
+
+impl Receiver {
+    pub(super) fn new(with: ReceiverBuilder) -> Self {
+        let receiver = Self { with, process: None };
+        receiver.write_config();
+        receiver
+    }
+
+    fn write_config(&self) {
+        self.with.scratch.write("config.toml", &self.with.config.to_string());
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.with.scratch.join("config.toml")
+    }
+
+    /// The folder of the store.
+    pub fn store_path(&self) -> PathBuf {
+        self.with.scratch.join("store")
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.with.port)
+    }
+
+    /// Where Alertmanager posts for a route.
+    pub fn webhook_url(&self, route: &str) -> String {
+        format!("{}/alerts/{route}", self.url())
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn spawn(&mut self) {
+        let mut command = clean_command(&self.with.binary, &self.with.env);
+        command.arg("serve").arg("--config").arg(self.config_path()).current_dir(self.with.scratch.path());
+        self.process = Some(Process::spawn(&mut command, &self.log_path()).expect("the receiver's binary starts"));
+    }
+
+    pub(super) async fn launch(&mut self) -> Result<(), StartFailure> {
+        self.spawn();
+        self.ready().await
+    }
+
+    /// Waits until `/readyz` says 200.
+    pub async fn ready(&mut self) -> Result<(), StartFailure> {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let status = self.process().exit_status();
+            if status.is_some() || Instant::now() >= end {
+                return Err(StartFailure { status, log: tail(&self.log_path(), TAIL) });
+            }
+            if matches!(client().get(format!("{}/readyz", self.url())).send().await, Ok(answer) if answer.status() == 200)
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the receiver was started")
+    }
+
+    /// SIGKILL: what a crash, the OOM killer or a power cut leave is all that is left.
+    pub fn kill9(&mut self) {
+        self.process().kill9();
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Panics
+    /// When it still runs at the deadline.
+    pub async fn sigterm(&mut self, deadline: Duration) -> ExitStatus {
+        self.process().signal("TERM");
+        let status = self.process().wait(deadline).await;
+        status.unwrap_or_else(|| panic!("still running {deadline:?} after SIGTERM:\n{}", self.log_tail()))
+    }
+
+    /// Any other signal ("STOP", "CONT", "HUP").
+    pub fn signal(&mut self, signal: &str) {
+        self.process().signal(signal);
+    }
+
+    /// `None` while it runs.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process().exit_status()
+    }
+
+    /// Starts again on the same store and port, after a SIGTERM if it still runs, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.sigterm(DEADLINE).await;
+        self.launch().await.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    /// Lays TOML over the config that the next start reads.
+    pub fn reconfigure(&mut self, text: &str) {
+        merge(&mut self.with.config, parse(text));
+        self.write_config();
+    }
+
+    /// Runs another command of the binary with this config, beside a running `serve` or without one.
+    pub async fn cli(&self, args: &[&str]) -> Output {
+        let mut command: Command = clean_command(&self.with.binary, &self.with.env);
+        command.arg("--config").arg(self.config_path()).args(args).current_dir(self.with.scratch.path());
+        // Off this thread: the proxy that the command may need runs on it.
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        output.expect("no panic").expect("the receiver's binary starts")
+    }
+
+    /// Posts a notification to `/alerts/{route}`, or to `/alerts` if `route` is empty.
+    ///
+    /// # Panics
+    /// When the receiver cannot be reached or closes the connection.
+    pub async fn post(&self, route: &str, payload: impl Into<Value>) -> Answer {
+        let answer = self.try_post(route, payload).await;
+        answer.unwrap_or_else(|error| panic!("no answer: {error:?}\n{}", self.log_tail()))
+    }
+
+    /// As Alertmanager posts: an error is one of the network, such as a receiver killed meanwhile.
+    pub async fn try_post(&self, route: &str, payload: impl Into<Value>) -> reqwest::Result<Answer> {
+        let path = if route.is_empty() { "/alerts".to_owned() } else { format!("/alerts/{route}") };
+        let mut request = self.request(reqwest::Method::POST, &path).json(&payload.into());
+        if let Some(token) = &self.with.bearer {
+            request = request.bearer_auth(token);
+        }
+        Answer::to(request).await
+    }
+
+    /// [`Receiver::post`] that must be accepted; returns the notification id.
+    pub async fn accept(&self, route: &str, payload: impl Into<Value>) -> String {
+        let answer = self.post(route, payload).await;
+        let notification = answer.json()["notification"].as_str().map(str::to_owned);
+        match notification {
+            Some(id) if answer.status == 200 => id,
+            _ => panic!("not accepted: {} {}\n{}", answer.status, answer.body, self.log_tail()),
+        }
+    }
+
+    /// Any request, without credentials.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        client().request(method, format!("{}{path}", self.url()))
+    }
+
+    /// GET, without credentials.
+    pub async fn get(&self, path: &str) -> Answer {
+        let answer = Answer::to(self.request(reqwest::Method::GET, path)).await;
+        answer.unwrap_or_else(|error| panic!("GET {path}: {error:?}\n{}", self.log_tail()))
+    }
+
+    /// `/metrics`, parsed.
+    pub async fn metrics(&self) -> Samples {
+        Samples::parse(&self.get("/metrics").await.body)
+    }
+
+    /// The sum of the samples called `name` (the prefix may be left out) that have all of `labels`; 0 without any.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().await.sum(name, labels)
+    }
+
+    /// Waits until [`Receiver::metric`] is as wanted; returns it.
+    pub async fn wait_metric(&self, name: &str, labels: &[(&str, &str)], wanted: impl Fn(f64) -> bool) -> f64 {
+        let what = format!("{name}{labels:?} as wanted");
+        eventually(&what, DEADLINE, async || Some(self.metric(name, labels).await).filter(|value| wanted(*value))).await
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.with.scratch.join("receiver.log")
+    }
+
+    /// All it has written to stdout and stderr, over all its starts.
+    pub fn logs(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// The end of the log, for failure messages.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log_path(), TAIL)
+    }
+
+    /// Waits until a line of the log has all of `needles`; returns the line.
+    pub async fn wait_log(&self, needles: &[&str]) -> String {
+        let found = |line: &&str| needles.iter().all(|needle| line.contains(needle));
+        let what = format!("a log line with {needles:?}");
+        eventually(&what, DEADLINE, async || self.logs().lines().find(found).map(str::to_owned)).await
+    }
+}
+
+impl Drop for Receiver {
+    /// Whatever a test is about: no panic in the log, and no secret.
+    fn drop(&mut self) {
+        drop(self.process.take());
+        if std::thread::panicking() {
+            eprintln!("--- the receiver's log\n{}\n---", self.log_tail());
+            return;
+        }
+        let logs = self.logs();
+        let bad = |line: &&str| self.with.forbidden.iter().any(|forbidden| line.contains(forbidden.as_str()));
+        if let Some(line) = logs.lines().find(bad) {
+            panic!("the receiver's log must not have this line: {line}\n{}", self.log_tail());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a receiver is started with: its config file, its environment, its folder.
+
+use std::{path::PathBuf, process::Command};
+
+use toml::{Table, Value};
+
+use super::{
+    Receiver, Scene, StartFailure, User,
+    process::{Scratch, free_port},
+};
+
+/// A receiver before its start.
+#[derive(Debug)]
+pub struct ReceiverBuilder {
+    pub(super) config: Table,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) binary: PathBuf,
+    pub(super) port: u16,
+    pub(super) bearer: Option<String>,
+    /// What the log must never hold.
+    pub(super) forbidden: Vec<String>,
+    pub(super) scratch: Scratch,
+}
+
+impl ReceiverBuilder {
+    /// One that talks as `bot` to `bot.homeserver`, on a free port, with a store of its own and no routes.
+    pub fn new(bot: &User) -> Self {
+        let (scratch, port) = (Scratch::new("receiver"), free_port());
+        let builder = Self {
+            config: Table::new(),
+            env: Vec::new(),
+            binary: PathBuf::from(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver")),
+            port,
+            bearer: None,
+            forbidden: vec!["panicked at".to_owned(), bot.access_token.clone(), bot.password.clone()],
+            scratch,
+        };
+        let store = builder.scratch.join("store");
+        builder
+            .set("http.listen", format!("127.0.0.1:{port}"))
+            .set("matrix.homeserver", bot.homeserver.as_str())
+            .set("matrix.user_id", bot.user_id.as_str())
+            .set("matrix.access_token", bot.access_token.as_str())
+            .set("store.path", store.to_str().expect("a UTF-8 path"))
+            .set("log.filter", "info,matrix_alertmanager_receiver=debug")
+    }
+
+    /// Route `default` into the scene's room.
+    pub fn of(scene: &Scene) -> Self {
+        Self::new(&scene.bot).route("default", &[&scene.room.id])
+    }
+
+    /// Where the receiver finds its homeserver: a proxy's URL.
+    pub fn homeserver(self, url: &str) -> Self {
+        self.set("matrix.homeserver", url)
+    }
+
+    /// A route into rooms, given as ids or aliases.
+    pub fn route(self, name: &str, rooms: &[&str]) -> Self {
+        let rooms = rooms.iter().map(|room| Value::from(*room)).collect::<Vec<_>>();
+        self.set(&format!("routes.{name}.rooms"), rooms)
+    }
+
+    /// Demands this bearer token of webhooks, and sends it with [`Receiver::post`].
+    pub fn webhook_token(mut self, token: &str) -> Self {
+        self.bearer = Some(token.to_owned());
+        self.forbidden.push(token.to_owned());
+        self.set("http.auth.bearer_token", token)
+    }
+
+    /// One key, by its path.
+    pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let mut keys: Vec<&str> = path.split('.').collect();
+        let last = keys.pop().expect("a key");
+        table_at(&mut self.config, &keys).insert(last.to_owned(), value.into());
+        self
+    }
+
+    /// Takes one key away, by its path.
+    pub fn without(mut self, path: &str) -> Self {
+        let mut keys: Vec<&str> = path.split('.').collect();
+        let last = keys.pop().expect("a key");
+        table_at(&mut self.config, &keys).remove(last);
+        self
+    }
+
+    /// Any TOML text, laid over what is there.
+    pub fn toml(mut self, text: &str) -> Self {
+        merge(&mut self.config, parse(text));
+        self
+    }
+
+    /// A variable of the receiver's environment; apart from these it inherits none of its own.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another program in its place: an older release that wrote the store.
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = path.into();
+        self
+    }
+
+    /// For a test that makes the receiver log `text`, which the check at the end would not accept ("panicked at").
+    pub fn may_log(mut self, text: &str) -> Self {
+        self.forbidden.retain(|forbidden| forbidden != text);
+        self
+    }
+
+    /// A file beside the config: templates, secrets. Returns its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        self.scratch.write(name, text).to_str().expect("a UTF-8 path").to_owned()
+    }
+
+    /// Starts it and waits until `/readyz` says 200.
+    ///
+    /// # Panics
+    /// When it does not get ready, with its log.
+    pub async fn start(self) -> Receiver {
+        self.try_start().await.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// Starts it and waits until it is ready or has ended.
+    pub async fn try_start(self) -> Result<Receiver, StartFailure> {
+        let mut receiver = self.unstarted();
+        receiver.launch().await?;
+        Ok(receiver)
+    }
+
+    /// Writes the config and starts nothing: for other commands than `serve`.
+    pub fn unstarted(self) -> Receiver {
+        Receiver::new(self)
+    }
+}
+
+/// `program` without what the shell of the developer or the CI would have it read as its config.
+pub(super) fn clean_command(program: &PathBuf, env: &[(String, String)]) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let ours = ["MAR_", "MATRIX_", "WEBHOOK_"].iter().any(|prefix| name.starts_with(prefix));
+        if ours || name == "RUST_LOG" || name.to_ascii_lowercase().ends_with("_proxy") {
+            command.env_remove(&*name);
+        }
+    }
+    command.env("RUST_BACKTRACE", "1").envs(env.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+pub(super) fn parse(text: &str) -> Table {
+    text.parse().unwrap_or_else(|error| panic!("not TOML: {error}\n{text}"))
+}
+
+/// Lays `over` over `base`: tables key by key, all else replaced.
+pub(super) fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => merge(inner, value),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+fn table_at<'a>(mut table: &'a mut Table, keys: &[&str]) -> &'a mut Table {
+    for key in keys {
+        let entry = table.entry((*key).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        table = entry.as_table_mut().unwrap_or_else(|| panic!("{key} is not a table"));
+    }
+    table
+}

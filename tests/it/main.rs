@@ -1,0 +1,5 @@
+//! The one integration binary: the receiver as a process, against a real Synapse, Alertmanager and Prometheus.
+
+mod harness;
+mod harness_selftest;
+mod proxy_selftest;
