@@ -12,7 +12,7 @@ use crate::{
     health::Health,
     http::{self, App, Bound},
     lifecycle::Lifecycle,
-    matrix::Account,
+    matrix::{Account, Setup},
     metrics::Metrics,
     render::Style,
     store::Store,
@@ -91,20 +91,20 @@ impl Receiver {
 
     async fn start_delivery(&self, lifecycle: &Lifecycle) -> anyhow::Result<()> {
         let store = self.store.clone();
-        let (account, connection) = Account::start(
-            self.config.matrix.clone(),
-            self.config.store.path.clone(),
-            self.config.rooms().into_iter().map(|(room, _)| room).collect(),
-            self.store.device().await?,
-            Arc::new(move |device| {
+        let (account, connection) = Account::start(Setup {
+            config: self.config.matrix.clone(),
+            store_path: self.config.store.path.clone(),
+            rooms: self.config.rooms().into_iter().map(|(room, _)| room).collect(),
+            known_device: self.store.device().await?,
+            save_device: Arc::new(move |device| {
                 let store = store.clone();
                 Box::pin(async move { Ok(store.set_device(device).await?) })
             }),
-            self.clock.clone(),
-            Arc::clone(&self.metrics),
-            Arc::clone(&self.health),
-            lifecycle.stop(),
-        );
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&self.health),
+            cancel: lifecycle.stop(),
+        });
         lifecycle.spawn(connection);
         let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
         let parts = Parts {
