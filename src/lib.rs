@@ -4,5 +4,6 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod health;
+pub mod matrix;
 pub mod metrics;
 pub mod model;
