@@ -1,0 +1,196 @@
+//! The account: the only place that speaks Matrix, and the only one that knows the SDK.
+//!
+//! One task runs for the whole life of the receiver ([`Account::start`]): it finds a session that the homeserver
+//! takes (`connect`), then keeps it in step (`sync`) and in its rooms (`rooms`), and begins anew when the session is
+//! refused. Sends (`send`) come from the lanes at any time and are told at once why they cannot go out. No failure
+//! ends the task.
+
+mod connect;
+mod errors;
+mod pace;
+mod rooms;
+mod send;
+mod stored;
+mod sync;
+mod wire;
+
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use matrix_sdk::Client;
+use tokio::sync::{Notify, RwLock, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::{pace::Told, rooms::Rooms, stored::Session, wire::Wire};
+use crate::{
+    clock::Clock,
+    config,
+    delivery::{BoxFuture, Reason, SendError, Transport},
+    health::Health,
+    metrics::Metrics,
+    model::{RoomAddress, Timestamp, TxnId},
+};
+
+/// Puts a device id where the next start finds it.
+pub type SaveDevice = Arc<dyn Fn(String) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+
+/// What an account is made of.
+pub struct Setup {
+    pub config: config::Matrix,
+    /// The receiver's own folder: `session.json` and `matrix/<device>/` live in it.
+    pub store_path: PathBuf,
+    /// Every room once.
+    pub rooms: Vec<RoomAddress>,
+    /// The device of the last run.
+    pub known_device: Option<String>,
+    pub save_device: SaveDevice,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub cancel: CancellationToken,
+}
+
+/// One Matrix account, its session and its rooms.
+pub struct Account {
+    setup: Setup,
+    wire: OnceLock<Wire>,
+    /// The open session. Sends hold it for reading; it is replaced only when none is under way, since two clients
+    /// on one store would spoil its keys.
+    open: RwLock<Option<Open>>,
+    /// Whether sends can go out. Written after each try to connect, also when nothing changed.
+    link: watch::Sender<Link>,
+    device: Mutex<Option<String>>,
+    /// The device that the next start will find.
+    saved_device: Mutex<Option<String>>,
+    rooms: Rooms,
+    /// Whether a sync has succeeded on the present connection.
+    synced: AtomicBool,
+    last_sync: Mutex<Option<Timestamp>>,
+    /// A send would like to know now whether the homeserver is back.
+    wake: Notify,
+    /// A send was refused for its token: look at the session again.
+    suspect: Notify,
+    told: Mutex<Told>,
+}
+
+struct Open {
+    client: Client,
+    session: Session,
+}
+
+/// What a send finds before it begins.
+#[derive(Clone)]
+enum Link {
+    Up,
+    Down {
+        error: SendError,
+        /// Trying again now may help, as opposed to a refusal that somebody has to act on.
+        worth_waking: bool,
+    },
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("user", &self.setup.config.user_id).finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    /// The account, and the task that must run for it to do anything. The task ends only when `cancel` is
+    /// cancelled; sends still work after that, so that lanes can finish what they are at.
+    pub fn start(setup: Setup) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let not_yet = Link::Down { error: errors::fault(Reason::NotReady, "not connected yet"), worth_waking: true };
+        let account = Arc::new(Self {
+            wire: OnceLock::new(),
+            open: RwLock::new(None),
+            link: watch::Sender::new(not_yet),
+            device: Mutex::new(setup.known_device.clone()),
+            saved_device: Mutex::new(setup.known_device.clone()),
+            rooms: Rooms::new(&setup.rooms),
+            synced: AtomicBool::new(false),
+            last_sync: Mutex::new(None),
+            wake: Notify::new(),
+            suspect: Notify::new(),
+            told: Mutex::default(),
+            setup,
+        });
+        let task = Arc::clone(&account).run();
+        (account, task)
+    }
+
+    async fn run(self: Arc<Self>) {
+        let cancel = self.setup.cancel.clone();
+        let forever = async {
+            loop {
+                // A panic in the SDK must not leave a receiver that takes alerts and never again delivers one.
+                if AssertUnwindSafe(self.live()).catch_unwind().await.is_err() {
+                    tracing::error!("panic in the Matrix session; starting it again");
+                    *self.open.write().await = None;
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            () = forever => {}
+        }
+    }
+
+    /// Connects and stays connected; returns never.
+    async fn live(&self) {
+        self.restore_offline().await;
+        loop {
+            let client = self.connect().await;
+            self.synced.store(false, Ordering::Relaxed);
+            tokio::select! {
+                () = self.keep_synced(&client) => {}
+                () = self.keep_rooms(&client) => {}
+                () = self.suspect.notified() => {}
+            }
+        }
+    }
+
+    /// Made when first needed, so that a receiver without usable root certificates still takes alerts and says why
+    /// it cannot deliver them.
+    fn wire(&self) -> Result<&Wire, SendError> {
+        if let Some(wire) = self.wire.get() {
+            return Ok(wire);
+        }
+        let wire = Wire::new(&self.setup.config.homeserver)?;
+        Ok(self.wire.get_or_init(|| wire))
+    }
+
+    fn last_sync(&self) -> Option<Timestamp> {
+        *lock(&self.last_sync)
+    }
+}
+
+impl Transport for Account {
+    fn send<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        txn_id: &'a TxnId,
+        content: &'a str,
+    ) -> BoxFuture<'a, Result<String, SendError>> {
+        Box::pin(self.send_event(room, txn_id, content))
+    }
+
+    fn device(&self) -> Option<String> {
+        lock(&self.device).clone()
+    }
+}
+
+/// Plain values that no panic can leave half-written.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,171 @@
+//! What a session leaves on disk: its file (after a login) and the SDK's store of its device.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use matrix_sdk::{
+    Client, SessionMeta, SessionTokens, SqliteStoreConfig,
+    authentication::matrix::MatrixSession,
+    config::RequestConfig,
+    cross_process_lock::CrossProcessLockConfig,
+    ruma::{OwnedDeviceId, UserId},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{errors, wire::Wire};
+use crate::delivery::{Reason, SendError};
+
+/// Every request through the SDK must answer within this (a sync: within this and its long poll).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// `session.json`: what a login gave, so that the next start need not log in again.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct StoredSession {
+    pub user_id: String,
+    pub device_id: String,
+    pub access_token: String,
+    pub homeserver: String,
+}
+
+impl StoredSession {
+    pub fn path(store: &Path) -> PathBuf {
+        store.join("session.json")
+    }
+
+    /// `None` when there is no file.
+    pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        // serde's message may quote the text, which holds the token.
+        let session = serde_json::from_str(&text).ok().with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(Some(session))
+    }
+
+    /// Replaces the file at once or not at all; only the owner may read it.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let new = path.with_extension("json.new");
+        let write = || -> std::io::Result<()> {
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&new, path)?;
+            path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// A session that is known by its device and token.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Session {
+    pub device: String,
+    pub token: String,
+}
+
+/// Opens the store of the session's device and restores the session in it. Needs no homeserver.
+///
+/// # Errors
+/// In words, for the whole account. A store that does not fit or is damaged is never deleted: its keys may be the
+/// only ones.
+pub(super) async fn open(wire: &Wire, store: &Path, user: &str, session: &Session) -> Result<Client, SendError> {
+    let folder = folder(store, &session.device);
+    let failed = |what: String| {
+        let place = folder.display();
+        errors::fault(
+            Reason::NotReady,
+            format!(
+                "the store of the Matrix session in {place} cannot be opened (move it away to start afresh): {what}"
+            ),
+        )
+    };
+    let user = UserId::parse(user)
+        .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| failed(error.to_string()))?;
+
+    let config = SqliteStoreConfig::with_low_memory_config(&folder);
+    let client = Client::builder()
+        .homeserver_url(&wire.homeserver)
+        .http_client(wire.http.clone())
+        .respect_login_well_known(false)
+        // On the builder: a config on a single request does not reach the requests that the SDK puts before it.
+        .request_config(RequestConfig::new().disable_retry().timeout(REQUEST_TIMEOUT))
+        .sqlite_store_with_config_and_cache_path(config, None::<&Path>)
+        .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
+        .build()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let session = MatrixSession {
+        meta: SessionMeta { user_id: user, device_id: OwnedDeviceId::from(session.device.as_str()) },
+        tokens: SessionTokens { access_token: session.token.clone(), refresh_token: None },
+    };
+    client.restore_session(session).await.map_err(|error| failed(error.to_string()))?;
+    Ok(client)
+}
+
+/// One store per device, since the SDK's serves no second one. The homeserver chose the device id, so it must not
+/// be able to name a path.
+fn folder(store: &Path, device: &str) -> PathBuf {
+    store.join("matrix").join(urlencoding::encode(device).replace('.', "%2E"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn session(token: &str) -> StoredSession {
+        StoredSession {
+            user_id: "@a:x".to_owned(),
+            device_id: "D".to_owned(),
+            access_token: token.to_owned(),
+            homeserver: "https://x/".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_session_file_is_replaced_whole_and_private() {
+        let home = tempfile::tempdir().unwrap();
+        let path = StoredSession::path(home.path());
+        assert!(StoredSession::read(&path).unwrap().is_none());
+        session("one").write(&path).unwrap();
+        // As a crash between writing and renaming leaves it.
+        fs::write(path.with_extension("json.new"), "half").unwrap();
+        session("two").write(&path).unwrap();
+        assert_eq!(StoredSession::read(&path).unwrap().unwrap().access_token, "two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_damaged_session_file_is_reported_without_its_text() {
+        let home = tempfile::tempdir().unwrap();
+        let path = StoredSession::path(home.path());
+        fs::write(&path, r#"{"access_token": "syt_secret", "user_id": syt_secret}"#).unwrap();
+        let error = StoredSession::read(&path).err().unwrap();
+        assert!(!format!("{error:?}").contains("syt_secret"));
+    }
+
+    #[test]
+    fn a_device_id_cannot_leave_the_folder() {
+        for device in ["../../etc", "..", ".", "a/b", "a\\b\0"] {
+            let folder = folder(Path::new("/s"), device);
+            assert_eq!(folder.parent(), Some(Path::new("/s/matrix")), "{device}");
+            assert!(folder.components().all(|part| part.as_os_str() != ".."), "{device}");
+        }
+        assert_eq!(folder(Path::new("/s"), "QWERTY_-1"), Path::new("/s/matrix/QWERTY_-1"));
+    }
+}
