@@ -15,7 +15,7 @@ use crate::model::{AlertState, Incident, IncidentState, Note, NoteKind, Timestam
 /// More places than this are counted.
 const MAX_PLACES: usize = 3;
 const MAX_PLACE: usize = 48;
-const MAX_NAME: usize = 50;
+const MAX_NAME: usize = 48;
 const MIN_WHAT: usize = 12;
 /// What needs a person first comes first: the first line is what a phone shows.
 const ORDER: [NoteKind; 6] = [

@@ -84,8 +84,7 @@ fn plainer() {
     assert_eq!(shown(&pods(5), 2), shown(&pods(5), u32::MAX));
 }
 
-#[test]
-fn several_names() {
+fn mixed_names() -> Incident {
     let mut alerts = vec![
         alert(
             "1",
@@ -107,7 +106,12 @@ fn several_names() {
     alerts[0].changed_at = at(12, 10);
     let mut incident = incident(alerts);
     incident.doc.group_labels.insert("namespace".to_owned(), "media".to_owned());
-    insta::assert_snapshot!(show(&shown(&incident, 0)));
+    incident
+}
+
+#[test]
+fn several_names() {
+    insta::assert_snapshot!(show(&shown(&mixed_names(), 0)));
 }
 
 #[test]
@@ -123,15 +127,19 @@ fn no_labels_at_all() {
     insta::assert_snapshot!(show(&shown(&incident(Vec::new()), 0)));
 }
 
-#[test]
-fn long_values() {
+fn long() -> Incident {
     let long = "a very long sentence about a disk that fills up ".repeat(30);
     let name = "KubernetesDeploymentReplicasMismatchForAVeryLongTimeInProduction";
     let labels: Vec<(String, String)> = (0..20).map(|n| (format!("label_{n:02}"), "v".repeat(200))).collect();
     let mut pairs = vec![("alertname", name), ("severity", "critical"), ("cluster", "production-europe-west-1")];
     pairs.extend(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let alert = alert("1", &pairs, &[("summary", &long), ("description", &format!("one\ntwo\n{long}\n4\n5\n6\n7\n8"))]);
-    insta::assert_snapshot!(show(&shown(&incident(vec![alert]), 0)));
+    incident(vec![alert])
+}
+
+#[test]
+fn long_values() {
+    insta::assert_snapshot!(show(&shown(&long(), 0)));
 }
 
 #[test]
