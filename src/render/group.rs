@@ -1,6 +1,9 @@
 //! One incident as the room should understand it: what its alerts share, which of them matter now, and in which order.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use super::{
     Style,
@@ -72,17 +75,18 @@ pub(super) struct Group<'a> {
 impl<'a> Group<'a> {
     pub(super) fn new(style: &Style, incident: &'a Incident) -> Self {
         let mut alerts: Vec<Seen<'a>> = incident.alerts.iter().map(|a| Seen::new(style, a)).collect();
-        alerts.sort_by_key(|seen| {
+        let places = Places::new(&alerts);
+        // Alerts of one evaluation change at once; among those the worst leads, and a person finds the rest by place.
+        alerts.sort_by_cached_key(|seen| {
             let alert = seen.alert;
-            let newest_first = (std::cmp::Reverse(alert.changed_at), std::cmp::Reverse(alert.starts_at));
-            (alert.state, newest_first, alert.fingerprint.clone())
+            let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
+            (alert.state, newest_first, seen.rank, places.of(seen), alert.fingerprint.clone())
         });
         let focus = [AlertState::Firing, AlertState::Absent]
             .into_iter()
             .find(|state| incident.count(*state) > 0)
             .unwrap_or(AlertState::Resolved);
         let common = common_labels(alerts.iter().map(|seen| &seen.labels));
-        let places = Places::new(&alerts);
         let mut group = Self { incident, alerts, focus, common, places, what: Vec::new(), description: Vec::new() };
         let source = TOLD_IN.into_iter().find(|name| group.focus().any(|seen| !seen.told(name).is_empty()));
         group.what = source.and_then(|name| same(group.focus().map(|seen| seen.told(name)))).unwrap_or_default();

@@ -10,9 +10,9 @@ use crate::model::{AlertState, IncidentState, Labels, Timestamp};
 
 /// What a phone shows of a notification.
 pub(super) const MAX_LINE: usize = 110;
-const MAX_NAME: usize = 60;
+const MAX_NAME: usize = 48;
 const MAX_WORD: usize = 20;
-const MAX_CLUSTER: usize = 30;
+const MAX_CLUSTER: usize = 24;
 /// Less of a sentence than this is not worth showing.
 const MIN_WHAT: usize = 16;
 const GREEN: &str = "#1a7f37";

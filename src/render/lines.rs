@@ -1,5 +1,7 @@
 //! The alerts of a card, a line each.
 
+use std::time::Duration;
+
 use super::{
     Style,
     group::Group,
@@ -12,6 +14,10 @@ use crate::model::{AlertState, IncidentState, Timestamp};
 
 const MAX_PLACE: usize = 100;
 const MAX_WHAT: usize = 150;
+/// So many alerts that are over have a line each; more share one that names the first [`MAX_GATHERED`].
+const MAX_SINGLE: usize = 5;
+const MAX_GATHERED: usize = 12;
+const MAX_GATHERED_PLACE: usize = 48;
 
 /// How a line's first words are set: what fires stands out, what is over is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,29 +40,35 @@ pub(super) struct Line {
     pub(super) links: Vec<Link>,
 }
 
-/// All lines of one state, in order.
-pub(super) fn lines(
-    style: &Style,
-    group: &Group<'_>,
-    state: AlertState,
-    dial: &Dial<'_>,
-    shared: &[Link],
-    most: usize,
-) -> Vec<Line> {
-    let ranks: Vec<u32> = group.focus().map(|seen| seen.rank).collect();
-    let told = Told {
-        style,
-        group,
-        dial,
-        shared: shared.iter().map(|link| link.kind).collect(),
-        since: dial.minute(group.since()),
-        severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
+/// The lines of one state, in order, each alert on its own.
+pub(super) fn lines(told: &Told<'_>, state: AlertState, most: usize) -> Vec<Line> {
+    told.group.in_state(state).take(most).map(|seen| told.line(seen)).collect()
+}
+
+/// The lines of what is over: a few alerts have one each, many share one.
+pub(super) fn over(told: &Told<'_>, state: AlertState) -> Vec<Line> {
+    let count = told.group.incident.count(state);
+    if count <= MAX_SINGLE {
+        return lines(told, state, MAX_SINGLE);
+    }
+    let place = |seen: &Seen<'_>| {
+        let (name, place) = name_and_place(told.group, seen);
+        text::cut(format!("{name} {place}").trim_end(), MAX_GATHERED_PLACE)
     };
-    group.in_state(state).take(most).map(|seen| told.line(seen)).collect()
+    let places: Vec<String> = told.group.in_state(state).take(MAX_GATHERED).map(place).collect();
+    let mut rest = if places.len() < count { format!("and {} more", count - places.len()) } else { String::new() };
+    let mark = if state == AlertState::Resolved {
+        push(&mut rest, "", &format!("resolved{}", told.took(state)));
+        Mark::Struck
+    } else {
+        push(&mut rest, "", "no longer reported (silenced?)");
+        Mark::Slanted
+    };
+    vec![Line { emoji: String::new(), mark, name: places.join(", "), rest, links: Vec::new() }]
 }
 
 /// What every line leaves out because the card says it.
-struct Told<'a> {
+pub(super) struct Told<'a> {
     style: &'a Style,
     group: &'a Group<'a>,
     dial: &'a Dial<'a>,
@@ -65,7 +77,29 @@ struct Told<'a> {
     severities_differ: bool,
 }
 
-impl Told<'_> {
+impl<'a> Told<'a> {
+    pub(super) fn new(style: &'a Style, group: &'a Group<'a>, dial: &'a Dial<'a>, shared: &[Link]) -> Self {
+        let ranks: Vec<u32> = group.focus().map(|seen| seen.rank).collect();
+        Self {
+            style,
+            group,
+            dial,
+            shared: shared.iter().map(|link| link.kind).collect(),
+            since: dial.minute(group.since()),
+            severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
+        }
+    }
+
+    /// ` after 14 min`, or ` after 3 min to 22 min` where alerts of a state took differently long.
+    fn took(&self, state: AlertState) -> String {
+        let took =
+            self.group.in_state(state).filter_map(|seen| Some(seen.alert.ends_at?.since(self.group.start(seen))));
+        let took: Vec<Duration> = took.collect();
+        let (Some(least), Some(most)) = (took.iter().min(), took.iter().max()) else { return String::new() };
+        let (least, most) = (time::words(*least), time::words(*most));
+        if least == most { format!(" after {least}") } else { format!(" after {least} to {most}") }
+    }
+
     fn line(&self, seen: &Seen<'_>) -> Line {
         let (name, place) = name_and_place(self.group, seen);
         let mut line = Line { emoji: String::new(), mark: Mark::Plain, name, rest: place, links: Vec::new() };

@@ -98,7 +98,9 @@ fn safe(raw: &str) -> Option<String> {
         return None;
     }
     let mut url = Url::parse(&encoded(raw)).ok()?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+    // The parser decodes hosts, so that what was encoded above may be raw again.
+    let plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    if !matches!(url.scheme(), "http" | "https") || !url.host_str().is_some_and(plain) {
         return None;
     }
     url.set_username("").ok()?;
@@ -106,7 +108,7 @@ fn safe(raw: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Encodes what people leave raw in a URL (a LogQL selector above all) and what the URL standard lets pass but link
+/// Encodes what people leave raw in a URL (a log selector above all) and what the URL standard lets pass but link
 /// parsers stumble over; sequences that are encoded already stay as they are.
 fn encoded(raw: &str) -> String {
     let mut url = String::with_capacity(raw.len() + 16);
@@ -142,4 +144,16 @@ fn rewritten(rules: &[Rewrite], url: String) -> Option<String> {
         }
     }
     Some(url)
+}
+
+/// Rules whose `from` is written as links are after they were parsed: `http://Prom:80` matches `http://prom/graph`.
+pub(super) fn normal_rules(rules: &[Rewrite]) -> Vec<Rewrite> {
+    let normal = |rule: &Rewrite| {
+        let mut from = safe(&rule.from).unwrap_or_else(|| rule.from.clone());
+        if !rule.from.ends_with('/') {
+            from.truncate(from.trim_end_matches('/').len());
+        }
+        Rewrite { from, to: rule.to.clone() }
+    };
+    rules.iter().map(normal).collect()
 }

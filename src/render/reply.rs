@@ -15,7 +15,7 @@ use crate::model::{AlertState, Incident, IncidentState, Note, NoteKind, Timestam
 /// More places than this are counted.
 const MAX_PLACES: usize = 3;
 const MAX_PLACE: usize = 48;
-const MAX_NAME: usize = 50;
+const MAX_NAME: usize = 48;
 const MIN_WHAT: usize = 12;
 /// What needs a person first comes first: the first line is what a phone shows.
 const ORDER: [NoteKind; 6] = [
@@ -129,13 +129,13 @@ impl<'a> Writer<'a> {
             NoteKind::Resolved => return Some(self.resolved()),
         };
         let name = self.name(about);
-        Some(self.said(emoji, name, &words, what.then(|| common_what(about)).flatten()))
+        Some(said(emoji, &name, &words, what.then(|| common_what(about)).flatten()))
     }
 
     fn resolved(&self) -> Said {
         let (from, to) = self.group.span(self.now);
         let words = format!("resolved after {}", time::words(to.since(from)));
-        self.said("🟢".to_owned(), headline::name(self.group), &words, None)
+        said("🟢".to_owned(), &headline::name(self.group), &words, None)
     }
 
     /// For news that was overtaken before it could be told.
@@ -146,29 +146,18 @@ impl<'a> Writer<'a> {
         match self.group.focus {
             AlertState::Firing => {
                 let emoji = self.style.emoji(self.group.rank());
-                self.said(emoji, name, &format!("{} firing", incident.count(AlertState::Firing)), None)
+                said(emoji, &name, &format!("{} firing", incident.count(AlertState::Firing)), None)
             }
             AlertState::Absent => {
                 let words =
                     if absent == 1 { "no longer reported".to_owned() } else { format!("{absent} no longer reported") };
-                self.said("🔕".to_owned(), name, &words, None)
+                said("🔕".to_owned(), &name, &words, None)
             }
             AlertState::Resolved if self.group.alerts.is_empty() || incident.state.is_open() => {
-                self.said("⚪".to_owned(), name, "all listed are resolved", None)
+                said("⚪".to_owned(), &name, "all listed are resolved", None)
             }
             AlertState::Resolved => self.resolved(),
         }
-    }
-
-    fn said(&self, emoji: String, name: String, words: &str, what: Option<String>) -> Said {
-        let name = text::cut(&name, MAX_NAME);
-        let room = MAX_LINE.saturating_sub(emoji.chars().count() + name.chars().count() + 3);
-        let mut words = text::cut(words, room);
-        let left = room.saturating_sub(words.chars().count() + 5);
-        if let Some(what) = what.filter(|what| left >= MIN_WHAT && text::adds(what, &name)) {
-            words = format!("{words} — {}", text::show(&what, left));
-        }
-        Said { emoji, name, words }
     }
 
     /// The name that the alerts in question share, else that of the card.
@@ -217,6 +206,18 @@ impl<'a> Writer<'a> {
         });
         named.take(MAX_PLACES).collect()
     }
+}
+
+/// A line that fits a phone; `what` goes first when there is no room.
+fn said(emoji: String, name: &str, words: &str, what: Option<String>) -> Said {
+    let name = text::cut(name, MAX_NAME);
+    let room = MAX_LINE.saturating_sub(emoji.chars().count() + name.chars().count() + 3);
+    let mut words = text::cut(words, room);
+    let left = room.saturating_sub(words.chars().count() + 5);
+    if let Some(what) = what.filter(|what| left >= MIN_WHAT && text::adds(what, &name)) {
+        words = format!("{words} — {}", text::show(&what, left));
+    }
+    Said { emoji, name, words }
 }
 
 /// How long the alerts were not reported, where the alert still knows since when.

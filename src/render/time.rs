@@ -39,6 +39,8 @@ impl<'a> Dial<'a> {
         let (start, end) = (self.minute(from), self.minute(to));
         if self.zone_name(from) != self.zone_name(to) {
             format!("{} – {}", self.with_zone(from), self.with_zone(to))
+        } else if start == end {
+            self.with_zone(to)
         } else if start.contains(' ') || end.contains(' ') {
             format!("{start} – {end} {}", self.zone_name(to))
         } else {

@@ -4,7 +4,7 @@ use super::{
     Style,
     group::Group,
     headline::{Headline, headline},
-    lines::{Line, Mark, lines},
+    lines::{Line, Mark, Told, lines, over},
     links::Link,
     text,
     time::Dial,
@@ -16,10 +16,10 @@ const MAX_CHIP_NAME: usize = 40;
 const MAX_CHIP_VALUE: usize = 80;
 const MAX_DETAIL_LINES: usize = 6;
 const MAX_DETAIL_CHARS: usize = 600;
+/// So that a long summary leaves room for the description.
+const MAX_DETAIL_LINE: usize = 400;
 /// A line takes more than 31 bytes, so that more than this never fit into one event.
 const MAX_LINES: usize = 700;
-/// What is over is told of this many alerts.
-const MAX_OVER: usize = 8;
 /// How an alert was scraped tells least of all, so it comes last.
 const SCRAPING: [&str; 6] = ["job", "service", "endpoint", "prometheus", "prometheus_replica", "receive"];
 
@@ -29,10 +29,12 @@ pub(super) struct View {
     details: Vec<String>,
     chips: Vec<String>,
     more_chips: usize,
-    firing: Vec<Line>,
-    resolved: Vec<Line>,
-    absent: Vec<Line>,
-    counts: [usize; 3],
+    /// The alerts that matter now, as many as could ever fit.
+    lines: Vec<Line>,
+    /// How many there are, and what they are.
+    count: (usize, &'static str),
+    /// The others.
+    over: Vec<Line>,
     /// When it began, or from when to when it lasted.
     when: String,
     links: Vec<Link>,
@@ -41,7 +43,7 @@ pub(super) struct View {
 /// How much of a card is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// How many firing alerts have a line; `None`: no list at all.
+    /// How many of the alerts that matter now have a line; `None`: no list at all.
     pub(super) lines: Option<usize>,
     pub(super) details: bool,
     /// Longer links are left out.
@@ -65,44 +67,47 @@ impl View {
         let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
         let head = headline(style, &group, &dial, now);
         let shared = group.shared_links(style);
-        let of = |state, most| {
-            if group.is_list() { lines(style, &group, state, &dial, &shared, most) } else { Vec::new() }
+        let told = Told::new(style, &group, &dial, &shared);
+        // What is resolved is over even where nothing else is left to tell.
+        let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
+        let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
+        let others = others.filter(|state| Some(*state) != main);
+        let (lines, over) = if group.is_list() {
+            (main.map(|state| lines(&told, state, MAX_LINES)), others.flat_map(|state| over(&told, state)).collect())
+        } else {
+            (None, Vec::new())
         };
         let (chips, more_chips) = chips(&group, &head);
         Self {
             details: details(&group, &head),
             chips,
             more_chips,
-            firing: of(AlertState::Firing, MAX_LINES),
-            resolved: of(AlertState::Resolved, MAX_OVER),
-            absent: of(AlertState::Absent, MAX_OVER),
-            counts: [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|state| incident.count(state)),
+            lines: lines.unwrap_or_default(),
+            count: (
+                incident.count(group.focus),
+                if group.focus == AlertState::Firing { "firing" } else { "no longer reported" },
+            ),
+            over,
             when: when(&group, &dial, now),
             links: shared,
             head,
         }
     }
 
-    /// How many firing alerts could have a line.
+    /// How many alerts could have a line.
     pub(super) fn most_lines(&self) -> usize {
-        self.firing.len()
+        self.lines.len()
     }
 
     pub(super) fn shown(&self, shape: Shape) -> Shown<'_> {
         let mut shown = Vec::new();
         if let Some(most) = shape.lines {
-            let sections = [
-                (&self.firing, most, "firing"),
-                (&self.resolved, MAX_OVER, "resolved"),
-                (&self.absent, MAX_OVER, "no longer reported"),
-            ];
-            for ((lines, most, word), count) in sections.into_iter().zip(self.counts) {
-                let some = &lines[..lines.len().min(most)];
-                shown.extend(some.iter().cloned());
-                if !lines.is_empty() && some.len() < count {
-                    shown.push(more(count - some.len(), word));
-                }
+            shown.extend(self.lines.iter().take(most).cloned());
+            let (count, word) = self.count;
+            if !self.lines.is_empty() && shown.len() < count {
+                shown.push(more(count - shown.len(), word));
             }
+            shown.extend(self.over.iter().cloned());
         }
         for line in &mut shown {
             line.links.retain(|link| link.url.len() <= shape.max_url);
@@ -138,7 +143,7 @@ fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
         if room < 20 {
             break;
         }
-        let shown = text::show(line, room);
+        let shown = text::show(line, room.min(MAX_DETAIL_LINE));
         room = room.saturating_sub(shown.chars().count());
         details.push(shown);
     }

@@ -1,4 +1,14 @@
 //! Snapshots and properties of everything that is rendered.
 
 mod cards;
+mod check;
+mod events;
+mod hostile;
+mod links;
+mod payloads;
+mod properties;
+mod replies;
 mod samples;
+mod shapes;
+mod states;
+mod words;
