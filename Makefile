@@ -1,0 +1,41 @@
+# Where rustup puts cargo, for shells that have not been told.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CONFIG ?= config.toml
+
+.PHONY: help tools build demo test test-unit lint fmt run clean
+.DEFAULT_GOAL := help
+
+help: ## Lists these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+tools: ## Installs Synapse, Prometheus, Alertmanager and a C compiler where they are missing (root or sudo)
+	@scripts/tools
+
+build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
+	cargo build --locked --release
+
+demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
+	@exec /usr/bin/python3 scripts/demo
+
+test: tools ## Everything: format, lints, all tests against real servers
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+test-unit: ## Only the tests beside the code: no servers, seconds when warm
+	cargo test --locked --lib
+
+lint: ## Format and lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+fmt: ## Formats the code
+	cargo fmt
+
+run: ## Runs the receiver with CONFIG=config.toml
+	cargo run --locked -- serve --config $(CONFIG)
+
+clean: ## Removes all that was built or installed into this folder
+	cargo clean
+	rm -rf .tools .demo
