@@ -45,8 +45,7 @@ impl Receiver {
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
         let style = Arc::new(Style::new(&config.display, &config.links)?);
-        let store =
-            Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
+        let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         let bound = http::bind(config.http.listen)
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
         Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound })

@@ -75,8 +75,12 @@ impl House {
     async fn new(rooms: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let env = BTreeMap::from(
-            [("MATRIX_HOMESERVER", "https://matrix.example.org"), ("MATRIX_USER_ID", "@bot:example.org"),
-             ("MATRIX_ACCESS_TOKEN", "t"), ("MATRIX_ROOM_ID", rooms)]
+            [
+                ("MATRIX_HOMESERVER", "https://matrix.example.org"),
+                ("MATRIX_USER_ID", "@bot:example.org"),
+                ("MATRIX_ACCESS_TOKEN", "t"),
+                ("MATRIX_ROOM_ID", rooms),
+            ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
         let config = Config::load(None, &env, Purpose::Serve).expect("a config");
@@ -165,7 +169,12 @@ fn kinds(sent: &[Sent]) -> Vec<String> {
     sent.iter()
         .map(|sent| {
             let relation = sent.content["m.relates_to"]["rel_type"].as_str().unwrap_or("card");
-            format!("{} {}{}", relation, sent.content["msgtype"].as_str().expect("a type"), if sent.accepted { "" } else { " failed" })
+            format!(
+                "{} {}{}",
+                relation,
+                sent.content["msgtype"].as_str().expect("a type"),
+                if sent.accepted { "" } else { " failed" }
+            )
         })
         .collect()
 }

@@ -360,7 +360,8 @@ fn what_resolved_longest_ago_is_forgotten_beyond_the_bound() {
 
 fn any_payload() -> impl Strategy<Value = Webhook> {
     let alerts = prop::collection::btree_map("[a-e]", any::<bool>(), 0..5);
-    let reason = prop::sample::select(vec![Reason::Missing, Reason::Other, Reason::RepeatInterval, Reason::AllResolved]);
+    let reason =
+        prop::sample::select(vec![Reason::Missing, Reason::Other, Reason::RepeatInterval, Reason::AllResolved]);
     (alerts, prop::sample::select(vec![0_u64, 0, 0, 2]), reason).prop_map(|(alerts, truncated, reason)| {
         let words: Vec<String> =
             alerts.into_iter().map(|(name, firing)| if firing { name } else { format!("-{name}") }).collect();

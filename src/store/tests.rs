@@ -9,9 +9,9 @@ use crate::{
     health::Health,
     metrics::Metrics,
     model::{
-        Alert, AlertDoc, AlertState, Changes, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite, Known,
-        NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress, RouteName, Timestamp,
-        TxnId,
+        Alert, AlertDoc, AlertState, Changes, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
+        Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress, RouteName,
+        Timestamp, TxnId,
     },
 };
 
