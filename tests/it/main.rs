@@ -3,3 +3,6 @@
 mod harness;
 mod harness_selftest;
 mod proxy_selftest;
+mod serve;
+mod spine;
+mod webhook;

@@ -1,0 +1,148 @@
+//! Every status of the table, and the order of the checks.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, fixture};
+
+async fn receiver(scene: &Scene) -> Receiver {
+    ReceiverBuilder::of(scene)
+        .webhook_token("hook-token")
+        .set("http.max_body_bytes", 20_000)
+        .toml("[routes.team]\nrooms = [\"!elsewhere:example.org\"]\nreceivers = [\"a.b\"]")
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_status_of_the_table_in_the_order_of_the_checks() {
+    let scene = Scene::new().await;
+    let receiver = receiver(&scene).await;
+    let good = Payload::group("A").firing(&["n01"]).json().to_string();
+    let large = "x".repeat(20_001);
+    for (method, path, token, body, status, says) in [
+        (Method::POST, "/alerts/default", Some("hook-token"), good.as_str(), 200, "\"status\":\"accepted\""),
+        (Method::POST, "/alerts", Some("hook-token"), &good, 200, "notification"),
+        (Method::GET, "/alerts/nowhere", None, "", 405, "POST"),
+        (Method::PUT, "/alerts", None, &large, 405, "POST"),
+        (Method::POST, "/alerts/nowhere", None, &large, 401, "credentials"),
+        (Method::POST, "/alerts", Some("hook-tokem"), &good, 401, "credentials"),
+        (Method::POST, "/alerts/nowhere", Some("hook-token"), &large, 404, "nowhere"),
+        (Method::POST, "/alerts/NoRoute", Some("hook-token"), &good, 404, "NoRoute"),
+        (Method::POST, "/alerts/default", Some("hook-token"), &large, 413, "20000"),
+        (Method::POST, "/alerts/default", Some("hook-token"), "{", 400, "line 1 column 1"),
+        (Method::POST, "/alerts/default", Some("hook-token"), "{}", 400, "alerts is missing"),
+        (Method::POST, "/alerts/default", Some("hook-token"), "[1]", 400, "a list"),
+        (Method::POST, "/nothing/here", Some("hook-token"), &good, 404, "nothing"),
+        (Method::POST, "/livez", None, "", 405, "GET"),
+        (Method::GET, "/livez", None, "", 200, "ok"),
+        (Method::GET, "/readyz", None, "", 200, "ok"),
+        (Method::GET, "/metrics", None, "", 200, "matrix_alertmanager_receiver_build_info"),
+    ] {
+        let mut request = receiver.request(method.clone(), path).body(body.to_owned());
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.expect("an answer");
+        let got = answer.status().as_u16();
+        let text = answer.text().await.expect("a body");
+        assert_eq!(got, status, "{method} {path}: {text}");
+        assert!(text.contains(says), "{method} {path}: {says:?} in {text}");
+    }
+    for code in ["200", "400", "401", "404", "405", "413"] {
+        assert!(
+            receiver.metric("http_requests_total", &[("handler", "alerts"), ("code", code)]).await >= 1.0,
+            "{code}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_receiver_of_the_payload_chooses_the_route() {
+    let scene = Scene::new().await;
+    let receiver = receiver(&scene).await;
+    let post = async |payload: serde_json::Value| receiver.post("", payload).await;
+    assert_eq!(post(Payload::group("A").receiver(r"a\.b").firing(&["n01"]).json()).await.status, 200);
+    assert_eq!(post(Payload::group("A").receiver("other").firing(&["n01"]).json()).await.status, 200);
+    assert_eq!(receiver.metric("notifications_total", &[("route", "team"), ("outcome", "opened")]).await, 1.0);
+    assert_eq!(receiver.metric("notifications_total", &[("route", "default"), ("outcome", "opened")]).await, 1.0);
+    scene.room.wait_for("only the other's card", DEADLINE, |view| view.cards().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_default_route_an_unknown_receiver_is_404() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::new(&scene.bot).route("team", &[&scene.room.id]).start().await;
+    let answer = receiver.post("", Payload::group("A").receiver("nobody").firing(&["n01"])).await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.body.contains("nobody"), "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn basic_auth_lets_in_who_knows_the_password() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene)
+        .set("http.auth.username", "alertmanager")
+        .set("http.auth.password", "basic-secret")
+        .start()
+        .await;
+    let status = async |password: Option<&str>| {
+        let request =
+            receiver.request(Method::POST, "/alerts").body(Payload::group("A").firing(&["n"]).json().to_string());
+        let request = match password {
+            Some(password) => request.basic_auth("alertmanager", Some(password)),
+            None => request,
+        };
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.headers().get("www-authenticate").is_some())
+    };
+    assert_eq!(status(Some("basic-secret")).await, (200, false));
+    assert_eq!(status(Some("wrong")).await, (401, true));
+    assert_eq!(status(None).await, (401, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_state_again_gets_the_same_id_and_stays_silent() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let payload = fixture("webhook-firing-single");
+    let first = receiver.accept("default", payload.clone()).await;
+    let again = receiver.accept("default", payload.clone()).await;
+    assert_eq!(first, again);
+    // A twin differs in externalURL alone.
+    let mut twin = payload;
+    twin["externalURL"] = json!("http://other-peer:9093");
+    assert_eq!(receiver.accept("default", twin).await, first);
+    scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
+    let view = scene.room.assert_settled("one event", Duration::from_secs(2), |view| view.by_bot().count() == 1).await;
+    assert_eq!(view.card().first_line(), "🔴 CRITICAL DiskFull — Disk full on n01");
+    receiver.accept("default", fixture("webhook-resolved-single")).await;
+    scene.room.wait_for("green", DEADLINE, |view| view.card().has("RESOLVED")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_hold_up_nobody() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let address = receiver.url().trim_start_matches("http://").to_owned();
+    let mut slow = Vec::new();
+    for n in 0..64 {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        let begun: &[u8] = if n % 2 == 0 {
+            b"POST /alerts HTTP/1.1\r\nHost: x\r\n"
+        } else {
+            b"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+        };
+        stream.write_all(begun).await.expect("written");
+        slow.push(stream);
+    }
+    receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
+    assert_eq!(receiver.get("/livez").await.status, 200);
+    // A body that does not come is answered so that Alertmanager tries again.
+    let mut answer = vec![0; 64];
+    let read = tokio::time::timeout(DEADLINE, slow[1].read(&mut answer)).await.expect("in time").expect("an answer");
+    assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 503"), "{:?}", &answer[..read]);
+}
