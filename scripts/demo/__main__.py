@@ -5,8 +5,11 @@ fails, it leaves nothing behind.
 Run by `make demo`, which installs what is needed first.
 """
 
+import signal
 import sys
 
+# As long as there is nothing to clean up, Ctrl-C just ends us.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.dont_write_bytecode = True
 
 import contextlib
@@ -15,7 +18,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import time
 import traceback
 from pathlib import Path
@@ -25,7 +27,7 @@ from failure import Deadline, Failure, Stopped, wait_until
 from gauge import POD, Gauge
 from matrix import Room, register
 from servers import Alertmanager, Prometheus, Receiver, Synapse
-from terminal import frame, message, rendered, say, step, style
+from terminal import frame, has_reader, message, rendered, say, step, style
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".demo"
@@ -33,6 +35,7 @@ VENV_PYTHON = ROOT / ".tools/synapse/bin/python"
 BINARY = "matrix-alertmanager-receiver"
 ALERT = "PodCrashLooping"
 GREEN = "🟢"
+BUILD_SECONDS = 3600
 # How long a change may take from the gauge to the room. Measured: 2 to 4 s; a busy machine gets more.
 DELIVERY_SECONDS = 90
 
@@ -76,10 +79,11 @@ class Demo:
             say(f"Using the receiver at {given}")
             return Path(given).resolve()
         # Not the release build: that one is for deploying and takes several times as long.
-        say("Building the receiver (debug profile; a few minutes the first time) …")
-        with step("Receiver built"):
+        with step("Building the receiver (debug profile; a few minutes the first time)", talks=True) as now:
             command = ["cargo", "build", "--locked", "--bin", BINARY, "--message-format=json-render-diagnostics"]
-            return executable(self.children.output_of(command, ROOT))
+            binary = executable(self.children.output_of(command, ROOT, BUILD_SECONDS))
+            now.done("The receiver is built")
+            return binary
 
     def start_homeserver(self):
         with step("Starting Synapse, a Matrix homeserver") as now:
@@ -183,7 +187,7 @@ class Demo:
             self.follow()
 
     def follow(self):
-        while True:
+        while has_reader():
             self.children.check()
             for kind, content in self.room.sync():
                 say(f"{time.strftime('%H:%M:%S')} {style('2', f'{kind:7}')} {rendered(content)[0]}")
@@ -254,11 +258,12 @@ def play(once):
 
 def clean_up(demo):
     hush()
-    say("Stopping …")
     if demo:
         demo.children.stop()
     shutil.rmtree(STATE, ignore_errors=True)
-    say("All servers are stopped and their state is removed.")
+    # Nobody may be there to read it any more.
+    with contextlib.suppress(OSError):
+        say("\nAll servers are stopped and their state is removed.")
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,5 +1,6 @@
 """The processes of the demo: none outlives it."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -7,7 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from failure import Failure
+from failure import Deadline, Failure, Stopped
+from terminal import has_reader
 
 PR_SET_CHILD_SUBREAPER = 36
 # A server that has not ended by then is killed.
@@ -38,12 +40,20 @@ class Children:
         with (self.logs / f"{name}.log").open("wb") as log:
             self.servers[name] = self._spawn(command, stdout=log, stderr=log, env=server_environment())
 
-    def output_of(self, command, cwd):
+    def output_of(self, command, cwd, seconds):
         """Runs a tool to its end and returns its standard output; what it says on the way goes to the terminal."""
+        what = " ".join(map(str, command))
         process = self._spawn(command, cwd=cwd, stdout=subprocess.PIPE)
-        output, _ = process.communicate()
+        deadline = Deadline(what, seconds)
+        output = None
+        while output is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                output, _ = process.communicate(timeout=1)
+            deadline.check()
+            if not has_reader():
+                raise Stopped(signal.SIGHUP)
         if process.returncode != 0:
-            raise Failure(f"{' '.join(map(str, command))}: ended with {process.returncode}")
+            raise Failure(f"{what}: ended with {process.returncode}")
         return output
 
     @staticmethod

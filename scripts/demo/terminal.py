@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import select
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,13 @@ WIDTH = max(60, min(120, shutil.get_terminal_size((110, 24)).columns))
 
 def say(text=""):
     print(text, flush=True)
+
+
+def has_reader():
+    """False once the terminal is closed or the pipe broken; not every way in which that happens sends us a signal."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return not poll.poll(0)
 
 
 def style(code, text):
@@ -37,10 +45,12 @@ class Step:
 
 
 @contextlib.contextmanager
-def step(text):
-    """Shows what is being done, and then what was done and how long it took."""
+def step(text, talks=False):
+    """Shows what is being done, and then what was done and how long it took. `talks`: it prints lines of its own meanwhile."""
     current = Step(text)
-    if STYLED:
+    if talks:
+        say(f"[  …   ] {text}")
+    elif STYLED:
         print(f"[  …   ] {text}", end="", flush=True)
     try:
         yield current
