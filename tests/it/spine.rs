@@ -171,7 +171,7 @@ async fn a_homeserver_that_was_down_gets_the_newest_state_once() {
         view.cards().len() == 3
             && shows("Before", "RESOLVED")
             && shows("During", "RESOLVED")
-            && shows("Still", "FIRING")
+            && shows("Still", "WARNING")
     };
     room.wait_for("the newest state of all three", DEADLINE * 2, newest).await;
     let view = room.assert_settled("and nothing more", QUIET, newest).await;
