@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often the store forgets what is over.
-const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// A receiver that listens and whose store is open, but that does nothing yet.
 pub struct Receiver {

@@ -47,7 +47,6 @@ impl Metrics {
     /// # Panics
     /// When two metrics have one name, which the first test to run shows.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "documented above; a duplicate name is a programming error")]
     pub fn new(routes: &[RouteName], rooms: &[RoomName], version: &str, commit: &str) -> Self {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| {

@@ -4,23 +4,22 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{Log, LogFormat};
-
 /// Foreign crates are capped here unless the filter names them: at debug level, HTTP clients print what they send.
 const CAPPED: &str = "info";
-/// Crates that say at info or warn what the receiver says better itself.
-const QUIET: [&str; 3] = ["matrix_sdk=warn", "matrix_sdk_base=warn", "matrix_sdk_crypto=warn"];
+/// Crates whose every failed request is an error line of theirs, beside the one line in which the receiver says it.
+const QUIET: [&str; 3] = ["matrix_sdk=off", "matrix_sdk_base=warn", "matrix_sdk_crypto=warn"];
 
-/// Installs the subscriber. Call once.
+/// Installs the subscriber, which writes JSON lines or text. `directives` is `log.filter`. Call once.
 ///
 /// # Errors
 /// When the filter cannot be read or a subscriber is installed already.
-pub fn init(log: &Log) -> anyhow::Result<()> {
-    let filter = filter(&log.filter)?;
+pub fn init(json: bool, directives: &str) -> anyhow::Result<()> {
+    let filter = filter(directives)?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+    let installed = if json {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
     };
     installed.map_err(|error| anyhow::anyhow!("cannot install the log: {error}"))
 }

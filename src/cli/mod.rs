@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the receiver (also without a command).
-    Serve(serve::Serve),
+    Serve,
     /// Show the message that a webhook payload gives, without any server.
     Render(render::Render),
 }
@@ -36,8 +36,8 @@ impl Cli {
     /// What went wrong, in words for the operator.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config.as_deref();
-        match self.command.unwrap_or(Command::Serve(serve::Serve {})) {
-            Command::Serve(serve) => serve.run(config),
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(config),
             Command::Render(render) => render.run(config),
         }
     }

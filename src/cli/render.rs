@@ -57,7 +57,10 @@ impl Render {
         };
         let style = Style::new(&config.display, &config.links)?;
         let message = render::card(&style, &incident, None, now, 0);
-        println!("{}", self.show(&message, &incident)?);
+        #[expect(clippy::print_stdout, reason = "the message is what the command is for")]
+        {
+            println!("{}", self.show(&message, &incident)?);
+        }
         Ok(ExitCode::SUCCESS)
     }
 

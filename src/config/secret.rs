@@ -34,7 +34,7 @@ impl Secret {
 
     /// The file to read again when the secret stops working.
     #[must_use]
-    pub fn file(&self) -> Option<&std::path::Path> {
+    pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 }

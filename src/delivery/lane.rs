@@ -231,25 +231,22 @@ impl Lane {
     /// The homeserver does not take this event: a plainer one, and at last none.
     async fn plainer(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
         let plainer = if op.plainness < compose::PLAINEST { self.plainer_form(op).await? } else { None };
-        match plainer {
-            Some(plainer) => {
-                tracing::warn!(
-                    notification = %op.notification, incident = %op.incident, room = %self.name,
-                    kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
-                    "the homeserver refuses the event; a plainer form follows"
-                );
-                let plainer = self.parts.store.replace(op, plainer, &error.to_string()).await?;
-                self.send_boxed(plainer).await
-            }
-            None => {
-                tracing::error!(
-                    notification = %op.notification, incident = %op.incident, room = %self.name,
-                    kind = op.kind.as_str(), reason = %error, op = %op.txn_id,
-                    "the homeserver refuses the event in every form; it is set aside"
-                );
-                self.parts.store.bury(op, &error.to_string()).await?;
-                Ok(Turn::Again)
-            }
+        if let Some(plainer) = plainer {
+            tracing::warn!(
+                notification = %op.notification, incident = %op.incident, room = %self.name,
+                kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
+                "the homeserver refuses the event; a plainer form follows"
+            );
+            let plainer = self.parts.store.replace(op, plainer, &error.to_string()).await?;
+            self.send_boxed(plainer).await
+        } else {
+            tracing::error!(
+                notification = %op.notification, incident = %op.incident, room = %self.name,
+                kind = op.kind.as_str(), reason = %error, op = %op.txn_id,
+                "the homeserver refuses the event in every form; it is set aside"
+            );
+            self.parts.store.bury(op, &error.to_string()).await?;
+            Ok(Turn::Again)
         }
     }
 

@@ -65,6 +65,6 @@ mod tests {
         let busy = |card: &CardId| (card.as_str() == "busy").then(|| Duration::from_millis(300));
         assert_eq!(next(&edits, busy), Step::Edit(CardId("calm".to_owned())));
         let both = |_: &CardId| Some(Duration::from_millis(300));
-        assert_eq!(next(&edits, both), Step::Wait(EDIT_EVERY - Duration::from_millis(300)));
+        assert_eq!(next(&edits, both), Step::Wait(EDIT_EVERY.checked_sub(Duration::from_millis(300)).unwrap()));
     }
 }

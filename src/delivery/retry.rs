@@ -15,11 +15,11 @@ const SERVER: Backoff = Backoff { first: Duration::from_secs(1), last: Duration:
 /// Nothing is sent meanwhile: it is a matter of logging in, which has a backoff of its own.
 const ACCOUNT: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(5) };
 /// Somebody must invite the bot or give it power; asking often does not help.
-const ROOM: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_secs(300) };
+const ROOM: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_mins(5) };
 /// For a 429 that does not say how long.
 const RATE_LIMIT: Duration = Duration::from_secs(5);
 /// A homeserver that asks for more is asked again after this.
-const LONGEST_RATE_LIMIT: Duration = Duration::from_secs(15 * 60);
+const LONGEST_RATE_LIMIT: Duration = Duration::from_mins(15);
 
 /// The wait after the `failures`th failure in a row (counted from 1). `jitter` in 0..1 spreads receivers that lost the
 /// same homeserver at the same moment; it never shortens a wait that the homeserver asked for.

@@ -14,7 +14,8 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 pub struct Answer {
     status: StatusCode,
     body: Value,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// Boxed: it is rare, and answers travel as errors.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Answer {
@@ -32,7 +33,7 @@ impl Answer {
 
     pub fn unauthorized(challenge: &'static str) -> Self {
         let answer = Self::fault(StatusCode::UNAUTHORIZED, "missing or wrong credentials");
-        Self { header: Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))), ..answer }
+        Self { header: Some(Box::new((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))), ..answer }
     }
 
     pub fn not_found(error: &str) -> Self {
@@ -41,7 +42,7 @@ impl Answer {
 
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let answer = Self::fault(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allow} is answered here"));
-        Self { header: Some((header::ALLOW, HeaderValue::from_static(allow))), ..answer }
+        Self { header: Some(Box::new((header::ALLOW, HeaderValue::from_static(allow)))), ..answer }
     }
 
     pub fn too_large(limit: usize) -> Self {
@@ -51,7 +52,7 @@ impl Answer {
     /// Alertmanager tries again after a 5xx, and after nothing else.
     pub fn unavailable(error: &str) -> Self {
         let answer = Self::fault(StatusCode::SERVICE_UNAVAILABLE, error);
-        Self { header: Some((header::RETRY_AFTER, RETRY_AFTER)), ..answer }
+        Self { header: Some(Box::new((header::RETRY_AFTER, RETRY_AFTER))), ..answer }
     }
 
     /// A health answer: the status carries the verdict, the body the reasons.
@@ -64,7 +65,7 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response

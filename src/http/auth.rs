@@ -30,7 +30,7 @@ impl Guard {
     /// # Errors
     /// The answer for whom it does not let in.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
-        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let given = headers.get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
         match self {
             Self::Open => Ok(()),
             Self::Bearer { token } => {

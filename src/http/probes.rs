@@ -14,7 +14,7 @@ use super::{App, answer::Answer};
 use crate::{model::Timestamp, store::Stats};
 
 /// A writer that has not moved for this long is stuck: its beat is every second, and a commit is bounded.
-const WRITER_STUCK: Duration = Duration::from_secs(60);
+const WRITER_STUCK: Duration = Duration::from_mins(1);
 /// A scrape never waits longer than this for the store's numbers.
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -41,7 +41,7 @@ impl Bound {
         let serving = server.serve(router(app).into_make_service());
         tokio::pin!(serving);
         tokio::select! {
-            served = &mut serving => return served,
+            ended = &mut serving => return ended,
             () = stop.cancelled() => handle.graceful_shutdown(Some(DRAIN)),
         }
         serving.await

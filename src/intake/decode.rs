@@ -189,8 +189,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
     };
     let fingerprint = match alert.get("fingerprint") {
         Some(Value::String(text)) if !text.is_empty() => cut(text, 128).to_owned(),
-        None | Some(Value::Null) => fingerprint_of(&labels, value),
-        Some(Value::String(_)) => fingerprint_of(&labels, value),
+        None | Some(Value::Null | Value::String(_)) => fingerprint_of(&labels, value),
         Some(_) => {
             *odd += 1;
             fingerprint_of(&labels, value)
@@ -282,7 +281,7 @@ fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
         hash.update(value);
         hash.update([0xff]);
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..8])
 }
 
 /// Of two alerts with one fingerprint, firing wins.

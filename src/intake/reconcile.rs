@@ -14,7 +14,7 @@ use crate::{
 /// Resolved alerts of a live incident that are remembered for its card; the oldest are forgotten beyond it.
 const MAX_RESOLVED: usize = 500;
 /// What counts as "long absent" where reminders are off.
-const DEFAULT_REMIND_AFTER: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_REMIND_AFTER: Duration = Duration::from_mins(30);
 
 /// The part of a route that decides.
 #[derive(Clone, Debug)]

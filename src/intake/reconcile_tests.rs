@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{AlertDoc, CardId, CardState, Labels, RouteName};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// The alerts of a payload in short: `a` fires, `-b` is resolved.
 fn payload(alerts: &str) -> Webhook {
@@ -399,7 +399,7 @@ proptest! {
                 .map(|alert| (alert.fingerprint.clone(), alert.state)).collect()
         };
         let mut alone = Scene::new();
-        full.iter().for_each(|webhook| { alone.get(webhook); });
+        for webhook in &full { alone.get(webhook); }
         let mut both = Scene::new();
         let (mut left, mut right) = (full.iter(), full.iter());
         for first in order {
@@ -407,7 +407,7 @@ proptest! {
                 both.get(webhook);
             }
         }
-        left.chain(right).for_each(|webhook| { both.get(webhook); });
+        for webhook in left.chain(right) { both.get(webhook); }
         prop_assert_eq!(states(&both), states(&alone));
         let open = |scene: &Scene| scene.incident.as_ref().map(|incident| incident.state == IncidentState::Firing);
         prop_assert_eq!(open(&both).unwrap_or(false), open(&alone).unwrap_or(false));

@@ -53,7 +53,7 @@ struct Hashes {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(bytes)[..16])
 }
 
 struct Job<'c> {

@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 /// Incidents that one transaction forgets, so that no webhook waits for a large clean-up.
 const BATCH: i64 = 100;
 /// Dead letters stay longer than the incidents they belong to, or until they are dropped.
-const DEAD_LETTERS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const DEAD_LETTERS: Duration = Duration::from_hours(720);
 
 impl Store {
     /// Forgets what has been over for `retention`; returns how many incidents and notifications that was.

@@ -157,7 +157,7 @@ async fn a_repeat_keeps_only_a_count_and_gets_the_first_ones_id() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, clock, .. } = open(folder.path()).await;
     let first = store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     let again = store.ingest(unchanged("g")).await.expect("committed");
     assert_eq!(again.notification, first.notification);
     let (count, repeats): (i64, i64) = sqlx::query_as("SELECT count(*), sum(repeats) FROM notification")
@@ -203,7 +203,7 @@ async fn a_thawed_op_is_due_again_with_its_notes_and_age() {
     let since = clock.now();
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
     let reply = store.freeze(op_for(&snapshot(&store).await, OpKind::Reply, "t2")).await.expect("frozen");
-    clock.advance(Duration::from_secs(600));
+    clock.advance(Duration::from_mins(10));
     store.ingest(ingest("g", "c", IncidentState::Firing)).await.expect("committed");
     store.thaw(&reply).await.expect("thawed");
     let thawed = snapshot(&store).await;
@@ -266,7 +266,7 @@ async fn pruning_counts_from_closing_and_spares_what_is_open_or_unshown() {
     store.finish(&op, "$1").await.expect("recorded");
     store.ingest(ingest("unshown", "a", IncidentState::Resolved)).await.expect("committed");
     store.ingest(ingest("open", "a", IncidentState::Firing)).await.expect("committed");
-    let day = Duration::from_secs(24 * 60 * 60);
+    let day = Duration::from_hours(24);
     store.prune(7 * day).await.expect("pruned");
     let groups = async || -> Vec<String> {
         sqlx::query_scalar("SELECT group_key FROM incident ORDER BY group_key")

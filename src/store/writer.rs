@@ -50,7 +50,8 @@ trait Job: Send {
 }
 
 struct Work<T, F> {
-    work: Option<F>,
+    /// Taken when it is run.
+    todo: Option<F>,
     result: Result<T, StoreError>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -62,7 +63,7 @@ where
 {
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool> {
         Box::pin(async move {
-            if let Some(work) = self.work.take() {
+            if let Some(work) = self.todo.take() {
                 self.result = work(connection, context).await;
             }
             self.result.is_ok()
@@ -96,7 +97,7 @@ impl Handle {
             + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Work { work: Some(work), result: Err(StoreError::Stopped), reply });
+        let job = Box::new(Work { todo: Some(work), result: Err(StoreError::Stopped), reply });
         let committed = async {
             self.jobs.send(Message::Job(job)).await.map_err(|_| StoreError::Stopped)?;
             answer.await.map_err(|_| StoreError::Stopped)?

@@ -1,5 +1,8 @@
 //! The one integration binary: the receiver as a process, against a real Synapse, Alertmanager and Prometheus.
 
+#![expect(clippy::disallowed_methods, reason = "real servers run on real time")]
+#![expect(clippy::float_cmp, reason = "metrics that count are whole numbers")]
+
 mod harness;
 mod harness_selftest;
 mod proxy_selftest;

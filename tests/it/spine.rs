@@ -10,7 +10,7 @@ use crate::harness::{
 /// How long a room is watched for a second message that must not come.
 const QUIET: Duration = Duration::from_secs(2);
 
-const RULES: &str = r#"
+const RULES: &str = r"
 groups:
 - name: demo
   rules:
@@ -22,7 +22,7 @@ groups:
       description: Restarted {{ $value }} times.
       runbook_url: https://runbooks.example/crash
       logs_url: https://grafana.example/explore?schemaVersion=1&orgId=1&panes=%7B%22abc%22%3A%7B%22datasource%22%3A%22loki%22%2C%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22expr%22%3A%22%7Bnamespace%3D%5C%22{{ $labels.namespace }}%5C%22%7D%22%7D%5D%7D%7D
-"#;
+";
 
 fn one_card(view: &RoomView, needle: &str) -> bool {
     view.cards().len() == 1 && view.card().has(needle)
