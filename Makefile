@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build demo test test-unit lint fmt run clean
+.PHONY: help tools build demo test test-unit lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -29,6 +29,9 @@ test-unit: ## Only the tests beside the code: no servers, seconds when warm
 lint: ## Format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+audit: ## Licences and advisories of what we depend on (needs cargo-deny and the network)
+	cargo deny --locked check
 
 fmt: ## Formats the code
 	cargo fmt
