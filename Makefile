@@ -16,7 +16,7 @@ build: ## Builds the receiver as it is deployed (release profile, about 15 min c
 	cargo build --locked --release
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
-	@exec /usr/bin/python3 scripts/demo
+	@exec /usr/bin/python3 -B scripts/demo
 
 test: tools ## Everything: format, lints, all tests against real servers
 	cargo fmt --check
