@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build demo test test-unit lint fmt run clean
+.PHONY: help tools build demo test test-unit lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -16,7 +16,7 @@ build: ## Builds the receiver as it is deployed (release profile, about 15 min c
 	cargo build --locked --release
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
-	@exec /usr/bin/python3 scripts/demo
+	@exec /usr/bin/python3 -B scripts/demo
 
 test: tools ## Everything: format, lints, all tests against real servers
 	cargo fmt --check
@@ -29,6 +29,9 @@ test-unit: ## Only the tests beside the code: no servers, seconds when warm
 lint: ## Format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+audit: ## Licences and advisories of what we depend on (needs cargo-deny and the network)
+	cargo deny --locked check
 
 fmt: ## Formats the code
 	cargo fmt

@@ -252,7 +252,7 @@ def play(once):
         try:
             clean_up(demo)
         except Stopped:
-            # A signal came just as we began; there is no second one.
+            # A signal came just as it began; there is no second one.
             clean_up(demo)
 
 
@@ -261,9 +261,7 @@ def clean_up(demo):
     if demo:
         demo.children.stop()
     shutil.rmtree(STATE, ignore_errors=True)
-    # Nobody may be there to read it any more.
-    with contextlib.suppress(OSError):
-        say("\nAll servers are stopped and their state is removed.")
+    say("\nAll servers are stopped and their state is removed.")
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

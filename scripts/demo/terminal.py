@@ -5,18 +5,26 @@ import os
 import re
 import select
 import shutil
+import signal
 import sys
 import textwrap
 import time
 from html.parser import HTMLParser
+
+from failure import Stopped
 
 TTY = sys.stdout.isatty()
 STYLED = TTY and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 WIDTH = max(60, min(120, shutil.get_terminal_size((110, 24)).columns))
 
 
-def say(text=""):
-    print(text, flush=True)
+def say(text="", end="\n"):
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        # Nobody reads any more. That ends the demo, and what it says from here on goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Stopped(signal.SIGPIPE) from None
 
 
 def has_reader():
@@ -51,7 +59,7 @@ def step(text, talks=False):
     if talks:
         say(f"[  …   ] {text}")
     elif STYLED:
-        print(f"[  …   ] {text}", end="", flush=True)
+        say(f"[  …   ] {text}", end="")
     try:
         yield current
     except BaseException:
