@@ -108,7 +108,8 @@ CREATE TABLE op (
     next_try     BIGINT,
     attempts     BIGINT NOT NULL,
     event_id     TEXT,
-    error        TEXT
+    error        TEXT,
+    ended_at     BIGINT
 );
 CREATE UNIQUE INDEX op_unfinished ON op (room) WHERE state IN ('in_flight', 'in_doubt');
 CREATE INDEX op_card ON op (card);

@@ -44,6 +44,7 @@ impl Receiver {
         let names: Vec<_> = rooms.iter().map(|(_, name)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
+        health.update(|health| health.started_at = Some(clock.now()));
         let style = Arc::new(Style::new(&config.display, &config.links)?);
         let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         let bound = http::bind(config.http.listen)

@@ -30,6 +30,8 @@ pub struct RoomHealth {
 
 #[derive(Clone, Debug, Default)]
 pub struct State {
+    /// When the receiver started.
+    pub started_at: Option<Timestamp>,
     /// The writer moved last; `None` before it starts.
     pub writer_beat: Option<Timestamp>,
     /// Why the last commit failed; `None` after a good one.

@@ -2,6 +2,7 @@
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector, process_collector::ProcessCollector,
 };
 
 use crate::model::{OpKind, Outcome, RoomName, RouteName};
@@ -37,6 +38,9 @@ pub struct Metrics {
     /// Commands that shared a transaction, summed; by `store_commit_seconds_count` it gives the mean.
     pub store_commit_commands: IntCounter,
     pub lane_panics: IntCounter,
+    /// `{reason}`
+    pub dead_letters: IntCounterVec,
+    pub possible_duplicates: IntCounter,
 }
 
 const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
@@ -48,91 +52,74 @@ impl Metrics {
     /// When two metrics have one name, which the first test to run shows.
     #[must_use]
     pub fn new(routes: &[RouteName], rooms: &[RoomName], version: &str, commit: &str) -> Self {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str| {
-            let metric = IntCounter::with_opts(opts(name, help)).expect("a valid metric");
-            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
-            metric
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(opts(name, help), labels).expect("a valid metric");
-            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
-            metric
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(opts(name, help), labels).expect("a valid metric");
-            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
-            metric
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = Gauge::with_opts(opts(name, help)).expect("a valid metric");
-            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
-            metric
-        };
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
-            let metric = Histogram::with_opts(opts).expect("a valid metric");
-            registry.register(Box::new(metric.clone())).expect("a metric of its own name");
-            metric
-        };
-        let homeserver_up = IntGauge::with_opts(opts(
-            "homeserver_up",
-            "1 while the homeserver answers and takes the access token, else 0.",
-        ))
-        .expect("a valid metric");
-        registry.register(Box::new(homeserver_up.clone())).expect("a metric of its own name");
+        let maker = Maker { registry: Registry::new() };
+        // The conventional process_* metrics (memory, CPU, file descriptors, start time).
+        maker.registry.register(Box::new(ProcessCollector::for_self())).expect("a metric of its own name");
+        let build_info = maker.gauges("build_info", "1, with the version as labels.", &["version", "commit"]);
+        build_info.with_label_values(&[version, commit]).set(1);
+        let metrics = Self::all(&maker);
+        metrics.start_at_zero(routes, rooms);
+        metrics
+    }
 
-        let metrics = Self {
-            notifications: counters(
+    fn all(maker: &Maker) -> Self {
+        Self {
+            notifications: maker.counters(
                 "notifications_total",
                 "Webhooks that were accepted, by what they changed.",
                 &["route", "outcome"],
             ),
-            alerts: counters("alerts_total", "Alerts listed in accepted webhooks.", &["route", "status"]),
-            odd_fields: counters(
+            alerts: maker.counters("alerts_total", "Alerts listed in accepted webhooks.", &["route", "status"]),
+            odd_fields: maker.counters(
                 "odd_fields_total",
                 "Fields of alerts in accepted webhooks that could not be read as meant and were shown as far as readable.",
                 &["route"],
             ),
-            http_requests: counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
-            room_events: counters(
+            http_requests: maker.counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
+            room_events: maker.counters(
                 "room_events_total",
                 "Sends of events to rooms, by what became of each try.",
                 &["room", "kind", "outcome"],
             ),
-            delivery_seconds: histogram(
+            delivery_seconds: maker.histogram(
                 "delivery_seconds",
                 "Seconds from the oldest accepted change that an event shows to its acknowledgement by the homeserver.",
                 &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0],
             ),
-            outbox_ops: gauges(
+            outbox_ops: maker.gauges(
                 "outbox_ops",
                 "Cards whose room is behind (waiting) and frozen events that are not acknowledged, by state.",
                 &["state"],
             ),
-            outbox_oldest_seconds: gauge(
+            outbox_oldest_seconds: maker.gauge(
                 "outbox_oldest_seconds",
                 "Age in seconds of the oldest accepted change that a room does not show yet.",
             ),
-            rate_limited: counter("rate_limited_total", "Answers with status 429 from the homeserver."),
-            incidents_open: gauges("incidents_open", "Incidents that are not over.", &["route"]),
-            homeserver_up,
-            last_sync: gauge("last_sync_timestamp_seconds", "Unix time in seconds of the last successful sync."),
-            store_commit_seconds: histogram(
+            rate_limited: maker.counter("rate_limited_total", "Answers with status 429 from the homeserver."),
+            incidents_open: maker.gauges("incidents_open", "Incidents that are not over.", &["route"]),
+            homeserver_up: maker.int_gauge(
+                "homeserver_up",
+                "1 while the homeserver answers and takes the access token, else 0.",
+            ),
+            last_sync: maker.gauge("last_sync_timestamp_seconds", "Unix time in seconds of the last successful sync."),
+            store_commit_seconds: maker.histogram(
                 "store_commit_seconds",
                 "Seconds that a commit of the store took, which several commands may share.",
                 &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0],
             ),
-            store_commit_commands: counter("store_commit_commands_total", "Commands that the store committed."),
-            lane_panics: counter("lane_panics_total", "Panics caught in the task that serves a room."),
-            registry,
-        };
-        let build_info = IntGaugeVec::new(opts("build_info", "1, with the version as labels."), &["version", "commit"])
-            .expect("a valid metric");
-        build_info.with_label_values(&[version, commit]).set(1);
-        metrics.registry.register(Box::new(build_info)).expect("a metric of its own name");
-        metrics.start_at_zero(routes, rooms);
-        metrics
+            store_commit_commands: maker.counter("store_commit_commands_total", "Commands that the store committed."),
+            dead_letters: maker.counters(
+                "dead_letters_total",
+                "Events that the homeserver refused in every form, by the last refusal.",
+                &["reason"],
+            ),
+            possible_duplicates: maker.counter(
+                "possible_duplicates_total",
+                "Events sent again without knowing whether the first try had arrived.",
+            ),
+            lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
+            registry: maker.registry.clone(),
+        }
     }
 
     /// A counter that appears only with its first event cannot be alerted on; all that can be known is there from the
@@ -158,6 +145,9 @@ impl Metrics {
         for state in ["waiting", "in_flight", "in_doubt", "parked", "dead"] {
             self.outbox_ops.with_label_values(&[state]);
         }
+        for reason in ["too_large", "bad_event"] {
+            self.dead_letters.with_label_values(&[reason]);
+        }
         for handler in HANDLERS {
             self.http_requests.with_label_values(&[handler, "200"]);
         }
@@ -172,6 +162,43 @@ impl Metrics {
     /// When a metric cannot be written as text.
     pub fn encode(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Makes metrics and registers them.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn add<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("a valid metric");
+        self.registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::with_opts(opts(name, help)))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::with_opts(opts(name, help)))
+    }
+
+    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::with_opts(opts(name, help)))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.add(Histogram::with_opts(HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() }))
     }
 }
 

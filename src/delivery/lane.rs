@@ -21,13 +21,15 @@ use crate::{
     config::Config,
     health::{Health, Hold},
     metrics::Metrics,
-    model::{CardId, Op, OpKind, OpState, RoomAddress, RoomName, TxnId},
+    model::{CardId, NotificationId, Op, OpKind, OpState, RoomAddress, RoomName, Timestamp, TxnId},
     render::Style,
     store::{NewOp, Snapshot, Store, StoreError},
 };
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
+/// Synapse remembers transaction ids for 24 h; the rest is for clocks that disagree.
+const REMEMBERED: Duration = Duration::from_hours(20);
 /// Cards whose last edit is remembered.
 const EDITED: usize = 4_096;
 
@@ -164,7 +166,15 @@ impl Lane {
     /// out under the same transaction id, which the homeserver knows if it arrived.
     async fn resume(&mut self, mut op: Op) -> Result<Turn, StoreError> {
         let Some(_permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
-        self.parts.store.record_try(&op.txn_id, self.parts.transport.device()).await?;
+        let device = self.parts.transport.device();
+        if !remembered(&op, device.as_deref(), self.parts.clock.now()) {
+            self.parts.metrics.possible_duplicates.inc();
+            tracing::warn!(
+                notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+                "sent again although the homeserver may have forgotten the first try: it may be in the room twice"
+            );
+        }
+        self.parts.store.record_try(&op.txn_id, device).await?;
         op.attempts += 1;
         op.state = OpState::InDoubt;
         self.send(op).await
@@ -182,7 +192,7 @@ impl Lane {
         self.parts.gate.opened();
         self.release_room();
         self.count(op, "sent");
-        self.parts.store.finish(op, event).await?;
+        let shown = self.parts.store.finish(op, event).await?;
         if op.kind == OpKind::Edit {
             self.remember_edit(&op.card);
         }
@@ -192,7 +202,7 @@ impl Lane {
         self.parts.health.update(|health| health.last_delivery = Some(now));
         tracing::info!(
             notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(), event,
-            after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"
+            also = also_shown(op, &shown), after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"
         );
         Ok(Turn::Again)
     }
@@ -245,6 +255,7 @@ impl Lane {
                 kind = op.kind.as_str(), reason = %error, op = %op.txn_id,
                 "the homeserver refuses the event in every form; it is set aside"
             );
+            self.parts.metrics.dead_letters.with_label_values(&[error.reason.as_str()]).inc();
             self.parts.store.bury(op, &error.to_string()).await?;
             Ok(Turn::Again)
         }
@@ -297,6 +308,18 @@ impl Lane {
         }
         self.edited.insert(card.clone(), Instant::now());
     }
+}
+
+/// Whether the homeserver still knows the op's transaction id: it does for a day, for the device that used it.
+fn remembered(op: &Op, device: Option<&str>, now: Timestamp) -> bool {
+    let same_device = op.device.is_none() || device.is_none() || op.device.as_deref() == device;
+    same_device && op.first_try.is_none_or(|first| now.since(first) < REMEMBERED)
+}
+
+/// The other notifications that an event brought into the room, so that a search for any of them finds it.
+fn also_shown(op: &Op, shown: &[NotificationId]) -> Option<String> {
+    let others: Vec<&str> = shown.iter().filter(|id| **id != op.notification).map(NotificationId::as_str).collect();
+    (!others.is_empty()).then(|| others.join(" "))
 }
 
 #[cfg(test)]

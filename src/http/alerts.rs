@@ -53,7 +53,11 @@ async fn accept(
     if method != Method::POST {
         return Err(Answer::method_not_allowed("POST"));
     }
-    app.guard.check(headers)?;
+    app.guard.check(headers).inspect_err(|_| {
+        if app.refusals.is_news(app.clock.now()) {
+            tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
+        }
+    })?;
     if let Some(name) = named {
         intake::choose_route(&app.config.routes, Some(name), "").map_err(|error| unrouted(&error))?;
     }

@@ -3,6 +3,7 @@
 mod alerts;
 mod answer;
 mod auth;
+mod healthz;
 mod probes;
 mod serve;
 
@@ -17,7 +18,10 @@ use axum::{
 };
 pub use serve::{Bound, bind};
 
-use self::{answer::Answer, auth::Guard};
+use self::{
+    answer::Answer,
+    auth::{Guard, Refusals},
+};
 use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, store::Store};
 
 /// What every handler may use.
@@ -28,13 +32,14 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     guard: Guard,
+    refusals: Refusals,
 }
 
 impl App {
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let guard = Guard::new(&config.http.auth);
-        Self { config, store, clock, metrics, health, guard }
+        Self { config, store, clock, metrics, health, guard, refusals: Refusals::default() }
     }
 }
 
@@ -46,6 +51,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/alerts/{route}", any(alerts::post_to))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
+        .route("/healthz", get(healthz::healthz))
+        .route("/healthz/delivery", get(healthz::delivery))
         .route("/metrics", get(probes::metrics))
         .fallback(async || Answer::not_found("there is nothing here"))
         .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, HEAD"))

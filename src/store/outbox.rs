@@ -11,6 +11,9 @@ use crate::model::{
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
+/// Notifications that one acknowledged event names in the log at most.
+pub const COVERED: i64 = 20;
+
 /// A card whose room is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueCard {
@@ -236,20 +239,23 @@ impl Store {
         .await
     }
 
-    /// The homeserver acknowledged the op.
+    /// The homeserver acknowledged the op. Returns the notifications whose changes it brought into the room, the newest
+    /// last and [`COVERED`] at most.
     ///
     /// # Errors
     /// When it cannot be committed. The op then stays in flight, and its next try is answered with the same event.
-    pub async fn finish(&self, op: &Op, event_id: &str) -> Result<(), StoreError> {
+    pub async fn finish(&self, op: &Op, event_id: &str) -> Result<Vec<NotificationId>, StoreError> {
         let (op, event_id, now) = (op.clone(), event_id.to_owned(), self.clock.now());
-        self.write(move |connection, context| {
-            Box::pin(async move {
-                end_op(connection, &op.txn_id, OpState::Done, Some(&event_id), None).await?;
-                show(connection, &op, &event_id, now).await?;
-                settle(connection, context, &op.card, None).await
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_op(connection, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
+                    show(connection, &op, &event_id, now).await?;
+                    settle(connection, context, &op.card, None).await?;
+                    covered(connection, &op).await
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// The try had no usable answer: the event may be in the room.
@@ -301,10 +307,10 @@ impl Store {
     /// # Errors
     /// When it cannot be committed.
     pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<Op, StoreError> {
-        let (refused, error, frozen) = (refused.clone(), error.to_owned(), plainer.frozen());
+        let (refused, error, frozen, now) = (refused.clone(), error.to_owned(), plainer.frozen(), self.clock.now());
         self.write(move |connection, _| {
             Box::pin(async move {
-                end_op(connection, &refused.txn_id, OpState::Refused, None, Some(&error)).await?;
+                end_op(connection, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
                 insert_op(connection, &plainer).await?;
                 sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
                     .bind(refused.txn_id.as_str())
@@ -323,10 +329,10 @@ impl Store {
     /// # Errors
     /// When it cannot be committed.
     pub async fn bury(&self, op: &Op, error: &str) -> Result<(), StoreError> {
-        let (op, error) = (op.clone(), error.to_owned());
+        let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
-                end_op(connection, &op.txn_id, OpState::Dead, None, Some(&error)).await?;
+                end_op(connection, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
                 drop_notes(connection, &op.txn_id).await?;
                 // What it would have shown counts as shown, or the same refusal would follow for ever.
                 if let Some(rev) = shown_by(op.kind, op.rev) {
@@ -448,16 +454,18 @@ async fn end_op(
     state: OpState,
     event_id: Option<&str>,
     error: Option<&str>,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
     sqlx::query(
-        "UPDATE op SET state = $2, event_id = $3, error = $4, \
+        "UPDATE op SET state = $2, event_id = $3, error = $4, ended_at = $5, \
          content = CASE WHEN $2 = 'dead' THEN content ELSE '' END WHERE txn_id = $1",
     )
     .bind(txn_id.as_str())
     .bind(state.as_str())
     .bind(event_id)
     .bind(error)
+    .bind(now.0)
     .execute(connection)
     .await?;
     Ok(())
@@ -466,6 +474,23 @@ async fn end_op(
 async fn drop_notes(connection: &mut SqliteConnection, txn_id: &TxnId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
     Ok(())
+}
+
+/// The notifications about the op's incident that were accepted between its oldest change and its freezing.
+async fn covered(connection: &mut SqliteConnection, op: &Op) -> Result<Vec<NotificationId>, StoreError> {
+    let mut ids: Vec<String> = sqlx::query_scalar(
+        "SELECT notification.id FROM notification JOIN incident ON incident.route = notification.route \
+         AND incident.group_hash = notification.group_hash WHERE incident.id = $1 AND notification.at >= $2 \
+         AND notification.at <= $3 AND notification.body IS NOT NULL ORDER BY notification.id DESC LIMIT $4",
+    )
+    .bind(op.incident.as_str())
+    .bind(op.since.0)
+    .bind(op.first_try.map_or(i64::MAX, |at| at.0))
+    .bind(COVERED)
+    .fetch_all(connection)
+    .await?;
+    ids.reverse();
+    Ok(ids.into_iter().map(NotificationId).collect())
 }
 
 /// What the room shows now that `op` is in it as `event_id`.

@@ -5,6 +5,7 @@
 
 mod harness;
 mod harness_selftest;
+mod observe;
 mod proxy_selftest;
 mod serve;
 mod spine;

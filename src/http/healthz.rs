@@ -1,0 +1,232 @@
+//! `/healthz` and `/healthz/delivery`: what the operator looks at when something is stuck.
+//!
+//! Both need no credentials, so rooms are named `<route>/<n>` and no Matrix id appears.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::extract::State;
+use jiff::Timestamp as Moment;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use super::{App, answer::Answer};
+use crate::{
+    health::{self, Hold},
+    model::{RoomAddress, Timestamp},
+    store::Stats,
+};
+
+/// A change that a room does not show after this long is late.
+const LATE: Duration = Duration::from_mins(2);
+/// Without a successful sync for this long, new members and devices go unnoticed.
+const SYNC_LOST: Duration = Duration::from_mins(5);
+/// A dead letter is news for this long.
+const DEAD_IS_NEWS: Duration = Duration::from_hours(1);
+const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// 200 while webhooks can be committed, else 503. Delivery that is held or late is `degraded`, and still 200.
+pub async fn healthz(State(app): State<Arc<App>>) -> Answer {
+    let report = Report::take(&app).await;
+    let status = if report.failing.is_some() {
+        "failing"
+    } else if report.parts_degraded() {
+        "degraded"
+    } else {
+        "ok"
+    };
+    Answer::health(report.failing.is_none(), json!({ "status": status, "parts": report.parts() }))
+}
+
+/// For monitors that should page: 503 while a room or the account is held for anything but a rate limit, a change is
+/// undelivered for 2 minutes, no sync succeeded for 5, or a dead letter is younger than an hour.
+pub async fn delivery(State(app): State<Arc<App>>) -> Answer {
+    let report = Report::take(&app).await;
+    let reasons = report.undelivered();
+    let status = if reasons.is_empty() { "ok" } else { "failing" };
+    Answer::health(reasons.is_empty(), json!({ "status": status, "reasons": reasons }))
+}
+
+struct Report {
+    health: health::State,
+    stats: Option<Stats>,
+    now: Timestamp,
+    /// Why webhooks cannot be committed.
+    failing: Option<String>,
+    routes: Vec<(String, Vec<RoomAddress>)>,
+}
+
+impl Report {
+    async fn take(app: &App) -> Self {
+        let health = app.health.snapshot();
+        let stats = timeout(STATS_TIMEOUT, app.store.stats()).await.ok().and_then(Result::ok);
+        let failing = match &health.store_fault {
+            _ if health.stopping => Some("shutting down".to_owned()),
+            Some(fault) => Some(format!("webhooks cannot be committed: {fault}")),
+            None => None,
+        };
+        let routes = app.config.routes.values().map(|route| (route.name.to_string(), route.rooms.clone())).collect();
+        Self { health, stats, now: app.clock.now(), failing, routes }
+    }
+
+    fn parts(&self) -> Value {
+        json!({
+            "store": self.store(),
+            "homeserver": self.homeserver(),
+            "sync": self.sync(),
+            "routes": Value::Object(self.routes.iter().map(|(name, rooms)| (name.clone(), self.route(rooms))).collect::<Map<_, _>>()),
+        })
+    }
+
+    fn parts_degraded(&self) -> bool {
+        let parts = self.parts();
+        let degraded = |part: &Value| part["status"] != "ok";
+        ["store", "homeserver", "sync"].iter().any(|name| degraded(&parts[*name]))
+            || parts["routes"].as_object().is_some_and(|routes| routes.values().any(degraded))
+    }
+
+    fn store(&self) -> Value {
+        if let Some(reason) = &self.failing {
+            return json!({ "status": "failing", "reason": reason });
+        }
+        let Some(stats) = &self.stats else {
+            return json!({ "status": "degraded", "reason": "the store does not answer reads in time" });
+        };
+        let oldest = stats.oldest.map(|since| self.now.since(since));
+        let mut part = json!({ "status": "ok", "waiting": stats.waiting });
+        if let Some(reason) = self.late() {
+            part["status"] = "degraded".into();
+            part["reason"] = reason.into();
+        } else if let Some(reason) = self.dead() {
+            part["status"] = "degraded".into();
+            part["reason"] = reason.into();
+        } else {
+            part["reason"] = match oldest {
+                None => "commits; every room shows all that was accepted".into(),
+                Some(age) => format!("commits; the oldest undelivered change is {} s old", age.as_secs()).into(),
+            };
+        }
+        part
+    }
+
+    fn homeserver(&self) -> Value {
+        if let Some(fault) = &self.health.homeserver_fault {
+            return json!({ "status": "degraded", "reason": without_ids(fault) });
+        }
+        if let Some(hold) = &self.health.account_hold {
+            return json!({ "status": "degraded", "reason": held(hold), "until": hold.until.map(moment) });
+        }
+        if !self.health.connected {
+            return json!({ "status": "degraded", "reason": "not connected yet since the start" });
+        }
+        json!({ "status": "ok", "reason": "answers, and takes the access token" })
+    }
+
+    fn sync(&self) -> Value {
+        let last = self.health.last_sync.map(moment);
+        if let Some(reason) = self.sync_lost() {
+            return json!({ "status": "degraded", "reason": reason, "last": last });
+        }
+        match (&self.health.sync_fault, &last) {
+            (Some(fault), _) => json!({ "status": "degraded", "reason": without_ids(fault), "last": last }),
+            (None, None) => json!({ "status": "degraded", "reason": "none has succeeded yet since the start" }),
+            (None, Some(last)) => json!({ "status": "ok", "reason": "keeps up", "last": last }),
+        }
+    }
+
+    fn route(&self, rooms: &[RoomAddress]) -> Value {
+        let mut shown = Map::new();
+        let mut degraded = false;
+        for room in rooms {
+            let Some(state) = self.health.rooms.get(room) else { continue };
+            let waiting = self.waiting_in(room);
+            let part = match &state.hold {
+                None => json!({ "status": "ok", "waiting": waiting }),
+                Some(hold) => {
+                    degraded = true;
+                    json!({
+                        "status": "degraded", "reason": without_ids(&hold.reason), "since": moment(hold.since),
+                        "until": hold.until.map(moment), "waiting": waiting,
+                    })
+                }
+            };
+            shown.insert(state.name.to_string(), part);
+        }
+        json!({ "status": if degraded { "degraded" } else { "ok" }, "rooms": shown })
+    }
+
+    fn waiting_in(&self, room: &RoomAddress) -> i64 {
+        let by_room = self.stats.iter().flat_map(|stats| &stats.waiting_by_room);
+        by_room.filter(|(address, _)| address == room.as_str()).map(|(_, count)| *count).sum()
+    }
+
+    fn undelivered(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = self.failing.iter().cloned().collect();
+        let faults = self.health.account_hold.iter().filter(|hold| !hold.rate_limit).map(held);
+        match &self.health.homeserver_fault {
+            Some(fault) => reasons.push(without_ids(fault)),
+            None => reasons.extend(faults),
+        }
+        for room in self.health.rooms.values() {
+            if let Some(hold) = room.hold.as_ref().filter(|hold| !hold.rate_limit) {
+                reasons.push(format!("{}: {}", room.name, held(hold)));
+            }
+        }
+        reasons.extend(self.late());
+        reasons.extend(self.sync_lost());
+        reasons.extend(self.dead());
+        reasons
+    }
+
+    fn late(&self) -> Option<String> {
+        let age = self.now.since(self.stats.as_ref()?.oldest?);
+        (age > LATE).then(|| format!("the oldest undelivered change is {} s old", age.as_secs()))
+    }
+
+    fn sync_lost(&self) -> Option<String> {
+        let last = self.health.last_sync.or(self.health.started_at)?;
+        let ago = self.now.since(last);
+        (ago > SYNC_LOST).then(|| format!("no sync has succeeded for {} s", ago.as_secs()))
+    }
+
+    fn dead(&self) -> Option<String> {
+        let ago = self.now.since(self.stats.as_ref()?.last_dead?);
+        (ago < DEAD_IS_NEWS)
+            .then(|| format!("the homeserver refused an event for good {} s ago; it is a dead letter", ago.as_secs()))
+    }
+}
+
+fn held(hold: &Hold) -> String {
+    if hold.rate_limit {
+        return "the homeserver limits our rate; what waits is sent when it allows".to_owned();
+    }
+    without_ids(&hold.reason)
+}
+
+fn moment(at: Timestamp) -> String {
+    Moment::from_millisecond(at.0).map(|moment| moment.to_string()).unwrap_or_default()
+}
+
+/// Whoever reads health without credentials learns no room, user or event id from a homeserver's error text.
+fn without_ids(text: &str) -> String {
+    let blank = |word: &str| {
+        let start = word.trim_start_matches(|c: char| !c.is_alphanumeric() && !"!@#$".contains(c));
+        if start.len() > 1 && start.starts_with(['!', '@', '#', '$']) { "[id]".to_owned() } else { word.to_owned() }
+    };
+    text.split(' ').map(blank).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_ids;
+
+    #[test]
+    fn ids_in_a_homeservers_words_are_blanked() {
+        for (text, expected) in [
+            ("User @bot:example.org not in room !abc:example.org (None)", "User [id] not in room [id] (None)"),
+            ("no room '#ops:example.org'", "no room [id]"),
+            ("nothing to hide! 100 % @ home", "nothing to hide! 100 % @ home"),
+        ] {
+            assert_eq!(without_ids(text), expected);
+        }
+    }
+}
