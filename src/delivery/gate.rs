@@ -39,12 +39,16 @@ struct State {
     until: Option<Instant>,
     failures: u32,
     reason: Option<Reason>,
+    /// Grows with each closing.
+    closings: u64,
 }
 
 /// The right to send one event.
 #[derive(Debug)]
 pub struct Permit {
     _single: Option<OwnedSemaphorePermit>,
+    /// How often the gate had closed when it was handed out.
+    closings: u64,
 }
 
 impl Gate {
@@ -63,30 +67,36 @@ impl Gate {
     }
 
     async fn wait(&self) -> Permit {
-        if self.until().is_none() {
-            return Permit { _single: None };
+        if let (None, closings) = self.until() {
+            return Permit { _single: None, closings };
         }
         let single = Arc::clone(&self.single).acquire_owned().await.ok();
-        while let Some(until) = self.until() {
-            if until <= Instant::now() {
-                return Permit { _single: single };
+        loop {
+            match self.until() {
+                (None, closings) => return Permit { _single: None, closings },
+                (Some(until), closings) if until <= Instant::now() => return Permit { _single: single, closings },
+                (Some(until), _) => sleep_until(until).await,
             }
-            sleep_until(until).await;
         }
-        Permit { _single: None }
     }
 
-    fn until(&self) -> Option<Instant> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).until
+    fn until(&self) -> (Option<Instant>, u64) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.until, state.closings)
     }
 
-    /// An event got through, or was refused for a reason of its own: the way is free.
-    pub fn opened(&self) {
-        let before = {
+    /// An event got through, or was refused for a reason of its own: the way is free. One that was under way before the
+    /// gate closed proves nothing.
+    pub fn opened(&self, permit: &Permit) {
+        let reason = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *state)
+            if state.closings != permit.closings {
+                return;
+            }
+            let closings = state.closings;
+            std::mem::replace(&mut *state, State { closings, ..State::default() }).reason
         };
-        if let Some(reason) = before.reason {
+        if let Some(reason) = reason {
             self.health.update(|health| health.account_hold = None);
             if reason != Reason::RateLimited {
                 tracing::info!("delivery goes on");
@@ -105,6 +115,7 @@ impl Gate {
             let until = Instant::now() + wait;
             state.until = Some(state.until.map_or(until, |before| before.max(until)));
             state.reason = Some(error.reason);
+            state.closings += 1;
             (wait, news)
         };
         let rate_limit = error.reason == Reason::RateLimited;

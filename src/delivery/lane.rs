@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     compose::{self, Frame},
-    gate::Gate,
+    gate::{Gate, Permit},
     plan::{self, Step},
     retry,
-    transport::{Scope, SendError, Transport},
+    transport::{BoxFuture, Scope, SendError, Transport},
 };
 use crate::{
     clock::Clock,
@@ -133,7 +133,7 @@ impl Lane {
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
             Step::Nothing => return Ok(Turn::Idle),
         };
-        let Some(_permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
         // Read only now: what changed while the gate was closed is part of it.
         let Some(snapshot) = self.parts.store.snapshot(&card).await? else { return Ok(Turn::Again) };
         let void = compose::void_notes(&snapshot);
@@ -147,7 +147,7 @@ impl Lane {
             return Ok(Turn::Again);
         };
         let op = self.parts.store.freeze(op).await?;
-        self.send(op).await
+        self.send(op, &permit).await
     }
 
     fn compose(&self, kind: OpKind, snapshot: &Snapshot, plainness: u32) -> Option<NewOp> {
@@ -165,7 +165,7 @@ impl Lane {
     /// An op that was on its way when the answer failed to come, or when the receiver was killed: the same event goes
     /// out under the same transaction id, which the homeserver knows if it arrived.
     async fn resume(&mut self, mut op: Op) -> Result<Turn, StoreError> {
-        let Some(_permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
         let device = self.parts.transport.device();
         if !remembered(&op, device.as_deref(), self.parts.clock.now()) {
             self.parts.metrics.possible_duplicates.inc();
@@ -177,19 +177,19 @@ impl Lane {
         self.parts.store.record_try(&op.txn_id, device).await?;
         op.attempts += 1;
         op.state = OpState::InDoubt;
-        self.send(op).await
+        self.send(op, &permit).await
     }
 
-    async fn send(&mut self, op: Op) -> Result<Turn, StoreError> {
+    async fn send(&mut self, op: Op, permit: &Permit) -> Result<Turn, StoreError> {
         let sent = self.parts.transport.send(&self.room, &op.txn_id, &op.content).await;
         match sent {
-            Ok(event) => self.delivered(&op, &event).await,
-            Err(error) => self.failed(&op, &error).await,
+            Ok(event) => self.delivered(&op, &event, permit).await,
+            Err(error) => self.failed(&op, &error, permit).await,
         }
     }
 
-    async fn delivered(&mut self, op: &Op, event: &str) -> Result<Turn, StoreError> {
-        self.parts.gate.opened();
+    async fn delivered(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
+        self.parts.gate.opened(permit);
         self.release_room();
         self.count(op, "sent");
         let shown = self.parts.store.finish(op, event).await?;
@@ -207,15 +207,15 @@ impl Lane {
         Ok(Turn::Again)
     }
 
-    async fn failed(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+    async fn failed(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
         let scope = error.reason.scope();
         let refused = scope == Scope::Event;
         self.count(op, if refused { "refused" } else { "failed" });
         let maybe_arrived = error.reason.in_doubt() || op.state == OpState::InDoubt;
         if refused {
             // The homeserver looked at the event itself, so the way to it is free.
-            self.parts.gate.opened();
-            return self.plainer(op, error).await;
+            self.parts.gate.opened(permit);
+            return self.plainer(op, error, permit).await;
         }
         if maybe_arrived {
             self.parts.store.doubt(&op.txn_id, &error.to_string()).await?;
@@ -225,7 +225,7 @@ impl Lane {
         let wait = match scope {
             Scope::Account | Scope::Server => self.parts.gate.close(error),
             Scope::Room | Scope::Event => {
-                self.parts.gate.opened();
+                self.parts.gate.opened(permit);
                 self.hold_room(error)
             }
         };
@@ -239,7 +239,7 @@ impl Lane {
     }
 
     /// The homeserver does not take this event: a plainer one, and at last none.
-    async fn plainer(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+    async fn plainer(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
         let plainer = if op.plainness < compose::PLAINEST { self.plainer_form(op).await? } else { None };
         if let Some(plainer) = plainer {
             tracing::warn!(
@@ -248,7 +248,7 @@ impl Lane {
                 "the homeserver refuses the event; a plainer form follows"
             );
             let plainer = self.parts.store.replace(op, plainer, &error.to_string()).await?;
-            self.send_boxed(plainer).await
+            self.send_boxed(plainer, permit).await
         } else {
             tracing::error!(
                 notification = %op.notification, incident = %op.incident, room = %self.name,
@@ -269,8 +269,8 @@ impl Lane {
     }
 
     /// A plainer form is sent from within a send.
-    fn send_boxed(&mut self, op: Op) -> std::pin::Pin<Box<dyn Future<Output = Result<Turn, StoreError>> + Send + '_>> {
-        Box::pin(self.send(op))
+    fn send_boxed<'a>(&'a mut self, op: Op, permit: &'a Permit) -> BoxFuture<'a, Result<Turn, StoreError>> {
+        Box::pin(self.send(op, permit))
     }
 
     fn count(&self, op: &Op, outcome: &str) {

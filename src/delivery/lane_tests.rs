@@ -254,8 +254,8 @@ async fn what_is_refused_is_sent_plainer_and_then_set_aside() {
     house.post("a").await;
     let sent = house.settled().await;
     assert_eq!(kinds(&sent), ["card m.text failed"; 3]);
-    let dead = house.parts.store.stats().await.expect("stats").ops;
-    assert_eq!(dead, [("dead".to_owned(), 1)]);
+    let dead = house.parts.store.stats(&[]).await.expect("stats").ops;
+    assert_eq!(dead, [(OpState::Dead, 1)]);
     house.post("a b").await;
     assert_eq!(kinds(&house.settled().await)[3..], ["card m.text"], "its next news gets through");
 }

@@ -22,6 +22,8 @@ const LATE: Duration = Duration::from_mins(2);
 const SYNC_LOST: Duration = Duration::from_mins(5);
 /// A dead letter is news for this long.
 const DEAD_IS_NEWS: Duration = Duration::from_hours(1);
+/// Longer than any send takes.
+const OVERDUE: Duration = Duration::from_mins(2);
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// 200 while webhooks can be committed, else 503. Delivery that is held or late is `degraded`, and still 200.
@@ -57,15 +59,16 @@ struct Report {
 
 impl Report {
     async fn take(app: &App) -> Self {
-        let health = app.health.snapshot();
-        let stats = timeout(STATS_TIMEOUT, app.store.stats()).await.ok().and_then(Result::ok);
+        let (mut health, now) = (app.health.snapshot(), app.clock.now());
+        forget_overdue(&mut health, now);
+        let stats = timeout(STATS_TIMEOUT, app.store.stats(&app.rooms)).await.ok().and_then(Result::ok);
         let failing = match &health.store_fault {
             _ if health.stopping => Some("shutting down".to_owned()),
             Some(fault) => Some(format!("webhooks cannot be committed: {fault}")),
             None => None,
         };
         let routes = app.config.routes.values().map(|route| (route.name.to_string(), route.rooms.clone())).collect();
-        Self { health, stats, now: app.clock.now(), failing, routes }
+        Self { health, stats, now, failing, routes }
     }
 
     fn parts(&self) -> Value {
@@ -192,6 +195,15 @@ impl Report {
         let ago = self.now.since(self.stats.as_ref()?.last_dead?);
         (ago < DEAD_IS_NEWS)
             .then(|| format!("the homeserver refused an event for good {} s ago; it is a dead letter", ago.as_secs()))
+    }
+}
+
+/// A hold whose time was up long ago: nothing has waited behind it since, so nobody found out that it is over.
+fn forget_overdue(health: &mut health::State, now: Timestamp) {
+    let overdue = |hold: &Hold| hold.until.is_some_and(|until| now.since(until) > OVERDUE);
+    health.account_hold.take_if(|hold| overdue(hold));
+    for room in health.rooms.values_mut() {
+        room.hold.take_if(|hold| overdue(hold));
     }
 }
 

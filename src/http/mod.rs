@@ -22,7 +22,7 @@ use self::{
     answer::Answer,
     auth::{Guard, Refusals},
 };
-use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, store::Store};
+use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, store::Store};
 
 /// What every handler may use.
 pub struct App {
@@ -31,6 +31,8 @@ pub struct App {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    /// All that the config names.
+    rooms: Vec<RoomAddress>,
     guard: Guard,
     refusals: Refusals,
 }
@@ -39,7 +41,8 @@ impl App {
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let guard = Guard::new(&config.http.auth);
-        Self { config, store, clock, metrics, health, guard, refusals: Refusals::default() }
+        let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
+        Self { config, store, clock, metrics, health, rooms, guard, refusals: Refusals::default() }
     }
 }
 

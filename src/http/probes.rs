@@ -11,7 +11,10 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{App, answer::Answer};
-use crate::{model::Timestamp, store::Stats};
+use crate::{
+    model::{OpState, Timestamp},
+    store::Stats,
+};
 
 /// A writer that has not moved for this long is stuck: its beat is every second, and a commit is bounded.
 const WRITER_STUCK: Duration = Duration::from_mins(1);
@@ -41,7 +44,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Answer {
 /// Text exposition format 0.0.4.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     // Stale numbers are better than no scrape at all.
-    if let Ok(Ok(stats)) = timeout(STATS_TIMEOUT, app.store.stats()).await {
+    if let Ok(Ok(stats)) = timeout(STATS_TIMEOUT, app.store.stats(&app.rooms)).await {
         set_gauges(&app, &stats);
     }
     match app.metrics.encode() {
@@ -56,9 +59,9 @@ fn set_gauges(app: &App, stats: &Stats) {
         app.metrics.incidents_open.with_label_values(&[route.as_str()]).set(open);
     }
     app.metrics.outbox_ops.with_label_values(&["waiting"]).set(stats.waiting);
-    for state in ["in_flight", "in_doubt", "parked", "dead"] {
-        let count = stats.ops.iter().find(|(name, _)| name == state).map_or(0, |(_, count)| *count);
-        app.metrics.outbox_ops.with_label_values(&[state]).set(count);
+    for state in [OpState::InFlight, OpState::InDoubt, OpState::Parked, OpState::Dead] {
+        let count = stats.ops.iter().find(|(known, _)| *known == state).map_or(0, |(_, count)| *count);
+        app.metrics.outbox_ops.with_label_values(&[state.as_str()]).set(count);
     }
     let age = |since: Timestamp| app.clock.now().since(since).as_secs_f64();
     app.metrics.outbox_oldest_seconds.set(stats.oldest.map_or(0.0, age));

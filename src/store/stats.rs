@@ -3,13 +3,13 @@
 use sqlx::Row as _;
 
 use super::{Store, StoreError};
-use crate::model::Timestamp;
+use crate::model::{OpState, RoomAddress, Timestamp};
 
 /// A card is behind while it is due, and also while the op that will bring it up to date is not acknowledged.
-const BEHIND: &str = "SELECT count(*), min(dirty_since) FROM card WHERE dirty_since IS NOT NULL \
-     OR id IN (SELECT card FROM op WHERE state IN ('in_flight', 'in_doubt', 'parked'))";
-const BEHIND_BY_ROOM: &str = "SELECT room, count(*) FROM card WHERE dirty_since IS NOT NULL \
+const BEHIND: &str = "SELECT room, count(*), min(dirty_since) FROM card WHERE dirty_since IS NOT NULL \
      OR id IN (SELECT card FROM op WHERE state IN ('in_flight', 'in_doubt', 'parked')) GROUP BY room";
+const OPS: &str = "SELECT room, state, count(*), min(since), max(ended_at) FROM op \
+     WHERE state NOT IN ('done', 'refused') GROUP BY room, state";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -17,46 +17,59 @@ pub struct Stats {
     pub incidents_open: Vec<(String, i64)>,
     /// Cards whose room is behind.
     pub waiting: i64,
-    /// Unacknowledged ops by state: in_flight, in_doubt, parked, dead.
-    pub ops: Vec<(String, i64)>,
+    /// The same by room address.
+    pub waiting_by_room: Vec<(String, i64)>,
+    /// Unacknowledged ops by state: `in_flight`, `in_doubt`, `parked`, `dead`.
+    pub ops: Vec<(OpState, i64)>,
     /// The oldest accepted change that a room does not show.
     pub oldest: Option<Timestamp>,
     /// When something was last set aside as a dead letter.
     pub last_dead: Option<Timestamp>,
-    /// Cards that are behind, by room address.
-    pub waiting_by_room: Vec<(String, i64)>,
 }
 
 impl Store {
+    /// The numbers of these rooms. What waits for a room that the config no longer names stays in the store, in case it
+    /// does again, but is nobody's backlog.
+    ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn stats(&self) -> Result<Stats, StoreError> {
+    pub async fn stats(&self, rooms: &[RoomAddress]) -> Result<Stats, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let pairs = |rows: Vec<sqlx::sqlite::SqliteRow>| -> Result<Vec<(String, i64)>, StoreError> {
-            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-        };
-        let incidents_open = sqlx::query("SELECT route, count(*) FROM incident WHERE closed_at IS NULL GROUP BY route")
+        let incidents = sqlx::query("SELECT route, count(*) FROM incident WHERE closed_at IS NULL GROUP BY route")
             .fetch_all(&mut *connection)
             .await?;
-        let ops = sqlx::query("SELECT state, count(*) FROM op WHERE state NOT IN ('done', 'refused') GROUP BY state")
-            .fetch_all(&mut *connection)
-            .await?;
-        let (waiting, due): (i64, Option<i64>) = sqlx::query_as(BEHIND).fetch_one(&mut *connection).await?;
-        let under_way: Option<i64> =
-            sqlx::query_scalar("SELECT min(since) FROM op WHERE state IN ('in_flight', 'in_doubt', 'parked')")
-                .fetch_one(&mut *connection)
-                .await?;
-        let last_dead: Option<i64> =
-            sqlx::query_scalar("SELECT max(ended_at) FROM op WHERE state = 'dead'").fetch_one(&mut *connection).await?;
-        let by_room = sqlx::query(BEHIND_BY_ROOM).fetch_all(&mut *connection).await?;
-        let oldest = [due, under_way].into_iter().flatten().min().map(Timestamp);
-        Ok(Stats {
-            incidents_open: pairs(incidents_open)?,
-            waiting,
-            ops: pairs(ops)?,
-            oldest,
-            last_dead: last_dead.map(Timestamp),
-            waiting_by_room: pairs(by_room)?,
-        })
+        let behind = sqlx::query(BEHIND).fetch_all(&mut *connection).await?;
+        let ops = sqlx::query(OPS).fetch_all(&mut *connection).await?;
+        let served = |room: &str| rooms.iter().any(|served| served.as_str() == room);
+        let mut stats = Stats::default();
+        for row in &incidents {
+            stats.incidents_open.push((row.try_get(0)?, row.try_get(1)?));
+        }
+        let mut oldest: Vec<i64> = Vec::new();
+        for row in &behind {
+            let (room, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+            if served(&room) {
+                stats.waiting += count;
+                stats.waiting_by_room.push((room, count));
+                oldest.extend(row.try_get::<Option<i64>, _>(2)?);
+            }
+        }
+        for row in &ops {
+            let Some(left) = OpState::parse(row.try_get(1)?) else { continue };
+            if left == OpState::Dead {
+                stats.last_dead = stats.last_dead.max(row.try_get::<Option<i64>, _>(4)?.map(Timestamp));
+            } else if served(row.try_get(0)?) {
+                oldest.push(row.try_get(3)?);
+            } else {
+                continue;
+            }
+            let count: i64 = row.try_get(2)?;
+            match stats.ops.iter_mut().find(|(known, _)| *known == left) {
+                Some((_, sum)) => *sum += count,
+                None => stats.ops.push((left, count)),
+            }
+        }
+        stats.oldest = oldest.into_iter().min().map(Timestamp);
+        Ok(stats)
     }
 }

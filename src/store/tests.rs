@@ -190,7 +190,7 @@ async fn a_card_goes_from_new_to_notes_to_edits_to_done() {
     let edit = store.freeze(op_for(&behind, OpKind::Edit, "t3")).await.expect("frozen");
     store.finish(&edit, "$edit").await.expect("recorded");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
-    assert_eq!(store.stats().await.expect("stats").oldest, None);
+    assert_eq!(store.stats(&[room()]).await.expect("stats").oldest, None);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_dead_letter_lets_the_card_go_on() {
     let op = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t1")).await.expect("frozen");
     store.bury(&op, "too_large").await.expect("buried");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
-    assert_eq!(store.stats().await.expect("stats").ops, [(OpState::Dead.as_str().to_owned(), 1)]);
+    assert_eq!(store.stats(&[room()]).await.expect("stats").ops, [(OpState::Dead, 1)]);
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
     assert_eq!(due_kinds(&store).await, (1, 0, 0), "its next news is tried again");
 }
