@@ -229,7 +229,9 @@ async fn a_rate_limit_is_waited_out() {
         receiver.accept("default", Payload::group(&format!("Group{n:02}")).firing(&["n01"])).await;
     }
     scene.room.wait_for("all thirteen", DEADLINE * 2, |view| view.cards().len() == 13).await;
-    assert!(receiver.metric("rate_limited_total", &[]).await >= 1.0);
+    // Nothing is sent while the limit holds: no more refusals than there were waits.
+    let limited = receiver.metric("rate_limited_total", &[]).await;
+    assert!((1.0..=5.0).contains(&limited), "{limited} answers with 429 for three messages over the burst");
     scene.room.assert_settled("thirteen", QUIET, |view| view.cards().len() == 13).await;
     assert_eq!(receiver.metric("outbox_ops", &[("state", "waiting")]).await, 0.0);
 }
