@@ -156,6 +156,7 @@ async fn a_homeserver_that_was_down_gets_the_newest_state_once() {
 
     synapse.stop().await;
     receiver.accept("default", Payload::group("Before").firing(&["n01", "n02"])).await;
+    receiver.wait_log(&["kind=\"reply\"", "not shown yet"]).await;
     receiver.accept("default", Payload::group("Before").resolved(&["n01", "n02"])).await;
     receiver.accept("default", Payload::group("During").firing(&["n01"])).await;
     receiver.accept("default", Payload::group("During").resolved(&["n01"])).await;
@@ -175,6 +176,8 @@ async fn a_homeserver_that_was_down_gets_the_newest_state_once() {
     };
     room.wait_for("the newest state of all three", DEADLINE * 2, newest).await;
     let view = room.assert_settled("and nothing more", QUIET, newest).await;
+    let thread = view.thread_of(view.cards_with("Before")[0].event_id());
+    assert_eq!(thread.iter().map(|m| m.msgtype()).collect::<Vec<_>>(), ["m.notice"], "no replay: {}", view.text());
     let during = &view.cards_with("During")[0];
     assert_eq!((during.msgtype(), during.edits), ("m.notice", 0), "over before it was shown: one resolved card");
     receiver.wait_metric("homeserver_up", &[], |up| up == 1.0).await;
