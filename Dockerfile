@@ -38,7 +38,8 @@ WORKDIR /var/lib/matrix-alertmanager-receiver
 # By number: Kubernetes' runAsNonRoot cannot tell that a name is not root.
 USER 65532:65532
 # Name a config file with MAR_CONFIG rather than with --config: then the health check reads it as well.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+# The command gives up by itself, and says why, before the timeout here ends it.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
     CMD ["matrix-alertmanager-receiver", "healthcheck"]
 # The receiver is process 1: it handles SIGTERM itself and starts no processes, so it needs no init.
 STOPSIGNAL SIGTERM
