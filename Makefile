@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build demo test test-unit lint audit fmt run clean
+.PHONY: help tools build image picture demo test test-unit lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -14,6 +14,12 @@ tools: ## Installs Synapse, Prometheus, Alertmanager and a C compiler where they
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
 	cargo build --locked --release
+
+image: ## Builds the container image and starts it once; stand-ins for base images that cannot be pulled (root)
+	@exec scripts/image
+
+picture: ## Makes docs/card.png: cards as the receiver renders them (root, for the browser)
+	@exec scripts/picture
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
 	@exec /usr/bin/python3 -B scripts/demo

@@ -8,9 +8,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long webhooks and sends under way may take to finish after SIGTERM. What does not finish is in the store and
-/// goes on at the next start.
-pub const GRACE: Duration = Duration::from_secs(15);
+/// How long webhooks and sends under way may take to finish after SIGTERM: less than the 10 s after which `docker stop`
+/// kills. What does not finish is in the store and goes on at the next start.
+pub const GRACE: Duration = Duration::from_secs(7);
 
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {

@@ -11,7 +11,7 @@ use super::{App, router};
 /// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections still busy this long after the stop are closed.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// A socket that listens but is not served yet.
 #[derive(Debug)]

@@ -55,7 +55,11 @@ impl Account {
         let now = link.borrow_and_update().clone();
         if let Link::Down { worth_waking: true, .. } = now {
             self.wake.notify_one();
-            let _ = timeout(LINK_TIMEOUT, link.changed()).await;
+            // Nobody tries to connect any more once the receiver stops.
+            tokio::select! {
+                _ = timeout(LINK_TIMEOUT, link.changed()) => {}
+                () = self.setup.cancel.cancelled() => {}
+            }
         }
         match &*link.borrow() {
             Link::Up => Ok(()),

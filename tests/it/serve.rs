@@ -113,3 +113,21 @@ async fn a_homeserver_that_is_down_or_hangs_at_start_does_not_stop_accepting() {
     scene.room.wait_for("the card", DEADLINE * 2, |view| view.cards().len() == 1).await;
     receiver.wait_metric("homeserver_up", &[], |up| up == 1.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_is_quick_also_while_the_homeserver_is_down_or_hangs() {
+    let scene = Scene::new().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    proxy.down().await;
+    let mut down = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+    down.accept("default", Payload::group("A").firing(&["n01"])).await;
+    // "docker stop" kills after ten seconds.
+    assert_eq!(down.sigterm(Duration::from_secs(9)).await.code(), Some(0));
+    let hanging_proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let mut hanging = ReceiverBuilder::of(&scene).homeserver(&hanging_proxy.url()).start().await;
+    hanging.wait_metric("homeserver_up", &[], |up| up == 1.0).await;
+    hanging_proxy.fault(Match::sends(), Fault::Hang);
+    hanging.accept("default", Payload::group("B").firing(&["n01"])).await;
+    hanging_proxy.wait_for("the send", DEADLINE, |exchange| exchange.txn.is_some()).await;
+    assert_eq!(hanging.sigterm(Duration::from_secs(9)).await.code(), Some(0));
+}

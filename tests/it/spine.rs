@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{
     Alertmanager, AlertmanagerConfig, DEADLINE, Fault, FaultProxy, Kind, Match, NewRoom, Payload, Prometheus,
-    PrometheusConfig, ReceiverBuilder, Room, RoomView, Scene, Switch, Synapse,
+    PrometheusConfig, ReceiverBuilder, Room, RoomView, Scene, Switch, Synapse, view::Message,
 };
 
 /// How long a room is watched for a second message that must not come.
@@ -177,7 +177,7 @@ async fn a_homeserver_that_was_down_gets_the_newest_state_once() {
     room.wait_for("the newest state of all three", DEADLINE * 2, newest).await;
     let view = room.assert_settled("and nothing more", QUIET, newest).await;
     let thread = view.thread_of(view.cards_with("Before")[0].event_id());
-    assert_eq!(thread.iter().map(|m| m.msgtype()).collect::<Vec<_>>(), ["m.notice"], "no replay: {}", view.text());
+    assert_eq!(thread.iter().map(Message::msgtype).collect::<Vec<_>>(), ["m.notice"], "no replay: {}", view.text());
     let during = &view.cards_with("During")[0];
     assert_eq!((during.msgtype(), during.edits), ("m.notice", 0), "over before it was shown: one resolved card");
     receiver.wait_metric("homeserver_up", &[], |up| up == 1.0).await;

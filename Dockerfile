@@ -1,0 +1,57 @@
+# The image of the receiver. Build it with BuildKit or buildah:
+#   docker build --build-arg COMMIT="$(git rev-parse --short=12 HEAD)" --tag matrix-alertmanager-receiver .
+# The bases are arguments, for mirrors and digests, and so that scripts/image can put stand-ins where no registry is.
+ARG BUILD_BASE=docker.io/library/rust:1.95-slim-bookworm
+# The same Debian release as the build's: a newer C library there would not run on an older one here.
+ARG RUNTIME_BASE=docker.io/library/debian:bookworm-slim
+
+FROM ${BUILD_BASE} AS build
+WORKDIR /src
+COPY . .
+# .git is not in the context, so build.rs cannot ask for the commit.
+ARG COMMIT=unknown
+# The cache remembers the last tree built with it, and cargo goes by time stamps: an older checkout would look unchanged
+# and get the newer one's binary. Touching the roots has our own crate built anew; the dependencies stay.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    touch build.rs src/lib.rs src/main.rs \
+    && MAR_BUILD_COMMIT="${COMMIT}" cargo build --locked --release \
+    && install -D -m 0755 target/release/matrix-alertmanager-receiver /out/matrix-alertmanager-receiver
+
+FROM ${RUNTIME_BASE}
+# wget: runbooks probe the homeserver from the pod, `wget -qO- --spider https://HOMESERVER/_matrix/client/versions`.
+# The store's directory is the user's own, so that a new volume put there is too.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates wget \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache \
+        /var/log/apt /var/log/*.log \
+    && install -d -m 0700 -o 65532 -g 65532 /var/lib/matrix-alertmanager-receiver
+COPY --from=build /out/matrix-alertmanager-receiver /usr/local/bin/matrix-alertmanager-receiver
+
+# Reachable from outside of the container, hence with WEBHOOK_TOKEN (or MAR_HTTP__ALLOW_UNAUTHENTICATED=true) only.
+ENV MAR_HTTP__LISTEN=0.0.0.0:9088
+EXPOSE 9088
+# All that is ever written. Also where SQLite puts temporary files when /tmp is read-only: it tries the working
+# directory last.
+VOLUME /var/lib/matrix-alertmanager-receiver
+WORKDIR /var/lib/matrix-alertmanager-receiver
+# By number: Kubernetes' runAsNonRoot cannot tell that a name is not root.
+USER 65532:65532
+# Name a config file with MAR_CONFIG rather than with --config: then the health check reads it as well.
+# The command gives up by itself, and says why, before the timeout here ends it.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["matrix-alertmanager-receiver", "healthcheck"]
+# The receiver is process 1: it handles SIGTERM itself and starts no processes, so it needs no init.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["matrix-alertmanager-receiver"]
+
+# Last, since they change with every commit.
+ARG RUNTIME_BASE
+ARG COMMIT=unknown
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="matrix-alertmanager-receiver" \
+      org.opencontainers.image.description="Carries Prometheus Alertmanager notifications into Matrix rooms" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.base.name="${RUNTIME_BASE}"
