@@ -18,7 +18,14 @@ use crate::{
     render::{self, Envelope, Message, Style},
 };
 
+/// Shows the message that a webhook payload gives, without any server.
+///
+/// Needs no config; with one, its links, times and severities are used.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver render payload.json
+  matrix-alertmanager-receiver render --format html - < payload.json")]
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
     file: PathBuf,

@@ -7,7 +7,16 @@ use clap::Args;
 use super::Config;
 use crate::{app::Receiver, config::Purpose, telemetry};
 
+/// Runs the receiver; the same as no command.
+///
+/// Takes webhooks on http.listen and shows them in the rooms, until SIGTERM or SIGINT. What it has accepted survives any
+/// kind of end.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver serve --config /etc/matrix-alertmanager-receiver.toml
+  MATRIX_HOMESERVER=https://matrix.example.org MATRIX_USER_ID=@alerts:example.org \\
+    MATRIX_ACCESS_TOKEN_FILE=/run/secrets/token MATRIX_ROOM_ID='!abc:example.org' matrix-alertmanager-receiver")]
 pub struct Serve {}
 
 impl Serve {

@@ -1,5 +1,6 @@
 //! The one integration binary: the receiver as a process, against a real Synapse, Alertmanager and Prometheus.
 
+mod commands;
 mod harness;
 mod harness_selftest;
 mod proxy_selftest;
