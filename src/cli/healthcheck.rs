@@ -21,29 +21,28 @@ Examples:
   matrix-alertmanager-receiver healthcheck && echo alive
   HEALTHCHECK CMD [\"matrix-alertmanager-receiver\", \"healthcheck\"]      (in a Dockerfile)")]
 pub struct Healthcheck {
-    /// The address of the receiver, where it is not what http.listen says, such as http://127.0.0.1:9088.
-    #[arg(long, value_parser = client::receiver_url)]
+    #[arg(long, value_parser = client::receiver_url, help = "\
+        The address of the receiver, where it is not what http.listen says, such as http://127.0.0.1:9088")]
     url: Option<Url>,
 }
 
 impl Healthcheck {
-    pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    pub fn run(self, config: Option<&Path>) -> ExitCode {
         match self.verdict(config) {
-            Ok(()) => Ok(ExitCode::SUCCESS),
+            Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("unhealthy: {why:#}");
-                Ok(ExitCode::FAILURE)
+                ExitCode::FAILURE
             }
         }
     }
 
     fn verdict(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let base = match self.url {
-            Some(url) => url,
-            None => {
-                let config = Config::load(config, &crate::config::environment(), Purpose::Render);
-                client::local_url(config.map_err(|faults| in_one_line(&faults))?.http.listen)?
-            }
+        let base = if let Some(url) = self.url {
+            url
+        } else {
+            let config = Config::load(config, &crate::config::environment(), Purpose::Render);
+            client::local_url(config.map_err(|faults| in_one_line(&faults))?.http.listen)?
         };
         let url = client::below(&base, &["livez"]);
         client::block_on(async {

@@ -25,9 +25,15 @@ Start here:
 
 Exit codes: 0 all is well, 1 something is wrong and was told, 2 the command line was not understood.")]
 pub struct Cli {
-    /// The config file (TOML). Without one, the environment alone must do: MATRIX_HOMESERVER, MATRIX_USER_ID,
-    /// MATRIX_ACCESS_TOKEN, MATRIX_ROOM_ID and, for other addresses than loopback, WEBHOOK_TOKEN.
-    #[arg(long, value_name = "FILE", env = "MAR_CONFIG", global = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MAR_CONFIG",
+        global = true,
+        help = "\
+        The config file (TOML). Without one the environment alone must do: MATRIX_HOMESERVER, MATRIX_USER_ID, \
+        MATRIX_ACCESS_TOKEN, MATRIX_ROOM_ID and, for other addresses than loopback, WEBHOOK_TOKEN"
+    )]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -55,7 +61,7 @@ impl Cli {
             Command::Check(check) => check.run(config),
             Command::Render(render) => render.run(config),
             Command::SendTest(send_test) => send_test.run(config),
-            Command::Healthcheck(healthcheck) => healthcheck.run(config),
+            Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(),
         }
     }

@@ -38,8 +38,8 @@ pub struct SendTest {
     /// How long the test fires before it is resolved.
     #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     lasts: Duration,
-    /// The address of the receiver, where it is not what http.listen says, such as https://alerts.example.org.
-    #[arg(long, value_parser = client::receiver_url)]
+    #[arg(long, value_parser = client::receiver_url, help = "\
+        The address of the receiver, where it is not what http.listen says, such as https://alerts.example.org")]
     url: Option<Url>,
 }
 

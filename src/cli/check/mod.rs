@@ -40,7 +40,10 @@ impl Check {
                 understood(&loaded, config, &mut report);
                 store::check(&loaded.store.path, &mut report);
                 if self.online {
-                    client::block_on(async { Ok(online::check(&loaded, &mut report).await) })?;
+                    client::block_on(async {
+                        online::check(&loaded, &mut report).await;
+                        Ok(())
+                    })?;
                 }
             }
         }
@@ -51,16 +54,20 @@ impl Check {
 /// What is said, and whether it was bad.
 #[derive(Debug, Default)]
 struct Report {
+    good: usize,
+    notes: usize,
     faults: usize,
 }
 
 impl Report {
     fn ok(&mut self, line: impl Display) {
+        self.good += 1;
         println!("ok     {line}");
     }
 
     /// Nothing to act on, but good to know.
     fn note(&mut self, line: impl Display) {
+        self.notes += 1;
         println!("note   {line}");
     }
 
@@ -70,11 +77,14 @@ impl Report {
     }
 
     fn end(&self, online: bool) -> ExitCode {
-        match self.faults {
-            0 if online => println!("all is well"),
-            0 => println!("the config is good; check --online also asks the homeserver"),
+        let Self { good, notes, faults } = self;
+        match faults {
+            0 if online => println!("all is well ({good} ok, {notes} to note)"),
+            0 => {
+                println!("the config is good ({good} ok, {notes} to note); check --online asks the homeserver as well")
+            }
             1 => eprintln!("1 fault"),
-            faults => eprintln!("{faults} faults"),
+            _ => eprintln!("{faults} faults"),
         }
         if self.faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -10,6 +10,7 @@ use super::{
     room::{self, Membership},
 };
 use crate::{
+    cli::client,
     config::{Config, Credential},
     matrix::StoredSession,
     model::{RoomAddress, RoomName},
@@ -39,7 +40,8 @@ async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
 
 async fn answers(config: &Config, homeserver: &Homeserver, report: &mut Report) -> Result<bool, String> {
     let base = &config.matrix.homeserver;
-    let answer = homeserver.get(&["_matrix", "client", "versions"], &[]).await?;
+    let path = ["_matrix", "client", "versions"];
+    let answer = homeserver.get(&path, &[]).await?;
     if answer.is_ok() && answer.json["versions"].is_array() {
         report.ok(format!("homeserver: {base} answers"));
         return Ok(true);
@@ -49,7 +51,7 @@ async fn answers(config: &Config, homeserver: &Homeserver, report: &mut Report) 
         Some(url) => format!("it names another address, set matrix.homeserver = {url:?}"),
         None => "set matrix.homeserver to the base URL of the client API, the one that Matrix clients use".to_owned(),
     };
-    report.fault(format!("homeserver: {base}_matrix/client/versions: {} -> {advice}", answer.refusal));
+    report.fault(format!("homeserver: {}: {} -> {advice}", client::below(base, &path), answer.refusal));
     Ok(false)
 }
 
@@ -144,26 +146,27 @@ async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) ->
     }
     let joined: BTreeSet<&str> = texts(&answer.json["joined_rooms"]).collect();
     let mut known = BTreeMap::new();
+    let mut listed = Vec::new();
     for (address, name) in config.rooms() {
-        match room::resolve(homeserver, &address).await? {
-            Ok(id) => known.insert(address, (name, id)),
+        let id = room::resolve(homeserver, &address).await?;
+        if let Ok(id) = &id {
+            known.insert(address.clone(), (name.clone(), id.clone()));
+        }
+        listed.push((format!("{name} {address}"), address, id));
+    }
+    let others = known.values().map(|(_, id)| id.as_str()).filter(|id| !joined.contains(id)).collect();
+    let others = Others::ask(homeserver, &config.matrix.user_id, others).await?;
+    for (title, address, id) in &listed {
+        let id = match id {
+            Ok(id) => id.as_str(),
             Err(fault) => {
-                report.fault(format!("{name} {address}: {fault}"));
+                report.fault(format!("{title}: {fault}"));
                 continue;
             }
         };
-    }
-    let others = known.values().map(|(_, id)| id.as_str()).filter(|id| !joined.contains(id)).collect();
-    let invited = invitations(homeserver, others).await?;
-    for (address, (name, id)) in &known {
         let asked = room::Asked { homeserver, user: &config.matrix.user_id, id };
-        let membership = match id.as_str() {
-            id if joined.contains(id) => Membership::Joined,
-            id if invited.contains(id) => Membership::Invited,
-            _ => Membership::Out,
-        };
-        let title = format!("{name} {address}");
-        room::check(&asked, &title, membership, mention_key(config, address).as_deref(), report).await?;
+        let membership = if joined.contains(id) { Membership::Joined } else { others.membership(id) };
+        room::check(&asked, title, membership, mention_key(config, address).as_deref(), report).await?;
     }
     report_twins(config, &known, report);
     Ok(())
@@ -192,28 +195,48 @@ fn report_twins(config: &Config, known: &BTreeMap<RoomAddress, (RoomName, String
     }
 }
 
-/// Which of these rooms the account is invited to. Nothing but a sync tells; one without a starting point takes nothing
-/// away from the receiver's own.
-async fn invitations(homeserver: &Homeserver, rooms: BTreeSet<&str>) -> Result<BTreeSet<String>, String> {
-    if rooms.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let nothing = json!({ "types": [] });
-    let filter = json!({
-        "presence": nothing,
-        "account_data": nothing,
-        "room": {
-            "rooms": rooms,
-            "state": nothing,
-            "timeline": { "types": [], "limit": 1 },
-            "ephemeral": nothing,
+/// How the account stands to the rooms that it is not in.
+struct Others {
+    sync: Value,
+    user: String,
+}
+
+impl Others {
+    /// Nothing but a sync tells. One without a starting point takes nothing away from the receiver's own.
+    async fn ask(homeserver: &Homeserver, user: &str, rooms: BTreeSet<&str>) -> Result<Self, String> {
+        let user = user.to_owned();
+        if rooms.is_empty() {
+            return Ok(Self { sync: Value::Null, user });
+        }
+        let nothing = json!({ "types": [] });
+        let filter = json!({
+            "presence": nothing,
             "account_data": nothing,
-        },
-    });
-    let query = [("timeout", "0"), ("set_presence", "offline"), ("filter", &filter.to_string())];
-    let answer = homeserver.v3(&["sync"], &query).await?;
-    let invited = answer.json["rooms"]["invite"].as_object();
-    Ok(invited.into_iter().flat_map(|rooms| rooms.keys().cloned()).collect())
+            "room": {
+                "rooms": rooms,
+                // A room that we are banned from is one that we have left; its last event for us is the ban.
+                "include_leave": true,
+                "timeline": { "types": ["m.room.member"], "limit": 1 },
+                "state": nothing,
+                "ephemeral": nothing,
+                "account_data": nothing,
+            },
+        });
+        let query = [("timeout", "0"), ("set_presence", "offline"), ("filter", &filter.to_string())];
+        Ok(Self { sync: homeserver.v3(&["sync"], &query).await?.json, user })
+    }
+
+    fn membership(&self, room: &str) -> Membership {
+        let rooms = &self.sync["rooms"];
+        if rooms["invite"].get(room).is_some() {
+            return Membership::Invited;
+        }
+        let mut events = rooms["leave"][room]["timeline"]["events"].as_array().into_iter().flatten();
+        let is_ban = |event: &Value| {
+            event["content"]["membership"] == "ban" && event["state_key"].as_str() == Some(self.user.as_str())
+        };
+        if events.any(is_ban) { Membership::Banned } else { Membership::Out }
+    }
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {

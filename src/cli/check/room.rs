@@ -21,6 +21,8 @@ pub(super) struct Asked<'a> {
 pub(super) enum Membership {
     Joined,
     Invited,
+    Banned,
+    /// Never in it, or no longer.
     Out,
 }
 
@@ -59,17 +61,19 @@ pub(super) async fn check(
             report.note(format!("{title}: invited; serve will join, then check again whether it may send"));
             Ok(())
         }
+        Membership::Banned => {
+            let user = room.user;
+            report.fault(format!(
+                "{title}: {user} is banned there -> lift the ban and invite it: /unban {user}, /invite {user}"
+            ));
+            Ok(())
+        }
         Membership::Out => check_out(room, title, report).await,
     }
 }
 
 async fn check_out(room: &Asked<'_>, title: &str, report: &mut Report) -> Result<(), String> {
     let Asked { homeserver, user, id } = room;
-    let own = homeserver.v3(&["rooms", id, "state", "m.room.member", user], &[]).await?;
-    if own.is_ok() && own.json["membership"] == "ban" {
-        report.fault(format!("{title}: {user} is banned there -> lift it and invite: /unban {user}, /invite {user}"));
-        return Ok(());
-    }
     // Since Matrix 1.15; where it is not answered the room counts as one that needs an invitation.
     let summary = homeserver.get(&["_matrix", "client", "v1", "room_summary", id], &[]).await?;
     if summary.is_ok() && summary.json["join_rule"] == "public" {
@@ -158,4 +162,54 @@ async fn create(room: &Asked<'_>) -> Result<Create, String> {
 
 fn whole(event: &Value) -> Create {
     Create { sender: event["sender"].as_str().map(ToOwned::to_owned), content: event["content"].clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use url::Url;
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{header, method, path},
+    };
+
+    use super::*;
+
+    /// Synapse tells the sender at once; this is for those that do not know how to.
+    #[tokio::test]
+    async fn a_homeserver_that_gives_the_content_alone() {
+        for (version, sender) in [("12", Some("@bot:x")), ("11", None)] {
+            let server = MockServer::start().await;
+            let content = json!({ "room_version": version });
+            let event = json!({ "type": "m.room.create", "sender": "@bot:x", "content": content });
+            for (below, answer) in [
+                ("/state/m.room.create/", content.clone()),
+                ("/state", json!([{ "type": "m.room.name", "sender": "@other:x", "content": {} }, event])),
+            ] {
+                Mock::given(method("GET"))
+                    .and(path(format!("/base/_matrix/client/v3/rooms/!a/{}", &below[1..])))
+                    .and(header("authorization", "Bearer syt_token"))
+                    .respond_with(ResponseTemplate::new(200).set_body_json(answer))
+                    .mount(&server)
+                    .await;
+            }
+            let base = Url::parse(&format!("{}/base", server.uri())).unwrap();
+            let mut homeserver = Homeserver::new(&base).unwrap();
+            homeserver.token = Some("syt_token".to_owned());
+            let create = create(&Asked { homeserver: &homeserver, user: "@bot:x", id: "!a" }).await.unwrap();
+            assert_eq!((create.sender.as_deref(), create.content), (sender, content), "{version}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_a_server_repeats_is_not_shown() {
+        let server = MockServer::start().await;
+        let answer = json!({ "errcode": "M_UNKNOWN", "error": "no such token: syt_token\u{1b}[2J" });
+        let template = ResponseTemplate::new(401).set_body_json(answer);
+        Mock::given(method("GET")).respond_with(template).mount(&server).await;
+        let mut homeserver = Homeserver::new(&Url::parse(&server.uri()).unwrap()).unwrap();
+        homeserver.token = Some("syt_token".to_owned());
+        let answer = homeserver.v3(&["account", "whoami"], &[]).await.unwrap();
+        assert_eq!(answer.refusal, "401 M_UNKNOWN no such token: *** [2J");
+    }
 }
