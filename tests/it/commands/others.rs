@@ -20,6 +20,9 @@ async fn send_test_shows_a_card_that_turns_green() {
             &["look for", "green"],
         ],
     );
+    // Beside a running receiver, which holds the store.
+    let ran = run(&receiver, &scene.bot, &["check", "--online"]).await;
+    ran.says(0, &[&["ok", "store", "can be written"], &["ok", "default/1", "may send"]]);
     assert!(seen.card().has("INFO") && seen.card().has("this is a test"), "{}", seen.text());
     scene.room.wait_for("green", DEADLINE, |view| view.card().has("RESOLVED")).await;
 
