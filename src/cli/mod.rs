@@ -1,6 +1,13 @@
 //! The command line: one file per command.
 
+#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
+
+mod check;
+mod client;
+mod completions;
+mod healthcheck;
 mod render;
+mod send_test;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -11,11 +18,24 @@ use crate::config::Config;
 
 /// Carries Alertmanager notifications into Matrix rooms: kept, exactly once, always showing the newest state.
 #[derive(Debug, Parser)]
-#[command(name = "matrix-alertmanager-receiver", version = crate::LONG_VERSION, about, max_term_width = 110)]
+#[command(name = "matrix-alertmanager-receiver", version = crate::LONG_VERSION, about, max_term_width = 110,
+    after_long_help = "\
+Start here:
+  matrix-alertmanager-receiver check --online --config receiver.toml    is all set up as it should be?
+  matrix-alertmanager-receiver serve --config receiver.toml             run the receiver
+  matrix-alertmanager-receiver send-test default --config receiver.toml see an alert arrive
+
+Exit codes: 0 all is well, 1 something is wrong and was told, 2 the command line was not understood.")]
 pub struct Cli {
-    /// The config file (TOML). Without one, the environment alone must do: MATRIX_HOMESERVER, MATRIX_USER_ID,
-    /// MATRIX_ACCESS_TOKEN, MATRIX_ROOM_ID and, for other addresses than loopback, WEBHOOK_TOKEN.
-    #[arg(long, value_name = "FILE", env = "MAR_CONFIG", global = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MAR_CONFIG",
+        global = true,
+        help = "\
+        The config file (TOML). Without one the environment alone must do: MATRIX_HOMESERVER, MATRIX_USER_ID, \
+        MATRIX_ACCESS_TOKEN, MATRIX_ROOM_ID and, for other addresses than loopback, WEBHOOK_TOKEN"
+    )]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -23,10 +43,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the receiver (also without a command).
-    Serve,
-    /// Show the message that a webhook payload gives, without any server.
+    Serve(serve::Serve),
+    Check(check::Check),
     Render(render::Render),
+    SendTest(send_test::SendTest),
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
 }
 
 impl Cli {
@@ -36,9 +58,13 @@ impl Cli {
     /// What went wrong, in words for the operator.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config.as_deref();
-        match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => serve::run(config),
+        match self.command.unwrap_or(Command::Serve(serve::Serve {})) {
+            Command::Serve(_) => serve::run(config),
+            Command::Check(check) => check.run(config),
             Command::Render(render) => render.run(config),
+            Command::SendTest(send_test) => send_test.run(config),
+            Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
+            Command::Completions(completions) => completions.run(),
         }
     }
 }

@@ -18,7 +18,14 @@ use crate::{
     render::{self, Envelope, Message, Style},
 };
 
+/// Shows the message that a webhook payload gives, without any server.
+///
+/// Needs no config; with one, its links, times and severities are used.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver render payload.json
+  matrix-alertmanager-receiver render --format html - < payload.json")]
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
     file: PathBuf,
@@ -57,10 +64,7 @@ impl Render {
         };
         let style = Style::new(&config.display, &config.links)?;
         let message = render::card(&style, &incident, None, now, 0);
-        #[expect(clippy::print_stdout, reason = "the message is what the command is for")]
-        {
-            println!("{}", self.show(&message, &incident)?);
-        }
+        println!("{}", self.show(&message, &incident)?);
         Ok(ExitCode::SUCCESS)
     }
 

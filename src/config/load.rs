@@ -15,6 +15,9 @@ use super::{
 pub enum Purpose {
     /// Everything: a homeserver, a user and at least one route with a room. Secret files are read.
     Serve,
+    /// What posts webhooks itself: how they prove that they may, and where to; no account, no room. Secret files are
+    /// read.
+    Webhook,
     /// Homeserver and user, no room: one logs in before one knows the rooms. Secret files are read.
     Login,
     /// Commands that need no server: whatever is missing reads as its default or a placeholder, and no secret file is
@@ -24,7 +27,7 @@ pub enum Purpose {
 
 impl Purpose {
     pub(super) fn needs_account(self) -> bool {
-        self != Self::Render
+        matches!(self, Self::Serve | Self::Login)
     }
 
     pub(super) fn needs_rooms(self) -> bool {

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
-pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret};
+pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret, values::parse_duration};
 use crate::model::{RoomAddress, RoomName, RouteName};
 
 #[derive(Clone, Debug)]

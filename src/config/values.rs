@@ -43,7 +43,8 @@ pub(super) fn duration_or_zero(item: &Item<'_>) -> Result<Duration, Wrong> {
 
 /// `7d`, `1h30m`: whole numbers, each with a unit smaller than the one before. A number without a unit is no duration:
 /// nobody agrees on what it counts.
-fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.as_slice());
     while !rest.is_empty() {
         let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);

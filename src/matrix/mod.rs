@@ -30,6 +30,7 @@ use matrix_sdk::Client;
 use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::stored::StoredSession;
 use self::{pace::Told, rooms::Rooms, stored::Session, wire::Wire};
 use crate::{
     clock::Clock,

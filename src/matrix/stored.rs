@@ -26,7 +26,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `session.json`: what a login gave, so that the next start need not log in again.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct StoredSession {
+pub(crate) struct StoredSession {
     pub user_id: String,
     pub device_id: String,
     pub access_token: String,

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "real servers run on real time")]
 #![expect(clippy::float_cmp, reason = "metrics that count are whole numbers")]
 
+mod commands;
 mod harness;
 mod harness_selftest;
 mod observe;

@@ -195,6 +195,10 @@ fn the_purpose_decides_what_must_be_there() {
     assert!(Config::load(None, &account, Purpose::Login).is_ok());
     assert!(Config::load(None, &account, Purpose::Serve).is_err());
     assert!(Config::load(None, &nothing, Purpose::Login).is_err());
+    assert!(Config::load(None, &variables(&[("WEBHOOK_TOKEN", "t")]), Purpose::Webhook).is_ok());
+    let no_file = variables(&[("WEBHOOK_TOKEN_FILE", "/nowhere/token")]);
+    assert!(Config::load(None, &no_file, Purpose::Webhook).is_err());
+    assert!(Config::load(None, &no_file, Purpose::Render).is_ok());
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Bare requests to the homeserver: the SDK would open its store, which a running receiver holds.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use serde_json::Value;
+use url::Url;
+
+use crate::cli::client::{self, USER_AGENT, ask, tame};
+
+/// Every request must answer within this.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The homeserver as it answers now.
+pub(super) struct Homeserver {
+    client: Client,
+    base: Url,
+    pub(super) token: Option<String>,
+}
+
+/// What it said.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// `null`: not JSON.
+    pub(super) json: Value,
+    /// Its refusal in one line: status, code and words.
+    pub(super) refusal: String,
+}
+
+impl Answer {
+    pub(super) fn is_ok(&self) -> bool {
+        self.status == 200 && self.json.is_object()
+    }
+
+    pub(super) fn errcode(&self) -> &str {
+        self.json["errcode"].as_str().unwrap_or_default()
+    }
+}
+
+impl Homeserver {
+    /// # Errors
+    /// When no client can be made: without root certificates, for one.
+    pub(super) fn new(base: &Url) -> Result<Self, String> {
+        // Proxies and redirects as the receiver itself has them: what it would see is what is checked.
+        let client = Client::builder().user_agent(USER_AGENT).timeout(TIMEOUT).build();
+        let client = client.map_err(|error| format!("cannot make an HTTPS client: {error}"))?;
+        Ok(Self { client, base: base.clone(), token: None })
+    }
+
+    /// `GET` of a path whose parts are percent-encoded here.
+    ///
+    /// # Errors
+    /// When there is no answer: there is no point in asking on.
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, String> {
+        let mut request = self.client.get(client::below(&self.base, path)).query(query);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = ask(request).await.map_err(|why| format!("homeserver: {}: {why}", self.base))?;
+        let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let words = match (json["errcode"].as_str(), json["error"].as_str()) {
+            (Some(code), words) => format!("{code} {}", words.unwrap_or_default()),
+            (None, _) if json.is_null() => "not an answer of a Matrix homeserver".to_owned(),
+            (None, _) => "without a reason".to_owned(),
+        };
+        // A server that repeats what it was sent must not have us print it.
+        let words = self.token.as_ref().map_or_else(|| words.clone(), |token| words.replace(token.as_str(), "***"));
+        let refusal = tame(&format!("{} {words}", answer.status));
+        Ok(Answer { status: answer.status, json, refusal })
+    }
+
+    /// `GET /_matrix/client/v3/…`
+    ///
+    /// # Errors
+    /// As [`Homeserver::get`].
+    pub(super) async fn v3(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, String> {
+        self.get(&[&["_matrix", "client", "v3"], path].concat(), query).await
+    }
+
+    /// A state event with an empty state key: its content, or, as `whole`, the event where the homeserver can tell it.
+    ///
+    /// # Errors
+    /// As [`Homeserver::get`].
+    pub(super) async fn state(&self, room: &str, event_type: &str, whole: bool) -> Result<Answer, String> {
+        let query: &[(&str, &str)] = if whole { &[("format", "event")] } else { &[] };
+        self.v3(&["rooms", room, "state", event_type, ""], query).await
+    }
+}

@@ -1,0 +1,140 @@
+//! `check`: what the config says, whether the store can be used, and, with `--online`, whether the homeserver and the
+//! rooms let the receiver do its work.
+
+mod homeserver;
+mod online;
+mod power;
+mod room;
+mod store;
+
+use std::{fmt::Display, path::Path, process::ExitCode};
+
+use clap::Args;
+
+use super::{Config, client};
+use crate::config::{Auth, Credential, Purpose, Secret};
+
+/// Checks the config, and with --online also the homeserver, the account and every room.
+///
+/// Tells in a line each what was understood, on standard output, and what is wrong and what to do about it, on standard
+/// error. Exits with 1 if anything is wrong. It changes nothing and may be run beside a running receiver; run it as the
+/// same user, so that it can read and write what the receiver can.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver check --config /etc/matrix-alertmanager-receiver.toml
+  matrix-alertmanager-receiver check --online")]
+pub struct Check {
+    /// Also ask the homeserver: is it there, does it take the access token, is the account in each room, and may it
+    /// send messages and mention @room there.
+    #[arg(long)]
+    online: bool,
+}
+
+impl Check {
+    pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let mut report = Report::default();
+        match Config::load(config, &crate::config::environment(), Purpose::Serve) {
+            Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
+            Ok(loaded) => {
+                understood(&loaded, config, &mut report);
+                store::check(&loaded.store.path, &mut report);
+                if self.online {
+                    client::block_on(async {
+                        online::check(&loaded, &mut report).await;
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+        Ok(report.end(self.online))
+    }
+}
+
+/// What is said, and whether it was bad.
+#[derive(Debug, Default)]
+struct Report {
+    good: usize,
+    notes: usize,
+    faults: usize,
+}
+
+impl Report {
+    fn ok(&mut self, line: impl Display) {
+        self.good += 1;
+        println!("ok     {line}");
+    }
+
+    /// Nothing to act on, but good to know.
+    fn note(&mut self, line: impl Display) {
+        self.notes += 1;
+        println!("note   {line}");
+    }
+
+    fn fault(&mut self, line: impl Display) {
+        self.faults += 1;
+        eprintln!("FAULT  {line}");
+    }
+
+    fn end(&self, online: bool) -> ExitCode {
+        let Self { good, notes, faults } = self;
+        match faults {
+            0 if online => println!("all is well ({good} ok, {notes} to note)"),
+            0 => {
+                println!("the config is good ({good} ok, {notes} to note); check --online asks the homeserver as well");
+            }
+            1 => eprintln!("1 fault"),
+            _ => eprintln!("{faults} faults"),
+        }
+        if self.faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// So that an operator sees a setting that is right and yet not what was meant.
+fn understood(config: &Config, file: Option<&Path>, report: &mut Report) {
+    let from = file.map_or_else(|| "the environment alone".to_owned(), |path| path.display().to_string());
+    report.ok(format!("config: read from {from}"));
+    report.ok(format!("http: listens on {}, {}", config.http.listen, webhooks(&config.http.auth)));
+    let matrix = &config.matrix;
+    let (user, homeserver) = (&matrix.user_id, &matrix.homeserver);
+    report.ok(format!("matrix: {user} on {homeserver}, {}", credential(matrix.credential.as_ref())));
+    let names = config.rooms();
+    for route in config.routes.values() {
+        let room = |address| {
+            let name = names.iter().find(|(known, _)| known == address).map(|(_, name)| name.as_str());
+            format!("{address} ({})", name.unwrap_or_default())
+        };
+        let rooms: Vec<_> = route.rooms.iter().map(room).collect();
+        let receivers = match route.receivers.as_slice() {
+            [] => String::new(),
+            some => format!("; from /alerts for the receivers {}", some.join(", ")),
+        };
+        report.ok(format!("route {}: POST /alerts/{} to {}{receivers}", route.name, route.name, rooms.join(", ")));
+    }
+    if !config.routes.keys().any(|name| name.as_str() == "default") {
+        report.note("no route default: POST /alerts answers 404 to receivers that no route names");
+    }
+}
+
+fn webhooks(auth: &Auth) -> String {
+    match auth {
+        Auth::None => "webhooks need no credentials".to_owned(),
+        Auth::Bearer(token) => format!("webhooks need the bearer token {}", source(token)),
+        Auth::Basic { username, password } => {
+            format!("webhooks need the user {username:?} with the password {}", source(password))
+        }
+    }
+}
+
+fn credential(credential: Option<&Credential>) -> String {
+    match credential {
+        None => "with the session that a login stored".to_owned(),
+        Some(Credential::AccessToken(token)) => format!("with the access token {}", source(token)),
+        Some(Credential::Password(password)) => format!("with the password {}", source(password)),
+    }
+}
+
+/// Where a secret is, never what it is.
+fn source(secret: &Secret) -> String {
+    secret.file().map_or_else(|| "of the config".to_owned(), |path| format!("in {}", path.display()))
+}

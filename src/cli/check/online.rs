@@ -1,0 +1,244 @@
+//! `check --online`: the homeserver, the account, then room by room.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    Report,
+    homeserver::Homeserver,
+    room::{self, Membership},
+};
+use crate::{
+    cli::client,
+    config::{Config, Credential},
+    matrix::StoredSession,
+    model::{RoomAddress, RoomName},
+};
+
+/// Asks all there is to ask; without an answer there is no more to ask.
+pub(super) async fn check(config: &Config, report: &mut Report) {
+    if let Err(no_answer) = ask_all(config, report).await {
+        report.fault(no_answer);
+    }
+}
+
+async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
+    let mut homeserver = Homeserver::new(&config.matrix.homeserver)?;
+    if !answers(config, &homeserver, report).await? {
+        return Ok(());
+    }
+    homeserver.token = token(config, report);
+    if homeserver.token.is_none() || !is_our_account(config, &mut homeserver, report).await? {
+        if homeserver.token.is_none() && matches!(config.matrix.credential, Some(Credential::Password(_))) {
+            check_login(&homeserver, report).await?;
+        }
+        return Ok(());
+    }
+    rooms(config, &homeserver, report).await
+}
+
+async fn answers(config: &Config, homeserver: &Homeserver, report: &mut Report) -> Result<bool, String> {
+    let base = &config.matrix.homeserver;
+    let path = ["_matrix", "client", "versions"];
+    let answer = homeserver.get(&path, &[]).await?;
+    if answer.is_ok() && answer.json["versions"].is_array() {
+        report.ok(format!("homeserver: {base} answers"));
+        return Ok(true);
+    }
+    let well_known = homeserver.get(&[".well-known", "matrix", "client"], &[]).await?;
+    let advice = match well_known.json["m.homeserver"]["base_url"].as_str() {
+        Some(url) => format!("it names another address, set matrix.homeserver = {url:?}"),
+        None => "set matrix.homeserver to the base URL of the client API, the one that Matrix clients use".to_owned(),
+    };
+    report.fault(format!("homeserver: {}: {} -> {advice}", client::below(base, &path), answer.refusal));
+    Ok(false)
+}
+
+/// The token that the receiver would use, as far as one can know without logging in.
+fn token(config: &Config, report: &mut Report) -> Option<String> {
+    if let Some(Credential::AccessToken(token)) = &config.matrix.credential {
+        return Some(token.expose().to_owned());
+    }
+    let matrix = &config.matrix;
+    let has_password = matrix.credential.is_some();
+    match StoredSession::read(&StoredSession::path(&config.store.path)) {
+        Ok(Some(stored)) if stored.user_id == matrix.user_id && stored.homeserver == matrix.homeserver.as_str() => {
+            report.ok("account: there is a stored session");
+            return Some(stored.access_token);
+        }
+        Ok(Some(stored)) => report.note(format!(
+            "account: the stored session is of {} on {}, so it is not used",
+            stored.user_id, stored.homeserver
+        )),
+        Ok(None) => {}
+        Err(damage) if has_password => report.note(format!("account: {damage:#}; the receiver will log in again")),
+        Err(damage) => report.fault(format!("account: {damage:#}")),
+    }
+    if !has_password {
+        report.fault(
+            "account: no credential -> set matrix.access_token_file or matrix.password_file (or MATRIX_ACCESS_TOKEN \
+             or MATRIX_PASSWORD)",
+        );
+    }
+    None
+}
+
+/// A login would make one more device, so that the password itself stays untried.
+async fn check_login(homeserver: &Homeserver, report: &mut Report) -> Result<(), String> {
+    let answer = homeserver.v3(&["login"], &[]).await?;
+    let mut flows = answer.json["flows"].as_array().into_iter().flatten();
+    if answer.is_ok() && !flows.any(|flow| flow["type"] == "m.login.password") {
+        report.fault(
+            "account: the homeserver takes no passwords -> make an access token with a Matrix client and set \
+             matrix.access_token_file",
+        );
+        return Ok(());
+    }
+    report.note(
+        "account: password and rooms were not checked, since a login makes a new device -> start the receiver once, \
+         then check again with the session that it stores",
+    );
+    Ok(())
+}
+
+/// Whose token it is. Forgets a stored one that is no longer taken where there is a password to get another.
+async fn is_our_account(config: &Config, homeserver: &mut Homeserver, report: &mut Report) -> Result<bool, String> {
+    let user = &config.matrix.user_id;
+    let answer = homeserver.v3(&["account", "whoami"], &[]).await?;
+    if !answer.is_ok() {
+        if answer.status == 401 && matches!(config.matrix.credential, Some(Credential::Password(_))) {
+            report.note("account: the stored session is no longer taken; the receiver will log in again");
+            homeserver.token = None;
+            return Ok(false);
+        }
+        let advice = match answer.errcode() {
+            "M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN" => "make a new access token, of a login of its own that is kept",
+            "M_USER_LOCKED" | "M_USER_SUSPENDED" | "M_USER_DEACTIVATED" => "ask the homeserver's admin for the account",
+            _ => "ask the homeserver's admin",
+        };
+        report.fault(format!("account: the access token is refused: {} -> {advice}", answer.refusal));
+        return Ok(false);
+    }
+    let owner = answer.json["user_id"].as_str().unwrap_or_default();
+    if owner != user {
+        report.fault(format!(
+            "account: the access token belongs to {owner}, matrix.user_id says {user} -> set the one that is meant, \
+             and the token that goes with it"
+        ));
+        return Ok(false);
+    }
+    match answer.json["device_id"].as_str() {
+        Some(device) => report.ok(format!("account: the access token is of {user}, device {device}")),
+        None => report.fault(
+            "account: the access token has no device, so nothing can be sent exactly once -> make one by logging in, \
+             not through an admin API",
+        ),
+    }
+    Ok(true)
+}
+
+async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) -> Result<(), String> {
+    let answer = homeserver.v3(&["joined_rooms"], &[]).await?;
+    if !answer.is_ok() {
+        report.fault(format!("rooms: cannot be listed: {} -> ask the homeserver's admin", answer.refusal));
+        return Ok(());
+    }
+    let joined: BTreeSet<&str> = texts(&answer.json["joined_rooms"]).collect();
+    let mut known = BTreeMap::new();
+    let mut listed = Vec::new();
+    for (address, name) in config.rooms() {
+        let id = room::resolve(homeserver, &address).await?;
+        if let Ok(id) = &id {
+            known.insert(address.clone(), (name.clone(), id.clone()));
+        }
+        listed.push((format!("{name} {address}"), address, id));
+    }
+    let others = known.values().map(|(_, id)| id.as_str()).filter(|id| !joined.contains(id)).collect();
+    let others = Others::ask(homeserver, &config.matrix.user_id, others).await?;
+    for (title, address, id) in &listed {
+        let id = match id {
+            Ok(id) => id.as_str(),
+            Err(fault) => {
+                report.fault(format!("{title}: {fault}"));
+                continue;
+            }
+        };
+        let asked = room::Asked { homeserver, user: &config.matrix.user_id, id };
+        let membership = if joined.contains(id) { Membership::Joined } else { others.membership(id) };
+        room::check(&asked, title, membership, mention_key(config, address).as_deref(), report).await?;
+    }
+    report_twins(config, &known, report);
+    Ok(())
+}
+
+/// The key that has `@room` mentioned there, if one does.
+fn mention_key(config: &Config, address: &RoomAddress) -> Option<String> {
+    let route = config.routes.values().find(|route| route.mentions.room && route.rooms.contains(address))?;
+    Some(format!("routes.{}.mentions.room", route.name))
+}
+
+/// Rooms that an alias and an id of one route both lead to show everything twice.
+fn report_twins(config: &Config, known: &BTreeMap<RoomAddress, (RoomName, String)>, report: &mut Report) {
+    for route in config.routes.values() {
+        let mut seen: BTreeMap<&str, &RoomAddress> = BTreeMap::new();
+        for address in &route.rooms {
+            let Some((name, id)) = known.get(address) else { continue };
+            if let Some(first) = seen.insert(id, address) {
+                report.fault(format!(
+                    "{name} {address}: is the same room as {first}, so every alert would be shown there twice -> keep \
+                     one of them in routes.{}.rooms",
+                    route.name
+                ));
+            }
+        }
+    }
+}
+
+/// How the account stands to the rooms that it is not in.
+struct Others {
+    sync: Value,
+    user: String,
+}
+
+impl Others {
+    /// Nothing but a sync tells. One without a starting point takes nothing away from the receiver's own.
+    async fn ask(homeserver: &Homeserver, user: &str, rooms: BTreeSet<&str>) -> Result<Self, String> {
+        let user = user.to_owned();
+        if rooms.is_empty() {
+            return Ok(Self { sync: Value::Null, user });
+        }
+        let nothing = json!({ "types": [] });
+        let filter = json!({
+            "presence": nothing,
+            "account_data": nothing,
+            "room": {
+                "rooms": rooms,
+                // A room that we are banned from is one that we have left; its last event for us is the ban.
+                "include_leave": true,
+                "timeline": { "types": ["m.room.member"], "limit": 1 },
+                "state": nothing,
+                "ephemeral": nothing,
+                "account_data": nothing,
+            },
+        });
+        let query = [("timeout", "0"), ("set_presence", "offline"), ("filter", &filter.to_string())];
+        Ok(Self { sync: homeserver.v3(&["sync"], &query).await?.json, user })
+    }
+
+    fn membership(&self, room: &str) -> Membership {
+        let rooms = &self.sync["rooms"];
+        if rooms["invite"].get(room).is_some() {
+            return Membership::Invited;
+        }
+        let mut events = rooms["leave"][room]["timeline"]["events"].as_array().into_iter().flatten();
+        let is_ban = |event: &Value| {
+            event["content"]["membership"] == "ban" && event["state_key"].as_str() == Some(self.user.as_str())
+        };
+        if events.any(is_ban) { Membership::Banned } else { Membership::Out }
+    }
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}

@@ -1,0 +1,37 @@
+//! `completions SHELL`: what a shell needs to complete the command line.
+
+use std::{
+    io::{ErrorKind, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use super::Cli;
+
+/// Writes completions for a shell to standard output.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  bash:  matrix-alertmanager-receiver completions bash > /etc/bash_completion.d/matrix-alertmanager-receiver
+  zsh:   matrix-alertmanager-receiver completions zsh > \"${fpath[1]}/_matrix-alertmanager-receiver\"
+  fish:  matrix-alertmanager-receiver completions fish > ~/.config/fish/completions/matrix-alertmanager-receiver.fish")]
+pub struct Completions {
+    /// The shell to write them for.
+    shell: Shell,
+}
+
+impl Completions {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let mut script = Vec::new();
+        let mut command = Cli::command();
+        let name = command.get_name().to_owned();
+        clap_complete::generate(self.shell, &mut command, name, &mut script);
+        match std::io::stdout().write_all(&script) {
+            // Whoever reads it has read enough, as in `completions bash | head`.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            written => Ok(written.map(|()| ExitCode::SUCCESS)?),
+        }
+    }
+}

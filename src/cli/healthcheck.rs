@@ -1,0 +1,62 @@
+//! `healthcheck`: whether the receiver's process is alive, for containers whose health check is a command.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use clap::Args;
+use url::Url;
+
+use super::{Config, client};
+use crate::config::{Faults, Purpose};
+
+/// Container engines wait 30 s for a check by default, some setups much less.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks a running receiver whether it is alive (GET /livez); for the health checks of containers.
+///
+/// The address comes from http.listen of the config; no credentials and no secret files are needed. Says nothing and
+/// exits with 0 when all is well, says why in one line and exits with 1 when not.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver healthcheck && echo alive
+  HEALTHCHECK CMD [\"matrix-alertmanager-receiver\", \"healthcheck\"]      (in a Dockerfile)")]
+pub struct Healthcheck {
+    #[arg(long, value_parser = client::receiver_url, help = "\
+        The address of the receiver, where it is not what http.listen says, such as http://127.0.0.1:9088")]
+    url: Option<Url>,
+}
+
+impl Healthcheck {
+    pub fn run(self, config: Option<&Path>) -> ExitCode {
+        match self.verdict(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("unhealthy: {why:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn verdict(self, config: Option<&Path>) -> anyhow::Result<()> {
+        let base = if let Some(url) = self.url {
+            url
+        } else {
+            let config = Config::load(config, &crate::config::environment(), Purpose::Render);
+            client::local_url(config.map_err(|faults| in_one_line(&faults))?.http.listen)?
+        };
+        let url = client::below(&base, &["livez"]);
+        client::block_on(async {
+            let answer = client::ask(client::client(&base, TIMEOUT)?.get(url.clone())).await;
+            let answer = answer.map_err(|why| anyhow::anyhow!("{url}: {why}"))?;
+            anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, client::tame(&answer.body));
+            Ok(())
+        })
+    }
+}
+
+/// Container engines show one line, and not all of them the first.
+fn in_one_line(faults: &Faults) -> anyhow::Error {
+    let lines = faults.lines();
+    let more = if lines.len() > 1 { " (there is more: run check)" } else { "" };
+    anyhow::anyhow!("the config cannot be read: {}{more}", lines.first().map(String::as_str).unwrap_or_default())
+}

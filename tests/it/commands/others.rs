@@ -1,0 +1,136 @@
+//! `send-test`, `healthcheck`, `completions`, and what holds for all: help, version, exit codes.
+
+use std::process::{Command, Stdio};
+
+use super::{HOOK_TOKEN, Ran, bare, nobody, run};
+use crate::harness::{DEADLINE, ReceiverBuilder, Scene, Synapse};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_test_shows_a_card_that_turns_green() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).webhook_token(HOOK_TOKEN).start().await;
+    let seen = scene.room.wait_for("the test fires", DEADLINE, |view| !view.cards_with("ReceiverTest").is_empty());
+    let (ran, seen) = tokio::join!(run(&receiver, &scene.bot, &["send-test", "default", "--for", "1s"]), seen);
+    ran.says(
+        0,
+        &[
+            &["firing: accepted", "/alerts/default", "notification 0"],
+            &["look for", "ReceiverTest", &scene.room.id],
+            &["resolved: accepted", "notification 0"],
+            &["look for", "green"],
+        ],
+    );
+    // Beside a running receiver, which holds the store.
+    let ran = run(&receiver, &scene.bot, &["check", "--online"]).await;
+    ran.says(0, &[&["ok", "store", "can be written"], &["ok", "default/1", "may send"]]);
+    assert!(seen.card().has("INFO") && seen.card().has("this is a test"), "{}", seen.text());
+    scene.room.wait_for("green", DEADLINE, |view| view.card().has("RESOLVED")).await;
+
+    // A run of its own has a card of its own.
+    run(&receiver, &scene.bot, &["send-test", "default", "--for", "0s"]).await.says(0, &[]);
+    scene.room.wait_for("another card", DEADLINE, |view| view.cards_with("RESOLVED").len() == 2).await;
+
+    let wrong = ReceiverBuilder::of(&scene).webhook_token("hook-token-of-another").unstarted();
+    let url = receiver.url();
+    let to_it = ["send-test", "default", "--url", &url];
+    run(&wrong, &scene.bot, &to_it).await.says(1, &[&["error", "401", "other credentials"]]);
+    let none = ReceiverBuilder::of(&scene).unstarted();
+    run(&none, &scene.bot, &to_it).await.says(1, &[&["error", "401", "this config has none"]]);
+    run(&none, &scene.bot, &["send-test", "default"]).await.says(1, &[&["error", "refused", "does the receiver run"]]);
+    run(&receiver, &scene.bot, &["send-test", "nowhere"]).await.says(1, &[&["error", "404", "no such route"]]);
+    let elsewhere = ["send-test", "default", "--url", &scene.synapse.url()];
+    run(&none, &scene.bot, &elsewhere).await.says(1, &[&["error", "404"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_send_test_does_not_fire_on() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let child = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"))
+        .args(["send-test", "default", "--for", "1h", "--config"])
+        .arg(receiver.config_path())
+        .env_clear()
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    scene.room.wait_for("the test fires", DEADLINE, |view| view.cards_with("ReceiverTest").len() == 1).await;
+    let killed = Command::new("sh").args(["-c", "kill -INT \"$0\"", &child.id().to_string()]).status();
+    assert!(killed.expect("sh starts").success());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("no panic").expect("ended");
+    Ran::of(output, &[]).says(0, &[&["SIGINT", "resolving"], &["resolved: accepted"]]);
+    scene.room.wait_for("green", DEADLINE, |view| view.card().has("RESOLVED")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_needs_neither_secrets_nor_a_whole_config() {
+    let scene = Scene::new().await;
+    let mut receiver = ReceiverBuilder::of(&scene).webhook_token(HOOK_TOKEN).start().await;
+    let url = receiver.url();
+    let port = url.rsplit(':').next().expect("a port").to_owned();
+    let listen = format!("0.0.0.0:{port}");
+    let env = [("MAR_HTTP__LISTEN", listen.as_str()), ("WEBHOOK_TOKEN_FILE", "/nowhere/secret")];
+    let well = |ran: Ran| assert!(ran.code == 0 && ran.out.is_empty() && ran.err.is_empty(), "{}", ran.all());
+    let ill = |ran: &Ran, words: &[&str]| {
+        ran.says(1, &[words]);
+        assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{}", ran.all());
+    };
+    well(run(&receiver, &scene.bot, &["healthcheck"]).await);
+    well(bare(&["healthcheck"], &env));
+    // A proxy that is not there: loopback is never asked through one.
+    well(bare(&["healthcheck", "--url", &url], &[("http_proxy", "http://127.0.0.1:9")]));
+
+    receiver.signal("STOP");
+    ill(&bare(&["healthcheck"], &env), &["unhealthy", "no answer in time"]);
+    receiver.signal("CONT");
+    receiver.sigterm(DEADLINE).await;
+    ill(&run(&receiver, &scene.bot, &["healthcheck"]).await, &["unhealthy", "cannot connect", "refused"]);
+    let wrong = [("MAR_HTTP__LISTEN", "nonsense"), ("MAR_HTTP__MAX_BODY_BYTES", "1")];
+    ill(&bare(&["healthcheck"], &wrong), &["unhealthy", "config", "there is more"]);
+    let synapse = Synapse::shared().await.url();
+    ill(&bare(&["healthcheck", "--url", &synapse], &[]), &["unhealthy", "404"]);
+}
+
+#[test]
+fn completions_for_each_shell() {
+    for (shell, has) in [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c"), ("elvish", "edit:")] {
+        let ran = bare(&["completions", shell], &[]);
+        assert!(ran.code == 0 && ran.err.is_empty(), "{}", ran.all());
+        for word in [has, "send-test", "healthcheck", "--online", "--config"] {
+            assert!(ran.out.contains(word.trim_start_matches("--")), "{shell}: {word}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_version_and_exit_codes() {
+    for args in [
+        &["check", "--offline"][..],
+        &["send-test"],
+        &["send-test", "No Route"],
+        &["send-test", "default", "--for", "5"],
+        &["send-test", "default", "--url", "localhost:9088"],
+        &["healthcheck", "--url", "http://u:p@localhost"],
+        &["completions", "cmd.exe"],
+        &["chekc"],
+    ] {
+        bare(args, &[]).says(2, &[&["error"]]);
+    }
+    let version = bare(&["--version"], &[]);
+    let commit = version.says(0, &[]).out.split(['(', ')']).nth(1).map(str::to_owned);
+    assert!(commit.is_some_and(|commit| commit.len() >= 7), "{}", version.out);
+    for command in ["serve", "check", "render", "send-test", "healthcheck", "completions"] {
+        bare(&[command, "--help"], &[]).says(0, &[&["Example"], &[&format!("matrix-alertmanager-receiver {command}")]]);
+        bare(&["--help"], &[]).says(0, &[&[command]]);
+    }
+    // The config before and after the command, and by its variable; the command line wins.
+    let receiver = ReceiverBuilder::new(&nobody()).route("default", &["!abc:localhost"]).unstarted();
+    let path = receiver.config_path();
+    let path = path.to_str().expect("UTF-8");
+    let read = [&["ok", "config: read from", path][..]];
+    bare(&["--config", path, "check"], &[]).says(0, &read);
+    bare(&["check", "--config", path], &[]).says(0, &read);
+    bare(&["check"], &[("MAR_CONFIG", path)]).says(0, &read);
+    bare(&["--config", path, "check"], &[("MAR_CONFIG", "/nowhere")]).says(0, &read);
+    bare(&["check", "--config", path], &[("MAR_CONFIG", "/nowhere")]).says(0, &read);
+    bare(&["check", "--config", "/nowhere"], &[]).says(1, &[&["FAULT", "/nowhere", "cannot read"]]);
+}
