@@ -114,6 +114,10 @@ pub struct NoteArgs {
     /// For [`NoteKind::Again`]: how often the incident has flapped, this time included.
     #[serde(default)]
     pub flaps: u32,
+    /// For [`NoteKind::Back`]: how long the longest absence of these alerts was, in milliseconds. `None` in notes that an
+    /// older receiver left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
