@@ -2,6 +2,7 @@
 
 mod render;
 mod serve;
+mod terminal;
 
 use std::{path::PathBuf, process::ExitCode};
 
