@@ -9,6 +9,7 @@ mod healthcheck;
 mod render;
 mod send_test;
 mod serve;
+mod terminal;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -1,7 +1,8 @@
 //! `render FILE`: the message that a payload gives, by the same way as in the running receiver, without any server.
 
 use std::{
-    io::Read as _,
+    env,
+    io::{self, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,10 +10,11 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::Config;
+use super::{Config, terminal};
 use crate::{
     clock::Clock,
-    config::Purpose,
+    config::{Purpose, Route},
+    delivery::mentions_for,
     intake::{self, Rules},
     model::{Incident, IncidentId, IncidentKey, IncidentState, NotificationId, TxnId},
     render::{self, Envelope, Message, Style},
@@ -29,9 +31,10 @@ Examples:
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
     file: PathBuf,
-    /// What to show: the message as text, its HTML, or the content of the event as JSON.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// What to show: the message as text, its HTML, or the content of the event as JSON. Without it: as text, on a
+    /// terminal with colours and links.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// The route whose settings apply; by default the one that the payload would take.
     #[arg(long)]
     route: Option<String>,
@@ -42,13 +45,25 @@ enum Format {
     Html,
     Text,
     Json,
+    /// What a terminal gets anyway, for pagers that understand it.
+    #[value(hide = true)]
+    Terminal,
+}
+
+impl Format {
+    /// Plain text for pipes and files, and for those who asked for it (<https://no-color.org>).
+    fn for_stdout() -> Self {
+        let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if io::stdout().is_terminal() && !plain { Self::Terminal } else { Self::Text }
+    }
 }
 
 impl Render {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
         let body = self.read()?;
-        let webhook = intake::decode(&body).with_context(|| self.file.display().to_string())?;
+        let webhook = intake::decode(&body).with_context(|| self.name())?;
         let route = intake::choose_route(&config.routes, self.route.as_deref(), &webhook.receiver)?;
         let now = Clock::System.now();
         let changes = intake::reconcile(None, &webhook, &Rules::of(route, &config.display), now);
@@ -64,30 +79,47 @@ impl Render {
         };
         let style = Style::new(&config.display, &config.links)?;
         let message = render::card(&style, &incident, None, now, 0);
-        println!("{}", self.show(&message, &incident)?);
+        print(&self.show(&message, &incident, route)?)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn read(&self) -> anyhow::Result<Vec<u8>> {
-        if self.file.as_os_str() == "-" {
-            let mut body = Vec::new();
-            std::io::stdin().read_to_end(&mut body).context("standard input")?;
-            return Ok(body);
-        }
-        std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))
+    /// What messages call the payload.
+    fn name(&self) -> String {
+        if self.is_stdin() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
 
-    fn show(&self, message: &Message, incident: &Incident) -> anyhow::Result<String> {
-        Ok(match self.format {
+    fn is_stdin(&self) -> bool {
+        self.file.as_os_str() == "-"
+    }
+
+    fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        let read =
+            if self.is_stdin() { io::stdin().read_to_end(&mut body).map(|_| body) } else { std::fs::read(&self.file) };
+        read.with_context(|| format!("cannot read {}", self.name()))
+    }
+
+    fn show(&self, message: &Message, incident: &Incident, route: &Route) -> anyhow::Result<String> {
+        Ok(match self.format.unwrap_or_else(Format::for_stdout) {
             Format::Text => message.body.clone(),
             Format::Html => message.html.clone(),
+            Format::Terminal => terminal::from_html(&message.html),
             Format::Json => {
                 let op = TxnId("preview".to_owned());
                 let notice = incident.state != IncidentState::Firing;
-                let envelope = Envelope { op: &op, incident: &incident.id, notice, mentions: None };
+                let mentions = mentions_for(Some(route), incident.severity).filter(|_| !notice);
+                let envelope = Envelope { op: &op, incident: &incident.id, notice, mentions };
                 let content: serde_json::Value = serde_json::from_str(&render::card_content(message, &envelope))?;
                 serde_json::to_string_pretty(&content)?
             }
         })
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        // Whoever reads has read enough: `render FILE | head -1`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }

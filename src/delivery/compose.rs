@@ -114,7 +114,8 @@ fn content_of(
 }
 
 /// Whom an event of this severity mentions.
-fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
+#[must_use]
+pub fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
     route.map(|route| &route.mentions).filter(|mentions| mentions.min_severity.is_some_and(|min| severity <= min))
 }
 

@@ -7,6 +7,7 @@ mod plan;
 mod retry;
 mod transport;
 
+pub use compose::mentions_for;
 pub use gate::Gate;
 pub use lane::{Lane, Parts};
 pub use transport::{BoxFuture, Reason, Scope, SendError, Transport};

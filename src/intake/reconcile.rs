@@ -140,6 +140,8 @@ struct News {
     new: Vec<String>,
     again: Vec<String>,
     back: Vec<String>,
+    /// The longest absence of those that are back.
+    gap: Duration,
     resolved: Vec<String>,
     /// Something that a card shows but that nobody is told of.
     quiet: bool,
@@ -187,8 +189,10 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
         (AlertState::Firing, true) => alert.starts_at = earliest,
         (AlertState::Absent, true) => {
             let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
-            if now.since(absent_since) >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
+            let gap = now.since(absent_since);
+            if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
                 news.back.push(alert.fingerprint.clone());
+                news.gap = news.gap.max(gap);
             } else {
                 news.quiet = true;
             }
@@ -329,7 +333,8 @@ fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentS
     let mut notes = Vec::new();
     let mut say = |kind, fingerprints: Vec<String>| {
         let flaps = if kind == NoteKind::Again { flaps } else { 0 };
-        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps }, cards: None });
+        let gap = (kind == NoteKind::Back).then(|| u64::try_from(news.gap.as_millis()).unwrap_or(u64::MAX));
+        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap }, cards: None });
     };
     if reopened && state == IncidentState::Firing {
         // On a card that was green, all that fires does so again, whichever alert of the group it is.

@@ -154,11 +154,25 @@ fn missing_is_absent_and_back_soon_is_only_an_edit() {
 fn back_after_long_is_said() {
     let mut scene = play(&[("a b", "opened firing"), ("a", "changed firing")]);
     scene.after(30 * MINUTE);
-    assert_eq!(scene.told("a b"), "changed firing back(b)");
+    let back = scene.get(&payload("a b"));
+    assert_eq!(short(&back), "changed firing back(b)");
+    assert_eq!(back.notes[0].args.gap_ms, Some(30 * 60_000));
     scene.remind_after = None;
     scene.told("a");
     scene.after(29 * MINUTE);
     assert_eq!(scene.told("a b"), "changed firing");
+}
+
+#[test]
+fn of_several_that_are_back_the_longest_absence_is_told() {
+    let mut scene = play(&[("a b c", "opened firing"), ("b c", "changed firing"), ("c", "changed firing")]);
+    scene.after(30 * MINUTE);
+    let back = scene.get(&payload("a b c"));
+    assert_eq!(short(&back), "changed firing back(a,b)");
+    assert_eq!(back.notes[0].args.gap_ms, Some(31 * 60_000));
+    let old =
+        serde_json::from_str::<NoteArgs>(r#"{"fingerprints":["a"],"flaps":0}"#).expect("a note of an older receiver");
+    assert_eq!(old.gap_ms, None);
 }
 
 #[test]

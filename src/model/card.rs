@@ -102,7 +102,7 @@ impl NoteKind {
     /// Whether the reply carries the route's mentions: only news of firing alerts does.
     #[must_use]
     pub fn mentions(self) -> bool {
-        matches!(self, Self::NewFiring | Self::Again | Self::Back)
+        matches!(self, Self::NewFiring | Self::Again)
     }
 }
 
@@ -114,6 +114,10 @@ pub struct NoteArgs {
     /// For [`NoteKind::Again`]: how often the incident has flapped, this time included.
     #[serde(default)]
     pub flaps: u32,
+    /// For [`NoteKind::Back`]: how long the longest absence of these alerts was, in milliseconds. `None` in notes that an
+    /// older receiver left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

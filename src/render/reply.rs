@@ -1,6 +1,8 @@
 //! What is said in a card's thread: a line for each kind of news, each of which names the alert, since it stands alone
 //! on a phone.
 
+use std::time::Duration;
+
 use super::{
     Style,
     group::{Group, Seen, same},
@@ -114,7 +116,7 @@ impl<'a> Writer<'a> {
                 (self.style.emoji(rank), format!("firing again{on}{time}"), false)
             }
             NoteKind::Back => {
-                (self.style.emoji(rank), format!("firing again{on}, was not reported{}", gap(notes, about)), false)
+                (self.style.emoji(rank), format!("firing again{on}, was not reported{}", gap(notes)), false)
             }
             NoteKind::Reminder => {
                 let on = if about.len() > 1 { format!(" on {}", about.len()) } else { on };
@@ -220,13 +222,11 @@ fn said(emoji: String, name: &str, words: &str, what: Option<String>) -> Said {
     Said { emoji, name, words }
 }
 
-/// How long the alerts were not reported, where the alert still knows since when.
-fn gap(notes: &[&Note], about: &[&Seen<'_>]) -> String {
-    let since = about.iter().filter_map(|seen| seen.alert.absent_since).min();
-    let back = notes.iter().map(|note| note.at).max();
-    match (since, back) {
-        (Some(since), Some(back)) => format!(" for {}", time::words(back.since(since))),
-        _ => " for a while".to_owned(),
+/// How long the alerts were not reported, as far as the notes know.
+fn gap(notes: &[&Note]) -> String {
+    match notes.iter().filter_map(|note| note.args.gap_ms).max() {
+        Some(gap) => format!(" for {}", time::words(Duration::from_millis(gap))),
+        None => " for a while".to_owned(),
     }
 }
 

@@ -2,12 +2,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "real servers run on real time")]
 #![expect(clippy::float_cmp, reason = "metrics that count are whole numbers")]
+#![expect(clippy::similar_names, reason = "a room has a root")]
 
 mod commands;
+mod grafana;
 mod harness;
 mod harness_selftest;
+mod hostile;
+mod incidents;
 mod observe;
+mod presentation;
 mod proxy_selftest;
+mod reminders;
+mod render_command;
 mod serve;
 mod spine;
+mod twins;
 mod webhook;

@@ -99,6 +99,7 @@ mod tests {
 
     const BOT: &str = "@bot:x";
 
+    #[expect(clippy::needless_pass_by_value, reason = "a table of literals reads better without references")]
     fn powers(version: &str, create: Value, levels: Option<Value>) -> Powers {
         let mut content = json!({ "room_version": version });
         content.as_object_mut().unwrap().extend(create.as_object().unwrap().clone());

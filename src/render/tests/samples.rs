@@ -91,7 +91,7 @@ pub(super) fn note(kind: NoteKind, fingerprints: &[&str]) -> Note {
         kind,
         at: at(14, 25),
         notification: NotificationId("01NOTIFICATION".to_owned()),
-        args: NoteArgs { fingerprints: fingerprints.iter().map(ToString::to_string).collect(), flaps: 0 },
+        args: NoteArgs { fingerprints: fingerprints.iter().map(ToString::to_string).collect(), flaps: 0, gap_ms: None },
     }
 }
 

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    DEADLINE, POLL,
+    ClusterLink, DEADLINE, POLL,
     http::{Answer, client},
     process::{Process, Scratch, describe, free_port, tail},
 };
@@ -18,6 +18,8 @@ pub struct AlertmanagerConfig {
     pub json: Value,
     peers: Vec<u16>,
     clustered: bool,
+    /// Advertised and real port of a link in front of it.
+    link: Option<(u16, u16)>,
 }
 
 impl AlertmanagerConfig {
@@ -33,7 +35,7 @@ impl AlertmanagerConfig {
             },
             "receivers": [{ "name": "matrix", "webhook_configs": [{ "url": url, "send_resolved": true }] }],
         });
-        Self { json, peers: Vec::new(), clustered: false }
+        Self { json, peers: Vec::new(), clustered: false, link: None }
     }
 
     /// A setting of the route: `repeat_interval`, `group_by`, …
@@ -61,7 +63,13 @@ impl AlertmanagerConfig {
     /// A further one of `other`'s cluster.
     pub fn peer_of(mut self, other: &Alertmanager) -> Self {
         self.clustered = true;
-        self.peers.push(other.cluster_port);
+        self.peers.push(other.advertised_port);
+        self
+    }
+
+    /// The others of its cluster reach it through `link`.
+    pub fn behind(mut self, link: &ClusterLink) -> Self {
+        self.link = Some((link.advertised, link.target));
         self
     }
 }
@@ -72,13 +80,18 @@ pub struct Alertmanager {
     process: Option<Process>,
     scratch: Scratch,
     port: u16,
-    cluster_port: u16,
+    /// Where the others of its cluster find it.
+    advertised_port: u16,
     args: Vec<String>,
 }
 
 impl Alertmanager {
     pub async fn start(config: AlertmanagerConfig) -> Self {
-        let (port, cluster_port) = (free_port(), free_port());
+        let port = free_port();
+        let (advertised_port, cluster_port) = config.link.unwrap_or_else(|| {
+            let port = free_port();
+            (port, port)
+        });
         let scratch = Scratch::new("alertmanager");
         scratch.write("alertmanager.yml", &config.json.to_string());
         let mut args = vec![
@@ -87,9 +100,8 @@ impl Alertmanager {
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         if config.clustered {
-            let address = format!("127.0.0.1:{cluster_port}");
-            args.push(format!("--cluster.listen-address={address}"));
-            args.push(format!("--cluster.advertise-address={address}"));
+            args.push(format!("--cluster.listen-address=127.0.0.1:{cluster_port}"));
+            args.push(format!("--cluster.advertise-address=127.0.0.1:{advertised_port}"));
             // What a second replica waits before it notifies as well; 15 s by default.
             args.push("--cluster.peer-timeout=2s".to_owned());
             // A start waits this long for the cluster to stop changing; a minute by default.
@@ -98,7 +110,7 @@ impl Alertmanager {
         } else {
             args.push("--cluster.listen-address=".to_owned());
         }
-        let mut alertmanager = Self { port, cluster_port, args, scratch, process: None };
+        let mut alertmanager = Self { port, advertised_port, args, scratch, process: None };
         alertmanager.launch().await;
         alertmanager
     }

@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "the harness offers a whole; no one test needs all of it")]
 
 pub mod alertmanager;
+pub mod cluster_link;
 pub mod http;
 pub mod payload;
 pub mod process;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use self::process::free_port;
 pub use self::{
     alertmanager::{AlertToPost, Alertmanager, AlertmanagerConfig, Silence},
+    cluster_link::ClusterLink,
     payload::{Alert, Payload, at, fixture},
     prometheus::{Prometheus, PrometheusConfig, Switch},
     proxy::{Fault, FaultProxy, Kind, Match, Outcome, Reply},
