@@ -81,7 +81,7 @@ impl Report {
         match faults {
             0 if online => println!("all is well ({good} ok, {notes} to note)"),
             0 => {
-                println!("the config is good ({good} ok, {notes} to note); check --online asks the homeserver as well")
+                println!("the config is good ({good} ok, {notes} to note); check --online asks the homeserver as well");
             }
             1 => eprintln!("1 fault"),
             _ => eprintln!("{faults} faults"),
