@@ -21,10 +21,10 @@ use crate::config::Config;
 #[derive(Debug, Parser)]
 #[command(name = "matrix-alertmanager-receiver", version = crate::LONG_VERSION, about, max_term_width = 110,
     after_long_help = "\
-Start here:
-  matrix-alertmanager-receiver check --online --config receiver.toml    is all set up as it should be?
-  matrix-alertmanager-receiver serve --config receiver.toml             run the receiver
-  matrix-alertmanager-receiver send-test default --config receiver.toml see an alert arrive
+Start here, each with --config FILE:
+  matrix-alertmanager-receiver check --online       is all set up as it should be?
+  matrix-alertmanager-receiver serve                run the receiver
+  matrix-alertmanager-receiver send-test default    see an alert arrive
 
 Exit codes: 0 all is well, 1 something is wrong and was told, 2 the command line was not understood.")]
 pub struct Cli {
