@@ -123,7 +123,7 @@ async fn adopt_root(
     connection: &mut SqliteConnection,
     context: &mut Context,
     room: &RoomAddress,
-    root: &FoundRoot,
+    found: &FoundRoot,
     now: Timestamp,
 ) -> Result<Option<CardId>, StoreError> {
     let card: Option<String> = sqlx::query_scalar(
@@ -133,15 +133,15 @@ async fn adopt_root(
                          OR (op.card = card.id AND op.state IN ('in_flight', 'in_doubt', 'parked'))) LIMIT 1",
     )
     .bind(room.as_str())
-    .bind(root.incident.as_str())
-    .bind(root.op.as_str())
+    .bind(found.incident.as_str())
+    .bind(found.op.as_str())
     .fetch_optional(&mut *connection)
     .await?;
     let Some(card) = card.map(CardId) else { return Ok(None) };
     // What it shows is not known, so `shown_rev` stays: an edit brings it up to date.
     sqlx::query("UPDATE card SET root_event = $2, root_at = $3, spoke_at = $3, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
-        .bind(&root.event_id)
+        .bind(&found.event_id)
         .bind(now.0)
         .execute(&mut *connection)
         .await?;

@@ -5,6 +5,7 @@
 
 mod harness;
 mod harness_selftest;
+mod in_doubt;
 mod observe;
 mod proxy_selftest;
 mod serve;

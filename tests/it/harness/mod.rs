@@ -30,7 +30,7 @@ pub use self::{
     alertmanager::{AlertToPost, Alertmanager, AlertmanagerConfig, Silence},
     payload::{Alert, Payload, at, fixture},
     prometheus::{Prometheus, PrometheusConfig, Switch},
-    proxy::{Fault, FaultProxy, Kind, Match, Outcome, Reply},
+    proxy::{Exchange, Fault, FaultProxy, Kind, Match, Outcome, Reply},
     receiver::{Receiver, StartFailure},
     receiver_config::ReceiverBuilder,
     room::{Room, Scene},
