@@ -137,7 +137,7 @@ impl Metrics {
         }
         for room in rooms {
             for kind in OpKind::ALL {
-                for outcome in ["sent", "failed", "refused"] {
+                for outcome in ["sent", "failed", "refused", "parked", "adopted"] {
                     self.room_events.with_label_values(&[room.as_str(), kind.as_str(), outcome]);
                 }
             }
@@ -145,7 +145,7 @@ impl Metrics {
         for state in ["waiting", "in_flight", "in_doubt", "parked", "dead"] {
             self.outbox_ops.with_label_values(&[state]);
         }
-        for reason in ["too_large", "bad_event"] {
+        for reason in ["too_large", "bad_event", "server_error"] {
             self.dead_letters.with_label_values(&[reason]);
         }
         for handler in HANDLERS {

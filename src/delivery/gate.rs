@@ -41,6 +41,8 @@ struct State {
     reason: Option<Reason>,
     /// Grows with each closing.
     closings: u64,
+    /// Grows with each event that gets through; see [`Gate::passes`].
+    passed: u64,
 }
 
 /// The right to send one event.
@@ -93,8 +95,8 @@ impl Gate {
             if state.closings != permit.closings {
                 return;
             }
-            let closings = state.closings;
-            std::mem::replace(&mut *state, State { closings, ..State::default() }).reason
+            let (closings, passed) = (state.closings, state.passed);
+            std::mem::replace(&mut *state, State { closings, passed, ..State::default() }).reason
         };
         if let Some(reason) = reason {
             self.health.update(|health| health.account_hold = None);
@@ -102,6 +104,21 @@ impl Gate {
                 tracing::info!("delivery goes on");
             }
         }
+    }
+
+    /// An event is in its room: the way is free, and what fails meanwhile fails for a reason of its own.
+    pub fn passed(&self, permit: &Permit) {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.passed += u64::from(state.closings == permit.closings);
+        }
+        self.opened(permit);
+    }
+
+    /// How many events have got through, not counting those that were under way before the gate closed.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).passed
     }
 
     /// A send failed in a way that concerns all rooms. Returns how long nothing will be sent.

@@ -10,7 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    blame::{Blame, Patience, Verdict},
     compose::{self, Frame},
+    doubt::Looked,
     gate::{Gate, Permit},
     plan::{self, Step},
     retry,
@@ -28,8 +30,8 @@ use crate::{
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
-/// Synapse remembers transaction ids for 24 h; the rest is for clocks that disagree.
-const REMEMBERED: Duration = Duration::from_hours(20);
+/// After a fault of the homeserver the lanes that have waited longer try first.
+const AFTER_YOU: Duration = Duration::from_millis(50);
 /// Cards whose last edit is remembered.
 const EDITED: usize = 4_096;
 
@@ -47,19 +49,25 @@ pub struct Parts {
 }
 
 pub struct Lane {
-    room: RoomAddress,
-    name: RoomName,
-    parts: Parts,
-    stop: CancellationToken,
+    pub(super) room: RoomAddress,
+    pub(super) name: RoomName,
+    pub(super) parts: Parts,
+    pub(super) stop: CancellationToken,
     /// When a card was edited last, for the debouncing of edits.
     edited: HashMap<CardId, Instant>,
     /// Refusals of this room in a row.
     refusals: u32,
+    pub(super) started: Timestamp,
+    pub(super) blame: Blame,
+    pub(super) patience: Patience,
+    /// The op in doubt that was looked for last.
+    pub(super) looked: Option<Looked>,
+    pub(super) looked_for_roots: bool,
 }
 
 /// What became of a turn.
 #[derive(Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     /// Something was done; there may be more.
     Again,
     /// Nothing to do until the store wakes us.
@@ -74,7 +82,19 @@ impl Lane {
     /// `stop` ends the lane after the send that is under way.
     #[must_use]
     pub fn new(room: RoomAddress, name: RoomName, parts: Parts, stop: CancellationToken) -> Self {
-        Self { room, name, parts, stop, edited: HashMap::new(), refusals: 0 }
+        Self {
+            room,
+            name,
+            started: parts.clock.now(),
+            parts,
+            stop,
+            edited: HashMap::new(),
+            refusals: 0,
+            blame: Blame::default(),
+            patience: Patience::default(),
+            looked: None,
+            looked_for_roots: false,
+        }
     }
 
     /// Serves the room until told to stop.
@@ -124,14 +144,22 @@ impl Lane {
         if let Some(op) = self.parts.store.unfinished(&self.room).await? {
             return self.resume(op).await;
         }
+        let now = self.parts.clock.now();
+        let parked = match self.parts.store.next_parked(&self.room).await? {
+            Some((op, at)) if at <= now => return self.look_again(op).await,
+            parked => parked.map(|(_, at)| at.since(now)),
+        };
         let due = self.parts.store.due(&self.room).await?;
+        if let Some(turn) = self.look_for_roots(&due).await? {
+            return Ok(turn);
+        }
         let step = plan::next(&due, |card| self.edited.get(card).map(Instant::elapsed));
         let (kind, card) = match step {
             Step::Card(card) => (OpKind::Card, card),
             Step::Reply(card) => (OpKind::Reply, card),
             Step::Edit(card) => (OpKind::Edit, card),
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
-            Step::Nothing => return Ok(Turn::Idle),
+            Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
         };
         let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
         // Read only now: what changed while the gate was closed is part of it.
@@ -162,25 +190,7 @@ impl Lane {
         compose::compose(kind, snapshot, frame)
     }
 
-    /// An op that was on its way when the answer failed to come, or when the receiver was killed: the same event goes
-    /// out under the same transaction id, which the homeserver knows if it arrived.
-    async fn resume(&mut self, mut op: Op) -> Result<Turn, StoreError> {
-        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
-        let device = self.parts.transport.device();
-        if !remembered(&op, device.as_deref(), self.parts.clock.now()) {
-            self.parts.metrics.possible_duplicates.inc();
-            tracing::warn!(
-                notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
-                "sent again although the homeserver may have forgotten the first try: it may be in the room twice"
-            );
-        }
-        self.parts.store.record_try(&op.txn_id, device).await?;
-        op.attempts += 1;
-        op.state = OpState::InDoubt;
-        self.send(op, &permit).await
-    }
-
-    async fn send(&mut self, op: Op, permit: &Permit) -> Result<Turn, StoreError> {
+    pub(super) async fn send(&mut self, op: Op, permit: &Permit) -> Result<Turn, StoreError> {
         let sent = self.parts.transport.send(&self.room, &op.txn_id, &op.content).await;
         match sent {
             Ok(event) => self.delivered(&op, &event, permit).await,
@@ -189,7 +199,7 @@ impl Lane {
     }
 
     async fn delivered(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
-        self.parts.gate.opened(permit);
+        self.parts.gate.passed(permit);
         self.release_room();
         self.count(op, "sent");
         let shown = self.parts.store.finish(op, event).await?;
@@ -207,7 +217,7 @@ impl Lane {
         Ok(Turn::Again)
     }
 
-    async fn failed(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
+    pub(super) async fn failed(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
         let scope = error.reason.scope();
         let refused = scope == Scope::Event;
         self.count(op, if refused { "refused" } else { "failed" });
@@ -222,24 +232,46 @@ impl Lane {
         } else {
             self.parts.store.thaw(op).await?;
         }
-        let wait = match scope {
-            Scope::Account | Scope::Server => self.parts.gate.close(error),
-            Scope::Room | Scope::Event => {
-                self.parts.gate.opened(permit);
-                self.hold_room(error)
-            }
-        };
+        match self.verdict(&op.txn_id, error) {
+            Verdict::Hopeless => self.park(op, error).await,
+            verdict => Ok(self.wait_after(op, error, permit, verdict)),
+        }
+    }
+
+    /// The op stays where it is, and what the fault concerns waits.
+    pub(super) fn wait_after(&mut self, op: &Op, error: &SendError, permit: &Permit, verdict: Verdict) -> Turn {
+        let (wait, turn) = self.hold(error, permit, verdict);
         tracing::warn!(
             notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
-            reason = %error, attempts = op.attempts, in_doubt = maybe_arrived,
+            reason = %error, attempts = op.attempts, in_doubt = error.reason.in_doubt() || op.state == OpState::InDoubt,
             retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "not shown yet, will try again"
         );
-        // What holds the account is waited out at the gate.
-        Ok(if scope == Scope::Room { Turn::Held(wait) } else { Turn::Again })
+        turn
+    }
+
+    /// What the fault concerns waits, and for how long.
+    pub(super) fn hold(&mut self, error: &SendError, permit: &Permit, verdict: Verdict) -> (Duration, Turn) {
+        match (error.reason.scope(), verdict) {
+            (Scope::Server, Verdict::Own) => {
+                let wait = self.hold_room(error, retry::wait_alone);
+                (wait, Turn::Held(wait))
+            }
+            (Scope::Server, _) => {
+                let wait = self.parts.gate.close(error);
+                (wait, Turn::Held(wait + AFTER_YOU))
+            }
+            // Waited out at the gate.
+            (Scope::Account, _) => (self.parts.gate.close(error), Turn::Again),
+            (Scope::Room | Scope::Event, _) => {
+                self.parts.gate.opened(permit);
+                let wait = self.hold_room(error, |failures, jitter| retry::wait(error, failures, jitter));
+                (wait, Turn::Held(wait))
+            }
+        }
     }
 
     /// The homeserver does not take this event: a plainer one, and at last none.
-    async fn plainer(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
+    pub(super) async fn plainer(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
         let plainer = if op.plainness < compose::PLAINEST { self.plainer_form(op).await? } else { None };
         if let Some(plainer) = plainer {
             tracing::warn!(
@@ -273,13 +305,13 @@ impl Lane {
         Box::pin(self.send(op, permit))
     }
 
-    fn count(&self, op: &Op, outcome: &str) {
+    pub(super) fn count(&self, op: &Op, outcome: &str) {
         self.parts.metrics.room_events.with_label_values(&[self.name.as_str(), op.kind.as_str(), outcome]).inc();
     }
 
-    fn hold_room(&mut self, error: &SendError) -> Duration {
+    fn hold_room(&mut self, error: &SendError, backoff: impl Fn(u32, f64) -> Duration) -> Duration {
         self.refusals = self.refusals.saturating_add(1);
-        let wait = retry::wait(error, self.refusals, rand::random());
+        let wait = backoff(self.refusals, rand::random());
         let now = self.parts.clock.now();
         self.parts.health.update(|health| {
             if let Some(room) = health.rooms.get_mut(&self.room) {
@@ -291,7 +323,7 @@ impl Lane {
         wait
     }
 
-    fn release_room(&mut self) {
+    pub(super) fn release_room(&mut self) {
         if std::mem::take(&mut self.refusals) > 0 {
             tracing::info!(room = %self.name, "the room takes events again");
         }
@@ -308,12 +340,6 @@ impl Lane {
         }
         self.edited.insert(card.clone(), Instant::now());
     }
-}
-
-/// Whether the homeserver still knows the op's transaction id: it does for a day, for the device that used it.
-fn remembered(op: &Op, device: Option<&str>, now: Timestamp) -> bool {
-    let same_device = op.device.is_none() || device.is_none() || op.device.as_deref() == device;
-    same_device && op.first_try.is_none_or(|first| now.since(first) < REMEMBERED)
 }
 
 /// The other notifications that an event brought into the room, so that a search for any of them finds it.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{Purpose, Route},
-    delivery::{BoxFuture, Reason},
+    delivery::{BoxFuture, OwnEvent, ReadBack, Reason, Search},
     intake::{self, Rules},
     model::{IncidentKey, RouteName},
     store::Ingest,
@@ -23,7 +23,51 @@ struct Scripted {
     script: Mutex<VecDeque<Option<Result<(), Reason>>>>,
     /// Rooms that always refuse.
     refusing: Mutex<Vec<RoomAddress>>,
+    /// Rooms whose homeserver fails on the events of these ops: the first so many.
+    poisoned: Mutex<BTreeMap<RoomAddress, usize>>,
     sent: Mutex<Vec<Sent>>,
+    /// Ops whose event is in the room although no answer said so.
+    arrived: Mutex<Vec<TxnId>>,
+    /// What reading back comes to; then the truth.
+    reads: Mutex<VecDeque<Result<ReadBack, Reason>>>,
+    /// How often a room was read back.
+    searches: Mutex<usize>,
+    device: Mutex<Option<String>>,
+}
+
+impl Scripted {
+    fn is_poisoned(&self, room: &RoomAddress, txn_id: &TxnId) -> bool {
+        let poisoned = self.poisoned.lock().expect("a lock").get(room).copied().unwrap_or(0);
+        let mut ops: Vec<TxnId> = Vec::new();
+        for sent in self.sent.lock().expect("a lock").iter().filter(|sent| sent.room == *room) {
+            if !ops.contains(&sent.txn_id) {
+                ops.push(sent.txn_id.clone());
+            }
+        }
+        ops.iter().position(|op| op == txn_id).unwrap_or(ops.len()) < poisoned
+    }
+
+    fn history(&self, room: &RoomAddress) -> ReadBack {
+        let arrived = self.arrived.lock().expect("a lock");
+        let sent = self.sent.lock().expect("a lock");
+        let found = sent.iter().enumerate().rev();
+        let found = found.filter(|(_, one)| one.room == *room && (one.accepted || arrived.contains(&one.txn_id)));
+        let events = found.map(|(index, one)| OwnEvent {
+            event_id: format!("${}", index + 1),
+            op: Some(one.txn_id.clone()),
+            incident: None,
+            begins: one.content.get("m.relates_to").is_none(),
+        });
+        ReadBack { events: events.collect(), complete: true }
+    }
+}
+
+fn scripted(reason: Reason) -> SendError {
+    SendError {
+        reason,
+        retry_after: (reason == Reason::RateLimited).then_some(Duration::from_millis(300)),
+        detail: "scripted".to_owned(),
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -43,22 +87,30 @@ impl Transport for Scripted {
     ) -> BoxFuture<'a, Result<String, SendError>> {
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Some(Ok(())));
         let refused = self.refusing.lock().unwrap_or_else(PoisonError::into_inner).contains(room);
-        let outcome = if refused { Err(Reason::RoomRefused) } else { next.expect("a scripted panic") };
+        let outcome = match next {
+            _ if refused => Err(Reason::RoomRefused),
+            _ if self.is_poisoned(room, txn_id) => Err(Reason::ServerError),
+            next => next.expect("a scripted panic"),
+        };
         let content = serde_json::from_str(content).expect("JSON");
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.push(Sent { room: room.clone(), txn_id: txn_id.clone(), content, accepted: outcome.is_ok() });
         let event = format!("${}", sent.len());
-        Box::pin(async move {
-            outcome.map(|()| event).map_err(|reason| SendError {
-                reason,
-                retry_after: (reason == Reason::RateLimited).then_some(Duration::from_millis(300)),
-                detail: "scripted".to_owned(),
-            })
-        })
+        Box::pin(async move { outcome.map(|()| event).map_err(scripted) })
+    }
+
+    fn read_back<'a>(&'a self, room: &'a RoomAddress, _: Search<'a>) -> BoxFuture<'a, Result<ReadBack, SendError>> {
+        *self.searches.lock().expect("a lock") += 1;
+        let next = self.reads.lock().expect("a lock").pop_front().unwrap_or_else(|| Ok(self.history(room)));
+        Box::pin(async move { next.map_err(scripted) })
     }
 
     fn device(&self) -> Option<String> {
-        Some("DEVICE".to_owned())
+        Some(self.device.lock().expect("a lock").clone().unwrap_or_else(|| "DEVICE".to_owned()))
+    }
+
+    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
+        Box::pin(async { Ok(self.device().expect("a device")) })
     }
 }
 
@@ -67,12 +119,18 @@ struct House {
     parts: Parts,
     transport: Arc<Scripted>,
     stop: CancellationToken,
+    lanes: Vec<tokio::task::JoinHandle<()>>,
+    patience: Patience,
 }
 
 const ROOM: &str = "!one:example.org";
 
 impl House {
     async fn new(rooms: &str) -> Self {
+        Self::at(rooms, Clock::System).await
+    }
+
+    async fn at(rooms: &str, clock: Clock) -> Self {
         let folder = TempDir::new().expect("a folder");
         let env = BTreeMap::from(
             [
@@ -86,7 +144,6 @@ impl House {
         let config = Config::load(None, &env, Purpose::Serve).expect("a config");
         let metrics = Arc::new(Metrics::new(&[], &[], "v", "c"));
         let health = Arc::new(Health::new(&config.rooms()));
-        let clock = Clock::System;
         let store = Store::open(folder.path(), clock.clone(), Arc::clone(&metrics), Arc::clone(&health))
             .await
             .expect("a store");
@@ -103,21 +160,35 @@ impl House {
             metrics,
             health,
         };
-        Self { _folder: folder, parts, transport, stop: CancellationToken::new() }
+        let patience = Patience { tries: 2, ..Patience::default() };
+        Self { _folder: folder, parts, transport, stop: CancellationToken::new(), lanes: Vec::new(), patience }
     }
 
     fn script(&self, outcomes: &[Option<Result<(), Reason>>]) {
         *self.transport.script.lock().expect("a lock") = outcomes.iter().copied().collect();
     }
 
-    fn start(&self) {
+    fn start(&mut self) {
         for (room, name) in self.parts.config.rooms() {
-            tokio::spawn(Lane::new(room, name, self.parts.clone(), self.stop.clone()).run());
+            let mut lane = Lane::new(room, name, self.parts.clone(), self.stop.clone());
+            lane.patience = self.patience;
+            self.lanes.push(tokio::spawn(lane.run()));
+        }
+    }
+
+    async fn stop(&mut self) {
+        std::mem::take(&mut self.stop).cancel();
+        for lane in self.lanes.drain(..) {
+            lane.await.expect("no panic");
         }
     }
 
     /// `a` fires, `-a` is resolved.
     async fn post(&self, alerts: &str) {
+        self.post_group("g", alerts).await;
+    }
+
+    async fn post_group(&self, group: &str, alerts: &str) {
         let alerts: Vec<Value> = alerts
             .split_whitespace()
             .map(|word| {
@@ -129,11 +200,11 @@ impl House {
                 })
             })
             .collect();
-        let body = serde_json::json!({ "receiver": "r", "groupKey": "g", "alerts": alerts }).to_string();
+        let body = serde_json::json!({ "receiver": "r", "groupKey": group, "alerts": alerts }).to_string();
         let webhook = intake::decode(body.as_bytes()).expect("a webhook");
         let route: &Route = &self.parts.config.routes[&RouteName::parse("default").expect("a name")];
         let (rooms, config) = (route.rooms.clone(), Arc::clone(&self.parts.config));
-        let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: "g".to_owned() };
+        let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: group.to_owned() };
         let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
             let route = config.routes.values().next().expect("a route");
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
@@ -154,7 +225,8 @@ impl House {
                 let due = self.parts.store.due(&room).await.expect("due");
                 let empty = due.new.is_empty() && due.notes.is_empty() && due.edits.is_empty();
                 let unfinished = self.parts.store.unfinished(&room).await.expect("read").is_some();
-                left |= !refusing.contains(&room) && (!empty || unfinished);
+                let parked = self.parts.store.next_parked(&room).await.expect("read").is_some();
+                left |= !refusing.contains(&room) && (!empty || unfinished || parked);
             }
             if !left {
                 return self.sent();
@@ -181,7 +253,7 @@ fn kinds(sent: &[Sent]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_card_its_reply_its_edit_and_its_end() {
-    let house = House::new(ROOM).await;
+    let mut house = House::new(ROOM).await;
     house.start();
     house.post("a").await;
     house.settled().await;
@@ -201,7 +273,7 @@ async fn a_card_its_reply_its_edit_and_its_end() {
 
 #[tokio::test]
 async fn what_was_over_before_it_could_be_shown_is_one_resolved_card() {
-    let house = House::new(ROOM).await;
+    let mut house = House::new(ROOM).await;
     house.post("a").await;
     house.post("a b").await;
     house.post("-a -b").await;
@@ -211,7 +283,7 @@ async fn what_was_over_before_it_could_be_shown_is_one_resolved_card() {
 
 #[tokio::test]
 async fn an_outage_is_followed_by_the_newest_state_not_by_a_replay() {
-    let house = House::new(ROOM).await;
+    let mut house = House::new(ROOM).await;
     house.script(&[Some(Err(Reason::Unreachable))]);
     house.start();
     house.post("a").await;
@@ -227,7 +299,7 @@ async fn an_outage_is_followed_by_the_newest_state_not_by_a_replay() {
 #[tokio::test]
 async fn an_op_in_doubt_goes_out_again_as_it_was() {
     for reason in [Reason::NoAnswer, Reason::ServerError, Reason::Unreadable] {
-        let house = House::new(ROOM).await;
+        let mut house = House::new(ROOM).await;
         // Once in doubt, not even a definite fault that is not its own thaws it.
         house.script(&[Some(Err(reason)), Some(Err(Reason::RateLimited))]);
         house.start();
@@ -248,7 +320,7 @@ async fn an_op_in_doubt_goes_out_again_as_it_was() {
 
 #[tokio::test]
 async fn what_is_refused_is_sent_plainer_and_then_set_aside() {
-    let house = House::new(ROOM).await;
+    let mut house = House::new(ROOM).await;
     house.script(&[Some(Err(Reason::TooLarge)), Some(Err(Reason::BadEvent)), Some(Err(Reason::BadEvent))]);
     house.start();
     house.post("a").await;
@@ -262,7 +334,7 @@ async fn what_is_refused_is_sent_plainer_and_then_set_aside() {
 
 #[tokio::test]
 async fn a_rate_limit_holds_the_account_and_merges_what_waits() {
-    let house = House::new("!one:example.org,!two:example.org").await;
+    let mut house = House::new("!one:example.org,!two:example.org").await;
     house.script(&[Some(Err(Reason::RateLimited))]);
     house.post("a").await;
     house.start();
@@ -282,7 +354,7 @@ async fn a_rate_limit_holds_the_account_and_merges_what_waits() {
 
 #[tokio::test]
 async fn a_room_that_refuses_holds_nobody_else() {
-    let house = House::new("!one:example.org,!two:example.org").await;
+    let mut house = House::new("!one:example.org,!two:example.org").await;
     let first = RoomAddress::parse("!one:example.org").expect("a room");
     house.transport.refusing.lock().expect("a lock").push(first.clone());
     house.start();
@@ -297,10 +369,13 @@ async fn a_room_that_refuses_holds_nobody_else() {
 
 #[tokio::test]
 async fn a_panic_in_a_lane_is_caught_and_the_lane_goes_on() {
-    let house = House::new(ROOM).await;
+    let mut house = House::new(ROOM).await;
     house.script(&[None]);
     house.start();
     house.post("a").await;
     assert_eq!(kinds(&house.settled().await), ["card m.text"]);
     assert_eq!(house.parts.metrics.lane_panics.get(), 1);
 }
+
+#[path = "doubt_tests.rs"]
+mod doubt;

@@ -1,6 +1,8 @@
 //! Delivery: a lane per room decides what goes out next, freezes it, sends it and records the answer.
 
+mod blame;
 mod compose;
+mod doubt;
 mod gate;
 mod lane;
 mod plan;
@@ -10,4 +12,7 @@ mod transport;
 pub use compose::mentions_for;
 pub use gate::Gate;
 pub use lane::{Lane, Parts};
-pub use transport::{BoxFuture, Reason, Scope, SendError, Transport};
+pub use transport::{BoxFuture, OwnEvent, ReadBack, Reason, Scope, Search, SendError, Transport};
+
+/// By it own events are found again.
+pub use crate::render::CONTENT_KEY;

@@ -16,6 +16,8 @@ const SERVER: Backoff = Backoff { first: Duration::from_secs(1), last: Duration:
 const ACCOUNT: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(5) };
 /// Somebody must invite the bot or give it power; asking often does not help.
 const ROOM: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_mins(5) };
+/// One event fails while others get through: nobody else waits for it but its room.
+const ALONE: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(5) };
 /// For a 429 that does not say how long.
 const RATE_LIMIT: Duration = Duration::from_secs(5);
 /// A homeserver that asks for more is asked again after this.
@@ -33,8 +35,19 @@ pub fn wait(error: &SendError, failures: u32, jitter: f64) -> Duration {
         Scope::Account => ACCOUNT,
         Scope::Room | Scope::Event => ROOM,
     };
-    let doubled = backoff.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(backoff.last).mul_f64(0.75 + 0.5 * jitter).min(backoff.last)
+    backoff.wait(failures, jitter)
+}
+
+/// The same for an event that fails for a reason of its own.
+pub fn wait_alone(failures: u32, jitter: f64) -> Duration {
+    ALONE.wait(failures, jitter)
+}
+
+impl Backoff {
+    fn wait(&self, failures: u32, jitter: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        doubled.min(self.last).mul_f64(0.75 + 0.5 * jitter).min(self.last)
+    }
 }
 
 #[cfg(test)]

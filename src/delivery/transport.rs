@@ -2,11 +2,11 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::model::{RoomAddress, TxnId};
+use crate::model::{IncidentId, RoomAddress, Timestamp, TxnId};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Sends frozen events. Implementations never retry by themselves: deciding is the lane's business.
+/// Sends frozen events and finds them again. Implementations never retry by themselves: deciding is the lane's business.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `content` (the JSON text of an `m.room.message` content) under `txn_id` and returns the event id.
     ///
@@ -19,8 +19,51 @@ pub trait Transport: Send + Sync + 'static {
         content: &'a str,
     ) -> BoxFuture<'a, Result<String, SendError>>;
 
-    /// The device that sends now, once it is known. Transaction ids are remembered per device.
+    /// The account's own events in `room`, the newest first, back to where `search` ends.
+    ///
+    /// # Errors
+    /// When nothing can be read for now. A room that can never be read is no error but an incomplete [`ReadBack`].
+    fn read_back<'a>(&'a self, room: &'a RoomAddress, search: Search<'a>)
+    -> BoxFuture<'a, Result<ReadBack, SendError>>;
+
+    /// The device that sends now or sent last, once it is known. Transaction ids are remembered per device.
     fn device(&self) -> Option<String>;
+
+    /// The device that the next send goes out from, which may be another one after a restart.
+    ///
+    /// # Errors
+    /// When nothing can be sent for now.
+    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>>;
+}
+
+/// Where reading a room back may end. Whichever comes first ends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The event of this op, if it is one that is looked for.
+    pub wanted: Option<&'a TxnId>,
+    /// An event that is older than all that is looked for.
+    pub after: Option<&'a str>,
+    /// An event from before this.
+    pub since: Timestamp,
+}
+
+/// What was found in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadBack {
+    pub events: Vec<OwnEvent>,
+    /// Whether reading got to where the search ends, as opposed to a bound or to a room that cannot be read.
+    pub complete: bool,
+}
+
+/// An event that the receiver sent, or that its account sent and nobody can read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnEvent {
+    pub event_id: String,
+    /// Whose it is; `None` where that cannot be read: not decrypted, or redacted.
+    pub op: Option<TxnId>,
+    pub incident: Option<IncidentId>,
+    /// Whether it begins a card, as opposed to an edit or a reply.
+    pub begins: bool,
 }
 
 /// How far a fault reaches.

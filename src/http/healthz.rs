@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{App, answer::Answer};
 use crate::{
     health::{self, Hold},
-    model::{RoomAddress, Timestamp},
+    model::{OpState, RoomAddress, Timestamp},
     store::Stats,
 };
 
@@ -39,8 +39,8 @@ pub async fn healthz(State(app): State<Arc<App>>) -> Answer {
     Answer::health(report.failing.is_none(), json!({ "status": status, "parts": report.parts() }))
 }
 
-/// For monitors that should page: 503 while a room or the account is held for anything but a rate limit, a change is
-/// undelivered for 2 minutes, no sync succeeded for 5, or a dead letter is younger than an hour.
+/// For monitors that should page: 503 while a room or the account is held for anything but a rate limit, an event is
+/// set aside, a change is undelivered for 2 minutes, no sync succeeded for 5, or a dead letter is younger than an hour.
 pub async fn delivery(State(app): State<Arc<App>>) -> Answer {
     let report = Report::take(&app).await;
     let reasons = report.undelivered();
@@ -100,6 +100,9 @@ impl Report {
             part["status"] = "degraded".into();
             part["reason"] = reason.into();
         } else if let Some(reason) = self.dead() {
+            part["status"] = "degraded".into();
+            part["reason"] = reason.into();
+        } else if let Some(reason) = self.parked() {
             part["status"] = "degraded".into();
             part["reason"] = reason.into();
         } else {
@@ -176,6 +179,7 @@ impl Report {
         }
         reasons.extend(self.late());
         reasons.extend(self.sync_lost());
+        reasons.extend(self.parked());
         reasons.extend(self.dead());
         reasons
     }
@@ -189,6 +193,11 @@ impl Report {
         let last = self.health.last_sync.or(self.health.started_at)?;
         let ago = self.now.since(last);
         (ago > SYNC_LOST).then(|| format!("no sync has succeeded for {} s", ago.as_secs()))
+    }
+
+    fn parked(&self) -> Option<String> {
+        let (_, parked) = self.stats.as_ref()?.ops.iter().find(|(state, _)| *state == OpState::Parked)?;
+        Some(format!("{parked} set aside: the homeserver answers others but not these events"))
     }
 
     fn dead(&self) -> Option<String> {

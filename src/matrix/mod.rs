@@ -2,12 +2,13 @@
 //!
 //! One task runs for the whole life of the receiver ([`Account::start`]): it finds a session that the homeserver
 //! takes (`connect`), then keeps it in step (`sync`) and in its rooms (`rooms`), and begins anew when the session is
-//! refused. Sends (`send`) come from the lanes at any time and are told at once why they cannot go out. No failure
-//! ends the task.
+//! refused. Sends (`send`) and searches for what was sent (`readback`) come from the lanes at any time and are told at
+//! once why they cannot go out. No failure ends the task.
 
 mod connect;
 mod errors;
 mod pace;
+mod readback;
 mod rooms;
 mod send;
 mod stored;
@@ -35,7 +36,7 @@ use self::{pace::Told, rooms::Rooms, stored::Session, wire::Wire};
 use crate::{
     clock::Clock,
     config,
-    delivery::{BoxFuture, Reason, SendError, Transport},
+    delivery::{BoxFuture, ReadBack, Reason, Search, SendError, Transport},
     health::Health,
     metrics::Metrics,
     model::{RoomAddress, Timestamp, TxnId},
@@ -186,8 +187,20 @@ impl Transport for Account {
         Box::pin(self.send_event(room, txn_id, content))
     }
 
+    fn read_back<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        search: Search<'a>,
+    ) -> BoxFuture<'a, Result<ReadBack, SendError>> {
+        Box::pin(self.read_room_back(room, search))
+    }
+
     fn device(&self) -> Option<String> {
         lock(&self.device).clone()
+    }
+
+    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
+        Box::pin(self.connected_device())
     }
 }
 

@@ -50,7 +50,7 @@ impl Account {
     }
 
     /// While there is no link, a send makes the account try now rather than at its next turn, and learns the outcome.
-    async fn await_link(&self) -> Result<(), SendError> {
+    pub(super) async fn await_link(&self) -> Result<(), SendError> {
         let mut link = self.link.subscribe();
         let now = link.borrow_and_update().clone();
         if let Link::Down { worth_waking: true, .. } = now {
@@ -65,6 +65,14 @@ impl Account {
             Link::Up => Ok(()),
             Link::Down { error, .. } => Err(error.clone()),
         }
+    }
+
+    /// The device of the session that the homeserver has confirmed, as opposed to the one of the last run.
+    pub(super) async fn connected_device(&self) -> Result<String, SendError> {
+        self.await_link().await?;
+        let open = self.open.read().await;
+        let device = open.as_ref().map(|open| open.session.device.clone());
+        device.ok_or_else(|| errors::fault(Reason::NotReady, "not connected yet"))
     }
 
     async fn deliver(

@@ -17,7 +17,7 @@ mod view;
 use askama::Template;
 use jiff::tz::TimeZone;
 
-pub use self::event::{Envelope, Relation, card_content, edit_content, reply_content};
+pub use self::event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, reply_content};
 use self::{
     headline::Headline,
     lines::Mark,

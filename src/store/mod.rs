@@ -2,6 +2,7 @@
 //!
 //! Nothing outside of this folder knows which database it is.
 
+mod doubt;
 mod error;
 mod ingest;
 mod meta;
@@ -12,6 +13,7 @@ mod rows;
 mod stats;
 mod writer;
 
+pub use doubt::{FoundRoot, Recorded};
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
 pub use outbox::{DueCard, DueCards, NewOp, Snapshot};

@@ -103,7 +103,7 @@ impl NewOp {
 }
 
 impl Store {
-    /// What `room` needs next. Subscribe to [`Store::wake_ups`] first.
+    /// What `room` needs next; a card of which an op is parked waits for that. Subscribe to [`Store::wake_ups`] first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -344,7 +344,7 @@ impl Store {
         .await
     }
 
-    async fn write<F>(&self, work: F) -> Result<(), StoreError>
+    pub(super) async fn write<F>(&self, work: F) -> Result<(), StoreError>
     where
         F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<(), StoreError>>
             + Send
@@ -364,6 +364,7 @@ async fn due_cards(
         "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
+         AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked') \
          GROUP BY card.id, card.dirty_since ORDER BY {order}, card.id LIMIT $2"
     );
     // Made of literals only.
@@ -538,7 +539,7 @@ async fn make_due(connection: &mut SqliteConnection, card: &CardId, since: Times
 
 /// Clears `dirty_since` if nothing is left that an op does not cover: no note, and no revision beyond what is shown
 /// or, while an op is on its way, beyond `covered`.
-async fn settle(
+pub(super) async fn settle(
     connection: &mut SqliteConnection,
     context: &mut Context,
     card: &CardId,

@@ -9,6 +9,7 @@ mod grafana;
 mod harness;
 mod harness_selftest;
 mod hostile;
+mod in_doubt;
 mod incidents;
 mod observe;
 mod presentation;

@@ -32,7 +32,7 @@ pub use self::{
     cluster_link::ClusterLink,
     payload::{Alert, Payload, at, fixture},
     prometheus::{Prometheus, PrometheusConfig, Switch},
-    proxy::{Fault, FaultProxy, Kind, Match, Outcome, Reply},
+    proxy::{Exchange, Fault, FaultProxy, Kind, Match, Outcome, Reply},
     receiver::{Receiver, StartFailure},
     receiver_config::ReceiverBuilder,
     room::{Room, Scene},

@@ -1,0 +1,228 @@
+//! Events that may or may not be in the room: sending them again, finding them, setting them aside.
+
+use std::time::Duration;
+
+use super::{
+    blame::{Signs, Verdict},
+    gate::Permit,
+    lane::{Lane, Turn},
+    transport::{ReadBack, Reason, Scope, Search, SendError},
+};
+use crate::{
+    model::{Op, OpKind, OpState, Timestamp, TxnId},
+    store::{DueCards, FoundRoot, StoreError},
+};
+
+/// Synapse remembers transaction ids for 24 h; the rest is for clocks that disagree.
+const REMEMBERED: Duration = Duration::from_hours(20);
+/// For clocks that disagree, and for a start that is not the one after the op's first try.
+const MARGIN: Duration = Duration::from_mins(10);
+/// A request that was not answered in time may still be worked on for this long.
+const SETTLING: Duration = Duration::from_mins(1);
+/// A parked op is looked for after as long again as it is old, within these.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+const LAST_LOOK: Duration = Duration::from_mins(10);
+
+/// An op that the room has been read back for, or been given up reading for, and is sent again by this device.
+#[derive(Debug)]
+pub(super) struct Looked {
+    op: TxnId,
+    device: String,
+    at: Timestamp,
+}
+
+/// What reading the room back tells of one op.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Event(String),
+    /// It is surely not in the room.
+    Absent,
+    Unknown,
+}
+
+impl Lane {
+    /// An op that was on its way when the answer failed to come, or when the receiver was killed. While the homeserver
+    /// remembers its transaction id, the same event goes out again under it; later the room tells whether it arrived.
+    pub(super) async fn resume(&mut self, mut op: Op) -> Result<Turn, StoreError> {
+        op.state = OpState::InDoubt;
+        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        let device = match self.parts.transport.connected().await {
+            Ok(device) => device,
+            Err(error) => return self.failed(&op, &error, &permit).await,
+        };
+        if !self.is_remembered(&op, &device) {
+            match self.look_for(&op).await? {
+                Ok(Found::Event(event)) => return self.adopt(&op, &event).await,
+                Ok(Found::Absent) => {}
+                Ok(Found::Unknown) => self.count_duplicate(&op),
+                Err(error) => return Ok(self.failed_to_look(&op, &error, &permit)),
+            }
+            self.looked = Some(Looked { op: op.txn_id.clone(), device: device.clone(), at: self.parts.clock.now() });
+        }
+        self.send_again(op, device, &permit).await
+    }
+
+    async fn send_again(&mut self, mut op: Op, device: String, permit: &Permit) -> Result<Turn, StoreError> {
+        self.parts.store.record_try(&op.txn_id, Some(device)).await?;
+        op.attempts += 1;
+        self.send(op, permit).await
+    }
+
+    /// Whether the homeserver surely answers the op's transaction id with the event that it made, if it made one.
+    fn is_remembered(&self, op: &Op, device: &str) -> bool {
+        let now = self.parts.clock.now();
+        let recent = |at: Timestamp| now.since(at) < REMEMBERED;
+        if let Some(looked) = self.looked.as_ref().filter(|looked| looked.op == op.txn_id && looked.device == device) {
+            return recent(looked.at);
+        }
+        // Found at a start that came later than a restart takes: the store may be a copy from back then.
+        let left_over = |at: Timestamp| self.started.since(at) > MARGIN;
+        op.device.as_deref() == Some(device) && op.first_try.is_some_and(|at| recent(at) && !left_over(at))
+    }
+
+    async fn look_for(&self, op: &Op) -> Result<Result<Found, SendError>, StoreError> {
+        let first_try = op.first_try.unwrap_or(op.since);
+        let recorded = self.parts.store.recorded(&self.room, first_try).await?;
+        let search =
+            Search { wanted: Some(&op.txn_id), after: recorded.before.as_deref(), since: first_try.minus(MARGIN) };
+        let read = self.parts.transport.read_back(&self.room, search).await;
+        Ok(read.map(|read| judge(&op.txn_id, &read, &recorded.later)))
+    }
+
+    /// The room cannot be read for now: like a send that failed, until it is clear that only reading fails.
+    fn failed_to_look(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Turn {
+        let verdict = self.verdict(&op.txn_id, error);
+        if verdict != Verdict::Hopeless {
+            return self.wait_after(op, error, permit, verdict);
+        }
+        self.count_duplicate(op);
+        let (device, at) = (self.parts.transport.device(), self.parts.clock.now());
+        self.looked = device.map(|device| Looked { op: op.txn_id.clone(), device, at });
+        Turn::Again
+    }
+
+    fn count_duplicate(&self, op: &Op) {
+        self.parts.metrics.possible_duplicates.inc();
+        tracing::warn!(
+            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+            "sent again without knowing whether the first try arrived: it may be in the room twice"
+        );
+    }
+
+    async fn adopt(&mut self, op: &Op, event: &str) -> Result<Turn, StoreError> {
+        self.count(op, "adopted");
+        self.release_room();
+        self.parts.store.finish(op, event).await?;
+        tracing::info!(
+            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(), event,
+            attempts = op.attempts, "found in the room: an earlier try had arrived"
+        );
+        Ok(Turn::Again)
+    }
+
+    /// Whose fault it is that this op failed.
+    pub(super) fn verdict(&mut self, op: &TxnId, error: &SendError) -> Verdict {
+        if !error.reason.in_doubt() {
+            return Verdict::Homeserver;
+        }
+        let health = self.parts.health.snapshot();
+        let signs = Signs {
+            now: self.parts.clock.now(),
+            passed: self.parts.gate.passes(),
+            last_sync: health.last_sync,
+            faulty: health.sync_fault.is_some() || health.homeserver_fault.is_some(),
+        };
+        self.blame.failed(op, &signs, self.patience)
+    }
+
+    /// The homeserver answers others, but not this op: the room goes on without it.
+    pub(super) async fn park(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+        self.count(op, "parked");
+        // What has never been answered may still be on its way.
+        let wait = if error.reason == Reason::NoAnswer { SETTLING } else { Duration::ZERO };
+        self.parts.store.park(&op.txn_id, &error.to_string(), self.parts.clock.now().plus(wait)).await?;
+        self.release_room();
+        tracing::warn!(
+            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+            op = %op.txn_id, reason = %error, attempts = op.attempts,
+            "set aside: the homeserver answers others but not this event; it is looked for in the room"
+        );
+        Ok(Turn::Again)
+    }
+
+    /// A parked op: is it in the room after all?
+    pub(super) async fn look_again(&mut self, op: Op) -> Result<Turn, StoreError> {
+        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        let found = match self.look_for(&op).await? {
+            Ok(Found::Event(event)) => return self.adopt(&op, &event).await,
+            Ok(Found::Absent) => {
+                let detail = "the homeserver fails on this event and answers others".to_owned();
+                let error = SendError { reason: Reason::ServerError, retry_after: None, detail };
+                return self.plainer(&op, &error, &permit).await;
+            }
+            Ok(Found::Unknown) => "the room does not tell".to_owned(),
+            Err(error) => {
+                // Only what surely concerns everything holds the others up.
+                if error.reason.scope() == Scope::Account {
+                    self.parts.gate.close(&error);
+                }
+                error.to_string()
+            }
+        };
+        let now = self.parts.clock.now();
+        let wait = now.since(op.first_try.unwrap_or(op.since)).clamp(FIRST_LOOK, LAST_LOOK);
+        tracing::debug!(op = %op.txn_id, room = %self.name, reason = found, "a parked event is looked for again later");
+        self.parts.store.park(&op.txn_id, &found, now.plus(wait)).await?;
+        Ok(Turn::Again)
+    }
+
+    /// Once at the start: a card that has waited since before it may have been posted by a later state of this store,
+    /// of which only an older copy is left. `None`: nothing to find, go on.
+    pub(super) async fn look_for_roots(&mut self, due: &DueCards) -> Result<Option<Turn>, StoreError> {
+        let waiting = due.new.iter().map(|due| due.dirty_since).filter(|since| *since < self.started).min();
+        let Some(oldest) = waiting.filter(|_| !self.looked_for_roots) else { return Ok(None) };
+        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Some(Turn::Idle)) };
+        let before = self.parts.store.recorded(&self.room, self.started).await?.before;
+        let search = Search { wanted: None, after: before.as_deref(), since: oldest.minus(MARGIN) };
+        let read = match self.parts.transport.read_back(&self.room, search).await {
+            Ok(read) => read,
+            Err(error) => return Ok(self.failed_to_look_for_roots(&error, &permit)),
+        };
+        self.looked_for_roots = true;
+        let roots =
+            read.events.into_iter().filter(|event| event.begins).filter_map(|event| {
+                Some(FoundRoot { event_id: event.event_id, op: event.op?, incident: event.incident? })
+            });
+        let adopted = self.parts.store.adopt_roots(&self.room, roots.collect()).await?;
+        for (card, root) in &adopted {
+            let kind = OpKind::Card.as_str();
+            self.parts.metrics.room_events.with_label_values(&[self.name.as_str(), kind, "adopted"]).inc();
+            tracing::info!(
+                incident = %root.incident, card = %card, room = %self.name, event = root.event_id,
+                "found in the room: the store is older than this card"
+            );
+        }
+        Ok((!adopted.is_empty()).then_some(Turn::Again))
+    }
+
+    /// As after a send; but what cannot be read is not waited for without end.
+    fn failed_to_look_for_roots(&mut self, error: &SendError, permit: &Permit) -> Option<Turn> {
+        let verdict = self.verdict(&TxnId(String::new()), error);
+        if verdict == Verdict::Hopeless {
+            tracing::warn!(room = %self.name, reason = %error, "the room cannot be read back; new cards go out unseen");
+            self.looked_for_roots = true;
+            return None;
+        }
+        Some(self.hold(error, permit, verdict).1)
+    }
+}
+
+/// `later`: events that the store knows as those of other ops.
+fn judge(op: &TxnId, read: &ReadBack, later: &[String]) -> Found {
+    if let Some(event) = read.events.iter().find(|event| event.op.as_ref() == Some(op)) {
+        return Found::Event(event.event_id.clone());
+    }
+    // One that cannot be read may be it.
+    let unread = read.events.iter().any(|event| event.op.is_none() && !later.contains(&event.event_id));
+    if read.complete && !unread { Found::Absent } else { Found::Unknown }
+}

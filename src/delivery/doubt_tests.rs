@@ -1,0 +1,221 @@
+//! Events that may or may not be in the room.
+
+use super::*;
+use crate::model::{IncidentId, Timestamp};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+impl House {
+    fn searches(&self) -> usize {
+        *self.transport.searches.lock().expect("a lock")
+    }
+
+    fn reads(&self, outcomes: Vec<Result<ReadBack, Reason>>) {
+        *self.transport.reads.lock().expect("a lock") = outcomes.into();
+    }
+
+    fn poison(&self, room: &str, ops: usize) {
+        let room = RoomAddress::parse(room).expect("a room");
+        self.transport.poisoned.lock().expect("a lock").insert(room, ops);
+    }
+
+    async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        for _ in 0..1_000 {
+            if condition().await {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not so: {what}: {:#?}", self.sent());
+    }
+
+    fn events(&self, outcome: &str) -> u64 {
+        let rooms = self.parts.config.rooms();
+        let each = rooms.iter().flat_map(|(_, name)| OpKind::ALL.map(|kind| (name, kind)));
+        let count = |(name, kind): (&RoomName, OpKind)| {
+            self.parts.metrics.room_events.with_label_values(&[name.as_str(), kind.as_str(), outcome]).get()
+        };
+        each.map(count).sum()
+    }
+
+    fn duplicates(&self) -> u64 {
+        self.parts.metrics.possible_duplicates.get()
+    }
+
+    /// A card whose send was not answered, `ago` before lanes start again.
+    async fn doubtful(arrived: bool, ago: Duration) -> Self {
+        let mut house = Self::at(ROOM, Clock::manual(Timestamp(1_800_000_000_000))).await;
+        house.script(&[Some(Err(Reason::NoAnswer))]);
+        house.start();
+        house.post("a").await;
+        house.until("in doubt", async || house.events("failed") == 1).await;
+        house.stop().await;
+        if arrived {
+            let txn = house.sent()[0].txn_id.clone();
+            house.transport.arrived.lock().expect("a lock").push(txn);
+        }
+        house.parts.clock.advance(ago);
+        house
+    }
+}
+
+#[tokio::test]
+async fn what_the_homeserver_remembers_is_sent_again_without_reading() {
+    let mut house = House::doubtful(false, Duration::from_mins(1)).await;
+    house.start();
+    let sent = house.settled().await;
+    assert_eq!((sent.len(), house.searches(), house.duplicates()), (2, 0, 0));
+    assert_eq!(sent[0].txn_id, sent[1].txn_id);
+}
+
+#[tokio::test]
+async fn what_has_been_forgotten_but_is_in_the_room_is_adopted() {
+    for (ago, device) in [(25 * HOUR, None), (Duration::from_mins(1), Some("OTHER")), (HOUR, None)] {
+        let mut house = House::doubtful(true, ago).await;
+        *house.transport.device.lock().expect("a lock") = device.map(str::to_owned);
+        house.start();
+        let sent = house.settled().await;
+        assert_eq!((sent.len(), house.events("adopted"), house.duplicates()), (1, 1, 0), "{ago:?} {device:?}");
+        house.post("a b").await;
+        let sent = house.settled().await;
+        assert_eq!(sent[1].content["m.relates_to"]["event_id"], "$1", "the card is known");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_room_is_sent_once_more() {
+    let mut house = House::doubtful(false, 25 * HOUR).await;
+    // The next try fails as well: this one the homeserver remembers, so there is nothing to read.
+    house.script(&[Some(Err(Reason::NoAnswer))]);
+    house.start();
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent), ["card m.text failed", "card m.text failed", "card m.text"]);
+    assert!(sent.iter().all(|one| one.txn_id == sent[0].txn_id));
+    assert_eq!((house.searches(), house.duplicates()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_found_out_is_sent_again_and_counted() {
+    let unread = OwnEvent { event_id: "$x".to_owned(), op: None, incident: None, begins: false };
+    for read in [ReadBack::default(), ReadBack { events: vec![unread], complete: true }] {
+        let mut house = House::doubtful(true, 25 * HOUR).await;
+        house.reads(vec![Ok(read)]);
+        house.start();
+        assert_eq!((house.settled().await.len(), house.duplicates()), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_read_for_now_is_waited_for() {
+    for reason in [Reason::ServerError, Reason::RateLimited, Reason::TokenRejected] {
+        let mut house = House::doubtful(true, 25 * HOUR).await;
+        house.reads(vec![Err(reason)]);
+        house.start();
+        assert_eq!((house.settled().await.len(), house.searches(), house.duplicates()), (1, 2, 0), "{reason:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_card_that_only_a_later_state_of_the_store_knew_is_adopted() {
+    let mut house = House::at(ROOM, Clock::manual(Timestamp(1_800_000_000_000))).await;
+    house.post("a").await;
+    let due = house.parts.store.due(&RoomAddress::parse(ROOM).expect("a room")).await.expect("due").new;
+    let snapshot = house.parts.store.snapshot(&due[0].card).await.expect("read").expect("a card");
+    let found = |id: &str, incident: &IncidentId, begins| OwnEvent {
+        event_id: id.to_owned(),
+        op: Some(TxnId(format!("lost {id}"))),
+        incident: Some(incident.clone()),
+        begins,
+    };
+    let incident = &snapshot.incidents[0].0.id;
+    let events = vec![
+        found("$reply", incident, false),
+        found("$root", incident, true),
+        found("$x", &IncidentId("?".into()), true),
+    ];
+    house.reads(vec![Ok(ReadBack { events, complete: true })]);
+    house.parts.clock.advance(HOUR);
+    house.start();
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent), ["m.replace m.text"]);
+    assert_eq!(sent[0].content["m.relates_to"]["event_id"], "$root");
+    assert_eq!(house.events("adopted"), 1);
+}
+
+/// Two rooms; the homeserver fails on what the first is sent, and the second goes on all the time.
+async fn poisoned(ops: usize) -> House {
+    let mut house = House::new("!one:example.org,!two:example.org").await;
+    house.poison(ROOM, ops);
+    house.start();
+    house
+}
+
+/// Lets the second room have news until the first has so many ops parked.
+async fn news_until_parked(house: &House, times: u64) {
+    for n in 0..100 {
+        if house.events("parked") >= times {
+            return;
+        }
+        house.post(if n % 2 == 0 { "a b" } else { "a -b" }).await;
+        sleep(Duration::from_millis(150)).await;
+    }
+    panic!("not parked: {:#?}", house.sent());
+}
+
+fn in_first(sent: Vec<Sent>) -> Vec<Sent> {
+    sent.into_iter().filter(|one| one.room.as_str() == ROOM).collect()
+}
+
+#[tokio::test]
+async fn an_event_that_alone_fails_is_parked_and_sent_plainer_once_it_is_surely_absent() {
+    let house = poisoned(1).await;
+    house.post("a").await;
+    news_until_parked(&house, 1).await;
+    let sent = in_first(house.settled().await);
+    assert_eq!(kinds(&sent)[..3], ["card m.text failed", "card m.text failed", "card m.text"], "{sent:#?}");
+    assert_ne!(sent[1].txn_id, sent[2].txn_id);
+    assert!(kinds(&sent)[3..].iter().all(|kind| kind.starts_with("m.")), "one root: {sent:#?}");
+    assert!(house.parts.health.snapshot().account_hold.is_none());
+    assert_eq!(house.duplicates(), 0);
+}
+
+#[tokio::test]
+async fn a_parked_event_that_is_in_the_room_is_adopted() {
+    let house = poisoned(1).await;
+    house.post("a").await;
+    house.until("sent", async || !in_first(house.sent()).is_empty()).await;
+    let txn = in_first(house.sent())[0].txn_id.clone();
+    house.transport.arrived.lock().expect("a lock").push(txn);
+    news_until_parked(&house, 1).await;
+    let sent = in_first(house.settled().await);
+    assert_eq!(house.events("adopted"), 1);
+    assert!(kinds(&sent)[2..].iter().all(|kind| kind.starts_with("m.")), "no second root: {sent:#?}");
+}
+
+#[tokio::test]
+async fn a_parked_event_of_which_nothing_is_known_holds_only_its_card() {
+    let house = poisoned(1).await;
+    house.reads(vec![Ok(ReadBack::default())]);
+    house.post("a").await;
+    news_until_parked(&house, 1).await;
+    house.until("looked for", async || house.searches() == 1).await;
+    house.post("a b c").await;
+    house.post_group("other", "z").await;
+    let others = async || in_first(house.sent()).iter().filter(|one| one.accepted).count() == 1;
+    house.until("the other card", others).await;
+    let room = RoomAddress::parse(ROOM).expect("a room");
+    assert!(house.parts.store.due(&room).await.expect("due") == crate::store::DueCards::default());
+    let (_, next) = house.parts.store.next_parked(&room).await.expect("read").expect("still parked");
+    assert!(next > house.parts.clock.now().plus(Duration::from_secs(5)), "not at once again");
+    assert!(house.parts.store.stats(&[room]).await.expect("stats").ops.contains(&(OpState::Parked, 1)));
+}
+
+#[tokio::test]
+async fn an_event_that_fails_in_every_form_becomes_a_dead_letter() {
+    let house = poisoned(3).await;
+    house.post("a").await;
+    news_until_parked(&house, 3).await;
+    house
+        .until("dead", async || house.parts.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1)
+        .await;
+}

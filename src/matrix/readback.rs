@@ -1,0 +1,183 @@
+//! Reading a room back, to find out which of our events are in it.
+
+use std::time::Duration;
+
+use matrix_sdk::{
+    Client,
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
+    room::MessagesOptions,
+    ruma::{UserId, api::client::filter::RoomEventFilter, uint},
+};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Account, errors};
+use crate::{
+    delivery::{CONTENT_KEY, OwnEvent, ReadBack, Reason, Scope, Search, SendError},
+    model::{IncidentId, RoomAddress, Timestamp, TxnId},
+};
+
+/// All pages together must be read within this; each has the time limit of any request besides.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// Pages of a hundred events that are read at most.
+const PAGES: usize = 50;
+
+impl Account {
+    pub(super) async fn read_room_back(
+        &self,
+        address: &RoomAddress,
+        search: Search<'_>,
+    ) -> Result<ReadBack, SendError> {
+        self.await_link().await?;
+        let open = self.open.read().await;
+        let Some(client) = open.as_ref().map(|open| &open.client) else {
+            return Err(errors::fault(Reason::NotReady, "not connected yet"));
+        };
+        let read = match timeout(READ_TIMEOUT, self.read_pages(client, address, search)).await {
+            Ok(read) => read,
+            Err(_) => Err(errors::fault(Reason::NoAnswer, "the room could not be read in time")),
+        };
+        if read.as_ref().is_err_and(|error| error.reason == Reason::TokenRejected) {
+            self.suspect.notify_one();
+        }
+        read
+    }
+
+    async fn read_pages(
+        &self,
+        client: &Client,
+        address: &RoomAddress,
+        search: Search<'_>,
+    ) -> Result<ReadBack, SendError> {
+        let room = self.room(client, address).await?;
+        let Some(user) = client.user_id() else {
+            return Err(errors::fault(Reason::NotReady, "not logged in"));
+        };
+        let mut found = ReadBack::default();
+        let mut from = None;
+        for _ in 0..PAGES {
+            let page = match room.messages(options(user, from)).await.map_err(|error| errors::sdk(&error).error) {
+                Ok(page) => page,
+                // We are in the room, and it does not let us read: that will not change by waiting.
+                Err(error) if matches!(error.reason.scope(), Scope::Room | Scope::Event) => {
+                    tracing::debug!(room = %address, reason = %error, "the room cannot be read back");
+                    return Ok(found);
+                }
+                Err(error) => return Err(error),
+            };
+            for event in &page.chunk {
+                if take(event, user, search, &mut found.events) {
+                    found.complete = true;
+                    return Ok(found);
+                }
+            }
+            from = page.end;
+            if from.is_none() {
+                found.complete = true;
+                return Ok(found);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
+    let mut filter = RoomEventFilter::default();
+    // Others' clocks must not end the search, and a busy room is read in few pages.
+    filter.senders = Some(vec![user.to_owned()]);
+    filter.types = Some(vec!["m.room.message".to_owned(), "m.room.encrypted".to_owned()]);
+    let mut options = MessagesOptions::backward();
+    options.limit = uint!(100);
+    options.from = from;
+    options.filter = filter;
+    options
+}
+
+/// Notes the event if it is ours; `true`: the search ends here.
+fn take(event: &TimelineEvent, user: &UserId, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
+    let is_open = !matches!(event.kind, TimelineEventKind::UnableToDecrypt { .. });
+    let Ok(json) = event.raw().deserialize_as_unchecked::<Value>() else { return false };
+    take_json(&json, is_open, user.as_str(), search, found)
+}
+
+fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
+    // Not every homeserver heeds every filter.
+    let (Some(event_id), true) = (json["event_id"].as_str(), json["sender"] == user) else { return false };
+    let sent_at = json["origin_server_ts"].as_i64().map(Timestamp);
+    if search.after == Some(event_id) || sent_at.is_some_and(|at| at < search.since) {
+        return true;
+    }
+    let content = &json["content"];
+    let word = |key: &str| content[CONTENT_KEY][key].as_str().map(ToOwned::to_owned);
+    let transaction = || json["unsigned"]["transaction_id"].as_str().map(ToOwned::to_owned);
+    let op = word("op").or_else(transaction).map(TxnId);
+    let redacted = content.as_object().is_none_or(serde_json::Map::is_empty);
+    // Without our key, but readable: the account's owner has used it for something else.
+    if op.is_none() && is_open && !redacted {
+        return false;
+    }
+    let is_wanted = op.is_some() && op.as_ref() == search.wanted;
+    found.push(OwnEvent {
+        event_id: event_id.to_owned(),
+        op,
+        incident: word("incident").map(IncidentId),
+        begins: is_open && !redacted && content.get("m.relates_to").is_none(),
+    });
+    is_wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn message(id: &str, op: &str) -> Value {
+        json!({
+            "event_id": id, "sender": "@bot:x", "origin_server_ts": 1_000, "type": "m.room.message",
+            "content": { "body": "b", CONTENT_KEY: { "op": op, "incident": "i" } }
+        })
+    }
+
+    fn taken(json: &Value, is_open: bool) -> (bool, Vec<OwnEvent>) {
+        let wanted = TxnId("wanted".to_owned());
+        let search = Search { wanted: Some(&wanted), after: Some("$last"), since: Timestamp(500) };
+        let mut found = Vec::new();
+        let ends = take_json(json, is_open, "@bot:x", search, &mut found);
+        (ends, found)
+    }
+
+    #[test]
+    fn what_ends_a_search() {
+        assert!(taken(&message("$last", "other"), true).0, "the last recorded event");
+        assert!(taken(&message("$1", "wanted"), true).0, "the one that is looked for");
+        let mut old = message("$1", "other");
+        old["origin_server_ts"] = 499.into();
+        assert_eq!(taken(&old, true), (true, Vec::new()));
+        old["sender"] = "@other:x".into();
+        assert_eq!(taken(&old, true), (false, Vec::new()), "others' clocks do not count");
+        assert!(!taken(&message("$1", "other"), true).0);
+    }
+
+    #[test]
+    fn whose_an_event_is() {
+        let of = |json: &Value, is_open| taken(json, is_open).1.pop();
+        let plain = of(&message("$1", "t"), true).unwrap();
+        assert_eq!((plain.op, plain.begins), (Some(TxnId("t".to_owned())), true));
+        let mut reply = message("$1", "t");
+        reply["content"]["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": "$0" });
+        assert!(!of(&reply, true).unwrap().begins);
+        let mut foreign = message("$1", "t");
+        foreign["content"] = json!({ "body": "typed by hand" });
+        assert_eq!(of(&foreign, true), None);
+        // Nobody can say whose these are, unless the homeserver does.
+        let mut closed = message("$1", "t");
+        closed["content"] = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+        assert_eq!(of(&closed, false).unwrap().op, None);
+        closed["unsigned"]["transaction_id"] = "t".into();
+        assert_eq!(of(&closed, false).unwrap().op, Some(TxnId("t".to_owned())));
+        let mut redacted = message("$1", "t");
+        redacted["content"] = json!({});
+        assert_eq!(of(&redacted, true).unwrap().op, None);
+    }
+}
