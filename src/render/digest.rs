@@ -81,7 +81,7 @@ struct Shape {
 }
 
 /// From all that there is to say down to the names.
-const SHAPES: [Shape; 9] = {
+const SHAPES: [Shape; 10] = {
     const fn shape(links: More, what: More, max_url: usize) -> Shape {
         Shape { links, what, max_url, max_name: 48, max_place: 160 }
     }
@@ -93,6 +93,7 @@ const SHAPES: [Shape; 9] = {
         shape(More::Worst, More::All, 500),
         shape(More::Worst, More::Worst, 1500),
         shape(More::Worst, More::Worst, 500),
+        shape(More::None, More::Worst, 500),
         shape(More::None, More::None, 500),
         Shape { max_name: 36, max_place: 40, ..shape(More::None, More::None, 200) },
     ]
@@ -121,15 +122,7 @@ impl Storm<'_> {
             }
         }
         let Some(shortest) = shapes.last() else { return (text_only(self.head(all).line()), 0) };
-        // More lines are never shorter, so the largest number that fits is found by halving.
-        let (mut best, mut low, mut high) = (None, 0, all + 1);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match fits(shortest, middle) {
-                Some(message) => (best, low) = (Some((message, middle)), middle + 1),
-                None => high = middle,
-            }
-        }
+        let best = most_that_fit(all, |lines| fits(shortest, lines));
         best.unwrap_or_else(|| (text_only(self.head(all).line()), 0))
     }
 
@@ -179,9 +172,23 @@ fn more(left: &[Ranked<'_>]) -> Line {
     let count = |state| left.iter().filter(|one| one.incident.state == state).count();
     let (firing, resolved) = (count(IncidentState::Firing), count(IncidentState::Resolved));
     let others = left.len() - firing - resolved;
-    let counts = [(firing, "firing"), (resolved, "resolved"), (others, "no longer reported")];
+    let counts = [(firing, "firing"), (resolved, "resolved"), (others, "not firing")];
     let told = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     more_line(format!("+{} more: {}", left.len(), told.collect::<Vec<_>>().join(", ")))
+}
+
+/// The message with the most lines for which there is one, and how many these are.
+fn most_that_fit(all: usize, fits: impl Fn(usize) -> Option<Message>) -> Option<(Message, usize)> {
+    // More lines are never shorter, so the largest number that fits is found by halving.
+    let (mut best, mut low, mut high) = (None, 0, all + 1);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        match fits(middle) {
+            Some(message) => (best, low) = (Some((message, middle)), middle + 1),
+            None => high = middle,
+        }
+    }
+    best
 }
 
 fn more_line(name: String) -> Line {

@@ -7,7 +7,7 @@ use super::{
         text, text_only,
         time::{self, Dial},
     },
-    MAX_ROWS, Page, head, more_line,
+    MAX_ROWS, Page, head, more_line, most_that_fit,
     row::{self, Row},
 };
 use crate::model::{Incident, Timestamp};
@@ -45,11 +45,13 @@ pub fn green_notice(style: &Style, incidents: &[&Incident], now: Timestamp) -> M
         let message = Page { head, lines: shown, when: String::new(), links: Vec::new() }.set();
         (message.bytes() <= MAX_BYTES).then_some(message)
     };
-    if let Some(message) = SHAPES.iter().find_map(|shape| fits(shape, rows.len())) {
+    if rows.len() == all
+        && let Some(message) = SHAPES.iter().find_map(|shape| fits(shape, all))
+    {
         return message;
     }
-    let fewer = (0..rows.len()).rev().find_map(|lines| fits(&SHAPES[SHAPES.len() - 1], lines));
-    fewer.unwrap_or_else(|| text_only(head::green(&rows, all, cluster.as_deref()).line()))
+    let fewer = most_that_fit(rows.len(), |lines| fits(&SHAPES[SHAPES.len() - 1], lines));
+    fewer.map(|(message, _)| message).unwrap_or_else(|| text_only(head::green(&rows, all, cluster.as_deref()).line()))
 }
 
 fn line(row: &Row, shape: &Shape) -> Line {

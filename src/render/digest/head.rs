@@ -77,7 +77,8 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
     let told = |number: usize, word: &str| match number {
         0 => String::new(),
         _ if word.is_empty() => String::new(),
-        _ if number == all && all > 1 => format!(", all {word}"),
+        1 if all == 1 => format!(", {word}"),
+        _ if number == all => format!(", all {word}"),
         _ => format!(", {number} {word}"),
     };
     let word = top.map(|rank| word(style, rank)).unwrap_or_default();
@@ -130,12 +131,19 @@ fn names(rows: &[&Row], count: usize, room: usize) -> String {
         if whole.chars().count() <= room {
             best = whole;
         } else if best.is_empty() {
-            return text::cut(&whole, room);
+            return cut_one(&list, more, room);
         } else if list.chars().count() > room {
             break;
         }
     }
     best
+}
+
+/// The first name where there is no room for all of it.
+fn cut_one(name: &str, more: usize, room: usize) -> String {
+    let others = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let left = room.saturating_sub(others.chars().count());
+    if left < MIN_NAMES { text::cut(name, room) } else { format!("{}{others}", text::cut(name, left)) }
 }
 
 /// The rows, those of one name behind the first of it; whether a row is the first of its name (or has only that).

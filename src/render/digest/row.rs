@@ -94,7 +94,7 @@ pub(super) fn rows(
 ) -> (Vec<Row>, Option<String>) {
     let mut rows: Vec<Row> = ranked.iter().map(|one| Row::new(style, dial, one, now)).collect();
     let shared = same(rows.iter().map(|row| row.cluster.clone())).flatten();
-    if shared.is_none() {
+    if same(rows.iter().filter_map(|row| row.cluster.as_ref())).is_none() {
         for row in &mut rows {
             if let Some(cluster) = &row.cluster {
                 row.place = format!("{cluster} {}", row.place).trim_end().to_owned();

@@ -9,7 +9,7 @@ use super::{
         reply_line, set_reply, text, text_only,
         time::Dial,
     },
-    row,
+    row::{self, Row},
 };
 use crate::{
     model::{Incident, Note, Timestamp},
@@ -58,17 +58,19 @@ fn merged(
     // All are looked at, since a place is told so that it tells an incident from its neighbours.
     let ranked = row::ordered(style, incidents);
     let (rows, _) = row::rows(style, &Dial::new(&style.zone, root_at.unwrap_or(now)), &ranked, now);
-    let mut said: Vec<(Said, Vec<Link>)> = Vec::new();
+    let own = |incident: &Incident| notes.iter().filter(|note| note.incident == incident.id).copied().collect();
+    let mut told: Vec<(&Row, Reply)> = Vec::new();
     for (one, row) in ranked.iter().zip(&rows) {
-        let own: Vec<&Note> = notes.iter().filter(|note| note.incident == one.incident.id).copied().collect();
-        if own.is_empty() {
-            continue;
+        let own: Vec<&Note> = own(one.incident);
+        if !own.is_empty() {
+            told.push((row, reply::reply(style, one.incident, &own, root_at, now)));
         }
-        let reply = reply::reply(style, one.incident, &own, root_at, now);
+    }
+    let several = told.len() > 1;
+    let mut said: Vec<(Said, Vec<Link>)> = Vec::new();
+    for (row, reply) in told {
         let mut links = Some(reply.links);
-        for line in reply.lines {
-            said.push((placed(line, &row.place), links.take().unwrap_or_default()));
-        }
+        said.extend(reply.lines.into_iter().map(|line| (placed(line, &row.place), links.take().unwrap_or_default())));
     }
     said.sort_by_key(|(line, _)| line.urgency);
     let mut links: Vec<Link> = Vec::new();
@@ -76,7 +78,7 @@ fn merged(
         for link in own {
             // Several incidents have several links of one kind; each says whose it is.
             let label = text::cut(&format!("{} {}", link.kind.label(), line.name), MAX_LABEL);
-            links.push(if said.len() == 1 { link.clone() } else { Link { label, ..link.clone() } });
+            links.push(if several { Link { label, ..link.clone() } } else { link.clone() });
         }
     }
     links.dedup_by(|a, b| a.label == b.label);
@@ -106,12 +108,14 @@ fn shortened(mut lines: Vec<Said>) -> (Vec<Said>, usize) {
     (lines, more)
 }
 
-/// A digest may hold several incidents of one name, so that each line says where, unless its words do.
+/// A digest may hold several incidents of one name, so that each line says where, as far as its words do not.
 fn placed(line: Said, place: &str) -> Said {
-    if place.is_empty() || text::names(&line.words, place) {
+    let mut parts: Vec<&str> = if text::is_isolated(place) { vec![place] } else { place.split(' ').collect() };
+    parts.retain(|part| !part.is_empty() && !text::names(&line.words, part));
+    if parts.is_empty() {
         return line;
     }
-    let name = format!("{} {}", line.name, text::cut(place, MAX_LABEL));
+    let name = format!("{} {}", line.name, text::cut(&parts.join(" "), MAX_LABEL));
     let taken = line.emoji.chars().count() + name.chars().count() + 3;
     let words = text::cut(&line.words, MAX_LINE.saturating_sub(taken));
     Said { name, words, ..line }
