@@ -24,6 +24,8 @@ use crate::model::{Incident, IncidentId, IncidentState, Timestamp};
 
 /// A line takes more than 40 bytes, so that more than this never fit into one event.
 const MAX_ROWS: usize = 600;
+/// In a longer list only what is most severe says what happened: people look through it for names and places.
+const LONG_LIST: usize = 20;
 
 /// A digest's message, and which of the incidents it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,14 +118,14 @@ impl Storm<'_> {
         let fits = |shape: &Shape, lines| {
             Some(self.set(shape, lines, hold_all)).filter(|message| message.bytes() <= MAX_BYTES)
         };
-        if all == self.ranked.len() || hold_all {
-            if let Some(message) = shapes.iter().find_map(|shape| fits(shape, all)) {
-                return (message, all);
-            }
+        let whole = all == self.ranked.len() || hold_all;
+        if whole && let Some(message) = shapes.iter().find_map(|shape| fits(shape, all)) {
+            return (message, all);
         }
-        let Some(shortest) = shapes.last() else { return (text_only(self.head(all).line()), 0) };
+        let last = || text_only(self.head(if hold_all { self.ranked.len() } else { all }).line());
+        let Some(shortest) = shapes.last() else { return (last(), 0) };
         let best = most_that_fit(all, |lines| fits(shortest, lines));
-        best.unwrap_or_else(|| (text_only(self.head(all).line()), 0))
+        best.unwrap_or_else(|| (last(), 0))
     }
 
     fn head(&self, count: usize) -> Head {
@@ -138,6 +140,7 @@ impl Storm<'_> {
         let firing = |row: &&Row| row.state == IncidentState::Firing;
         let worst = rows.iter().filter(firing).map(|row| row.rank).min();
         let since = since(rows);
+        let what = if lines > LONG_LIST && shape.what == More::All { More::Worst } else { shape.what };
         let line = |row: &Row| {
             let tells = |more| match more {
                 More::All => true,
@@ -145,7 +148,7 @@ impl Storm<'_> {
                 More::None => false,
             };
             let shape = RowShape {
-                what: tells(shape.what),
+                what: tells(what),
                 max_url: if tells(shape.links) { shape.max_url } else { 0 },
                 max_name: shape.max_name,
                 max_place: shape.max_place,

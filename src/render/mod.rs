@@ -1,7 +1,8 @@
 //! Incidents -> messages. Pure: it is given the time, and returns values.
 //!
 //! [`View`](view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
-//! what is too long for an event is stepped down until it fits.
+//! what is too long for an event is stepped down until it fits. [`digest()`] does the same for several incidents in one
+//! message.
 
 mod digest;
 mod event;

@@ -51,7 +51,7 @@ pub fn green_notice(style: &Style, incidents: &[&Incident], now: Timestamp) -> M
         return message;
     }
     let fewer = most_that_fit(rows.len(), |lines| fits(&SHAPES[SHAPES.len() - 1], lines));
-    fewer.map(|(message, _)| message).unwrap_or_else(|| text_only(head::green(&rows, all, cluster.as_deref()).line()))
+    fewer.map_or_else(|| text_only(head::green(&rows, all, cluster.as_deref()).line()), |(message, _)| message)
 }
 
 fn line(row: &Row, shape: &Shape) -> Line {

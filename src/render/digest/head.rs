@@ -86,8 +86,7 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
         place,
         told(worst, &word),
         told(count(IncidentState::Resolved), "resolved"),
-        told(count(IncidentState::Quiet), "no longer reported"),
-        told(count(IncidentState::Stale), "without news"),
+        told(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
     ];
     let (named, of): (Vec<&Row>, usize) = match top {
         Some(_) => (rows.iter().filter(|row| is_top(row.state, row.rank)).collect(), worst),

@@ -97,7 +97,7 @@ pub(super) fn rows(
     if same(rows.iter().filter_map(|row| row.cluster.as_ref())).is_none() {
         for row in &mut rows {
             if let Some(cluster) = &row.cluster {
-                row.place = format!("{cluster} {}", row.place).trim_end().to_owned();
+                row.place = join(cluster, &row.place);
             }
         }
     }
@@ -155,6 +155,10 @@ impl Row {
             links: link.cloned().collect(),
         }
     }
+}
+
+fn join(one: &str, other: &str) -> String {
+    format!("{one} {other}").trim().to_owned()
 }
 
 /// How much of a row is shown.
@@ -258,7 +262,7 @@ fn tell_apart(rows: &mut [Row]) {
             let row = &mut rows[at];
             row.labels.retain(|name, _| names.contains(name));
             let apart = text::cut(&places::all(&row.labels), MAX_APART);
-            row.place = format!("{} {apart}", row.place).trim().to_owned();
+            row.place = join(&row.place, &apart);
         }
     }
 }

@@ -73,30 +73,34 @@ fn merged(
         said.extend(reply.lines.into_iter().map(|line| (placed(line, &row.place), links.take().unwrap_or_default())));
     }
     said.sort_by_key(|(line, _)| line.urgency);
-    let mut links: Vec<Link> = Vec::new();
-    for (line, own) in &said {
-        for link in own {
-            // Several incidents have several links of one kind; each says whose it is.
-            let label = text::cut(&format!("{} {}", link.kind.label(), line.name), MAX_LABEL);
-            links.push(if several { Link { label, ..link.clone() } } else { link.clone() });
-        }
+    let links = links(&said, several);
+    let mut spoken: Vec<Said> = said.into_iter().map(|(line, _)| line).collect();
+    if spoken.is_empty() {
+        spoken.push(reply::said("⚪".to_owned(), "Digest", "nothing new", None));
     }
-    links.dedup_by(|a, b| a.label == b.label);
-    links.truncate(MAX_LINKS);
-    let mut lines: Vec<Said> = said.into_iter().map(|(line, _)| line).collect();
-    if lines.is_empty() {
-        lines.push(reply::said("⚪".to_owned(), "Digest", "nothing new", None));
-    }
-    let (lines, more) = shortened(lines);
-    Reply { lines, more, links }
+    let more = shorten(&mut spoken);
+    Reply { lines: spoken, more, links }
 }
 
-/// The first lines and how many more there are, which the first line says as well: alone it is the push notification.
-fn shortened(mut lines: Vec<Said>) -> (Vec<Said>, usize) {
+/// Several incidents have several links of one kind, so that each says whose it is.
+fn links(said: &[(Said, Vec<Link>)], several: bool) -> Vec<Link> {
+    let mut shown: Vec<Link> = Vec::new();
+    for (line, own) in said {
+        for link in own {
+            let label = text::cut(&format!("{} {}", link.kind.label(), line.name), MAX_LABEL);
+            shown.push(if several { Link { label, ..link.clone() } } else { link.clone() });
+        }
+    }
+    shown.dedup_by(|a, b| a.label == b.label);
+    shown.truncate(MAX_LINKS);
+    shown
+}
+
+/// Leaves the first lines, and tells how many more there were. The first says it as well: alone it is the push
+/// notification.
+fn shorten(lines: &mut Vec<Said>) -> usize {
     let count = lines.len();
-    if count > 1
-        && let Some(first) = lines.first_mut()
-    {
+    if let [first, _, ..] = &mut lines[..] {
         let others = format!(" (+{} more)", count - 1);
         let taken = first.emoji.chars().count() + first.name.chars().count() + 3 + others.chars().count();
         first.words = format!("{}{others}", text::cut(&first.words, MAX_LINE.saturating_sub(taken)));
@@ -104,8 +108,7 @@ fn shortened(mut lines: Vec<Said>) -> (Vec<Said>, usize) {
     if count > MAX_LINES {
         lines.truncate(MAX_LINES - 1);
     }
-    let more = count - lines.len();
-    (lines, more)
+    count - lines.len()
 }
 
 /// A digest may hold several incidents of one name, so that each line says where, as far as its words do not.

@@ -155,7 +155,7 @@ fn stepping_down() {
     let links = |html: &str| html.matches(">Logs").count();
     let mut seen = Vec::new();
     for count in [10, 20, 30, 40, 60, 80, 100, 120] {
-        let digest = shown(&storm(count, 2), false);
+        let digest = shown(&storm(count, 1), false);
         assert_eq!(digest.named.len(), count);
         let html = &digest.message.html;
         seen.push((count, links(html), html.matches("15 minutes").count(), digest.message.bytes() <= MAX_BYTES));

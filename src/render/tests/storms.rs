@@ -85,7 +85,7 @@ fn group(number: usize, size: usize) -> Incident {
     let severity = if number % 20 == 7 { "critical" } else { "warning" };
     let alert = |n: usize| {
         let pod = format!("app{}-{n}", number / 4);
-        let what = format!("{name} in {namespace}: the pod has not been well for longer than 15 minutes");
+        let what = format!("{pod} has not been well for longer than 15 minutes");
         let mut alert =
             firing(&format!("{number}-{n}"), name, severity, &[("namespace", namespace), ("pod", &pod)], &what);
         let logs = format!(
