@@ -157,7 +157,9 @@ fn incidents() -> impl Strategy<Value = Vec<Incident>> {
     let copies = prop_oneof![6 => Just(1_usize), 1 => 2_usize..30];
     (some, copies).prop_map(|(mut some, copies)| {
         // Large incidents are tried alone; here many are.
-        some.iter_mut().for_each(|incident| incident.alerts.truncate(8));
+        for incident in &mut some {
+            incident.alerts.truncate(8);
+        }
         let mut all: Vec<Incident> = some.iter().cycle().take(some.len() * copies).cloned().collect();
         for (number, incident) in all.iter_mut().enumerate() {
             incident.id = IncidentId(format!("{number:03}"));
