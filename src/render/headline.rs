@@ -15,7 +15,7 @@ const MAX_WORD: usize = 20;
 const MAX_CLUSTER: usize = 24;
 /// Less of a sentence than this is not worth showing.
 const MIN_WHAT: usize = 16;
-const GREEN: &str = "#1a7f37";
+pub(super) const GREEN: &str = "#1a7f37";
 
 pub(super) struct Headline {
     pub(super) emoji: String,
@@ -116,14 +116,14 @@ pub(super) fn name(group: &Group<'_>) -> String {
 }
 
 /// What the group was made by, beyond what the line says anyway.
-fn group_labels(group: &Group<'_>) -> Labels {
+pub(super) fn group_labels(group: &Group<'_>) -> Labels {
     let mut labels = super::group::clean_labels(&group.incident.doc.group_labels);
     labels.retain(|name, _| !["alertname", "severity", "cluster"].contains(&name.as_str()));
     labels
 }
 
 /// Counts, or how long it took.
-fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+pub(super) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
     let incident = group.incident;
     let counts = |words: [&str; 3]| {
         let states = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|s| incident.count(s));

@@ -20,9 +20,12 @@ pub(super) enum LinkKind {
     Dashboard,
     Panel,
     Silence,
+    /// Of Alertmanager itself, not of an alert.
+    Alertmanager,
 }
 
 impl LinkKind {
+    /// Those of an alert.
     pub(super) const ALL: [Self; 6] =
         [Self::Logs, Self::Source, Self::Runbook, Self::Dashboard, Self::Panel, Self::Silence];
 
@@ -34,6 +37,7 @@ impl LinkKind {
             Self::Dashboard => "Dashboard",
             Self::Panel => "Panel",
             Self::Silence => "Silence",
+            Self::Alertmanager => "Alertmanager",
         }
     }
 }
@@ -60,8 +64,14 @@ pub(super) fn of_kind(style: &Style, alert: &Alert, kind: LinkKind) -> Option<Li
         LinkKind::Dashboard => [note("dashboard_url"), &doc.dashboard_url, note("dashboard")],
         LinkKind::Panel => [note("panel_url"), &doc.panel_url, ""],
         LinkKind::Silence => [&doc.silence_url, "", ""],
+        LinkKind::Alertmanager => ["", "", ""],
     };
     sources.into_iter().find_map(|raw| link(style, kind, raw))
+}
+
+/// The link to the Alertmanager that told of an incident.
+pub(super) fn alertmanager(style: &Style, external_url: &str) -> Option<Link> {
+    link(style, LinkKind::Alertmanager, external_url)
 }
 
 /// The link to Alertmanager's form for a silence, with `labels` filled in; none without labels, since that form would

@@ -1,8 +1,10 @@
 //! Incidents -> messages. Pure: it is given the time, and returns values.
 //!
 //! [`View`](view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
-//! what is too long for an event is stepped down until it fits.
+//! what is too long for an event is stepped down until it fits. [`digest()`] does the same for several incidents in one
+//! message.
 
+mod digest;
 mod event;
 mod group;
 mod headline;
@@ -17,7 +19,10 @@ mod view;
 use askama::Template;
 use jiff::tz::TimeZone;
 
-pub use self::event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, reply_content};
+pub use self::{
+    digest::{Digest, digest, digest_reply, green_notice},
+    event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, reply_content},
+};
 use self::{
     headline::Headline,
     lines::Mark,

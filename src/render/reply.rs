@@ -32,6 +32,8 @@ const ORDER: [NoteKind; 6] = [
 pub(super) struct Reply {
     /// Never empty.
     pub(super) lines: Vec<Said>,
+    /// Lines that are left out.
+    pub(super) more: usize,
     pub(super) links: Vec<Link>,
 }
 
@@ -39,6 +41,9 @@ pub(super) struct Said {
     pub(super) emoji: String,
     pub(super) name: String,
     pub(super) words: String,
+    /// Smaller comes first where the replies of several incidents are merged: news, then reminders, then what is over;
+    /// among those the severity.
+    pub(super) urgency: (u8, u32),
 }
 
 /// The reply for `notes`, of which those of one kind become one line. It tells how things are now: an alert that fired
@@ -64,7 +69,8 @@ pub(super) fn reply(
             continue;
         }
         let about = writer.about(&of_kind);
-        if let Some(line) = writer.line(kind, &of_kind, &about) {
+        if let Some(mut line) = writer.line(kind, &of_kind, &about) {
+            line.urgency = (class(kind), about.iter().map(|seen| seen.rank).min().unwrap_or(u32::MAX));
             lines.push(line);
             if kind.notifies() {
                 concerned.extend(about);
@@ -75,7 +81,7 @@ pub(super) fn reply(
         lines.push(writer.as_it_is());
     }
     concerned.retain(|seen| seen.alert.state == AlertState::Firing);
-    Reply { lines, links: writer.logs(&concerned) }
+    Reply { lines, more: 0, links: writer.logs(&concerned) }
 }
 
 struct Writer<'a> {
@@ -211,7 +217,7 @@ impl<'a> Writer<'a> {
 }
 
 /// A line that fits a phone; `what` goes first when there is no room.
-fn said(emoji: String, name: &str, words: &str, what: Option<String>) -> Said {
+pub(super) fn said(emoji: String, name: &str, words: &str, what: Option<String>) -> Said {
     let name = text::cut(name, MAX_NAME);
     let room = MAX_LINE.saturating_sub(emoji.chars().count() + name.chars().count() + 3);
     let mut words = text::cut(words, room);
@@ -219,7 +225,15 @@ fn said(emoji: String, name: &str, words: &str, what: Option<String>) -> Said {
     if let Some(what) = what.filter(|what| left >= MIN_WHAT && text::adds(what, &name)) {
         words = format!("{words} — {}", text::show(&what, left));
     }
-    Said { emoji, name, words }
+    Said { emoji, name, words, urgency: (u8::MAX, u32::MAX) }
+}
+
+fn class(kind: NoteKind) -> u8 {
+    match kind {
+        NoteKind::NewFiring | NoteKind::Again | NoteKind::Back => 0,
+        NoteKind::Reminder => 1,
+        NoteKind::PartlyResolved | NoteKind::Resolved => 2,
+    }
 }
 
 /// How long the alerts were not reported, as far as the notes know.

@@ -68,6 +68,11 @@ fn isolate(text: &str) -> String {
     if text.chars().any(is_right_to_left) { format!("{ISOLATE}{text}{END_OF_ISOLATE}") } else { text.to_owned() }
 }
 
+/// Whether a part of the text is kept from reordering the rest, so that it must not be taken apart.
+pub(super) fn is_isolated(text: &str) -> bool {
+    text.contains(ISOLATE)
+}
+
 /// Whether `text` names `value`, as a whole and not within a longer word; upper and lower case are the same.
 pub(super) fn names(text: &str, value: &str) -> bool {
     let (text, value) = (text.to_lowercase(), value.to_lowercase());

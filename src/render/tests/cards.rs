@@ -11,11 +11,11 @@ fn shown(incident: &Incident) -> Message {
 }
 
 /// HTML as the design writes it: line breaks for the reader, `…` in place of the links.
-fn design(html: &str) -> String {
+pub(super) fn design(html: &str) -> String {
     html.trim().replace('\n', "")
 }
 
-fn without_urls(html: &str) -> String {
+pub(super) fn without_urls(html: &str) -> String {
     let mut parts = html.split("<a href=\"");
     let mut short = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -2,6 +2,7 @@
 
 mod cards;
 mod check;
+mod digests;
 mod events;
 mod hostile;
 mod links;
@@ -11,4 +12,5 @@ mod replies;
 mod samples;
 mod shapes;
 mod states;
+mod storms;
 mod words;

@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::{
     check::{assert_sound, words_of},
+    digests::assert_named,
     samples,
 };
 use crate::{
-    model::{Alert, AlertDoc, AlertState, Incident, IncidentState, Labels, Note, NoteKind, Timestamp},
-    render::{card, reply},
+    model::{Alert, AlertDoc, AlertState, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp},
+    render::{card, digest, digest_reply, green_notice, reply},
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -150,6 +151,23 @@ fn note() -> impl Strategy<Value = Note> {
     )
 }
 
+/// Incidents of one room, some of them alike.
+fn incidents() -> impl Strategy<Value = Vec<Incident>> {
+    let some = prop::collection::vec(incident(), 1..8);
+    let copies = prop_oneof![6 => Just(1_usize), 1 => 2_usize..30];
+    (some, copies).prop_map(|(mut some, copies)| {
+        // Large incidents are tried alone; here many are.
+        for incident in &mut some {
+            incident.alerts.truncate(8);
+        }
+        let mut all: Vec<Incident> = some.iter().cycle().take(some.len() * copies).cloned().collect();
+        for (number, incident) in all.iter_mut().enumerate() {
+            incident.id = IncidentId(format!("{number:03}"));
+        }
+        all
+    })
+}
+
 /// A quarter of the usual number of cases, since each makes many messages; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
     let usual = ProptestConfig::default();
@@ -178,6 +196,47 @@ proptest! {
     ) {
         let notes: Vec<&Note> = notes.iter().collect();
         assert_sound(&reply(&samples::style(), &incident, &notes, None, now, plainness));
+    }
+
+    #[test]
+    fn every_digest_is_sound(
+        incidents in incidents(),
+        root_at in prop::option::of(time()),
+        now in time(),
+        plainness in 0_u32..4,
+        must_hold_all: bool,
+    ) {
+        let all: Vec<&Incident> = incidents.iter().collect();
+        let digest = digest(&samples::style(), &all, root_at, now, plainness, must_hold_all);
+        assert_sound(&digest.message);
+        assert_named(&digest, &incidents);
+        prop_assert!(plainness > 1 || !digest.named.is_empty());
+        let listed = digest.message.body.lines().filter(|line| line.starts_with("- ")).count();
+        prop_assert_eq!(listed, digest.message.html.matches("<li>").count());
+        if plainness > 1 {
+            prop_assert!(!digest.message.html.contains('<') && !digest.message.body.contains('\n'));
+        }
+        let mut once = digest.named.clone();
+        once.sort();
+        once.dedup();
+        prop_assert_eq!(once.len(), digest.named.len());
+        let html = ruma_html::Html::parse(&digest.message.html);
+        html.sanitize_with(&ruma_html::SanitizerConfig::strict());
+        prop_assert_eq!(words_of(&digest.message.html).concat(), text_of(&html));
+    }
+
+    #[test]
+    fn every_digest_reply_and_green_notice_is_sound(
+        incidents in incidents(),
+        notes in prop::collection::vec((note(), "00[0-9]"), 0..20),
+        now in time(),
+        plainness in 0_u32..4,
+    ) {
+        let all: Vec<&Incident> = incidents.iter().collect();
+        let notes: Vec<Note> = notes.into_iter().map(|(note, id)| Note { incident: IncidentId(id), ..note }).collect();
+        let notes: Vec<&Note> = notes.iter().collect();
+        assert_sound(&digest_reply(&samples::style(), &all, &notes, None, now, plainness));
+        assert_sound(&green_notice(&samples::style(), &all, now));
     }
 
     /// The sanitiser of the Matrix clients finds nothing to take away.

@@ -1,0 +1,160 @@
+//! The first line of a message about several incidents: how many there are, and the names of those that matter most.
+
+use super::{
+    super::{
+        Style,
+        headline::{GREEN, MAX_LINE},
+        text, time,
+    },
+    row::{Ranked, Row},
+};
+use crate::model::IncidentState;
+
+const MAX_WORD: usize = 20;
+/// Less room than this is not worth a name.
+const MIN_NAMES: usize = 12;
+/// One name with its place.
+const MAX_ONE: usize = 60;
+
+pub(super) struct Head {
+    pub(super) emoji: String,
+    /// May be empty.
+    pub(super) word: &'static str,
+    pub(super) color: &'static str,
+    /// `9 incidents`.
+    pub(super) count: String,
+    /// All that follows, from the blank or comma on.
+    pub(super) rest: String,
+}
+
+impl Head {
+    pub(super) fn line(&self) -> String {
+        let blank = if self.word.is_empty() { "" } else { " " };
+        format!("{}{blank}{} {}{}", self.emoji, self.word, self.count, self.rest)
+    }
+
+    fn new(emoji: &str, word: &'static str, count: usize) -> Self {
+        let count = if count == 1 { "1 incident".to_owned() } else { format!("{count} incidents") };
+        Self {
+            emoji: emoji.to_owned(),
+            word,
+            color: if word.is_empty() { "" } else { GREEN },
+            count,
+            rest: String::new(),
+        }
+    }
+
+    /// Adds `facts`, and then the names of `rows` as far as they fit.
+    fn finish(mut self, facts: &str, rows: &[&Row], count: usize) -> Self {
+        let room = MAX_LINE.saturating_sub(self.line().chars().count());
+        self.rest = text::cut(facts, room);
+        let room = room.saturating_sub(self.rest.chars().count() + 2);
+        let names = if room < MIN_NAMES { String::new() } else { names(rows, count, room) };
+        if !names.is_empty() {
+            self.rest = format!("{}: {names}", self.rest);
+        }
+        self
+    }
+}
+
+/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media`: those that are counted as the most
+/// severe are the ones that are named.
+pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster: Option<&str>) -> Head {
+    let count = |state| ranked.iter().filter(|one| one.incident.state == state).count();
+    let all = ranked.len();
+    let place = cluster.map(|cluster| format!(" in {cluster}")).unwrap_or_default();
+    if all > 0 && count(IncidentState::Resolved) == all {
+        return resolved(rows, all, &place);
+    }
+    let top = ranked.iter().filter(|one| one.incident.state == IncidentState::Firing).map(|one| one.rank).min();
+    let is_top = |state, rank| state == IncidentState::Firing && Some(rank) == top;
+    let worst = ranked.iter().filter(|one| is_top(one.incident.state, one.rank)).count();
+    let emoji = match top {
+        Some(_) => "🌩",
+        None if count(IncidentState::Quiet) > 0 => "🔕",
+        None => "⚪",
+    };
+    let told = |number: usize, word: &str| match number {
+        0 => String::new(),
+        _ if word.is_empty() => String::new(),
+        1 if all == 1 => format!(", {word}"),
+        _ if number == all => format!(", all {word}"),
+        _ => format!(", {number} {word}"),
+    };
+    let word = top.map(|rank| word(style, rank)).unwrap_or_default();
+    let facts = [
+        place,
+        told(worst, &word),
+        told(count(IncidentState::Resolved), "resolved"),
+        told(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
+    ];
+    let (named, of): (Vec<&Row>, usize) = match top {
+        Some(_) => (rows.iter().filter(|row| is_top(row.state, row.rank)).collect(), worst),
+        None => (rows.iter().collect(), all),
+    };
+    Head::new(emoji, "", all).finish(&facts.concat(), &named, of)
+}
+
+/// `🟢 RESOLVED 9 incidents after 22 min: …`
+fn resolved(rows: &[Row], all: usize, place: &str) -> Head {
+    let from = rows.iter().map(|row| row.span.0).min().unwrap_or_default();
+    let to = rows.iter().map(|row| row.span.1).max().unwrap_or_default();
+    let facts = format!("{place} after {}", time::words(to.since(from)));
+    Head::new("🟢", "RESOLVED", all).finish(&facts, &rows.iter().collect::<Vec<_>>(), all)
+}
+
+/// `🟢 60 incidents resolved: …`
+pub(super) fn green(rows: &[Row], all: usize, cluster: Option<&str>) -> Head {
+    let place = cluster.map(|cluster| format!(" in {cluster}")).unwrap_or_default();
+    Head::new("🟢", "", all).finish(&format!("{place} resolved"), &rows.iter().collect::<Vec<_>>(), all)
+}
+
+/// `critical`; empty for a severity that the config does not know.
+fn word(style: &Style, rank: u32) -> String {
+    let known = usize::try_from(rank).ok().and_then(|rank| style.display.severities.get(rank));
+    known.map(|severity| text::show(&text::clean(&severity.word.to_lowercase()), MAX_WORD)).unwrap_or_default()
+}
+
+/// `A here, there, B and 6 more`: as many of the `count` incidents as fit, those of one name together.
+fn names(rows: &[&Row], count: usize, room: usize) -> String {
+    let mut list = String::new();
+    let mut best = String::new();
+    for (named, (row, first)) in together(rows).into_iter().enumerate() {
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        let words = if first { format!("{} {}", row.name, row.place) } else { row.place.clone() };
+        list.push_str(&text::cut(words.trim(), MAX_ONE));
+        let more = count.saturating_sub(named + 1);
+        let whole = if more == 0 { list.clone() } else { format!("{list} and {more} more") };
+        if whole.chars().count() <= room {
+            best = whole;
+        } else if best.is_empty() {
+            return cut_one(&list, more, room);
+        } else if list.chars().count() > room {
+            break;
+        }
+    }
+    best
+}
+
+/// The first name where there is no room for all of it.
+fn cut_one(name: &str, more: usize, room: usize) -> String {
+    let others = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let left = room.saturating_sub(others.chars().count());
+    if left < MIN_NAMES { text::cut(name, room) } else { format!("{}{others}", text::cut(name, left)) }
+}
+
+/// The rows, those of one name behind the first of it; whether a row is the first of its name (or has only that).
+fn together<'a>(rows: &[&'a Row]) -> Vec<(&'a Row, bool)> {
+    // More are never shown in a line.
+    let rows = &rows[..rows.len().min(MAX_LINE)];
+    let mut left: Vec<&Row> = rows.to_vec();
+    let mut sorted = Vec::new();
+    while let Some(first) = left.first().copied() {
+        let (alike, others): (Vec<&Row>, Vec<&Row>) = left.into_iter().partition(|row| row.name == first.name);
+        sorted.extend(alike.into_iter().enumerate().map(|(at, row)| (row, at == 0 || row.place.is_empty())));
+        left = others;
+    }
+    sorted
+}

@@ -1,0 +1,268 @@
+//! One incident on one line among others: its name, where it is, and how it stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{
+    Style,
+    group::{Group, Seen, clean_labels, same},
+    headline,
+    lines::{self, Line, Mark},
+    links::{self, Link, LinkKind},
+    places, text,
+    time::Dial,
+};
+use crate::model::{AlertState, Incident, IncidentState, Labels, Timestamp};
+
+const MAX_PLACE: usize = 80;
+const MAX_CLUSTER: usize = 24;
+const MAX_WHAT: usize = 100;
+/// What tells incidents of one name and place apart.
+const MAX_APART: usize = 48;
+/// The places of a group that does not say one thing: so many are named.
+const MAX_NAMED: usize = 3;
+/// Of the links of an incident the first of these that there is; a line has room for one.
+const LINKED: [LinkKind; 3] = [LinkKind::Logs, LinkKind::Dashboard, LinkKind::Source];
+/// Incidents that began nearly together need no time each.
+const SAME_TIME_MS: i64 = 10 * 60_000;
+
+/// An incident with what puts it into its place among others.
+#[derive(Clone, Copy)]
+pub(super) struct Ranked<'a> {
+    pub(super) incident: &'a Incident,
+    /// Of the most severe alert that matters now.
+    pub(super) rank: u32,
+}
+
+/// Firing before what may fire again, and both before what is over; the most severe first among them, then the oldest.
+pub(super) fn ordered<'a>(style: &Style, incidents: &[&'a Incident]) -> Vec<Ranked<'a>> {
+    let mut ranked: Vec<Ranked<'a>> =
+        incidents.iter().map(|incident| Ranked { incident, rank: rank(style, incident) }).collect();
+    ranked.sort_by_key(|one| {
+        let incident = one.incident;
+        let class = match incident.state {
+            IncidentState::Firing => 0,
+            IncidentState::Unlisted => 1,
+            IncidentState::Quiet => 2,
+            IncidentState::Stale => 3,
+            IncidentState::Resolved => 4,
+        };
+        (class, one.rank, incident.opened_at, &incident.id)
+    });
+    ranked
+}
+
+fn rank(style: &Style, incident: &Incident) -> u32 {
+    let of_state = |state| {
+        let alerts = incident.alerts.iter().filter(move |alert| alert.state == state);
+        let severity = |labels: &Labels| clean_labels(labels).remove("severity");
+        alerts.map(|alert| style.display.rank(severity(&alert.doc.labels).as_deref())).min()
+    };
+    [AlertState::Firing, AlertState::Absent, AlertState::Resolved]
+        .into_iter()
+        .find_map(of_state)
+        .unwrap_or(incident.severity)
+}
+
+pub(super) struct Row {
+    pub(super) rank: u32,
+    pub(super) state: IncidentState,
+    pub(super) name: String,
+    /// May be empty.
+    pub(super) place: String,
+    /// When it began, and when it ended if it did.
+    pub(super) since: Timestamp,
+    pub(super) span: (Timestamp, Timestamp),
+    pub(super) alertmanager: Option<Link>,
+    emoji: String,
+    mark: Mark,
+    /// Counts, or how it ended; may be empty.
+    outcome: String,
+    /// May be empty.
+    what: String,
+    link: Option<Link>,
+    cluster: Option<String>,
+    /// Where it differs from another of the same name and place may be among these.
+    labels: Labels,
+}
+
+/// The rows of these incidents in their order, and the cluster if they share one.
+pub(super) fn rows(
+    style: &Style,
+    dial: &Dial<'_>,
+    ranked: &[Ranked<'_>],
+    now: Timestamp,
+) -> (Vec<Row>, Option<String>) {
+    let mut rows: Vec<Row> = ranked.iter().map(|one| Row::new(style, dial, one, now)).collect();
+    let shared = same(rows.iter().map(|row| row.cluster.clone())).flatten();
+    if same(rows.iter().filter_map(|row| row.cluster.as_ref())).is_none() {
+        for row in &mut rows {
+            if let Some(cluster) = &row.cluster {
+                row.place = join(cluster, &row.place);
+            }
+        }
+    }
+    tell_apart(&mut rows);
+    (rows, shared)
+}
+
+impl Row {
+    fn new(style: &Style, dial: &Dial<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
+        let incident = ranked.incident;
+        let group = Group::new(style, incident);
+        let name = headline::name(&group);
+        let firing = incident.state == IncidentState::Firing;
+        let (emoji, mark) = match incident.state {
+            IncidentState::Firing => (style.emoji(ranked.rank), Mark::Strong),
+            IncidentState::Quiet => ("🔕".to_owned(), Mark::Slanted),
+            IncidentState::Unlisted | IncidentState::Stale => ("⚪".to_owned(), Mark::Slanted),
+            IncidentState::Resolved => ("🟢".to_owned(), Mark::Struck),
+        };
+        Self {
+            rank: ranked.rank,
+            state: incident.state,
+            place: place(&group),
+            since: group.since(),
+            span: group.span(now),
+            alertmanager: links::alertmanager(style, &incident.doc.external_url),
+            emoji,
+            mark,
+            outcome: outcome(&group, dial, now),
+            what: if firing { what(&group, &name) } else { String::new() },
+            link: if firing { link(style, &group) } else { None },
+            cluster: group.common("cluster").map(|cluster| text::show(cluster, MAX_CLUSTER)),
+            labels: own_labels(&group),
+            name,
+        }
+    }
+
+    /// The line that names it. `since` is what the message says of all.
+    pub(super) fn line(&self, shape: &RowShape, dial: &Dial<'_>, since: Timestamp) -> Line {
+        let mut rest = vec![text::cut(&self.place, shape.max_place), self.outcome.clone()];
+        if shape.what && !self.what.is_empty() {
+            rest.push(format!("— {}", self.what));
+        }
+        let late = self.since.0.saturating_sub(since.0) >= SAME_TIME_MS;
+        if shape.what && late && self.state == IncidentState::Firing {
+            rest.push(format!("· since {}", dial.minute(self.since)));
+        }
+        rest.retain(|words| !words.is_empty());
+        let link = self.link.iter().filter(|link| link.url.len() <= shape.max_url);
+        Line {
+            emoji: self.emoji.clone(),
+            mark: self.mark,
+            name: text::cut(&self.name, shape.max_name),
+            rest: rest.join(" "),
+            links: link.cloned().collect(),
+        }
+    }
+}
+
+fn join(one: &str, other: &str) -> String {
+    format!("{one} {other}").trim().to_owned()
+}
+
+/// How much of a row is shown.
+pub(super) struct RowShape {
+    pub(super) what: bool,
+    pub(super) max_url: usize,
+    pub(super) max_name: usize,
+    pub(super) max_place: usize,
+}
+
+/// Where an incident is: as a card of one alert says it, else the job, else what the group was made by.
+fn place(group: &Group<'_>) -> String {
+    let by = || {
+        let mut labels = headline::group_labels(group);
+        labels.remove("cluster");
+        text::cut(&places::all(&labels), MAX_PLACE)
+    };
+    if group.places.mixed {
+        return by();
+    }
+    let (alone, _) = places::alone(&group.common);
+    if !alone.is_empty() {
+        return text::cut(&alone, MAX_PLACE);
+    }
+    group.common("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
+}
+
+/// What tells it from others of its name: the labels that made the group, else all that its alerts share.
+fn own_labels(group: &Group<'_>) -> Labels {
+    let mut labels = group.common.clone();
+    labels.extend(headline::group_labels(group));
+    labels.retain(|name, _| !["alertname", "severity", "cluster"].contains(&name.as_str()));
+    labels
+}
+
+fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+    let told = headline::outcome(group, dial, now);
+    let lead = match group.incident.state {
+        IncidentState::Firing | IncidentState::Unlisted => "",
+        IncidentState::Quiet => "no longer reported",
+        IncidentState::Stale => "no news",
+        IncidentState::Resolved => "resolved",
+    };
+    format!("{lead} {told}").trim().to_owned()
+}
+
+/// What happened; where the alerts say different things, which they are.
+fn what(group: &Group<'_>, name: &str) -> String {
+    if let Some(what) = group.what.first() {
+        return if text::adds(what, name) { text::show(what, MAX_WHAT) } else { String::new() };
+    }
+    if !group.is_list() {
+        return String::new();
+    }
+    let told = |seen: &Seen<'_>| {
+        let (name, place) = lines::name_and_place(group, seen);
+        text::cut(format!("{name} {place}").trim_end(), MAX_APART)
+    };
+    let mut named: Vec<String> = Vec::new();
+    for seen in group.focus() {
+        let told = told(seen);
+        if told != name && !named.contains(&told) {
+            named.push(told);
+        }
+        if named.len() == MAX_NAMED {
+            break;
+        }
+    }
+    let more = group.focus().count().saturating_sub(named.len());
+    match (named.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => text::cut(&named.join(", "), MAX_WHAT),
+        (false, more) => format!("{} and {more} more", text::cut(&named.join(", "), MAX_WHAT)),
+    }
+}
+
+/// One link: one that all firing alerts share, else the logs of the first of them, which the link then names.
+fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
+    let of = |kind| same(group.focus().map(|seen| links::of_kind(style, seen.alert, kind))).flatten();
+    let first = || {
+        let seen = group.focus().next()?;
+        let (name, place) = lines::name_and_place(group, seen);
+        let label = format!("Logs {name} {place}");
+        let link = links::of_kind(style, seen.alert, LinkKind::Logs)?;
+        Some(Link { label: text::cut(label.trim_end(), MAX_APART), ..link })
+    };
+    of(LinkKind::Logs).or_else(first).or_else(|| LINKED.into_iter().find_map(of))
+}
+
+/// Rows that would read the same say in which labels they differ.
+fn tell_apart(rows: &mut [Row]) {
+    let mut alike: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        alike.entry((row.name.clone(), row.place.clone())).or_default().push(at);
+    }
+    for members in alike.into_values().filter(|members| members.len() > 1) {
+        let names: BTreeSet<String> = members.iter().flat_map(|at| rows[*at].labels.keys().cloned()).collect();
+        let differs = |name: &String| same(members.iter().map(|at| rows[*at].labels.get(name))).is_none();
+        let names: BTreeSet<String> = names.into_iter().filter(differs).collect();
+        for at in members {
+            let row = &mut rows[at];
+            row.labels.retain(|name, _| names.contains(name));
+            let apart = text::cut(&places::all(&row.labels), MAX_APART);
+            row.place = join(&row.place, &apart);
+        }
+    }
+}

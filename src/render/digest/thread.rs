@@ -1,0 +1,125 @@
+//! What is said in a digest's thread: the replies of its incidents merged, the most urgent first.
+
+use super::{
+    super::{
+        Message, Style,
+        headline::MAX_LINE,
+        links::Link,
+        reply::{self, Reply, Said},
+        reply_line, set_reply, text, text_only,
+        time::Dial,
+    },
+    row::{self, Row},
+};
+use crate::{
+    model::{Incident, Note, Timestamp},
+    render::MAX_BYTES,
+};
+
+/// More lines than this are counted.
+const MAX_LINES: usize = 10;
+const MAX_LINKS: usize = 3;
+const MAX_LABEL: usize = 48;
+
+/// The reply that tells `notes`, which are of these incidents of one digest, in one event. Notes of others are left out.
+///
+/// `plainness` 0 is as meant, 1 has no links, from 2 on it is one line of text.
+#[must_use]
+pub fn digest_reply(
+    style: &Style,
+    incidents: &[&Incident],
+    notes: &[&Note],
+    root_at: Option<Timestamp>,
+    now: Timestamp,
+    plainness: u32,
+) -> Message {
+    let mut reply = merged(style, incidents, notes, root_at, now);
+    if plainness > 0 {
+        reply.links.clear();
+    }
+    if plainness > 1 {
+        return text_only(reply_line(&reply));
+    }
+    let message = set_reply(&reply);
+    if message.bytes() <= MAX_BYTES {
+        return message;
+    }
+    reply.links.clear();
+    set_reply(&reply)
+}
+
+fn merged(
+    style: &Style,
+    incidents: &[&Incident],
+    notes: &[&Note],
+    root_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Reply {
+    // All are looked at, since a place is told so that it tells an incident from its neighbours.
+    let ranked = row::ordered(style, incidents);
+    let (rows, _) = row::rows(style, &Dial::new(&style.zone, root_at.unwrap_or(now)), &ranked, now);
+    let own = |incident: &Incident| notes.iter().filter(|note| note.incident == incident.id).copied().collect();
+    let mut told: Vec<(&Row, Reply)> = Vec::new();
+    for (one, row) in ranked.iter().zip(&rows) {
+        let own: Vec<&Note> = own(one.incident);
+        if !own.is_empty() {
+            told.push((row, reply::reply(style, one.incident, &own, root_at, now)));
+        }
+    }
+    let several = told.len() > 1;
+    let mut said: Vec<(Said, Vec<Link>)> = Vec::new();
+    for (row, reply) in told {
+        let mut links = Some(reply.links);
+        said.extend(reply.lines.into_iter().map(|line| (placed(line, &row.place), links.take().unwrap_or_default())));
+    }
+    said.sort_by_key(|(line, _)| line.urgency);
+    let links = links(&said, several);
+    let mut spoken: Vec<Said> = said.into_iter().map(|(line, _)| line).collect();
+    if spoken.is_empty() {
+        spoken.push(reply::said("⚪".to_owned(), "Digest", "nothing new", None));
+    }
+    let more = shorten(&mut spoken);
+    Reply { lines: spoken, more, links }
+}
+
+/// Several incidents have several links of one kind, so that each says whose it is.
+fn links(said: &[(Said, Vec<Link>)], several: bool) -> Vec<Link> {
+    let mut shown: Vec<Link> = Vec::new();
+    for (line, own) in said {
+        for link in own {
+            let label = text::cut(&format!("{} {}", link.kind.label(), line.name), MAX_LABEL);
+            shown.push(if several { Link { label, ..link.clone() } } else { link.clone() });
+        }
+    }
+    shown.dedup_by(|a, b| a.label == b.label);
+    shown.truncate(MAX_LINKS);
+    shown
+}
+
+/// Leaves the first lines, and tells how many more there were. The first says it as well: alone it is the push
+/// notification.
+fn shorten(lines: &mut Vec<Said>) -> usize {
+    let count = lines.len();
+    if let [first, _, ..] = &mut lines[..] {
+        let others = format!(" (+{} more)", count - 1);
+        let taken = first.emoji.chars().count() + first.name.chars().count() + 3 + others.chars().count();
+        first.words = format!("{}{others}", text::cut(&first.words, MAX_LINE.saturating_sub(taken)));
+    }
+    if count > MAX_LINES {
+        lines.truncate(MAX_LINES - 1);
+    }
+    count - lines.len()
+}
+
+/// A digest may hold several incidents of one name, so that each line says where, as far as its words do not.
+fn placed(line: Said, place: &str) -> Said {
+    let mut parts: Vec<&str> = if text::is_isolated(place) { vec![place] } else { place.split(' ').collect() };
+    parts.retain(|part| !part.is_empty() && !text::names(&line.words, part));
+    if parts.is_empty() {
+        return line;
+    }
+    let name = format!("{} {}", line.name, text::cut(&parts.join(" "), MAX_LABEL));
+    let taken = line.emoji.chars().count() + name.chars().count() + 3;
+    let words = text::cut(&line.words, MAX_LINE.saturating_sub(taken));
+    Said { name, words, ..line }
+}
