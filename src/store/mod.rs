@@ -2,6 +2,7 @@
 //!
 //! Nothing outside of this folder knows which database it is.
 
+mod digest;
 mod error;
 mod ingest;
 mod meta;
@@ -14,7 +15,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
-pub use outbox::{DueCard, DueCards, NewOp, Snapshot};
+pub use outbox::{DueCard, DueCards, DueNotes, NewOp, Snapshot};
 pub use stats::Stats;
 
 use sqlx::SqlitePool;
