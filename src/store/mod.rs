@@ -10,6 +10,7 @@ mod open;
 mod outbox;
 mod retention;
 mod rows;
+mod stale;
 mod stats;
 mod writer;
 
