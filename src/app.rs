@@ -21,6 +21,9 @@ use crate::{
 /// How often the store forgets what is over.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
+/// How often incidents nobody speaks of are looked for, at the most and at the least.
+const STALE_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_mins(1));
+
 /// A receiver that listens and whose store is open, but that does nothing yet.
 pub struct Receiver {
     config: Arc<Config>,
@@ -60,6 +63,7 @@ impl Receiver {
         let lifecycle = Lifecycle::new();
         self.start_delivery(&lifecycle).await?;
         self.start_pruning(&lifecycle);
+        self.start_closing_stale(&lifecycle);
         tracing::info!(
             listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
             store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
@@ -121,6 +125,29 @@ impl Receiver {
             lifecycle.spawn(Lane::new(room, name, parts.clone(), lifecycle.stop()).run());
         }
         Ok(())
+    }
+
+    fn start_closing_stale(&self, lifecycle: &Lifecycle) {
+        let (store, config, stop) = (self.store.clone(), Arc::clone(&self.config), lifecycle.stop());
+        lifecycle.spawn(async move {
+            let shortest = config.routes.values().map(|route| route.stale_after).min().unwrap_or(STALE_EVERY.1);
+            let mut every = tokio::time::interval((shortest / 4).clamp(STALE_EVERY.0, STALE_EVERY.1));
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = every.tick() => {}
+                }
+                for route in config.routes.values() {
+                    match store.close_stale(&route.name, route.stale_after).await {
+                        Ok(0) => {}
+                        Ok(incidents) => {
+                            tracing::info!(route = %route.name, incidents, "closed as no news: not mentioned for stale_after");
+                        }
+                        Err(error) => tracing::warn!(%error, "could not close stale incidents; tried again later"),
+                    }
+                }
+            }
+        });
     }
 
     fn start_pruning(&self, lifecycle: &Lifecycle) {

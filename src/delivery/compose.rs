@@ -2,7 +2,10 @@
 
 use crate::{
     config::{Config, Mentions, Route, Updates},
-    model::{AlertState, Incident, IncidentState, Note, NoteKind, OpKind, Timestamp, TxnId},
+    model::{
+        AlertState, Card, CardKind, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind, RoomAddress,
+        Timestamp, TxnId,
+    },
     render::{self, Envelope, Message, Relation, Style},
     store::{NewOp, Snapshot},
 };
@@ -20,21 +23,34 @@ pub struct Frame<'a> {
     pub plainness: u32,
 }
 
-/// The next op of this kind for the card; `None` when there is nothing (left) to show or say.
-pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Option<NewOp> {
-    let (incident, _) = snapshot.incidents.first()?;
+/// What composing a card's next event comes to.
+#[derive(Debug)]
+pub enum Composed {
+    Op(NewOp),
+    /// A digest that is not in the room yet holds more than fits: these belong on a further one.
+    Overfull(Vec<IncidentId>),
+    /// Nothing is left to show or say.
+    Nothing,
+}
+
+/// The next op of this kind for the card.
+pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed {
+    let Some((first, _)) = snapshot.incidents.first() else { return Composed::Nothing };
     let notes = match kind {
         OpKind::Card => snapshot.notes.iter().collect(),
         OpKind::Reply => notes_to_say(&snapshot.notes),
-        OpKind::Edit => Vec::new(),
+        OpKind::Edit | OpKind::Notice => Vec::new(),
     };
     if kind == OpKind::Reply && notes.is_empty() {
-        return None;
+        return Composed::Nothing;
     }
-    let route = frame.config.routes.get(&incident.key.route);
-    let content = content_of(kind, snapshot, incident, &notes, route, &frame)?;
     let spoken = notes.last().filter(|_| kind == OpKind::Reply);
-    Some(NewOp {
+    let content = match content_of(kind, snapshot, &notes, &frame) {
+        Content::Fits(content) => content,
+        Content::Overfull(rest) => return Composed::Overfull(rest),
+        Content::Nothing => return Composed::Nothing,
+    };
+    Composed::Op(NewOp {
         content,
         card: snapshot.card.id.clone(),
         room: snapshot.card.room.clone(),
@@ -43,9 +59,36 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Option<Ne
         plainness: frame.plainness,
         speaks: kind != OpKind::Edit,
         since: since_of(kind, snapshot, &notes, frame.now),
-        notification: spoken.map_or(&incident.notification, |note| &note.notification).clone(),
-        incident: incident.id.clone(),
+        notification: spoken.map_or(&first.notification, |note| &note.notification).clone(),
+        incident: spoken.map_or(&first.id, |note| &note.incident).clone(),
         notes: notes.iter().map(|note| note.id).collect(),
+        first_try: frame.now,
+        txn_id: frame.txn_id,
+        device: frame.device,
+    })
+}
+
+/// One notice for many cards that turn green together; their own notices are part of it.
+pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, frame: Frame<'_>) -> Option<NewOp> {
+    let (first, note) = green.first()?;
+    let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
+    let mut message = render::green_notice(frame.style, &incidents, frame.now);
+    if frame.plainness > 0 {
+        message = message.first_line();
+    }
+    let envelope = Envelope { op: &frame.txn_id, incident: &first.id, notice: true, mentions: None };
+    Some(NewOp {
+        content: render::card_content(&message, &envelope),
+        card: note.card.clone(),
+        room: room.clone(),
+        kind: OpKind::Notice,
+        rev: 0,
+        plainness: frame.plainness,
+        speaks: true,
+        since: green.iter().map(|(_, note)| note.at).min().unwrap_or(frame.now),
+        notification: note.notification.clone(),
+        incident: first.id.clone(),
+        notes: green.iter().map(|(_, note)| note.id).collect(),
         first_try: frame.now,
         txn_id: frame.txn_id,
         device: frame.device,
@@ -79,38 +122,77 @@ fn notes_to_say(notes: &[Note]) -> Vec<&Note> {
     notes.iter().filter(|note| note.kind.notifies() == first.kind.notifies()).collect()
 }
 
-fn content_of(
-    kind: OpKind,
-    snapshot: &Snapshot,
-    incident: &Incident,
-    notes: &[&Note],
-    route: Option<&Route>,
-    frame: &Frame<'_>,
-) -> Option<String> {
-    let root = snapshot.card.root_event.as_deref();
-    let card = |root_at| render::card(frame.style, incident, root_at, frame.now, frame.plainness);
-    let envelope = |notice, mentions| Envelope { op: &frame.txn_id, incident: &incident.id, notice, mentions };
-    let card_mentions = mentions_for(route, incident.severity);
-    let notice = incident.state != IncidentState::Firing;
-    Some(match kind {
-        OpKind::Card => render::card_content(&card(None), &envelope(notice, card_mentions.filter(|_| !notice))),
-        // The kind of message stays what the card was first posted as would be; a green card is still its news.
-        OpKind::Edit => render::edit_content(&card(snapshot.card.root_at), root?, &envelope(notice, card_mentions)),
-        OpKind::Reply => {
-            let message: Message =
-                render::reply(frame.style, incident, notes, snapshot.card.root_at, frame.now, frame.plainness);
-            let quiet = notes.iter().all(|note| !note.kind.notifies());
-            let severity = news_severity(incident, notes, frame.config);
-            let mentions = severity.and_then(|severity| mentions_for(route, severity));
-            let threaded = route.is_none_or(|route| route.updates != Updates::Reply);
-            let relation = if threaded {
-                Relation::Thread { last_reply: snapshot.card.last_reply.as_deref() }
-            } else {
-                Relation::Reply
+enum Content {
+    Fits(String),
+    Overfull(Vec<IncidentId>),
+    Nothing,
+}
+
+fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<'_>) -> Content {
+    let incidents: Vec<&Incident> = snapshot.incidents.iter().map(|(incident, _)| incident).collect();
+    let Some(first) = incidents.first() else { return Content::Nothing };
+    let card = &snapshot.card;
+    let envelope = |notice, mentions| Envelope { op: &frame.txn_id, incident: &first.id, notice, mentions };
+    let notice = incidents.iter().all(|incident| incident.state != IncidentState::Firing);
+    let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, frame.config), incident.severity));
+    let (root, root_at) = (card.root_event.as_deref(), card.root_at);
+    match (kind, root) {
+        (OpKind::Card, _) => match show(card.kind, &incidents, None, false, frame) {
+            Ok(message) => Content::Fits(render::card_content(&message, &envelope(notice, whom.filter(|_| !notice)))),
+            Err(rest) => Content::Overfull(rest),
+        },
+        (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, frame) {
+            Ok(message) => Content::Fits(render::edit_content(&message, root, &envelope(notice, whom))),
+            Err(rest) => Content::Overfull(rest),
+        },
+        (OpKind::Reply, Some(root)) => {
+            let message = match card.kind {
+                CardKind::Incident => render::reply(frame.style, first, notes, root_at, frame.now, frame.plainness),
+                CardKind::Digest => {
+                    render::digest_reply(frame.style, &incidents, notes, root_at, frame.now, frame.plainness)
+                }
             };
-            render::reply_content(&message, root?, relation, &envelope(quiet, mentions))
+            let quiet = notes.iter().all(|note| !note.kind.notifies());
+            let relation = relation_of(card, route_of(first, frame.config));
+            let whom = incidents.iter().find_map(|incident| {
+                let severity = news_severity(incident, notes, frame.config)?;
+                mentions_for(route_of(incident, frame.config), severity)
+            });
+            Content::Fits(render::reply_content(&message, root, relation, &envelope(quiet, whom)))
         }
-    })
+        (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
+    }
+}
+
+/// The words of a card. `complete`: it is in the room already and must keep what it shows, if only as a count.
+fn show(
+    kind: CardKind,
+    incidents: &[&Incident],
+    root_at: Option<Timestamp>,
+    complete: bool,
+    frame: &Frame<'_>,
+) -> Result<Message, Vec<IncidentId>> {
+    if kind == CardKind::Incident {
+        let Some(incident) = incidents.first() else { return Err(Vec::new()) };
+        return Ok(render::card(frame.style, incident, root_at, frame.now, frame.plainness));
+    }
+    let digest = render::digest(frame.style, incidents, root_at, frame.now, frame.plainness, complete);
+    let unnamed: Vec<IncidentId> =
+        incidents.iter().map(|incident| &incident.id).filter(|id| !digest.named.contains(id)).cloned().collect();
+    let splits = !complete && frame.plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
+    if splits { Err(unnamed) } else { Ok(digest.message) }
+}
+
+fn route_of<'a>(incident: &Incident, config: &'a Config) -> Option<&'a Route> {
+    config.routes.get(&incident.key.route)
+}
+
+fn relation_of<'a>(card: &'a Card, route: Option<&Route>) -> Relation<'a> {
+    if route.is_none_or(|route| route.updates != Updates::Reply) {
+        Relation::Thread { last_reply: card.last_reply.as_deref() }
+    } else {
+        Relation::Reply
+    }
 }
 
 /// Whom an event of this severity mentions.
@@ -121,7 +203,7 @@ pub fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
 
 /// The severity of the most severe alert that a reply brings as news; `None`: no news of a kind that mentions.
 fn news_severity(incident: &Incident, notes: &[&Note], config: &Config) -> Option<u32> {
-    let news = notes.iter().filter(|note| note.kind.mentions());
+    let news = notes.iter().filter(|note| note.kind.mentions() && note.incident == incident.id);
     let named =
         |fingerprint: &str| news.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint));
     incident

@@ -51,6 +51,8 @@ pub struct Permit {
     _single: Option<OwnedSemaphorePermit>,
     /// How often the gate had closed when it was handed out.
     closings: u64,
+    /// It was handed out at the end of a rate limit.
+    pub limited: bool,
 }
 
 impl Gate {
@@ -70,16 +72,22 @@ impl Gate {
 
     async fn wait(&self) -> Permit {
         if let (None, closings) = self.until() {
-            return Permit { _single: None, closings };
+            return Permit { _single: None, closings, limited: false };
         }
         let single = Arc::clone(&self.single).acquire_owned().await.ok();
         loop {
             match self.until() {
-                (None, closings) => return Permit { _single: None, closings },
-                (Some(until), closings) if until <= Instant::now() => return Permit { _single: single, closings },
+                (None, closings) => return Permit { _single: None, closings, limited: false },
+                (Some(until), closings) if until <= Instant::now() => {
+                    return Permit { _single: single, closings, limited: self.reason() == Some(Reason::RateLimited) };
+                }
                 (Some(until), _) => sleep_until(until).await,
             }
         }
+    }
+
+    fn reason(&self) -> Option<Reason> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).reason
     }
 
     fn until(&self) -> (Option<Instant>, u64) {

@@ -1,6 +1,11 @@
 //! The task that serves one room. [`Lane::turn`] does one thing; [`Lane::run`] is the dumb loop around it.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -11,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     blame::{Blame, Patience, Verdict},
-    compose::{self, Frame},
+    compose::{self, Composed, Frame},
     doubt::Looked,
     gate::{Gate, Permit},
-    plan::{self, Step},
+    plan::{self, Step, Weather},
     retry,
     transport::{BoxFuture, Scope, SendError, Transport},
 };
@@ -25,13 +30,18 @@ use crate::{
     metrics::Metrics,
     model::{CardId, NotificationId, Op, OpKind, OpState, RoomAddress, RoomName, Timestamp, TxnId},
     render::Style,
-    store::{NewOp, Snapshot, Store, StoreError},
+    store::{NewOp, Store, StoreError},
 };
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
 /// After a fault of the homeserver the lanes that have waited longer try first.
 const AFTER_YOU: Duration = Duration::from_millis(50);
+/// So many cards within the window make a storm.
+const STORM: usize = 4;
+const STORM_WINDOW: Duration = Duration::from_secs(10);
+/// Of so many sends under a limit one goes to the oldest waiting edit, so that green is not starved.
+const EDITS_SHARE: u32 = 4;
 /// Cards whose last edit is remembered.
 const EDITED: usize = 4_096;
 
@@ -55,6 +65,12 @@ pub struct Lane {
     pub(super) stop: CancellationToken,
     /// When a card was edited last, for the debouncing of edits.
     edited: HashMap<CardId, Instant>,
+    /// When the last few cards were posted, the newest first.
+    posted: VecDeque<Instant>,
+    /// `digest_above` of the room's routes.
+    digest_above: usize,
+    /// Sends at the end of a rate limit, counted for the edits' share.
+    limited_sends: u32,
     /// Refusals of this room in a row.
     refusals: u32,
     pub(super) started: Timestamp,
@@ -82,6 +98,7 @@ impl Lane {
     /// `stop` ends the lane after the send that is under way.
     #[must_use]
     pub fn new(room: RoomAddress, name: RoomName, parts: Parts, stop: CancellationToken) -> Self {
+        let digest_above = digest_above(&parts.config, &room);
         Self {
             room,
             name,
@@ -89,6 +106,9 @@ impl Lane {
             parts,
             stop,
             edited: HashMap::new(),
+            posted: VecDeque::new(),
+            digest_above,
+            limited_sends: 0,
             refusals: 0,
             blame: Blame::default(),
             patience: Patience::default(),
@@ -149,45 +169,106 @@ impl Lane {
             Some((op, at)) if at <= now => return self.look_again(op).await,
             parked => parked.map(|(_, at)| at.since(now)),
         };
-        let due = self.parts.store.due(&self.room).await?;
-        if let Some(turn) = self.look_for_roots(&due).await? {
-            return Ok(turn);
+        if !self.looked_for_roots {
+            let due = self.parts.store.due(&self.room).await?;
+            if let Some(turn) = self.look_for_roots(&due).await? {
+                return Ok(turn);
+            }
         }
-        let step = plan::next(&due, |card| self.edited.get(card).map(Instant::elapsed));
+        let first_look = match self.plan(false).await? {
+            Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
+            Step::Wait(duration) => return Ok(Turn::Wait(duration)),
+            step => step,
+        };
+        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        // What gathered behind a rate limit is looked at as a whole.
+        let step = if permit.limited { self.plan(true).await? } else { first_look };
         let (kind, card) = match step {
+            Step::Digest => {
+                self.parts.store.make_digest(&self.room).await?;
+                return self.send_new(&permit).await;
+            }
+            Step::Green => return self.send_green(&permit).await,
             Step::Card(card) => (OpKind::Card, card),
             Step::Reply(card) => (OpKind::Reply, card),
             Step::Edit(card) => (OpKind::Edit, card),
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
             Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
         };
-        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
-        // Read only now: what changed while the gate was closed is part of it.
-        let Some(snapshot) = self.parts.store.snapshot(&card).await? else { return Ok(Turn::Again) };
-        let void = compose::void_notes(&snapshot);
-        if kind == OpKind::Reply && !void.is_empty() {
-            self.parts.store.drop_notes(&card, void).await?;
-            return Ok(Turn::Again);
-        }
-        let Some(op) = self.compose(kind, &snapshot, 0) else {
-            // Nothing is left to show: what made it due has been overtaken.
-            self.parts.store.settle_card(&card).await?;
-            return Ok(Turn::Again);
-        };
-        let op = self.parts.store.freeze(op).await?;
-        self.send(op, &permit).await
+        self.send_step(kind, &card, &permit).await
     }
 
-    fn compose(&self, kind: OpKind, snapshot: &Snapshot, plainness: u32) -> Option<NewOp> {
-        let frame = Frame {
+    async fn plan(&mut self, limited: bool) -> Result<Step, StoreError> {
+        let due = self.parts.store.due(&self.room).await?;
+        let merges = self.digest_above > 0 && !due.notes.is_empty();
+        let live = if merges { self.parts.store.live_cards(&self.room).await? } else { 0 };
+        self.limited_sends = if limited { self.limited_sends.wrapping_add(1) } else { self.limited_sends };
+        let weather = Weather {
+            now: self.parts.clock.now(),
+            digest_above: self.digest_above,
+            limited,
+            edits_turn: limited && self.limited_sends.is_multiple_of(EDITS_SHARE),
+            stormy: self.is_stormy(),
+            live,
+        };
+        Ok(plan::next(&due, &weather, |card| self.edited.get(card).map(Instant::elapsed)))
+    }
+
+    /// The first event of the most urgent card that has none: the digest that was just made.
+    async fn send_new(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
+        match self.parts.store.due(&self.room).await?.new.first() {
+            Some(first) => self.send_step(OpKind::Card, &first.card, permit).await,
+            None => Ok(Turn::Again),
+        }
+    }
+
+    async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
+        // Read only now: what changed while the gate was closed is part of it.
+        let Some(snapshot) = self.parts.store.snapshot(card).await? else { return Ok(Turn::Again) };
+        let void = compose::void_notes(&snapshot);
+        if kind == OpKind::Reply && !void.is_empty() {
+            self.parts.store.drop_notes(card, void).await?;
+            return Ok(Turn::Again);
+        }
+        match compose::compose(kind, &snapshot, self.frame(0)) {
+            Composed::Op(op) => {
+                let op = self.parts.store.freeze(op).await?;
+                self.send(op, permit).await
+            }
+            Composed::Overfull(rest) => {
+                self.parts.store.split_digest(card, rest).await?;
+                Ok(Turn::Again)
+            }
+            Composed::Nothing => {
+                // What made it due has been overtaken.
+                self.parts.store.settle_card(card).await?;
+                Ok(Turn::Again)
+            }
+        }
+    }
+
+    /// One notice for all that turns green.
+    async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
+        let green = self.parts.store.turning_green(&self.room).await?;
+        let Some(op) = compose::compose_green(&green, &self.room, self.frame(0)) else { return Ok(Turn::Again) };
+        let op = self.parts.store.freeze(op).await?;
+        self.send(op, permit).await
+    }
+
+    fn frame(&self, plainness: u32) -> Frame<'_> {
+        Frame {
             config: &self.parts.config,
             style: &self.parts.style,
             now: self.parts.clock.now(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
             device: self.parts.transport.device(),
             plainness,
-        };
-        compose::compose(kind, snapshot, frame)
+        }
+    }
+
+    /// Whether several cards went out within the last seconds.
+    fn is_stormy(&self) -> bool {
+        self.posted.iter().filter(|at| at.elapsed() < STORM_WINDOW).count() >= STORM
     }
 
     pub(super) async fn send(&mut self, op: Op, permit: &Permit) -> Result<Turn, StoreError> {
@@ -203,8 +284,13 @@ impl Lane {
         self.release_room();
         self.count(op, "sent");
         let shown = self.parts.store.finish(op, event).await?;
-        if op.kind == OpKind::Edit {
-            self.remember_edit(&op.card);
+        match op.kind {
+            OpKind::Edit => self.remember_edit(&op.card),
+            OpKind::Card => {
+                self.posted.push_front(Instant::now());
+                self.posted.truncate(STORM);
+            }
+            OpKind::Reply | OpKind::Notice => {}
         }
         let now = self.parts.clock.now();
         let took = now.since(op.since);
@@ -294,9 +380,18 @@ impl Lane {
     }
 
     async fn plainer_form(&self, op: &Op) -> Result<Option<NewOp>, StoreError> {
-        let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
-        snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
-        let composed = self.compose(op.kind, &snapshot, op.plainness + 1);
+        let frame = self.frame(op.plainness + 1);
+        let composed = if op.kind == OpKind::Notice {
+            let green = self.parts.store.said_green(&op.txn_id).await?;
+            compose::compose_green(&green, &self.room, frame)
+        } else {
+            let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
+            snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
+            match compose::compose(op.kind, &snapshot, frame) {
+                Composed::Op(plainer) => Some(plainer),
+                Composed::Overfull(_) | Composed::Nothing => None,
+            }
+        };
         Ok(composed.map(|plainer| NewOp { since: op.since, ..plainer }))
     }
 
@@ -340,6 +435,12 @@ impl Lane {
         }
         self.edited.insert(card.clone(), Instant::now());
     }
+}
+
+/// Routes that share a room may differ: the smallest bound counts, and "never" only if all of them say so.
+fn digest_above(config: &Config, room: &RoomAddress) -> usize {
+    let routes = config.routes.values().filter(|route| route.rooms.contains(room));
+    routes.map(|route| route.digest_above).filter(|above| *above > 0).min().unwrap_or(0)
 }
 
 /// The other notifications that an event brought into the room, so that a search for any of them finds it.

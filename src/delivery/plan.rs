@@ -3,32 +3,103 @@
 use std::time::Duration;
 
 use crate::{
-    model::CardId,
+    model::{CardId, Timestamp},
     store::{DueCard, DueCards},
 };
 
 /// Edits of one card are at least this far apart, so that a busy group does not fill the room's history.
 pub const EDIT_EVERY: Duration = Duration::from_secs(1);
+/// In a storm new incidents are gathered for so long, so that a burst allowance is not spent on the first few.
+pub const GATHER_NEW: Duration = Duration::from_secs(1);
+/// Where many cards could turn green at once, the first waits this long for the others. It rings nobody's phone.
+pub const GATHER_GREEN: Duration = Duration::from_millis(1_500);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Card(CardId),
+    /// All that is new on one card.
+    Digest,
     Reply(CardId),
+    /// All that turns green in one notice.
+    Green,
     Edit(CardId),
-    /// Only edits that must wait a little; how long the first of them must.
+    /// Nothing can go out before that.
     Wait(Duration),
     Nothing,
 }
 
+/// What a plan depends on besides the cards that are due.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub now: Timestamp,
+    /// `digest_above` of the room's routes; 0: never merge.
+    pub digest_above: usize,
+    /// A rate limit was just waited out: what gathered behind it merges.
+    pub limited: bool,
+    /// Under a limit, this send belongs to the oldest waiting edit.
+    pub edits_turn: bool,
+    /// Several cards went out within seconds.
+    pub stormy: bool,
+    /// Cards in the room that show something open, and so could turn green together.
+    pub live: usize,
+}
+
 /// New cards go first (they are what a room knows nothing of), then what is said in threads, then edits. `edited_ago`
 /// tells how long ago a card was edited last.
-pub fn next(due: &DueCards, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
-    if let Some(first) = due.new.first() {
-        return Step::Card(first.card.clone());
+pub fn next(due: &DueCards, weather: &Weather, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
+    let choices = [
+        if weather.edits_turn { edit(due, &edited_ago) } else { Step::Nothing },
+        new_cards(due, weather),
+        reply(due, weather),
+        edit(due, &edited_ago),
+    ];
+    let mut shortest = None;
+    for step in choices {
+        match step {
+            Step::Nothing => {}
+            Step::Wait(wait) => shortest = Some(shortest.map_or(wait, |known: Duration| known.min(wait))),
+            go => return go,
+        }
     }
-    if let Some(first) = due.notes.first() {
+    shortest.map_or(Step::Nothing, Step::Wait)
+}
+
+fn new_cards(due: &DueCards, weather: &Weather) -> Step {
+    let Some(first) = due.new.first() else { return Step::Nothing };
+    let merges = weather.digest_above > 0;
+    if merges && weather.stormy && !weather.limited {
+        let oldest = due.new.iter().map(|card| card.dirty_since).min().unwrap_or(weather.now);
+        let wait = GATHER_NEW.saturating_sub(weather.now.since(oldest));
+        if !wait.is_zero() {
+            return Step::Wait(wait);
+        }
+    }
+    if merges && (due.new.len() > weather.digest_above || (weather.limited && due.new.len() > 1)) {
+        return Step::Digest;
+    }
+    Step::Card(first.card.clone())
+}
+
+fn reply(due: &DueCards, weather: &Weather) -> Step {
+    // What rings never waits for what does not.
+    if let Some(loud) = due.notes.iter().find(|card| card.notes.is_some_and(|notes| notes.loud)) {
+        return Step::Reply(loud.card.clone());
+    }
+    let Some(first) = due.notes.first() else { return Step::Nothing };
+    let merges = weather.digest_above > 0 && weather.live > weather.digest_above;
+    if !merges {
         return Step::Reply(first.card.clone());
     }
+    let oldest = due.notes.iter().filter_map(|card| card.notes).map(|notes| notes.oldest).min();
+    let wait = GATHER_GREEN.saturating_sub(weather.now.since(oldest.unwrap_or(weather.now)));
+    if !wait.is_zero() && !weather.limited {
+        return Step::Wait(wait);
+    }
+    let green = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
+    if green > weather.digest_above { Step::Green } else { Step::Reply(first.card.clone()) }
+}
+
+fn edit(due: &DueCards, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
     let wait = |due: &DueCard| edited_ago(&due.card).map_or(Duration::ZERO, |ago| EDIT_EVERY.saturating_sub(ago));
     match due.edits.iter().map(|due| (wait(due), due)).min_by_key(|(wait, _)| *wait) {
         None => Step::Nothing,
@@ -40,31 +111,93 @@ pub fn next(due: &DueCards, edited_ago: impl Fn(&CardId) -> Option<Duration>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
+    use crate::store::DueNotes;
+
+    const NOW: Timestamp = Timestamp(100_000);
+    const CALM: Weather =
+        Weather { now: NOW, digest_above: 3, limited: false, edits_turn: false, stormy: false, live: 1 };
 
     fn due(name: &str) -> DueCard {
-        DueCard { card: CardId(name.to_owned()), severity: 0, dirty_since: Timestamp(0) }
+        DueCard { card: CardId(name.to_owned()), severity: 0, dirty_since: Timestamp(99_900), notes: None }
+    }
+
+    fn noted(name: &str, loud: bool, green: bool) -> DueCard {
+        DueCard { notes: Some(DueNotes { loud, green, oldest: Timestamp(99_900) }), ..due(name) }
+    }
+
+    fn many(count: usize, make: impl Fn(&str) -> DueCard) -> Vec<DueCard> {
+        (0..count).map(|n| make(&format!("c{n}"))).collect()
+    }
+
+    fn never(_: &CardId) -> Option<Duration> {
+        None
+    }
+
+    fn id(name: &str) -> CardId {
+        CardId(name.to_owned())
     }
 
     #[test]
     fn cards_before_replies_before_edits() {
-        let never = |_: &CardId| None;
-        let mut all = DueCards { new: vec![due("n")], notes: vec![due("r")], edits: vec![due("e")] };
-        assert_eq!(next(&all, never), Step::Card(CardId("n".to_owned())));
+        let mut all = DueCards { new: vec![due("n")], notes: vec![noted("r", true, false)], edits: vec![due("e")] };
+        assert_eq!(next(&all, &CALM, never), Step::Card(id("n")));
+        assert_eq!(next(&all, &Weather { edits_turn: true, ..CALM }, never), Step::Edit(id("e")));
         all.new.clear();
-        assert_eq!(next(&all, never), Step::Reply(CardId("r".to_owned())));
+        assert_eq!(next(&all, &CALM, never), Step::Reply(id("r")));
         all.notes.clear();
-        assert_eq!(next(&all, never), Step::Edit(CardId("e".to_owned())));
+        assert_eq!(next(&all, &CALM, never), Step::Edit(id("e")));
         all.edits.clear();
-        assert_eq!(next(&all, never), Step::Nothing);
+        assert_eq!(next(&all, &CALM, never), Step::Nothing);
+    }
+
+    #[test]
+    fn more_than_digest_above_or_a_limit_make_a_digest() {
+        let waiting = |count| DueCards { new: many(count, due), ..DueCards::default() };
+        let limited = Weather { limited: true, ..CALM };
+        let never_merge = Weather { digest_above: 0, limited: true, stormy: true, ..CALM };
+        for (count, weather, expected) in [
+            (3, &CALM, Step::Card(id("c0"))),
+            (4, &CALM, Step::Digest),
+            (1, &limited, Step::Card(id("c0"))),
+            (2, &limited, Step::Digest),
+            (60, &never_merge, Step::Card(id("c0"))),
+        ] {
+            assert_eq!(next(&waiting(count), weather, never), expected, "{count} {weather:?}");
+        }
+    }
+
+    #[test]
+    fn a_storm_is_gathered_for_a_moment() {
+        let storm = Weather { stormy: true, ..CALM };
+        let waiting = DueCards { new: many(40, due), ..DueCards::default() };
+        assert_eq!(next(&waiting, &storm, never), Step::Wait(GATHER_NEW - Duration::from_millis(100)));
+        let later = Weather { now: NOW.plus(GATHER_NEW), ..storm };
+        assert_eq!(next(&waiting, &later, never), Step::Digest);
+        let and_edits = DueCards { edits: vec![due("e")], ..waiting };
+        assert_eq!(next(&and_edits, &storm, never), Step::Edit(id("e")), "others go meanwhile");
+    }
+
+    #[test]
+    fn many_turning_green_wait_for_each_other_and_are_said_once() {
+        let busy = Weather { live: 60, ..CALM };
+        let later = Weather { now: NOW.plus(GATHER_GREEN), ..busy };
+        let green = |count| DueCards { notes: many(count, |name| noted(name, false, true)), ..DueCards::default() };
+        assert_eq!(next(&green(1), &CALM, never), Step::Reply(id("c0")), "in a calm room at once");
+        assert_eq!(next(&green(60), &busy, never), Step::Wait(GATHER_GREEN - Duration::from_millis(100)));
+        assert_eq!(next(&green(60), &later, never), Step::Green);
+        assert_eq!(next(&green(60), &Weather { limited: true, ..busy }, never), Step::Green);
+        assert_eq!(next(&green(3), &later, never), Step::Reply(id("c0")));
+        let mut mixed = green(60);
+        mixed.notes.push(noted("loud", true, false));
+        assert_eq!(next(&mixed, &busy, never), Step::Reply(id("loud")), "what rings does not wait");
     }
 
     #[test]
     fn an_edit_waits_for_its_own_card_only() {
         let edits = DueCards { edits: vec![due("busy"), due("calm")], ..DueCards::default() };
         let busy = |card: &CardId| (card.as_str() == "busy").then(|| Duration::from_millis(300));
-        assert_eq!(next(&edits, busy), Step::Edit(CardId("calm".to_owned())));
+        assert_eq!(next(&edits, &CALM, busy), Step::Edit(id("calm")));
         let both = |_: &CardId| Some(Duration::from_millis(300));
-        assert_eq!(next(&edits, both), Step::Wait(EDIT_EVERY.checked_sub(Duration::from_millis(300)).unwrap()));
+        assert_eq!(next(&edits, &CALM, both), Step::Wait(EDIT_EVERY - Duration::from_millis(300)));
     }
 }

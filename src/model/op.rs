@@ -13,10 +13,12 @@ pub enum OpKind {
     Edit,
     /// A note in a card's thread.
     Reply,
+    /// One message that names many cards that turn green together.
+    Notice,
 }
 
 impl OpKind {
-    pub const ALL: [Self; 3] = [Self::Card, Self::Edit, Self::Reply];
+    pub const ALL: [Self; 4] = [Self::Card, Self::Edit, Self::Reply, Self::Notice];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -24,6 +26,7 @@ impl OpKind {
             Self::Card => "card",
             Self::Edit => "edit",
             Self::Reply => "reply",
+            Self::Notice => "notice",
         }
     }
 

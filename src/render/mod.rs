@@ -79,6 +79,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// Only the first line, without markup.
+    #[must_use]
+    pub fn first_line(&self) -> Self {
+        text_only(self.body.lines().next().unwrap_or_default().to_owned())
+    }
+
     /// What it takes of an event: both forms as JSON strings.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! Nothing outside of this folder knows which database it is.
 
+mod digest;
 mod doubt;
 mod error;
 mod ingest;
@@ -10,13 +11,14 @@ mod open;
 mod outbox;
 mod retention;
 mod rows;
+mod stale;
 mod stats;
 mod writer;
 
 pub use doubt::{FoundRoot, Recorded};
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
-pub use outbox::{DueCard, DueCards, NewOp, Snapshot};
+pub use outbox::{DueCard, DueCards, DueNotes, NewOp, Snapshot};
 pub use stats::Stats;
 
 use sqlx::SqlitePool;

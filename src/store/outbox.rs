@@ -5,7 +5,8 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Store, StoreError, rows, writer::Context};
 use crate::model::{
-    Card, CardId, Incident, IncidentId, Note, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId,
+    Card, CardId, Incident, IncidentId, Note, NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp,
+    TxnId,
 };
 
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
@@ -21,6 +22,18 @@ pub struct DueCard {
     /// Of its most severe incident; 0 is the most severe.
     pub severity: u32,
     pub dirty_since: Timestamp,
+    /// What waits to be said in its thread.
+    pub notes: Option<DueNotes>,
+}
+
+/// The notes of a card in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueNotes {
+    /// One of them makes phones ring.
+    pub loud: bool,
+    /// They only say that it is over.
+    pub green: bool,
+    pub oldest: Timestamp,
 }
 
 /// The due cards of one room by what they need next, each in the order in which they should go out.
@@ -112,14 +125,7 @@ impl Store {
         let mut transaction = connection.begin().await?;
         let due = DueCards {
             new: due_cards(&mut transaction, room, "card.root_event IS NULL", "severity, card.dirty_since").await?,
-            notes: due_cards(
-                &mut transaction,
-                room,
-                "card.root_event IS NOT NULL AND EXISTS \
-                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL)",
-                "card.dirty_since",
-            )
-            .await?,
+            notes: noted_cards(&mut transaction, room).await?,
             edits: due_cards(
                 &mut transaction,
                 room,
@@ -379,9 +385,45 @@ async fn due_cards(
                 card: CardId(row.try_get("id")?),
                 severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
                 dirty_since: Timestamp(row.try_get("dirty_since")?),
+                notes: None,
             })
         })
         .collect()
+}
+
+/// Cards with something to say, oldest first.
+async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
+    let loud = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
+    sqlx::query(
+        "SELECT card.id, card.dirty_since, min(note.at) AS oldest, \
+         sum(CASE WHEN note.kind IN ($2, $3) THEN 0 ELSE 1 END) AS loud, \
+         sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
+         FROM card JOIN note ON note.card = card.id AND note.op IS NULL \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
+         GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
+    )
+    .bind(room.as_str())
+    .bind(loud[0])
+    .bind(loud[1])
+    .bind(DUE)
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| {
+        let loud = row.try_get::<i64, _>("loud")? > 0;
+        let notes = DueNotes {
+            loud,
+            green: !loud && row.try_get::<i64, _>("green")? > 0,
+            oldest: Timestamp(row.try_get("oldest")?),
+        };
+        Ok(DueCard {
+            card: CardId(row.try_get("id")?),
+            severity: 0,
+            dirty_since: Timestamp(row.try_get("dirty_since")?),
+            notes: Some(notes),
+        })
+    })
+    .collect()
 }
 
 async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Result<Option<Snapshot>, StoreError> {
@@ -414,7 +456,7 @@ async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Resu
 fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
     match kind {
         OpKind::Card | OpKind::Edit => Some(rev),
-        OpKind::Reply => None,
+        OpKind::Reply | OpKind::Notice => None,
     }
 }
 
@@ -501,7 +543,7 @@ async fn show(connection: &mut SqliteConnection, op: &Op, event_id: &str, now: T
         OpKind::Reply => {
             "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1"
         }
-        OpKind::Edit => "",
+        OpKind::Edit | OpKind::Notice => "",
     };
     if !sql.is_empty() {
         sqlx::query(sql)

@@ -18,5 +18,6 @@ mod reminders;
 mod render_command;
 mod serve;
 mod spine;
+mod storm;
 mod twins;
 mod webhook;
