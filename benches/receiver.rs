@@ -73,7 +73,7 @@ fn main() {
 }
 
 async fn measure(extent: Extent) {
-    let subject = subject::Subject::new().await;
+    let subject = subject::Subject::new();
     println!("{}", subject.facts(extent.quick));
     let mut table = Table::default();
     webhooks::measure(&subject, extent, &mut table).await;

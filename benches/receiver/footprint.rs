@@ -38,21 +38,21 @@ async fn memory(receiver: &Receiver, extent: Extent, table: &mut Table) {
     let (idle, least) = (resident(receiver.pid(), "VmRSS"), resident(bare.pid(), "VmRSS"));
     let ratio = |mebibytes: f64| short(mebibytes / least);
     let baseline = format!("{} (server without store and SDK, idle)", short(least));
-    table.row("memory, idle after start and sync, MiB", short(idle), &baseline, ratio(idle), "< 40");
+    table.row("memory, idle after start and sync, MiB", &short(idle), &baseline, &ratio(idle), "< 40");
     post(receiver, extent.groups).await;
     let alerts = extent.groups * ALERTS;
     let accepted = resident(receiver.pid(), "VmRSS");
     let what = |when: &str| format!("memory, {alerts} alerts in {} groups {when}, MiB", extent.groups);
-    table.row(&what("accepted, delivery under way"), short(accepted), &baseline, ratio(accepted), "");
+    table.row(&what("accepted, delivery under way"), &short(accepted), &baseline, &ratio(accepted), "");
     eventually("all is delivered", 10 * DEADLINE, async || {
         let left = receiver.metric("outbox_ops", &[("state", "waiting")]).await;
         (left < 0.5).then_some(())
     })
     .await;
     let delivered = resident(receiver.pid(), "VmRSS");
-    table.row(&what("delivered, all open"), short(delivered), &baseline, ratio(delivered), "");
+    table.row(&what("delivered, all open"), &short(delivered), &baseline, &ratio(delivered), "");
     let peak = resident(receiver.pid(), "VmHWM");
-    table.row(&what("delivered: the peak"), short(peak), &baseline, ratio(peak), "< 96");
+    table.row(&what("delivered: the peak"), &short(peak), &baseline, &ratio(peak), "< 96");
 }
 
 async fn post(receiver: &Receiver, groups: usize) {
@@ -80,7 +80,7 @@ async fn starts(subject: &Subject, receiver: &mut Receiver, extent: Extent, tabl
         assert!(output.status.success());
     }
     let what = format!("start to /readyz with a store of {} alerts, ms", extent.groups * ALERTS);
-    table.row(&what, &ours, format!("{version}: --version"), ours.by(&version), "");
+    table.row(&what, &ours, &format!("{version}: --version"), &ours.by(&version), "");
 }
 
 async fn is_ready(port: u16) -> bool {

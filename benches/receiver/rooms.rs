@@ -59,8 +59,8 @@ async fn single(scene: &mut Scene, extent: Extent, table: &mut Table) {
     let least = Figures(put.0.iter().zip(&commit.0).map(|(put, commit)| put + commit).collect());
     let baseline = format!("{least}: PUT {} + commit {}", short(put.median()), short(commit.median()));
     let wanted = format!("< {}", short(put.median() + commit.median() + 5.0));
-    table.row("200 to acknowledged, idle, ms", &ours, baseline, ours.by(&least), &wanted);
-    table.row("delivery_seconds of these (both commits in it), mean, ms", short(recorded), "", "", "");
+    table.row("200 to acknowledged, idle, ms", &ours, &baseline, &ours.by(&least), &wanted);
+    table.row("delivery_seconds of these (both commits in it), mean, ms", &short(recorded), &"", &"", "");
 }
 
 async fn many(scene: &mut Scene, extent: Extent, table: &mut Table) {
@@ -89,7 +89,7 @@ async fn many(scene: &mut Scene, extent: Extent, table: &mut Table) {
         }
         theirs.0.push(rate(&acks));
     }
-    table.row("events into one room, per second", &ours, &theirs, ours.by(&theirs), "≥ 0.8");
+    table.row("events into one room, per second", &ours, &theirs, &ours.by(&theirs), "≥ 0.8");
 }
 
 /// Events per second from the first acknowledgement to the last.

@@ -16,7 +16,7 @@ pub struct Subject {
 impl Subject {
     /// # Panics
     /// When the binary is not of this build.
-    pub async fn new() -> Self {
+    pub fn new() -> Self {
         let scratch = Scratch::new("bench");
         let binary = scratch.join("receiver");
         fs::copy(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"), &binary).expect("the built binary");

@@ -55,9 +55,9 @@ impl Table {
     pub fn row(
         &mut self,
         what: &str,
-        ours: impl ToString,
-        baseline: impl ToString,
-        ratio: impl ToString,
+        ours: &dyn fmt::Display,
+        baseline: &dyn fmt::Display,
+        ratio: &dyn fmt::Display,
         wanted: &str,
     ) {
         let row = [what.to_owned(), ours.to_string(), baseline.to_string(), ratio.to_string(), wanted.to_owned()];

@@ -52,12 +52,12 @@ async fn compare(subject: &Subject, extent: Extent, table: &mut Table, (case, wa
     let shared = receiver.metric("store_commit_commands_total", &[]).await
         / receiver.metric("store_commit_seconds_count", &[]).await;
     let what = |figure: &str| format!("webhooks of {ALERTS} alerts, {case}: {figure}");
-    table.row(&what("per second"), &ours.rate, &theirs.rate, ours.rate.by(&theirs.rate), wanted);
-    table.row(&what("p50, ms"), &ours.p50, &theirs.p50, ours.p50.by(&theirs.p50), "");
+    table.row(&what("per second"), &ours.rate, &theirs.rate, &ours.rate.by(&theirs.rate), wanted);
+    table.row(&what("p50, ms"), &ours.p50, &theirs.p50, &ours.p50.by(&theirs.p50), "");
     let bound =
         format!("< {} (100 + 10 commits of {} ms)", short(100.0 + 10.0 * commit.median()), short(commit.median()));
-    table.row(&what("p99, ms"), &ours.p99, &theirs.p99, ours.p99.by(&theirs.p99), &bound);
-    table.row(&what("webhooks that share a commit"), short(shared), "1", "", "");
+    table.row(&what("p99, ms"), &ours.p99, &theirs.p99, &ours.p99.by(&theirs.p99), &bound);
+    table.row(&what("webhooks that share a commit"), &short(shared), &1, &"", "");
 }
 
 #[derive(Default)]
