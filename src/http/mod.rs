@@ -33,13 +33,17 @@ pub struct App {
     pub health: Arc<Health>,
     guard: Guard,
     refusals: Refusals,
+    /// Part of every digest. A start may bring other severities or a newer version, so that what an earlier run made of
+    /// a notification is not taken for granted.
+    run: String,
 }
 
 impl App {
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let guard = Guard::new(&config.http.auth);
-        Self { config, store, clock, metrics, health, guard, refusals: Refusals::default() }
+        let run = ulid::Ulid::new().to_string();
+        Self { config, store, clock, metrics, health, guard, refusals: Refusals::default(), run }
     }
 }
 
