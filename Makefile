@@ -26,7 +26,7 @@ test: tools ## Everything: format, lints, all tests against real servers
 test-unit: ## Only the tests beside the code: no servers, seconds when warm
 	cargo test --locked --lib
 
-bench: tools ## Figures beside their baselines, release profile, about 6 min; QUICK=1: less than one, to try it out
+bench: tools ## Figures beside their baselines, release profile, about 4 min once built; QUICK=1: less than one, to try it out
 	cargo bench --locked --bench receiver
 
 lint: ## Format and lints
