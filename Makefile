@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image picture demo test test-unit lint audit fmt run clean
+.PHONY: help tools build image picture demo test test-unit bench lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -31,6 +31,9 @@ test: tools ## Everything: format, lints, all tests against real servers
 
 test-unit: ## Only the tests beside the code: no servers, seconds when warm
 	cargo test --locked --lib
+
+bench: tools ## Figures beside their baselines, release profile, about 4 min once built; QUICK=1: less than one, to try it out
+	cargo bench --locked --bench receiver
 
 lint: ## Format and lints
 	cargo fmt --check

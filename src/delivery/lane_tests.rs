@@ -205,11 +205,12 @@ impl House {
         let route: &Route = &self.parts.config.routes[&RouteName::parse("default").expect("a name")];
         let (rooms, config) = (route.rooms.clone(), Arc::clone(&self.parts.config));
         let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: group.to_owned() };
+        let digest = webhook.digest.clone();
         let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
             let route = config.routes.values().next().expect("a route");
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
-        self.parts.store.ingest(Ingest { key, body: Vec::new(), rooms, decide }).await.expect("committed");
+        self.parts.store.ingest(Ingest { key, body: Vec::new(), digest, rooms, decide }).await.expect("committed");
     }
 
     fn sent(&self) -> Vec<Sent> {

@@ -170,7 +170,7 @@ mod tests {
     fn a_storm_is_gathered_for_a_moment() {
         let storm = Weather { stormy: true, ..CALM };
         let waiting = DueCards { new: many(40, due), ..DueCards::default() };
-        assert_eq!(next(&waiting, &storm, never), Step::Wait(GATHER_NEW - Duration::from_millis(100)));
+        assert_eq!(next(&waiting, &storm, never), Step::Wait(GATHER_NEW.saturating_sub(Duration::from_millis(100))));
         let later = Weather { now: NOW.plus(GATHER_NEW), ..storm };
         assert_eq!(next(&waiting, &later, never), Step::Digest);
         let and_edits = DueCards { edits: vec![due("e")], ..waiting };
@@ -183,7 +183,7 @@ mod tests {
         let later = Weather { now: NOW.plus(GATHER_GREEN), ..busy };
         let green = |count| DueCards { notes: many(count, |name| noted(name, false, true)), ..DueCards::default() };
         assert_eq!(next(&green(1), &CALM, never), Step::Reply(id("c0")), "in a calm room at once");
-        assert_eq!(next(&green(60), &busy, never), Step::Wait(GATHER_GREEN - Duration::from_millis(100)));
+        assert_eq!(next(&green(60), &busy, never), Step::Wait(GATHER_GREEN.saturating_sub(Duration::from_millis(100))));
         assert_eq!(next(&green(60), &later, never), Step::Green);
         assert_eq!(next(&green(60), &Weather { limited: true, ..busy }, never), Step::Green);
         assert_eq!(next(&green(3), &later, never), Step::Reply(id("c0")));
@@ -198,6 +198,6 @@ mod tests {
         let busy = |card: &CardId| (card.as_str() == "busy").then(|| Duration::from_millis(300));
         assert_eq!(next(&edits, &CALM, busy), Step::Edit(id("calm")));
         let both = |_: &CardId| Some(Duration::from_millis(300));
-        assert_eq!(next(&edits, &CALM, both), Step::Wait(EDIT_EVERY - Duration::from_millis(300)));
+        assert_eq!(next(&edits, &CALM, both), Step::Wait(EDIT_EVERY.saturating_sub(Duration::from_millis(300))));
     }
 }

@@ -107,8 +107,9 @@ async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Answe
     timeout(BODY_TIMEOUT, collect).await.map_err(|_| Answer::unavailable("the body did not arrive in time"))?
 }
 
-fn ingest(app: &App, route: &Route, webhook: Webhook, body: Bytes) -> Ingest {
+fn ingest(app: &App, route: &Route, mut webhook: Webhook, body: Bytes) -> Ingest {
     let (config, name) = (Arc::clone(&app.config), route.name.clone());
+    webhook.digest.push_str(&app.run);
     Ingest {
         key: IncidentKey {
             route: route.name.clone(),
@@ -116,6 +117,7 @@ fn ingest(app: &App, route: &Route, webhook: Webhook, body: Bytes) -> Ingest {
             group_key: webhook.group_key.clone(),
         },
         body: body.into(),
+        digest: webhook.digest.clone(),
         rooms: route.rooms.clone(),
         decide: Box::new(move |known, now| {
             let rules = Rules::of(&config.routes[&name], &config.display);

@@ -35,6 +35,9 @@ pub struct App {
     rooms: Vec<RoomAddress>,
     guard: Guard,
     refusals: Refusals,
+    /// Part of every digest. A start may bring other severities or a newer version, so that what an earlier run made of
+    /// a notification is not taken for granted.
+    run: String,
 }
 
 impl App {
@@ -42,7 +45,8 @@ impl App {
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let guard = Guard::new(&config.http.auth);
         let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
-        Self { config, store, clock, metrics, health, rooms, guard, refusals: Refusals::default() }
+        let run = ulid::Ulid::new().to_string();
+        Self { config, store, clock, metrics, health, rooms, guard, refusals: Refusals::default(), run }
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp as Moment;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::scrub;
+use super::{digest, scrub};
 use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
 
 /// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
@@ -31,6 +31,9 @@ pub struct Webhook {
     pub alerts: Vec<Listed>,
     /// Fields that could not be read as meant.
     pub odd: u32,
+    /// A hash of all of the above that decides about state or is stored. Of why Alertmanager sent it only what bears on
+    /// the state is part: a repeat has another reason than the notification that it repeats.
+    pub digest: String,
 }
 
 /// `notification_reason`, which Alertmanager sends since 0.32.
@@ -97,7 +100,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     };
     let unread = alerts.len().saturating_sub(MAX_ALERTS);
     let listed = alerts.iter().take(MAX_ALERTS).map(|alert| read_alert(alert, &mut odd)).collect();
-    Ok(Webhook {
+    let mut webhook = Webhook {
         receiver: unquote_meta(required_text(&envelope, "receiver")?),
         group_key: required_text(&envelope, "groupKey")?.to_owned(),
         group_labels,
@@ -106,7 +109,10 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         reason: read_reason(envelope.get("notification_reason")),
         alerts: one_each(listed),
         odd,
-    })
+        digest: String::new(),
+    };
+    webhook.digest = digest::of(&webhook);
+    Ok(webhook)
 }
 
 fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a str, DecodeError> {

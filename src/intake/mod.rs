@@ -1,6 +1,7 @@
 //! Intake: the bytes of a webhook become a [`Webhook`], a route and then [`crate::model::Changes`]. Pure; takes `now`.
 
 mod decode;
+mod digest;
 mod reconcile;
 mod routing;
 mod scrub;

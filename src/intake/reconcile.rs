@@ -46,6 +46,9 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
         return open_new(webhook, rules, now);
     };
     let incident = &known.incident;
+    if known.repeated {
+        return repeated(known, webhook, rules, now);
+    }
     match incident.state {
         IncidentState::Firing | IncidentState::Quiet | IncidentState::Unlisted => update(known, webhook, rules, now),
         IncidentState::Resolved if firing => {
@@ -88,11 +91,19 @@ fn unchanged(incident: &Incident) -> Changes {
     }
 }
 
+/// What [`update`] would find, only sooner and without the alerts: of a repeat, time alone can make news.
+fn repeated(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let notes: Vec<NewNote> = reminder(known, webhook, rules, now).into_iter().filter(|_| rules.speaks).collect();
+    let outcome = if notes.is_empty() { Outcome::Unchanged } else { Outcome::Reminded };
+    Changes { outcome, notes, ..unchanged(&known.incident) }
+}
+
 fn doc_of(webhook: &Webhook) -> IncidentDoc {
     IncidentDoc {
         group_labels: webhook.group_labels.clone(),
         external_url: webhook.external_url.clone(),
         truncated: webhook.truncated,
+        digest: webhook.digest.clone(),
     }
 }
 

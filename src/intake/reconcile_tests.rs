@@ -32,6 +32,7 @@ fn payload(alerts: &str) -> Webhook {
         reason: Reason::Missing,
         alerts,
         odd: 0,
+        digest: String::new(),
     }
 }
 
@@ -66,7 +67,7 @@ impl Scene {
 
     fn get(&mut self, webhook: &Webhook) -> Changes {
         let card = CardState { id: CardId("card".to_owned()), spoke_at: self.spoke_at, notes_waiting: false };
-        let known = self.incident.clone().map(|incident| Known { incident, cards: vec![card] });
+        let known = self.incident.clone().map(|incident| Known { incident, cards: vec![card], repeated: false });
         let rules = Rules {
             remind_after: self.remind_after,
             reopen_after: 15 * MINUTE,
@@ -394,6 +395,36 @@ proptest! {
             let again = scene.get(webhook);
             prop_assert!(!again.news && again.notes.is_empty(), "{again:?}");
             prop_assert_eq!(&scene.incident, &before);
+        }
+    }
+
+    /// A repeat that is known for one comes to the same as one whose alerts are read, whatever the clock says.
+    #[test]
+    fn a_known_repeat_comes_to_the_same(
+        payloads in prop::collection::vec(any_payload(), 1..12),
+        wait in prop::sample::select(vec![0, 10, 29, 30, 100]),
+        spoke in any::<bool>(),
+        speaks in any::<bool>(),
+    ) {
+        let mut scene = Scene { speaks, ..Scene::new() };
+        for webhook in &payloads {
+            scene.after(MINUTE).get(webhook);
+            let Some(incident) = scene.incident.clone().filter(|incident| incident.state.is_open()) else { continue };
+            let rules = Rules {
+                remind_after: scene.remind_after,
+                reopen_after: 15 * MINUTE,
+                speaks,
+                display: &scene.display,
+            };
+            let card =
+                CardState { id: CardId("card".to_owned()), spoke_at: spoke.then_some(scene.now), notes_waiting: false };
+            let now = scene.now.plus(wait * MINUTE);
+            let read = Known { incident: incident.clone(), cards: vec![card], repeated: false };
+            let known = Known { incident: Incident { alerts: Vec::new(), ..incident }, repeated: true, ..read.clone() };
+            prop_assert_eq!(
+                reconcile(Some(&known), webhook, &rules, now),
+                reconcile(Some(&read), webhook, &rules, now)
+            );
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Changes {
 pub struct Known {
     pub incident: Incident,
     pub cards: Vec<CardState>,
+    /// The notification at hand is the very one that left the incident as it is; its alerts have not been read.
+    pub repeated: bool,
 }
 
 /// As much of a card as reminding needs.

@@ -69,6 +69,9 @@ pub struct IncidentDoc {
     /// How many alerts Alertmanager left out of its last payload (`max_alerts`).
     #[serde(default)]
     pub truncated: u64,
+    /// The `digest` of that notification; see [`Incident::is_as_told_by`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +98,13 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// Whether the last notification, with the same digest, has left an open incident as it is: then the same again
+    /// changes none of its alerts, and nobody needs to look at them.
+    #[must_use]
+    pub fn is_as_told_by(&self, digest: &str) -> bool {
+        self.state.is_open() && !digest.is_empty() && self.doc.digest == digest
+    }
+
     #[must_use]
     pub fn count(&self, state: AlertState) -> usize {
         self.alerts.iter().filter(|a| a.state == state).count()

@@ -1,12 +1,11 @@
 //! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
 
 use sha2::{Digest as _, Sha256};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, rows, writer::Context};
 use crate::model::{
-    CardId, CardKind, CardState, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NewNote,
-    NotificationId, Outcome, RoomAddress, Timestamp,
+    Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress, Timestamp,
 };
 
 type Decide = Box<dyn FnOnce(Option<&Known>, Timestamp) -> Changes + Send>;
@@ -16,6 +15,9 @@ pub struct Ingest {
     pub key: IncidentKey,
     /// As it came over the wire; kept for `store.retention`.
     pub body: Vec<u8>,
+    /// Of all that the notification says. An open incident that keeps the same one is handed to `decide` as repeated,
+    /// without its alerts. Empty: never.
+    pub digest: String,
     /// The rooms of its route.
     pub rooms: Vec<RoomAddress>,
     /// The rules: what is known -> what changes.
@@ -56,17 +58,18 @@ fn hash(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..16])
 }
 
-struct Job<'c> {
-    connection: &'c mut SqliteConnection,
-    context: &'c mut Context,
+/// One notification inside the writer's transaction; what it does to cards is in [`super::cards`].
+pub(super) struct Job<'c> {
+    pub(super) connection: &'c mut SqliteConnection,
+    pub(super) context: &'c mut Context,
     hashes: Hashes,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl Job<'_> {
     async fn run(mut self, ingest: Ingest) -> Result<Ingested, StoreError> {
-        let Ingest { key, body, rooms, decide } = ingest;
-        let known = self.known(&key).await?;
+        let Ingest { key, body, digest, rooms, decide } = ingest;
+        let known = self.known(&key, &digest).await?;
         let changes = decide(known.as_ref(), self.now);
         let (outcome, news) = (changes.outcome, changes.news || !changes.notes.is_empty());
         let existing = known.as_ref().map(|known| &known.incident);
@@ -91,8 +94,9 @@ impl Job<'_> {
         Ok(Ingested { notification, incident, outcome })
     }
 
-    /// The newest incident of the group with its alerts and live cards.
-    async fn known(&mut self, key: &IncidentKey) -> Result<Option<Known>, StoreError> {
+    /// The newest incident of the group with its live cards and, unless it is as `digest` tells, its alerts: reading
+    /// those of a large group costs more than all the rest.
+    async fn known(&mut self, key: &IncidentKey, digest: &str) -> Result<Option<Known>, StoreError> {
         let row = sqlx::query(
             "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
              ORDER BY opened_at DESC, id DESC LIMIT 1",
@@ -104,31 +108,12 @@ impl Job<'_> {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let mut incident = rows::incident(&row)?;
-        incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
+        let repeated = incident.is_as_told_by(digest);
+        if !repeated {
+            incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
+        }
         let cards = self.cards_of(&incident.id).await?.into_iter().map(|(state, _)| state).collect();
-        Ok(Some(Known { incident, cards }))
-    }
-
-    async fn cards_of(&mut self, incident: &IncidentId) -> Result<Vec<(CardState, String)>, StoreError> {
-        sqlx::query(
-            "SELECT card.id, card.room, card.spoke_at, \
-             EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
-             FROM card JOIN card_incident ON card_incident.card = card.id \
-             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
-        )
-        .bind(incident.as_str())
-        .fetch_all(&mut *self.connection)
-        .await?
-        .iter()
-        .map(|row| {
-            let state = CardState {
-                id: CardId(row.try_get("id")?),
-                spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
-                notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
-            };
-            Ok((state, row.try_get("room")?))
-        })
-        .collect()
+        Ok(Some(Known { incident, cards, repeated }))
     }
 
     /// Counts the notification as a repeat of the one that last changed the incident.
@@ -232,74 +217,5 @@ impl Job<'_> {
         }
         rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
         Ok(incident.id.clone())
-    }
-
-    /// Every room of the route has a card, and those that must show or say something are due.
-    async fn save_cards(
-        &mut self,
-        incident: &IncidentId,
-        rooms: &[RoomAddress],
-        changes: &Changes,
-        notification: &NotificationId,
-    ) -> Result<(), StoreError> {
-        let cards = self.cards_of(incident).await?;
-        for room in rooms {
-            let card = match cards.iter().find(|(_, known)| known == room.as_str()) {
-                Some((card, _)) => card.id.clone(),
-                None => self.insert_card(incident, room).await?,
-            };
-            let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
-            let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
-            if changes.news || !notes.is_empty() {
-                sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
-                    .bind(card.as_str())
-                    .bind(self.now.0)
-                    .execute(&mut *self.connection)
-                    .await?;
-                self.context.wake = true;
-            }
-            for note in notes {
-                self.insert_note(&card, incident, note, notification).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn insert_card(&mut self, incident: &IncidentId, room: &RoomAddress) -> Result<CardId, StoreError> {
-        let id = CardId(ulid::Ulid::new().to_string());
-        sqlx::query("INSERT INTO card (id, room, kind) VALUES ($1, $2, $3)")
-            .bind(id.as_str())
-            .bind(room.as_str())
-            .bind(CardKind::Incident.as_str())
-            .execute(&mut *self.connection)
-            .await?;
-        sqlx::query("INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $2, 0)")
-            .bind(id.as_str())
-            .bind(incident.as_str())
-            .execute(&mut *self.connection)
-            .await?;
-        Ok(id)
-    }
-
-    async fn insert_note(
-        &mut self,
-        card: &CardId,
-        incident: &IncidentId,
-        note: &NewNote,
-        notification: &NotificationId,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(self.context.next())
-        .bind(card.as_str())
-        .bind(incident.as_str())
-        .bind(note.kind.as_str())
-        .bind(self.now.0)
-        .bind(notification.as_str())
-        .bind(rows::to_json(&note.args)?)
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
     }
 }

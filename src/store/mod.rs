@@ -2,6 +2,7 @@
 //!
 //! Nothing outside of this folder knows which database it is.
 
+mod cards;
 mod digest;
 mod doubt;
 mod error;

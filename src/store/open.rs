@@ -50,6 +50,8 @@ impl Store {
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A file does not hang up; asking whether it is there costs as much as most of what is read.
+            .test_before_acquire(false)
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(|error| opened(Box::new(error)))?;

@@ -77,6 +77,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
     Ingest {
         key: key(group),
         body: b"{}".to_vec(),
+        digest: String::new(),
         rooms: vec![room()],
         decide: Box::new(move |known, _| {
             let notes = if known.is_some() { vec![note] } else { Vec::new() };
@@ -227,6 +228,38 @@ async fn what_was_frozen_survives_a_restart_as_it_was() {
     assert!(second.incident.is_some());
     let refused = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t2")).await;
     assert!(matches!(refused, Err(StoreError::Database(_))), "a room has one unfinished op: {refused:?}");
+}
+
+/// Posts with a digest that the incident keeps; returns whether it was taken for a repeat, and the alerts handed in.
+async fn digested(store: &Store, digest: &str, state: IncidentState) -> Option<(bool, usize)> {
+    let (seen, kept) = (Arc::new(std::sync::Mutex::new(None)), digest.to_owned());
+    let saw = Arc::clone(&seen);
+    let decide = move |known: Option<&Known>, _: Timestamp| {
+        *saw.lock().expect("a lock") = known.map(|known| (known.repeated, known.incident.alerts.len()));
+        let doc = IncidentDoc { digest: kept, ..IncidentDoc::default() };
+        Changes { doc, ..adding(known, "a", state, Vec::new()) }
+    };
+    let posted = Ingest { digest: digest.to_owned(), decide: Box::new(decide), ..ingest("g", "a", state) };
+    store.ingest(posted).await.expect("committed");
+    *seen.lock().expect("a lock")
+}
+
+#[tokio::test]
+async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_alerts() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    for (digest, state, expected) in [
+        ("one", IncidentState::Firing, None),
+        ("one", IncidentState::Firing, Some((true, 0))),
+        ("two", IncidentState::Firing, Some((false, 1))),
+        ("one", IncidentState::Firing, Some((false, 1))),
+        ("", IncidentState::Firing, Some((false, 1))),
+        ("", IncidentState::Firing, Some((false, 1))),
+        ("three", IncidentState::Resolved, Some((false, 1))),
+        ("three", IncidentState::Resolved, Some((false, 1))),
+    ] {
+        assert_eq!(digested(&store, digest, state).await, expected, "{digest} {state:?}");
+    }
 }
 
 #[tokio::test]

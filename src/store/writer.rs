@@ -21,6 +21,9 @@ const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// How often an idle writer shows that it is alive, and tries again what failed.
 const BEAT: Duration = Duration::from_secs(1);
+/// Two statements at once: each call costs a trip to the database's thread and back. COMMIT releases the savepoint.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT job";
+const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
 /// How long a caller waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -124,8 +127,19 @@ pub(super) async fn start(
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let context = Context { seq, wake: false };
     let writer = Writer { connection, context, saved_seq: seq, clock, metrics, health, wake };
-    tokio::spawn(writer.run(inbox));
+    // A thread and a runtime of its own. Each statement is answered by the database's thread; on the shared runtime the
+    // writer would then queue up behind the webhooks being decoded, once for each statement, and they would wait for it.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| no_thread(&error))?;
+    std::thread::Builder::new()
+        .name("store-writer".to_owned())
+        .spawn(move || runtime.block_on(writer.run(inbox)))
+        .map_err(|error| no_thread(&error))?;
     Ok(Handle { jobs })
+}
+
+fn no_thread(error: &std::io::Error) -> StoreError {
+    StoreError::Database(format!("cannot start the writer: {error}"))
 }
 
 struct Writer {
@@ -212,8 +226,10 @@ impl Writer {
     }
 
     async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
-        execute(&mut self.connection, "BEGIN IMMEDIATE").await?;
-        let result = self.fill(jobs).await;
+        let result = match execute(&mut self.connection, BEGIN).await {
+            Ok(()) => self.fill(jobs).await,
+            Err(error) => Err(error),
+        };
         if result.is_err() {
             self.roll_back().await;
         }
@@ -221,12 +237,14 @@ impl Writer {
     }
 
     async fn fill(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
-        for job in jobs {
-            execute(&mut self.connection, "SAVEPOINT job").await?;
+        let last = jobs.len().saturating_sub(1);
+        for (n, job) in jobs.iter_mut().enumerate() {
             if !job.run(&mut self.connection, &mut self.context).await {
+                // The savepoint stays, for the next job.
                 execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await?;
+            } else if n < last {
+                execute(&mut self.connection, NEXT_JOB).await?;
             }
-            execute(&mut self.connection, "RELEASE SAVEPOINT job").await?;
         }
         if self.saved_seq != self.context.seq {
             meta::write_seq(&mut self.connection, self.context.seq).await?;

@@ -102,6 +102,11 @@ impl Receiver {
         self.process.as_mut().expect("the receiver was started")
     }
 
+    /// The running process, for what /proc tells of it.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the receiver was started").pid()
+    }
+
     /// SIGKILL: what a crash, the OOM killer or a power cut leave is all that is left.
     pub fn kill9(&mut self) {
         self.process().kill9();

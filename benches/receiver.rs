@@ -1,0 +1,84 @@
+//! How fast, how small, how soon: every figure beside a baseline that is measured in the same run, in alternating
+//! rounds, so that a busy machine slows both. `docs/PERFORMANCE.md` says what the figures mean.
+//!
+//! `QUICK=1` tries it out in less than a minute; its figures are good for nothing else. The exit code tells whether
+//! everything ran, never whether a figure is good.
+
+#![expect(clippy::disallowed_methods, reason = "real servers run on real time")]
+#![expect(clippy::print_stdout, reason = "the tables are the result")]
+
+#[path = "receiver/bare.rs"]
+mod bare;
+#[path = "receiver/commit.rs"]
+mod commit;
+#[path = "receiver/footprint.rs"]
+mod footprint;
+#[allow(unused_imports, reason = "the harness offers a whole; this needs a part of it")]
+#[path = "../tests/it/harness/mod.rs"]
+mod harness;
+#[path = "receiver/load.rs"]
+mod load;
+#[path = "receiver/relay.rs"]
+mod relay;
+#[path = "receiver/rooms.rs"]
+mod rooms;
+#[path = "receiver/subject.rs"]
+mod subject;
+#[path = "receiver/table.rs"]
+mod table;
+#[path = "receiver/webhooks.rs"]
+mod webhooks;
+
+use std::time::Duration;
+
+use table::Table;
+
+/// How much of everything: enough for medians, or just enough to see that it runs.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    quick: bool,
+    /// Rounds of webhooks, and how long each lasts.
+    rounds: usize,
+    round: Duration,
+    /// Single deliveries, timed one by one.
+    singles: usize,
+    /// Rounds of events into one room, and events in each.
+    room_rounds: usize,
+    room_events: usize,
+    /// Groups of 20 alerts that the store holds when memory and starts are measured.
+    groups: usize,
+    starts: usize,
+}
+
+impl Extent {
+    fn from_environment() -> Self {
+        let quick = std::env::var("QUICK").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
+        if quick {
+            let (rounds, round) = (2, Duration::from_secs(1));
+            Self { quick, rounds, round, singles: 8, room_rounds: 2, room_events: 12, groups: 50, starts: 3 }
+        } else {
+            let (rounds, round) = (7, Duration::from_secs(3));
+            Self { quick, rounds, round, singles: 60, room_rounds: 6, room_events: 50, groups: 1_000, starts: 9 }
+        }
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    // The baseline of the webhooks is this very program, started again as a server.
+    match bare::Role::from_environment() {
+        Some(role) => runtime.block_on(role.serve()),
+        None => runtime.block_on(measure(Extent::from_environment())),
+    }
+}
+
+async fn measure(extent: Extent) {
+    let subject = subject::Subject::new();
+    println!("{}", subject.facts(extent.quick));
+    let mut table = Table::default();
+    webhooks::measure(&subject, extent, &mut table).await;
+    let synapse = harness::Synapse::private().await;
+    rooms::measure(&subject, &synapse, extent, &mut table).await;
+    footprint::measure(&subject, &synapse, extent, &mut table).await;
+    println!("\n{table}");
+}

@@ -1,0 +1,143 @@
+//! From the 200 to the room: one event alone, and as many as go, against a bare client of the same Synapse.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+
+use serde_json::Value;
+
+use super::{
+    Extent,
+    commit::Commits,
+    load::{Connection, Request, TOKEN},
+    relay::Relay,
+    subject::Subject,
+    table::{Figures, Table, short},
+};
+use crate::harness::{DEADLINE, NewRoom, Receiver, Room, Synapse, User};
+
+/// Alerts in a group: the usual card, not the largest.
+const ALERTS: usize = 5;
+/// Between single deliveries, so that each finds the receiver idle.
+const REST: std::time::Duration = std::time::Duration::from_millis(150);
+
+struct Scene {
+    receiver: Receiver,
+    relay: Relay,
+    bot: User,
+    room: Room,
+    webhooks: Connection,
+    request: Request,
+    groups: u64,
+    /// Keeps its connection.
+    client: reqwest::Client,
+}
+
+pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+    let mut scene = Scene::new(subject, synapse).await;
+    single(&mut scene, extent, table).await;
+    many(&mut scene, extent, table).await;
+}
+
+async fn single(scene: &mut Scene, extent: Extent, table: &mut Table) {
+    let content = scene.contents(1).await.remove(0);
+    let mut commits = Commits::of(content.to_string().len()).await;
+    let before = scene.receiver.metrics().await;
+    let (mut ours, mut put, mut commit) = (Figures::default(), Figures::default(), Figures::default());
+    for _ in 0..extent.singles {
+        tokio::time::sleep(REST).await;
+        let accepted = scene.post().await;
+        ours.push_millis(scene.relay.ack().await.saturating_duration_since(accepted));
+        tokio::time::sleep(REST).await;
+        let started = Instant::now();
+        scene.put(&content).await;
+        put.push_millis(started.elapsed());
+        commit.push_millis(commits.one().await);
+        scene.relay.forget();
+    }
+    let after = scene.receiver.metrics().await;
+    let grown = |name: &str| after.sum(name, &[]) - before.sum(name, &[]);
+    let recorded = 1e3 * grown("delivery_seconds_sum") / grown("delivery_seconds_count");
+    let least = Figures(put.0.iter().zip(&commit.0).map(|(put, commit)| put + commit).collect());
+    let baseline = format!("{least}: PUT {} + commit {}", short(put.median()), short(commit.median()));
+    let wanted = format!("< {}", short(put.median() + commit.median() + 5.0));
+    table.row("200 to acknowledged, idle, ms", &ours, &baseline, &ours.by(&least), &wanted);
+    table.row("delivery_seconds of these (both commits in it), mean, ms", &short(recorded), &"", &"", "");
+}
+
+async fn many(scene: &mut Scene, extent: Extent, table: &mut Table) {
+    let (mut ours, mut theirs) = (Figures::default(), Figures::default());
+    for _ in 0..extent.room_rounds {
+        // All of them are accepted before the first is sent: what is measured is the way to the room alone.
+        scene.relay.hold(true);
+        for _ in 0..extent.room_events {
+            scene.post().await;
+        }
+        scene.relay.forget();
+        scene.relay.hold(false);
+        let mut acks = Vec::with_capacity(extent.room_events);
+        for _ in 0..extent.room_events {
+            acks.push(scene.relay.ack().await);
+        }
+        ours.0.push(rate(&acks));
+        scene.receiver.wait_metric("outbox_ops", &[("state", "waiting")], |waiting| waiting < 0.5).await;
+        let contents = scene.contents(extent.room_events).await;
+        for content in &contents {
+            scene.put(content).await;
+        }
+        let mut acks = Vec::with_capacity(contents.len());
+        for _ in &contents {
+            acks.push(scene.relay.ack().await);
+        }
+        theirs.0.push(rate(&acks));
+    }
+    table.row("events into one room, per second", &ours, &theirs, &ours.by(&theirs), "≥ 0.8");
+}
+
+/// Events per second from the first acknowledgement to the last.
+fn rate(acks: &[Instant]) -> f64 {
+    let took = acks[acks.len() - 1].duration_since(acks[0]);
+    (acks.len() - 1) as f64 / took.as_secs_f64()
+}
+
+impl Scene {
+    async fn new(subject: &Subject, synapse: &Synapse) -> Self {
+        let relay = Relay::start(&synapse.url()).await;
+        let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
+        let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
+        let builder = subject.receiver(&bot, &room.id).webhook_token(TOKEN).homeserver(&relay.url());
+        let receiver = builder.start().await;
+        let port = receiver.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let webhooks = Connection::to(port).await;
+        let request = Request::of(ALERTS);
+        let mut scene = Self { receiver, relay, bot, room, webhooks, request, groups: 0, client };
+        scene.post().await;
+        scene.relay.ack().await;
+        scene.room.wait_for("the first card", DEADLINE, |view| view.cards().len() == 1).await;
+        scene
+    }
+
+    /// A webhook of a new group; returns when the 200 came.
+    async fn post(&mut self) -> Instant {
+        self.groups += 1;
+        self.webhooks.accepted(self.request.about(self.groups)).await;
+        Instant::now()
+    }
+
+    /// The newest messages of the room as they were sent.
+    async fn contents(&self, count: usize) -> Vec<Value> {
+        let room = urlencoding::encode(&self.room.id);
+        let page = self.room.reader.get(&format!("/v3/rooms/{room}/messages?dir=b&limit={count}")).await;
+        let events = page["chunk"].as_array().expect("events");
+        events.iter().map(|event| event["content"].clone()).collect()
+    }
+
+    /// Sends as a bare client does, by the same wire.
+    async fn put(&self, content: &Value) {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let (room, txn) = (urlencoding::encode(&self.room.id), NUMBER.fetch_add(1, Relaxed));
+        let url = format!("{}/_matrix/client/v3/rooms/{room}/send/m.room.message/bare{txn}", self.relay.url());
+        let answer = self.client.put(url).bearer_auth(&self.bot.access_token).json(content).send().await;
+        let text = answer.expect("Synapse answers").error_for_status().expect("200").text().await;
+        assert!(text.expect("an answer").contains("event_id"));
+    }
+}

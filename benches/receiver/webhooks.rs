@@ -1,0 +1,68 @@
+//! Webhooks of 30 alerts over 64 connections, each on disk before its 200, against the same server without a store.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use super::{
+    Extent,
+    bare::Bare,
+    commit::Commits,
+    load::{Groups, Request, TOKEN, round},
+    subject::Subject,
+    table::{Figures, Table, short},
+};
+
+const ALERTS: usize = 30;
+const CONNECTIONS: u64 = 64;
+/// Commits measured after each round, while nothing else writes.
+const COMMITS: usize = 10;
+/// Not counted: caches fill, the first file pages are written.
+const WARM_UP: Duration = Duration::from_millis(700);
+
+pub async fn measure(subject: &Subject, extent: Extent, table: &mut Table) {
+    let new = Groups::New(Arc::new(AtomicU64::new(1_000)));
+    compare(subject, extent, table, ("each a new group", "≥ 0.2"), &new).await;
+    compare(subject, extent, table, ("all unchanged", "≥ 0.5"), &Groups::Same).await;
+}
+
+/// A port of its own for each server, and a store of its own for each case.
+async fn compare(subject: &Subject, extent: Extent, table: &mut Table, (case, wanted): (&str, &str), groups: &Groups) {
+    let receiver = subject.alone().webhook_token(TOKEN).start().await;
+    let bare = Bare::start(&receiver.config_path()).await;
+    let port = receiver.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let request = Request::of(ALERTS);
+    let mut commits = Commits::of(request.body_len).await;
+    let (mut ours, mut theirs, mut commit) = (Side::default(), Side::default(), Figures::default());
+    for port in [port, bare.port] {
+        round(port, &request, CONNECTIONS, groups, WARM_UP).await;
+    }
+    for _ in 0..extent.rounds {
+        for (side, port) in [(&mut ours, port), (&mut theirs, bare.port)] {
+            let round = round(port, &request, CONNECTIONS, groups, extent.round).await;
+            side.rate.0.push(round.per_second);
+            side.p50.0.push(round.latencies.median());
+            side.p99.0.push(round.latencies.quantile(0.99));
+        }
+        for _ in 0..COMMITS {
+            commit.push_millis(commits.one().await);
+        }
+    }
+    let shared = receiver.metric("store_commit_commands_total", &[]).await
+        / receiver.metric("store_commit_seconds_count", &[]).await;
+    let what = |figure: &str| format!("webhooks of {ALERTS} alerts, {case}: {figure}");
+    table.row(&what("per second"), &ours.rate, &theirs.rate, &ours.rate.by(&theirs.rate), wanted);
+    table.row(&what("p50, ms"), &ours.p50, &theirs.p50, &ours.p50.by(&theirs.p50), "");
+    let bound =
+        format!("< {} (100 + 10 commits of {} ms)", short(100.0 + 10.0 * commit.median()), short(commit.median()));
+    table.row(&what("p99, ms"), &ours.p99, &theirs.p99, &ours.p99.by(&theirs.p99), &bound);
+    table.row(&what("webhooks that share a commit"), &short(shared), &1, &"", "");
+}
+
+#[derive(Default)]
+struct Side {
+    rate: Figures,
+    p50: Figures,
+    p99: Figures,
+}

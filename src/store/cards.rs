@@ -1,0 +1,112 @@
+//! The cards and notes that one notification makes or changes.
+
+use sqlx::Row as _;
+
+use super::{StoreError, ingest::Job, rows};
+use crate::model::{
+    CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, Timestamp,
+};
+
+impl Job<'_> {
+    /// The live cards of an incident, with the room of each.
+    pub(super) async fn cards_of(&mut self, incident: &IncidentId) -> Result<Vec<(CardState, String)>, StoreError> {
+        sqlx::query(
+            "SELECT card.id, card.room, card.spoke_at, \
+             EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
+             FROM card JOIN card_incident ON card_incident.card = card.id \
+             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+        )
+        .bind(incident.as_str())
+        .fetch_all(&mut *self.connection)
+        .await?
+        .iter()
+        .map(|row| {
+            let state = CardState {
+                id: CardId(row.try_get("id")?),
+                spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
+                notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
+            };
+            Ok((state, row.try_get("room")?))
+        })
+        .collect()
+    }
+
+    /// Every room of the route has a card, and those that must show or say something are due.
+    pub(super) async fn save_cards(
+        &mut self,
+        incident: &IncidentId,
+        rooms: &[RoomAddress],
+        changes: &Changes,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        // An incident that was made just now has no cards.
+        let is_new = changes.write == IncidentWrite::Insert;
+        let cards = if is_new { Vec::new() } else { self.cards_of(incident).await? };
+        for room in rooms {
+            let card = match cards.iter().find(|(_, known)| known == room.as_str()) {
+                Some((card, _)) => card.id.clone(),
+                None => self.insert_card(incident, room, changes.news).await?,
+            };
+            let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
+            let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
+            if changes.news || !notes.is_empty() {
+                self.context.wake = true;
+            }
+            if (changes.news && !is_new) || !notes.is_empty() {
+                sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+                    .bind(card.as_str())
+                    .bind(self.now.0)
+                    .execute(&mut *self.connection)
+                    .await?;
+            }
+            for note in notes {
+                self.insert_note(&card, incident, note, notification).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn insert_card(
+        &mut self,
+        incident: &IncidentId,
+        room: &RoomAddress,
+        is_due: bool,
+    ) -> Result<CardId, StoreError> {
+        let id = CardId(ulid::Ulid::new().to_string());
+        sqlx::query("INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4)")
+            .bind(id.as_str())
+            .bind(room.as_str())
+            .bind(CardKind::Incident.as_str())
+            .bind(is_due.then_some(self.now.0))
+            .execute(&mut *self.connection)
+            .await?;
+        sqlx::query("INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $2, 0)")
+            .bind(id.as_str())
+            .bind(incident.as_str())
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(id)
+    }
+
+    async fn insert_note(
+        &mut self,
+        card: &CardId,
+        incident: &IncidentId,
+        note: &NewNote,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(self.context.next())
+        .bind(card.as_str())
+        .bind(incident.as_str())
+        .bind(note.kind.as_str())
+        .bind(self.now.0)
+        .bind(notification.as_str())
+        .bind(rows::to_json(&note.args)?)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+}
