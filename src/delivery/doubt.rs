@@ -140,6 +140,7 @@ impl Lane {
         self.count(op, "parked");
         // What has never been answered may still be on its way.
         let wait = if error.reason == Reason::NoAnswer { SETTLING } else { Duration::ZERO };
+        self.maybe_parked = true;
         self.parts.store.park(&op.txn_id, &error.to_string(), self.parts.clock.now().plus(wait)).await?;
         self.release_room();
         tracing::warn!(
@@ -172,6 +173,7 @@ impl Lane {
         let now = self.parts.clock.now();
         let wait = now.since(op.first_try.unwrap_or(op.since)).clamp(FIRST_LOOK, LAST_LOOK);
         tracing::debug!(op = %op.txn_id, room = %self.name, reason = found, "a parked event is looked for again later");
+        self.maybe_parked = true;
         self.parts.store.park(&op.txn_id, &found, now.plus(wait)).await?;
         Ok(Turn::Again)
     }
@@ -180,7 +182,10 @@ impl Lane {
     /// of which only an older copy is left. `None`: nothing to find, go on.
     pub(super) async fn look_for_roots(&mut self, due: &DueCards) -> Result<Option<Turn>, StoreError> {
         let waiting = due.new.iter().map(|due| due.dirty_since).filter(|since| *since < self.started).min();
-        let Some(oldest) = waiting.filter(|_| !self.looked_for_roots) else { return Ok(None) };
+        let Some(oldest) = waiting.filter(|_| !self.looked_for_roots) else {
+            self.looked_for_roots = true;
+            return Ok(None);
+        };
         let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Some(Turn::Idle)) };
         let before = self.parts.store.recorded(&self.room, self.started).await?.before;
         let search = Search { wanted: None, after: before.as_deref(), since: oldest.minus(MARGIN) };

@@ -79,6 +79,10 @@ pub struct Lane {
     /// The op in doubt that was looked for last.
     pub(super) looked: Option<Looked>,
     pub(super) looked_for_roots: bool,
+    /// The store may hold an op of this room that is on its way; known to be false from one event to the next.
+    maybe_unfinished: bool,
+    /// The store may hold a parked op of this room.
+    pub(super) maybe_parked: bool,
 }
 
 /// What became of a turn.
@@ -114,6 +118,8 @@ impl Lane {
             patience: Patience::default(),
             looked: None,
             looked_for_roots: false,
+            maybe_unfinished: true,
+            maybe_parked: true,
         }
     }
 
@@ -161,13 +167,16 @@ impl Lane {
     }
 
     async fn turn(&mut self) -> Result<Turn, StoreError> {
-        if let Some(op) = self.parts.store.unfinished(&self.room).await? {
-            return self.resume(op).await;
+        // Asked only when there may be one: on the way from event to event this is known.
+        if self.maybe_unfinished {
+            if let Some(op) = self.parts.store.unfinished(&self.room).await? {
+                return self.resume(op).await;
+            }
+            self.maybe_unfinished = false;
         }
-        let now = self.parts.clock.now();
-        let parked = match self.parts.store.next_parked(&self.room).await? {
-            Some((op, at)) if at <= now => return self.look_again(op).await,
-            parked => parked.map(|(_, at)| at.since(now)),
+        let parked = match self.next_parked().await? {
+            Some((op, Duration::ZERO)) => return self.look_again(op).await,
+            parked => parked.map(|(_, wait)| wait),
         };
         if !self.looked_for_roots {
             let due = self.parts.store.due(&self.room).await?;
@@ -196,6 +205,17 @@ impl Lane {
             Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
         };
         self.send_step(kind, &card, &permit).await
+    }
+
+    /// The parked op that is to be looked for next, and how long until then.
+    async fn next_parked(&mut self) -> Result<Option<(Op, Duration)>, StoreError> {
+        if !self.maybe_parked {
+            return Ok(None);
+        }
+        let next = self.parts.store.next_parked(&self.room).await?;
+        self.maybe_parked = next.is_some();
+        let now = self.parts.clock.now();
+        Ok(next.map(|(op, at)| (op, at.since(now))))
     }
 
     async fn plan(&mut self, limited: bool) -> Result<Step, StoreError> {
@@ -232,6 +252,7 @@ impl Lane {
         }
         match compose::compose(kind, &snapshot, self.frame(0)) {
             Composed::Op(op) => {
+                self.maybe_unfinished = true;
                 let op = self.parts.store.freeze(op).await?;
                 self.send(op, permit).await
             }
@@ -251,6 +272,7 @@ impl Lane {
     async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
         let green = self.parts.store.turning_green(&self.room).await?;
         let Some(op) = compose::compose_green(&green, &self.room, self.frame(0)) else { return Ok(Turn::Again) };
+        self.maybe_unfinished = true;
         let op = self.parts.store.freeze(op).await?;
         self.send(op, permit).await
     }
@@ -284,6 +306,7 @@ impl Lane {
         self.release_room();
         self.count(op, "sent");
         let shown = self.parts.store.finish(op, event).await?;
+        self.maybe_unfinished = false;
         match op.kind {
             OpKind::Edit => self.remember_edit(&op.card),
             OpKind::Card => {

@@ -362,7 +362,12 @@ async fn a_room_that_refuses_holds_nobody_else() {
     house.post("a").await;
     let sent = house.settled().await;
     assert_eq!(sent.iter().filter(|sent| sent.accepted).count(), 1);
-    let hold = house.parts.health.snapshot().rooms[&first].hold.clone().expect("held");
+    let hold = loop {
+        match house.parts.health.snapshot().rooms[&first].hold.clone() {
+            Some(hold) => break hold,
+            None => sleep(Duration::from_millis(5)).await,
+        }
+    };
     assert!(hold.reason.contains("room_refused"), "{hold:?}");
     assert!(house.parts.health.snapshot().account_hold.is_none());
     assert_eq!(house.parts.store.due(&first).await.expect("due").new.len(), 1, "nothing is dropped");
