@@ -183,3 +183,24 @@ async fn resolved_without_an_incident_is_a_resolved_card_that_wakes_nobody() {
     assert_eq!((view.card().msgtype(), view.card().mentions()), ("m.notice", Some(vec![])));
     assert!(view.card().first_line().starts_with("🟢 RESOLVED DiskFull"), "{}", view.text());
 }
+
+/// A receiver without `send_resolved`, or a group that is silenced for good: it is closed, but never called resolved.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_nobody_mentions_any_more_is_closed_as_no_news() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).set("routes.default.stale_after", "2s").start().await;
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    let stale = |view: &RoomView| view.cards().len() == 1 && view.card().first_line().contains("NO NEWS");
+    let view = scene.room.wait_for("closed as no news", DEADLINE, stale).await;
+    assert!(!view.card().has("RESOLVED"), "{}", view.text());
+    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
+    receiver.accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
+    scene.room.wait_for("reported resolved later: green", DEADLINE, |view| view.card().has("RESOLVED")).await;
+    receiver.accept("default", Payload::group("Other").firing(&["n01"])).await;
+    scene
+        .room
+        .wait_for("the other one, closed too", DEADLINE, |view| !view.cards_with("NO NEWS Other").is_empty())
+        .await;
+    receiver.accept("default", Payload::group("Other").firing(&["n01"])).await;
+    scene.room.wait_for("firing later is a new card", DEADLINE, |view| view.cards_with("Other").len() == 2).await;
+}
