@@ -112,7 +112,7 @@ fn hostile() -> Vec<(&'static str, Value, Vec<String>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_hostile_or_odd_arrives_once_readable_and_harmless() {
     let scene = Scene::new().await;
-    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let receiver = ReceiverBuilder::of(&scene).set("routes.default.digest_above", 0).start().await;
     let cases = hostile();
     for (name, alert, _) in &cases {
         let body = webhook(name, alert);
