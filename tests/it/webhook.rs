@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, fixture};
+use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually, fixture};
 
 async fn receiver(scene: &Scene) -> Receiver {
     ReceiverBuilder::of(scene)
@@ -145,4 +146,44 @@ async fn slow_clients_hold_up_nobody() {
     let mut answer = vec![0; 64];
     let read = tokio::time::timeout(DEADLINE, slow[1].read(&mut answer)).await.expect("in time").expect("an answer");
     assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 503"), "{:?}", &answer[..read]);
+}
+
+/// A backup that locks the file, a disk that is full: nothing is accepted that is not kept, and it passes by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_commit_is_503_until_it_can() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let file = receiver.store_path().join("receiver.sqlite3");
+    let mut other = SqliteConnection::connect(&file.display().to_string()).await.expect("the store's file");
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("locked");
+    let refused = receiver.post("default", Payload::group("A").firing(&["n01"])).await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.header("retry-after").is_some());
+    let health = receiver.get("/healthz").await;
+    assert_eq!(health.status, 503);
+    assert!(health.body.contains("locked"), "{}", health.body);
+    assert_eq!((receiver.get("/livez").await.status, receiver.get("/readyz").await.status), (200, 200));
+    sqlx::query("ROLLBACK").execute(&mut other).await.expect("unlocked");
+    eventually("health recovers without any webhook", DEADLINE, async || {
+        (receiver.get("/healthz").await.status == 200).then_some(())
+    })
+    .await;
+    receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
+    scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
+}
+
+/// A body whose length nobody announced is counted while it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunked_body_over_the_limit_is_413_as_well() {
+    let scene = Scene::new().await;
+    let receiver = receiver(&scene).await;
+    let mut stream =
+        tokio::net::TcpStream::connect(receiver.url().trim_start_matches("http://")).await.expect("a connection");
+    let chunk = format!("5000\r\n{}\r\n", "x".repeat(0x5000));
+    let request =
+        "POST /alerts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hook-token\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(format!("{request}{chunk}").as_bytes()).await.expect("written");
+    let mut answer = vec![0; 64];
+    let read = tokio::time::timeout(DEADLINE, stream.read(&mut answer)).await.expect("in time").expect("an answer");
+    assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 413"), "{:?}", &answer[..read]);
 }
