@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     delivery::{Gate, Lane, Parts},
     health::Health,
-    http::{self, App, Bound},
+    http::{self, App, Bound, ControlSocket},
     lifecycle::Lifecycle,
     matrix::{Account, Setup},
     metrics::Metrics,
@@ -75,8 +75,10 @@ impl Receiver {
             Arc::clone(&self.metrics),
             Arc::clone(&self.health),
         );
+        let app = Arc::new(app);
+        start_control(&app, &lifecycle);
         let http_stop = CancellationToken::new();
-        let mut http = tokio::spawn(self.bound.serve(Arc::new(app), http_stop.clone()));
+        let mut http = tokio::spawn(self.bound.serve(app, http_stop.clone()));
         tokio::select! {
             served = &mut http => return served.context("the HTTP side ended")?.context("the HTTP side failed"),
             signal = crate::lifecycle::termination() => tracing::info!(signal = signal?, "stopping"),
@@ -166,5 +168,16 @@ impl Receiver {
                 }
             }
         });
+    }
+}
+
+/// Alerts matter more than the commands that need the socket: without it the receiver runs all the same.
+fn start_control(app: &Arc<App>, lifecycle: &Lifecycle) {
+    match ControlSocket::bind(&app.config.store.path) {
+        Ok(socket) => lifecycle.spawn(socket.serve(Arc::clone(app), lifecycle.stop())),
+        Err(error) => tracing::warn!(
+            store = %app.config.store.path.display(), %error,
+            "no control socket in store.path: the command dead-letters cannot reach this receiver"
+        ),
     }
 }

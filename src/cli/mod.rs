@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod completions;
+mod dead_letters;
 mod healthcheck;
 mod render;
 mod send_test;
@@ -48,6 +49,7 @@ enum Command {
     Check(check::Check),
     Render(render::Render),
     SendTest(send_test::SendTest),
+    DeadLetters(dead_letters::DeadLetters),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -64,6 +66,7 @@ impl Cli {
             Command::Check(check) => check.run(config),
             Command::Render(render) => render.run(config),
             Command::SendTest(send_test) => send_test.run(config),
+            Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(),
         }

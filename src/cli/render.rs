@@ -116,7 +116,8 @@ impl Render {
     }
 }
 
-fn print(text: &str) -> io::Result<()> {
+/// Writes a line to standard output.
+pub(super) fn print(text: &str) -> io::Result<()> {
     match writeln!(io::stdout(), "{text}") {
         // Whoever reads has read enough: `render FILE | head -1`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

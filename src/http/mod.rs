@@ -3,6 +3,7 @@
 mod alerts;
 mod answer;
 mod auth;
+mod control;
 mod healthz;
 mod probes;
 mod serve;
@@ -16,6 +17,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{any, get},
 };
+pub use control::{CONTROL_SOCKET, ControlSocket};
 pub use serve::{Bound, bind};
 
 use self::{

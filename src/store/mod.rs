@@ -3,6 +3,7 @@
 //! Nothing outside of this folder knows which database it is.
 
 mod cards;
+mod dead;
 mod digest;
 mod doubt;
 mod error;
@@ -16,6 +17,7 @@ mod stale;
 mod stats;
 mod writer;
 
+pub use dead::{DeadLetter, Follows};
 pub use doubt::{FoundRoot, Recorded};
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};

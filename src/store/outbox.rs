@@ -491,7 +491,7 @@ async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), 
     Ok(())
 }
 
-async fn end_op(
+pub(super) async fn end_op(
     connection: &mut SqliteConnection,
     txn_id: &TxnId,
     state: OpState,
@@ -570,7 +570,11 @@ async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, rev: i64) 
     Ok(())
 }
 
-async fn make_due(connection: &mut SqliteConnection, card: &CardId, since: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn make_due(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    since: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE card SET dirty_since = CASE WHEN dirty_since < $2 THEN dirty_since ELSE $2 END WHERE id = $1")
         .bind(card.as_str())
         .bind(since.0)

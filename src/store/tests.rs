@@ -15,6 +15,8 @@ use crate::{
     },
 };
 
+mod dead;
+
 struct Fixture {
     store: Store,
     metrics: Arc<Metrics>,

@@ -5,6 +5,7 @@
 #![expect(clippy::similar_names, reason = "a room has a root")]
 
 mod commands;
+mod dead_letters;
 mod grafana;
 mod harness;
 mod harness_selftest;

@@ -1,0 +1,218 @@
+//! `dead-letters`: what could not be sent to a room in any form. Asks the running receiver, over its control socket.
+
+mod show;
+
+use std::{
+    io::ErrorKind,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use reqwest::{Client, Method};
+use serde_json::Value;
+use url::Url;
+
+use self::show::{clean, in_full, json_text, table, text};
+use super::{
+    Config,
+    client::{self, tame},
+    render::print,
+};
+use crate::{config::Purpose, http::CONTROL_SOCKET};
+
+/// Longer than the store takes for anything.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lists, shows, retries and drops what the homeserver refused in every form (dead letters).
+///
+/// Talks to the running receiver over a socket in store.path, so it must run on the same machine, as the same user or as
+/// root, and with the same config; no secrets are needed. A dead letter that nobody decides on is forgotten after 30 days.
+/// Exits with 1 and the reason when something could not be done.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver dead-letters
+  matrix-alertmanager-receiver dead-letters show 01JD8XKXW5T3B6F4R1Z0C2N7QE
+  matrix-alertmanager-receiver dead-letters retry --all
+  matrix-alertmanager-receiver dead-letters list --json | jq -r '.[].id'"
+)]
+pub struct DeadLetters {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// List as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Lists them, the oldest first (also without a word).
+    List {
+        /// List as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one with the content that was refused.
+    Show {
+        id: String,
+        /// Show as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows the room the newest state of the card in place of the dead letter.
+    Retry(Which),
+    /// Forgets them.
+    Drop(Which),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    id: Option<String>,
+    /// All that there are.
+    #[arg(long)]
+    all: bool,
+}
+
+impl DeadLetters {
+    pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
+        let control = Control::of(&config)?;
+        client::block_on(async {
+            match self.action.unwrap_or(Action::List { json: self.json }) {
+                Action::List { json } => control.list(json).await,
+                Action::Show { id, json } => control.show(&id, json).await,
+                Action::Retry(which) => control.each(which, Method::POST, &["retry"]).await,
+                Action::Drop(which) => control.each(which, Method::DELETE, &[]).await,
+            }
+        })
+    }
+}
+
+/// The running receiver.
+struct Control {
+    socket: PathBuf,
+    client: Client,
+}
+
+impl Control {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let socket = config.store.path.join(CONTROL_SOCKET);
+        reach(&socket)?;
+        let builder = Client::builder().user_agent(client::USER_AGENT).timeout(TIMEOUT).no_proxy();
+        let client = builder.tls_certs_only([]).unix_socket(socket.as_path()).build();
+        Ok(Self { client: client.context("cannot make an HTTP client")?, socket })
+    }
+
+    async fn ask(&self, method: Method, path: &[&str]) -> anyhow::Result<Value> {
+        // The host is for form's sake: the socket is the address.
+        let url = client::below(&Url::parse("http://localhost/dead-letters")?, path);
+        let answer = client::ask(self.client.request(method, url)).await;
+        let answer = answer.map_err(|why| anyhow::anyhow!("{}: {why}", self.socket.display()))?;
+        let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        if answer.status != 200 {
+            bail!("{}", json["error"].as_str().map_or_else(|| tame(&answer.body), clean));
+        }
+        Ok(json)
+    }
+
+    /// The oldest ones, and how many more there are.
+    async fn all(&self) -> anyhow::Result<(Vec<Value>, usize)> {
+        let mut answer = self.ask(Method::GET, &[]).await?;
+        let Value::Array(letters) = answer["dead_letters"].take() else { bail!("the receiver's answer has no list") };
+        let total = answer["total"].as_u64().and_then(|total| usize::try_from(total).ok()).unwrap_or_default();
+        let more = total.saturating_sub(letters.len());
+        Ok((letters, more))
+    }
+
+    async fn list(&self, json: bool) -> anyhow::Result<ExitCode> {
+        let (letters, more) = self.all().await?;
+        if json {
+            print(&json_text(&Value::Array(letters))?)?;
+        } else if letters.is_empty() {
+            print("no dead letters")?;
+        } else {
+            print(table(&letters).trim_end())?;
+        }
+        tell_more(more);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn show(&self, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+        let letter = self.ask(Method::GET, &[id]).await.with_context(|| clean(id))?;
+        print(&if json { json_text(&letter)? } else { in_full(&letter)? })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// One request for each; what fails for one does not keep the others from it.
+    async fn each(&self, which: Which, method: Method, path: &[&str]) -> anyhow::Result<ExitCode> {
+        let (ids, more) = if let Some(id) = which.id {
+            (vec![id], 0)
+        } else {
+            let (letters, more) = self.all().await?;
+            (letters.iter().map(|letter| letter["id"].as_str().unwrap_or_default().to_owned()).collect(), more)
+        };
+        if ids.is_empty() {
+            print("no dead letters")?;
+        }
+        let mut code = ExitCode::SUCCESS;
+        for id in ids {
+            let path: Vec<&str> = [id.as_str()].into_iter().chain(path.iter().copied()).collect();
+            match self.ask(method.clone(), &path).await {
+                Ok(answer) => print(&format!("{}: {}", clean(&id), text(&answer, "note")))?,
+                Err(why) => {
+                    eprintln!("error: {}: {why:#}", clean(&id));
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        tell_more(more);
+        Ok(code)
+    }
+}
+
+/// Whether somebody answers at the socket; an HTTP client would tell its own layers instead of what is wrong.
+fn reach(socket: &Path) -> anyhow::Result<()> {
+    let at = socket.display();
+    match UnixStream::connect(socket) {
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => bail!("is the receiver running? no socket at {at}"),
+            ErrorKind::ConnectionRefused => bail!("is the receiver running? nobody answers at {at}"),
+            ErrorKind::PermissionDenied => {
+                bail!("permission denied: {at} is only for the user that the receiver runs as, and root")
+            }
+            _ => bail!("cannot connect to {at}: {error}"),
+        },
+    }
+}
+
+fn tell_more(more: usize) {
+    if more > 0 {
+        eprintln!("{more} more are not in this list; decide on these first");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nobody_can_be_reached() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let socket = folder.path().join(CONTROL_SOCKET);
+        let why = |socket: &Path| reach(socket).unwrap_err().to_string();
+        assert!(why(&socket).starts_with("is the receiver running? no socket at /"), "{}", why(&socket));
+        // Left behind by a receiver that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(why(&socket).contains("nobody answers"), "{}", why(&socket));
+        let long = folder.path().join("x".repeat(120)).join(CONTROL_SOCKET);
+        assert!(why(&long).contains("cannot connect"), "{}", why(&long));
+    }
+}

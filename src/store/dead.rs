@@ -1,0 +1,153 @@
+//! Dead letters: what the homeserver refused in every form, kept until somebody decides or a month has passed.
+
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Store, StoreError,
+    outbox::{end_op, make_due},
+    rows,
+};
+use crate::model::{CardId, Op, OpKind, OpState, Timestamp, TxnId};
+
+/// Dead letters that one list holds at most, the oldest.
+const LISTED: i64 = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub op: Op,
+    /// Why its last form was refused.
+    pub error: String,
+    /// When it was set aside.
+    pub at: Timestamp,
+}
+
+/// What a room gets in place of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// The card's first event.
+    Card,
+    /// The card as it is now.
+    Edit,
+    /// Nothing is left to show.
+    Nothing,
+}
+
+impl Store {
+    /// The oldest dead letters, and how many there are in all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn dead_letters(&self) -> Result<(Vec<DeadLetter>, i64), StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let total = sqlx::query_scalar("SELECT count(*) FROM op WHERE state = 'dead'").fetch_one(&mut *connection);
+        let total: i64 = total.await?;
+        let letters = sqlx::query("SELECT * FROM op WHERE state = 'dead' ORDER BY ended_at, txn_id LIMIT $1")
+            .bind(LISTED)
+            .fetch_all(&mut *connection)
+            .await?
+            .iter()
+            .map(letter)
+            .collect::<Result<_, _>>()?;
+        Ok((letters, total))
+    }
+
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        find(&mut connection, id).await
+    }
+
+    /// Forgets what a dead letter wanted to say; `None`: there is no such dead letter.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn drop_dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+        let id = id.clone();
+        self.writer.write(move |connection, _| Box::pin(async move { lay_to_rest(connection, &id).await })).await
+    }
+
+    /// The card of a dead letter is due again, so that its newest state is composed anew and in full; `None`: there is
+    /// no such dead letter. What a reply said is gone.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn retry_dead_letter(&self, id: &TxnId) -> Result<Option<(DeadLetter, Follows)>, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let Some(letter) = lay_to_rest(connection, &id).await? else { return Ok(None) };
+                    let Some((card, follows)) = card_for(connection, &letter.op).await? else {
+                        return Ok(Some((letter, Follows::Nothing)));
+                    };
+                    unshow(connection, &card).await?;
+                    make_due(connection, &card, letter.op.since).await?;
+                    context.wake = true;
+                    Ok(Some((letter, follows)))
+                })
+            })
+            .await
+    }
+}
+
+fn letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    let op = rows::op(row)?;
+    let at = row.try_get::<Option<i64>, _>("ended_at")?.map_or(op.since, Timestamp);
+    Ok(DeadLetter { op, error: row.try_get::<Option<String>, _>("error")?.unwrap_or_default(), at })
+}
+
+async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+    let row = sqlx::query("SELECT * FROM op WHERE txn_id = $1 AND state = 'dead'")
+        .bind(id.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(letter).transpose()
+}
+
+/// From now on it is an op that was refused, like any other that something else took the place of.
+async fn lay_to_rest(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+    let Some(letter) = find(connection, id).await? else { return Ok(None) };
+    end_op(connection, id, OpState::Refused, None, Some(&letter.error), letter.at).await?;
+    Ok(Some(letter))
+}
+
+/// The card that shows the op's incident in its room. Mostly the op's own, but a card that never came into the room gives
+/// its incidents to a digest.
+async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(CardId, Follows)>, StoreError> {
+    let found = sqlx::query(
+        "SELECT card.id, card.root_event FROM card WHERE card.room = $1 AND card.superseded_by IS NULL \
+         AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id \
+                     AND (card.id = $2 OR card_incident.incident = $3)) \
+         ORDER BY CASE WHEN card.id = $2 THEN 0 ELSE 1 END, card.id LIMIT 1",
+    )
+    .bind(op.room.as_str())
+    .bind(op.card.as_str())
+    .bind(op.incident.as_str())
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = found else { return Ok(None) };
+    let is_posted = row.try_get::<Option<String>, _>("root_event")?.is_some();
+    Ok(Some((CardId(row.try_get("id")?), if is_posted { Follows::Edit } else { Follows::Card })))
+}
+
+/// Burying counted the card as shown; a reply never did, but the edit stands in for it.
+async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) - 1 \
+         WHERE card = $1 \
+         AND shown_rev >= (SELECT rev FROM incident WHERE incident.id = card_incident.incident)",
+    )
+    .bind(card.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl DeadLetter {
+    /// Whether it was something said in the thread or room, which no newer state of the card brings back.
+    #[must_use]
+    pub fn was_said_once(&self) -> bool {
+        matches!(self.op.kind, OpKind::Reply | OpKind::Notice)
+    }
+}
