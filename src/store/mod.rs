@@ -6,6 +6,7 @@ mod cards;
 mod dead;
 mod digest;
 mod doubt;
+mod due;
 mod error;
 mod ingest;
 mod meta;
@@ -19,9 +20,10 @@ mod writer;
 
 pub use dead::{DeadLetter, Follows};
 pub use doubt::{FoundRoot, Recorded};
+pub use due::{DueCard, DueCards, DueNotes, Snapshot};
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
-pub use outbox::{DueCard, DueCards, DueNotes, NewOp, Snapshot};
+pub use outbox::NewOp;
 pub use stats::Stats;
 
 use sqlx::SqlitePool;
