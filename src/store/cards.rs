@@ -1,6 +1,6 @@
 //! The cards and notes that one notification makes or changes.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::{StoreError, ingest::Job, rows};
 use crate::model::{
@@ -8,29 +8,6 @@ use crate::model::{
 };
 
 impl Job<'_> {
-    /// The live cards of an incident, with the room of each.
-    pub(super) async fn cards_of(&mut self, incident: &IncidentId) -> Result<Vec<(CardState, String)>, StoreError> {
-        sqlx::query(
-            "SELECT card.id, card.room, card.spoke_at, \
-             EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
-             FROM card JOIN card_incident ON card_incident.card = card.id \
-             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
-        )
-        .bind(incident.as_str())
-        .fetch_all(&mut *self.connection)
-        .await?
-        .iter()
-        .map(|row| {
-            let state = CardState {
-                id: CardId(row.try_get("id")?),
-                spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
-                notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
-            };
-            Ok((state, row.try_get("room")?))
-        })
-        .collect()
-    }
-
     /// Every room of the route has a card, and those that must show or say something are due.
     pub(super) async fn save_cards(
         &mut self,
@@ -41,7 +18,7 @@ impl Job<'_> {
     ) -> Result<(), StoreError> {
         // An incident that was made just now has no cards.
         let is_new = changes.write == IncidentWrite::Insert;
-        let cards = if is_new { Vec::new() } else { self.cards_of(incident).await? };
+        let cards = if is_new { Vec::new() } else { of(self.connection, incident).await? };
         for room in rooms {
             let card = match cards.iter().find(|(_, known)| known == room.as_str()) {
                 Some((card, _)) => card.id.clone(),
@@ -109,4 +86,30 @@ impl Job<'_> {
         .await?;
         Ok(())
     }
+}
+
+/// The live cards of an incident, with the room of each.
+pub(super) async fn of(
+    connection: &mut SqliteConnection,
+    incident: &IncidentId,
+) -> Result<Vec<(CardState, String)>, StoreError> {
+    sqlx::query(
+        "SELECT card.id, card.room, card.spoke_at, \
+         EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
+         FROM card JOIN card_incident ON card_incident.card = card.id \
+         WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+    )
+    .bind(incident.as_str())
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| {
+        let state = CardState {
+            id: CardId(row.try_get("id")?),
+            spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
+            notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
+        };
+        Ok((state, row.try_get("room")?))
+    })
+    .collect()
 }

@@ -3,12 +3,12 @@
 use sha2::{Digest as _, Sha256};
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, rows, writer::Context};
+use super::{Store, StoreError, cards, rows, writer::Context};
 use crate::model::{
     Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress, Timestamp,
 };
 
-type Decide = Box<dyn FnOnce(Option<&Known>, Timestamp) -> Changes + Send>;
+type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
 
 /// A webhook that has been read and routed, on its way into the store.
 pub struct Ingest {
@@ -20,7 +20,7 @@ pub struct Ingest {
     pub digest: String,
     /// The rooms of its route.
     pub rooms: Vec<RoomAddress>,
-    /// The rules: what is known -> what changes.
+    /// The rules: what is known -> what changes. Asked a second time if the first answer was given too early.
     pub decide: Decide,
 }
 
@@ -40,7 +40,11 @@ impl Store {
     /// When it cannot be committed, or not in time. It may have been committed all the same, if it was merely late.
     pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
         let clock = self.clock.clone();
-        let hashes = Hashes { group: hash(ingest.key.group_key.as_bytes()), body: hash(&ingest.body) };
+        let group = hash(ingest.key.group_key.as_bytes());
+        if let Some(ingested) = self.heard_again(&ingest, &group, clock.now()).await? {
+            return Ok(ingested);
+        }
+        let hashes = Hashes { group, body: hash(&ingest.body) };
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move { Job { connection, context, hashes, now: clock.now() }.run(ingest).await })
@@ -97,22 +101,14 @@ impl Job<'_> {
     /// The newest incident of the group with its live cards and, unless it is as `digest` tells, its alerts: reading
     /// those of a large group costs more than all the rest.
     async fn known(&mut self, key: &IncidentKey, digest: &str) -> Result<Option<Known>, StoreError> {
-        let row = sqlx::query(
-            "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
-             ORDER BY opened_at DESC, id DESC LIMIT 1",
-        )
-        .bind(key.route.as_str())
-        .bind(&key.receiver)
-        .bind(&self.hashes.group)
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let mut incident = rows::incident(&row)?;
+        let Some(mut incident) = newest_incident(self.connection, key, &self.hashes.group).await? else {
+            return Ok(None);
+        };
         let repeated = incident.is_as_told_by(digest);
         if !repeated {
             incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
         }
-        let cards = self.cards_of(&incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
         Ok(Some(Known { incident, cards, repeated }))
     }
 
@@ -218,4 +214,24 @@ impl Job<'_> {
         rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
         Ok(incident.id.clone())
     }
+}
+
+/// The newest incident of the group, open or not, without its alerts.
+pub(super) async fn newest_incident(
+    connection: &mut SqliteConnection,
+    key: &IncidentKey,
+    group_hash: &str,
+) -> Result<Option<Incident>, StoreError> {
+    sqlx::query(
+        "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
+         ORDER BY opened_at DESC, id DESC LIMIT 1",
+    )
+    .bind(key.route.as_str())
+    .bind(&key.receiver)
+    .bind(group_hash)
+    .fetch_optional(connection)
+    .await?
+    .as_ref()
+    .map(rows::incident)
+    .transpose()
 }

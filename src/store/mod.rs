@@ -12,6 +12,7 @@ mod ingest;
 mod meta;
 mod open;
 mod outbox;
+mod repeat;
 mod retention;
 mod rows;
 mod stale;

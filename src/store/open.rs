@@ -52,6 +52,7 @@ impl Store {
             .max_connections(READERS)
             // A file does not hang up; asking whether it is there costs as much as most of what is read.
             .test_before_acquire(false)
+            .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(|error| opened(Box::new(error)))?;

@@ -82,7 +82,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
         digest: String::new(),
         rooms: vec![room()],
         decide: Box::new(move |known, _| {
-            let notes = if known.is_some() { vec![note] } else { Vec::new() };
+            let notes = if known.is_some() { vec![note.clone()] } else { Vec::new() };
             adding(known, &fingerprint, state, notes)
         }),
     }
@@ -238,7 +238,7 @@ async fn digested(store: &Store, digest: &str, state: IncidentState) -> Option<(
     let saw = Arc::clone(&seen);
     let decide = move |known: Option<&Known>, _: Timestamp| {
         *saw.lock().expect("a lock") = known.map(|known| (known.repeated, known.incident.alerts.len()));
-        let doc = IncidentDoc { digest: kept, ..IncidentDoc::default() };
+        let doc = IncidentDoc { digest: kept.clone(), ..IncidentDoc::default() };
         Changes { doc, ..adding(known, "a", state, Vec::new()) }
     };
     let posted = Ingest { digest: digest.to_owned(), decide: Box::new(decide), ..ingest("g", "a", state) };
@@ -262,6 +262,45 @@ async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_
     ] {
         assert_eq!(digested(&store, digest, state).await, expected, "{digest} {state:?}");
     }
+}
+
+/// As a payload that Alertmanager repeats: the digest is kept, and nothing is news.
+fn repeating(group: &str, digest: &str) -> Ingest {
+    let kept = digest.to_owned();
+    let decide = move |known: Option<&Known>, _: Timestamp| {
+        let news = known.is_none_or(|known| !known.repeated);
+        let outcome = if news { Outcome::Opened } else { Outcome::Unchanged };
+        let doc = IncidentDoc { digest: kept.clone(), ..IncidentDoc::default() };
+        Changes { outcome, doc, news, ..adding(known, "a", IncidentState::Firing, Vec::new()) }
+    };
+    Ingest { digest: digest.to_owned(), decide: Box::new(decide), ..ingest(group, "a", IncidentState::Firing) }
+}
+
+#[tokio::test]
+async fn what_is_heard_again_is_counted_and_dated_for_many_at_once() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    let first = store.ingest(repeating("g", "d")).await.expect("committed");
+    let other = store.ingest(repeating("h", "d")).await.expect("committed");
+    clock.advance(Duration::from_mins(1));
+    let (a, b, c) = tokio::join!(
+        store.ingest(repeating("g", "d")),
+        store.ingest(repeating("h", "d")),
+        store.ingest(repeating("g", "d"))
+    );
+    for (again, of) in [(a, &first), (b, &other), (c, &first)] {
+        let again = again.expect("committed");
+        assert_eq!((&again.notification, &again.incident), (&of.notification, &of.incident));
+        assert_eq!(again.outcome, Outcome::Unchanged);
+    }
+    let repeats: Vec<i64> = sqlx::query_scalar("SELECT repeats FROM notification ORDER BY id")
+        .fetch_all(&store.readers)
+        .await
+        .expect("read");
+    assert_eq!(repeats, [2, 1]);
+    let heard: Vec<i64> =
+        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_all(&store.readers).await.expect("read");
+    assert_eq!(heard, [clock.now().0; 2]);
 }
 
 #[tokio::test]

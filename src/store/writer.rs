@@ -12,7 +12,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{StoreError, error::in_words, meta};
+use super::{
+    StoreError,
+    error::in_words,
+    meta,
+    repeat::{self, Heard},
+};
 use crate::{clock::Clock, health::Health, metrics::Metrics};
 
 /// Jobs that may wait; beyond it callers wait for a place, and their own time limit answers for them.
@@ -81,7 +86,21 @@ where
 
 enum Message {
     Job(Box<dyn Job>),
+    Heard(Heard, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
+}
+
+/// What shares a transaction.
+#[derive(Default)]
+struct Batch {
+    jobs: Vec<Box<dyn Job>>,
+    heard: Vec<(Heard, oneshot::Sender<Result<(), StoreError>>)>,
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.jobs.len() + self.heard.len()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -101,8 +120,22 @@ impl Handle {
     {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Work { todo: Some(work), result: Err(StoreError::Stopped), reply });
+        self.committed(Message::Job(job), answer).await
+    }
+
+    /// Returns once it is committed. Those that wait together cost a few statements in all.
+    pub async fn heard(&self, heard: Heard) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.committed(Message::Heard(heard, reply), answer).await
+    }
+
+    async fn committed<T>(
+        &self,
+        message: Message,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let committed = async {
-            self.jobs.send(Message::Job(job)).await.map_err(|_| StoreError::Stopped)?;
+            self.jobs.send(message).await.map_err(|_| StoreError::Stopped)?;
             answer.await.map_err(|_| StoreError::Stopped)?
         };
         timeout(PATIENCE, committed).await.map_err(|_| StoreError::Late(PATIENCE.as_secs()))?
@@ -162,17 +195,18 @@ impl Writer {
                 continue;
             };
             let Some(first) = first else { break };
-            let mut jobs = Vec::new();
+            let mut batch = Batch::default();
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
-                    Message::Job(job) => jobs.push(job),
+                    Message::Job(job) => batch.jobs.push(job),
+                    Message::Heard(heard, reply) => batch.heard.push((heard, reply)),
                     Message::Close(reply) => closing = Some(reply),
                 }
-                next = if jobs.len() < BATCH { inbox.try_recv().ok() } else { None };
+                next = if batch.len() < BATCH { inbox.try_recv().ok() } else { None };
             }
-            if !jobs.is_empty() {
-                self.commit(jobs).await;
+            if batch.len() > 0 {
+                self.commit(batch).await;
             }
         }
         if let Err(error) = self.connection.close().await {
@@ -192,14 +226,14 @@ impl Writer {
     async fn probe_if_failing(&mut self) {
         if self.health.snapshot().store_fault.is_some() {
             self.saved_seq = -1;
-            self.commit(Vec::new()).await;
+            self.commit(Batch::default()).await;
         }
     }
 
-    async fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+    async fn commit(&mut self, mut batch: Batch) {
         let started = Instant::now();
-        let count = jobs.len() as u64;
-        let outcome = self.transaction(&mut jobs).await.map_err(|error| in_words(&error));
+        let count = batch.len() as u64;
+        let outcome = self.transaction(&mut batch).await.map_err(|error| in_words(&error));
         self.note_outcome(outcome.as_ref().err());
         if outcome.is_ok() {
             self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -209,8 +243,11 @@ impl Writer {
                 self.wake.send_modify(|commits| *commits += 1);
             }
         }
-        for job in jobs {
+        for job in batch.jobs {
             job.answer(outcome.clone().map_err(StoreError::Database));
+        }
+        for (_, reply) in batch.heard {
+            let _ = reply.send(outcome.clone().map_err(StoreError::Database));
         }
     }
 
@@ -225,9 +262,9 @@ impl Writer {
         }
     }
 
-    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+    async fn transaction(&mut self, batch: &mut Batch) -> Result<(), sqlx::Error> {
         let result = match execute(&mut self.connection, BEGIN).await {
-            Ok(()) => self.fill(jobs).await,
+            Ok(()) => self.fill(batch).await,
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -236,9 +273,9 @@ impl Writer {
         result
     }
 
-    async fn fill(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
-        let last = jobs.len().saturating_sub(1);
-        for (n, job) in jobs.iter_mut().enumerate() {
+    async fn fill(&mut self, batch: &mut Batch) -> Result<(), sqlx::Error> {
+        let last = batch.jobs.len().saturating_sub(1);
+        for (n, job) in batch.jobs.iter_mut().enumerate() {
             if !job.run(&mut self.connection, &mut self.context).await {
                 // The savepoint stays, for the next job.
                 execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await?;
@@ -246,6 +283,8 @@ impl Writer {
                 execute(&mut self.connection, NEXT_JOB).await?;
             }
         }
+        let heard: Vec<&Heard> = batch.heard.iter().map(|(heard, _)| heard).collect();
+        repeat::save(&mut self.connection, &heard).await?;
         if self.saved_seq != self.context.seq {
             meta::write_seq(&mut self.connection, self.context.seq).await?;
         }
