@@ -14,6 +14,8 @@ pub enum StoreError {
     Database(String),
     #[error("the store did not answer within {0} s")]
     Late(u64),
+    #[error("a panic, which is a bug of the receiver; what caused it was undone")]
+    Panic,
     #[error("the store has stopped")]
     Stopped,
 }

@@ -19,6 +19,9 @@ use crate::{clock::Clock, health::Health, metrics::Metrics};
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
+/// The write-ahead log is cut back to this many bytes once it has been copied into the file: one large batch must not
+/// leave it large for good. Free pages of the file itself are used again; it is as large as the most it ever held.
+const WAL_BYTES: &str = "16777216";
 /// How long a statement waits for a lock that another process (a backup, say) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -45,6 +48,7 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(128)
+            .pragma("journal_size_limit", WAL_BYTES)
             .disable_statement_logging();
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| opened(Box::new(error)))?;
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;

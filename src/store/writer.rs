@@ -1,11 +1,12 @@
 //! The one writer. Jobs that wait while a commit is under way share the next one: one transaction, one fsync.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -67,7 +68,12 @@ where
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool> {
         Box::pin(async move {
             if let Some(work) = self.todo.take() {
-                self.result = work(connection, context).await;
+                // Or one poisoned webhook would end the writer, and with it everything.
+                let done = AssertUnwindSafe(async { work(connection, context).await }).catch_unwind().await;
+                self.result = done.unwrap_or_else(|_| {
+                    tracing::error!("a panic in the store's work was caught; it is undone and the writer goes on");
+                    Err(StoreError::Panic)
+                });
             }
             self.result.is_ok()
         })
