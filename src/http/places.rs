@@ -37,6 +37,7 @@ const DECODERS: usize = 2;
 pub struct Bodies {
     units: Arc<Semaphore>,
     decoders: Semaphore,
+    patience: Duration,
 }
 
 /// A body's place; it is free again when this is dropped.
@@ -48,13 +49,17 @@ pub struct Place {
 impl Bodies {
     pub fn new(max_body_bytes: usize) -> Self {
         let units = units(BODY_BYTES.max(max_body_bytes)) as usize;
-        Self { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))), decoders: Semaphore::new(DECODERS) }
+        Self {
+            units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            decoders: Semaphore::new(DECODERS),
+            patience: PATIENCE,
+        }
     }
 
     /// A place for a body of at most `bytes`; `None`: none got free in time.
     pub async fn place(&self, bytes: usize) -> Option<Place> {
         let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
-        Some(Place { _units: timeout(PATIENCE, units).await.ok()?.ok()? })
+        Some(Place { _units: timeout(self.patience, units).await.ok()?.ok()? })
     }
 
     /// To be held while a body is decoded; `None`: it is small and need not wait.
@@ -144,9 +149,9 @@ mod tests {
     use super::*;
 
     /// Beyond the budget a body waits until another is done with, and only so long.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn bodies_share_a_budget() {
-        let bodies = Bodies::new(4 * 1024 * 1024);
+        let bodies = Bodies { patience: Duration::from_millis(500), ..Bodies::new(4 * 1024 * 1024) };
         let mut places = Vec::new();
         for _ in 0..16 {
             places.push(bodies.place(4 * 1024 * 1024).await.expect("within the budget"));
@@ -154,7 +159,7 @@ mod tests {
         assert!(bodies.place(1).await.is_none(), "the budget is spent, and nobody gives anything back");
         let waits = bodies.place(1);
         let gives_back = async {
-            tokio::time::sleep(PATIENCE / 2).await;
+            tokio::task::yield_now().await;
             places.pop();
         };
         let (got, ()) = tokio::join!(waits, gives_back);

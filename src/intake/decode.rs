@@ -426,6 +426,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_or_too_much_is_cut_and_counted() {
+        let long = "x".repeat(MAX_VALUE + 1);
+        let labels: Map<String, Value> = (0..=MAX_LABELS).map(|n| (format!("l{n:04}"), json!("v"))).collect();
+        let webhook = decoded(&envelope(&json!([
+            {"status": "firing", "labels": labels, "fingerprint": "a"},
+            {"status": "firing", "labels": {"a": long}, "annotations": {long.clone(): "b"}, "fingerprint": "b"},
+            {"status": "firing", "labels": {}, "generatorURL": long, "fingerprint": "c"},
+        ])));
+        assert_eq!(webhook.odd, 4);
+        assert_eq!(webhook.alerts[0].doc.labels.len(), MAX_LABELS);
+        assert_eq!(webhook.alerts[1].doc.labels["a"].len(), MAX_VALUE);
+        assert_eq!(webhook.alerts[2].doc.generator_url.len(), MAX_VALUE);
+        let many: Vec<Value> =
+            (0..MAX_ALERTS + 3).map(|n| json!({"status": "firing", "fingerprint": n.to_string()})).collect();
+        let webhook = decoded(&envelope(&json!(many)));
+        assert_eq!((webhook.alerts.len(), webhook.truncated), (MAX_ALERTS, 3));
+    }
+
+    /// What tells groups, receivers and alerts apart is bounded as well, and still tells them apart.
+    #[test]
+    fn long_identities_stay_distinct() {
+        let of = |end: &str| {
+            let long = format!("{}{end}", "é".repeat(MAX_VALUE));
+            let mut value = envelope(&json!([{"status": "firing", "labels": {}, "fingerprint": long}]));
+            (value["groupKey"], value["receiver"]) = (json!(long), json!(long));
+            decoded(&value)
+        };
+        let (a, b) = (of("a"), of("b"));
+        assert_eq!(a.odd, 3);
+        assert!(a.group_key.len() <= MAX_VALUE && a.receiver.len() <= MAX_VALUE);
+        assert!(a.alerts[0].fingerprint.len() <= MAX_FINGERPRINT);
+        assert!(a.group_key != b.group_key && a.receiver != b.receiver);
+        assert_ne!(a.alerts[0].fingerprint, b.alerts[0].fingerprint);
+        assert_eq!(a, of("a"));
+    }
+
+    #[test]
     fn a_grafana_payload_is_read() {
         let webhook = decoded(&json!({
             "receiver": "grafana", "status": "firing", "orgId": 1, "version": "1", "groupKey": "{}:{}", "state": "alerting",

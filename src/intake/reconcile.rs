@@ -74,10 +74,9 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
 /// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
 fn is_unseen(incident: &Incident, listed: &Listed) -> bool {
     let stored = incident.alerts.iter().find(|alert| alert.fingerprint == listed.fingerprint);
-    // One that claims to have begun after it ended is not seen for the first time again and again.
-    let over = stored.and_then(|alert| alert.ends_at.map(|ends_at| ends_at.max(alert.starts_at)));
-    let over = over.or(incident.closed_at).unwrap_or(incident.heard_at);
-    listed.starts_at.is_some_and(|starts_at| starts_at > over)
+    let over = stored.and_then(|alert| alert.ends_at).or(incident.closed_at).unwrap_or(incident.heard_at);
+    // It must have ended later as well: what claims to begin after its end would be unseen each time it is told.
+    listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
 }
 
 fn unchanged(incident: &Incident) -> Changes {

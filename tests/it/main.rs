@@ -19,6 +19,7 @@ mod reminders;
 mod render_command;
 mod serve;
 mod spine;
+mod store_stress;
 mod storm;
 mod twins;
 mod webhook;
