@@ -37,7 +37,8 @@ impl Bound {
     /// When the socket cannot be served.
     pub async fn serve(self, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(self.listener)?.handle(handle.clone()).acceptor(Door::new(Arc::clone(&app)));
+        let mut server =
+            axum_server::from_tcp(self.listener)?.handle(handle.clone()).acceptor(Door::new(Arc::clone(&app)));
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let serving = server.serve(router(app).into_make_service());
         tokio::pin!(serving);

@@ -3,7 +3,9 @@
 use crate::{
     config::Mentions,
     model::{IncidentId, TxnId},
-    render::{Envelope, MAX_BYTES, Message, Relation, card_content, edit_content, reply_content, text::is_right_to_left},
+    render::{
+        Envelope, MAX_BYTES, Message, Relation, card_content, edit_content, reply_content, text::is_right_to_left,
+    },
 };
 
 /// What a homeserver takes as one event (Client-Server API, "Size limits").
