@@ -80,8 +80,9 @@ impl Store {
 
     /// Waits until everything handed to the writer is committed, then closes the file.
     pub async fn close(&self) {
-        self.writer.close().await;
+        // The writer last: only the last connection copies the write-ahead log into the file, and readers may not.
         self.readers.close().await;
+        self.writer.close().await;
     }
 }
 

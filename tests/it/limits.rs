@@ -95,7 +95,8 @@ async fn a_flood_of_large_webhooks_takes_bounded_memory() {
     let body = Payload::group("A").alert(Alert::firing("n01").annotation("summary", &large)).json().to_string();
     let posts = (0..200).map(|_| async {
         let request = receiver.request(reqwest::Method::POST, "/alerts/default").body(body.clone());
-        request.send().await.expect("an answer").status().as_u16()
+        // An answer that comes before all was sent may end as an error of the network, which is retried like a 503.
+        request.send().await.map_or(503, |answer| answer.status().as_u16())
     });
     let answers = futures_util::future::join_all(posts).await;
     assert!(answers.contains(&200) && answers.iter().all(|status| [200, 503].contains(status)), "{answers:?}");

