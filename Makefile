@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image picture demo rules test test-unit bench lint audit fmt run clean
+.PHONY: help tools build image picture demo rules test test-unit bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -40,6 +40,9 @@ test-unit: ## Only the tests beside the code: no servers, seconds when warm
 
 bench: tools ## Figures beside their baselines, release profile, about 4 min once built; QUICK=1: less than one, to try it out
 	cargo bench --locked --bench receiver
+
+fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)
+	@exec scripts/fuzz
 
 lint: ## Format and lints
 	cargo fmt --check

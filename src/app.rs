@@ -18,8 +18,8 @@ use crate::{
     store::Store,
 };
 
-/// How often the store forgets what is over.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
+/// How often the store forgets what is over, at the most and at the least.
+const PRUNE_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_hours(1));
 
 /// How often incidents nobody speaks of are looked for, at the most and at the least.
 const STALE_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_mins(1));
@@ -155,7 +155,8 @@ impl Receiver {
     fn start_pruning(&self, lifecycle: &Lifecycle) {
         let (store, retention, stop) = (self.store.clone(), self.config.store.retention, lifecycle.stop());
         lifecycle.spawn(async move {
-            let mut every = tokio::time::interval(PRUNE_EVERY);
+            let mut every = tokio::time::interval((retention / 4).clamp(PRUNE_EVERY.0, PRUNE_EVERY.1));
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,

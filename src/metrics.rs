@@ -19,6 +19,10 @@ pub struct Metrics {
     pub alerts: IntCounterVec,
     /// `{route}`: fields of alerts that could not be read as meant.
     pub odd_fields: IntCounterVec,
+    /// Connections closed unanswered because as many as are served at once were open.
+    pub connections_refused: IntCounter,
+    /// `{route}`: alerts of live incidents that are no longer remembered.
+    pub alerts_forgotten: IntCounterVec,
     /// `{handler, code}`
     pub http_requests: IntCounterVec,
     /// `{room, kind, outcome}`
@@ -73,6 +77,15 @@ impl Metrics {
             odd_fields: maker.counters(
                 "odd_fields_total",
                 "Fields of alerts in accepted webhooks that could not be read as meant and were shown as far as readable.",
+                &["route"],
+            ),
+            connections_refused: maker.counter(
+                "http_connections_refused_total",
+                "Connections closed unanswered because as many as are served at once were open.",
+            ),
+            alerts_forgotten: maker.counters(
+                "alerts_forgotten_total",
+                "Alerts of live incidents that are no longer remembered because the incident had too many.",
                 &["route"],
             ),
             http_requests: maker.counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
@@ -133,6 +146,7 @@ impl Metrics {
                 self.alerts.with_label_values(&[route.as_str(), status]);
             }
             self.odd_fields.with_label_values(&[route.as_str()]);
+            self.alerts_forgotten.with_label_values(&[route.as_str()]);
             self.incidents_open.with_label_values(&[route.as_str()]);
         }
         for room in rooms {

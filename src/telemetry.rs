@@ -15,7 +15,9 @@ const QUIET: [&str; 3] = ["matrix_sdk=off", "matrix_sdk_base=warn", "matrix_sdk_
 /// When the filter cannot be read or a subscriber is installed already.
 pub fn init(json: bool, directives: &str) -> anyhow::Result<()> {
     let filter = filter(directives)?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written (a full disk) is told to nobody: it would be on standard error, which is the very file
+    // that cannot be written, and with a panic.
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let installed = if json {
         builder.json().flatten_event(true).with_current_span(false).try_init()
     } else {

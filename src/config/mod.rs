@@ -19,6 +19,9 @@ use url::Url;
 pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret, values::parse_duration};
 use crate::model::{RoomAddress, RoomName, RouteName};
 
+/// Bytes of all user ids of one `mentions.users` together: what an encrypted edit of the longest card leaves room for.
+pub const MAX_MENTIONS_BYTES: usize = 800;
+
 #[derive(Clone, Debug)]
 pub struct Config {
     pub http: Http,

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, answer::Answer};
+use super::{App, answer::Answer, places::Place};
 use crate::{
     config::Route,
     intake::{self, RouteError, Rules, Webhook},
@@ -64,14 +64,17 @@ async fn accept(
     if app.health.is_stopping() {
         return Err(Answer::unavailable("the receiver is shutting down"));
     }
-    let body = read(app, headers, body).await?;
-    let webhook = intake::decode(&body).map_err(|error| {
+    let (body, place) = read(app, headers, body).await?;
+    let decoder = app.bodies.decoder(body.len()).await;
+    let decoded = intake::decode(&body);
+    drop(decoder);
+    let webhook = decoded.map_err(|error| {
         tracing::warn!(%error, "refused a webhook");
         Answer::bad_request(&error.to_string())
     })?;
     let route = intake::choose_route(&app.config.routes, named, &webhook.receiver).map_err(|error| unrouted(&error))?;
     let counts = Counts::of(&webhook);
-    let ingested = app.store.ingest(ingest(app, route, webhook, body)).await.map_err(|error| {
+    let ingested = app.store.ingest(ingest(app, route, webhook, body, place)).await.map_err(|error| {
         tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
         Answer::unavailable(&format!("cannot commit: {error}"))
     })?;
@@ -86,12 +89,18 @@ fn unrouted(error: &RouteError) -> Answer {
 
 /// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
 /// take a 408 for final.
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Answer> {
+async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
     let limit = app.config.http.max_body_bytes;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(Answer::too_large(limit));
     }
+    let Some(place) = app.bodies.place(announced.unwrap_or(limit)).await else {
+        if app.flooded.is_news(app.clock.now()) {
+            tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
+        }
+        return Err(Answer::unavailable("too much is under way at once"));
+    };
     let collect = async {
         let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
         let mut chunks = body.into_data_stream();
@@ -104,10 +113,11 @@ async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Answe
         }
         Ok(Bytes::from(bytes))
     };
-    timeout(BODY_TIMEOUT, collect).await.map_err(|_| Answer::unavailable("the body did not arrive in time"))?
+    let bytes = timeout(BODY_TIMEOUT, collect).await;
+    Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, place))
 }
 
-fn ingest(app: &App, route: &Route, mut webhook: Webhook, body: Bytes) -> Ingest {
+fn ingest(app: &App, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
     let (config, name) = (Arc::clone(&app.config), route.name.clone());
     webhook.digest.push_str(&app.run);
     Ingest {
@@ -120,6 +130,8 @@ fn ingest(app: &App, route: &Route, mut webhook: Webhook, body: Bytes) -> Ingest
         digest: webhook.digest.clone(),
         rooms: route.rooms.clone(),
         decide: Box::new(move |known, now| {
+            // The body's place is taken for as long as this closure lives, also if nobody waits for the answer any more.
+            let _place = &place;
             let rules = Rules::of(&config.routes[&name], &config.display);
             intake::reconcile(known, &webhook, &rules, now)
         }),
@@ -146,6 +158,7 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
     app.metrics.alerts.with_label_values(&[name, "firing"]).inc_by(counts.firing);
     app.metrics.alerts.with_label_values(&[name, "resolved"]).inc_by(counts.resolved);
     app.metrics.odd_fields.with_label_values(&[name]).inc_by(u64::from(counts.odd));
+    app.metrics.alerts_forgotten.with_label_values(&[name]).inc_by(ingested.forgotten as u64);
     let incident = ingested.incident.as_ref().map(tracing::field::display);
     tracing::info!(
         notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,

@@ -5,6 +5,7 @@ mod answer;
 mod auth;
 mod control;
 mod healthz;
+mod places;
 mod probes;
 mod serve;
 
@@ -23,6 +24,7 @@ pub use serve::{Bound, bind};
 use self::{
     answer::Answer,
     auth::{Guard, Refusals},
+    places::Bodies,
 };
 use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, store::Store};
 
@@ -37,6 +39,11 @@ pub struct App {
     rooms: Vec<RoomAddress>,
     guard: Guard,
     refusals: Refusals,
+    /// Connections that were closed for want of a place.
+    crowded: Refusals,
+    /// Bodies that were answered 503 for want of a place.
+    flooded: Refusals,
+    bodies: Bodies,
     /// Part of every digest. A start may bring other severities or a newer version, so that what an earlier run made of
     /// a notification is not taken for granted.
     run: String,
@@ -48,7 +55,9 @@ impl App {
         let guard = Guard::new(&config.http.auth);
         let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
         let run = ulid::Ulid::new().to_string();
-        Self { config, store, clock, metrics, health, rooms, guard, refusals: Refusals::default(), run }
+        let bodies = Bodies::new(config.http.max_body_bytes);
+        let [refusals, crowded, flooded] = [(); 3].map(|()| Refusals::default());
+        Self { config, store, clock, metrics, health, rooms, guard, refusals, crowded, flooded, bodies, run }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The listening socket. A slow client holds up nobody: headers, bodies and idle connections all have a time limit.
+//! The listening socket. A slow client holds up nobody: headers, bodies and idle connections all have a time limit, and
+//! connections have a limit to their number.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -6,7 +7,7 @@ use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, router};
+use super::{App, places::Door, router};
 
 /// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,7 +37,8 @@ impl Bound {
     /// When the socket cannot be served.
     pub async fn serve(self, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(self.listener)?.handle(handle.clone());
+        let mut server =
+            axum_server::from_tcp(self.listener)?.handle(handle.clone()).acceptor(Door::new(Arc::clone(&app)));
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let serving = server.serve(router(app).into_make_service());
         tokio::pin!(serving);

@@ -16,6 +16,8 @@ pub const MAX_ALERTS: usize = 10_000;
 const MAX_VALUE: usize = 16 * 1024;
 /// More labels (or annotations) of one alert than this are not kept.
 const MAX_LABELS: usize = 128;
+/// A fingerprint is 16 characters long; what is longer than this is hashed.
+const MAX_FINGERPRINT: usize = 128;
 
 /// One notification as Alertmanager (or Grafana) sent it. The payload's own `status` and common labels are not here:
 /// `max_alerts` makes them lie.
@@ -101,8 +103,8 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     let unread = alerts.len().saturating_sub(MAX_ALERTS);
     let listed = alerts.iter().take(MAX_ALERTS).map(|alert| read_alert(alert, &mut odd)).collect();
     let mut webhook = Webhook {
-        receiver: unquote_meta(required_text(&envelope, "receiver")?),
-        group_key: required_text(&envelope, "groupKey")?.to_owned(),
+        receiver: identity(unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd),
+        group_key: identity(required_text(&envelope, "groupKey")?.to_owned(), MAX_VALUE, &mut odd),
         group_labels,
         external_url: read_text(&envelope, "externalURL", &mut odd),
         truncated: listed_truncated.saturating_add(unread as u64),
@@ -121,6 +123,17 @@ fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a 
         Some(other) => Err(wrong(key, "a string", other)),
         None => Err(DecodeError::NotWebhook(format!("{key} is missing"))),
     }
+}
+
+/// A text by which things are told apart: one that is too long ends in a hash of all of it, so that two that begin alike
+/// stay two.
+fn identity(text: String, max: usize, odd: &mut u32) -> String {
+    if text.len() <= max {
+        return text.replace('\0', "\u{fffd}");
+    }
+    *odd += 1;
+    let hash = hex::encode(&Sha256::digest(&text)[..16]);
+    format!("{}…{hash}", cut(&text, max - hash.len() - '…'.len_utf8()).replace('\0', "?"))
 }
 
 fn wrong(key: &str, expected: &str, found: &Value) -> DecodeError {
@@ -194,7 +207,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
         }
     };
     let fingerprint = match alert.get("fingerprint") {
-        Some(Value::String(text)) if !text.is_empty() => cut(text, 128).to_owned(),
+        Some(Value::String(text)) if !text.is_empty() => identity(text.clone(), MAX_FINGERPRINT, odd),
         None | Some(Value::Null | Value::String(_)) => fingerprint_of(&labels, value),
         Some(_) => {
             *odd += 1;
@@ -229,6 +242,7 @@ fn read_labels(labels: &Map<String, Value>, odd: &mut u32) -> Labels {
                 if other.is_null() { String::new() } else { other.to_string() }
             }
         };
+        *odd += u32::from(name.len() > MAX_VALUE || text.len() > MAX_VALUE);
         (scrub_text(name), scrub_text(&text))
     };
     labels.iter().take(MAX_LABELS).map(read).collect()
@@ -240,14 +254,17 @@ fn scrub_text(text: &str) -> String {
 }
 
 /// The longest start of `text` that has at most `max` bytes and ends between two characters.
-fn cut(text: &str, max: usize) -> &str {
+pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
 fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -> String {
     match object.get(key) {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => scrub_text(text),
+        Some(Value::String(text)) => {
+            *odd += u32::from(text.len() > MAX_VALUE);
+            scrub_text(text)
+        }
         Some(_) => {
             *odd += 1;
             String::new()
@@ -406,6 +423,43 @@ mod tests {
         let body = r#"{"receiver":"r","groupKey":"k","alerts":[{"status":"firing","labels":{"a":"x\ud800y\u0000z"}}]}"#;
         let webhook = decode(body.as_bytes()).expect("a webhook");
         assert_eq!(webhook.alerts[0].doc.labels["a"], "x\u{fffd}y\u{fffd}z");
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_is_cut_and_counted() {
+        let long = "x".repeat(MAX_VALUE + 1);
+        let labels: Map<String, Value> = (0..=MAX_LABELS).map(|n| (format!("l{n:04}"), json!("v"))).collect();
+        let webhook = decoded(&envelope(&json!([
+            {"status": "firing", "labels": labels, "fingerprint": "a"},
+            {"status": "firing", "labels": {"a": long}, "annotations": {long.clone(): "b"}, "fingerprint": "b"},
+            {"status": "firing", "labels": {}, "generatorURL": long, "fingerprint": "c"},
+        ])));
+        assert_eq!(webhook.odd, 4);
+        assert_eq!(webhook.alerts[0].doc.labels.len(), MAX_LABELS);
+        assert_eq!(webhook.alerts[1].doc.labels["a"].len(), MAX_VALUE);
+        assert_eq!(webhook.alerts[2].doc.generator_url.len(), MAX_VALUE);
+        let many: Vec<Value> =
+            (0..MAX_ALERTS + 3).map(|n| json!({"status": "firing", "fingerprint": n.to_string()})).collect();
+        let webhook = decoded(&envelope(&json!(many)));
+        assert_eq!((webhook.alerts.len(), webhook.truncated), (MAX_ALERTS, 3));
+    }
+
+    /// What tells groups, receivers and alerts apart is bounded as well, and still tells them apart.
+    #[test]
+    fn long_identities_stay_distinct() {
+        let of = |end: &str| {
+            let long = format!("{}{end}", "é".repeat(MAX_VALUE));
+            let mut value = envelope(&json!([{"status": "firing", "labels": {}, "fingerprint": long}]));
+            (value["groupKey"], value["receiver"]) = (json!(long), json!(long));
+            decoded(&value)
+        };
+        let (a, b) = (of("a"), of("b"));
+        assert_eq!(a.odd, 3);
+        assert!(a.group_key.len() <= MAX_VALUE && a.receiver.len() <= MAX_VALUE);
+        assert!(a.alerts[0].fingerprint.len() <= MAX_FINGERPRINT);
+        assert!(a.group_key != b.group_key && a.receiver != b.receiver);
+        assert_ne!(a.alerts[0].fingerprint, b.alerts[0].fingerprint);
+        assert_eq!(a, of("a"));
     }
 
     #[test]

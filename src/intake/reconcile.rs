@@ -13,6 +13,9 @@ use crate::{
 
 /// Resolved alerts of a live incident that are remembered for its card; the oldest are forgotten beyond it.
 const MAX_RESOLVED: usize = 500;
+/// Alerts that a live incident remembers although its last payload does not list them and they are not resolved: absent,
+/// or left out by Alertmanager. The longest unchanged are forgotten beyond it, absent ones first.
+const MAX_UNLISTED: usize = 10_000;
 /// What counts as "long absent" where reminders are off.
 const DEFAULT_REMIND_AFTER: Duration = Duration::from_mins(30);
 
@@ -70,9 +73,16 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
 
 /// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
 fn is_unseen(incident: &Incident, listed: &Listed) -> bool {
-    let stored = incident.alerts.iter().find(|alert| alert.fingerprint == listed.fingerprint);
+    let stored = find(&incident.alerts, &listed.fingerprint);
     let over = stored.and_then(|alert| alert.ends_at).or(incident.closed_at).unwrap_or(incident.heard_at);
-    listed.starts_at.is_some_and(|starts_at| starts_at > over)
+    // It must have ended later as well: what claims to begin after its end would be unseen each time it is told.
+    listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
+}
+
+/// One of `alerts`, which are sorted by fingerprint: with thousands of them, looking at each for each takes seconds.
+fn find<'a>(alerts: &'a [Alert], fingerprint: &str) -> Option<&'a Alert> {
+    let at = alerts.binary_search_by(|alert| alert.fingerprint.as_str().cmp(fingerprint)).ok()?;
+    alerts.get(at)
 }
 
 fn unchanged(incident: &Incident) -> Changes {
@@ -305,7 +315,7 @@ fn conclude(
         () => Outcome::Unchanged,
     };
     let severity = severity_of(&alerts, rules.display);
-    alerts.retain(|alert| incident.alerts.iter().all(|stored| stored != alert));
+    alerts.retain(|alert| find(&incident.alerts, &alert.fingerprint) != Some(alert));
     Changes {
         outcome,
         write: IncidentWrite::Update,
@@ -321,20 +331,20 @@ fn conclude(
     }
 }
 
-/// Drops the longest resolved alerts beyond the bound, sparing those of this payload.
+/// Drops alerts beyond the bounds, sparing those of this payload.
 fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
-    let mut resolved: Vec<(Timestamp, String)> = alerts
-        .iter()
-        .filter(|alert| alert.state == AlertState::Resolved)
-        .filter(|alert| webhook.alerts.binary_search_by(|l| l.fingerprint.cmp(&alert.fingerprint)).is_err())
-        .map(|alert| (alert.changed_at, alert.fingerprint.clone()))
-        .collect();
-    if resolved.len() <= MAX_RESOLVED {
-        return Vec::new();
+    let listed = |alert: &Alert| webhook.alerts.binary_search_by(|l| l.fingerprint.cmp(&alert.fingerprint)).is_ok();
+    let unlisted = alerts.iter().filter(|alert| !listed(alert));
+    let (resolved, live): (Vec<_>, Vec<_>) = unlisted.partition(|alert| alert.state == AlertState::Resolved);
+    let mut forgotten = Vec::new();
+    for (mut candidates, most) in [(resolved, MAX_RESOLVED), (live, MAX_UNLISTED)] {
+        let excess = candidates.len().saturating_sub(most);
+        candidates.sort_by_key(|alert| (alert.state == AlertState::Firing, alert.changed_at, &alert.fingerprint));
+        forgotten.extend(candidates.into_iter().take(excess).map(|alert| alert.fingerprint.clone()));
     }
-    resolved.sort();
-    resolved.truncate(resolved.len() - MAX_RESOLVED);
-    let mut forgotten: Vec<String> = resolved.into_iter().map(|(_, fingerprint)| fingerprint).collect();
+    if forgotten.is_empty() {
+        return forgotten;
+    }
     forgotten.sort();
     alerts.retain(|alert| forgotten.binary_search(&alert.fingerprint).is_err());
     forgotten
@@ -422,8 +432,8 @@ pub fn apply(
         incident.notification = notification.clone();
     }
     incident.alerts.retain(|alert| {
-        !changes.forgotten.contains(&alert.fingerprint)
-            && changes.alerts.iter().all(|changed| changed.fingerprint != alert.fingerprint)
+        changes.forgotten.binary_search(&alert.fingerprint).is_err()
+            && find(&changes.alerts, &alert.fingerprint).is_none()
     });
     incident.alerts.extend(changes.alerts.iter().cloned());
     incident.alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));

@@ -384,6 +384,50 @@ fn any_payload() -> impl Strategy<Value = Webhook> {
     })
 }
 
+/// A clock that was wrong, or a hand-made webhook: sent twice it is one incident.
+#[test]
+fn resolved_before_it_began_is_told_once() {
+    let mut scene = Scene::new();
+    let mut odd = payload("-a");
+    odd.alerts[0].starts_at = Some(Timestamp(70_000));
+    assert_eq!(short(&scene.get(&odd)), "resolved resolved");
+    assert_eq!(short(&scene.get(&odd)), "unchanged resolved");
+    assert_eq!(scene.opened, 1);
+    // The same of one that was seen firing before, and without any end.
+    for ends_at in [odd.alerts[0].ends_at, None] {
+        let mut scene = Scene::new();
+        scene.told("a");
+        odd.alerts[0].ends_at = ends_at;
+        odd.alerts[0].starts_at = Some(Timestamp(9_000_000));
+        assert_eq!(short(&scene.get(&odd)), "resolved resolved resolved()");
+        assert_eq!(short(&scene.get(&odd)), "unchanged resolved", "{ends_at:?}");
+        assert_eq!(scene.opened, 1);
+    }
+}
+
+/// Silenced alerts are remembered, but not without end; those that fire are forgotten last.
+#[test]
+fn absent_alerts_are_bounded() {
+    let mut scene = Scene::new();
+    let many = |from: usize, to: usize| (from..to).map(|n| format!("p{n:06}")).collect::<Vec<_>>().join(" ");
+    scene.told(&many(0, 9_000));
+    scene.after(MINUTE).told(&many(9_000, 18_000));
+    let changes = scene.after(MINUTE).get(&payload("z"));
+    assert_eq!(changes.forgotten.len(), 18_000 - MAX_UNLISTED);
+    assert_eq!((changes.forgotten[0].as_str(), changes.forgotten[7_999].as_str()), ("p000000", "p007999"));
+    assert_eq!(scene.incident.as_ref().expect("open").alerts.len(), MAX_UNLISTED + 1);
+    // Left out by Alertmanager, and so still firing as far as anybody knows.
+    let mut cut = payload(&many(20_000, 20_000 + MAX_UNLISTED));
+    cut.truncated = 1;
+    scene.after(MINUTE).get(&cut);
+    let mut next = payload("y");
+    next.truncated = 1;
+    scene.after(MINUTE).get(&next);
+    let incident = scene.incident.as_ref().expect("open");
+    assert_eq!(incident.count(AlertState::Absent), 0);
+    assert_eq!(incident.count(AlertState::Firing), MAX_UNLISTED + 1, "z went with the absent ones, y is listed");
+}
+
 proptest! {
     /// A retry of the last payload never changes anything.
     #[test]

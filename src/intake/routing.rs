@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::decode::cut;
 use crate::{config::Route, model::RouteName};
+
+/// A name that nobody configured is told up to so many bytes: it goes into the log, and strangers choose it.
+const TOLD: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -24,11 +28,11 @@ pub fn choose_route<'a>(
 ) -> Result<&'a Route, RouteError> {
     let find = |name: &str| RouteName::parse(name).ok().and_then(|name| routes.get(&name));
     match named {
-        Some(name) => find(name).ok_or_else(|| RouteError::Unknown(name.to_owned())),
+        Some(name) => find(name).ok_or_else(|| RouteError::Unknown(cut(name, TOLD).to_owned())),
         None => routes
             .values()
             .find(|route| route.receivers.iter().any(|known| known == receiver))
             .or_else(|| find("default"))
-            .ok_or_else(|| RouteError::NoDefault(receiver.to_owned())),
+            .ok_or_else(|| RouteError::NoDefault(cut(receiver, TOLD).to_owned())),
     }
 }

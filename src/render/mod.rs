@@ -96,14 +96,18 @@ impl Message {
 /// The card of an incident.
 ///
 /// `root_at` is when the card's first event was frozen (the client shows that day, so times on the card leave it out).
-/// `plainness` 0 is as meant, 1 has counts in place of the list, from 2 on it is one line of text.
+/// `plainness` 0 is as meant, 1 has counts in place of the list, no description and no links, from 2 on it is one line of
+/// text. Where 1 would leave out nothing it is that line already: what was refused is not tried again as it was.
 #[must_use]
 pub fn card(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp, plainness: u32) -> Message {
     let view = View::new(style, incident, root_at, now);
     let set = |shape| set_card(&view.shown(shape));
     let message = match plainness {
-        0 => fitting(&view, set),
-        1 => set(Shape { lines: None, details: false, max_url: 500 }),
+        0 => fitting(&view, &set),
+        1 => {
+            let plainer = set(Shape { lines: None, details: false, max_url: 0 });
+            if plainer == fitting(&view, &set) { one_line(&view.head) } else { plainer }
+        }
         _ => one_line(&view.head),
     };
     if message.bytes() <= MAX_BYTES { message } else { one_line(&view.head) }
@@ -138,7 +142,7 @@ fn fitting(view: &View, set: impl Fn(Shape) -> Message) -> Message {
 
 /// The reply that tells `notes`, all of one card of this incident, in one event.
 ///
-/// `plainness` 0 is as meant, 1 has no links, from 2 on it is one line of text.
+/// `plainness` 0 is as meant, 1 has no links, from 2 on, and where there are none to take away, it is one line of text.
 #[must_use]
 pub fn reply(
     style: &Style,
@@ -149,10 +153,7 @@ pub fn reply(
     plainness: u32,
 ) -> Message {
     let mut reply = reply::reply(style, incident, notes, root_at, now);
-    if plainness > 0 {
-        reply.links.clear();
-    }
-    if plainness > 1 {
+    if is_one_line(&mut reply, plainness) {
         reply.lines.truncate(1);
         return text_only(reply_line(&reply));
     }
@@ -162,6 +163,15 @@ pub fn reply(
     }
     reply.links.clear();
     set_reply(&reply)
+}
+
+/// Takes the links away from a plainer reply; whether a line of text is all that is left to it.
+fn is_one_line(reply: &mut Reply, plainness: u32) -> bool {
+    let had_links = !reply.links.is_empty();
+    if plainness > 0 {
+        reply.links.clear();
+    }
+    plainness > 1 || (plainness == 1 && !had_links)
 }
 
 fn reply_line(reply: &Reply) -> String {
@@ -232,3 +242,8 @@ struct LineHtml<'a> {
 
 #[cfg(test)]
 mod tests;
+
+/// What the tests check of every message, for the fuzz target.
+#[cfg(fuzzing)]
+#[path = "tests/check.rs"]
+pub mod check;

@@ -31,6 +31,8 @@ pub struct Ingested {
     /// `None`: it spoke of nothing.
     pub incident: Option<IncidentId>,
     pub outcome: Outcome,
+    /// Alerts that the incident no longer remembers.
+    pub forgotten: usize,
 }
 
 impl Store {
@@ -95,7 +97,7 @@ impl Job<'_> {
         {
             self.save_cards(incident, &rooms, &changes, &notification).await?;
         }
-        Ok(Ingested { notification, incident, outcome })
+        Ok(Ingested { notification, incident, outcome, forgotten: changes.forgotten.len() })
     }
 
     /// The newest incident of the group with its live cards and, unless it is as `digest` tells, its alerts: reading

@@ -13,12 +13,17 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{Store, StoreError, writer};
+use super::{Store, StoreError, error::is_damage, writer};
 use crate::{clock::Clock, health::Health, metrics::Metrics};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
+/// The write-ahead log is cut back to this many bytes once it has been copied into the file: one large batch must not
+/// leave it large for good. Free pages of the file itself are used again; it is as large as the most it ever held.
+const WAL_BYTES: &str = "16777216";
+/// A file of at most this size is read through at start, so that damage is told then and not by some later webhook.
+const CHECKED_BYTES: u64 = 256 << 20;
 /// How long a statement waits for a lock that another process (a backup, say) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -36,7 +41,10 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let lock = lock(folder)?;
         let file = folder.join("receiver.sqlite3");
-        let opened = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: file.clone(), source };
+        let opened = |source: Box<dyn std::error::Error + Send + Sync>| match damage_in(source.as_ref()) {
+            Some(reason) => StoreError::Damaged { path: file.clone(), reason },
+            None => StoreError::Open { path: file.clone(), source },
+        };
         let options = SqliteConnectOptions::new()
             .filename(&file)
             .create_if_missing(true)
@@ -45,8 +53,16 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(128)
+            .pragma("journal_size_limit", WAL_BYTES)
             .disable_statement_logging();
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| opened(Box::new(error)))?;
+        let size = std::fs::metadata(&file).map_or(0, |file| file.len());
+        if size <= CHECKED_BYTES {
+            let found = check(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
+            if let Some(reason) = found {
+                return Err(StoreError::Damaged { path: file, reason });
+            }
+        }
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -65,9 +81,30 @@ impl Store {
 
     /// Waits until everything handed to the writer is committed, then closes the file.
     pub async fn close(&self) {
-        self.writer.close().await;
+        // The writer last: only the last connection copies the write-ahead log into the file, and readers may not.
         self.readers.close().await;
+        self.writer.close().await;
     }
+}
+
+/// What is wrong with the file, if anything is.
+async fn check(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await?;
+    Ok((found != "ok").then(|| found.lines().collect::<Vec<_>>().join(" ")))
+}
+
+/// SQLite's words, if one of the errors behind `error` says that the file is damaged.
+fn damage_in(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error @ sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>()
+            && is_damage(error)
+        {
+            return Some(database.message().to_owned());
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// Two receivers on one store would send everything twice.

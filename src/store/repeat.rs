@@ -51,7 +51,7 @@ impl Store {
         }
         let (incident, notification) = (known.incident.id, known.incident.notification);
         self.writer.heard(Heard { incident: incident.clone(), notification: notification.clone(), at: now }).await?;
-        Ok(Some(Ingested { notification, incident: Some(incident), outcome: changes.outcome }))
+        Ok(Some(Ingested { notification, incident: Some(incident), outcome: changes.outcome, forgotten: 0 }))
     }
 }
 

@@ -37,7 +37,19 @@ async fn prune_some(
     before: Timestamp,
     dead_before: Timestamp,
 ) -> Result<u64, StoreError> {
-    // A dead letter younger than its own limit keeps its incident and card.
+    // Their months are counted from when they were set aside, also those of an incident that is still open. The second
+    // condition on the state is that of the index, here and below.
+    let dead = sqlx::query(
+        "DELETE FROM op WHERE txn_id IN (SELECT txn_id FROM op WHERE state = 'dead' \
+         AND state NOT IN ('done', 'refused') AND ended_at < $1 LIMIT $2)",
+    )
+    .bind(dead_before.0)
+    .bind(BATCH)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    // A younger dead letter keeps its card, and the incident that it is about: the two may have parted, since an incident
+    // can move to a digest.
     let incidents = sqlx::query(
         "DELETE FROM incident WHERE id IN (\
            SELECT incident.id FROM incident WHERE incident.closed_at < $1 AND NOT EXISTS (\
@@ -48,7 +60,9 @@ async fn prune_some(
                           ON neighbour.id = other.incident \
                           WHERE other.card = card.id AND (neighbour.closed_at IS NULL OR neighbour.closed_at >= $1)) \
                OR EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND (op.state IN ('in_flight', 'in_doubt', 'parked') \
-                          OR (op.state = 'dead' AND op.since >= $2))))) \
+                          OR (op.state = 'dead' AND op.ended_at >= $2))))) \
+           AND incident.id NOT IN (SELECT op.incident FROM op WHERE op.state = 'dead' \
+                                   AND op.state NOT IN ('done', 'refused') AND op.ended_at >= $2) \
            LIMIT $3)",
     )
     .bind(before.0)
@@ -59,20 +73,21 @@ async fn prune_some(
     .rows_affected();
     let cards = sqlx::query(
         "DELETE FROM card WHERE id IN (SELECT id FROM card WHERE NOT EXISTS \
-         (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) LIMIT $1)",
+         (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND NOT EXISTS \
+         (SELECT 1 FROM op WHERE op.card = card.id AND op.state NOT IN ('done', 'refused')) LIMIT $1)",
     )
     .bind(BATCH * 4)
     .execute(&mut *connection)
     .await?
     .rows_affected();
     let notifications = sqlx::query(
-        "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE at < $1 AND NOT EXISTS \
-         (SELECT 1 FROM incident WHERE incident.notification = notification.id) LIMIT $2)",
+        "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE at < $1 \
+         AND id NOT IN (SELECT notification FROM incident) LIMIT $2)",
     )
     .bind(before.0)
     .bind(BATCH * 4)
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    Ok(incidents + cards + notifications)
+    Ok(dead + incidents + cards + notifications)
 }

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod dead;
+mod retention;
 
 struct Fixture {
     store: Store,

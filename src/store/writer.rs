@@ -1,11 +1,12 @@
 //! The one writer. Jobs that wait while a commit is under way share the next one: one transaction, one fsync.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -53,6 +54,9 @@ trait Job: Send {
     /// Does the work; `false`: it failed and must be undone.
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool>;
 
+    /// Why it failed.
+    fn fault(&self) -> Option<String>;
+
     /// Answers the caller, once it is known whether the transaction was committed.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -72,10 +76,19 @@ where
     fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool> {
         Box::pin(async move {
             if let Some(work) = self.todo.take() {
-                self.result = work(connection, context).await;
+                // Or one poisoned webhook would end the writer, and with it everything.
+                let done = AssertUnwindSafe(async { work(connection, context).await }).catch_unwind().await;
+                self.result = done.unwrap_or_else(|_| {
+                    tracing::error!("a panic in the store's work was caught; it is undone and the writer goes on");
+                    Err(StoreError::Panic)
+                });
             }
             self.result.is_ok()
         })
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.result.as_ref().err().map(ToString::to_string)
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -233,7 +246,7 @@ impl Writer {
     async fn commit(&mut self, mut batch: Batch) {
         let started = Instant::now();
         let count = batch.len() as u64;
-        let outcome = self.transaction(&mut batch).await.map_err(|error| in_words(&error));
+        let outcome = self.transaction(&mut batch).await;
         self.note_outcome(outcome.as_ref().err());
         if outcome.is_ok() {
             self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -262,8 +275,10 @@ impl Writer {
         }
     }
 
-    async fn transaction(&mut self, batch: &mut Batch) -> Result<(), sqlx::Error> {
-        let result = match execute(&mut self.connection, BEGIN).await {
+    /// # Errors
+    /// In words.
+    async fn transaction(&mut self, batch: &mut Batch) -> Result<(), String> {
+        let result = match execute(&mut self.connection, BEGIN).await.map_err(|error| in_words(&error)) {
             Ok(()) => self.fill(batch).await,
             Err(error) => Err(error),
         };
@@ -273,22 +288,26 @@ impl Writer {
         result
     }
 
-    async fn fill(&mut self, batch: &mut Batch) -> Result<(), sqlx::Error> {
+    async fn fill(&mut self, batch: &mut Batch) -> Result<(), String> {
+        let told = |error: sqlx::Error| in_words(&error);
         let last = batch.jobs.len().saturating_sub(1);
         for (n, job) in batch.jobs.iter_mut().enumerate() {
             if !job.run(&mut self.connection, &mut self.context).await {
                 // The savepoint stays, for the next job.
-                execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await?;
+                let undone = execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await;
+                // After some faults (a full disk) SQLite has undone the whole transaction already. Then that fault is what
+                // the operator must know of, and not that there is no savepoint any more.
+                undone.map_err(|error| job.fault().unwrap_or_else(|| in_words(&error)))?;
             } else if n < last {
-                execute(&mut self.connection, NEXT_JOB).await?;
+                execute(&mut self.connection, NEXT_JOB).await.map_err(told)?;
             }
         }
         let heard: Vec<&Heard> = batch.heard.iter().map(|(heard, _)| heard).collect();
-        repeat::save(&mut self.connection, &heard).await?;
+        repeat::save(&mut self.connection, &heard).await.map_err(told)?;
         if self.saved_seq != self.context.seq {
-            meta::write_seq(&mut self.connection, self.context.seq).await?;
+            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(told)?;
         }
-        execute(&mut self.connection, "COMMIT").await
+        execute(&mut self.connection, "COMMIT").await.map_err(told)
     }
 
     async fn roll_back(&mut self) {

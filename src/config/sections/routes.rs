@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     config::{
-        Display, Mentions, Route, Updates,
+        Display, MAX_MENTIONS_BYTES, Mentions, Route, Updates,
         reader::{Item, Section, Wrong},
         values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
     },
@@ -136,6 +136,16 @@ fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
         if listed { Ok(rank) } else { Err(Wrong::Unexpected) }
     });
     let users = section.list("users", "a user id such as \"@oncall:example.org\"", user_id).unwrap_or_default();
+    if let Some(item) = section.item("users") {
+        let bytes: usize = users.iter().map(String::len).sum();
+        if bytes > MAX_MENTIONS_BYTES {
+            item.fault(format!(
+                "names {} users in {bytes} bytes, expected at most {MAX_MENTIONS_BYTES} bytes of user ids, so that an \
+                 event can hold them beside the longest card; mention the room instead (room = true)",
+                users.len()
+            ));
+        }
+    }
     let room = section.read("room", "true or false", boolean).unwrap_or(false);
     if users.is_empty() && !room {
         return Mentions::default();

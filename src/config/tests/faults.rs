@@ -117,3 +117,15 @@ fn long_values_are_cut() {
     let faults = wrong(&format!("updates = \"{}\"", "ä".repeat(500)));
     assert!(faults.contains(&format!("found \"{}\"…, expected", "ä".repeat(60))), "{faults}");
 }
+
+#[test]
+fn more_mentions_than_an_event_can_hold() {
+    let users =
+        |count: usize| (0..count).map(|n| format!("\"@user{n:02}:example.org\"")).collect::<Vec<_>>().join(", ");
+    let faults = wrong(&format!("mentions = {{ users = [{}] }}", users(50)));
+    assert!(
+        faults.contains("routes.default.mentions.users: names 50 users in 950 bytes, expected at most 800"),
+        "{faults}"
+    );
+    super::good(&format!("mentions = {{ users = [{}] }}", users(42)));
+}

@@ -4,6 +4,7 @@ use super::{
     super::{
         Message, Style,
         headline::MAX_LINE,
+        is_one_line,
         links::Link,
         reply::{self, Reply, Said},
         reply_line, set_reply, text, text_only,
@@ -23,7 +24,7 @@ const MAX_LABEL: usize = 48;
 
 /// The reply that tells `notes`, which are of these incidents of one digest, in one event. Notes of others are left out.
 ///
-/// `plainness` 0 is as meant, 1 has no links, from 2 on it is one line of text.
+/// `plainness` 0 is as meant, 1 has no links, from 2 on, and where there are none to take away, it is one line of text.
 #[must_use]
 pub fn digest_reply(
     style: &Style,
@@ -34,10 +35,7 @@ pub fn digest_reply(
     plainness: u32,
 ) -> Message {
     let mut reply = merged(style, incidents, notes, root_at, now);
-    if plainness > 0 {
-        reply.links.clear();
-    }
-    if plainness > 1 {
+    if is_one_line(&mut reply, plainness) {
         return text_only(reply_line(&reply));
     }
     let message = set_reply(&reply);

@@ -1,6 +1,25 @@
 //! What must hold for every message, whatever it was made from.
 
-use crate::render::{MAX_BYTES, Message, text::is_right_to_left};
+use crate::{
+    config::Mentions,
+    model::{IncidentId, TxnId},
+    render::{
+        Envelope, MAX_BYTES, Message, Relation, card_content, edit_content, reply_content, text::is_right_to_left,
+    },
+};
+
+/// What a homeserver takes as one event (Client-Server API, "Size limits").
+const MAX_EVENT: usize = 65_536;
+/// The event around its content as servers sign and count it: sender and room id (255 bytes each at most), type and
+/// times, 10 + 10 ids of earlier events (47 each in quotes and comma), a hash, a signature with the server's name.
+const EVENT: usize = 2 * 255 + 200 + 20 * 47 + 60 + 450;
+/// `m.room.encrypted` beside its ciphertext: algorithm, keys and ids, and the relation, which stays readable.
+const ENCRYPTED: usize = 500 + 350;
+/// What Megolm puts around the plaintext: the message's header, a padding of up to 16 bytes, 8 of authentication and 64 of
+/// signature; and before that `room_id` and `type` beside the content.
+const MEGOLM: usize = 16 + 16 + 8 + 64 + 350;
+/// As many bytes of user ids as the config admits; see `config::MAX_MENTIONS_BYTES`.
+const MENTIONED: usize = crate::config::MAX_MENTIONS_BYTES;
 
 /// Both forms, the HTML with a line break after each part, so that a snapshot can be read.
 pub(super) fn show(message: &Message) -> String {
@@ -12,7 +31,7 @@ pub(super) fn show(message: &Message) -> String {
     format!("{html}\n--\n{}", message.body)
 }
 
-pub(super) fn assert_sound(message: &Message) {
+pub fn assert_sound(message: &Message) {
     let first = message.body.lines().next().unwrap_or_default();
     assert!(!first.trim().is_empty(), "a first line");
     assert_eq!(first, first_line_of_html(&message.html), "the same words in both forms");
@@ -24,6 +43,26 @@ pub(super) fn assert_sound(message: &Message) {
     let words = words_of(&message.html);
     for text in message.body.lines().chain(words.iter().map(String::as_str)) {
         assert_contained(text);
+    }
+}
+
+/// As a card, a reply and an edit, which holds the text twice, and with as many mentions as there may be, it fits into an
+/// event, plain and encrypted. The ciphertext is base64: 4 bytes for 3.
+pub fn assert_fits_encrypted(message: &Message) {
+    let users = vec![format!("@{}:x", "u".repeat(MENTIONED / 4 - 6)); 4];
+    let mentions = Mentions { min_severity: Some(0), users, room: true };
+    let (op, incident) = (TxnId("x".repeat(40)), IncidentId("x".repeat(26)));
+    let envelope = Envelope { op: &op, incident: &incident, notice: false, mentions: Some(&mentions) };
+    let event_id = format!("${}", "x".repeat(43));
+    let relation = Relation::Thread { last_reply: Some(&event_id) };
+    for content in [
+        card_content(message, &envelope),
+        reply_content(message, &event_id, relation, &envelope),
+        edit_content(message, &event_id, &envelope),
+    ] {
+        let ciphertext = ((content.len() + MEGOLM) * 4).div_ceil(3);
+        let event = ciphertext + ENCRYPTED + EVENT;
+        assert!(event <= MAX_EVENT, "{event} bytes encrypted, of {} bytes of content", content.len());
     }
 }
 

@@ -121,8 +121,5 @@ fn an_edit_of_the_largest_message_can_be_encrypted() {
     let half = crate::render::MAX_BYTES / 2 - 2;
     let message = Message { body: "x".repeat(half), html: "y".repeat(half) };
     assert!(message.bytes() <= crate::render::MAX_BYTES);
-    let (op, incident) = ids();
-    let envelope = Envelope { op: &op, incident: &incident, notice: false, mentions: None };
-    let content = edit_content(&message, "$an-event-id-of-forty-four-characters-or-so-1", &envelope);
-    assert!((content.len() + 512) * 4 / 3 + 2048 < 65_536, "{} bytes", content.len());
+    super::check::assert_fits_encrypted(&message);
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    check::{assert_sound, words_of},
+    check::{assert_fits_encrypted, assert_sound, words_of},
     digests::assert_named,
     samples,
 };
@@ -181,8 +181,13 @@ proptest! {
     fn every_card_is_sound(incident in incident(), root_at in prop::option::of(time()), now in time(), plainness in 0_u32..4) {
         let message = card(&samples::style(), &incident, root_at, now, plainness);
         assert_sound(&message);
+        assert_fits_encrypted(&message);
         if plainness >= 2 {
             prop_assert!(!message.html.contains('<') && !message.body.contains('\n'));
+        }
+        if plainness == 1 {
+            prop_assert!(!message.html.contains("<a "));
+            prop_assert_ne!(&message, &card(&samples::style(), &incident, root_at, now, 0), "as it was refused");
         }
         prop_assert_eq!(&message, &card(&samples::style(), &incident, root_at, now, plainness));
     }
@@ -195,7 +200,12 @@ proptest! {
         plainness in 0_u32..4,
     ) {
         let notes: Vec<&Note> = notes.iter().collect();
-        assert_sound(&reply(&samples::style(), &incident, &notes, None, now, plainness));
+        let message = reply(&samples::style(), &incident, &notes, None, now, plainness);
+        assert_sound(&message);
+        assert_fits_encrypted(&message);
+        if plainness == 1 {
+            prop_assert_ne!(&message, &reply(&samples::style(), &incident, &notes, None, now, 0), "as it was refused");
+        }
     }
 
     #[test]
@@ -209,6 +219,7 @@ proptest! {
         let all: Vec<&Incident> = incidents.iter().collect();
         let digest = digest(&samples::style(), &all, root_at, now, plainness, must_hold_all);
         assert_sound(&digest.message);
+        assert_fits_encrypted(&digest.message);
         assert_named(&digest, &incidents);
         prop_assert!(plainness > 1 || !digest.named.is_empty());
         let listed = digest.message.body.lines().filter(|line| line.starts_with("- ")).count();
@@ -235,8 +246,15 @@ proptest! {
         let all: Vec<&Incident> = incidents.iter().collect();
         let notes: Vec<Note> = notes.into_iter().map(|(note, id)| Note { incident: IncidentId(id), ..note }).collect();
         let notes: Vec<&Note> = notes.iter().collect();
-        assert_sound(&digest_reply(&samples::style(), &all, &notes, None, now, plainness));
-        assert_sound(&green_notice(&samples::style(), &all, now));
+        let style = samples::style();
+        let message = digest_reply(&style, &all, &notes, None, now, plainness);
+        for message in [&message, &green_notice(&style, &all, now)] {
+            assert_sound(message);
+            assert_fits_encrypted(message);
+        }
+        if plainness == 1 {
+            prop_assert_ne!(&message, &digest_reply(&style, &all, &notes, None, now, 0), "as it was refused");
+        }
     }
 
     /// The sanitiser of the Matrix clients finds nothing to take away.

@@ -69,12 +69,11 @@ fn plainer() {
     insta::assert_snapshot!(show(&shown(&pods(5), 1)), @r##"
     🟠 <span data-mx-color="#bf5b04"><strong>WARNING</strong></span> <strong>PodNotReady</strong> · 5 firing<br>
     <code>namespace=shop</code><br>
-    since 12:03 UTC · <a href="https://alertmanager.example.org/#/silences/new?filter=%7Balertname%3D%22PodNotReady%22%2C%20namespace%3D%22shop%22%2C%20severity%3D%22warning%22%7D">Silence</a>
+    since 12:03 UTC
     --
     🟠 WARNING PodNotReady · 5 firing
     namespace=shop
     since 12:03 UTC
-    Silence: https://alertmanager.example.org/#/silences/new?filter=%7Balertname%3D%22PodNotReady%22%2C%20namespace%3D%22shop%22%2C%20severity%3D%22warning%22%7D
     "##);
     insta::assert_snapshot!(show(&shown(&pods(5), 2)), @r"
     🟠 WARNING PodNotReady · 5 firing

@@ -1,0 +1,170 @@
+//! How much is taken in at once. A flood costs its senders a wait, at last a 503, and never memory without end.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum_server::accept::Accept;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::timeout,
+};
+use tower::Service;
+
+use super::App;
+
+/// Connections that are served at once; with what waits it stays well below 1,024, the usual limit of open files.
+const CONNECTIONS: usize = 512;
+/// Connections that wait for a place; one more is closed at once.
+const WAITING: usize = 128;
+/// How long a connection or a body waits for its place.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of all bodies between their announcement and their commit. One body of the largest size always has room.
+const BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Bodies are counted in units of this many bytes.
+const UNIT: usize = 1024;
+/// Larger bodies are decoded [`DECODERS`] at a time: JSON made to hurt takes some thirty times its size in memory.
+const LARGE_BODY: usize = 256 * 1024;
+const DECODERS: usize = 2;
+
+/// The places that bodies take.
+#[derive(Debug)]
+pub struct Bodies {
+    units: Arc<Semaphore>,
+    decoders: Semaphore,
+    patience: Duration,
+}
+
+/// A body's place; it is free again when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _units: OwnedSemaphorePermit,
+}
+
+impl Bodies {
+    pub fn new(max_body_bytes: usize) -> Self {
+        let units = units(BODY_BYTES.max(max_body_bytes)) as usize;
+        Self {
+            units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            decoders: Semaphore::new(DECODERS),
+            patience: PATIENCE,
+        }
+    }
+
+    /// A place for a body of at most `bytes`; `None`: none got free in time.
+    pub async fn place(&self, bytes: usize) -> Option<Place> {
+        let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
+        Some(Place { _units: timeout(self.patience, units).await.ok()?.ok()? })
+    }
+
+    /// To be held while a body is decoded; `None`: it is small and need not wait.
+    pub async fn decoder(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= LARGE_BODY { None } else { self.decoders.acquire().await.ok() }
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX)
+}
+
+/// Lets in as many connections as there are places. Those beyond wait, and are closed if none gets free.
+#[derive(Clone)]
+pub struct Door {
+    app: Arc<App>,
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Door {
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app, places: Arc::new(Semaphore::new(CONNECTIONS)), waiting: Arc::new(Semaphore::new(WAITING)) }
+    }
+
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        let _waiting = self.waiting.try_acquire().ok()?;
+        timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
+    }
+
+    fn refuse(&self) -> io::Error {
+        self.app.metrics.connections_refused.inc();
+        if self.app.crowded.is_news(self.app.clock.now()) {
+            tracing::warn!(
+                connections = CONNECTIONS,
+                "connections are closed unanswered: as many as are served at once are open (said once a minute)"
+            );
+        }
+        io::Error::other("too many connections")
+    }
+}
+
+impl<I, S> Accept<I, S> for Door
+where
+    I: Send + 'static,
+    S: Send + 'static,
+{
+    type Stream = I;
+    type Service = Held<S>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(I, Held<S>)>> + Send>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move {
+            let place = door.place().await.ok_or_else(|| door.refuse())?;
+            Ok((stream, Held { service, _place: Arc::new(place) }))
+        })
+    }
+}
+
+/// A connection's service; the connection has its place as long as this lives.
+#[derive(Clone, Debug)]
+pub struct Held<S> {
+    service: S,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl<S: Service<R>, R> Service<R> for Held<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.service.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beyond the budget a body waits until another is done with, and only so long.
+    #[tokio::test]
+    async fn bodies_share_a_budget() {
+        let bodies = Bodies { patience: Duration::from_millis(500), ..Bodies::new(4 * 1024 * 1024) };
+        let mut places = Vec::new();
+        for _ in 0..16 {
+            places.push(bodies.place(4 * 1024 * 1024).await.expect("within the budget"));
+        }
+        assert!(bodies.place(1).await.is_none(), "the budget is spent, and nobody gives anything back");
+        let waits = bodies.place(1);
+        let gives_back = async {
+            tokio::task::yield_now().await;
+            places.pop();
+        };
+        let (got, ()) = tokio::join!(waits, gives_back);
+        assert!(got.is_some());
+        let larger = Bodies::new(BODY_BYTES * 2);
+        assert!(larger.place(BODY_BYTES * 2).await.is_some(), "one of the largest size always has room");
+    }
+}

@@ -1,0 +1,142 @@
+//! What is forgotten, what is not, and that the file does not grow for good.
+
+use super::*;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// About a group in no room, so that nothing waits to be shown.
+fn roomless(group: &str, state: IncidentState, body: Vec<u8>) -> Ingest {
+    Ingest { rooms: Vec::new(), body, ..ingest(group, "a", state) }
+}
+
+async fn count(store: &Store, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&store.readers).await.expect("counted")
+}
+
+/// The database and its write-ahead log.
+fn bytes(folder: &Path) -> u64 {
+    let of = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |file| file.len());
+    of("receiver.sqlite3") + of("receiver.sqlite3-wal")
+}
+
+#[tokio::test]
+async fn the_file_stops_growing() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    let mut sizes = Vec::new();
+    for round in 0..8 {
+        for n in 0..40 {
+            for state in [IncidentState::Firing, IncidentState::Resolved] {
+                let webhook = roomless(&format!("{round}-{n}"), state, vec![b'x'; 20_000]);
+                store.ingest(webhook).await.expect("committed");
+            }
+        }
+        clock.advance(8 * DAY);
+        assert!(store.prune(7 * DAY).await.expect("pruned") >= 80);
+        sizes.push(bytes(folder.path()));
+    }
+    assert_eq!(count(&store, "SELECT count(*) FROM notification").await, 0);
+    assert!(sizes[7] <= sizes[3], "{sizes:?}");
+}
+
+/// One large batch does not leave the write-ahead log large.
+#[tokio::test]
+async fn the_log_is_cut_back() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let wal = || std::fs::metadata(folder.path().join("receiver.sqlite3-wal")).map_or(0, |file| file.len());
+    store.ingest(roomless("g", IncidentState::Firing, vec![b'x'; 24 << 20])).await.expect("committed");
+    let before = wal();
+    assert!(before > 20 << 20, "the premise: {before}");
+    for n in 0..3 {
+        store.ingest(roomless(&format!("h{n}"), IncidentState::Firing, vec![b'x'; 4 << 20])).await.expect("committed");
+    }
+    assert!(wal() <= 17 << 20, "{before} -> {}", wal());
+}
+
+#[tokio::test]
+async fn what_changes_nothing_is_counted_and_not_kept() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let first = store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    for _ in 0..50 {
+        let again = store.ingest(unchanged("g")).await.expect("committed");
+        assert_eq!(again.notification, first.notification);
+    }
+    assert_eq!(count(&store, "SELECT count(*) FROM notification").await, 1);
+    assert_eq!(count(&store, "SELECT repeats FROM notification").await, 50);
+}
+
+async fn bury(store: &Store, txn: &str, since: Timestamp) {
+    let new = NewOp { since, ..op_for(&snapshot(store).await, OpKind::Card, txn) };
+    let op = store.freeze(new).await.expect("frozen");
+    store.bury(&op, "too_large").await.expect("buried");
+}
+
+async fn dead(store: &Store) -> i64 {
+    count(store, "SELECT count(*) FROM op WHERE state = 'dead'").await
+}
+
+/// Thirty days from when it was set aside, however long it had waited before.
+#[tokio::test]
+async fn a_dead_letter_stays_its_month_also_when_its_incident_has_moved() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    clock.advance(31 * DAY);
+    bury(&store, "t1", Timestamp(1_000_000)).await;
+    // Its next news and another incident go on a digest, which is split: the letter stays on the one card, its incident
+    // goes to the other.
+    store.ingest(ingest("g", "b", IncidentState::Resolved)).await.expect("committed");
+    store.ingest(ingest("h", "a", IncidentState::Resolved)).await.expect("committed");
+    let digest = store.make_digest(&room()).await.expect("committed").expect("a digest");
+    let incident: String = sqlx::query_scalar("SELECT incident FROM op").fetch_one(&store.readers).await.expect("one");
+    store.split_digest(&digest, vec![IncidentId(incident)]).await.expect("split");
+    for card in store.due(&room()).await.expect("due").new {
+        let snapshot = store.snapshot(&card.card).await.expect("read").expect("a card");
+        let txn = format!("shown-{}", card.card);
+        let op = store.freeze(op_for(&snapshot, OpKind::Card, &txn)).await.expect("frozen");
+        store.finish(&op, &format!("$of-{txn}")).await.expect("recorded");
+    }
+    clock.advance(29 * DAY);
+    store.prune(7 * DAY).await.expect("pruned");
+    assert_eq!(dead(&store).await, 1);
+    let about = "SELECT count(*) FROM op JOIN incident ON incident.id = op.incident WHERE op.state = 'dead'";
+    assert_eq!(count(&store, about).await, 1, "what it is about can still be told");
+    clock.advance(2 * DAY);
+    store.prune(7 * DAY).await.expect("pruned");
+    assert_eq!(dead(&store).await, 0);
+    for table in ["SELECT count(*) FROM incident", "SELECT count(*) FROM card", "SELECT count(*) FROM op"] {
+        assert_eq!(count(&store, table).await, 0, "{table}");
+    }
+}
+
+/// Those of an incident that never ends would pile up.
+#[tokio::test]
+async fn old_dead_letters_of_an_open_incident_are_forgotten() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    bury(&store, "t1", Timestamp(1_000_000)).await;
+    clock.advance(31 * DAY);
+    store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
+    bury(&store, "t2", Timestamp(1_000_000)).await;
+    store.prune(7 * DAY).await.expect("pruned");
+    let (left, _) = store.dead_letters().await.expect("read");
+    assert_eq!(left.iter().map(|letter| letter.op.txn_id.as_str()).collect::<Vec<_>>(), ["t2"]);
+    assert_eq!(count(&store, "SELECT count(*) FROM incident").await, 1);
+}
+
+/// One poisoned webhook does not end the writer.
+#[tokio::test]
+async fn a_panic_is_undone_and_the_writer_goes_on() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let poisoned = Ingest { decide: Box::new(|_, _| panic!("on purpose")), ..ingest("g", "a", IncidentState::Firing) };
+    let good = store.ingest(ingest("h", "a", IncidentState::Firing));
+    let (bad, good) = tokio::join!(store.ingest(poisoned), good);
+    assert!(matches!(bad, Err(StoreError::Panic)), "{bad:?}");
+    good.expect("committed beside it");
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed after it");
+    assert_eq!(count(&store, "SELECT count(*) FROM notification").await, 2);
+}
