@@ -155,6 +155,7 @@ impl Metrics {
                     self.room_events.with_label_values(&[room.as_str(), kind.as_str(), outcome]);
                 }
             }
+            self.room_events.with_label_values(&[room.as_str(), OpKind::Card.as_str(), "lost"]);
         }
         for state in ["waiting", "in_flight", "in_doubt", "parked", "dead"] {
             self.outbox_ops.with_label_values(&[state]);

@@ -85,7 +85,8 @@ pub struct Route {
     pub remind_after: Option<Duration>,
     pub reopen_after: Duration,
     pub stale_after: Duration,
-    pub repost_after: Duration,
+    /// `None`: never.
+    pub repost_after: Option<Duration>,
     /// More new incidents than this at once become a digest; 0: never.
     pub digest_above: usize,
     pub mentions: Mentions,
@@ -100,6 +101,8 @@ pub enum Updates {
     Reply,
     /// Edit the card, nothing else.
     Edit,
+    /// A message of its own for every change, no edits.
+    Post,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -29,22 +29,37 @@ pub enum Composed {
     Op(NewOp),
     /// A digest that is not in the room yet holds more than fits: these belong on a further one.
     Overfull(Vec<IncidentId>),
+    /// The newest state, up to this revision, is not worth a message of its own.
+    Silent(i64),
     /// Nothing is left to show or say.
     Nothing,
+}
+
+/// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
+pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
+    let first = snapshot.incidents.first();
+    first.and_then(|(incident, _)| route_of(incident, config)).is_some_and(|route| route.updates == Updates::Post)
 }
 
 /// The next op of this kind for the card.
 pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed {
     let Some((first, _)) = snapshot.incidents.first() else { return Composed::Nothing };
+    let kind = match kind {
+        OpKind::Reply if posts(snapshot, frame.config) => OpKind::Post,
+        // What nobody is told of shows in the next message.
+        OpKind::Edit if posts(snapshot, frame.config) => return Composed::Silent(snapshot.rev()),
+        kind => kind,
+    };
     let notes = match kind {
-        OpKind::Card => snapshot.notes.iter().collect(),
+        OpKind::Card | OpKind::Post => snapshot.notes.iter().collect(),
         OpKind::Reply => notes_to_say(&snapshot.notes),
         OpKind::Edit | OpKind::Notice => Vec::new(),
     };
-    if kind == OpKind::Reply && notes.is_empty() {
+    let speaks_of_notes = matches!(kind, OpKind::Reply | OpKind::Post);
+    if speaks_of_notes && notes.is_empty() {
         return Composed::Nothing;
     }
-    let spoken = notes.last().filter(|_| kind == OpKind::Reply);
+    let spoken = notes.last().filter(|_| speaks_of_notes);
     let content = match content_of(kind, snapshot, &notes, &frame) {
         Content::Fits(content) => content,
         Content::Overfull(rest) => return Composed::Overfull(rest),
@@ -136,11 +151,24 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
     let notice = incidents.iter().all(|incident| incident.state != IncidentState::Firing);
     let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, frame.config), incident.severity));
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
+    let quiet = notes.iter().all(|note| !note.kind.notifies());
+    let whom_of_news = || {
+        incidents.iter().find_map(|incident| {
+            let severity = news_severity(incident, notes, frame.config)?;
+            mentions_for(route_of(incident, frame.config), severity)
+        })
+    };
     match (kind, root) {
         (OpKind::Card, _) => match show(card.kind, &incidents, None, false, frame) {
             Ok(message) => Content::Fits(render::card_content(&message, &envelope(notice, whom.filter(|_| !notice)))),
             Err(rest) => Content::Overfull(rest),
         },
+        (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
+            let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
+            let to = render::permalink(card.room.as_str(), next);
+            let message = render::continued(frame.style, &incidents, &to, frame.plainness);
+            Content::Fits(render::edit_content(&message, root, &envelope(true, None)))
+        }
         (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, frame) {
             Ok(message) => Content::Fits(render::edit_content(&message, root, &envelope(notice, whom))),
             Err(rest) => Content::Overfull(rest),
@@ -152,13 +180,17 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
                     render::digest_reply(frame.style, &incidents, notes, root_at, frame.now, frame.plainness)
                 }
             };
-            let quiet = notes.iter().all(|note| !note.kind.notifies());
             let relation = relation_of(card, route_of(first, frame.config));
-            let whom = incidents.iter().find_map(|incident| {
-                let severity = news_severity(incident, notes, frame.config)?;
-                mentions_for(route_of(incident, frame.config), severity)
-            });
-            Content::Fits(render::reply_content(&message, root, relation, &envelope(quiet, whom)))
+            Content::Fits(render::reply_content(&message, root, relation, &envelope(quiet, whom_of_news())))
+        }
+        (OpKind::Post, _) => {
+            let message = match card.kind {
+                CardKind::Incident => render::post(frame.style, first, notes, frame.now, frame.plainness),
+                CardKind::Digest => {
+                    render::digest_reply(frame.style, &incidents, notes, None, frame.now, frame.plainness)
+                }
+            };
+            Content::Fits(render::card_content(&message, &envelope(quiet, whom_of_news())))
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }

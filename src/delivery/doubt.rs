@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{
     blame::{Signs, Verdict},
-    gate::Permit,
+    gate::{Permit, Want},
     lane::{Lane, Turn},
+    plan,
     transport::{ReadBack, Reason, Scope, Search, SendError},
 };
 use crate::{
@@ -45,7 +46,9 @@ impl Lane {
     /// remembers its transaction id, the same event goes out again under it; later the room tells whether it arrived.
     pub(super) async fn resume(&mut self, mut op: Op) -> Result<Turn, StoreError> {
         op.state = OpState::InDoubt;
-        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        let Some(permit) = self.parts.gate.enter(&self.stop, Want::finish(op.since)).await else {
+            return Ok(Turn::Idle);
+        };
         let device = match self.parts.transport.connected().await {
             Ok(device) => device,
             Err(error) => return self.failed(&op, &error, &permit).await,
@@ -153,7 +156,9 @@ impl Lane {
 
     /// A parked op: is it in the room after all?
     pub(super) async fn look_again(&mut self, op: Op) -> Result<Turn, StoreError> {
-        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        // Nothing waits for it.
+        let calm = Want { severity: Want::CALM, since: op.since, edit: None };
+        let Some(permit) = self.parts.gate.enter(&self.stop, calm).await else { return Ok(Turn::Idle) };
         let found = match self.look_for(&op).await? {
             Ok(Found::Event(event)) => return self.adopt(&op, &event).await,
             Ok(Found::Absent) => {
@@ -186,7 +191,9 @@ impl Lane {
             self.looked_for_roots = true;
             return Ok(None);
         };
-        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Some(Turn::Idle)) };
+        let Some(permit) = self.parts.gate.enter(&self.stop, plan::want(due)).await else {
+            return Ok(Some(Turn::Idle));
+        };
         let before = self.parts.store.recorded(&self.room, self.started).await?.before;
         let search = Search { wanted: None, after: before.as_deref(), since: oldest.minus(MARGIN) };
         let read = match self.parts.transport.read_back(&self.room, search).await {

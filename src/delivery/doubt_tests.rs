@@ -44,7 +44,8 @@ impl House {
 
     /// A card whose send was not answered, `ago` before lanes start again.
     async fn doubtful(arrived: bool, ago: Duration) -> Self {
-        let mut house = Self::at(ROOM, Clock::manual(Timestamp(1_800_000_000_000))).await;
+        let clock = Clock::manual(Timestamp(1_800_000_000_000));
+        let mut house = Self::with(ROOM, clock, "repost_after = \"never\"").await;
         house.script(&[Some(Err(Reason::NoAnswer))]);
         house.start();
         house.post("a").await;

@@ -1,13 +1,15 @@
 //! The account's gate: faults that reach beyond one room hold every lane, and then one send at a time finds out
-//! whether they are over.
+//! whether they are over: what is most severe goes first, whichever room it is for.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,14 +22,17 @@ use crate::{
     clock::Clock,
     health::{Health, Hold},
     metrics::Metrics,
+    model::Timestamp,
 };
+
+/// Of so many sends under a limit one goes to the oldest waiting edit, so that green is not starved.
+const EDITS_SHARE: u32 = 4;
 
 /// Shared by all lanes.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
-    /// Held by the one lane that may try while the gate is closed.
-    single: Arc<Semaphore>,
+    line: Arc<Line>,
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -45,45 +50,197 @@ struct State {
     passed: u64,
 }
 
+/// What a lane would send, for comparing it with what others would. The smaller goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Want {
+    /// 0 is the most severe; [`Want::CALM`] for what rings nobody's phone.
+    pub severity: u32,
+    /// The oldest accepted change among what is as severe.
+    pub since: Timestamp,
+    /// The oldest change that waits to be shown by an edit.
+    pub edit: Option<Timestamp>,
+}
+
+impl Want {
+    /// Less urgent than any severity.
+    pub const CALM: u32 = u32::MAX;
+
+    /// An event that is on its way: its room waits for it.
+    pub fn finish(since: Timestamp) -> Self {
+        Self { severity: 0, since, edit: None }
+    }
+}
+
+/// The want of a lane that waits, which may grow while it does: the lane keeps its place.
+#[derive(Clone, Debug)]
+pub struct Waits(Arc<Mutex<Want>>);
+
+impl Waits {
+    pub fn set(&self, want: Want) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = want;
+    }
+
+    fn get(&self) -> Want {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Want> for Waits {
+    fn from(want: Want) -> Self {
+        Self(Arc::new(Mutex::new(want)))
+    }
+}
+
+/// The lanes that wait while the gate is closed.
+#[derive(Debug, Default)]
+struct Line {
+    inner: Mutex<Waiting>,
+    /// Somebody left the line, or the gate moved.
+    moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// By ticket, so that of equals the one who came first goes first.
+    lanes: BTreeMap<u64, Waits>,
+    tickets: u64,
+    /// The one lane that may try is at it.
+    busy: bool,
+    /// Sends at the end of a rate limit, counted for the edits' share.
+    limited: u32,
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Whose turn it is, and whether it is that of an edit.
+    fn next(&self, limited: bool) -> Option<(u64, bool)> {
+        if limited && (self.limited + 1).is_multiple_of(EDITS_SHARE) {
+            let edits = self.lanes.iter().filter_map(|(ticket, want)| Some((want.get().edit?, *ticket)));
+            if let Some((_, ticket)) = edits.min() {
+                return Some((ticket, true));
+            }
+        }
+        let urgent = |(ticket, want): &(&u64, &Waits)| {
+            let want = want.get();
+            (want.severity, want.since, **ticket)
+        };
+        self.lanes.iter().min_by_key(urgent).map(|(ticket, _)| (*ticket, false))
+    }
+}
+
+/// A place in the line, given up when dropped.
+#[derive(Debug)]
+struct Place {
+    line: Arc<Line>,
+    ticket: u64,
+}
+
+impl Place {
+    fn take(line: &Arc<Line>, want: Waits) -> Self {
+        let mut waiting = line.lock();
+        waiting.tickets += 1;
+        let ticket = waiting.tickets;
+        waiting.lanes.insert(ticket, want);
+        drop(waiting);
+        Self { line: Arc::clone(line), ticket }
+    }
+
+    /// The permit, if it is this one's turn.
+    fn try_go(&self, limited: bool) -> Option<(Single, bool)> {
+        let mut waiting = self.line.lock();
+        if waiting.busy {
+            return None;
+        }
+        let (_, edits_turn) = waiting.next(limited).filter(|(ticket, _)| *ticket == self.ticket)?;
+        waiting.busy = true;
+        waiting.limited = waiting.limited.wrapping_add(u32::from(limited));
+        Some((Single(Arc::clone(&self.line)), edits_turn))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.line.lock().lanes.remove(&self.ticket);
+        self.line.moved.notify_waiters();
+    }
+}
+
+/// Held by the one lane that may try while the gate is closed.
+#[derive(Debug)]
+struct Single(Arc<Line>);
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        self.0.lock().busy = false;
+        self.0.moved.notify_waiters();
+    }
+}
+
 /// The right to send one event.
 #[derive(Debug)]
 pub struct Permit {
-    _single: Option<OwnedSemaphorePermit>,
+    _single: Option<Single>,
     /// How often the gate had closed when it was handed out.
     closings: u64,
     /// It was handed out at the end of a rate limit.
     pub limited: bool,
+    /// This send belongs to the oldest waiting edit.
+    pub edits_turn: bool,
 }
 
 impl Gate {
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        Self { state: Mutex::default(), single: Arc::new(Semaphore::new(1)), clock, metrics, health }
+        Self { state: Mutex::default(), line: Arc::default(), clock, metrics, health }
     }
 
-    /// Waits until something may be sent; `None` when `stop` comes first.
-    pub async fn enter(&self, stop: &CancellationToken) -> Option<Permit> {
+    /// Waits until something may be sent; `None` when `stop` comes first. While the gate is closed, the most urgent
+    /// `want` of all that wait goes first. Dropping the future gives up the place in the line.
+    pub async fn enter(&self, stop: &CancellationToken, want: impl Into<Waits>) -> Option<Permit> {
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            permit = self.wait() => Some(permit),
+            permit = self.wait(want.into()) => Some(permit),
         }
     }
 
-    async fn wait(&self) -> Permit {
+    async fn wait(&self, want: Waits) -> Permit {
+        let open = |closings| Permit { _single: None, closings, limited: false, edits_turn: false };
         if let (None, closings) = self.until() {
-            return Permit { _single: None, closings, limited: false };
+            return open(closings);
         }
-        let single = Arc::clone(&self.single).acquire_owned().await.ok();
+        let place = Place::take(&self.line, want);
         loop {
+            // Registered before looking, so that nothing moves unseen in between.
+            let mut moved = pin!(self.line.moved.notified());
+            moved.as_mut().enable();
             match self.until() {
-                (None, closings) => return Permit { _single: None, closings, limited: false },
-                (Some(until), closings) if until <= Instant::now() => {
-                    return Permit { _single: single, closings, limited: self.reason() == Some(Reason::RateLimited) };
+                (None, closings) => return open(closings),
+                (Some(until), _) if until > Instant::now() => {
+                    tokio::select! { () = sleep_until(until) => {}, () = moved => {} }
                 }
-                (Some(until), _) => sleep_until(until).await,
+                (Some(_), closings) => {
+                    let limited = self.reason() == Some(Reason::RateLimited);
+                    match place.try_go(limited) {
+                        Some((single, edits_turn)) => {
+                            return Permit { _single: Some(single), closings, limited, edits_turn };
+                        }
+                        None => moved.await,
+                    }
+                }
             }
         }
+    }
+
+    /// Whether nobody has to wait.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.until().0.is_none()
     }
 
     fn reason(&self) -> Option<Reason> {
@@ -107,6 +264,7 @@ impl Gate {
             std::mem::replace(&mut *state, State { closings, passed, ..State::default() }).reason
         };
         if let Some(reason) = reason {
+            self.line.moved.notify_waiters();
             self.health.update(|health| health.account_hold = None);
             if reason != Reason::RateLimited {
                 tracing::info!("delivery goes on");
@@ -162,5 +320,72 @@ impl Gate {
             }
         }
         wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Duration = Duration::from_millis(300);
+
+    fn want(severity: u32, since: i64, edit: Option<i64>) -> Want {
+        Want { severity, since: Timestamp(since), edit: edit.map(Timestamp) }
+    }
+
+    fn closed(reason: Reason) -> Arc<Gate> {
+        let gate = Gate::new(Clock::System, Arc::new(Metrics::new(&[], &[], "v", "c")), Arc::default());
+        gate.close(&SendError { reason, retry_after: Some(HELD), detail: String::new() });
+        Arc::new(gate)
+    }
+
+    /// In which order the wants get their turn, one at a time, and which of them as an edit.
+    async fn order(reason: Reason, wants: &[Want]) -> Vec<(usize, bool)> {
+        let (gate, order) = (closed(reason), Arc::new(Mutex::new(Vec::new())));
+        let all = wants.iter().enumerate().map(|(index, want)| {
+            let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+            async move {
+                let permit = gate.enter(&CancellationToken::new(), *want).await.expect("not stopped");
+                order.lock().unwrap().push((index, permit.edits_turn));
+                tokio::task::yield_now().await;
+            }
+        });
+        futures_util::future::join_all(all).await;
+        let order = order.lock().unwrap();
+        order.clone()
+    }
+
+    #[tokio::test]
+    async fn severity_first_then_age_then_who_came_first() {
+        let wants = [want(2, 1, None), want(0, 9, None), want(1, 5, None), want(1, 4, None), want(1, 4, None)];
+        let expected = [(1, false), (3, false), (4, false), (2, false), (0, false)];
+        assert_eq!(order(Reason::RateLimited, &wants).await, expected);
+        assert_eq!(order(Reason::NoAnswer, &wants).await, expected);
+    }
+
+    #[tokio::test]
+    async fn of_four_under_a_limit_one_goes_to_the_oldest_edit_of_all_rooms() {
+        let busy = want(0, 1, None);
+        let wants = [busy, busy, busy, busy, busy, want(1, 1, Some(8)), want(2, 1, Some(7))];
+        let turns = [(0, false), (1, false), (2, false), (6, true), (3, false), (4, false), (5, false)];
+        assert_eq!(order(Reason::RateLimited, &wants).await, turns);
+        let turns = [0, 1, 2, 3, 4, 5, 6].map(|index| (index, false));
+        assert_eq!(order(Reason::NoAnswer, &wants).await, turns, "an outage is no limit");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_holds_nobody_and_an_open_gate_lets_all_pass() {
+        let gate = closed(Reason::RateLimited);
+        let stop = CancellationToken::new();
+        let urgent = tokio::time::timeout(HELD / 3, gate.enter(&stop, want(0, 0, None))).await;
+        assert!(urgent.is_err(), "closed");
+        let first = gate.enter(&stop, want(2, 0, None)).await.expect("not stopped");
+        let waits = tokio::time::timeout(HELD / 3, gate.enter(&stop, want(0, 0, None))).await;
+        assert!(waits.is_err(), "one at a time");
+        let mut others = Box::pin(futures_util::future::join_all((0..3).map(|_| gate.enter(&stop, want(0, 0, None)))));
+        assert!(futures_util::poll!(&mut others).is_pending());
+        gate.passed(&first);
+        let others = others.await;
+        assert!(others.iter().all(|permit| permit.as_ref().is_some_and(|permit| !permit.limited)));
     }
 }

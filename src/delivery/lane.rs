@@ -18,7 +18,7 @@ use super::{
     blame::{Blame, Patience, Verdict},
     compose::{self, Composed, Frame},
     doubt::Looked,
-    gate::{Gate, Permit},
+    gate::{Gate, Permit, Want},
     plan::{self, Step, Weather},
     retry,
     transport::{BoxFuture, Scope, SendError, Transport},
@@ -40,8 +40,6 @@ const AFTER_YOU: Duration = Duration::from_millis(50);
 /// So many cards within the window make a storm.
 const STORM: usize = 4;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
-/// Of so many sends under a limit one goes to the oldest waiting edit, so that green is not starved.
-const EDITS_SHARE: u32 = 4;
 /// Cards whose last edit is remembered.
 const EDITED: usize = 4_096;
 
@@ -69,8 +67,8 @@ pub struct Lane {
     posted: VecDeque<Instant>,
     /// `digest_above` of the room's routes.
     digest_above: usize,
-    /// Sends at the end of a rate limit, counted for the edits' share.
-    limited_sends: u32,
+    /// What the last plan was made for, compared with others' while the gate is closed.
+    pub(super) want: Want,
     /// Refusals of this room in a row.
     refusals: u32,
     pub(super) started: Timestamp,
@@ -79,6 +77,8 @@ pub struct Lane {
     /// The op in doubt that was looked for last.
     pub(super) looked: Option<Looked>,
     pub(super) looked_for_roots: bool,
+    /// Cards whose first event surely is in the room, and since when that is known.
+    pub(super) sound: HashMap<CardId, Instant>,
     /// The store may hold an op of this room that is on its way; known to be false from one event to the next.
     maybe_unfinished: bool,
     /// The store may hold a parked op of this room.
@@ -112,12 +112,13 @@ impl Lane {
             edited: HashMap::new(),
             posted: VecDeque::new(),
             digest_above,
-            limited_sends: 0,
+            want: Want::finish(Timestamp(0)),
             refusals: 0,
             blame: Blame::default(),
             patience: Patience::default(),
             looked: None,
             looked_for_roots: false,
+            sound: HashMap::new(),
             maybe_unfinished: true,
             maybe_parked: true,
         }
@@ -174,6 +175,7 @@ impl Lane {
             }
             self.maybe_unfinished = false;
         }
+        self.heed_news().await?;
         let parked = match self.next_parked().await? {
             Some((op, Duration::ZERO)) => return self.look_again(op).await,
             parked => parked.map(|(_, wait)| wait),
@@ -184,14 +186,14 @@ impl Lane {
                 return Ok(turn);
             }
         }
-        let first_look = match self.plan(false).await? {
+        let first_look = match self.plan(None).await? {
             Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
             step => step,
         };
-        let Some(permit) = self.parts.gate.enter(&self.stop).await else { return Ok(Turn::Idle) };
+        let Some(permit) = self.enter().await? else { return Ok(Turn::Idle) };
         // What gathered behind a rate limit is looked at as a whole.
-        let step = if permit.limited { self.plan(true).await? } else { first_look };
+        let step = if permit.limited { self.plan(Some(&permit)).await? } else { first_look };
         let (kind, card) = match step {
             Step::Digest => {
                 self.parts.store.make_digest(&self.room).await?;
@@ -218,16 +220,17 @@ impl Lane {
         Ok(next.map(|(op, at)| (op, at.since(now))))
     }
 
-    async fn plan(&mut self, limited: bool) -> Result<Step, StoreError> {
+    /// `permit`: one that was handed out at the end of a rate limit.
+    async fn plan(&mut self, permit: Option<&Permit>) -> Result<Step, StoreError> {
         let due = self.parts.store.due(&self.room).await?;
+        self.want = plan::want(&due);
         let merges = self.digest_above > 0 && !due.notes.is_empty();
         let live = if merges { self.parts.store.live_cards(&self.room).await? } else { 0 };
-        self.limited_sends = if limited { self.limited_sends.wrapping_add(1) } else { self.limited_sends };
         let weather = Weather {
             now: self.parts.clock.now(),
             digest_above: self.digest_above,
-            limited,
-            edits_turn: limited && self.limited_sends.is_multiple_of(EDITS_SHARE),
+            limited: permit.is_some(),
+            edits_turn: permit.is_some_and(|permit| permit.edits_turn),
             stormy: self.is_stormy(),
             live,
         };
@@ -250,6 +253,9 @@ impl Lane {
             self.parts.store.drop_notes(card, void).await?;
             return Ok(Turn::Again);
         }
+        if let Some(turn) = self.check_root(kind, &snapshot, permit).await? {
+            return Ok(turn);
+        }
         match compose::compose(kind, &snapshot, self.frame(0)) {
             Composed::Op(op) => {
                 self.maybe_unfinished = true;
@@ -258,6 +264,10 @@ impl Lane {
             }
             Composed::Overfull(rest) => {
                 self.parts.store.split_digest(card, rest).await?;
+                Ok(Turn::Again)
+            }
+            Composed::Silent(rev) => {
+                self.parts.store.pass_over(card, rev).await?;
                 Ok(Turn::Again)
             }
             Composed::Nothing => {
@@ -310,10 +320,11 @@ impl Lane {
         match op.kind {
             OpKind::Edit => self.remember_edit(&op.card),
             OpKind::Card => {
+                self.trust_root(&op.card);
                 self.posted.push_front(Instant::now());
                 self.posted.truncate(STORM);
             }
-            OpKind::Reply | OpKind::Notice => {}
+            OpKind::Reply | OpKind::Post | OpKind::Notice => {}
         }
         let now = self.parts.clock.now();
         let took = now.since(op.since);
@@ -334,6 +345,9 @@ impl Lane {
         if refused {
             // The homeserver looked at the event itself, so the way to it is free.
             self.parts.gate.opened(permit);
+            if self.is_root_gone(op, error).await? {
+                return self.lose_root_of(op, error).await;
+            }
             return self.plainer(op, error, permit).await;
         }
         if maybe_arrived {
@@ -412,7 +426,7 @@ impl Lane {
             snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
             match compose::compose(op.kind, &snapshot, frame) {
                 Composed::Op(plainer) => Some(plainer),
-                Composed::Overfull(_) | Composed::Nothing => None,
+                Composed::Overfull(_) | Composed::Silent(_) | Composed::Nothing => None,
             }
         };
         Ok(composed.map(|plainer| NewOp { since: op.since, ..plainer }))

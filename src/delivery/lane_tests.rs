@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{Purpose, Route},
-    delivery::{BoxFuture, OwnEvent, ReadBack, Reason, Search},
+    delivery::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Search, Sight},
     intake::{self, Rules},
     model::{IncidentKey, RouteName},
     store::Ingest,
@@ -33,6 +33,16 @@ struct Scripted {
     /// How often a room was read back.
     searches: Mutex<usize>,
     device: Mutex<Option<String>>,
+    /// So far apart must events be that are accepted.
+    pace: Mutex<Option<Duration>>,
+    accepted_at: Mutex<Option<Instant>>,
+    /// Events that are no longer there.
+    gone: Mutex<Vec<String>>,
+    /// Events that were looked at.
+    looks: Mutex<Vec<String>>,
+    /// What the next look comes to instead of the truth.
+    blind: Mutex<Option<Reason>>,
+    news: Mutex<BTreeMap<RoomAddress, RoomNews>>,
 }
 
 impl Scripted {
@@ -45,6 +55,17 @@ impl Scripted {
             }
         }
         ops.iter().position(|op| op == txn_id).unwrap_or(ops.len()) < poisoned
+    }
+
+    /// Whether another event was accepted a moment ago.
+    fn early(&self) -> bool {
+        let Some(pace) = *self.pace.lock().expect("a lock") else { return false };
+        let mut accepted_at = self.accepted_at.lock().expect("a lock");
+        let early = accepted_at.is_some_and(|at| at.elapsed() < pace);
+        if !early {
+            *accepted_at = Some(Instant::now());
+        }
+        early
     }
 
     fn history(&self, room: &RoomAddress) -> ReadBack {
@@ -87,7 +108,9 @@ impl Transport for Scripted {
     ) -> BoxFuture<'a, Result<String, SendError>> {
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Some(Ok(())));
         let refused = self.refusing.lock().unwrap_or_else(PoisonError::into_inner).contains(room);
+        let early = self.early();
         let outcome = match next {
+            _ if early => Err(Reason::RateLimited),
             _ if refused => Err(Reason::RoomRefused),
             _ if self.is_poisoned(room, txn_id) => Err(Reason::ServerError),
             next => next.expect("a scripted panic"),
@@ -103,6 +126,22 @@ impl Transport for Scripted {
         *self.searches.lock().expect("a lock") += 1;
         let next = self.reads.lock().expect("a lock").pop_front().unwrap_or_else(|| Ok(self.history(room)));
         Box::pin(async move { next.map_err(scripted) })
+    }
+
+    fn look_at<'a>(&'a self, _: &'a RoomAddress, event: &'a str) -> BoxFuture<'a, Result<Sight, SendError>> {
+        self.looks.lock().expect("a lock").push(event.to_owned());
+        let gone = self.gone.lock().expect("a lock").iter().any(|gone| gone == event);
+        let blind = self.blind.lock().expect("a lock").take();
+        Box::pin(async move {
+            match blind {
+                Some(reason) => Err(scripted(reason)),
+                None => Ok(if gone { Sight::Gone } else { Sight::There }),
+            }
+        })
+    }
+
+    fn news(&self, room: &RoomAddress) -> RoomNews {
+        self.news.lock().expect("a lock").remove(room).unwrap_or_default()
     }
 
     fn device(&self) -> Option<String> {
@@ -131,6 +170,11 @@ impl House {
     }
 
     async fn at(rooms: &str, clock: Clock) -> Self {
+        Self::with(rooms, clock, "").await
+    }
+
+    /// `default`: keys of the route.
+    async fn with(rooms: &str, clock: Clock, default: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let env = BTreeMap::from(
             [
@@ -141,7 +185,9 @@ impl House {
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
-        let config = Config::load(None, &env, Purpose::Serve).expect("a config");
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, format!("[routes.default]\n{default}\n")).expect("written");
+        let config = Config::load(Some(&file), &env, Purpose::Serve).expect("a config");
         let metrics = Arc::new(Metrics::new(&[], &[], "v", "c"));
         let health = Arc::new(Health::new(&config.rooms()));
         let store = Store::open(folder.path(), clock.clone(), Arc::clone(&metrics), Arc::clone(&health))
@@ -189,12 +235,17 @@ impl House {
     }
 
     async fn post_group(&self, group: &str, alerts: &str) {
+        let rooms = self.parts.config.routes[&RouteName::parse("default").expect("a name")].rooms.clone();
+        self.post_to(rooms, group, alerts, "warning").await;
+    }
+
+    async fn post_to(&self, rooms: Vec<RoomAddress>, group: &str, alerts: &str, severity: &str) {
         let alerts: Vec<Value> = alerts
             .split_whitespace()
             .map(|word| {
                 let (status, name) = word.strip_prefix('-').map_or(("firing", word), |name| ("resolved", name));
                 serde_json::json!({
-                    "status": status, "fingerprint": name, "labels": { "alertname": "A", "pod": name },
+                    "status": status, "fingerprint": name, "labels": { "alertname": "A", "pod": name, "severity": severity },
                     "startsAt": "2026-11-22T12:00:00Z",
                     "endsAt": if status == "firing" { "0001-01-01T00:00:00Z" } else { "2026-11-22T12:10:00Z" }
                 })
@@ -203,7 +254,7 @@ impl House {
         let body = serde_json::json!({ "receiver": "r", "groupKey": group, "alerts": alerts }).to_string();
         let webhook = intake::decode(body.as_bytes()).expect("a webhook");
         let route: &Route = &self.parts.config.routes[&RouteName::parse("default").expect("a name")];
-        let (rooms, config) = (route.rooms.clone(), Arc::clone(&self.parts.config));
+        let config = Arc::clone(&self.parts.config);
         let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: group.to_owned() };
         let digest = webhook.digest.clone();
         let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
@@ -385,3 +436,6 @@ async fn a_panic_in_a_lane_is_caught_and_the_lane_goes_on() {
 
 #[path = "doubt_tests.rs"]
 mod doubt;
+
+#[path = "life_tests.rs"]
+mod life;

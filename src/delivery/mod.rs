@@ -7,12 +7,14 @@ mod gate;
 mod lane;
 mod plan;
 mod retry;
+mod roots;
 mod transport;
+mod waiting;
 
 pub use compose::mentions_for;
 pub use gate::Gate;
 pub use lane::{Lane, Parts};
-pub use transport::{BoxFuture, OwnEvent, ReadBack, Reason, Scope, Search, SendError, Transport};
+pub use transport::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Scope, Search, SendError, Sight, Transport};
 
 /// By it own events are found again.
 pub use crate::render::CONTENT_KEY;

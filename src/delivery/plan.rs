@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gate::Want;
 use crate::{
     model::{CardId, Timestamp},
     store::{DueCard, DueCards},
@@ -62,6 +63,16 @@ pub fn next(due: &DueCards, weather: &Weather, edited_ago: impl Fn(&CardId) -> O
         }
     }
     shortest.map_or(Step::Nothing, Step::Wait)
+}
+
+/// What a room wants most, to be compared with what others want: what rings by its severity, then all else by its age.
+pub fn want(due: &DueCards) -> Want {
+    let loud = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.loud));
+    let rings = due.new.iter().chain(loud).map(|card| (card.severity, card.dirty_since)).min();
+    let all = due.new.iter().chain(&due.notes).chain(&due.edits);
+    let (severity, since) =
+        rings.unwrap_or((Want::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
+    Want { severity, since, edit: due.edits.iter().map(|card| card.dirty_since).min() }
 }
 
 fn new_cards(due: &DueCards, weather: &Weather) -> Step {

@@ -26,6 +26,15 @@ pub trait Transport: Send + Sync + 'static {
     fn read_back<'a>(&'a self, room: &'a RoomAddress, search: Search<'a>)
     -> BoxFuture<'a, Result<ReadBack, SendError>>;
 
+    /// Whether an event of ours still is in `room`, and says something.
+    ///
+    /// # Errors
+    /// When that cannot be asked for now.
+    fn look_at<'a>(&'a self, room: &'a RoomAddress, event: &'a str) -> BoxFuture<'a, Result<Sight, SendError>>;
+
+    /// What has become known of `room` since this was asked last.
+    fn news(&self, room: &RoomAddress) -> RoomNews;
+
     /// The device that sends now or sent last, once it is known. Transaction ids are remembered per device.
     fn device(&self) -> Option<String>;
 
@@ -34,6 +43,25 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// When nothing can be sent for now.
     fn connected(&self) -> BoxFuture<'_, Result<String, SendError>>;
+}
+
+/// How an event of ours is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    There,
+    /// Redacted, or not in the room that the address stands for now.
+    Gone,
+    /// The room does not tell.
+    Unknown,
+}
+
+/// What the account was told of a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomNews {
+    /// Events that were redacted, whoever sent them.
+    pub redacted: Vec<String>,
+    /// Something may have gone unseen: part of the timeline was left out, or the address stands for another room.
+    pub gap: bool,
 }
 
 /// Where reading a room back may end. Whichever comes first ends it.

@@ -24,6 +24,8 @@ const DEFAULT_REMIND_AFTER: Duration = Duration::from_mins(30);
 pub struct Rules<'a> {
     pub remind_after: Option<Duration>,
     pub reopen_after: Duration,
+    /// How old a card gets before a new firing alert has it posted anew; `None`: as old as it likes.
+    pub repost_after: Option<Duration>,
     /// Whether cards ever speak after their first event; not with `updates = "edit"`.
     pub speaks: bool,
     pub display: &'a Display,
@@ -35,6 +37,8 @@ impl<'a> Rules<'a> {
         Self {
             remind_after: route.remind_after,
             reopen_after: route.reopen_after,
+            // A message of its own is where people look anyway, and with edits alone nothing is to ring after the first.
+            repost_after: route.repost_after.filter(|_| matches!(route.updates, Updates::Thread | Updates::Reply)),
             speaks: route.updates != Updates::Edit,
             display,
         }
@@ -98,6 +102,7 @@ fn unchanged(incident: &Incident) -> Changes {
         forgotten: Vec::new(),
         news: false,
         notes: Vec::new(),
+        reposts: Vec::new(),
     }
 }
 
@@ -139,6 +144,7 @@ fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
         alerts,
         forgotten: Vec::new(),
         notes: Vec::new(),
+        reposts: Vec::new(),
     }
 }
 
@@ -307,6 +313,7 @@ fn conclude(
     if !rules.speaks {
         notes.clear();
     }
+    let reposts = reposts(known, &notes, rules, now);
     let outcome = match () {
         () if reopened => Outcome::Reopened,
         () if changed && !state.is_open() => Outcome::Resolved,
@@ -328,6 +335,7 @@ fn conclude(
         forgotten,
         news: changed,
         notes,
+        reposts,
     }
 }
 
@@ -377,6 +385,16 @@ fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentS
         say(NoteKind::PartlyResolved, news.resolved.clone());
     }
     notes
+}
+
+/// What is new in an incident would be told where nobody looks any more.
+fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) -> Vec<CardId> {
+    let Some(repost_after) = rules.repost_after else { return Vec::new() };
+    if !known.incident.state.is_open() || !notes.iter().any(|note| note.kind.mentions()) {
+        return Vec::new();
+    }
+    let is_old = |card: &&CardState| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
+    known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
 }
 
 /// An unchanged payload that Alertmanager sent because time passed, about cards that have been silent for long.

@@ -39,11 +39,14 @@ fn payload(alerts: &str) -> Webhook {
 struct Scene {
     display: Display,
     remind_after: Option<Duration>,
+    repost_after: Option<Duration>,
     speaks: bool,
     now: Timestamp,
     incident: Option<Incident>,
     /// When the one card last spoke.
     spoke_at: Option<Timestamp>,
+    /// When it was posted.
+    posted_at: Option<Timestamp>,
     opened: u32,
 }
 
@@ -52,10 +55,12 @@ impl Scene {
         Self {
             display: Display::default(),
             remind_after: Some(30 * MINUTE),
+            repost_after: Some(24 * 60 * MINUTE),
             speaks: true,
             now: Timestamp(100_000),
             incident: None,
             spoke_at: None,
+            posted_at: None,
             opened: 0,
         }
     }
@@ -66,11 +71,17 @@ impl Scene {
     }
 
     fn get(&mut self, webhook: &Webhook) -> Changes {
-        let card = CardState { id: CardId("card".to_owned()), spoke_at: self.spoke_at, notes_waiting: false };
+        let card = CardState {
+            id: CardId("card".to_owned()),
+            spoke_at: self.spoke_at,
+            posted_at: self.posted_at,
+            notes_waiting: false,
+        };
         let known = self.incident.clone().map(|incident| Known { incident, cards: vec![card], repeated: false });
         let rules = Rules {
             remind_after: self.remind_after,
             reopen_after: 15 * MINUTE,
+            repost_after: self.repost_after,
             speaks: self.speaks,
             display: &self.display,
         };
@@ -84,6 +95,9 @@ impl Scene {
         let id = IncidentId(format!("i{}", self.opened));
         let notification = NotificationId("n".to_owned());
         self.incident = apply(self.incident.as_ref(), &key, &id, &changes, &notification, self.now);
+        if changes.write == IncidentWrite::Insert || !changes.reposts.is_empty() {
+            self.posted_at = Some(self.now);
+        }
         if changes.write == IncidentWrite::Insert || !changes.notes.is_empty() {
             self.spoke_at = Some(self.now);
         }
@@ -162,6 +176,46 @@ fn back_after_long_is_said() {
     scene.told("a");
     scene.after(29 * MINUTE);
     assert_eq!(scene.told("a b"), "changed firing");
+    scene.told("a");
+    scene.after(30 * MINUTE);
+    assert_eq!(scene.told("a b"), "changed firing back(b)", "without reminders, long is half an hour");
+}
+
+#[test]
+fn an_old_card_is_posted_anew_for_what_begins_to_fire() {
+    const DAY: Duration = Duration::from_hours(24);
+    let reposted = |scene: &mut Scene, alerts: &str| !scene.get(&payload(alerts)).reposts.is_empty();
+    let mut scene = play(&[("a", "opened firing")]);
+    scene.after(DAY.checked_sub(3 * MINUTE).expect("longer"));
+    assert!(!reposted(&mut scene, "a b"), "young enough");
+    scene.after(DAY);
+    assert!(!reposted(&mut scene, "a b"), "a reminder");
+    assert!(!reposted(&mut scene, "a -b"), "partly resolved");
+    assert!(!reposted(&mut scene, ""), "silenced");
+    assert!(!reposted(&mut scene, "a"), "back");
+    assert!(reposted(&mut scene, "a c"));
+    assert!(!reposted(&mut scene, "a c d"), "the new card is young");
+    scene.after(DAY);
+    scene.told("a -c");
+    assert!(reposted(&mut scene, "a c"), "again");
+    scene.after(DAY);
+    scene.repost_after = None;
+    assert!(!reposted(&mut scene, "a c e"), "never");
+    scene.repost_after = Some(DAY);
+    assert_eq!(scene.told("-a -b -c -d -e"), "resolved resolved resolved()");
+    assert!(!reposted(&mut scene, "a"), "reopened: it was green, and so nobody looks for it there");
+}
+
+#[test]
+fn with_edits_alone_and_with_messages_of_their_own_nothing_is_posted_anew() {
+    let display = Display::default();
+    let mut route = Route::with_defaults(RouteName::parse("default").expect("a name"));
+    for (updates, expected) in
+        [(Updates::Thread, true), (Updates::Reply, true), (Updates::Edit, false), (Updates::Post, false)]
+    {
+        route.updates = updates;
+        assert_eq!(Rules::of(&route, &display).repost_after.is_some(), expected, "{updates:?}");
+    }
 }
 
 #[test]
@@ -457,11 +511,16 @@ proptest! {
             let rules = Rules {
                 remind_after: scene.remind_after,
                 reopen_after: 15 * MINUTE,
+                repost_after: scene.repost_after,
                 speaks,
                 display: &scene.display,
             };
-            let card =
-                CardState { id: CardId("card".to_owned()), spoke_at: spoke.then_some(scene.now), notes_waiting: false };
+            let card = CardState {
+                id: CardId("card".to_owned()),
+                spoke_at: spoke.then_some(scene.now),
+                posted_at: spoke.then_some(Timestamp(0)),
+                notes_waiting: false,
+            };
             let now = scene.now.plus(wait * MINUTE);
             let read = Known { incident: incident.clone(), cards: vec![card], repeated: false };
             let known = Known { incident: Incident { alerts: Vec::new(), ..incident }, repeated: true, ..read.clone() };

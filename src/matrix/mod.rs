@@ -11,6 +11,7 @@ mod pace;
 mod readback;
 mod rooms;
 mod send;
+mod sight;
 mod stored;
 mod sync;
 mod wire;
@@ -36,7 +37,7 @@ use self::{pace::Told, rooms::Rooms, stored::Session, wire::Wire};
 use crate::{
     clock::Clock,
     config,
-    delivery::{BoxFuture, ReadBack, Reason, Search, SendError, Transport},
+    delivery::{BoxFuture, ReadBack, Reason, RoomNews, Search, SendError, Sight, Transport},
     health::Health,
     metrics::Metrics,
     model::{RoomAddress, Timestamp, TxnId},
@@ -193,6 +194,14 @@ impl Transport for Account {
         search: Search<'a>,
     ) -> BoxFuture<'a, Result<ReadBack, SendError>> {
         Box::pin(self.read_room_back(room, search))
+    }
+
+    fn look_at<'a>(&'a self, room: &'a RoomAddress, event: &'a str) -> BoxFuture<'a, Result<Sight, SendError>> {
+        Box::pin(self.look_at_event(room, event))
+    }
+
+    fn news(&self, room: &RoomAddress) -> RoomNews {
+        self.rooms.take_redactions(room)
     }
 
     fn device(&self) -> Option<String> {

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Account, errors, lock};
+use super::{Account, errors, lock, sight::Sights};
 use crate::{
     delivery::{Reason, SendError},
     model::RoomAddress,
@@ -35,6 +35,7 @@ pub(super) struct Rooms {
     /// Rooms that the last sync told something about: an invitation, or that we are out.
     news: std::sync::Mutex<Vec<OwnedRoomId>>,
     wake: Notify,
+    pub(super) sights: Sights,
 }
 
 /// What is known of one address.
@@ -96,11 +97,12 @@ impl Rooms {
     pub fn new(rooms: &[RoomAddress]) -> Self {
         let seat = |room: &RoomAddress| Seat { id: RoomId::parse(room.as_str()).ok(), failed: None };
         let seats = rooms.iter().map(|room| (room.clone(), Arc::new(Mutex::new(seat(room))))).collect();
-        Self { seats, news: std::sync::Mutex::default(), wake: Notify::new() }
+        Self { seats, news: std::sync::Mutex::default(), wake: Notify::new(), sights: Sights::default() }
     }
 
     /// Takes from a sync what makes a try to join worth while at once.
     pub fn heed(&self, updates: &RoomUpdates) {
+        self.sights.heed(updates);
         let ids: Vec<OwnedRoomId> = updates.invited.keys().chain(updates.left.keys()).cloned().collect();
         if !ids.is_empty() {
             // Invitations to foreign rooms land here too, so the list is bounded by being taken whole.
@@ -166,6 +168,7 @@ impl Account {
         };
         let mut seat = seat.lock().await;
         if let Some(room) = seat.id.as_ref().and_then(|id| joined(client, id)) {
+            self.rooms.sights.stands_for(address, room.room_id());
             seat.failed = None;
             return Ok(room);
         }
@@ -181,6 +184,7 @@ impl Account {
             Err(error) if !may_join && error.reason == Reason::NotReady => {}
             Ok(room) => {
                 tracing::info!(room = %address, room_id = %room.room_id(), "in the room");
+                self.rooms.sights.stands_for(address, room.room_id());
                 seat.failed = None;
             }
             Err(error) => {

@@ -49,6 +49,8 @@ pub struct Card {
     pub spoke_at: Option<Timestamp>,
     /// The oldest accepted change that the room does not show yet.
     pub dirty_since: Option<Timestamp>,
+    /// The card that took its place.
+    pub superseded_by: Option<CardId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -77,6 +77,8 @@ pub struct Changes {
     /// Whether rooms must show something new: the revision grows and cards become due.
     pub news: bool,
     pub notes: Vec<NewNote>,
+    /// Cards so old that a new one takes their place, which rings as a first post does.
+    pub reposts: Vec<CardId>,
 }
 
 /// What the store knows of a group: its newest incident, open or closed, and the live cards of it.
@@ -88,12 +90,14 @@ pub struct Known {
     pub repeated: bool,
 }
 
-/// As much of a card as reminding needs.
+/// As much of a card as reminding and reposting need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardState {
     pub id: CardId,
     /// When it last said something that is not an edit; `None` before its first event is acknowledged.
     pub spoke_at: Option<Timestamp>,
+    /// When it was posted, if it shows this incident alone; a digest is never posted anew.
+    pub posted_at: Option<Timestamp>,
     /// It is about to say something anyway.
     pub notes_waiting: bool,
 }

@@ -13,12 +13,14 @@ pub enum OpKind {
     Edit,
     /// A note in a card's thread.
     Reply,
+    /// A message of its own that tells what happened and how things are now, in place of a reply and an edit.
+    Post,
     /// One message that names many cards that turn green together.
     Notice,
 }
 
 impl OpKind {
-    pub const ALL: [Self; 4] = [Self::Card, Self::Edit, Self::Reply, Self::Notice];
+    pub const ALL: [Self; 5] = [Self::Card, Self::Edit, Self::Reply, Self::Post, Self::Notice];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -26,6 +28,7 @@ impl OpKind {
             Self::Card => "card",
             Self::Edit => "edit",
             Self::Reply => "reply",
+            Self::Post => "post",
             Self::Notice => "notice",
         }
     }

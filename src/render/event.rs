@@ -66,6 +66,12 @@ pub fn reply_content(message: &Message, root_event: &str, relation: Relation<'_>
     finish(content, envelope)
 }
 
+/// A link to an event that every client opens in place.
+#[must_use]
+pub fn permalink(room: &str, event: &str) -> String {
+    format!("https://matrix.to/#/{}/{}", urlencoding::encode(room), urlencoding::encode(event))
+}
+
 fn words(message: &Message, notice: bool, mentions: Value) -> Map<String, Value> {
     let mut content = Map::new();
     content.insert("msgtype".to_owned(), if notice { "m.notice" } else { "m.text" }.into());

@@ -6,7 +6,7 @@ use super::{
     places, text,
     time::{self, Dial},
 };
-use crate::model::{AlertState, IncidentState, Labels, Timestamp};
+use crate::model::{AlertState, Incident, IncidentState, Labels, Timestamp};
 
 /// What a phone shows of a notification.
 pub(super) const MAX_LINE: usize = 110;
@@ -103,6 +103,11 @@ fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
 
 fn is_color(color: &str) -> bool {
     color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The name of an incident alone.
+pub(super) fn title(style: &Style, incident: &Incident) -> String {
+    name(&Group::new(style, incident))
 }
 
 /// The name that all alerts share, or how many they are.

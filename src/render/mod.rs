@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 
 pub use self::{
     digest::{Digest, digest, digest_reply, green_notice},
-    event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, reply_content},
+    event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, permalink, reply_content},
 };
 use self::{
     headline::Headline,
@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     config,
-    model::{Incident, Note, Timestamp},
+    model::{Incident, Note, NoteKind, Timestamp},
 };
 
 /// Both forms of a message together, as JSON strings. An edit carries them twice, and encryption adds a third; what is
@@ -174,6 +174,53 @@ fn is_one_line(reply: &mut Reply, plainness: u32) -> bool {
     plainness > 1 || (plainness == 1 && !had_links)
 }
 
+/// A message of its own: what happened, then the whole card as it is now.
+///
+/// `plainness` as for a [`card`]; from 2 on only what happened is told.
+#[must_use]
+pub fn post(style: &Style, incident: &Incident, notes: &[&Note], now: Timestamp, plainness: u32) -> Message {
+    if notes.iter().all(|note| note.kind == NoteKind::Resolved) {
+        // The card's own first line says just that.
+        return card(style, incident, None, now, plainness);
+    }
+    let mut told = reply::reply(style, incident, notes, None, now);
+    // The card has them.
+    told.links.clear();
+    let line = || text_only(reply_line(&told));
+    let happened = set_reply(&told);
+    let view = View::new(style, incident, None, now);
+    let set = |shape| {
+        let card = set_card(&view.shown(shape));
+        Message {
+            body: format!("{}\n{}", happened.body, card.body),
+            html: format!("{}<br>{}", happened.html, card.html),
+        }
+    };
+    let message = match plainness {
+        0 => fitting(&view, set),
+        1 => {
+            let plainer = set(Shape { lines: None, details: false, max_url: 0 });
+            if plainer == fitting(&view, set) { line() } else { plainer }
+        }
+        _ => line(),
+    };
+    if message.bytes() <= MAX_BYTES { message } else { line() }
+}
+
+/// What an old card shows once a new one has taken its place: where that is, and no state that would grow stale.
+/// `plainness` 0 is as meant, from 1 on it is a line without a link.
+#[must_use]
+pub fn continued(style: &Style, incidents: &[&Incident], to: &str, plainness: u32) -> Message {
+    let names: Vec<String> = incidents.iter().take(1).map(|incident| headline::title(style, incident)).collect();
+    let line = format!("⏩ {}: continued below, on a newer card", names.join(", "));
+    let line = text_only(line);
+    if plainness > 0 {
+        return line;
+    }
+    let html = ContinuedHtml { to }.render().unwrap_or_default();
+    Message { body: format!("{}\nContinued: {to}", line.body), html: format!("{}{html}", line.html) }
+}
+
 fn reply_line(reply: &Reply) -> String {
     reply.lines.first().map(|said| format!("{} {}: {}", said.emoji, said.name, said.words)).unwrap_or_default()
 }
@@ -232,6 +279,12 @@ struct ReplyHtml<'a> {
 #[template(path = "reply.txt")]
 struct ReplyText<'a> {
     reply: &'a Reply,
+}
+
+#[derive(Template)]
+#[template(source = "<br><a href=\"{{ to }}\">Continued</a>", ext = "html")]
+struct ContinuedHtml<'a> {
+    to: &'a str,
 }
 
 #[derive(Template)]

@@ -21,6 +21,10 @@ impl Job<'_> {
         let cards = if is_new { Vec::new() } else { of(self.connection, incident).await? };
         for room in rooms {
             let card = match cards.iter().find(|(_, known)| known == room.as_str()) {
+                Some((card, _)) if changes.reposts.contains(&card.id) => {
+                    self.repost(&card.id, incident, room).await?;
+                    continue;
+                }
                 Some((card, _)) => card.id.clone(),
                 None => self.insert_card(incident, room, changes.news).await?,
             };
@@ -43,7 +47,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn insert_card(
+    pub(super) async fn insert_card(
         &mut self,
         incident: &IncidentId,
         room: &RoomAddress,
@@ -95,6 +99,7 @@ pub(super) async fn of(
 ) -> Result<Vec<(CardState, String)>, StoreError> {
     sqlx::query(
         "SELECT card.id, card.room, card.spoke_at, \
+         CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
          EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
          FROM card JOIN card_incident ON card_incident.card = card.id \
          WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
@@ -107,6 +112,7 @@ pub(super) async fn of(
         let state = CardState {
             id: CardId(row.try_get("id")?),
             spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
+            posted_at: row.try_get::<Option<i64>, _>("posted_at")?.map(Timestamp),
             notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
         };
         Ok((state, row.try_get("room")?))

@@ -78,9 +78,17 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     let Some(letter) = lay_to_rest(connection, &id).await? else { return Ok(None) };
-                    let Some((card, follows)) = card_for(connection, &letter.op).await? else {
+                    let Some((card, mut follows)) = card_for(connection, &letter.op).await? else {
                         return Ok(Some((letter, Follows::Nothing)));
                     };
+                    if letter.op.kind == OpKind::Post {
+                        // No edit would follow: it begins anew instead.
+                        sqlx::query("UPDATE card SET root_event = NULL WHERE id = $1")
+                            .bind(card.as_str())
+                            .execute(&mut *connection)
+                            .await?;
+                        follows = Follows::Card;
+                    }
                     unshow(connection, &card).await?;
                     make_due(connection, &card, letter.op.since).await?;
                     context.wake = true;

@@ -52,6 +52,16 @@ impl Store {
                     let Ok(room) = RoomAddress::parse(row.try_get("room")?) else { return Ok(()) };
                     let further = insert_digest(connection, &room, row.try_get("dirty_since")?).await?;
                     for incident in rest {
+                        // An old card whose place the digest took goes on where its incident does.
+                        sqlx::query(
+                            "UPDATE card SET superseded_by = $2 WHERE superseded_by = $1 AND id IN \
+                             (SELECT card FROM card_incident WHERE incident = $3)",
+                        )
+                        .bind(digest.as_str())
+                        .bind(further.as_str())
+                        .bind(incident.as_str())
+                        .execute(&mut *connection)
+                        .await?;
                         sqlx::query("UPDATE card_incident SET card = $2 WHERE card = $1 AND incident = $3")
                             .bind(digest.as_str())
                             .bind(further.as_str())
@@ -105,7 +115,7 @@ impl Store {
         let live: i64 = sqlx::query_scalar(
             "SELECT count(DISTINCT card.id) FROM card JOIN card_incident ON card_incident.card = card.id \
              JOIN incident ON incident.id = card_incident.incident WHERE card.room = $1 AND card.root_event IS NOT NULL \
-             AND (incident.closed_at IS NULL OR card.dirty_since IS NOT NULL)",
+             AND card.superseded_by IS NULL AND (incident.closed_at IS NULL OR card.dirty_since IS NOT NULL)",
         )
         .bind(room.as_str())
         .fetch_one(&mut *connection)
@@ -139,7 +149,7 @@ async fn unposted(connection: &mut SqliteConnection, room: &RoomAddress) -> Resu
     sqlx::query(
         "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
-         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND NOT EXISTS \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.superseded_by IS NULL AND NOT EXISTS \
          (SELECT 1 FROM op WHERE op.card = card.id AND op.state IN ('in_flight', 'in_doubt', 'parked')) \
          GROUP BY card.id, card.dirty_since ORDER BY severity, card.dirty_since, card.id LIMIT $2",
     )
@@ -176,6 +186,11 @@ async fn move_incidents(connection: &mut SqliteConnection, from: &CardId, to: &C
         .execute(&mut *connection)
         .await?;
     sqlx::query("UPDATE op SET card = $2 WHERE card = $1")
+        .bind(from.as_str())
+        .bind(to.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE card SET superseded_by = $2 WHERE superseded_by = $1")
         .bind(from.as_str())
         .bind(to.as_str())
         .execute(&mut *connection)

@@ -8,6 +8,9 @@ use crate::model::{Card, CardId, Incident, Note, NoteKind, RoomAddress, Timestam
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
+/// The revision that a card shows for good once it tells that it goes on elsewhere.
+pub(super) const SUPERSEDED: i64 = i64::MAX;
+
 /// A card whose room is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueCard {
@@ -48,12 +51,17 @@ pub struct Snapshot {
     pub incidents: Vec<(Incident, i64)>,
     /// Not yet part of an op, oldest first.
     pub notes: Vec<Note>,
+    /// The first event of the card that took this one's place.
+    pub continued: Option<String>,
 }
 
 impl Snapshot {
     /// The newest revision in it.
     #[must_use]
     pub fn rev(&self) -> i64 {
+        if self.card.superseded_by.is_some() {
+            return SUPERSEDED;
+        }
         self.incidents.iter().map(|(incident, _)| incident.rev).max().unwrap_or(0)
     }
 
@@ -73,13 +81,14 @@ impl Store {
         let mut connection = self.readers.acquire().await?;
         let mut transaction = connection.begin().await?;
         let due = DueCards {
-            new: due_cards(&mut transaction, room, "card.root_event IS NULL", "severity, card.dirty_since").await?,
+            new: due_cards(&mut transaction, room, "card.root_event IS NULL AND card.superseded_by IS NULL", "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
             edits: due_cards(
                 &mut transaction,
                 room,
                 "card.root_event IS NOT NULL AND NOT EXISTS \
-                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL)",
+                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) AND (card.superseded_by IS NULL \
+                 OR EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL))",
                 "card.dirty_since",
             )
             .await?,
@@ -135,10 +144,10 @@ async fn due_cards(
 async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
     sqlx::query(
-        "SELECT card.id, card.dirty_since, min(note.at) AS oldest, \
+        "SELECT card.id, card.dirty_since, min(note.at) AS oldest, min(incident.severity) AS severity, \
          sum(CASE WHEN note.kind IN ($2, $3) THEN 0 ELSE 1 END) AS loud, \
          sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
-         FROM card JOIN note ON note.card = card.id AND note.op IS NULL \
+         FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
          GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
     )
@@ -158,7 +167,7 @@ async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> R
         };
         Ok(DueCard {
             card: CardId(row.try_get("id")?),
-            severity: 0,
+            severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
             dirty_since: Timestamp(row.try_get("dirty_since")?),
             notes: Some(notes),
         })
@@ -189,5 +198,14 @@ async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Resu
         .iter()
         .map(rows::note)
         .collect::<Result<_, _>>()?;
-    Ok(Some(Snapshot { card: rows::card(&row)?, incidents, notes }))
+    let card = rows::card(&row)?;
+    let continued = match &card.superseded_by {
+        Some(next) => sqlx::query_scalar::<_, Option<String>>("SELECT root_event FROM card WHERE id = $1")
+            .bind(next.as_str())
+            .fetch_optional(&mut *connection)
+            .await?
+            .flatten(),
+        None => None,
+    };
+    Ok(Some(Snapshot { card, incidents, notes, continued }))
 }

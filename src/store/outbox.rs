@@ -3,7 +3,12 @@
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, rows, writer::Context};
+use super::{
+    Store, StoreError,
+    reposts::{forget_notes_of_superseded, point_to},
+    rows,
+    writer::Context,
+};
 use crate::model::{CardId, IncidentId, Note, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
 
 /// Notifications that one acknowledged event names in the log at most.
@@ -113,6 +118,21 @@ impl Store {
             .await
     }
 
+    /// The newest state is not to be told by an event of its own: it counts as shown.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn pass_over(&self, card: &CardId, rev: i64) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                mark_shown(connection, &card, rev).await?;
+                settle(connection, context, &card, None).await
+            })
+        })
+        .await
+    }
+
     /// The notes that an op says.
     ///
     /// # Errors
@@ -204,6 +224,7 @@ impl Store {
                     .bind(op.txn_id.as_str())
                     .execute(&mut *connection)
                     .await?;
+                forget_notes_of_superseded(connection, &op.card).await?;
                 make_due(connection, &op.card, op.since).await?;
                 context.wake = true;
                 Ok(())
@@ -267,7 +288,7 @@ impl Store {
 /// The revision that a room shows once an op of this kind is in it; a reply shows nothing of the card.
 fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
     match kind {
-        OpKind::Card | OpKind::Edit => Some(rev),
+        OpKind::Card | OpKind::Edit | OpKind::Post => Some(rev),
         OpKind::Reply | OpKind::Notice => None,
     }
 }
@@ -352,7 +373,7 @@ async fn covered(connection: &mut SqliteConnection, op: &Op) -> Result<Vec<Notif
 async fn show(connection: &mut SqliteConnection, op: &Op, event_id: &str, now: Timestamp) -> Result<(), StoreError> {
     let sql = match op.kind {
         OpKind::Card => "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL WHERE id = $1",
-        OpKind::Reply => {
+        OpKind::Reply | OpKind::Post => {
             "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1"
         }
         OpKind::Edit | OpKind::Notice => "",
@@ -367,13 +388,16 @@ async fn show(connection: &mut SqliteConnection, op: &Op, event_id: &str, now: T
             .await?;
     }
     drop_notes(connection, &op.txn_id).await?;
+    if op.kind == OpKind::Card {
+        point_to(connection, &op.card, op.since).await?;
+    }
     match shown_by(op.kind, op.rev) {
         Some(rev) => mark_shown(connection, &op.card, rev).await,
         None => Ok(()),
     }
 }
 
-async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, rev: i64) -> Result<(), StoreError> {
+pub(super) async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, rev: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
         .bind(card.as_str())
         .bind(rev)

@@ -91,6 +91,7 @@ pub(super) fn card(row: &SqliteRow) -> Result<Card, StoreError> {
         last_reply: row.try_get("last_reply")?,
         spoke_at: maybe_time(row, "spoke_at")?,
         dirty_since: maybe_time(row, "dirty_since")?,
+        superseded_by: row.try_get::<Option<String>, _>("superseded_by")?.map(CardId),
     })
 }
 

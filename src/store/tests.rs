@@ -71,6 +71,7 @@ fn adding(known: Option<&Known>, fingerprint: &str, state: IncidentState, notes:
         forgotten: Vec::new(),
         news: true,
         notes,
+        reposts: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ mod harness_selftest;
 mod hostile;
 mod in_doubt;
 mod incidents;
+mod life;
 mod limits;
 mod observe;
 mod presentation;

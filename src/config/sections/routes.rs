@@ -15,7 +15,8 @@ use crate::{
 const DEFAULT: &str = "default";
 
 const ROOM: &str = "a room id such as \"!abc:example.org\" or an alias such as \"#ops:example.org\"";
-const UPDATES: [(&str, Updates); 3] = [("thread", Updates::Thread), ("reply", Updates::Reply), ("edit", Updates::Edit)];
+const UPDATES: [(&str, Updates); 4] =
+    [("thread", Updates::Thread), ("reply", Updates::Reply), ("edit", Updates::Edit), ("post", Updates::Post)];
 
 /// Where each receiver was named, and so by which route.
 type Receivers<'r> = BTreeMap<String, Item<'r>>;
@@ -32,7 +33,7 @@ impl Route {
             remind_after: Some(Duration::from_mins(30)),
             reopen_after: Duration::from_mins(15),
             stale_after: Duration::from_hours(5 * 24),
-            repost_after: Duration::from_hours(24),
+            repost_after: Some(Duration::from_hours(24)),
             digest_above: 8,
             mentions: Mentions::default(),
         }
@@ -62,7 +63,7 @@ pub(super) fn read(routes: &Section<'_>, display: &Display) -> BTreeMap<RouteNam
 
 fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receivers: &mut Receivers<'r>) -> Route {
     let defaults = Route::with_defaults(name.clone());
-    let updates = "\"thread\", \"reply\" or \"edit\"";
+    let updates = "\"thread\", \"reply\", \"edit\" or \"post\"";
     let number_of_incidents = "a whole number of incidents, 0 for never";
     Route {
         rooms: rooms(section),
@@ -73,7 +74,9 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
             .unwrap_or(defaults.remind_after),
         reopen_after: section.read("reopen_after", DURATION, duration_or_zero).unwrap_or(defaults.reopen_after),
         stale_after: section.read("stale_after", DURATION, duration).unwrap_or(defaults.stale_after),
-        repost_after: section.read("repost_after", DURATION, duration).unwrap_or(defaults.repost_after),
+        repost_after: section
+            .read("repost_after", &format!("{DURATION}, or \"never\""), duration_or_never)
+            .unwrap_or(defaults.repost_after),
         digest_above: section
             .read("digest_above", number_of_incidents, |item| number(item, 0))
             .unwrap_or(defaults.digest_above),

@@ -73,7 +73,6 @@ fn reserved_keys_say_so() {
         ("[routes.a]\ngrafana = { url = \"x\" }", "config.toml:2: routes.a.grafana:"),
         ("[routes.a.links]\nx = 1", "config.toml:1: routes.a.links:"),
         ("[routes.a.templates]\nx = 1", "config.toml:1: routes.a.templates:"),
-        ("[routes.a]\nupdates = \"post\"", "config.toml:2: routes.a.updates: \"post\""),
         ("[compat]\nx = 1", "config.toml:1: compat:"),
         ("[links]\ngrafana = { url = \"x\" }", "config.toml:2: links.grafana:"),
         ("[templates]\ncard_html = \"x\"", "config.toml:1: templates:"),

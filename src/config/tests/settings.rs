@@ -20,7 +20,10 @@ fn defaults() {
     let route = route(&config);
     assert_eq!((route.name.as_str(), route.updates, route.digest_above), ("default", Updates::Thread, 8));
     assert_eq!(route.remind_after, Some(Duration::from_mins(30)));
-    assert_eq!((route.reopen_after, route.stale_after, route.repost_after), (hours(1) / 4, hours(120), hours(24)));
+    assert_eq!(
+        (route.reopen_after, route.stale_after, route.repost_after),
+        (hours(1) / 4, hours(120), Some(hours(24)))
+    );
     assert_eq!((&route.receivers, &route.mentions), (&Vec::new(), &Mentions::default()));
     assert!(config.links.rewrite.is_empty());
     assert_eq!((config.display.timezone.as_str(), config.display.severities.len()), ("UTC", 3));
@@ -35,10 +38,12 @@ receivers = ["ops", "ops"]
 updates = "reply"
 remind_after = "1h30m"
 reopen_after = "0s"
+repost_after = "never"
 digest_above = 0
 mentions = { min_severity = "Info", users = ["@a:b"] }
 [routes.team-2]
 rooms = ["!opaque-without-server"]
+updates = "post"
 [links]
 rewrite = [{ from = "http://", to = "https://" }]
 [display]
@@ -54,6 +59,11 @@ max_body_bytes = 1024
     );
     let route = route(&config);
     assert_eq!(route.receivers, ["ops"]);
+    assert_eq!(
+        (config.routes.len(), config.routes.values().last().map(|route| route.updates)),
+        (2, Some(Updates::Post))
+    );
+    assert_eq!(route.repost_after, None);
     assert_eq!((route.updates, route.digest_above), (Updates::Reply, 0));
     assert_eq!(route.remind_after, Some(Duration::from_mins(90)));
     assert_eq!(route.reopen_after, Duration::ZERO);
@@ -76,7 +86,7 @@ fn mentions_of_nobody() {
 #[test]
 fn values_that_are_refused() {
     let table = [
-        ("updates = \"shout\"", "updates: found \"shout\", expected \"thread\", \"reply\" or \"edit\""),
+        ("updates = \"shout\"", "updates: found \"shout\", expected \"thread\", \"reply\", \"edit\" or \"post\""),
         ("remind_after = \"0s\"", "found \"0s\", expected a duration such as \"7d\", \"30m\" or \"90s\", or \"never\""),
         ("reopen_after = 15", "routes.default.reopen_after: found 15, expected a duration"),
         ("stale_after = \"never\"", "found \"never\", expected a duration"),
