@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image picture demo rules test test-unit bench fuzz lint audit fmt run clean
+.PHONY: help tools build image picture demo rules test test-unit test-long chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -37,6 +37,12 @@ test: tools ## Everything: format, lints, all tests against real servers
 
 test-unit: ## Only the tests beside the code: no servers, seconds when warm
 	cargo test --locked --lib
+
+test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min)
+	cargo test --locked --test it storm::sixty -- --ignored --nocapture
+
+chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
+	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 
 bench: tools ## Figures beside their baselines, release profile, about 4 min once built; QUICK=1: less than one, to try it out
 	cargo bench --locked --bench receiver

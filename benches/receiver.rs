@@ -22,6 +22,8 @@ mod load;
 mod relay;
 #[path = "receiver/rooms.rs"]
 mod rooms;
+#[path = "receiver/storm.rs"]
+mod storm;
 #[path = "receiver/subject.rs"]
 mod subject;
 #[path = "receiver/table.rs"]
@@ -48,6 +50,7 @@ struct Extent {
     /// Groups of 20 alerts that the store holds when memory and starts are measured.
     groups: usize,
     starts: usize,
+    storms: usize,
 }
 
 impl Extent {
@@ -55,10 +58,11 @@ impl Extent {
         let quick = std::env::var("QUICK").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
         if quick {
             let (rounds, round) = (2, Duration::from_secs(1));
-            Self { quick, rounds, round, singles: 8, room_rounds: 2, room_events: 12, groups: 50, starts: 3 }
+            Self { quick, rounds, round, singles: 8, room_rounds: 2, room_events: 12, groups: 50, starts: 3, storms: 1 }
         } else {
             let (rounds, round) = (7, Duration::from_secs(3));
-            Self { quick, rounds, round, singles: 60, room_rounds: 6, room_events: 50, groups: 1_000, starts: 9 }
+            let (groups, starts, storms) = (5_000, 9, 3);
+            Self { quick, rounds, round, singles: 60, room_rounds: 6, room_events: 50, groups, starts, storms }
         }
     }
 }
@@ -79,6 +83,7 @@ async fn measure(extent: Extent) {
     webhooks::measure(&subject, extent, &mut table).await;
     let synapse = harness::Synapse::private().await;
     rooms::measure(&subject, &synapse, extent, &mut table).await;
+    storm::measure(&subject, &synapse, extent, &mut table).await;
     footprint::measure(&subject, &synapse, extent, &mut table).await;
     println!("\n{table}");
 }

@@ -23,6 +23,9 @@ const SETTLING: Duration = Duration::from_mins(1);
 /// A parked op is looked for after as long again as it is old, within these.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 const LAST_LOOK: Duration = Duration::from_mins(10);
+/// A parked op is sent again once its room has told nothing of it for this long, although the homeserver answered: a
+/// repeat beats a card that never changes any more.
+const GIVE_UP_LOOKING: Duration = Duration::from_hours(1);
 
 /// An op that the room has been read back for, or been given up reading for, and is sent again by this device.
 #[derive(Debug)]
@@ -30,6 +33,16 @@ pub(super) struct Looked {
     op: TxnId,
     device: String,
     at: Timestamp,
+}
+
+/// A parked op whose room tells nothing of it.
+#[derive(Debug)]
+pub(super) struct Silent {
+    op: TxnId,
+    /// When it was looked for in vain for the first time.
+    since: Timestamp,
+    /// It has been sent again: the next failure parks it anew, so that the room waits for one try only.
+    last_try: bool,
 }
 
 /// What reading the room back tells of one op.
@@ -128,6 +141,10 @@ impl Lane {
         if !error.reason.in_doubt() {
             return Verdict::Homeserver;
         }
+        if let Some(silent) = self.silent.iter_mut().find(|silent| silent.last_try && silent.op == *op) {
+            (silent.last_try, silent.since) = (false, self.parts.clock.now());
+            return Verdict::Hopeless;
+        }
         let health = self.parts.health.snapshot();
         let signs = Signs {
             now: self.parts.clock.now(),
@@ -160,8 +177,12 @@ impl Lane {
         let calm = Want { severity: Want::CALM, since: op.since, edit: None };
         let Some(permit) = self.parts.gate.enter(&self.stop, calm).await else { return Ok(Turn::Idle) };
         let found = match self.look_for(&op).await? {
-            Ok(Found::Event(event)) => return self.adopt(&op, &event).await,
+            Ok(Found::Event(event)) => {
+                self.forget_silence(&op.txn_id);
+                return self.adopt(&op, &event).await;
+            }
             Ok(Found::Absent) => {
+                self.forget_silence(&op.txn_id);
                 let detail = "the homeserver fails on this event and answers others".to_owned();
                 let error = SendError { reason: Reason::ServerError, retry_after: None, detail };
                 return self.plainer(&op, &error, &permit).await;
@@ -172,15 +193,54 @@ impl Lane {
                 if error.reason.scope() == Scope::Account {
                     self.parts.gate.close(&error);
                 }
+                if self.is_outage(&error) {
+                    self.forget_silence(&op.txn_id);
+                }
                 error.to_string()
             }
         };
         let now = self.parts.clock.now();
+        if now.since(self.silent_since(&op.txn_id)) >= GIVE_UP_LOOKING {
+            return self.send_unseen(op, &found, &permit).await;
+        }
         let wait = now.since(op.first_try.unwrap_or(op.since)).clamp(FIRST_LOOK, LAST_LOOK);
         tracing::debug!(op = %op.txn_id, room = %self.name, reason = found, "a parked event is looked for again later");
         self.maybe_parked = true;
         self.parts.store.park(&op.txn_id, &found, now.plus(wait)).await?;
         Ok(Turn::Again)
+    }
+
+    /// A parked op of which the room has told nothing for long: it goes out again as it is, on the chance that the homeserver
+    /// still knows it.
+    async fn send_unseen(&mut self, op: Op, reason: &str, permit: &Permit) -> Result<Turn, StoreError> {
+        let Some(device) = self.parts.transport.device() else { return Ok(Turn::Again) };
+        let now = self.parts.clock.now();
+        self.count_duplicate(&op);
+        self.parts.store.doubt(&op.txn_id, reason).await?;
+        self.maybe_unfinished = true;
+        self.looked = Some(Looked { op: op.txn_id.clone(), device: device.clone(), at: now });
+        self.silent.iter_mut().filter(|silent| silent.op == op.txn_id).for_each(|silent| silent.last_try = true);
+        self.send_again(Op { state: OpState::InDoubt, ..op }, device, permit).await
+    }
+
+    /// Since when looking for a parked op has been in vain.
+    fn silent_since(&mut self, op: &TxnId) -> Timestamp {
+        if let Some(silent) = self.silent.iter().find(|silent| silent.op == *op) {
+            return silent.since;
+        }
+        let since = self.parts.clock.now();
+        self.silent.push(Silent { op: op.clone(), since, last_try: false });
+        since
+    }
+
+    fn forget_silence(&mut self, op: &TxnId) {
+        self.silent.retain(|silent| silent.op != *op);
+    }
+
+    /// Whether nothing could be read of any room, so that a search in vain says nothing.
+    fn is_outage(&self, error: &SendError) -> bool {
+        let health = self.parts.health.snapshot();
+        error.reason.scope() == Scope::Account || health.sync_fault.is_some() || health.homeserver_fault.is_some()
     }
 
     /// Once at the start: a card that has waited since before it may have been posted by a later state of this store,
@@ -198,9 +258,13 @@ impl Lane {
         let search = Search { wanted: None, after: before.as_deref(), since: oldest.minus(MARGIN) };
         let read = match self.parts.transport.read_back(&self.room, search).await {
             Ok(read) => read,
-            Err(error) => return Ok(self.failed_to_look_for_roots(&error, &permit)),
+            Err(error) => return Ok(self.failed_to_look_for_roots(due, &error, &permit)),
         };
         self.looked_for_roots = true;
+        let unread = read.events.iter().any(|event| event.op.is_none());
+        if unread || !read.complete {
+            self.count_unseen(due);
+        }
         let roots =
             read.events.into_iter().filter(|event| event.begins).filter_map(|event| {
                 Some(FoundRoot { event_id: event.event_id, op: event.op?, incident: event.incident? })
@@ -217,12 +281,25 @@ impl Lane {
         Ok((!adopted.is_empty()).then_some(Turn::Again))
     }
 
+    /// Cards that waited for longer than a restart takes: if the store is a copy from back then, they may be in the room.
+    fn count_unseen(&self, due: &DueCards) {
+        let cards = due.new.iter().filter(|card| self.started.since(card.dirty_since) > MARGIN).count();
+        if cards > 0 {
+            self.parts.metrics.possible_duplicates.inc_by(cards as u64);
+            tracing::warn!(
+                room = %self.name, cards,
+                "the room does not tell whether a later state of this store has posted them: they may be in the room twice"
+            );
+        }
+    }
+
     /// As after a send; but what cannot be read is not waited for without end.
-    fn failed_to_look_for_roots(&mut self, error: &SendError, permit: &Permit) -> Option<Turn> {
+    fn failed_to_look_for_roots(&mut self, due: &DueCards, error: &SendError, permit: &Permit) -> Option<Turn> {
         let verdict = self.verdict(&TxnId(String::new()), error);
         if verdict == Verdict::Hopeless {
             tracing::warn!(room = %self.name, reason = %error, "the room cannot be read back; new cards go out unseen");
             self.looked_for_roots = true;
+            self.count_unseen(due);
             return None;
         }
         Some(self.hold(error, permit, verdict).1)

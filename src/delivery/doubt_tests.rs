@@ -173,9 +173,11 @@ async fn an_event_that_alone_fails_is_parked_and_sent_plainer_once_it_is_surely_
     house.post("a").await;
     news_until_parked(&house, 1).await;
     let sent = in_first(house.settled().await);
-    assert_eq!(kinds(&sent)[..3], ["card m.text failed", "card m.text failed", "card m.text"], "{sent:#?}");
-    assert_ne!(sent[1].txn_id, sent[2].txn_id);
-    assert!(kinds(&sent)[3..].iter().all(|kind| kind.starts_with("m.")), "one root: {sent:#?}");
+    // How many tries it takes until the other room has had an event between two of them is a matter of load.
+    let tries = sent.iter().take_while(|one| one.txn_id == sent[0].txn_id).count();
+    assert!(tries >= 2 && sent[..tries].iter().all(|one| !one.accepted), "{sent:#?}");
+    assert_eq!(kinds(&sent)[tries], "card m.text", "{sent:#?}");
+    assert!(kinds(&sent)[tries + 1..].iter().all(|kind| kind.starts_with("m.")), "one root: {sent:#?}");
     assert!(house.parts.health.snapshot().account_hold.is_none());
     assert_eq!(house.duplicates(), 0);
 }
@@ -190,7 +192,8 @@ async fn a_parked_event_that_is_in_the_room_is_adopted() {
     news_until_parked(&house, 1).await;
     let sent = in_first(house.settled().await);
     assert_eq!(house.events("adopted"), 1);
-    assert!(kinds(&sent)[2..].iter().all(|kind| kind.starts_with("m.")), "no second root: {sent:#?}");
+    let tries = sent.iter().take_while(|one| one.txn_id == sent[0].txn_id).count();
+    assert!(kinds(&sent)[tries..].iter().all(|kind| kind.starts_with("m.")), "no second root: {sent:#?}");
 }
 
 #[tokio::test]
@@ -209,6 +212,43 @@ async fn a_parked_event_of_which_nothing_is_known_holds_only_its_card() {
     let (_, next) = house.parts.store.next_parked(&room).await.expect("read").expect("still parked");
     assert!(next > house.parts.clock.now().plus(Duration::from_secs(5)), "not at once again");
     assert!(house.parts.store.stats(&[room]).await.expect("stats").ops.contains(&(OpState::Parked, 1)));
+}
+
+#[tokio::test]
+async fn a_parked_event_of_which_nothing_is_ever_known_is_sent_again_and_counted() {
+    let mut house = House::at("!one:example.org,!two:example.org", Clock::manual(Timestamp(1_800_000_000_000))).await;
+    house.poison(ROOM, 1);
+    house.reads(std::iter::repeat_with(|| Ok(ReadBack::default())).take(20).collect());
+    house.start();
+    house.post("a").await;
+    // The op has seen two failures, of which the second is hopeless, as one is from now on.
+    news_until_parked(&house, 1).await;
+    house.until("looked for", async || house.searches() == 1).await;
+    for looks in 2..6 {
+        house.parts.clock.advance(Duration::from_mins(10));
+        // News wakes the lanes: they sleep by the real clock.
+        house.post(if looks % 2 == 0 { "a b" } else { "a -b" }).await;
+        house.until("looked for again", async || house.searches() >= looks).await;
+    }
+    assert_eq!((house.duplicates(), house.events("parked")), (0, 1), "not before an hour of looking");
+    house.parts.clock.advance(HOUR);
+    house.post("a b c").await;
+    house.until("sent again and parked again", async || house.events("parked") == 2).await;
+    assert_eq!(house.duplicates(), 1);
+    let card = || in_first(house.sent()).into_iter().filter(|one| one.content.get("m.relates_to").is_none());
+    assert!(card().all(|one| one.txn_id == card().next().expect("one").txn_id), "under its own transaction id");
+    let tries = card().count();
+    house.poison(ROOM, 0);
+    house.parts.clock.advance(Duration::from_mins(10));
+    house.post("a b c d").await;
+    house.until("looked for again", async || house.searches() >= 7).await;
+    assert_eq!((card().count(), house.duplicates()), (tries, 1), "another hour begins");
+    house.parts.clock.advance(HOUR);
+    house.post("a b c d e").await;
+    house.until("in the room", async || in_first(house.sent()).iter().any(|one| one.accepted)).await;
+    let sent = in_first(house.settled().await);
+    assert_eq!(sent.iter().filter(|one| one.accepted && one.content.get("m.relates_to").is_none()).count(), 1);
+    assert_eq!(house.duplicates(), 2);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     blame::{Blame, Patience, Verdict},
     compose::{self, Composed, Frame},
-    doubt::Looked,
+    doubt::{Looked, Silent},
     gate::{Gate, Permit, Want},
     plan::{self, Step, Weather},
     retry,
@@ -76,11 +76,13 @@ pub struct Lane {
     pub(super) patience: Patience,
     /// The op in doubt that was looked for last.
     pub(super) looked: Option<Looked>,
+    /// Parked ops that were looked for in vain.
+    pub(super) silent: Vec<Silent>,
     pub(super) looked_for_roots: bool,
     /// Cards whose first event surely is in the room, and since when that is known.
     pub(super) sound: HashMap<CardId, Instant>,
     /// The store may hold an op of this room that is on its way; known to be false from one event to the next.
-    maybe_unfinished: bool,
+    pub(super) maybe_unfinished: bool,
     /// The store may hold a parked op of this room.
     pub(super) maybe_parked: bool,
 }
@@ -117,6 +119,7 @@ impl Lane {
             blame: Blame::default(),
             patience: Patience::default(),
             looked: None,
+            silent: Vec::new(),
             looked_for_roots: false,
             sound: HashMap::new(),
             maybe_unfinished: true,
@@ -216,6 +219,9 @@ impl Lane {
         }
         let next = self.parts.store.next_parked(&self.room).await?;
         self.maybe_parked = next.is_some();
+        if next.is_none() {
+            self.silent.clear();
+        }
         let now = self.parts.clock.now();
         Ok(next.map(|(op, at)| (op, at.since(now))))
     }

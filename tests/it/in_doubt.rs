@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Mutex, time::Duration};
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::harness::{
-    DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, Payload, Receiver, ReceiverBuilder, Reply, RoomView, Scene,
+    DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, NewRoom, Payload, Receiver, ReceiverBuilder, Reply, Room,
+    RoomView, Scene, Synapse,
 };
 
 /// How long a room is watched for a second message that must not come.
@@ -47,16 +48,44 @@ fn copy_of(receiver: &Receiver) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 
 /// As if the first try of every op had been that long ago.
 async fn age(receiver: &mut Receiver, hours: i64) {
+    let ops = "UPDATE op SET first_try = first_try - $1 WHERE state IN ('in_flight', 'in_doubt')";
+    change(receiver, ops, hours).await;
+}
+
+/// Changes one row of the stopped receiver's store.
+async fn change(receiver: &mut Receiver, sql: &'static str, hours: i64) {
     receiver.sigterm(DEADLINE).await;
     let options = SqliteConnectOptions::new().filename(database(receiver));
     let mut store = SqliteConnection::connect_with(&options).await.expect("the store opens");
-    let changed = sqlx::query("UPDATE op SET first_try = first_try - $1 WHERE state IN ('in_flight', 'in_doubt')")
-        .bind(hours * 3_600_000)
-        .execute(&mut store)
-        .await
-        .expect("changed");
-    assert_eq!(changed.rows_affected(), 1, "one op is in doubt");
+    let changed = sqlx::query(sql).bind(hours * 3_600_000).execute(&mut store).await.expect("changed");
+    assert_eq!(changed.rows_affected(), 1, "one row: {sql}");
     store.close().await.expect("closed");
+}
+
+fn restore(copy: Vec<(PathBuf, Option<Vec<u8>>)>) {
+    for (path, content) in copy {
+        match content {
+            Some(content) => std::fs::write(path, content).expect("restored"),
+            None => drop(std::fs::remove_file(path)),
+        }
+    }
+}
+
+/// A receiver, stopped, whose store is a copy from before the card that the room has for a group that still fires.
+async fn restored(scene: &Scene, proxy: &FaultProxy) -> Receiver {
+    let mut receiver = ReceiverBuilder::of(scene).homeserver(&proxy.url()).start().await;
+    receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
+    scene.room.wait_for("a card", DEADLINE, |view| view.cards().len() == 1).await;
+    proxy.down().await;
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    receiver.sigterm(DEADLINE).await;
+    let copy = copy_of(&receiver);
+    proxy.up().await;
+    receiver.restart().await;
+    scene.room.wait_for("its card", DEADLINE, |view| view.cards().len() == 2).await;
+    receiver.sigterm(DEADLINE).await;
+    restore(copy);
+    receiver
 }
 
 async fn on_another_device(receiver: &mut Receiver, scene: &Scene) {
@@ -147,26 +176,59 @@ async fn where_the_room_cannot_be_read_a_repeat_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn older_than_a_day_and_not_to_be_read_a_repeat_is_counted() {
+    let scene = Scene::new().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let mut receiver = killed_in_doubt(&scene, &proxy, false).await;
+    age(&mut receiver, 25).await;
+    proxy.fault(Match::kind(Kind::Read), Fault::error(403, "M_FORBIDDEN"));
+    receiver.restart().await;
+    scene.room.wait_for("the card", DEADLINE, |view| one_card(view, "DiskFull")).await;
+    assert_eq!(duplicates(&receiver).await, 1.0, "counted, since nobody can know");
+}
+
+/// The device is the same, so that only the age of the op tells that its transaction id is worth nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_that_has_really_forgotten_gets_no_second_card() {
+    let mut synapse = Synapse::private().await;
+    let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
+    let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
+    let proxy = FaultProxy::start(&synapse.url()).await;
+    let builder = ReceiverBuilder::new(&bot).route("default", &[&room.id]).homeserver(&proxy.url());
+    let mut receiver = builder.start().await;
+    let mut answers = proxy.hold(Match::sends());
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    let held = answers.next(DEADLINE).await;
+    receiver.kill9();
+    held.cut();
+    proxy.heal();
+    age(&mut receiver, 25).await;
+    synapse.forget_transactions().await;
+    receiver.restart().await;
+    adopted(&receiver).await;
+    receiver.accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
+    room.wait_for("green", DEADLINE, |view| one_card(view, "RESOLVED")).await;
+    assert_eq!(duplicates(&receiver).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_restored_from_an_older_copy_counts_what_it_cannot_look_for() {
+    let scene = Scene::new().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let mut receiver = restored(&scene, &proxy).await;
+    change(&mut receiver, "UPDATE card SET dirty_since = dirty_since - $1 WHERE dirty_since IS NOT NULL", 1).await;
+    proxy.fault(Match::kind(Kind::Read), Fault::error(403, "M_FORBIDDEN"));
+    receiver.restart().await;
+    scene.room.wait_for("a repeat, which beats a loss", DEADLINE, |view| view.cards_with("DiskFull").len() == 2).await;
+    assert_eq!(duplicates(&receiver).await, 1.0);
+    scene.room.assert_settled("no third", QUIET, |view| view.cards().len() == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_restored_from_an_older_copy_knows_its_cards_again() {
     let scene = Scene::new().await;
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
-    let mut receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
-    receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
-    scene.room.wait_for("a card", DEADLINE, |view| view.cards().len() == 1).await;
-    proxy.down().await;
-    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
-    receiver.sigterm(DEADLINE).await;
-    let copy = copy_of(&receiver);
-    proxy.up().await;
-    receiver.restart().await;
-    scene.room.wait_for("its card", DEADLINE, |view| view.cards().len() == 2).await;
-    receiver.sigterm(DEADLINE).await;
-    for (path, content) in copy {
-        match content {
-            Some(content) => std::fs::write(path, content).expect("restored"),
-            None => drop(std::fs::remove_file(path)),
-        }
-    }
+    let mut receiver = restored(&scene, &proxy).await;
     receiver.restart().await;
     adopted(&receiver).await;
     receiver.accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;

@@ -9,6 +9,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -95,6 +96,17 @@ impl Synapse {
     /// SIGKILL.
     pub fn kill9(&mut self) {
         self.process.take().expect("Synapse runs").kill9();
+    }
+
+    /// Forgets which events it has made for which transaction ids, as it does by itself after a day; restarts for it.
+    pub async fn forget_transactions(&mut self) {
+        self.stop().await;
+        let options = SqliteConnectOptions::new().filename(self.scratch.join("homeserver.db"));
+        let mut database = SqliteConnection::connect_with(&options).await.expect("Synapse's database opens");
+        let forgotten = sqlx::query("DELETE FROM event_txn_id_device_id").execute(&mut database).await;
+        assert!(forgotten.expect("Synapse's table").rows_affected() > 0, "there was nothing to forget");
+        database.close().await.expect("closed");
+        self.start().await;
     }
 
     /// Frozen, until [`Synapse::thaw`]: connections are accepted by the kernel and never answered.

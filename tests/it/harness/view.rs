@@ -83,6 +83,11 @@ impl Message {
         self.body().lines().next().unwrap_or_default()
     }
 
+    /// The lines of which each is about one group: a card's first, those of a digest's list.
+    pub fn own_lines(&self) -> impl Iterator<Item = &str> {
+        own_lines(self.body())
+    }
+
     pub fn formatted_body(&self) -> &str {
         self.content["formatted_body"].as_str().unwrap_or_default()
     }
@@ -96,6 +101,13 @@ impl Message {
     pub fn has(&self, needle: &str) -> bool {
         self.body().contains(needle) || self.formatted_body().contains(needle)
     }
+}
+
+/// See [`Message::own_lines`].
+fn own_lines(body: &str) -> impl Iterator<Item = &str> {
+    let is_list = body.lines().next().is_some_and(|line| line.contains(" incident"));
+    let own = move |(number, line): &(usize, &str)| if is_list { line.starts_with("- ") } else { *number == 0 };
+    body.lines().enumerate().filter(own).map(|(_, line)| line)
 }
 
 /// The user ids that a content's `m.mentions` names, `@room` for the room; `None` without `m.mentions`.
@@ -161,6 +173,16 @@ impl RoomView {
     /// All that the bot has sent and nobody has redacted: messages, edits and replies, as they were sent.
     pub fn by_bot(&self) -> impl Iterator<Item = &RoomEvent> {
         self.events.iter().filter(|event| event.sender == self.bot && event.is_message() && !event.redacted)
+    }
+
+    /// When `name` first had a line of its own on a card or in a digest, in milliseconds of the homeserver's clock.
+    pub fn named_at(&self, name: &str) -> Option<i64> {
+        let shown = |event: &RoomEvent| {
+            let content = event.content.get("m.new_content").unwrap_or(&event.content);
+            let is_card = event.relates_to().is_none() || event.related("m.replace").is_some();
+            is_card && own_lines(content["body"].as_str().unwrap_or_default()).any(|line| line.contains(name))
+        };
+        self.by_bot().filter(|event| shown(event)).map(|event| event.origin_server_ts).min()
     }
 
     /// An event by its id.

@@ -16,7 +16,7 @@ pub use self::{
     exchange::{Exchange, Kind, Outcome},
     fault::{Fault, Held, HeldAnswers, Match, Reply},
 };
-use super::{eventually, free_port};
+use super::{DEADLINE, eventually, free_port};
 
 /// What the connections share.
 #[derive(Debug)]
@@ -89,7 +89,9 @@ impl FaultProxy {
     /// Listens again on the same port.
     pub async fn up(&self) {
         let address = ("127.0.0.1", self.port);
-        let listener = tokio::net::TcpListener::bind(address).await.expect("the proxy's port is free");
+        // A child that another test starts holds all sockets of this process until it has become another program.
+        let bind = async || tokio::net::TcpListener::bind(address).await.ok();
+        let listener = eventually("the proxy's port is free", DEADLINE, bind).await;
         let server = tokio::spawn(accept_all(listener, self.shared.clone()));
         let before = self.server.lock().unwrap_or_else(PoisonError::into_inner).replace(server);
         assert!(before.is_none(), "the proxy is up already");

@@ -1,0 +1,200 @@
+//! Everything fails while alerts come: the network in every way, and the receiver itself by SIGKILL. What was answered
+//! 200 is in the room all the same, once and as it last was.
+
+mod plan;
+mod rolling;
+mod sender;
+mod verdict;
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use self::{
+    plan::{Deed, Plan, Trouble, What, Whom},
+    sender::Sent,
+};
+use crate::harness::{
+    DEADLINE, Fault, FaultProxy, Kind, Match, Receiver, ReceiverBuilder, Reply, Room, Scene, eventually,
+};
+
+/// How long a room is watched for what must not come any more.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Sends that did not get the homeserver's answer, at least, or the run proves nothing.
+const FAILED: usize = 3;
+
+/// Any seed must do; this one has every trouble in it.
+const SEED: u64 = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_is_in_the_room_once_whatever_fails() {
+    run(SEED, Duration::from_secs(20), 50).await;
+}
+
+/// `make chaos`; `SECONDS` and `SEED` say for how long and which.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make chaos"]
+async fn for_long() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let seconds: u64 = number("SECONDS").unwrap_or(600);
+    run(
+        number("SEED").unwrap_or_else(rand::random),
+        Duration::from_secs(seconds),
+        usize::try_from(seconds).expect("a number") / 2,
+    )
+    .await;
+}
+
+/// Says how to repeat a run that failed.
+struct Told(String);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("chaos failed; the same plan again: {}", self.0);
+        }
+    }
+}
+
+async fn run(seed: u64, load: Duration, groups: usize) {
+    let told = Told(format!("make chaos SEED={seed} SECONDS={}", load.as_secs()));
+    let plan = Plan::of(seed, load, groups);
+    eprintln!("{}: {groups} groups, {} kills", told.0, plan.kills());
+    let scene = Scene::new().await;
+    let rooms = [scene.room.clone(), scene.another_room("team").await];
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let mut receiver = builder(&scene, &rooms).homeserver(&proxy.url()).start().await;
+    let began = Instant::now();
+    let senders = sender::send_all(&plan.groups, &receiver, began);
+    perform(&plan, &proxy, &rooms, &mut receiver, began).await;
+    receiver.ready().await.unwrap_or_else(|failure| panic!("{failure}"));
+    let sent = senders.join_all().await;
+    settled(&receiver).await;
+    let faults = judge(&rooms, &sent).await;
+    report(&receiver, &rooms, &sent, began).await;
+    let (sends, answered) = proxy.sends();
+    eprintln!("{sends} sends, of which {answered} were answered as the homeserver did");
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+    assert!(sends >= answered + FAILED, "hardly anything failed");
+}
+
+fn builder(scene: &Scene, rooms: &[Room]) -> ReceiverBuilder {
+    let builder = plan::ROUTES.iter().fold(ReceiverBuilder::new(&scene.bot), |builder, (name, of)| {
+        let ids: Vec<&str> = of.iter().map(|room| rooms[*room].id.as_str()).collect();
+        builder.route(name, &ids)
+    });
+    // One of the rooms never has digests, so that there is more to send.
+    builder.set("routes.team.digest_above", 0).set("routes.both.digest_above", 0)
+}
+
+async fn perform(plan: &Plan, proxy: &FaultProxy, rooms: &[Room], receiver: &mut Receiver, began: Instant) {
+    for (at, deed) in &plan.deeds {
+        sleep_until(began + *at).await;
+        match deed {
+            Deed::Kill => {
+                let status = receiver.exit_status();
+                assert!(status.is_none(), "it ended by itself: {status:?}\n{}", receiver.log_tail());
+                receiver.kill9();
+                receiver.spawn();
+            }
+            Deed::Begin(trouble) => begin(*trouble, proxy, rooms).await,
+            Deed::End(trouble) => end(*trouble, proxy).await,
+        }
+    }
+}
+
+async fn begin(trouble: Trouble, proxy: &FaultProxy, rooms: &[Room]) {
+    let fault = match trouble.what {
+        What::Refuse => return proxy.down().await,
+        What::Cut => Fault::Cut,
+        What::CutAfter => Fault::CutAfter,
+        What::Hang => Fault::Hang,
+        What::HangAfter => Fault::HangAfter,
+        What::Limit(millis) => Fault::limited(Duration::from_millis(millis)),
+        What::Fail => Fault::error(500, "M_UNKNOWN"),
+        What::FailAfter => Fault::RespondAfter(Reply::error(500, "M_UNKNOWN")),
+        What::Gateway => Fault::bad_gateway(),
+        What::GarbageAfter => Fault::RespondAfter(Reply::garbage()),
+    };
+    let requests = match trouble.whom {
+        Whom::All => Match::all(),
+        Whom::Sends => Match::sends(),
+        Whom::Room(number) => Match::sends_to(&rooms[number].id),
+        Whom::Some(every) => {
+            let seen = AtomicUsize::new(0);
+            Match::when(move |request| {
+                request.kind == Kind::Send && seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(every)
+            })
+        }
+    };
+    proxy.fault(requests, fault);
+}
+
+async fn end(trouble: Trouble, proxy: &FaultProxy) {
+    proxy.heal();
+    match trouble.what {
+        What::Refuse => proxy.up().await,
+        // What hangs is let go, or it would take the receiver's whole patience.
+        What::Hang | What::HangAfter => {
+            proxy.down().await;
+            proxy.up().await;
+        }
+        _ => {}
+    }
+}
+
+/// Waits until nothing is left to deliver.
+async fn settled(receiver: &Receiver) {
+    eventually("nothing left to deliver", 4 * DEADLINE, async || {
+        let metrics = receiver.metrics().await;
+        let left: f64 = ["waiting", "in_flight", "in_doubt", "parked"]
+            .iter()
+            .map(|state| metrics.sum("outbox_ops", &[("state", state)]))
+            .sum();
+        (left == 0.0).then_some(())
+    })
+    .await;
+}
+
+async fn judge(rooms: &[Room], sent: &[Sent]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (number, room) in rooms.iter().enumerate() {
+        let before = room.view().await.by_bot().count();
+        let view = room.assert_settled("nothing more", QUIET, |view| view.by_bot().count() == before).await;
+        let wrong = verdict::faults(number, &view, sent);
+        if !wrong.is_empty() {
+            eprintln!("--- room {number}\n{}---", view.text());
+        }
+        faults.extend(wrong);
+    }
+    faults
+}
+
+async fn report(receiver: &Receiver, rooms: &[Room], sent: &[Sent], began: Instant) {
+    let accepted = sent.iter().filter(|sent| sent.accepted.is_some()).count();
+    let retries: usize = sent.iter().map(|sent| sent.refused + sent.unavailable + sent.broken.len()).sum();
+    let mut events = 0;
+    for room in rooms {
+        events += room.view().await.by_bot().count();
+    }
+    let logs = receiver.logs();
+    let said = |words: &str| logs.lines().filter(|line| line.contains(words)).count();
+    // Counters begin anew with each process; the log has them all.
+    let (doubtful, dead) = (said("it may be in the room twice"), said("refuses the event in every form"));
+    eprintln!(
+        "{accepted} of {} groups accepted after {retries} failed tries, {events} events in {} rooms, {:?}; \
+         possible_duplicates_total {doubtful}, dead letters {dead}",
+        sent.len(),
+        rooms.len(),
+        began.elapsed()
+    );
+    assert_eq!(dead, 0, "dead letters");
+    assert!(accepted > sent.len() / 2, "hardly anything was accepted");
+    let odd: Vec<&String> =
+        sent.iter().flat_map(|sent| &sent.broken).filter(|text| text.starts_with(['2', '3', '4', '5'])).collect();
+    assert!(odd.is_empty(), "answers that are neither 200 nor 503: {odd:?}");
+}

@@ -1,0 +1,216 @@
+//! What will happen, drawn from a seed before anything begins: the same seed is the same plan.
+
+use std::{ops::Range, time::Duration};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::harness::{Alert, at};
+
+/// Each route with the numbers of its rooms.
+pub const ROUTES: [(&str, &[usize]); 3] = [("default", &[0]), ("team", &[1]), ("both", &[0, 1])];
+/// Alerts of a group at most. Beyond the first two no more than three, since a reply names no more of them.
+const ALERTS: usize = 5;
+/// Seconds between the beginnings and ends of one step and those of the next, as the alerts tell them.
+const STEP: i64 = 20;
+
+#[derive(Debug)]
+pub struct Plan {
+    pub groups: Vec<Group>,
+    /// Sorted by time.
+    pub deeds: Vec<(Duration, Deed)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub name: String,
+    /// Index into [`ROUTES`].
+    pub route: usize,
+    pub critical: bool,
+    pub steps: Vec<Step>,
+}
+
+/// How a group is from `at` on.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub at: Duration,
+    pub alerts: Vec<Planned>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub instance: String,
+    since: i64,
+    ended: Option<i64>,
+    /// Has been resolved before.
+    pub again: bool,
+}
+
+impl Planned {
+    pub fn firing(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub fn alert(&self, critical: bool) -> Alert {
+        let alert = Alert::firing(&self.instance).started(at(self.since));
+        let alert = if critical { alert.critical() } else { alert };
+        self.ended.map_or(alert.clone(), |end| alert.ended(at(end)))
+    }
+}
+
+impl Step {
+    pub fn count(&self, firing: bool) -> usize {
+        self.alerts.iter().filter(|alert| alert.firing() == firing).count()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Deed {
+    /// SIGKILL, and a new process at once.
+    Kill,
+    Begin(Trouble),
+    End(Trouble),
+}
+
+/// What a homeserver, or the way to it, does for a while.
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble {
+    pub what: What,
+    pub whom: Whom,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Connections are refused, and open ones closed.
+    Refuse,
+    Cut,
+    /// The homeserver does it, its answer is cut.
+    CutAfter,
+    Hang,
+    HangAfter,
+    /// 429 for so many milliseconds.
+    Limit(u64),
+    Fail,
+    FailAfter,
+    Gateway,
+    GarbageAfter,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Whom {
+    All,
+    Sends,
+    /// Every so many sends.
+    Some(usize),
+    Room(usize),
+}
+
+impl Plan {
+    /// For so long webhooks and troubles begin; `groups` of them.
+    pub fn of(seed: u64, load: Duration, groups: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let groups = (0..groups).map(|number| group(&mut rng, number, load)).collect();
+        let mut deeds = troubles(&mut rng, load);
+        deeds.extend(kills(&mut rng, load));
+        deeds.sort_by_key(|(at, _)| *at);
+        Self { groups, deeds }
+    }
+
+    pub fn kills(&self) -> usize {
+        self.deeds.iter().filter(|(_, deed)| matches!(deed, Deed::Kill)).count()
+    }
+}
+
+fn millis(rng: &mut StdRng, range: Range<u64>) -> Duration {
+    Duration::from_millis(rng.random_range(range))
+}
+
+fn group(rng: &mut StdRng, number: usize, load: Duration) -> Group {
+    let name = format!("Chaos{number:04}");
+    // Some of them come in bursts, so that digests are made as well.
+    let mut at = millis(rng, 0..u64::try_from(load.as_millis()).expect("a time") * 3 / 4);
+    if rng.random_bool(0.3) {
+        at = Duration::from_secs(at.as_secs() / 6 * 6) + millis(rng, 0..400);
+    }
+    let mut alerts = vec![fresh(number, 0, 0), fresh(number, 1, 0)];
+    let mut steps = vec![Step { at, alerts: alerts.clone() }];
+    for step in 1..=rng.random_range(1..=4_i64) {
+        at += millis(rng, 500..4_000);
+        if at >= load {
+            break;
+        }
+        change(rng, number, &mut alerts, step * STEP);
+        steps.push(Step { at, alerts: alerts.clone() });
+    }
+    Group { name, route: rng.random_range(0..ROUTES.len()), critical: rng.random_bool(0.2), steps }
+}
+
+fn fresh(group: usize, alert: usize, since: i64) -> Planned {
+    Planned { instance: format!("g{group:04}-n{alert}"), since, ended: None, again: false }
+}
+
+/// One more fires, one is resolved, all are, or one that was fires again.
+fn change(rng: &mut StdRng, group: usize, alerts: &mut Vec<Planned>, now: i64) {
+    let firing: Vec<usize> = (0..alerts.len()).filter(|index| alerts[*index].firing()).collect();
+    let choice = rng.random_range(0..6);
+    if firing.is_empty() || (choice == 0 && firing.len() < alerts.len()) {
+        let over: Vec<usize> = (0..alerts.len()).filter(|index| !firing.contains(index)).collect();
+        let index = over[rng.random_range(0..over.len())];
+        alerts[index] = Planned { since: now, ended: None, again: true, ..alerts[index].clone() };
+    } else if choice < 3 && alerts.len() < ALERTS {
+        alerts.push(fresh(group, alerts.len(), now));
+    } else if choice < 5 && firing.len() > 1 {
+        alerts[firing[rng.random_range(0..firing.len())]].ended = Some(now);
+    } else {
+        for index in firing {
+            alerts[index].ended = Some(now);
+        }
+    }
+}
+
+fn troubles(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
+    let (mut deeds, mut now) = (Vec::new(), Duration::ZERO);
+    loop {
+        now += millis(rng, 300..1_500);
+        let end = now + millis(rng, 100..1_600);
+        if end >= load {
+            return deeds;
+        }
+        let trouble = trouble(rng);
+        deeds.extend([(now, Deed::Begin(trouble)), (end, Deed::End(trouble))]);
+        now = end;
+    }
+}
+
+fn trouble(rng: &mut StdRng) -> Trouble {
+    let what = match rng.random_range(0..12) {
+        0 => What::Refuse,
+        1 => What::Cut,
+        // The one that makes duplicates.
+        2..=4 => What::CutAfter,
+        5 => What::Hang,
+        6 => What::HangAfter,
+        7 => What::Limit(rng.random_range(100..2_000)),
+        8 => What::Fail,
+        9 => What::FailAfter,
+        10 => What::Gateway,
+        _ => What::GarbageAfter,
+    };
+    let whom = match rng.random_range(0..5) {
+        0 => Whom::All,
+        1 => Whom::Sends,
+        2 => Whom::Room(rng.random_range(0..2)),
+        _ => Whom::Some(rng.random_range(2..5)),
+    };
+    Trouble { what, whom }
+}
+
+fn kills(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
+    let (mut deeds, mut now) = (Vec::new(), Duration::ZERO);
+    loop {
+        now += millis(rng, 700..4_000);
+        if now >= load {
+            return deeds;
+        }
+        deeds.push((now, Deed::Kill));
+    }
+}
