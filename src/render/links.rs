@@ -10,6 +10,8 @@ use crate::{
 
 /// Logs links carry whole queries; beyond this they could not be opened either.
 const MAX_URL: usize = 4096;
+/// Longer texts are no URL; rewriting might make a shorter one of them.
+pub(super) const MAX_READ: usize = 4 * MAX_URL;
 
 /// In the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,9 +104,9 @@ fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
 }
 
 /// A http or https URL without credentials in it, every character of it fit for an attribute.
-fn safe(raw: &str) -> Option<String> {
+pub(super) fn safe(raw: &str) -> Option<String> {
     let raw = raw.trim();
-    if raw.is_empty() || raw.len() > 4 * MAX_URL {
+    if raw.is_empty() || raw.len() > MAX_READ {
         return None;
     }
     let mut url = Url::parse(&encoded(raw)).ok()?;
@@ -120,7 +122,7 @@ fn safe(raw: &str) -> Option<String> {
 
 /// Encodes what people leave raw in a URL (a log selector above all) and what the URL standard lets pass but link
 /// parsers stumble over; sequences that are encoded already stay as they are.
-fn encoded(raw: &str) -> String {
+pub(super) fn encoded(raw: &str) -> String {
     let mut url = String::with_capacity(raw.len() + 16);
     for (at, c) in raw.char_indices() {
         match c {

@@ -6,6 +6,7 @@
 
 mod digest;
 mod event;
+pub mod explore;
 mod group;
 mod headline;
 mod lines;
