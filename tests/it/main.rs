@@ -12,6 +12,7 @@ mod harness_selftest;
 mod hostile;
 mod in_doubt;
 mod incidents;
+mod logs;
 mod observe;
 mod presentation;
 mod proxy_selftest;
