@@ -48,7 +48,7 @@ impl Receiver {
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
         health.update(|health| health.started_at = Some(clock.now()));
-        let style = Arc::new(Style::new(&config.display, &config.links)?);
+        let style = Arc::new(Style::new(&config.display, &config.links)?.with_routes(&config.routes)?);
         let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         let bound = http::bind(config.http.listen)
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;

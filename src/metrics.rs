@@ -45,6 +45,8 @@ pub struct Metrics {
     /// `{reason}`
     pub dead_letters: IntCounterVec,
     pub possible_duplicates: IntCounter,
+    /// `{link, reason}`
+    pub broken_links: IntCounterVec,
 }
 
 const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
@@ -130,6 +132,11 @@ impl Metrics {
                 "possible_duplicates_total",
                 "Events sent again without knowing whether the first try had arrived.",
             ),
+            broken_links: maker.counters(
+                "broken_links_total",
+                "Links that a card or an edit of it left out because no working link could be made of them.",
+                &["link", "reason"],
+            ),
             lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
             registry: maker.registry.clone(),
         }
@@ -162,6 +169,12 @@ impl Metrics {
         }
         for reason in ["too_large", "bad_event", "server_error"] {
             self.dead_letters.with_label_values(&[reason]);
+        }
+        for reason in ["not_a_url", "too_long", "not_json", "wrong_shape"] {
+            self.broken_links.with_label_values(&["logs", reason]);
+        }
+        for reason in ["not_a_url", "too_long", "template_failed"] {
+            self.broken_links.with_label_values(&["extra", reason]);
         }
         for handler in HANDLERS {
             self.http_requests.with_label_values(&[handler, "200"]);

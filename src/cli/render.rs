@@ -77,7 +77,7 @@ impl Render {
             eprintln!("the payload lists no alert: no message would be sent");
             return Ok(ExitCode::SUCCESS);
         };
-        let style = Style::new(&config.display, &config.links)?;
+        let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
         let message = render::card(&style, &incident, None, now, 0);
         print(&self.show(&message, &incident, route)?)?;
         Ok(ExitCode::SUCCESS)

@@ -90,6 +90,21 @@ pub struct Route {
     /// More new incidents than this at once become a digest; 0: never.
     pub digest_above: usize,
     pub mentions: Mentions,
+    /// Where logs links are built to; `links.grafana` with what the route sets itself.
+    pub grafana: Option<Grafana>,
+    /// Links beside the usual ones.
+    pub links: Vec<ExtraLink>,
+}
+
+/// A link of the operator's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraLink {
+    /// What is shown; short, on one line.
+    pub label: String,
+    /// A minijinja template.
+    pub url: String,
+    /// A minijinja expression; `None`: always.
+    pub when: Option<String>,
 }
 
 /// How news of a live incident reaches the room.
@@ -119,6 +134,32 @@ pub struct Mentions {
 pub struct Links {
     /// Prefix `from` becomes `to` in every link; the first match wins.
     pub rewrite: Vec<Rewrite>,
+    /// Where the logs of alerts are that bring no `logs_url`.
+    pub grafana: Option<Grafana>,
+}
+
+/// What a logs link is built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grafana {
+    /// http or https; what `/explore` is added to.
+    pub url: String,
+    /// The uid.
+    pub loki_datasource: String,
+    pub org_id: u64,
+    /// In the order of the selector; empty: nothing is built.
+    pub labels: Vec<LokiLabel>,
+    /// LogQL, or a text that lines must contain.
+    pub line_filter: Option<String>,
+}
+
+/// A label of alerts that Loki's streams carry as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LokiLabel {
+    pub alert: String,
+    /// What Loki calls it.
+    pub loki: String,
+    /// Used only where an alert has none of the labels that are no fallback.
+    pub fallback: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

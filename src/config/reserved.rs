@@ -9,18 +9,15 @@ use super::{
 
 /// Keys that mean something later, and single values of known keys. `*` is any one name. A feature that lands takes
 /// its line away.
-const RESERVED: [(&str, Option<&str>); 12] = [
+const RESERVED: [(&str, Option<&str>); 9] = [
     ("matrix.ca_file", None),
     ("matrix.proxy", None),
     ("matrix.recovery_key_file", None),
     ("matrix.store_passphrase_file", None),
     ("http.tls", None),
     ("http.admin", None),
-    ("routes.*.grafana", None),
-    ("routes.*.links", None),
     ("routes.*.templates", None),
     ("compat", None),
-    ("links.grafana", None),
     ("templates", None),
 ];
 

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, Mentions, Route, Updates},
+    metrics::Metrics,
     model::{
         AlertState, Card, CardKind, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind, RoomAddress,
         Timestamp, TxnId,
@@ -81,6 +82,16 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         txn_id: frame.txn_id,
         device: frame.device,
     })
+}
+
+/// Counts the links that a card or an edit of it leaves out.
+pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metrics: &Metrics) {
+    if !matches!(kind, OpKind::Card | OpKind::Edit) {
+        return;
+    }
+    for broken in snapshot.incidents.iter().flat_map(|(incident, _)| render::broken_links(style, incident)) {
+        metrics.broken_links.with_label_values(&[broken.link, broken.reason]).inc();
+    }
 }
 
 /// One notice for many cards that turn green together; their own notices are part of it.

@@ -266,6 +266,7 @@ impl Lane {
             Composed::Op(op) => {
                 self.maybe_unfinished = true;
                 let op = self.parts.store.freeze(op).await?;
+                compose::count_broken_links(kind, &snapshot, &self.parts.style, &self.parts.metrics);
                 self.send(op, permit).await
             }
             Composed::Overfull(rest) => {

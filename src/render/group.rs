@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     Style,
+    explore::Range,
     links::{self, Link, LinkKind},
+    logs,
     places::Places,
     text,
 };
@@ -138,13 +140,27 @@ impl<'a> Group<'a> {
         (from, to.or(self.incident.closed_at).unwrap_or(now).max(from))
     }
 
+    /// The time that the logs of these alerts should show: until now, unless all of them are over.
+    pub(super) fn range_of<'s>(&self, alerts: impl Iterator<Item = &'s Seen<'s>>) -> Range {
+        let (mut from, mut to) = (None, Some(Timestamp::default()));
+        for seen in alerts {
+            let start = self.start(seen);
+            from = Some(from.map_or(start, |from: Timestamp| from.min(start)));
+            let end = seen.alert.ends_at.filter(|end| end.0 > 0).or(self.incident.closed_at);
+            let end = end.filter(|_| seen.alert.state == AlertState::Resolved);
+            to = to.zip(end).map(|(to, end)| to.max(end));
+        }
+        Range::around(from.unwrap_or(self.incident.opened_at), to)
+    }
+
     /// The links that all alerts that matter now share, and the form for a silence of them all.
     pub(super) fn shared_links(&self, style: &Style) -> Vec<Link> {
-        let mut shared: Vec<Link> = LinkKind::ALL
-            .into_iter()
-            .filter_map(|kind| same(self.focus().map(|seen| links::of_kind(style, seen.alert, kind))).flatten())
-            .collect();
-        if self.focus().all(|seen| links::of_kind(style, seen.alert, LinkKind::Silence).is_none()) {
+        let of = |kind| same(self.focus().map(|seen| links::of_kind(style, self.incident, seen.alert, kind))).flatten();
+        let range = self.range_of(self.focus());
+        let kinds = LinkKind::all(style, self.incident).into_iter();
+        let mut shared: Vec<Link> = kinds.filter_map(of).map(|link| logs::in_time(link, range)).collect();
+        let silence = |seen: &Seen<'_>| links::of_kind(style, self.incident, seen.alert, LinkKind::Silence);
+        if self.focus().all(|seen| silence(seen).is_none()) {
             let labels = common_labels(self.alerts.iter().map(|seen| &seen.alert.doc.labels));
             shared.extend(links::silence(style, &self.incident.doc.external_url, &labels));
         }

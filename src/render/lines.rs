@@ -135,7 +135,8 @@ impl<'a> Told<'a> {
         if since != self.since {
             push(&mut line.rest, "· ", &format!("since {since}"));
         }
-        line.links = links::of_alert(self.style, seen.alert);
+        let range = self.group.range_of(std::iter::once(seen));
+        line.links = links::of_alert(self.style, self.group.incident, seen.alert, range);
         line.links.retain(|link| !self.shared.contains(&link.kind));
     }
 

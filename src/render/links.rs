@@ -2,14 +2,21 @@
 
 use url::Url;
 
-use super::Style;
+use super::{
+    Style,
+    explore::{Problem, Range},
+    extra::Outcome,
+    logs,
+};
 use crate::{
     config::Rewrite,
-    model::{Alert, Labels},
+    model::{Alert, Incident, Labels},
 };
 
 /// Logs links carry whole queries; beyond this they could not be opened either.
-const MAX_URL: usize = 4096;
+pub(super) const MAX_URL: usize = 4096;
+/// Longer texts are no URL; rewriting might make a shorter one of them.
+pub(super) const MAX_READ: usize = 4 * MAX_URL;
 
 /// In the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,16 +26,23 @@ pub(super) enum LinkKind {
     Runbook,
     Dashboard,
     Panel,
+    /// The operator's own, by its index in `routes.X.links`.
+    Extra(usize),
     Silence,
     /// Of Alertmanager itself, not of an alert.
     Alertmanager,
 }
 
 impl LinkKind {
-    /// Those of an alert.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Logs, Self::Source, Self::Runbook, Self::Dashboard, Self::Panel, Self::Silence];
+    /// Those that an alert of this incident may have.
+    pub(super) fn all(style: &Style, incident: &Incident) -> Vec<Self> {
+        let mut kinds = vec![Self::Logs, Self::Source, Self::Runbook, Self::Dashboard, Self::Panel];
+        kinds.extend((0..style.extra.count(incident)).map(Self::Extra));
+        kinds.push(Self::Silence);
+        kinds
+    }
 
+    /// Empty for the operator's own, which have a label each.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Logs => "Logs",
@@ -36,6 +50,7 @@ impl LinkKind {
             Self::Runbook => "Runbook",
             Self::Dashboard => "Dashboard",
             Self::Panel => "Panel",
+            Self::Extra(_) => "",
             Self::Silence => "Silence",
             Self::Alertmanager => "Alertmanager",
         }
@@ -49,16 +64,20 @@ pub(super) struct Link {
     pub(super) url: String,
 }
 
-/// The links of one alert, at most one of a kind, in order. Only a silence that the alert itself names is among them.
-pub(super) fn of_alert(style: &Style, alert: &Alert) -> Vec<Link> {
-    LinkKind::ALL.into_iter().filter_map(|kind| of_kind(style, alert, kind)).collect()
+/// The links of one alert, at most one of a kind, in order, that of logs for `range`. Only a silence that the alert itself
+/// names is among them.
+pub(super) fn of_alert(style: &Style, incident: &Incident, alert: &Alert, range: Range) -> Vec<Link> {
+    let kinds = LinkKind::all(style, incident).into_iter();
+    kinds.filter_map(|kind| of_kind(style, incident, alert, kind)).map(|link| logs::in_time(link, range)).collect()
 }
 
-pub(super) fn of_kind(style: &Style, alert: &Alert, kind: LinkKind) -> Option<Link> {
+/// The link of one kind; that of logs has no time range yet, see [`logs::in_time`].
+pub(super) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<Link> {
     let doc = &alert.doc;
     let note = |key: &str| doc.annotations.get(key).map_or("", String::as_str);
     let sources: [&str; 3] = match kind {
-        LinkKind::Logs => [note("logs_url"), "", ""],
+        LinkKind::Logs => return logs::of_alert(style, incident, alert),
+        LinkKind::Extra(index) => return extra(style, incident, alert, index)?.ok(),
         LinkKind::Source => [&doc.generator_url, "", ""],
         LinkKind::Runbook => [note("runbook_url"), note("runbook"), ""],
         LinkKind::Dashboard => [note("dashboard_url"), &doc.dashboard_url, note("dashboard")],
@@ -67,6 +86,42 @@ pub(super) fn of_kind(style: &Style, alert: &Alert, kind: LinkKind) -> Option<Li
         LinkKind::Alertmanager => ["", "", ""],
     };
     sources.into_iter().find_map(|raw| link(style, kind, raw))
+}
+
+/// One of the operator's own; `None` where it is not meant for this alert.
+fn extra(style: &Style, incident: &Incident, alert: &Alert, index: usize) -> Option<Result<Link, &'static str>> {
+    let (label, outcome) = style.extra.link(incident, alert, index)?;
+    match outcome {
+        Outcome::NotHere => None,
+        Outcome::Failed => Some(Err("template_failed")),
+        Outcome::Url(url) => {
+            let problem = if url.len() > MAX_URL { Problem::TooLong } else { Problem::NotAUrl };
+            let link = link(style, LinkKind::Extra(index), &url);
+            Some(link.map(|link| Link { label: label.to_owned(), ..link }).ok_or(problem.as_str()))
+        }
+    }
+}
+
+/// A link that messages leave out because it is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenLink {
+    /// `logs` or `extra`.
+    pub link: &'static str,
+    /// From a closed set.
+    pub reason: &'static str,
+}
+
+/// The broken links of an incident's alerts, for the metric.
+#[must_use]
+pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
+    let mut broken = Vec::new();
+    for alert in &incident.alerts {
+        let logs = logs::broken(style, alert).map(|(problem, _)| BrokenLink { link: "logs", reason: problem.as_str() });
+        broken.extend(logs);
+        let extra = (0..style.extra.count(incident)).filter_map(|index| extra(style, incident, alert, index)?.err());
+        broken.extend(extra.map(|reason| BrokenLink { link: "extra", reason }));
+    }
+    broken
 }
 
 /// The link to the Alertmanager that told of an incident.
@@ -96,15 +151,16 @@ fn matcher(name: &str, value: &str) -> String {
     format!("{name}={}", quoted(value))
 }
 
-fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
+/// `None` where it is no URL, or one that nobody could open.
+pub(super) fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
     let url = rewritten(&style.rewrite, safe(raw)?)?;
     (url.len() <= MAX_URL).then(|| Link { kind, label: kind.label().to_owned(), url })
 }
 
 /// A http or https URL without credentials in it, every character of it fit for an attribute.
-fn safe(raw: &str) -> Option<String> {
+pub(super) fn safe(raw: &str) -> Option<String> {
     let raw = raw.trim();
-    if raw.is_empty() || raw.len() > 4 * MAX_URL {
+    if raw.is_empty() || raw.len() > MAX_READ {
         return None;
     }
     let mut url = Url::parse(&encoded(raw)).ok()?;
@@ -120,7 +176,7 @@ fn safe(raw: &str) -> Option<String> {
 
 /// Encodes what people leave raw in a URL (a log selector above all) and what the URL standard lets pass but link
 /// parsers stumble over; sequences that are encoded already stay as they are.
-fn encoded(raw: &str) -> String {
+pub(super) fn encoded(raw: &str) -> String {
     let mut url = String::with_capacity(raw.len() + 16);
     for (at, c) in raw.char_indices() {
         match c {

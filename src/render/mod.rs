@@ -6,15 +6,21 @@
 
 mod digest;
 mod event;
+pub mod explore;
+mod extra;
 mod group;
 mod headline;
+pub mod holes;
 mod lines;
 mod links;
+mod logs;
 mod places;
 mod reply;
 mod text;
 mod time;
 mod view;
+
+use std::collections::BTreeMap;
 
 use askama::Template;
 use jiff::tz::TimeZone;
@@ -22,8 +28,11 @@ use jiff::tz::TimeZone;
 pub use self::{
     digest::{Digest, digest, digest_reply, green_notice},
     event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, permalink, reply_content},
+    extra::LinkTemplateFaults,
+    links::{BrokenLink, broken_links},
 };
 use self::{
+    extra::Extra,
     headline::Headline,
     lines::Mark,
     reply::Reply,
@@ -31,7 +40,7 @@ use self::{
 };
 use crate::{
     config,
-    model::{Incident, Note, NoteKind, Timestamp},
+    model::{Incident, Note, NoteKind, RouteName, Timestamp},
 };
 
 /// Both forms of a message together, as JSON strings. An edit carries them twice, and encryption adds a third; what is
@@ -47,6 +56,11 @@ pub struct Style {
     zone: TimeZone,
     display: config::Display,
     rewrite: Vec<config::Rewrite>,
+    /// Logs links of routes that the config does not know any more.
+    grafana: Option<config::Grafana>,
+    /// Logs links of each route.
+    route_grafana: BTreeMap<RouteName, Option<config::Grafana>>,
+    extra: Extra,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +72,29 @@ impl Style {
     /// When the time zone is unknown.
     pub fn new(display: &config::Display, links: &config::Links) -> Result<Self, StyleError> {
         let zone = TimeZone::get(&display.timezone).map_err(|_| StyleError(display.timezone.clone()))?;
-        Ok(Self { zone, display: display.clone(), rewrite: links::normal_rules(&links.rewrite) })
+        Ok(Self {
+            zone,
+            display: display.clone(),
+            rewrite: links::normal_rules(&links.rewrite),
+            grafana: links.grafana.clone(),
+            route_grafana: BTreeMap::new(),
+            extra: Extra::default(),
+        })
+    }
+
+    /// With what routes say of their own links.
+    ///
+    /// # Errors
+    /// When a template of `routes.X.links` cannot be compiled, or fails on a sample alert.
+    pub fn with_routes(mut self, routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateFaults> {
+        self.extra = Extra::new(routes)?;
+        self.route_grafana = routes.iter().map(|(name, route)| (name.clone(), route.grafana.clone())).collect();
+        Ok(self)
+    }
+
+    /// Where the logs of an incident's alerts are.
+    fn grafana(&self, incident: &Incident) -> Option<&config::Grafana> {
+        self.route_grafana.get(&incident.key.route).unwrap_or(&self.grafana).as_ref()
     }
 
     /// The emoji of a severity; white for those that the config does not know.

@@ -9,7 +9,7 @@ use super::{
     headline::{self, MAX_LINE},
     lines,
     links::{self, Link, LinkKind},
-    places, text,
+    logs, places, text,
     time::{self, Dial},
 };
 use crate::model::{AlertState, Incident, IncidentState, Note, NoteKind, Timestamp};
@@ -203,14 +203,16 @@ impl<'a> Writer<'a> {
 
     /// One link where the alerts share it, else one for each of the first few.
     fn logs(&self, about: &[&Seen<'_>]) -> Vec<Link> {
-        let of = |seen: &Seen<'_>| links::of_kind(self.style, seen.alert, LinkKind::Logs);
+        let of = |seen: &Seen<'_>| links::of_kind(self.style, self.group.incident, seen.alert, LinkKind::Logs);
         if let Some(shared) = same(about.iter().map(|seen| of(seen))) {
-            return shared.into_iter().collect();
+            let range = self.group.range_of(about.iter().copied());
+            return shared.map(|link| logs::in_time(link, range)).into_iter().collect();
         }
         let named = about.iter().filter_map(|seen| {
             let (name, place) = lines::name_and_place(self.group, seen);
             let label = format!("Logs {name} {place}");
-            of(seen).map(|link| Link { label: text::cut(label.trim_end(), MAX_PLACE), ..link })
+            let link = Link { label: text::cut(label.trim_end(), MAX_PLACE), ..of(seen)? };
+            Some(logs::in_time(link, self.group.range_of(std::iter::once(*seen))))
         });
         named.take(MAX_PLACES).collect()
     }

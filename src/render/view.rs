@@ -6,7 +6,7 @@ use super::{
     headline::{Headline, headline},
     lines::{Line, Mark, Told, lines, over},
     links::Link,
-    text,
+    logs, text,
     time::Dial,
 };
 use crate::model::{AlertState, Incident, IncidentState, Timestamp};
@@ -79,7 +79,7 @@ impl View {
         };
         let (chips, more_chips) = chips(&group, &head);
         Self {
-            details: details(&group, &head),
+            details: details(&group, &head).into_iter().chain(broken_logs(style, &group)).collect(),
             chips,
             more_chips,
             lines: lines.unwrap_or_default(),
@@ -151,6 +151,17 @@ fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
         last.push_str(" …");
     }
     details
+}
+
+/// That alerts have a `logs_url` of which no link can be made: somebody has to mend the rule.
+fn broken_logs(style: &Style, group: &Group<'_>) -> Option<String> {
+    let mut broken = group.focus().filter_map(|seen| logs::broken(style, seen.alert));
+    let (problem, shown) = broken.next()?;
+    let of = match broken.count() {
+        0 => String::new(),
+        others => format!(" of {} alerts", others + 1),
+    };
+    Some(format!("logs_url{of} {problem}: {shown}"))
 }
 
 /// The labels that all alerts share, and how many more there are.

@@ -16,6 +16,7 @@ mod in_doubt;
 mod incidents;
 mod life;
 mod limits;
+mod logs;
 mod observe;
 mod presentation;
 mod proxy_selftest;

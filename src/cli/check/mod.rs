@@ -12,7 +12,10 @@ use std::{fmt::Display, path::Path, process::ExitCode};
 use clap::Args;
 
 use super::{Config, client};
-use crate::config::{Auth, Credential, Purpose, Secret};
+use crate::{
+    config::{Auth, Credential, Purpose, Secret},
+    render::Style,
+};
 
 /// Checks the config, and with --online also the homeserver, the account and every room.
 ///
@@ -38,6 +41,7 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
+                templates(&loaded, &mut report);
                 store::check(&loaded.store.path, &mut report);
                 if self.online {
                     client::block_on(async {
@@ -87,6 +91,17 @@ impl Report {
             _ => eprintln!("{faults} faults"),
         }
         if self.faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// What the config takes as text and only rendering understands.
+fn templates(config: &Config, report: &mut Report) {
+    let links: usize = config.routes.values().map(|route| route.links.len()).sum();
+    match Style::new(&config.display, &config.links).map(|style| style.with_routes(&config.routes)) {
+        Ok(Ok(_)) if links == 0 => {}
+        Ok(Ok(_)) => report.ok(format!("links: {links} of your own, each tried on sample alerts")),
+        Ok(Err(faults)) => faults.0.iter().for_each(|fault| report.fault(fault)),
+        Err(error) => report.fault(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `[links]`
 
+use super::grafana;
 use crate::config::{
     Links, Rewrite,
     reader::{Item, Section, Wrong},
@@ -10,7 +11,7 @@ const PREFIX: &str = "the start of an http or https URL, such as \"http://promet
 
 pub(super) fn read(links: &Section<'_>) -> Links {
     let each = "a table such as { from = \"http://prometheus:9090\", to = \"https://prometheus.example.org\" }";
-    Links { rewrite: links.list("rewrite", each, rewrite).unwrap_or_default() }
+    Links { rewrite: links.list("rewrite", each, rewrite).unwrap_or_default(), grafana: grafana::read(links, None) }
 }
 
 fn rewrite(item: &Item<'_>) -> Result<Rewrite, Wrong> {

@@ -3,6 +3,7 @@
 mod auth;
 mod credential;
 mod display;
+mod grafana;
 mod http;
 mod links;
 mod log;
@@ -17,12 +18,14 @@ use super::{Config, reader::Section};
 pub(super) fn read(root: &Section<'_>) -> Config {
     // First, since routes name severities.
     let display = display::read(&root.section("display"));
+    // And take over what the links say of Grafana.
+    let links = links::read(&root.section("links"));
     Config {
         http: http::read(&root.section("http")),
         matrix: matrix::read(&root.section("matrix")),
         store: store::read(&root.section("store")),
-        routes: routes::read(&root.section("routes"), &display),
-        links: links::read(&root.section("links")),
+        routes: routes::read(&root.section("routes"), &display, &links),
+        links,
         display,
         log: log::read(&root.section("log")),
     }

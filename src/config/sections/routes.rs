@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     config::{
-        Display, MAX_MENTIONS_BYTES, Mentions, Route, Updates,
+        Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Updates,
         reader::{Item, Section, Wrong},
         values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
     },
     model::{RoomAddress, RouteName},
 };
+
+use super::grafana;
 
 /// The route that takes what no other route asks for.
 const DEFAULT: &str = "default";
@@ -36,11 +38,13 @@ impl Route {
             repost_after: Some(Duration::from_hours(24)),
             digest_above: 8,
             mentions: Mentions::default(),
+            grafana: None,
+            links: Vec::new(),
         }
     }
 }
 
-pub(super) fn read(routes: &Section<'_>, display: &Display) -> BTreeMap<RouteName, Route> {
+pub(super) fn read(routes: &Section<'_>, display: &Display, links: &Links) -> BTreeMap<RouteName, Route> {
     let mut names: Vec<&str> = routes.names().collect();
     if names.is_empty() {
         // Its missing rooms are the fault to tell, or, where no rooms are needed, it is a route to render for.
@@ -55,7 +59,10 @@ pub(super) fn read(routes: &Section<'_>, display: &Display) -> BTreeMap<RouteNam
             RouteName::parse(DEFAULT)
         });
         if let Ok(name) = name {
-            read.insert(name.clone(), route(&routes.section(key), name, display, &mut receivers));
+            let section = routes.section(key);
+            let mut route = route(&section, name.clone(), display, &mut receivers);
+            route.grafana = grafana::read(&section, links.grafana.as_ref());
+            read.insert(name, route);
         }
     }
     read
@@ -81,6 +88,8 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
             .read("digest_above", number_of_incidents, |item| number(item, 0))
             .unwrap_or(defaults.digest_above),
         mentions: mentions(&section.section("mentions"), display),
+        grafana: None,
+        links: extra_links(section),
         name,
     }
 }
@@ -155,6 +164,40 @@ fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
     }
     // 0, the most severe, unless it says otherwise: a mention rings at night.
     Mentions { min_severity: Some(min_severity.unwrap_or(0)), users, room }
+}
+
+/// More links than this no line of a card has room for.
+const MAX_LINKS: usize = 8;
+const MAX_LABEL: usize = 30;
+
+/// What the templates say is looked at where they are compiled.
+fn extra_links(section: &Section<'_>) -> Vec<ExtraLink> {
+    let each = "a table such as { label = \"Dashboard\", url = \"https://grafana.example.org/d/x?var-ns=\
+                {{ labels.namespace | urlencode }}\" }";
+    let links = section.list("links", each, extra_link).unwrap_or_default();
+    if links.len() > MAX_LINKS {
+        section.item("links").iter().for_each(|item| {
+            item.fault(format!("found {} entries, expected {MAX_LINKS} or fewer", links.len()));
+        });
+    }
+    links
+}
+
+fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
+    let entry = item.section()?;
+    for key in ["label", "url"] {
+        if entry.item(key).is_none() {
+            item.fault(format!("an entry without {key}, expected both label and url"));
+        }
+    }
+    let short = |item: &Item<'_>| {
+        text(item).and_then(|t| if t.chars().count() > MAX_LABEL { Err(Wrong::Unexpected) } else { Ok(t) })
+    };
+    Ok(ExtraLink {
+        label: entry.read("label", "a word or two, at most 30 characters", short).unwrap_or_default(),
+        url: entry.read("url", "a template of a URL", text).unwrap_or_default(),
+        when: entry.read("when", "an expression such as \"labels.namespace\"", text),
+    })
 }
 
 fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, Wrong> {

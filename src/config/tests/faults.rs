@@ -70,11 +70,8 @@ fn reserved_keys_say_so() {
         ("[matrix]\nstore_passphrase_file = \"x\"", "config.toml:2: matrix.store_passphrase_file:"),
         ("[http]\ntls = { cert_file = \"x\", key_file = \"y\" }", "config.toml:2: http.tls:"),
         ("[http.admin]\nlisten = \"x\"", "config.toml:1: http.admin:"),
-        ("[routes.a]\ngrafana = { url = \"x\" }", "config.toml:2: routes.a.grafana:"),
-        ("[routes.a.links]\nx = 1", "config.toml:1: routes.a.links:"),
         ("[routes.a.templates]\nx = 1", "config.toml:1: routes.a.templates:"),
         ("[compat]\nx = 1", "config.toml:1: compat:"),
-        ("[links]\ngrafana = { url = \"x\" }", "config.toml:2: links.grafana:"),
         ("[templates]\ncard_html = \"x\"", "config.toml:1: templates:"),
     ];
     for (toml, place) in table {

@@ -135,6 +135,30 @@ fn values_that_are_refused() {
             "links.rewrite.from: found \"prometheus\", expected the start",
         ),
         ("[links]\nrewrite = [{ from = \"http://a\" }]", "links.rewrite: an entry without to"),
+        ("[links]\ngrafana = { loki_datasource = \"l\" }", "links.grafana.url: missing, expected the URL of Grafana"),
+        ("[links]\ngrafana = { url = \"https://g\" }", "links.grafana.loki_datasource: missing, expected the uid"),
+        ("[links]\ngrafana = \"https://g\"", "links.grafana: found a string, expected a table"),
+        ("[links.grafana]\nurl = \"g\"\nloki_datasource = \"l\"", "links.grafana.url: found \"g\", expected the URL"),
+        ("[links.grafana]\nurl = \"https://g?x\"\nloki_datasource = \"l\"", "found \"https://g?x\", expected the URL"),
+        ("[links.grafana]\nurl = \"https://u@g\"\nloki_datasource = \"l\"", "holds a user name or password"),
+        (
+            "[routes.default.grafana]\norg_id = 0\nurl = \"https://g\"\nloki_datasource = \"l\"",
+            "grafana.org_id: found 0",
+        ),
+        (
+            "grafana = { url = \"https://g\", loki_datasource = \"l\", labels = [\"a-b\"] }",
+            "routes.default.grafana.labels: found \"a-b\", expected a label",
+        ),
+        (
+            "grafana = { url = \"https://g\", loki_datasource = \"l\", labels = [{ alert = \"a\", loki = \"b\\\"\" }] }",
+            "grafana.labels.loki: found \"b\\\"\", expected the name of a Loki label",
+        ),
+        ("links = [{ label = \"x\" }]", "routes.default.links: an entry without url"),
+        ("links = [{ url = \"https://a\" }]", "routes.default.links: an entry without label"),
+        (
+            "links = [{ label = \"a word too many for a short label\", url = \"https://a\" }]",
+            "links.label: found \"a word too many for a short label\", expected a word or two",
+        ),
         (
             "[links]\nrewrite = [{ from = \"http://a\", to = \"javascript:x\" }]",
             "links.rewrite.to: found \"javascript:x\"",
@@ -216,4 +240,51 @@ fn closed_by_default() {
     // A credential that is wrong is one fault, not two.
     assert_eq!(wrong(&format!("{open}auth = {{ bearer_token = \"\" }}")).lines().count(), 1);
     assert!(Folder::new().load(open, &[], Purpose::Render).is_ok());
+}
+
+#[test]
+fn grafana_of_all_routes_and_of_one() {
+    let config = good(
+        r#"
+links = [{ label = "A", url = "https://a/{{ labels.x }}", when = "labels.x" }, { label = "B", url = "b" }]
+grafana = { loki_datasource = "own", labels = [{ alert = "pod", loki = "k8s_pod", fallback = true }, "x"] }
+[routes.b]
+rooms = ["!b:b"]
+[routes.none]
+rooms = ["!c:c"]
+grafana = { labels = [] }
+[links.grafana]
+url = "https://g.example.org/x"
+loki_datasource = "loki"
+org_id = 2
+line_filter = "|= `x`"
+"#,
+    );
+    let of = |name: &str| config.routes.values().find(|route| route.name.as_str() == name).expect("a route");
+    let own = of("default").grafana.clone().expect("its own");
+    assert_eq!((own.url.as_str(), own.loki_datasource.as_str(), own.org_id), ("https://g.example.org/x", "own", 2));
+    assert_eq!(own.line_filter.as_deref(), Some("|= `x`"));
+    let labels = |labels: &[crate::config::LokiLabel]| {
+        labels
+            .iter()
+            .map(|l| format!("{}={}{}", l.alert, l.loki, if l.fallback { "?" } else { "" }))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(labels(&own.labels), ["pod=k8s_pod?", "x=x"]);
+    assert_eq!(of("b").grafana, config.links.grafana);
+    let usual = of("b").grafana.clone().expect("that of all");
+    assert_eq!(
+        labels(&usual.labels),
+        ["namespace=namespace", "pod=pod", "container=container", "job=job?", "instance=instance?"]
+    );
+    assert!(of("none").grafana.as_ref().is_some_and(|grafana| grafana.labels.is_empty()));
+    let links = &of("default").links;
+    assert_eq!(
+        (links[0].label.as_str(), links[0].when.as_deref(), links[1].when.as_deref()),
+        ("A", Some("labels.x"), None)
+    );
+    assert!(of("b").links.is_empty());
+    assert_eq!(good("").routes.values().next().map(|route| route.grafana.clone()), Some(None));
+    let many = format!("links = [{}]", "{ label = \"x\", url = \"https://a\" },".repeat(9));
+    assert!(wrong(&many).contains("routes.default.links: found 9 entries, expected 8 or fewer"));
 }

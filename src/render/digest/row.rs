@@ -8,7 +8,7 @@ use super::super::{
     headline,
     lines::{self, Line, Mark},
     links::{self, Link, LinkKind},
-    places, text,
+    logs, places, text,
     time::Dial,
 };
 use crate::model::{AlertState, Incident, IncidentState, Labels, Timestamp};
@@ -237,13 +237,17 @@ fn what(group: &Group<'_>, name: &str) -> String {
 
 /// One link: one that all firing alerts share, else the logs of the first of them, which the link then names.
 fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
-    let of = |kind| same(group.focus().map(|seen| links::of_kind(style, seen.alert, kind))).flatten();
+    let of = |kind| {
+        let shared = same(group.focus().map(|seen| links::of_kind(style, group.incident, seen.alert, kind))).flatten();
+        shared.map(|link| logs::in_time(link, group.range_of(group.focus())))
+    };
     let first = || {
         let seen = group.focus().next()?;
         let (name, place) = lines::name_and_place(group, seen);
         let label = format!("Logs {name} {place}");
-        let link = links::of_kind(style, seen.alert, LinkKind::Logs)?;
-        Some(Link { label: text::cut(label.trim_end(), MAX_APART), ..link })
+        let link = links::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
+        let link = Link { label: text::cut(label.trim_end(), MAX_APART), ..link };
+        Some(logs::in_time(link, group.range_of(std::iter::once(seen))))
     };
     of(LinkKind::Logs).or_else(first).or_else(|| LINKED.into_iter().find_map(of))
 }

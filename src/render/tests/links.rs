@@ -16,7 +16,7 @@ fn links_of(style: &Style, incident: &Incident) -> Vec<String> {
 
 fn logs(url: &str) -> Option<String> {
     let alert = alert("1", &[], &[("logs_url", url)]);
-    links::of_kind(&style(), &alert, links::LinkKind::Logs).map(|link| link.url)
+    links::of_kind(&style(), &incident(Vec::new()), &alert, links::LinkKind::Logs).map(|link| link.url)
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn prefixes_are_rewritten() {
         rule("http://am", "https://never.example.org"),
         rule("https://r.example.org/a", "javascript:alert(1)//"),
     ];
-    let style = Style::new(&Display::default(), &Links { rewrite }).unwrap();
+    let style = Style::new(&Display::default(), &Links { rewrite, grafana: None }).unwrap();
     let mut alert = alert(
         "1",
         &[("a", "b")],

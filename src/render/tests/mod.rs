@@ -6,6 +6,7 @@ mod digests;
 mod events;
 mod hostile;
 mod links;
+mod logs;
 mod payloads;
 mod properties;
 mod replies;

@@ -1,0 +1,104 @@
+//! `logs-url`: the `logs_url` annotation for a rule, so that nobody has to percent-encode JSON by hand.
+
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use clap::Args;
+
+use super::render::print;
+use crate::render::{
+    explore::{LogsUrl as Parsed, log_query, loki_url},
+    holes::Holes,
+};
+
+/// Prints a logs_url annotation: a Grafana Explore link to a Loki query, ready for an alerting rule.
+///
+/// Holes such as {{ $labels.namespace }} stay, for Prometheus to fill in. So that a value with quotes, blanks, & or %
+/// cannot break the link, each hole is made to escape and encode what it yields, unless it has a urlquery of its own.
+/// The time range is put in by the receiver.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver logs-url --grafana https://grafana.example.org --datasource loki \\
+    --selector 'namespace=\"{{ $labels.namespace }}\", pod=\"{{ $labels.pod }}\"' --line-filter '|~ \"error|panic\"' --yaml")]
+pub struct LogsUrl {
+    /// Where Grafana is, as those who read the room reach it.
+    #[arg(long, value_name = "URL")]
+    grafana: String,
+    /// The uid of the Loki datasource.
+    #[arg(long, value_name = "UID")]
+    datasource: String,
+    /// Which streams, as in LogQL, with or without braces. Holes stand in double quotes.
+    #[arg(long, value_name = "LOGQL")]
+    selector: String,
+    /// Which lines: LogQL such as '|= "error"', or a text that lines must contain.
+    #[arg(long, value_name = "LOGQL")]
+    line_filter: Option<String>,
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, help = "The organisation in Grafana")]
+    org_id: u64,
+    /// Leave all holes exactly as they are, for values known to be made of letters, digits, - and _.
+    #[arg(long)]
+    keep_holes: bool,
+    /// Print a line of YAML, quoted.
+    #[arg(long)]
+    yaml: bool,
+}
+
+impl LogsUrl {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let url = self.url()?;
+        if self.yaml {
+            print(&format!("logs_url: '{}'", url.replace('\'', "''")))?;
+        } else {
+            print(&url)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn url(&self) -> anyhow::Result<String> {
+        ensure!(
+            !self.grafana.contains(['?', '#']),
+            "--grafana: the URL of Grafana alone, such as https://grafana.example.org"
+        );
+        ensure!(!self.datasource.trim().is_empty(), "--datasource: empty, expected the uid of a Loki datasource");
+        let parts = [self.selector.trim(), self.line_filter.as_deref().unwrap_or_default().trim()];
+        ensure!(
+            parts.iter().all(|part| !part.contains(char::is_control)),
+            "line breaks have no place in a selector or filter"
+        );
+        // Together, so that no two holes get one word.
+        let holes = Holes::take(&parts.join("\n"));
+        let (selector, filter) = holes.text.split_once('\n').unwrap_or((&holes.text, ""));
+        let matchers = selector.trim_matches(['{', '}', ' ']);
+        ensure!(
+            !matchers.is_empty(),
+            "--selector: names no label, and Loki wants at least one, such as 'namespace=\"media\"'"
+        );
+        let query = log_query(&format!("{{{matchers}}}"), filter);
+        let holes = if self.keep_holes { holes } else { encoding(holes, &query)? };
+        let url = loki_url(self.grafana.trim(), self.org_id, self.datasource.trim(), &query);
+        match Parsed::parse(&url).problems() {
+            [] => Ok(holes.put_back(&url)),
+            [problem, ..] => bail!("--grafana: the link {problem}"),
+        }
+    }
+}
+
+/// Escaping is right within double quotes alone.
+fn encoding(holes: Holes, query: &str) -> anyhow::Result<Holes> {
+    for (word, hole) in holes.words() {
+        let before = query.find(word).map_or("", |at| &query[..at]);
+        let (mut quoted, mut escaped) = (None, false);
+        for c in before.chars() {
+            match (quoted, c) {
+                _ if escaped => escaped = false,
+                (Some('"'), '\\') => escaped = true,
+                (None, '"' | '`') => quoted = Some(c),
+                (Some(open), c) if open == c => quoted = None,
+                _ => {}
+            }
+        }
+        ensure!(quoted == Some('"'), "{hole} does not stand in double quotes, so that its value could end up as LogQL");
+    }
+    Ok(holes.encoding())
+}

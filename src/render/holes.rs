@@ -1,0 +1,126 @@
+//! The holes of Prometheus templates in a text: `{{ $labels.namespace }}`, to be filled in when the alert fires.
+//!
+//! What surrounds them is encoded or parsed while words that need no encoding hold their places.
+
+/// Escapes `"` and `\` for a LogQL string within a JSON string, and the whole for a URL. A blank becomes a plus sign, which
+/// Grafana reads as a blank.
+const ENCODE: &str = "reReplaceAll `([\"\\\\])` `\\\\\\$1` | urlquery";
+
+/// A text with its holes taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holes {
+    /// The text with a word of letters and digits in place of each hole.
+    pub text: String,
+    /// The word and the hole that it stands for, in their order.
+    holes: Vec<(String, String)>,
+}
+
+impl Holes {
+    /// Takes the holes out of `text`. One that never ends is no hole.
+    #[must_use]
+    pub fn take(text: &str) -> Self {
+        let mut stem = "hole".to_owned();
+        while text.contains(&stem) {
+            stem.push('x');
+        }
+        let mut taken = Self { text: String::with_capacity(text.len()), holes: Vec::new() };
+        let mut rest = text;
+        while let Some(start) = rest.find("{{")
+            && let Some(length) = length_of(&rest[start..])
+        {
+            // The letter at its end keeps the first word from being the start of the eleventh.
+            let word = format!("{stem}{}z", taken.holes.len());
+            taken.text.push_str(&rest[..start]);
+            taken.text.push_str(&word);
+            taken.holes.push((word, rest[start..start + length].to_owned()));
+            rest = &rest[start + length..];
+        }
+        taken.text.push_str(rest);
+        taken
+    }
+
+    /// The holes, as they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.holes.iter().map(|(_, hole)| hole.as_str())
+    }
+
+    /// Each word, and the hole whose place it holds.
+    pub fn words(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.holes.iter().map(|(word, hole)| (word.as_str(), hole.as_str()))
+    }
+
+    /// Makes each hole yield a value fit for a LogQL string in the JSON of a URL. One that encodes its value itself, by
+    /// `urlquery`, stays as it is.
+    #[must_use]
+    pub fn encoding(mut self) -> Self {
+        for (_, hole) in &mut self.holes {
+            let inner = hole.trim_start_matches("{{").trim_end_matches("}}");
+            if !inner.contains("urlquery") {
+                *hole = format!("{{{{ {} | {ENCODE} }}}}", inner.trim_matches(['-', ' ']));
+            }
+        }
+        self
+    }
+
+    /// `text`, which was made of [`Self::text`], with the holes in their places again.
+    #[must_use]
+    pub fn put_back(&self, text: &str) -> String {
+        self.holes.iter().fold(text.to_owned(), |text, (word, hole)| text.replace(word, hole))
+    }
+}
+
+/// How long the hole is with which `text` starts. A `}}` in one of its strings does not end it.
+fn length_of(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut at, mut quote) = (2, None);
+    while at < bytes.len() {
+        match (quote, bytes[at]) {
+            (Some(b'"'), b'\\') => at += 1,
+            (Some(open), byte) if open == byte => quote = None,
+            (None, byte @ (b'"' | b'`')) => quote = Some(byte),
+            (None, b'}') if bytes.get(at + 1) == Some(&b'}') => return Some(at + 2),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Holes;
+
+    #[test]
+    fn holes_come_out_and_go_back() {
+        for (text, holes) in [
+            ("", vec![]),
+            ("{{ $labels.a }}", vec!["{{ $labels.a }}"]),
+            ("x{{$value}}y{{ . }}z", vec!["{{$value}}", "{{ . }}"]),
+            ("{{ printf \"}}%s\\\"}}\" `}}` }}-{{ 2 }}", vec!["{{ printf \"}}%s\\\"}}\" `}}` }}", "{{ 2 }}"]),
+            ("hole0z {{ 1 }}", vec!["{{ 1 }}"]),
+            ("{{ never", vec![]),
+            ("{\"a\":{\"b\":1}}", vec![]),
+        ] {
+            let taken = Holes::take(text);
+            assert_eq!(taken.iter().collect::<Vec<_>>(), holes, "{text}");
+            assert!(holes.is_empty() || !taken.text.contains("{{"), "{taken:?}");
+            assert_eq!(taken.put_back(&taken.text), text);
+        }
+        let many: String = (0..30).map(|n| format!("{{{{ {n} }}}}")).collect::<Vec<_>>().join(" ");
+        let taken = Holes::take(&many);
+        assert_eq!(taken.put_back(&urlencoding::encode(&taken.text)).replace("%20", " "), many);
+    }
+
+    #[test]
+    fn holes_encode_what_they_yield_once() {
+        let encoded = |text: &str| {
+            let taken = Holes::take(text).encoding();
+            taken.put_back(&taken.text)
+        };
+        let whole = "{{ $labels.a | reReplaceAll `([\"\\\\])` `\\\\\\$1` | urlquery }}";
+        assert_eq!(encoded("{{ $labels.a }}"), whole);
+        assert_eq!(encoded("{{- $labels.a -}}"), whole);
+        assert_eq!(encoded(whole), whole);
+        assert_eq!(encoded("{{ .a | urlquery }}"), "{{ .a | urlquery }}");
+    }
+}
