@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod dead_letters;
 mod healthcheck;
+mod lint_rules;
 mod render;
 mod send_test;
 mod serve;
@@ -49,6 +50,7 @@ enum Command {
     Check(check::Check),
     Render(render::Render),
     SendTest(send_test::SendTest),
+    LintRules(lint_rules::LintRules),
     DeadLetters(dead_letters::DeadLetters),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
@@ -66,6 +68,7 @@ impl Cli {
             Command::Check(check) => check.run(config),
             Command::Render(render) => render.run(config),
             Command::SendTest(send_test) => send_test.run(config),
+            Command::LintRules(lint_rules) => lint_rules.run(config),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(),
