@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image picture demo test test-unit bench lint audit fmt run clean
+.PHONY: help tools build image picture demo rules test test-unit bench lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -23,6 +23,12 @@ picture: ## Makes docs/card.png: cards as the receiver renders them (root, for t
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
 	@exec /usr/bin/python3 -B scripts/demo
+
+rules: tools ## Makes what is generated in deploy/prometheus/, and runs the cases of the alert rules
+	@scripts/rules
+	promtool check rules --lint=all --lint-fatal deploy/prometheus/rules.yaml
+	promtool test rules deploy/prometheus/tests/*.yaml
+	amtool check-config deploy/prometheus/alertmanager.yml
 
 test: tools ## Everything: format, lints, all tests against real servers
 	cargo fmt --check

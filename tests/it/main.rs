@@ -6,6 +6,7 @@
 
 mod commands;
 mod dead_letters;
+mod deploy_rules;
 mod grafana;
 mod harness;
 mod harness_selftest;
