@@ -137,6 +137,18 @@ fn fix_changes_the_values_and_nothing_else() {
     lint(&args).says(0, &[&["0 faults"]]);
 }
 
+/// With the Grafana and the datasource of the examples required, and no label or severity named.
+#[test]
+fn the_rules_that_come_with_the_receiver_are_clean() {
+    let pattern = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/*.yaml").display().to_string();
+    let ran = lint(&["--grafana", "https://grafana.example.org", "--datasource", "loki", &pattern]);
+    ran.says(0, &[&["alerting rules in 2 files: 0 faults"]]);
+    assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{}", ran.all());
+    let elsewhere = lint(&["--format", "json", "--datasource", "elsewhere", &pattern]);
+    let told = found(elsewhere.says(1, &[]));
+    assert!(told.len() >= 50 && told.iter().all(|fault| fault.ends_with(" +wrong_datasource")), "{told:?}");
+}
+
 #[test]
 fn severities_may_come_from_the_config() {
     let folder = tempfile::TempDir::new().expect("a folder");
