@@ -19,12 +19,24 @@ const MAX_WORDS: usize = 200;
 /// The base address that `--url` gives.
 pub(super) fn receiver_url(text: &str) -> Result<Url, String> {
     let expected = "expected the receiver's address, such as http://127.0.0.1:9088";
+    let secrets = "leave user name and password out: they are taken from http.auth of the config";
+    http_url(text, expected, secrets)
+}
+
+/// The address of a Grafana.
+pub(super) fn grafana_url(text: &str) -> Result<Url, String> {
+    let expected = "expected the address of a Grafana, such as https://grafana.example.org";
+    let url = http_url(text, expected, "leave user name and password out: everybody would see them")?;
+    if url.query().is_some() || url.fragment().is_some() { Err(expected.to_owned()) } else { Ok(url) }
+}
+
+fn http_url(text: &str, expected: &str, secrets: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}; {expected}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(expected.to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("leave user name and password out: they are taken from http.auth of the config".to_owned());
+        return Err(secrets.to_owned());
     }
     Ok(url)
 }

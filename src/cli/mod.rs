@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod dead_letters;
 mod healthcheck;
+mod lint_rules;
 mod logs_url;
 mod render;
 mod send_test;
@@ -51,6 +52,7 @@ enum Command {
     Render(render::Render),
     SendTest(send_test::SendTest),
     LogsUrl(logs_url::LogsUrl),
+    LintRules(lint_rules::LintRules),
     DeadLetters(dead_letters::DeadLetters),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
@@ -69,6 +71,7 @@ impl Cli {
             Command::Render(render) => render.run(config),
             Command::SendTest(send_test) => send_test.run(config),
             Command::LogsUrl(logs_url) => logs_url.run(),
+            Command::LintRules(lint_rules) => lint_rules.run(config),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(),

@@ -16,7 +16,8 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 use url::Url;
 
-use self::show::{clean, in_full, json_text, table, text};
+pub(super) use self::show::{clean, json_text};
+use self::show::{in_full, table, text};
 use super::{
     Config,
     client::{self, tame},

@@ -53,7 +53,7 @@ pub(super) fn text(json: &Value, field: &str) -> String {
 }
 
 /// Alerts and homeservers wrote it: one line that can neither steer the terminal nor turn its text around.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::cli) fn clean(text: &str) -> String {
     let clean: String = text.chars().map(|c| if steers(c) { ' ' } else { c }).collect();
     clean.trim().to_owned()
 }
@@ -65,7 +65,7 @@ fn steers(c: char) -> bool {
 
 /// JSON that means the same and shows on a terminal as it is: the characters that steer it can only stand in strings, and
 /// JSON has escapes for them.
-pub(super) fn json_text(json: &Value) -> anyhow::Result<String> {
+pub(in crate::cli) fn json_text(json: &Value) -> anyhow::Result<String> {
     let mut out = String::new();
     for c in serde_json::to_string_pretty(json)?.chars() {
         if steers(c) && c != '\n' {

@@ -1,6 +1,7 @@
 //! The commands beside `serve`: what they say, what they exit with, and that no secret is in it.
 
 mod check;
+mod lint_rules;
 mod others;
 
 use std::process::Command;

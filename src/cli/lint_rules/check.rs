@@ -1,0 +1,175 @@
+//! The rules of one file against what is asked of them, and the file with what could be mended.
+
+use super::{
+    Settings,
+    edit::Edits,
+    faults::{Code, Fault},
+    link::{inspect, nearest, proposal},
+    promql::kept_labels,
+    rules::{Rule, Rules},
+    yaml::{Bad, Found, Place, Tree},
+};
+
+/// What became of one file.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    pub(super) faults: Vec<Fault>,
+    pub(super) alerting: usize,
+    /// Neither alerting nor recording rules, nor anything like one.
+    pub(super) empty: bool,
+    /// The file with the mended values, where those were asked for and there are any.
+    pub(super) text: Option<String>,
+}
+
+/// # Errors
+/// When `source` is no YAML, or exceeds a bound.
+pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Checked, Bad> {
+    let tree = Tree::parse(source)?;
+    let rules = Rules::of(&tree)?;
+    let mut file = File { source, tree: &tree, settings, edits: fix.then(Edits::default), faults: Vec::new() };
+    for &(group, place) in &rules.odd {
+        file.add(group, "", place, Code::NoRule, "neither an alert nor a record".to_owned());
+    }
+    for rule in &rules.alerting {
+        file.check(rule);
+        if tree.exhausted() {
+            return Err(Bad::at(rule.place, "aliases make too much of this file"));
+        }
+    }
+    let File { edits, mut faults, .. } = file;
+    let edits = edits.filter(|edits| !edits.is_empty());
+    let text = edits.and_then(|edits| {
+        let text = edits.apply(source);
+        if text.is_none() {
+            for fault in faults.iter_mut().filter(|fault| fault.fixed) {
+                (fault.fixed, fault.unfixed) = (false, Some("the file would not read as before with it"));
+            }
+        }
+        text
+    });
+    faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
+    Ok(Checked { faults, alerting: rules.alerting.len(), empty: rules.is_empty(), text })
+}
+
+struct File<'a> {
+    source: &'a str,
+    tree: &'a Tree<'a>,
+    settings: &'a Settings,
+    /// Where faults are to be mended.
+    edits: Option<Edits>,
+    faults: Vec<Fault>,
+}
+
+impl File<'_> {
+    fn add(&mut self, group: &str, rule: &str, place: Place, code: Code, message: String) -> &mut Fault {
+        self.faults.push(Fault {
+            place,
+            group: group.to_owned(),
+            rule: rule.to_owned(),
+            code,
+            message,
+            mended: None,
+            fixed: false,
+            unfixed: None,
+        });
+        let last = self.faults.len() - 1;
+        &mut self.faults[last]
+    }
+
+    fn check(&mut self, rule: &Rule<'_>) {
+        let kept = rule.expr.and_then(kept_labels);
+        match rule.logs_url.and_then(|found| Some((found, self.tree.text(found)?))) {
+            Some((found, value)) => self.check_link(rule, found, value, kept.as_deref()),
+            None => self.propose(rule, kept.as_deref()),
+        }
+        if !rule.has_words {
+            let message = "neither summary nor description".to_owned();
+            self.add(rule.group, rule.name, rule.place, Code::NoSummary, message);
+        }
+        self.check_severity(rule);
+    }
+
+    fn check_link(&mut self, rule: &Rule<'_>, found: Found, value: &str, kept: Option<&[String]>) {
+        let inspected = inspect(value, self.settings, kept);
+        let mut mended = None;
+        if let Some(value) = inspected.mended {
+            mended = Some((value.clone(), self.replace(found, &value)));
+        }
+        let place = self.tree.place(found);
+        for (code, message, mends) in inspected.faults {
+            let fault = self.add(rule.group, rule.name, place, code, message);
+            if let Some((value, outcome)) = mended.as_ref().filter(|_| mends) {
+                fault.tell(value, *outcome);
+            }
+        }
+    }
+
+    fn propose(&mut self, rule: &Rule<'_>, kept: Option<&[String]>) {
+        let proposal = proposal(self.settings, kept);
+        let outcome = proposal.as_ref().and_then(|value| self.insert(rule, value));
+        let place = rule.logs_url.map_or(rule.place, |found| self.tree.place(found));
+        let fault = self.add(rule.group, rule.name, place, Code::NoLogsUrl, "no logs_url".to_owned());
+        if let Some(value) = &proposal {
+            fault.tell(value, outcome);
+        }
+    }
+
+    fn check_severity(&mut self, rule: &Rule<'_>) {
+        let value = rule.severity.and_then(|found| Some((found, self.tree.text(found)?)));
+        let Some((found, value)) = value else {
+            let message = "no severity label".to_owned();
+            self.add(rule.group, rule.name, rule.place, Code::NoSeverity, message);
+            return;
+        };
+        let known = &self.settings.severities;
+        let value = value.trim();
+        // What a template makes of it only Prometheus knows.
+        if value.contains("{{") || known.iter().any(|name| name.eq_ignore_ascii_case(value)) {
+            return;
+        }
+        let shown: String = value.chars().take(100).collect();
+        let hint = match nearest(&shown, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("known are {}", known.join(", ")),
+        };
+        let message = format!("the severity {shown:?} is not known; {hint}");
+        self.add(rule.group, rule.name, self.tree.place(found), Code::UnknownSeverity, message);
+    }
+
+    /// `None` when nothing is to be mended; else whether it will be.
+    fn replace(&mut self, found: Found, value: &str) -> Option<Result<(), &'static str>> {
+        let edits = self.edits.as_mut()?;
+        if found.shared {
+            return Some(Err(SHARED));
+        }
+        Some(match self.tree.scalar(found) {
+            Some(scalar) => edits.replace(self.source, &scalar, value),
+            None => Err("it is no text"),
+        })
+    }
+
+    fn insert(&mut self, rule: &Rule<'_>, value: &str) -> Option<Result<(), &'static str>> {
+        let edits = self.edits.as_mut()?;
+        if let Some(found) = rule.logs_url {
+            return self.replace(found, value);
+        }
+        let Some(map) = rule.annotations else { return Some(Err("it has no annotations to put it before")) };
+        if map.shared {
+            return Some(Err(SHARED));
+        }
+        Some(match self.tree.first_key(map) {
+            Some(first) => edits.insert(self.source, &first, "logs_url", value),
+            None => Err("its annotations are on one line"),
+        })
+    }
+}
+
+const SHARED: &str = "it is shared through an alias, so that other values would change too";
+
+impl Fault {
+    fn tell(&mut self, value: &str, outcome: Option<Result<(), &'static str>>) {
+        self.mended = Some(value.to_owned());
+        self.fixed = outcome == Some(Ok(()));
+        self.unfixed = outcome.and_then(Result::err);
+    }
+}

@@ -1,0 +1,225 @@
+//! The holes of a Prometheus template (`{{ $labels.pod }}`): where they are and which labels they show.
+//!
+//! Only as much of Go's template language as it takes to find a hole's end and the labels in it.
+//! <https://prometheus.io/docs/prometheus/latest/configuration/template_reference/>
+
+use std::ops::Range;
+
+/// One `{{ … }}` with its braces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hole {
+    pub(super) bytes: Range<usize>,
+    /// Labels of the alert that it names.
+    pub(super) labels: Vec<String>,
+}
+
+/// A hole that does not end; the bytes where it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unclosed(pub(super) usize);
+
+/// # Errors
+/// When a hole does not end.
+pub(super) fn holes(text: &str) -> Result<Vec<Hole>, Unclosed> {
+    let mut holes = Vec::new();
+    let mut at = 0;
+    // For each open block, whether `.` is something else than the alert within it.
+    let mut blocks = Vec::new();
+    while let Some(start) = text[at..].find("{{").map(|found| at + found) {
+        let end = end_of(text, start).ok_or(Unclosed(start))?;
+        let inside = text[start + 2..end - 2].trim_matches(|c: char| c == '-' || c.is_whitespace());
+        let tokens = if inside.starts_with("/*") { Vec::new() } else { tokens(inside) };
+        let foreign = blocks.contains(&true);
+        holes.push(Hole { bytes: start..end, labels: labels(&tokens, foreign) });
+        match tokens.first() {
+            Some(Token::Name("range" | "with" | "define" | "block")) => blocks.push(true),
+            Some(Token::Name("if")) => blocks.push(false),
+            Some(Token::Name("end")) => {
+                blocks.pop();
+            }
+            _ => {}
+        }
+        at = end;
+    }
+    Ok(holes)
+}
+
+/// Past the closing braces of the hole that starts at `start`.
+fn end_of(text: &str, start: usize) -> Option<usize> {
+    let inside = &text[start + 2..];
+    let comment = inside.strip_prefix("- ").unwrap_or(inside).trim_start();
+    if comment.starts_with("/*") {
+        let close = start + text[start..].find("*/")?;
+        return text[close..].find("}}").map(|found| close + found + 2);
+    }
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in inside.char_indices() {
+        match quote {
+            _ if escaped => escaped = false,
+            Some(open) if c == '\\' && open != '`' => escaped = true,
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '"' | '`' | '\'') => quote = Some(c),
+            None if inside[at..].starts_with("}}") => return Some(start + 2 + at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    /// With its dots and dollar: `$labels.pod`, `.Labels`, `index`, `end`.
+    Name(&'a str),
+    /// Without its quotes.
+    Text(&'a str),
+    Other,
+}
+
+fn tokens(inside: &str) -> Vec<Token<'_>> {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '$');
+    let mut tokens = Vec::new();
+    let mut rest = inside;
+    while let Some(first) = rest.chars().next() {
+        let length = if matches!(first, '"' | '`' | '\'') {
+            let mut escaped = false;
+            let close = rest.char_indices().skip(1).find(|&(_, c)| {
+                let closes = c == first && !escaped;
+                escaped = c == '\\' && first != '`' && !escaped;
+                closes
+            });
+            let close = close.map_or(rest.len(), |(at, _)| at);
+            tokens.push(Token::Text(&rest[1..close]));
+            (close + 1).min(rest.len())
+        } else if is_name(first) {
+            let length = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            tokens.push(Token::Name(&rest[..length]));
+            length
+        } else {
+            if !first.is_whitespace() {
+                tokens.push(Token::Other);
+            }
+            first.len_utf8()
+        };
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+fn labels(tokens: &[Token<'_>], foreign: bool) -> Vec<String> {
+    let mut labels = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let Token::Name(name) = token else { continue };
+        let label = match name.strip_prefix("$labels").or(name.strip_prefix(".Labels").filter(|_| !foreign)) {
+            Some("") if at > 0 && tokens[at - 1] == Token::Name("index") => match tokens.get(at + 1) {
+                Some(Token::Text(label)) => label,
+                _ => continue,
+            },
+            Some(rest) => match rest.strip_prefix('.') {
+                Some(label) if !label.is_empty() => label,
+                _ => continue,
+            },
+            None => continue,
+        };
+        labels.push(label.to_owned());
+    }
+    labels
+}
+
+/// `text` with each hole as a token of letters and digits alone, which no decoding or encoding changes, and the way back.
+#[derive(Clone, Debug)]
+pub(super) struct Masked {
+    pub(super) text: String,
+    holes: Vec<(String, String)>,
+}
+
+impl Masked {
+    pub(super) fn of(text: &str, holes: &[Hole]) -> Self {
+        let query = text.find('?').unwrap_or(text.len());
+        // A number, so that it also stands where JSON wants one; its 7 occurs once, so that it never overlaps itself. Not
+        // of a length that a time could have.
+        let mut prefixes = (0..text.len()).map(|number| format!("73{}", digits(number, 3)));
+        // A text has fewer of them than bytes.
+        let prefix = prefixes.find(|prefix| !text.contains(prefix.as_str())).unwrap_or_default();
+        let mut masked = Self { text: String::new(), holes: Vec::new() };
+        let mut at = 0;
+        for (index, hole) in holes.iter().enumerate() {
+            masked.text.push_str(&text[at..hole.bytes.start]);
+            let number = digits(index, 7);
+            let token = match hole.bytes.start {
+                // `{{ .ExternalURL }}/explore`: scheme and host are in the hole.
+                0 => format!("https://h{prefix}{number}"),
+                start if start < query => format!("h{prefix}{number}"),
+                _ => format!("{prefix}{number}"),
+            };
+            masked.text.push_str(&token);
+            masked.holes.push((token, text[hole.bytes.clone()].to_owned()));
+            at = hole.bytes.end;
+        }
+        masked.text.push_str(&text[at..]);
+        masked
+    }
+
+    /// `text` with the holes in place of their tokens.
+    pub(super) fn unmask(&self, text: &str) -> String {
+        self.holes.iter().fold(text.to_owned(), |text, (token, hole)| text.replace(token, hole))
+    }
+}
+
+/// With the digits 0 to 6 only.
+fn digits(mut number: usize, width: usize) -> String {
+    let mut digits = Vec::new();
+    while digits.len() < width || number > 0 {
+        digits.push(char::from(b'0' + u8::try_from(number % 7).unwrap_or_default()));
+        number /= 7;
+    }
+    digits.iter().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_and_their_labels() {
+        for (text, labels) in [
+            ("none }} here", &[][..]),
+            ("{{ $labels.pod }}-{{$labels.a}}", &["pod", "a"]),
+            ("{{- .Labels.pod -}}", &["pod"]),
+            ("{{ index $labels \"a.b\" }}{{ index .Labels `c` }}", &["a.b", "c"]),
+            ("{{ printf \"}} $labels.no %s\" $labels.pod | urlquery }}", &["pod"]),
+            ("{{ if $labels.a }}{{ .Labels.b }}{{ else }}{{ $labels.c }}{{ end }}", &["a", "b", "c"]),
+            // Within a range the dot is not the alert.
+            ("{{ range query \"up\" }}{{ .Labels.no }}{{ $labels.a }}{{ end }}{{ .Labels.b }}", &["a", "b"]),
+            ("{{/* $labels.no }} */}}{{ $value }}{{ $labels }}{{ $externalLabels.no }}", &[]),
+        ] {
+            let found: Vec<String> = holes(text).unwrap().into_iter().flat_map(|hole| hole.labels).collect();
+            assert_eq!(found, labels, "{text}");
+        }
+        for (text, at) in [("a {{ b", 2), ("{{ \"}} ", 0), ("{{/* }}", 0), ("{{ a }}{{", 7), ("ü{{`", 2)] {
+            assert_eq!(holes(text), Err(Unclosed(at)), "{text}");
+        }
+    }
+
+    #[test]
+    fn masks_come_off_as_they_went_on() {
+        for text in [
+            "{{ .ExternalURL }}/explore?a={{ $labels.a }}{{ $labels.b }}7300",
+            "https://g-{{ $labels.c }}/?a=73{{ \"7\" }}73000{{ `}}` }}73001",
+            "plain",
+        ] {
+            let masked = Masked::of(text, &holes(text).unwrap());
+            assert!(!masked.text.contains("{{"), "{}", masked.text);
+            assert_eq!(masked.unmask(&masked.text), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_comes_back(text in "(\\{\\{|\\}\\}|\"|`|7|3|0|\\?| |\\$labels\\.a|/\\*|\\*/|ü|\\\\){0,24}") {
+            if let Ok(holes) = holes(&text) {
+                let masked = Masked::of(&text, &holes);
+                proptest::prop_assert_eq!(masked.unmask(&masked.text), text);
+            }
+        }
+    }
+}

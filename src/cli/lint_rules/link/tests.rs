@@ -1,0 +1,178 @@
+use super::*;
+
+fn settings(datasource: Option<&str>, grafana: Option<&str>) -> Settings {
+    Settings {
+        grafana: grafana.map(|url| url.parse().unwrap()),
+        datasource: datasource.map(str::to_owned),
+        labels: ["namespace", "pod"].map(str::to_owned).into(),
+        severities: Vec::new(),
+    }
+}
+
+/// Codes in order, mended ones with a plus.
+fn codes(found: &Inspected) -> String {
+    let code = |(code, _, mends): &(Code, String, bool)| format!("{}{}", if *mends { "+" } else { "" }, code.as_str());
+    found.faults.iter().map(code).collect::<Vec<_>>().join(" ")
+}
+
+const DATASOURCE: &str = r#""datasource":{"type":"loki","uid":"loki"}"#;
+
+fn panes(expr: &str) -> String {
+    // A hole's own quotes are the template's, not JSON's.
+    let masked = Masked::of(expr, &holes(expr).unwrap());
+    let expr = masked.unmask(&masked.text.replace('"', "\\\""));
+    format!(r#"{{"a":{{"datasource":"loki","queries":[{{"refId":"A","expr":"{expr}",{DATASOURCE}}}]}}}}"#)
+}
+
+/// With everything encoded but the holes.
+fn good(expr: &str) -> String {
+    let raw = panes(expr);
+    let masked = Masked::of(&raw, &holes(&raw).unwrap());
+    let encoded = masked.unmask(&urlencoding::encode(&masked.text));
+    format!("https://g.example.org/explore?schemaVersion=1&panes={encoded}")
+}
+
+fn raw(expr: &str) -> String {
+    format!("https://g.example.org/explore?schemaVersion=1&panes={}", panes(expr))
+}
+
+const EXPR: &str = r#"{namespace="{{ $labels.namespace }}"}"#;
+
+#[test]
+fn what_is_wrong_with_a_value() {
+    let hole = "https://g.example.org/x?a={{ $labels.namespace }}";
+    let with = |from: &str, to: &str| raw(EXPR).replace(from, to);
+    for (value, expected) in [
+        (good(EXPR), ""),
+        (good(r#"{pod="{{ index $labels "pod" }}"} |= "a b""#), ""),
+        (hole.to_owned(), ""),
+        ("https://kibana.example.org/app?q=%22x%22".to_owned(), ""),
+        ("{{ .ExternalURL }}/graph".to_owned(), ""),
+        (raw(EXPR), "+not_encoded"),
+        (format!("{hole} x"), "+not_encoded"),
+        (with("schemaVersion=1&", ""), "+not_encoded +no_schema_version"),
+        (with(r#""refId":"A","#, ""), "+no_ref_id +not_encoded"),
+        (with(&format!(",{DATASOURCE}"), ""), "+query_datasource +not_encoded"),
+        (with(DATASOURCE, r#""datasource":"loki""#), "+query_datasource +not_encoded"),
+        (with(r#""datasource":"loki","#, ""), "+no_datasource +not_encoded"),
+        (with(r#""expr""#, r#""exp""#), "no_query +not_encoded"),
+        (
+            with(r#""queries""#, r#""range":{"from":1700000000000,"to":1700000001000},"queries""#),
+            "+not_encoded +range_not_strings",
+        ),
+        (good(EXPR).replace("{{ $labels.namespace }}", "%7b%7B+%24labels.namespace%20%7D%7D"), "+encoded_hole"),
+        (good(r#"{pod="x"} | line_format "XX""#).replace("XX", "%7B%7B.msg%7D%7D"), ""),
+        (good(r#"{pod="{{ $labels.pode }}{{ .Labels.app }}"}"#), "unknown_label unknown_label"),
+        ("https://g.example.org/x?a={{ $labels.pod".to_owned(), "template"),
+        ("not a link".to_owned(), "not_a_url not_encoded"),
+        ("ftp://x.example.org".to_owned(), "not_a_url"),
+        ("https://g.example.org/explore".to_owned(), "no_state"),
+        ("https://g.example.org/explore?schemaVersion=1&panes=%7Bx".to_owned(), "not_json"),
+        ("https://g.example.org/explore?schemaVersion=1&panes=%5B%5D".to_owned(), "wrong_shape"),
+        (
+            format!(
+                "https://g.example.org/explore?left={}",
+                urlencoding::encode(r#"{"datasource":"loki","queries":[{"refId":"A","expr":"{a=\"b\"}"}]}"#)
+            ),
+            "",
+        ),
+        (
+            format!(
+                "https://g.example.org/explore?left={}",
+                urlencoding::encode(r#"["now-1h","now","loki",{"expr":"{a=\"b\"}"}]"#)
+            ),
+            "",
+        ),
+        (format!("https://g.example.org/x?{}", "x".repeat(70_000)), "too_long"),
+        (format!("https://g.example.org/x?{}", "{{ 1 }}".repeat(201)), "template"),
+    ] {
+        let found = inspect(&value, &settings(None, None), None);
+        assert_eq!(codes(&found), expected, "{value}\n{found:?}");
+        let Some(mended) = &found.mended else { continue };
+        // What was mended stays so, and whatever could not be is told again.
+        let again = inspect(mended, &settings(None, None), None);
+        assert_eq!(again.mended, None, "{mended}\n{again:?}");
+        let left = codes(&found).split(' ').filter(|code| !code.starts_with('+')).collect::<Vec<_>>().join(" ");
+        assert_eq!(codes(&again), left, "{mended}");
+    }
+}
+
+#[test]
+fn a_mended_value_asks_the_same() {
+    for expr in [
+        EXPR,
+        r#"{pod="{{ index $labels "pod" }}"} |= "100% a+b&c#d" | x="{{ printf "%s}}" $labels.pod | urlquery }}""#,
+    ] {
+        let asked = |url: &str| {
+            let masked = Masked::of(url, &holes(url).unwrap());
+            let state = LogsUrl::parse(&masked.text).states().next().unwrap().clone();
+            masked.unmask(state["a"]["queries"][0]["expr"].as_str().unwrap())
+        };
+        let mended = inspect(&raw(expr), &settings(None, None), None).mended.unwrap();
+        assert_eq!((asked(&raw(expr)).as_str(), asked(&mended).as_str()), (expr, expr), "{mended}");
+        for hole in holes(expr).unwrap() {
+            assert!(mended.contains(&expr[hole.bytes]), "{mended}");
+        }
+    }
+    assert_eq!(inspect(&raw(EXPR), &settings(None, None), None).mended.unwrap(), good(EXPR));
+}
+
+#[test]
+fn datasource_and_grafana_may_be_required() {
+    for (datasource, grafana, expected) in [
+        (Some("loki"), Some("https://g.example.org"), ""),
+        (Some("loki"), Some("https://g.example.org:443/"), ""),
+        (Some("other"), None, "+wrong_datasource"),
+        (None, Some("https://other.example.org/grafana/"), "+wrong_host"),
+        (None, Some("http://g.example.org"), "+wrong_host"),
+        (None, Some("https://g.example.org/exp"), "+wrong_host"),
+    ] {
+        let settings = settings(datasource, grafana);
+        let found = inspect(&good(EXPR), &settings, None);
+        assert_eq!(codes(&found), expected, "{found:?}");
+        if let Some(mended) = found.mended {
+            assert_eq!(codes(&inspect(&mended, &settings, None)), "", "{mended}");
+        }
+    }
+    let elsewhere = inspect("https://kibana.example.org/x", &settings(None, Some("https://g.example.org")), None);
+    assert_eq!((codes(&elsewhere).as_str(), elsewhere.mended), ("wrong_host", None));
+}
+
+#[test]
+fn labels_that_the_expression_does_not_keep() {
+    let kept = |labels: &[&str]| labels.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for (labels, expected) in [(&["namespace"][..], ""), (&["pod"], "lost_label"), (&[], "lost_label")] {
+        let found = inspect(&good(EXPR), &settings(None, None), Some(&kept(labels)));
+        assert_eq!(codes(&found), expected);
+    }
+    // What the expression keeps need not be known.
+    let found = inspect(&good(r#"{app="{{ $labels.app }}"}"#), &settings(None, None), Some(&kept(&["app"])));
+    assert_eq!(codes(&found), "");
+}
+
+#[test]
+fn a_missing_value_is_proposed_where_labels_are_sure() {
+    let all = settings(Some("loki"), Some("https://g.example.org/"));
+    let kept = ["pod", "x", "namespace"].map(str::to_owned);
+    let proposed = proposal(&all, Some(&kept)).unwrap();
+    assert_eq!(codes(&inspect(&proposed, &all, Some(&kept))), "", "{proposed}");
+    assert!(proposed.contains("{{ $labels.namespace }}") && proposed.contains("{{ $labels.pod }}"), "{proposed}");
+    for (settings, kept) in [
+        (&all, None),
+        (&all, Some(&kept[1..2])),
+        (&settings(None, Some("https://g.example.org")), Some(&kept[..])),
+        (&settings(Some("loki"), None), Some(&kept[..])),
+    ] {
+        assert_eq!(proposal(settings, kept), None);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn mending_ends(value in "(https://g/explore\\?|panes=|left=|\\{|\\}|\"|\\{\\{|\\}\\}|\\$labels.pod|%7B%7B|%7D|&|#| |ü|:|,|1|\\\\){0,30}") {
+        let settings = settings(Some("x"), None);
+        if let Some(mended) = inspect(&value, &settings, None).mended {
+            proptest::prop_assert_eq!(inspect(&mended, &settings, None).mended, None);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `lint-rules FILE…`: whether alerting rules are fit for the receiver, above all their `logs_url`.
+
+mod check;
+mod edit;
+mod faults;
+mod holes;
+mod link;
+mod promql;
+mod report;
+mod rules;
+mod sources;
+mod yaml;
+
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
+
+use anyhow::{bail, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use url::Url;
+
+use self::{
+    check::{Checked, check},
+    sources::{Source, sources},
+};
+use super::{
+    Config, client,
+    dead_letters::{clean, json_text},
+    render::print,
+};
+use crate::config::{Display, Purpose};
+
+/// Labels that alerts of Kubernetes and of the usual exporters have.
+const LABELS: [&str; 28] = [
+    "cluster",
+    "code",
+    "container",
+    "cronjob",
+    "daemonset",
+    "deployment",
+    "device",
+    "endpoint",
+    "exported_namespace",
+    "exported_pod",
+    "horizontalpodautoscaler",
+    "hostname",
+    "instance",
+    "integration",
+    "job",
+    "job_name",
+    "mountpoint",
+    "name",
+    "namespace",
+    "node",
+    "nodename",
+    "persistentvolumeclaim",
+    "pod",
+    "replicaset",
+    "rule_group",
+    "service",
+    "statefulset",
+    "unit",
+];
+
+/// Checks Prometheus rule files: logs_url, summary, severity; a line for each fault.
+///
+/// Reads rule files of Prometheus and PrometheusRule resources, also several documents in a file and lists of them;
+/// other documents are skipped. Each alerting rule must have a logs_url that Grafana Explore opens at a query, with no
+/// label in its template holes that is unknown or that the rule's outermost `by (…)` does not keep; a summary or a
+/// description; and a known severity.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver lint-rules 'rules/**/*.yaml'
+  matrix-alertmanager-receiver lint-rules --fix --grafana https://grafana.example.org --datasource loki rules.yaml
+  helm template . | matrix-alertmanager-receiver lint-rules --format json - | jq -r '.[].code'
+
+Exit codes: 0 no fault (or all were fixed), 1 a fault, 2 a file that cannot be read or is no YAML, or no rule in any file.")]
+pub struct LintRules {
+    /// Files or patterns (quote them: `**` is any depth of folders); "-" reads standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Write mended values into the files: nothing but the bytes of those values changes. A missing logs_url is put in
+    /// where --grafana and --datasource are given and the rule's `by (…)` says which labels there are.
+    #[arg(long)]
+    fix: bool,
+    /// How faults are told.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The uid of the one datasource that a logs_url may name.
+    #[arg(long, value_name = "UID")]
+    datasource: Option<String>,
+    /// The one address that a logs_url may lead to.
+    #[arg(long, value_name = "URL", value_parser = client::grafana_url)]
+    grafana: Option<Url>,
+    /// Labels that alerts have, beside the usual ones (namespace, pod, container, job, instance, node, …).
+    #[arg(long = "label", value_name = "NAME")]
+    labels: Vec<String>,
+    /// Values that the severity label may have, beside those of display.severities.
+    #[arg(long = "severity", value_name = "NAME")]
+    severities: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    /// An array of {file, line, column, group, rule, code, message, mended, fixed}.
+    Json,
+}
+
+/// What those who route the Watchdog away from rooms call it, as kube-prometheus does.
+const NO_SEVERITY: &str = "none";
+
+/// What is asked of rules.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    grafana: Option<Url>,
+    datasource: Option<String>,
+    /// Known where a rule's expression does not say which there are.
+    labels: BTreeSet<String>,
+    /// Compared without regard to case.
+    severities: Vec<String>,
+}
+
+impl Settings {
+    fn of(arguments: &LintRules, config: Option<&Path>) -> anyhow::Result<Self> {
+        // The environment alone is the receiver's; here a config counts when it is named.
+        let display = match config {
+            Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
+            None => Display::default(),
+        };
+        let names = display.severities.into_iter().flat_map(|severity| severity.names);
+        Ok(Self {
+            grafana: arguments.grafana.clone(),
+            datasource: arguments.datasource.clone(),
+            labels: LABELS.map(str::to_owned).into_iter().chain(arguments.labels.iter().cloned()).collect(),
+            severities: names.chain([NO_SEVERITY.to_owned()]).chain(arguments.severities.iter().cloned()).collect(),
+        })
+    }
+}
+
+/// Of all files together.
+#[derive(Debug, Default)]
+struct Total {
+    files: usize,
+    rules: usize,
+    remaining: usize,
+    fixed: usize,
+    /// Files that could not be read or written.
+    unread: usize,
+    /// Some file has a rule, if only a recording one.
+    any_rule: bool,
+}
+
+impl LintRules {
+    pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let prepared = Settings::of(&self, config).and_then(|settings| {
+            let sources = sources(&self.files)?;
+            ensure!(
+                !self.fix || !sources.contains(&Source::Stdin),
+                "--fix needs files: standard input cannot be edited"
+            );
+            Ok((settings, sources))
+        });
+        let (settings, sources) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                eprintln!("error: {}", told(&error));
+                return Ok(ExitCode::from(2));
+            }
+        };
+        let mut total = Total::default();
+        let mut all = Vec::new();
+        for source in sources {
+            let name = source.name();
+            match lint(&source, &settings, self.fix) {
+                Ok(checked) => {
+                    total.add(&checked);
+                    if checked.empty {
+                        eprintln!("{}: no rules in it", clean(&name));
+                    }
+                    for fault in &checked.faults {
+                        match self.format {
+                            Format::Text => print(&report::line(&name, fault))?,
+                            Format::Json => all.push(report::json(&name, fault)),
+                        }
+                    }
+                }
+                Err(error) => {
+                    total.unread += 1;
+                    eprintln!("error: {}", clean(&format!("{name}:{error:#}")));
+                }
+            }
+        }
+        if self.format == Format::Json {
+            print(&json_text(&Value::Array(all))?)?;
+        }
+        Ok(total.tell())
+    }
+}
+
+/// Each line of it fit for a terminal.
+fn told(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
+fn lint(source: &Source, settings: &Settings, fix: bool) -> anyhow::Result<Checked> {
+    let read = || source.read().map_err(|error| anyhow::anyhow!(" {error:#}"));
+    let text = read()?;
+    let checked = check(&text, settings, fix)?;
+    if let (Source::File(path), Some(mended)) = (source, &checked.text) {
+        if read()? != text {
+            bail!(" it was changed by somebody else meanwhile; nothing was written");
+        }
+        sources::write(path, mended).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
+    }
+    Ok(checked)
+}
+
+impl Total {
+    fn add(&mut self, checked: &Checked) {
+        let fixed = checked.faults.iter().filter(|fault| fault.fixed).count();
+        self.files += 1;
+        self.rules += checked.alerting;
+        self.fixed += fixed;
+        self.remaining += checked.faults.len() - fixed;
+        self.any_rule |= !checked.empty;
+    }
+
+    fn tell(&self) -> ExitCode {
+        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let fixed = if self.fixed > 0 { format!(", {} fixed", self.fixed) } else { String::new() };
+        let (rules, files) = (count(self.rules, "alerting rule"), count(self.files, "file"));
+        eprintln!("{rules} in {files}: {}{fixed}", count(self.remaining, "fault"));
+        if self.unread > 0 {
+            return ExitCode::from(2);
+        }
+        if !self.any_rule {
+            eprintln!("error: there is no rule in any of the files");
+            return ExitCode::from(2);
+        }
+        if self.remaining > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
