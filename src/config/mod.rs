@@ -7,6 +7,7 @@ mod reader;
 mod reserved;
 mod secret;
 mod sections;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -16,7 +17,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
-pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret, values::parse_duration};
+pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret, templates::{TemplateFile, TemplateName, Templates}, values::parse_duration};
 use crate::model::{RoomAddress, RoomName, RouteName};
 
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Config {
     /// At least one.
     pub routes: BTreeMap<RouteName, Route>,
     pub links: Links,
+    /// Those of `[templates]`.
+    pub templates: Templates,
     pub display: Display,
     pub log: Log,
 }
@@ -86,6 +89,8 @@ pub struct Route {
     /// More new incidents than this at once become a digest; 0: never.
     pub digest_above: usize,
     pub mentions: Mentions,
+    /// Those of `[templates]`, with the route's own in front of them.
+    pub templates: Templates,
 }
 
 /// How news of a live incident reaches the room.

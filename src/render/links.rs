@@ -102,7 +102,7 @@ fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
 }
 
 /// A http or https URL without credentials in it, every character of it fit for an attribute.
-fn safe(raw: &str) -> Option<String> {
+pub(super) fn safe(raw: &str) -> Option<String> {
     let raw = raw.trim();
     if raw.is_empty() || raw.len() > 4 * MAX_URL {
         return None;

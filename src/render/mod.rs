@@ -2,8 +2,9 @@
 //!
 //! [`View`](view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
 //! what is too long for an event is stepped down until it fits. [`digest()`] does the same for several incidents in one
-//! message.
+//! message. [`custom`] puts an operator's own templates in place of the built-in ones.
 
+pub mod custom;
 mod digest;
 mod event;
 mod group;
@@ -47,6 +48,7 @@ pub struct Style {
     zone: TimeZone,
     display: config::Display,
     rewrite: Vec<config::Rewrite>,
+    templates: custom::Templates,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +60,7 @@ impl Style {
     /// When the time zone is unknown.
     pub fn new(display: &config::Display, links: &config::Links) -> Result<Self, StyleError> {
         let zone = TimeZone::get(&display.timezone).map_err(|_| StyleError(display.timezone.clone()))?;
-        Ok(Self { zone, display: display.clone(), rewrite: links::normal_rules(&links.rewrite) })
+        Ok(Self { zone, display: display.clone(), rewrite: links::normal_rules(&links.rewrite), templates: custom::Templates::default() })
     }
 
     /// The emoji of a severity; white for those that the config does not know.

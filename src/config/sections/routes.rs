@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::templates;
 use crate::{
     config::{
-        Display, Mentions, Route, Updates,
+        Display, Mentions, Route, Templates, Updates,
         reader::{Item, Section, Wrong},
         values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
     },
@@ -35,11 +36,12 @@ impl Route {
             repost_after: Duration::from_hours(24),
             digest_above: 8,
             mentions: Mentions::default(),
+            templates: Templates::new(),
         }
     }
 }
 
-pub(super) fn read(routes: &Section<'_>, display: &Display) -> BTreeMap<RouteName, Route> {
+pub(super) fn read(routes: &Section<'_>, display: &Display, common: &Templates) -> BTreeMap<RouteName, Route> {
     let mut names: Vec<&str> = routes.names().collect();
     if names.is_empty() {
         // Its missing rooms are the fault to tell, or, where no rooms are needed, it is a route to render for.
@@ -54,7 +56,11 @@ pub(super) fn read(routes: &Section<'_>, display: &Display) -> BTreeMap<RouteNam
             RouteName::parse(DEFAULT)
         });
         if let Ok(name) = name {
-            read.insert(name.clone(), route(&routes.section(key), name, display, &mut receivers));
+            let section = routes.section(key);
+            let mut route = route(&section, name.clone(), display, &mut receivers);
+            route.templates = common.clone();
+            route.templates.extend(templates::read(&section.section("templates")));
+            read.insert(name, route);
         }
     }
     read
@@ -78,6 +84,7 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
             .read("digest_above", number_of_incidents, |item| number(item, 0))
             .unwrap_or(defaults.digest_above),
         mentions: mentions(&section.section("mentions"), display),
+        templates: defaults.templates,
         name,
     }
 }

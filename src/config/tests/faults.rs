@@ -72,18 +72,16 @@ fn reserved_keys_say_so() {
         ("[http.admin]\nlisten = \"x\"", "config.toml:1: http.admin:"),
         ("[routes.a]\ngrafana = { url = \"x\" }", "config.toml:2: routes.a.grafana:"),
         ("[routes.a.links]\nx = 1", "config.toml:1: routes.a.links:"),
-        ("[routes.a.templates]\nx = 1", "config.toml:1: routes.a.templates:"),
         ("[routes.a]\nupdates = \"post\"", "config.toml:2: routes.a.updates: \"post\""),
         ("[compat]\nx = 1", "config.toml:1: compat:"),
         ("[links]\ngrafana = { url = \"x\" }", "config.toml:2: links.grafana:"),
-        ("[templates]\ncard_html = \"x\"", "config.toml:1: templates:"),
     ];
     for (toml, place) in table {
         let faults = Folder::new().load(toml, &[], Purpose::Render).expect_err(toml);
         assert_eq!(faults, [format!("{place} is reserved for a later version, not available in this one")]);
     }
     // Nothing is asked of an empty table.
-    assert!(Folder::new().load("[templates]\n# card_html = \"x\"", &[], Purpose::Render).is_ok());
+    assert!(Folder::new().load("[compat]\n# x = 1", &[], Purpose::Render).is_ok());
 }
 
 #[test]
