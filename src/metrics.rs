@@ -41,8 +41,13 @@ pub struct Metrics {
     /// `{reason}`
     pub dead_letters: IntCounterVec,
     pub possible_duplicates: IntCounter,
+    /// `{template, reason}`
+    pub render_fallbacks: IntCounterVec,
 }
 
+/// Templates of one's own, and why they may fail.
+const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
+const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
 const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
 
 impl Metrics {
@@ -117,6 +122,11 @@ impl Metrics {
                 "possible_duplicates_total",
                 "Events sent again without knowing whether the first try had arrived.",
             ),
+            render_fallbacks: maker.counters(
+                "render_fallbacks_total",
+                "Messages for which a built-in template took the place of one of the operator's own, which failed.",
+                &["template", "reason"],
+            ),
             lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
             registry: maker.registry.clone(),
         }
@@ -147,6 +157,11 @@ impl Metrics {
         }
         for reason in ["too_large", "bad_event", "server_error"] {
             self.dead_letters.with_label_values(&[reason]);
+        }
+        for template in TEMPLATES {
+            for reason in FALLBACK_REASONS {
+                self.render_fallbacks.with_label_values(&[template, reason]);
+            }
         }
         for handler in HANDLERS {
             self.http_requests.with_label_values(&[handler, "200"]);

@@ -6,7 +6,10 @@ use crate::{
         AlertState, Card, CardKind, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind, RoomAddress,
         Timestamp, TxnId,
     },
-    render::{self, Envelope, Message, Relation, Style},
+    render::{
+        self, Envelope, Relation, Style,
+        custom::{self, Fallback, Rendered},
+    },
     store::{NewOp, Snapshot},
 };
 
@@ -26,7 +29,8 @@ pub struct Frame<'a> {
 /// What composing a card's next event comes to.
 #[derive(Debug)]
 pub enum Composed {
-    Op(NewOp),
+    /// With the templates of one's own that failed it.
+    Op(NewOp, Vec<Fallback>),
     /// A digest that is not in the room yet holds more than fits: these belong on a further one.
     Overfull(Vec<IncidentId>),
     /// Nothing is left to show or say.
@@ -45,12 +49,12 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         return Composed::Nothing;
     }
     let spoken = notes.last().filter(|_| kind == OpKind::Reply);
-    let content = match content_of(kind, snapshot, &notes, &frame) {
-        Content::Fits(content) => content,
+    let (content, fallbacks) = match content_of(kind, snapshot, &notes, &frame) {
+        Content::Fits(content, fallbacks) => (content, fallbacks),
         Content::Overfull(rest) => return Composed::Overfull(rest),
         Content::Nothing => return Composed::Nothing,
     };
-    Composed::Op(NewOp {
+    let op = NewOp {
         content,
         card: snapshot.card.id.clone(),
         room: snapshot.card.room.clone(),
@@ -65,7 +69,8 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         first_try: frame.now,
         txn_id: frame.txn_id,
         device: frame.device,
-    })
+    };
+    Composed::Op(op, fallbacks)
 }
 
 /// One notice for many cards that turn green together; their own notices are part of it.
@@ -123,7 +128,7 @@ fn notes_to_say(notes: &[Note]) -> Vec<&Note> {
 }
 
 enum Content {
-    Fits(String),
+    Fits(String, Vec<Fallback>),
     Overfull(Vec<IncidentId>),
     Nothing,
 }
@@ -138,27 +143,29 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
     match (kind, root) {
         (OpKind::Card, _) => match show(card.kind, &incidents, None, false, frame) {
-            Ok(message) => Content::Fits(render::card_content(&message, &envelope(notice, whom.filter(|_| !notice)))),
+            Ok(shown) => {
+                let envelope = envelope(notice, whom.filter(|_| !notice));
+                Content::Fits(render::card_content(&shown.message, &envelope), shown.fallbacks)
+            }
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, frame) {
-            Ok(message) => Content::Fits(render::edit_content(&message, root, &envelope(notice, whom))),
+            Ok(shown) => {
+                let content = render::edit_content(&shown.message, root, &envelope(notice, whom));
+                Content::Fits(content, shown.fallbacks)
+            }
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Reply, Some(root)) => {
-            let message = match card.kind {
-                CardKind::Incident => render::reply(frame.style, first, notes, root_at, frame.now, frame.plainness),
-                CardKind::Digest => {
-                    render::digest_reply(frame.style, &incidents, notes, root_at, frame.now, frame.plainness)
-                }
-            };
+            let said = say(card, &incidents, notes, frame);
             let quiet = notes.iter().all(|note| !note.kind.notifies());
             let relation = relation_of(card, route_of(first, frame.config));
             let whom = incidents.iter().find_map(|incident| {
                 let severity = news_severity(incident, notes, frame.config)?;
                 mentions_for(route_of(incident, frame.config), severity)
             });
-            Content::Fits(render::reply_content(&message, root, relation, &envelope(quiet, whom)))
+            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom));
+            Content::Fits(content, said.fallbacks)
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }
@@ -171,16 +178,37 @@ fn show(
     root_at: Option<Timestamp>,
     complete: bool,
     frame: &Frame<'_>,
-) -> Result<Message, Vec<IncidentId>> {
+) -> Result<Rendered, Vec<IncidentId>> {
+    let Frame { style, now, plainness, .. } = *frame;
     if kind == CardKind::Incident {
         let Some(incident) = incidents.first() else { return Err(Vec::new()) };
-        return Ok(render::card(frame.style, incident, root_at, frame.now, frame.plainness));
+        return Ok(match plainness {
+            0 => custom::card(style, incident, root_at, now),
+            _ => Rendered::built_in(render::card(style, incident, root_at, now, plainness)),
+        });
     }
-    let digest = render::digest(frame.style, incidents, root_at, frame.now, frame.plainness, complete);
+    let digest = render::digest(style, incidents, root_at, now, plainness, complete);
     let unnamed: Vec<IncidentId> =
         incidents.iter().map(|incident| &incident.id).filter(|id| !digest.named.contains(id)).cloned().collect();
-    let splits = !complete && frame.plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
-    if splits { Err(unnamed) } else { Ok(digest.message) }
+    let splits = !complete && plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
+    match plainness {
+        _ if splits => Err(unnamed),
+        0 => Ok(custom::digest(style, incidents, root_at, now, digest.message)),
+        _ => Ok(Rendered::built_in(digest.message)),
+    }
+}
+
+/// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
+fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
+    let Frame { style, now, plainness, .. } = *frame;
+    match (card.kind, incidents.first(), plainness) {
+        (CardKind::Incident, Some(first), 0) => custom::reply(style, first, notes, card.root_at, now),
+        (CardKind::Incident, Some(first), _) => {
+            Rendered::built_in(render::reply(style, first, notes, card.root_at, now, plainness))
+        }
+        (_, _, 0) => custom::digest_reply(style, incidents, notes, card.root_at, now),
+        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, card.root_at, now, plainness)),
+    }
 }
 
 fn route_of<'a>(incident: &Incident, config: &'a Config) -> Option<&'a Route> {

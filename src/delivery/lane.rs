@@ -18,6 +18,7 @@ use super::{
     blame::{Blame, Patience, Verdict},
     compose::{self, Composed, Frame},
     doubt::Looked,
+    fallbacks::Fallbacks,
     gate::{Gate, Permit},
     plan::{self, Step, Weather},
     retry,
@@ -79,6 +80,8 @@ pub struct Lane {
     /// The op in doubt that was looked for last.
     pub(super) looked: Option<Looked>,
     pub(super) looked_for_roots: bool,
+    /// Templates of one's own that failed.
+    fallbacks: Fallbacks,
     /// The store may hold an op of this room that is on its way; known to be false from one event to the next.
     maybe_unfinished: bool,
     /// The store may hold a parked op of this room.
@@ -118,6 +121,7 @@ impl Lane {
             patience: Patience::default(),
             looked: None,
             looked_for_roots: false,
+            fallbacks: Fallbacks::default(),
             maybe_unfinished: true,
             maybe_parked: true,
         }
@@ -251,7 +255,8 @@ impl Lane {
             return Ok(Turn::Again);
         }
         match compose::compose(kind, &snapshot, self.frame(0)) {
-            Composed::Op(op) => {
+            Composed::Op(op, fallbacks) => {
+                self.fallbacks.tell(&self.parts.metrics, &op, &fallbacks);
                 self.maybe_unfinished = true;
                 let op = self.parts.store.freeze(op).await?;
                 self.send(op, permit).await
@@ -411,7 +416,7 @@ impl Lane {
             let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
             snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
             match compose::compose(op.kind, &snapshot, frame) {
-                Composed::Op(plainer) => Some(plainer),
+                Composed::Op(plainer, _) => Some(plainer),
                 Composed::Overfull(_) | Composed::Nothing => None,
             }
         };

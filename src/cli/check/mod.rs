@@ -6,6 +6,7 @@ mod online;
 mod power;
 mod room;
 mod store;
+mod templates;
 
 use std::{fmt::Display, path::Path, process::ExitCode};
 
@@ -38,6 +39,7 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
+                templates::check(&loaded, &mut report);
                 store::check(&loaded.store.path, &mut report);
                 if self.online {
                     client::block_on(async {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use self::{
     engine::{Fault, Reason},
-    trial::{TemplateFault, Tried},
+    trial::{TemplateFault, TemplateFaults, Tried},
 };
 use self::{
     engine::Compiled,
@@ -43,6 +43,8 @@ struct Custom {
     name: TemplateName,
     file: TemplateFile,
     compiled: Compiled,
+    /// On so many it was tried.
+    samples: usize,
     /// What its trial brought to light that is no fault.
     notes: Vec<String>,
 }
@@ -52,6 +54,13 @@ struct Custom {
 pub struct Rendered {
     pub message: Message,
     pub fallbacks: Vec<Fallback>,
+}
+
+impl Rendered {
+    #[must_use]
+    pub fn built_in(message: Message) -> Self {
+        Self { message, fallbacks: Vec::new() }
+    }
 }
 
 /// The built-in template took the place of one that failed.
@@ -134,7 +143,7 @@ fn dressed<V: Serialize>(
 ) -> Rendered {
     let (html, text) = (set.get(&html), set.get(&text));
     if html.is_none() && text.is_none() {
-        return Rendered { message: built_in, fallbacks: Vec::new() };
+        return Rendered::built_in(built_in);
     }
     let context = value::context(&serde_json::to_value(view()).unwrap_or_default());
     let mut fallbacks = Vec::new();

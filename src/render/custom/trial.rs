@@ -35,11 +35,18 @@ impl fmt::Display for TemplateFault {
     }
 }
 
+/// All that is wrong, a line for each file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct TemplateFaults(pub Vec<TemplateFault>);
+
 /// What a template that works should still be known for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
     pub template: TemplateName,
     pub file: TemplateFile,
+    /// On so many it was tried.
+    pub samples: usize,
     /// Words for people, one each.
     pub notes: Vec<String>,
 }
@@ -49,7 +56,7 @@ impl Templates {
     ///
     /// # Errors
     /// With everything that is wrong, one for each file.
-    pub fn load(config: &Config, style: &Style) -> Result<Self, Vec<TemplateFault>> {
+    pub fn load(config: &Config, style: &Style) -> Result<Self, TemplateFaults> {
         let named = config.routes.values().map(|route| &route.templates).chain([&config.templates]);
         if named.clone().all(BTreeMap::is_empty) {
             return Ok(Self::default());
@@ -68,7 +75,7 @@ impl Templates {
             });
         }
         if !faults.is_empty() {
-            return Err(faults);
+            return Err(TemplateFaults(faults));
         }
         let set = |files: &BTreeMap<TemplateName, TemplateFile>| -> Set {
             let custom = |(name, file): (&TemplateName, &TemplateFile)| {
@@ -87,8 +94,12 @@ impl Templates {
     pub fn tried(&self) -> Vec<Tried> {
         let mut all: Vec<Tried> = Vec::new();
         for custom in [&self.common].into_iter().chain(self.routes.values()).flat_map(BTreeMap::values) {
-            let tried =
-                Tried { template: custom.name, file: custom.file.clone(), notes: custom.notes.clone() };
+            let tried = Tried {
+                template: custom.name,
+                file: custom.file.clone(),
+                samples: custom.samples,
+                notes: custom.notes.clone(),
+            };
             if !all.contains(&tried) {
                 all.push(tried);
             }
@@ -110,7 +121,7 @@ impl Custom {
         let fields: BTreeSet<String> =
             samples.iter().filter_map(|sample| sample.view.as_object()).flat_map(|view| view.keys().cloned()).collect();
         let compiled = Compiled::new(&source, name.is_html(), style.zone(), &fields).map_err(|f| failed(None, f))?;
-        let mut custom = Self { name, file: file.clone(), compiled, notes: Vec::new() };
+        let mut custom = Self { name, file: file.clone(), compiled, samples: samples.len(), notes: Vec::new() };
         let mut notes = BTreeMap::new();
         for sample in samples {
             custom.attempt(sample, &mut notes).map_err(|fault| failed(Some(sample.name), fault))?;
