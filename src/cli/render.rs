@@ -148,7 +148,8 @@ impl Render {
 
     /// Without `--format`: the HTML if templates of HTML alone are looked at, but on a terminal.
     fn format(&self) -> Format {
-        let only = |html: bool| !self.templates.is_empty() && self.templates.iter().all(|(name, _)| name.is_html() == html);
+        let only =
+            |html: bool| !self.templates.is_empty() && self.templates.iter().all(|(name, _)| name.is_html() == html);
         match self.format.unwrap_or_else(Format::for_stdout) {
             Format::Text if self.format.is_none() && only(true) => Format::Html,
             Format::Terminal if only(false) => Format::Text,

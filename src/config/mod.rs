@@ -17,7 +17,14 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
-pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret, templates::{TemplateFile, TemplateName, Templates}, values::parse_duration};
+pub use self::{
+    env::environment,
+    faults::Faults,
+    load::Purpose,
+    secret::Secret,
+    templates::{TemplateFile, TemplateName, Templates},
+    values::parse_duration,
+};
 use crate::model::{RoomAddress, RoomName, RouteName};
 
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ mod thread;
 
 use askama::Template;
 
-pub use self::{green::green_notice, thread::digest_reply};
 pub(super) use self::thread::merged;
+pub use self::{green::green_notice, thread::digest_reply};
 use self::{
     head::Head,
     row::{Ranked, Row, RowShape},
@@ -76,12 +76,7 @@ pub(super) struct InFull {
 }
 
 /// A digest of all these incidents as if there were room for everything.
-pub(super) fn in_full(
-    style: &Style,
-    incidents: &[&Incident],
-    root_at: Option<Timestamp>,
-    now: Timestamp,
-) -> InFull {
+pub(super) fn in_full(style: &Style, incidents: &[&Incident], root_at: Option<Timestamp>, now: Timestamp) -> InFull {
     let ranked = row::ordered(style, incidents);
     let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
     let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);

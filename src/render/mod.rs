@@ -60,7 +60,12 @@ impl Style {
     /// When the time zone is unknown.
     pub fn new(display: &config::Display, links: &config::Links) -> Result<Self, StyleError> {
         let zone = TimeZone::get(&display.timezone).map_err(|_| StyleError(display.timezone.clone()))?;
-        Ok(Self { zone, display: display.clone(), rewrite: links::normal_rules(&links.rewrite), templates: custom::Templates::default() })
+        Ok(Self {
+            zone,
+            display: display.clone(),
+            rewrite: links::normal_rules(&links.rewrite),
+            templates: custom::Templates::default(),
+        })
     }
 
     /// The emoji of a severity; white for those that the config does not know.

@@ -20,5 +20,6 @@ mod render_command;
 mod serve;
 mod spine;
 mod storm;
+mod templates;
 mod twins;
 mod webhook;

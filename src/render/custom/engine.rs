@@ -157,8 +157,7 @@ fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value)
     let printed = value.to_string();
     let markup = html && value.is_safe();
     let printed = if markup || text::is_isolated(&printed) { printed } else { text::isolate(&printed) };
-    let written =
-        if html && !markup { write!(out, "{}", HtmlEscape(&printed)) } else { out.write_str(&printed) };
+    let written = if html && !markup { write!(out, "{}", HtmlEscape(&printed)) } else { out.write_str(&printed) };
     written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the message could not be written"))
 }
 

@@ -4,6 +4,8 @@
 mod engine;
 mod samples;
 mod sanitise;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod value;
 mod view;
@@ -13,13 +15,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-pub use self::{
-    engine::{Fault, Reason},
-    trial::{TemplateFault, TemplateFaults, Tried},
-};
 use self::{
     engine::Compiled,
     view::{CardView, DigestView, Moment, ReplyView},
+};
+pub use self::{
+    engine::{Fault, Reason},
+    trial::{TemplateFault, TemplateFaults, Tried},
 };
 use super::{MAX_BYTES, Message, Style};
 use crate::{

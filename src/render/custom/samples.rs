@@ -56,7 +56,7 @@ pub(super) fn all(style: &Style) -> Vec<Sample> {
 }
 
 /// Cards, by name.
-fn incidents() -> Vec<(&'static str, Incident)> {
+pub(super) fn incidents() -> Vec<(&'static str, Incident)> {
     vec![
         ("one alert firing", incident("01", vec![crash_loop()])),
         ("several alerts", several()),
@@ -105,10 +105,8 @@ fn reply_of(style: &Style, name: &'static str, incident: &Incident, note: &Note)
 
 fn digest_reply(style: &Style, incidents: &[&Incident]) -> Sample {
     let (now, root_at) = (noon(30), Some(noon(3)));
-    let notes: Vec<Note> = incidents
-        .iter()
-        .map(|incident| Note { incident: incident.id.clone(), ..note(NoteKind::NewFiring) })
-        .collect();
+    let notes: Vec<Note> =
+        incidents.iter().map(|incident| Note { incident: incident.id.clone(), ..note(NoteKind::NewFiring) }).collect();
     let notes: Vec<&Note> = notes.iter().collect();
     let reply = digest::merged(style, incidents, &notes, root_at, now);
     Sample {

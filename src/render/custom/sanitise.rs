@@ -179,9 +179,8 @@ impl Writer {
 
     /// Whether a blank here would mean nothing.
     fn at_line_start(&self) -> bool {
-        let after_block = |name: &&str| {
-            self.html.ends_with(&format!("<{name}>")) || self.html.ends_with(&format!("</{name}>"))
-        };
+        let after_block =
+            |name: &&str| self.html.ends_with(&format!("<{name}>")) || self.html.ends_with(&format!("</{name}>"));
         self.html.is_empty() || self.html.ends_with(' ') || BLOCKS.iter().any(|name| after_block(&name))
     }
 }

@@ -66,11 +66,13 @@ impl Templates {
         let mut faults = Vec::new();
         // The common ones first, so that a file is known by the key that most read.
         for (name, file) in config.templates.iter().chain(named.flatten()) {
-            tried.entry((*name, file.path.clone())).or_insert_with(|| match Custom::load(*name, file, style, &samples) {
-                Ok(custom) => Some(Arc::new(custom)),
-                Err(fault) => {
-                    faults.push(fault);
-                    None
+            tried.entry((*name, file.path.clone())).or_insert_with(|| {
+                match Custom::load(*name, file, style, &samples) {
+                    Ok(custom) => Some(Arc::new(custom)),
+                    Err(fault) => {
+                        faults.push(fault);
+                        None
+                    }
                 }
             });
         }
@@ -109,12 +111,7 @@ impl Templates {
 }
 
 impl Custom {
-    fn load(
-        name: TemplateName,
-        file: &TemplateFile,
-        style: &Style,
-        samples: &[Sample],
-    ) -> Result<Self, TemplateFault> {
+    fn load(name: TemplateName, file: &TemplateFile, style: &Style, samples: &[Sample]) -> Result<Self, TemplateFault> {
         let failed = |sample, fault| TemplateFault { file: file.clone(), sample, fault };
         let source = file.read().map_err(|text| failed(None, Fault::whole(Reason::Error, text)))?;
         let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.suits(name)).collect();
