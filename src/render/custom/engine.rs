@@ -151,18 +151,11 @@ fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value)
     if value.is_undefined() || value.is_none() {
         return Ok(());
     }
-    if let Some(error) = value.clone().as_object().is_none().then(|| value.kind()).filter(|kind| is_invalid(*kind)) {
-        return Err(Error::new(ErrorKind::UndefinedError, format!("{error}: {value}")));
-    }
     let printed = value.to_string();
     let markup = html && value.is_safe();
     let printed = if markup || text::is_isolated(&printed) { printed } else { text::isolate(&printed) };
     let written = if html && !markup { write!(out, "{}", HtmlEscape(&printed)) } else { out.write_str(&printed) };
     written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the message could not be written"))
-}
-
-fn is_invalid(kind: minijinja::value::ValueKind) -> bool {
-    kind == minijinja::value::ValueKind::Invalid
 }
 
 /// In words, with the place of the innermost cause that has one.

@@ -32,13 +32,8 @@ impl Object for Closed {
 
 /// The names at the top, for a template to be given.
 pub(super) fn context(view: &Json) -> Value {
-    match view {
-        // Not closed: names that are not here may be functions or variables of the template's own.
-        Json::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), convert(value, is_open(name)))).collect()
-        }
-        other => convert(other, false),
-    }
+    // Not closed: names that are not here may be functions or variables of the template's own.
+    convert(view, true)
 }
 
 fn convert(json: &Json, open: bool) -> Value {
@@ -48,12 +43,9 @@ fn convert(json: &Json, open: bool) -> Value {
         Json::Number(number) => number.as_i64().map_or_else(|| Value::from(number.as_f64()), Value::from),
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(|item| convert(item, false)).collect(),
-        Json::Object(fields) if open => {
-            fields.iter().map(|(name, value)| (name.clone(), convert(value, false))).collect()
-        }
         Json::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| (name.clone(), convert(value, is_open(name)))).collect();
-            Value::from_object(Closed(fields))
+            let fields = fields.iter().map(|(name, value)| (name.clone(), convert(value, is_open(name))));
+            if open { Value::from_pairs(fields) } else { Value::from_object(Closed(fields.collect())) }
         }
     }
 }
