@@ -84,7 +84,7 @@ fn every_example_is_good_on_every_sample() {
         let mut shown = String::new();
         for tried in templates.tried() {
             assert_eq!(tried.notes, [""; 0], "{name}: {}", tried.file.key);
-            assert!(tried.samples >= 4, "{}", tried.file.key);
+            assert!(tried.samples >= 3, "{}", tried.file.key);
             let custom = &templates.common[&tried.template];
             for sample in samples::all(&style()) {
                 if !sample.kind.contains(&tried.template) {
@@ -128,7 +128,7 @@ fn faults_name_line_and_column() {
         ("{{ counts.firng }}", "1:"),
         ("{{ no_function() }}", "1:4: nothing is called no_function"),
         ("{{ name.first() }}", "1:"),
-        ("{{ now | time(\"%Q\") }}", "1:"),
+        ("{{ now | time(\"%!\") }}", "1:"),
         ("{% for i in range(100000) %}{% for j in range(100000) %}{{ name }}{% endfor %}{% endfor %}", "1:"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "1:"),
         ("{% include \"/etc/passwd\" %}", "1:1: a template cannot load others"),
@@ -229,9 +229,7 @@ fn only_the_markup_that_clients_show_is_left() {
     // Far deeper than a room would show, but not so deep as to be refused.
     let nested = format!("{}x{}", "<em>".repeat(90), "</em>".repeat(90));
     assert!(sanitise(&nested).unwrap().html.matches("<em>").count() <= 33);
-    for endless in
-        ["<b>".repeat(7000), "<b></i>".repeat(3000), "<div><p>".repeat(3000), "</b>".repeat(5000) + &"<q>".repeat(5000)]
-    {
+    for endless in ["<b>".repeat(7000), "<b></i>".repeat(3000), "<div><p>".repeat(3000), "</b><q>".repeat(3000)] {
         assert_eq!(sanitise(&endless), None);
     }
 }

@@ -111,7 +111,12 @@ impl Templates {
 }
 
 impl Custom {
-    fn load(name: TemplateName, file: &TemplateFile, style: &Style, samples: &[Sample]) -> Result<Self, TemplateFault> {
+    pub(super) fn load(
+        name: TemplateName,
+        file: &TemplateFile,
+        style: &Style,
+        samples: &[Sample],
+    ) -> Result<Self, TemplateFault> {
         let failed = |sample, fault| TemplateFault { file: file.clone(), sample, fault };
         let source = file.read().map_err(|text| failed(None, Fault::whole(Reason::Error, text)))?;
         let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.suits(name)).collect();
