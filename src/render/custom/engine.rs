@@ -133,8 +133,10 @@ fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
     env.remove_filter("safe");
     // It prints all there is, which is of no use in a room.
     env.remove_global("debug");
-    env.add_filter("urlencode", |value: &str| urlencoding::encode(value).into_owned());
-    env.add_filter("truncate", |value: &str, most: usize| text::cut(&text::clean(value), most.clamp(4, 8192)));
+    env.add_filter("urlencode", |value: &Value| urlencoding::encode(&printed(value)).into_owned());
+    env.add_filter("truncate", |value: &Value, most: usize| {
+        text::cut(&text::clean(&printed(value)), most.clamp(4, 8192))
+    });
     env.add_filter("duration", |ms: i64| time::words(Duration::from_millis(u64::try_from(ms).unwrap_or(0))));
     let zone = zone.clone();
     env.add_filter("time", move |ms: i64, format: Option<&str>| {
@@ -145,13 +147,15 @@ fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
     env
 }
 
+/// As it is printed, before it is escaped.
+fn printed(value: &Value) -> String {
+    if value.is_undefined() || value.is_none() { String::new() } else { value.to_string() }
+}
+
 /// Prints a value: nothing for what is not set, markup only where the template itself wrote it, whatever it says of
 /// escaping, and text of foreign direction kept from reordering its surroundings.
 fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    if value.is_undefined() || value.is_none() {
-        return Ok(());
-    }
-    let printed = value.to_string();
+    let printed = printed(value);
     let markup = html && value.is_safe();
     let printed = if markup || text::is_isolated(&printed) { printed } else { text::isolate(&printed) };
     let written = if html && !markup { write!(out, "{}", HtmlEscape(&printed)) } else { out.write_str(&printed) };

@@ -131,7 +131,7 @@ fn faults_name_line_and_column() {
         ("{{ now | time(\"%!\") }}", "1:"),
         ("{% for i in range(100000) %}{% for j in range(100000) %}{{ name }}{% endfor %}{% endfor %}", "1:"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "1:"),
-        ("{% include \"/etc/passwd\" %}", "1:1: a template cannot load others"),
+        ("{% include \"/etc/passwd\" %}", "1:4: a template cannot load others"),
         ("{{ \"x\" * 100000 }}", " gives 100000 bytes, a message has room for 22528"),
         ("{{ \"x\" * 1000000000 }}", "1:"),
         ("{# nothing #}", " gives an empty message"),
@@ -284,6 +284,7 @@ fn what_templates_are_offered() {
     assert_eq!(shown("{{ starts_at | time }} {{ starts_at | time(\"%Y-%m-%d\") }}"), "12:03 2026-11-22");
     assert_eq!(shown("{{ labels.nope }}[{{ ends_at }}]{{ labels.nope | default(\"-\") }}"), "[]-");
     assert_eq!(shown("{% if labels.nope %}a{% else %}b{% endif %}{{ alerts | length }}"), "b1");
+    assert_eq!(shown("x{{ labels.nope | truncate(9) }}{{ labels.nope | urlencode }}"), "x");
     assert_eq!(shown("{{ labels.pod }} <b> & {{ severity }}"), "jellyfin-0 <b> & critical");
     // Right-to-left text is isolated where it is printed, and nowhere else.
     let style = untried(TemplateName::CardText, "x {{ labels.direction }} {{ labels.direction | urlencode }}");
