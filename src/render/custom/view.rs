@@ -8,9 +8,9 @@ use super::super::{
     digest::InFull,
     group::{self, Group, Seen},
     headline::Headline,
-    lines::{Line, Mark, name_and_place},
+    lines::{Line, Mark},
     links::{self, Link},
-    plain_head,
+    places, plain_head,
     reply::Reply,
     text,
     time::{self, Dial},
@@ -192,7 +192,8 @@ impl AlertView {
     fn new(style: &Style, group: &Group<'_>, dial: &Dial<'_>, seen: &Seen<'_>, now: Timestamp) -> Self {
         let (alert, starts_at) = (seen.alert, group.start(seen));
         let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
-        let (name, place) = name_and_place(group, seen);
+        let among = group.places.of(seen);
+        let place = if among.is_empty() { places::alone(&seen.labels).0 } else { among };
         Self {
             state: alert.state.as_str(),
             severity: severity(Some(seen)),
@@ -202,8 +203,7 @@ impl AlertView {
                 AlertState::Absent => "🔕".to_owned(),
             },
             name: text::cut(seen.label("alertname").unwrap_or_default(), 200),
-            // Alerts of one name are told apart by their place alone, which then stands where the name does.
-            place: if group.places.mixed { place } else { name },
+            place: text::cut(&place, 100),
             what: seen.what().into_iter().take(MAX_LINES).collect(),
             labels: seen.labels.clone(),
             annotations: cleaned(&alert.doc.annotations),
