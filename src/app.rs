@@ -14,7 +14,7 @@ use crate::{
     lifecycle::Lifecycle,
     matrix::{Account, Setup},
     metrics::Metrics,
-    render::Style,
+    render::{Style, custom::Templates},
     store::Store,
 };
 
@@ -39,7 +39,7 @@ impl Receiver {
     /// Opens the store and binds the socket. The homeserver is not asked for anything.
     ///
     /// # Errors
-    /// When the store cannot be opened or the address cannot be bound.
+    /// When a template of one's own is faulty, the store cannot be opened or the address cannot be bound.
     pub async fn prepare(config: Config) -> anyhow::Result<Self> {
         let clock = Clock::System;
         let rooms = config.rooms();
@@ -48,7 +48,9 @@ impl Receiver {
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
         health.update(|health| health.started_at = Some(clock.now()));
-        let style = Arc::new(Style::new(&config.display, &config.links)?.with_routes(&config.routes)?);
+        let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
+        let templates = Templates::load(&config, &style)?;
+        let style = Arc::new(style.with_templates(templates));
         let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         let bound = http::bind(config.http.listen)
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;

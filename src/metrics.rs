@@ -47,8 +47,13 @@ pub struct Metrics {
     pub possible_duplicates: IntCounter,
     /// `{link, reason}`
     pub broken_links: IntCounterVec,
+    /// `{template, reason}`
+    pub render_fallbacks: IntCounterVec,
 }
 
+/// Templates of one's own, and why they may fail.
+const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
+const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
 const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
 
 impl Metrics {
@@ -132,6 +137,11 @@ impl Metrics {
                 "possible_duplicates_total",
                 "Events sent again without knowing whether the first try had arrived.",
             ),
+            render_fallbacks: maker.counters(
+                "render_fallbacks_total",
+                "Messages for which a built-in template took the place of one of the operator's own, which failed.",
+                &["template", "reason"],
+            ),
             broken_links: maker.counters(
                 "broken_links_total",
                 "Links that a card or an edit of it left out because no working link could be made of them.",
@@ -169,6 +179,11 @@ impl Metrics {
         }
         for reason in ["too_large", "bad_event", "server_error"] {
             self.dead_letters.with_label_values(&[reason]);
+        }
+        for template in TEMPLATES {
+            for reason in FALLBACK_REASONS {
+                self.render_fallbacks.with_label_values(&[template, reason]);
+            }
         }
         for reason in ["not_a_url", "too_long", "not_json", "wrong_shape"] {
             self.broken_links.with_label_values(&["logs", reason]);

@@ -7,17 +7,23 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use super::{Config, terminal};
 use crate::{
     clock::Clock,
-    config::{Purpose, Route},
+    config::{Purpose, Route, TemplateFile, TemplateName},
     delivery::mentions_for,
     intake::{self, Rules},
-    model::{Incident, IncidentId, IncidentKey, IncidentState, NotificationId, TxnId},
-    render::{self, Envelope, Message, Style},
+    model::{
+        CardId, Incident, IncidentId, IncidentKey, IncidentState, Note, NoteArgs, NoteKind, NotificationId, Timestamp,
+        TxnId,
+    },
+    render::{
+        self, Envelope, Message, Style,
+        custom::{self, Fallback, Rendered, Templates},
+    },
 };
 
 /// Shows the message that a webhook payload gives, without any server.
@@ -27,7 +33,8 @@ use crate::{
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver render payload.json
-  matrix-alertmanager-receiver render --format html - < payload.json")]
+  matrix-alertmanager-receiver render --format html - < payload.json
+  matrix-alertmanager-receiver render --template card_html=card.html.j2 payload.json")]
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
     file: PathBuf,
@@ -38,6 +45,21 @@ pub struct Render {
     /// The route whose settings apply; by default the one that the payload would take.
     #[arg(long)]
     route: Option<String>,
+    /// A template file in place of the built-in or configured one, as NAME=FILE: card_html, card_text, digest_html,
+    /// digest_text, reply_html or reply_text. A digest then holds the one incident; a reply tells of it as new, or as
+    /// resolved. Exits with 1 and tells line and column if it fails on this payload or on any sample.
+    #[arg(long = "template", value_name = "NAME=FILE", value_parser = named_file)]
+    templates: Vec<(TemplateName, PathBuf)>,
+}
+
+fn named_file(argument: &str) -> Result<(TemplateName, PathBuf), String> {
+    let named = argument.split_once('=').filter(|(_, file)| !file.is_empty());
+    let found = named.and_then(|(name, file)| {
+        let name = TemplateName::ALL.into_iter().find(|known| known.as_str() == name)?;
+        Some((name, PathBuf::from(file)))
+    });
+    let known = || TemplateName::ALL.map(TemplateName::as_str).join(", ");
+    found.ok_or_else(|| format!("NAME=FILE is meant, with a name of {}", known()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,7 +83,8 @@ impl Format {
 
 impl Render {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-        let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
+        let mut config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
+        self.put_templates(&mut config);
         let body = self.read()?;
         let webhook = intake::decode(&body).with_context(|| self.name())?;
         let route = intake::choose_route(&config.routes, self.route.as_deref(), &webhook.receiver)?;
@@ -78,9 +101,60 @@ impl Render {
             return Ok(ExitCode::SUCCESS);
         };
         let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
-        let message = render::card(&style, &incident, None, now, 0);
-        print(&self.show(&message, &incident, route)?)?;
+        let templates = Templates::load(&config, &style)?;
+        let shown = self.rendered(&style.with_templates(templates), &incident, now);
+        if let Some(Fallback { file, fault, .. }) = shown.fallbacks.first() {
+            bail!("{}: {}:{fault}", file.key, file.path.display());
+        }
+        print(&self.show(&shown.message, &incident, route)?)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the command line names comes before what the config does.
+    fn put_templates(&self, config: &mut Config) {
+        for (name, path) in &self.templates {
+            let file = TemplateFile { key: format!("--template {}", name.as_str()), path: path.clone() };
+            config.templates.insert(*name, file.clone());
+            for route in config.routes.values_mut() {
+                route.templates.insert(*name, file.clone());
+            }
+        }
+    }
+
+    /// The kind of message that the first template named is for; a card without one.
+    fn rendered(&self, style: &Style, incident: &Incident, now: Timestamp) -> Rendered {
+        match self.templates.first().map(|(name, _)| name) {
+            None | Some(TemplateName::CardHtml | TemplateName::CardText) => custom::card(style, incident, None, now),
+            Some(TemplateName::DigestHtml | TemplateName::DigestText) => {
+                let built_in = render::digest(style, &[incident], None, now, 0, true).message;
+                custom::digest(style, &[incident], None, now, built_in)
+            }
+            Some(TemplateName::ReplyHtml | TemplateName::ReplyText) => {
+                let kind =
+                    if incident.state == IncidentState::Firing { NoteKind::NewFiring } else { NoteKind::Resolved };
+                let note = Note {
+                    id: 0,
+                    card: CardId("preview".to_owned()),
+                    incident: incident.id.clone(),
+                    kind,
+                    at: now,
+                    notification: incident.notification.clone(),
+                    args: NoteArgs { fingerprints: Vec::new(), flaps: 0, gap_ms: None },
+                };
+                custom::reply(style, incident, &[&note], None, now)
+            }
+        }
+    }
+
+    /// Without `--format`: the HTML if templates of HTML alone are looked at, but on a terminal.
+    fn format(&self) -> Format {
+        let only =
+            |html: bool| !self.templates.is_empty() && self.templates.iter().all(|(name, _)| name.is_html() == html);
+        match self.format.unwrap_or_else(Format::for_stdout) {
+            Format::Text if self.format.is_none() && only(true) => Format::Html,
+            Format::Terminal if only(false) => Format::Text,
+            format => format,
+        }
     }
 
     /// What messages call the payload.
@@ -100,7 +174,7 @@ impl Render {
     }
 
     fn show(&self, message: &Message, incident: &Incident, route: &Route) -> anyhow::Result<String> {
-        Ok(match self.format.unwrap_or_else(Format::for_stdout) {
+        Ok(match self.format() {
             Format::Text => message.body.clone(),
             Format::Html => message.html.clone(),
             Format::Terminal => terminal::from_html(&message.html),

@@ -7,6 +7,7 @@ mod reader;
 mod reserved;
 mod secret;
 mod sections;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -16,7 +17,14 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
-pub use self::{env::environment, faults::Faults, load::Purpose, secret::Secret, values::parse_duration};
+pub use self::{
+    env::environment,
+    faults::Faults,
+    load::Purpose,
+    secret::Secret,
+    templates::{TemplateFile, TemplateName, Templates},
+    values::parse_duration,
+};
 use crate::model::{RoomAddress, RoomName, RouteName};
 
 /// Bytes of all user ids of one `mentions.users` together: what an encrypted edit of the longest card leaves room for.
@@ -30,6 +38,8 @@ pub struct Config {
     /// At least one.
     pub routes: BTreeMap<RouteName, Route>,
     pub links: Links,
+    /// Those of `[templates]`.
+    pub templates: Templates,
     pub display: Display,
     pub log: Log,
 }
@@ -94,6 +104,8 @@ pub struct Route {
     pub grafana: Option<Grafana>,
     /// Links beside the usual ones.
     pub links: Vec<ExtraLink>,
+    /// Those of `[templates]`, with the route's own in front of them.
+    pub templates: Templates,
 }
 
 /// A link of the operator's own.

@@ -9,16 +9,14 @@ use super::{
 
 /// Keys that mean something later, and single values of known keys. `*` is any one name. A feature that lands takes
 /// its line away.
-const RESERVED: [(&str, Option<&str>); 9] = [
+const RESERVED: [(&str, Option<&str>); 7] = [
     ("matrix.ca_file", None),
     ("matrix.proxy", None),
     ("matrix.recovery_key_file", None),
     ("matrix.store_passphrase_file", None),
     ("http.tls", None),
     ("http.admin", None),
-    ("routes.*.templates", None),
     ("compat", None),
-    ("templates", None),
 ];
 
 /// Completes "<key>: …" and "<key>: <value> …".
@@ -56,7 +54,7 @@ fn walk(reader: &Reader, table: &Table, parent: &str, unknown: &mut Vec<(String,
                 }
             }
             (Some(_), _) => {}
-            // Nothing is asked of it: `[templates]` with all of its lines commented out is harmless.
+            // Nothing is asked of it: `[compat]` with all of its lines commented out is harmless.
             (None, Value::Table(table)) if table.is_empty() && is_reserved(&path, None) => {}
             (None, _) => collect(node, path, unknown),
         }

@@ -7,7 +7,10 @@ use crate::{
         AlertState, Card, CardKind, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind, RoomAddress,
         Timestamp, TxnId,
     },
-    render::{self, Envelope, Message, Relation, Style},
+    render::{
+        self, Envelope, Relation, Style,
+        custom::{self, Fallback, Rendered},
+    },
     store::{NewOp, Snapshot},
 };
 
@@ -27,7 +30,8 @@ pub struct Frame<'a> {
 /// What composing a card's next event comes to.
 #[derive(Debug)]
 pub enum Composed {
-    Op(NewOp),
+    /// With the templates of one's own that failed it.
+    Op(Box<NewOp>, Vec<Fallback>),
     /// A digest that is not in the room yet holds more than fits: these belong on a further one.
     Overfull(Vec<IncidentId>),
     /// The newest state, up to this revision, is not worth a message of its own.
@@ -61,12 +65,12 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         return Composed::Nothing;
     }
     let spoken = notes.last().filter(|_| speaks_of_notes);
-    let content = match content_of(kind, snapshot, &notes, &frame) {
-        Content::Fits(content) => content,
+    let (content, fallbacks) = match content_of(kind, snapshot, &notes, &frame) {
+        Content::Fits(content, fallbacks) => (content, fallbacks),
         Content::Overfull(rest) => return Composed::Overfull(rest),
         Content::Nothing => return Composed::Nothing,
     };
-    Composed::Op(NewOp {
+    let op = NewOp {
         content,
         card: snapshot.card.id.clone(),
         room: snapshot.card.room.clone(),
@@ -81,7 +85,8 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         first_try: frame.now,
         txn_id: frame.txn_id,
         device: frame.device,
-    })
+    };
+    Composed::Op(Box::new(op), fallbacks)
 }
 
 /// Counts the links that a card or an edit of it leaves out.
@@ -149,7 +154,7 @@ fn notes_to_say(notes: &[Note]) -> Vec<&Note> {
 }
 
 enum Content {
-    Fits(String),
+    Fits(String, Vec<Fallback>),
     Overfull(Vec<IncidentId>),
     Nothing,
 }
@@ -171,37 +176,34 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
     };
     match (kind, root) {
         (OpKind::Card, _) => match show(card.kind, &incidents, None, false, frame) {
-            Ok(message) => Content::Fits(render::card_content(&message, &envelope(notice, whom.filter(|_| !notice)))),
+            Ok(shown) => {
+                let envelope = envelope(notice, whom.filter(|_| !notice));
+                Content::Fits(render::card_content(&shown.message, &envelope), shown.fallbacks)
+            }
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
             let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
             let to = render::permalink(card.room.as_str(), next);
             let message = render::continued(frame.style, &incidents, &to, frame.plainness);
-            Content::Fits(render::edit_content(&message, root, &envelope(true, None)))
+            Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
         (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, frame) {
-            Ok(message) => Content::Fits(render::edit_content(&message, root, &envelope(notice, whom))),
+            Ok(shown) => {
+                let content = render::edit_content(&shown.message, root, &envelope(notice, whom));
+                Content::Fits(content, shown.fallbacks)
+            }
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Reply, Some(root)) => {
-            let message = match card.kind {
-                CardKind::Incident => render::reply(frame.style, first, notes, root_at, frame.now, frame.plainness),
-                CardKind::Digest => {
-                    render::digest_reply(frame.style, &incidents, notes, root_at, frame.now, frame.plainness)
-                }
-            };
+            let said = say(card, &incidents, notes, frame);
             let relation = relation_of(card, route_of(first, frame.config));
-            Content::Fits(render::reply_content(&message, root, relation, &envelope(quiet, whom_of_news())))
+            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news()));
+            Content::Fits(content, said.fallbacks)
         }
         (OpKind::Post, _) => {
-            let message = match card.kind {
-                CardKind::Incident => render::post(frame.style, first, notes, frame.now, frame.plainness),
-                CardKind::Digest => {
-                    render::digest_reply(frame.style, &incidents, notes, None, frame.now, frame.plainness)
-                }
-            };
-            Content::Fits(render::card_content(&message, &envelope(quiet, whom_of_news())))
+            let posted = post(card.kind, &incidents, notes, frame);
+            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted.fallbacks)
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }
@@ -214,16 +216,48 @@ fn show(
     root_at: Option<Timestamp>,
     complete: bool,
     frame: &Frame<'_>,
-) -> Result<Message, Vec<IncidentId>> {
+) -> Result<Rendered, Vec<IncidentId>> {
+    let Frame { style, now, plainness, .. } = *frame;
     if kind == CardKind::Incident {
         let Some(incident) = incidents.first() else { return Err(Vec::new()) };
-        return Ok(render::card(frame.style, incident, root_at, frame.now, frame.plainness));
+        return Ok(match plainness {
+            0 => custom::card(style, incident, root_at, now),
+            _ => Rendered::built_in(render::card(style, incident, root_at, now, plainness)),
+        });
     }
-    let digest = render::digest(frame.style, incidents, root_at, frame.now, frame.plainness, complete);
+    let digest = render::digest(style, incidents, root_at, now, plainness, complete);
     let unnamed: Vec<IncidentId> =
         incidents.iter().map(|incident| &incident.id).filter(|id| !digest.named.contains(id)).cloned().collect();
-    let splits = !complete && frame.plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
-    if splits { Err(unnamed) } else { Ok(digest.message) }
+    let splits = !complete && plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
+    match plainness {
+        _ if splits => Err(unnamed),
+        0 => Ok(custom::digest(style, incidents, root_at, now, digest.message)),
+        _ => Ok(Rendered::built_in(digest.message)),
+    }
+}
+
+/// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
+fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
+    let Frame { style, now, plainness, .. } = *frame;
+    match (card.kind, incidents.first(), plainness) {
+        (CardKind::Incident, Some(first), 0) => custom::reply(style, first, notes, card.root_at, now),
+        (CardKind::Incident, Some(first), _) => {
+            Rendered::built_in(render::reply(style, first, notes, card.root_at, now, plainness))
+        }
+        (_, _, 0) => custom::digest_reply(style, incidents, notes, card.root_at, now),
+        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, card.root_at, now, plainness)),
+    }
+}
+
+/// The words of a message of its own.
+fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
+    let Frame { style, now, plainness, .. } = *frame;
+    match (kind, incidents.first(), plainness) {
+        (CardKind::Incident, Some(first), 0) => custom::post(style, first, notes, now),
+        (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, plainness)),
+        (_, _, 0) => custom::digest_reply(style, incidents, notes, None, now),
+        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, None, now, plainness)),
+    }
 }
 
 fn route_of<'a>(incident: &Incident, config: &'a Config) -> Option<&'a Route> {

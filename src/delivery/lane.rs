@@ -18,6 +18,7 @@ use super::{
     blame::{Blame, Patience, Verdict},
     compose::{self, Composed, Frame},
     doubt::{Looked, Silent},
+    fallbacks::Fallbacks,
     gate::{Gate, Permit, Want},
     plan::{self, Step, Weather},
     retry,
@@ -81,6 +82,8 @@ pub struct Lane {
     pub(super) looked_for_roots: bool,
     /// Cards whose first event surely is in the room, and since when that is known.
     pub(super) sound: HashMap<CardId, Instant>,
+    /// Templates of one's own that failed.
+    fallbacks: Fallbacks,
     /// The store may hold an op of this room that is on its way; known to be false from one event to the next.
     pub(super) maybe_unfinished: bool,
     /// The store may hold a parked op of this room.
@@ -122,6 +125,7 @@ impl Lane {
             silent: Vec::new(),
             looked_for_roots: false,
             sound: HashMap::new(),
+            fallbacks: Fallbacks::default(),
             maybe_unfinished: true,
             maybe_parked: true,
         }
@@ -263,9 +267,10 @@ impl Lane {
             return Ok(turn);
         }
         match compose::compose(kind, &snapshot, self.frame(0)) {
-            Composed::Op(op) => {
+            Composed::Op(op, fallbacks) => {
+                self.fallbacks.tell(&self.parts.metrics, &op, &fallbacks);
                 self.maybe_unfinished = true;
-                let op = self.parts.store.freeze(op).await?;
+                let op = self.parts.store.freeze(*op).await?;
                 compose::count_broken_links(kind, &snapshot, &self.parts.style, &self.parts.metrics);
                 self.send(op, permit).await
             }
@@ -432,7 +437,7 @@ impl Lane {
             let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
             snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
             match compose::compose(op.kind, &snapshot, frame) {
-                Composed::Op(plainer) => Some(plainer),
+                Composed::Op(plainer, _) => Some(*plainer),
                 Composed::Overfull(_) | Composed::Silent(_) | Composed::Nothing => None,
             }
         };

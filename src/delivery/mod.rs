@@ -3,6 +3,7 @@
 mod blame;
 mod compose;
 mod doubt;
+mod fallbacks;
 mod gate;
 mod lane;
 mod plan;

@@ -8,6 +8,7 @@ mod thread;
 
 use askama::Template;
 
+pub(super) use self::thread::merged;
 pub use self::{green::green_notice, thread::digest_reply};
 use self::{
     head::Head,
@@ -61,6 +62,28 @@ pub fn digest(
     let shapes = if plainness == 0 { &SHAPES[..] } else { &SHAPES[SHAPES.len() - 1..] };
     let (message, lines) = storm.fitting(shapes, must_hold_all || plainness > 0);
     Digest { message, named: storm.ranked[..lines].iter().map(|one| one.incident.id.clone()).collect() }
+}
+
+/// All that a digest could say, for templates of one's own.
+pub(super) struct InFull {
+    pub(super) head: Head,
+    pub(super) lines: Vec<Line>,
+    /// May be empty.
+    pub(super) when: String,
+    pub(super) links: Vec<Link>,
+    /// Of the incidents that have a line, in the order of the lines.
+    pub(super) order: Vec<IncidentId>,
+}
+
+/// A digest of all these incidents as if there were room for everything.
+pub(super) fn in_full(style: &Style, incidents: &[&Incident], root_at: Option<Timestamp>, now: Timestamp) -> InFull {
+    let ranked = row::ordered(style, incidents);
+    let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+    let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
+    let order = ranked.iter().take(rows.len()).map(|one| one.incident.id.clone()).collect();
+    let storm = Storm { style, ranked, rows, cluster, dial };
+    let Page { head, lines, when, links } = storm.page(&SHAPES[0], storm.rows.len(), true);
+    InFull { head, lines, when, links: links.into_iter().cloned().collect(), order }
 }
 
 /// Which incidents a digest tells more of than name and place.
@@ -135,6 +158,10 @@ impl Storm<'_> {
 
     /// The first `lines` incidents; the others counted, or as if there were none.
     fn set(&self, shape: &Shape, lines: usize, hold_all: bool) -> Message {
+        self.page(shape, lines, hold_all).set()
+    }
+
+    fn page(&self, shape: &Shape, lines: usize, hold_all: bool) -> Page<'_> {
         let counted = if hold_all { self.ranked.len() } else { lines };
         let rows = &self.rows[..lines];
         let firing = |row: &&Row| row.state == IncidentState::Firing;
@@ -166,7 +193,6 @@ impl Storm<'_> {
             when: when(rows, &self.dial),
             links: alertmanager.filter(|link| link.url.len() <= shape.max_url).into_iter().collect(),
         }
-        .set()
     }
 }
 

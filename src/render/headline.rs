@@ -101,7 +101,7 @@ fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
     (style.emoji(rank), word, String::new())
 }
 
-fn is_color(color: &str) -> bool {
+pub(super) fn is_color(color: &str) -> bool {
     color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -2,8 +2,9 @@
 //!
 //! [`View`](view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
 //! what is too long for an event is stepped down until it fits. [`digest()`] does the same for several incidents in one
-//! message.
+//! message. [`custom`] puts an operator's own templates in place of the built-in ones.
 
+pub mod custom;
 mod digest;
 mod event;
 pub mod explore;
@@ -61,6 +62,7 @@ pub struct Style {
     /// Logs links of each route.
     route_grafana: BTreeMap<RouteName, Option<config::Grafana>>,
     extra: Extra,
+    templates: custom::Templates,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +81,7 @@ impl Style {
             grafana: links.grafana.clone(),
             route_grafana: BTreeMap::new(),
             extra: Extra::default(),
+            templates: custom::Templates::default(),
         })
     }
 

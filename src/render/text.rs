@@ -64,7 +64,7 @@ pub(super) fn show(clean: &str, max: usize) -> String {
     isolate(&cut(clean, max))
 }
 
-fn isolate(text: &str) -> String {
+pub(super) fn isolate(text: &str) -> String {
     if text.chars().any(is_right_to_left) { format!("{ISOLATE}{text}{END_OF_ISOLATE}") } else { text.to_owned() }
 }
 

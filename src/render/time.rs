@@ -54,7 +54,7 @@ impl<'a> Dial<'a> {
 }
 
 /// A time that no calendar can tell is shown as the nearest one that it can.
-fn zoned(at: Timestamp, zone: &TimeZone) -> Zoned {
+pub(super) fn zoned(at: Timestamp, zone: &TimeZone) -> Zoned {
     // Well inside jiff's range, so that no zone's offset leaves it.
     let (min, max) = (-62_135_510_400_000, 253_402_200_000_000);
     jiff::Timestamp::from_millisecond(at.0.clamp(min, max)).unwrap_or_default().to_zoned(zone.clone())

@@ -26,5 +26,6 @@ mod serve;
 mod spine;
 mod store_stress;
 mod storm;
+mod templates;
 mod twins;
 mod webhook;

@@ -6,6 +6,7 @@ mod online;
 mod power;
 mod room;
 mod store;
+mod templates;
 
 use std::{fmt::Display, path::Path, process::ExitCode};
 
@@ -41,7 +42,8 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
-                templates(&loaded, &mut report);
+                links(&loaded, &mut report);
+                templates::check(&loaded, &mut report);
                 store::check(&loaded.store.path, &mut report);
                 if self.online {
                     client::block_on(async {
@@ -95,11 +97,11 @@ impl Report {
 }
 
 /// What the config takes as text and only rendering understands.
-fn templates(config: &Config, report: &mut Report) {
-    let links: usize = config.routes.values().map(|route| route.links.len()).sum();
+fn links(config: &Config, report: &mut Report) {
+    let count: usize = config.routes.values().map(|route| route.links.len()).sum();
     match Style::new(&config.display, &config.links).map(|style| style.with_routes(&config.routes)) {
-        Ok(Ok(_)) if links == 0 => {}
-        Ok(Ok(_)) => report.ok(format!("links: {links} of your own, each tried on sample alerts")),
+        Ok(Ok(_)) if count == 0 => {}
+        Ok(Ok(_)) => report.ok(format!("links: {count} of your own, each tried on sample alerts")),
         Ok(Err(faults)) => faults.0.iter().for_each(|fault| report.fault(fault)),
         Err(error) => report.fault(error),
     }

@@ -10,22 +10,25 @@ mod log;
 mod matrix;
 mod routes;
 mod store;
+mod templates;
 
 use super::{Config, reader::Section};
 
 /// Reads everything. What is missing or wrong has become a fault and reads as a default, so that the rest is checked
 /// in the same run.
 pub(super) fn read(root: &Section<'_>) -> Config {
-    // First, since routes name severities.
+    // First, since routes name severities and fall back to the common templates.
     let display = display::read(&root.section("display"));
     // And take over what the links say of Grafana.
     let links = links::read(&root.section("links"));
+    let templates = templates::read(&root.section("templates"));
     Config {
         http: http::read(&root.section("http")),
         matrix: matrix::read(&root.section("matrix")),
         store: store::read(&root.section("store")),
-        routes: routes::read(&root.section("routes"), &display, &links),
+        routes: routes::read(&root.section("routes"), &display, &links, &templates),
         links,
+        templates,
         display,
         log: log::read(&root.section("log")),
     }

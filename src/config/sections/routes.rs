@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::templates;
 use crate::{
     config::{
-        Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Updates,
+        Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Templates, Updates,
         reader::{Item, Section, Wrong},
         values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
     },
@@ -40,11 +41,17 @@ impl Route {
             mentions: Mentions::default(),
             grafana: None,
             links: Vec::new(),
+            templates: Templates::new(),
         }
     }
 }
 
-pub(super) fn read(routes: &Section<'_>, display: &Display, links: &Links) -> BTreeMap<RouteName, Route> {
+pub(super) fn read(
+    routes: &Section<'_>,
+    display: &Display,
+    links: &Links,
+    common: &Templates,
+) -> BTreeMap<RouteName, Route> {
     let mut names: Vec<&str> = routes.names().collect();
     if names.is_empty() {
         // Its missing rooms are the fault to tell, or, where no rooms are needed, it is a route to render for.
@@ -62,6 +69,8 @@ pub(super) fn read(routes: &Section<'_>, display: &Display, links: &Links) -> BT
             let section = routes.section(key);
             let mut route = route(&section, name.clone(), display, &mut receivers);
             route.grafana = grafana::read(&section, links.grafana.as_ref());
+            route.templates = common.clone();
+            route.templates.extend(templates::read(&section.section("templates")));
             read.insert(name, route);
         }
     }
@@ -90,6 +99,7 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
         mentions: mentions(&section.section("mentions"), display),
         grafana: None,
         links: extra_links(section),
+        templates: defaults.templates,
         name,
     }
 }

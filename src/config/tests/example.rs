@@ -24,13 +24,14 @@ fn commented() -> Vec<String> {
 }
 
 fn parts(config: &Config) -> Vec<String> {
-    let Config { http, matrix, store, routes, links, display, log } = config;
+    let Config { http, matrix, store, routes, links, templates, display, log } = config;
     vec![
         format!("{http:#?}"),
         format!("{:#?} {:#?}", matrix.homeserver, matrix.user_id),
         format!("{store:#?}"),
         format!("{routes:#?}"),
         format!("{links:#?}"),
+        format!("{templates:#?}"),
         format!("{display:#?}"),
         format!("{log:#?}"),
     ]

@@ -16,19 +16,19 @@ const MIN_NAMES: usize = 12;
 /// One name with its place.
 const MAX_ONE: usize = 60;
 
-pub(super) struct Head {
-    pub(super) emoji: String,
+pub(in crate::render) struct Head {
+    pub(in crate::render) emoji: String,
     /// May be empty.
-    pub(super) word: &'static str,
-    pub(super) color: &'static str,
+    pub(in crate::render) word: &'static str,
+    pub(in crate::render) color: &'static str,
     /// `9 incidents`.
-    pub(super) count: String,
+    pub(in crate::render) count: String,
     /// All that follows, from the blank or comma on.
-    pub(super) rest: String,
+    pub(in crate::render) rest: String,
 }
 
 impl Head {
-    pub(super) fn line(&self) -> String {
+    pub(in crate::render) fn line(&self) -> String {
         let blank = if self.word.is_empty() { "" } else { " " };
         format!("{}{blank}{} {}{}", self.emoji, self.word, self.count, self.rest)
     }

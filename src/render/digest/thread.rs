@@ -46,7 +46,7 @@ pub fn digest_reply(
     set_reply(&reply)
 }
 
-fn merged(
+pub(in crate::render) fn merged(
     style: &Style,
     incidents: &[&Incident],
     notes: &[&Note],

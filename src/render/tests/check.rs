@@ -78,7 +78,7 @@ fn first_part(html: &str) -> &str {
 
 /// The text between the tags, line by line, entities decoded. Fails on anything that is not exactly the markup that
 /// we write, and on tags that do not match.
-pub(super) fn words_of(html: &str) -> Vec<String> {
+pub(in crate::render) fn words_of(html: &str) -> Vec<String> {
     let mut open: Vec<&str> = Vec::new();
     let mut words = vec![String::new()];
     let mut rest = html;

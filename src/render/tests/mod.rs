@@ -1,7 +1,7 @@
 //! Snapshots and properties of everything that is rendered.
 
 mod cards;
-mod check;
+pub(super) mod check;
 mod digests;
 mod events;
 mod hostile;

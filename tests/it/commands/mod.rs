@@ -11,7 +11,7 @@ use crate::harness::{Receiver, User};
 const HOOK_TOKEN: &str = "hook-token-of-the-test";
 
 /// What a command did.
-struct Ran {
+pub(crate) struct Ran {
     code: i32,
     out: String,
     err: String,
@@ -33,7 +33,7 @@ impl Ran {
     }
 
     /// Exits with `code`, and for each of `lines` there is a line that has all its words.
-    fn says(&self, code: i32, lines: &[&[&str]]) -> &Self {
+    pub(crate) fn says(&self, code: i32, lines: &[&[&str]]) -> &Self {
         assert_eq!(self.code, code, "{}", self.all());
         assert!(!self.err.contains("panicked"), "{}", self.all());
         let text = format!("{}{}", self.out, self.err);
@@ -49,7 +49,7 @@ impl Ran {
     }
 }
 
-async fn run(receiver: &Receiver, bot: &User, args: &[&str]) -> Ran {
+pub(crate) async fn run(receiver: &Receiver, bot: &User, args: &[&str]) -> Ran {
     Ran::of(receiver.cli(args).await, &[&bot.access_token, &bot.password, HOOK_TOKEN])
 }
 
@@ -60,7 +60,7 @@ fn bare(args: &[&str], env: &[(&str, &str)]) -> Ran {
 }
 
 /// An account for what asks no homeserver; nothing listens there.
-fn nobody() -> User {
+pub(crate) fn nobody() -> User {
     User {
         user_id: "@alerts:localhost".to_owned(),
         access_token: "syt_token_of_nobody".to_owned(),

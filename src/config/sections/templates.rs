@@ -1,0 +1,13 @@
+//! `[templates]` and `routes.X.templates`
+
+use crate::config::{TemplateFile, TemplateName, Templates, reader::Section, values::text};
+
+/// The files that are named; whether they can be read and are good is found out by who compiles them.
+pub(super) fn read(templates: &Section<'_>) -> Templates {
+    let file = |name: TemplateName| {
+        let path = templates.read(name.as_str(), "the path of a template file", text)?;
+        let key = format!("{}.{}", templates.path, name.as_str());
+        Some((name, TemplateFile { key, path: path.into() }))
+    };
+    TemplateName::ALL.into_iter().filter_map(file).collect()
+}

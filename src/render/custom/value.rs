@@ -1,0 +1,55 @@
+//! The view model as minijinja sees it: a name that it does not have is a fault, not a blank.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use minijinja::{
+    Error, ErrorKind, Value,
+    value::{Enumerator, Object, ObjectExt as _},
+};
+use serde_json::Value as Json;
+
+/// Maps whose keys come from the payload: what they lack is blank.
+const OPEN: [&str; 3] = ["labels", "annotations", "group_labels"];
+
+/// A map with fixed names.
+#[derive(Debug)]
+struct Closed(BTreeMap<String, Value>);
+
+impl Object for Closed {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let key = key.as_str()?;
+        let known = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Some(self.0.get(key).cloned().unwrap_or_else(|| {
+            let text = format!("there is no {key} here; there are {}", known());
+            Value::from(Error::new(ErrorKind::UndefinedError, text))
+        }))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        self.mapped_enumerator(|this| Box::new(this.0.keys().map(|key| Value::from(key.as_str()))))
+    }
+}
+
+/// The names at the top, for a template to be given.
+pub(super) fn context(view: &Json) -> Value {
+    // Not closed: names that are not here may be functions or variables of the template's own.
+    convert(view, true)
+}
+
+fn convert(json: &Json, open: bool) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(yes) => Value::from(*yes),
+        Json::Number(number) => number.as_i64().map_or_else(|| Value::from(number.as_f64()), Value::from),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(|item| convert(item, false)).collect(),
+        Json::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), convert(value, is_open(name))));
+            if open { Value::from_pairs(fields) } else { Value::from_object(Closed(fields.collect())) }
+        }
+    }
+}
+
+fn is_open(name: &str) -> bool {
+    OPEN.contains(&name)
+}
