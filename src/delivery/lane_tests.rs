@@ -268,17 +268,22 @@ impl House {
         self.transport.sent.lock().expect("a lock").clone()
     }
 
+    async fn is_due(&self, room: &RoomAddress) -> bool {
+        let due = self.parts.store.due(room).await.expect("due");
+        !(due.new.is_empty() && due.notes.is_empty() && due.edits.is_empty())
+    }
+
     /// Waits until nothing is left to do in any room that does not refuse.
     async fn settled(&self) -> Vec<Sent> {
         for _ in 0..1_000 {
             let refusing = self.transport.refusing.lock().expect("a lock").clone();
             let mut left = false;
             for (room, _) in self.parts.config.rooms() {
-                let due = self.parts.store.due(&room).await.expect("due");
-                let empty = due.new.is_empty() && due.notes.is_empty() && due.edits.is_empty();
+                let due = self.is_due(&room).await;
                 let unfinished = self.parts.store.unfinished(&room).await.expect("read").is_some();
                 let parked = self.parts.store.next_parked(&room).await.expect("read").is_some();
-                left |= !refusing.contains(&room) && (!empty || unfinished || parked);
+                // Asked again: an op may have been thawed since, and then neither of the first two was seen.
+                left |= !refusing.contains(&room) && (due || unfinished || parked || self.is_due(&room).await);
             }
             if !left {
                 return self.sent();

@@ -65,9 +65,9 @@ async fn accept(
         return Err(Answer::unavailable("the receiver is shutting down"));
     }
     let (body, place) = read(app, headers, body).await?;
-    let decoder = app.bodies.decoder(body.len()).await;
+    let turn = app.bodies.decoder(body.len()).await;
     let decoded = intake::decode(&body);
-    drop(decoder);
+    drop(turn);
     let webhook = decoded.map_err(|error| {
         tracing::warn!(%error, "refused a webhook");
         Answer::bad_request(&error.to_string())

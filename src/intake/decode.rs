@@ -103,8 +103,8 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     let unread = alerts.len().saturating_sub(MAX_ALERTS);
     let listed = alerts.iter().take(MAX_ALERTS).map(|alert| read_alert(alert, &mut odd)).collect();
     let mut webhook = Webhook {
-        receiver: identity(unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd),
-        group_key: identity(required_text(&envelope, "groupKey")?.to_owned(), MAX_VALUE, &mut odd),
+        receiver: identity(&unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd),
+        group_key: identity(required_text(&envelope, "groupKey")?, MAX_VALUE, &mut odd),
         group_labels,
         external_url: read_text(&envelope, "externalURL", &mut odd),
         truncated: listed_truncated.saturating_add(unread as u64),
@@ -127,13 +127,13 @@ fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a 
 
 /// A text by which things are told apart: one that is too long ends in a hash of all of it, so that two that begin alike
 /// stay two.
-fn identity(text: String, max: usize, odd: &mut u32) -> String {
+fn identity(text: &str, max: usize, odd: &mut u32) -> String {
     if text.len() <= max {
         return text.replace('\0', "\u{fffd}");
     }
     *odd += 1;
-    let hash = hex::encode(&Sha256::digest(&text)[..16]);
-    format!("{}…{hash}", cut(&text, max - hash.len() - '…'.len_utf8()).replace('\0', "?"))
+    let hash = hex::encode(&Sha256::digest(text)[..16]);
+    format!("{}…{hash}", cut(text, max - hash.len() - '…'.len_utf8()).replace('\0', "?"))
 }
 
 fn wrong(key: &str, expected: &str, found: &Value) -> DecodeError {
@@ -207,7 +207,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
         }
     };
     let fingerprint = match alert.get("fingerprint") {
-        Some(Value::String(text)) if !text.is_empty() => identity(text.clone(), MAX_FINGERPRINT, odd),
+        Some(Value::String(text)) if !text.is_empty() => identity(text, MAX_FINGERPRINT, odd),
         None | Some(Value::Null | Value::String(_)) => fingerprint_of(&labels, value),
         Some(_) => {
             *odd += 1;

@@ -142,10 +142,10 @@ pub fn card(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now:
     let view = View::new(style, incident, root_at, now);
     let set = |shape| set_card(&view.shown(shape));
     let message = match plainness {
-        0 => fitting(&view, &set),
+        0 => fitting(&view, set),
         1 => {
             let plainer = set(Shape { lines: None, details: false, max_url: 0 });
-            if plainer == fitting(&view, &set) { one_line(&view.head) } else { plainer }
+            if plainer == fitting(&view, set) { one_line(&view.head) } else { plainer }
         }
         _ => one_line(&view.head),
     };
