@@ -182,7 +182,7 @@ impl Writer {
     fn at_line_start(&self) -> bool {
         let after_block =
             |name: &&str| self.html.ends_with(&format!("<{name}>")) || self.html.ends_with(&format!("</{name}>"));
-        self.html.is_empty() || self.html.ends_with(' ') || BLOCKS.iter().any(|name| after_block(name))
+        self.html.is_empty() || self.html.ends_with(' ') || BLOCKS.iter().any(after_block)
     }
 }
 

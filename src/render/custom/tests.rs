@@ -101,7 +101,7 @@ fn every_example_is_good_on_every_sample() {
                     assert_eq!(tags(&raw), tags(&form), "{name}: {}: {raw}", sample.name);
                 }
                 let readable = form.replace("<br>", "<br>\n").replace("<li>", "\n<li>").replace("<p>", "\n<p>");
-                shown.push_str(&format!("## {} · {}\n{readable}\n\n", tried.template.as_str(), sample.name));
+                shown.extend(["## ", tried.template.as_str(), " · ", sample.name, "\n", &readable, "\n\n"]);
             }
         }
         // Both forms of a set must fit together.
