@@ -9,11 +9,9 @@ use super::{
 
 /// Keys that mean something later, and single values of known keys. `*` is any one name. A feature that lands takes
 /// its line away.
-const RESERVED: [(&str, Option<&str>); 13] = [
+const RESERVED: [(&str, Option<&str>); 11] = [
     ("matrix.ca_file", None),
     ("matrix.proxy", None),
-    ("matrix.recovery_key_file", None),
-    ("matrix.store_passphrase_file", None),
     ("http.tls", None),
     ("http.admin", None),
     ("routes.*.grafana", None),

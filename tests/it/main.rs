@@ -6,6 +6,7 @@
 
 mod commands;
 mod dead_letters;
+mod encrypted;
 mod grafana;
 mod harness;
 mod harness_selftest;

@@ -6,7 +6,7 @@ mod display;
 mod http;
 mod links;
 mod log;
-mod matrix;
+pub(super) mod matrix;
 mod routes;
 mod store;
 
