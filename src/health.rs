@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::model::{RoomAddress, RoomName, Timestamp};
+use crate::model::{NoKeys, RoomAddress, RoomName, Timestamp};
 
 #[derive(Debug, Default)]
 pub struct Health {
@@ -26,6 +26,21 @@ pub struct Hold {
 pub struct RoomHealth {
     pub name: RoomName,
     pub hold: Option<Hold>,
+    /// The room is encrypted, and this is why nothing can be sent there.
+    pub no_keys: Option<NoKeys>,
+}
+
+/// How the account's device stands with those who read encrypted rooms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// No room is encrypted, as far as is known.
+    #[default]
+    NotNeeded,
+    /// The device is signed by the account's identity. `key_only_here`: the recovery key has no copy elsewhere, as far as
+    /// is known.
+    Signed { key_only_here: bool },
+    /// It is not signed, so that clients show a warning or refuse to read; in words, with what to do.
+    Unsigned(String),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,6 +59,9 @@ pub struct State {
     pub last_sync: Option<Timestamp>,
     /// Why the last sync failed; `None` after a good one.
     pub sync_fault: Option<String>,
+    /// Why this session cannot encrypt; plain rooms go on without the SDK, and without a sync.
+    pub no_keys: Option<NoKeys>,
+    pub trust: Trust,
     /// What holds every room back.
     pub account_hold: Option<Hold>,
     pub rooms: BTreeMap<RoomAddress, RoomHealth>,
@@ -53,8 +71,8 @@ pub struct State {
 impl Health {
     #[must_use]
     pub fn new(rooms: &[(RoomAddress, RoomName)]) -> Self {
-        let rooms =
-            rooms.iter().map(|(room, name)| (room.clone(), RoomHealth { name: name.clone(), hold: None })).collect();
+        let room = |name: &RoomName| RoomHealth { name: name.clone(), hold: None, no_keys: None };
+        let rooms = rooms.iter().map(|(address, name)| (address.clone(), room(name))).collect();
         Self { inner: Mutex::new(State { rooms, ..State::default() }) }
     }
 

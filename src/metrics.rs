@@ -5,7 +5,7 @@ use prometheus::{
     core::Collector, process_collector::ProcessCollector,
 };
 
-use crate::model::{OpKind, Outcome, RoomName, RouteName};
+use crate::model::{NoKeys, OpKind, Outcome, RoomName, RouteName};
 
 /// The prefix of every name.
 pub const PREFIX: &str = "matrix_alertmanager_receiver";
@@ -42,6 +42,10 @@ pub struct Metrics {
     /// Commands that shared a transaction, summed; by `store_commit_seconds_count` it gives the mean.
     pub store_commit_commands: IntCounter,
     pub lane_panics: IntCounter,
+    /// `{room, reason}`: 1 while an encrypted room cannot be written to.
+    pub rooms_without_keys: IntGaugeVec,
+    /// 1 while the device is signed by the account's identity.
+    pub device_signed: IntGauge,
     /// `{reason}`
     pub dead_letters: IntCounterVec,
     pub possible_duplicates: IntCounter,
@@ -128,6 +132,16 @@ impl Metrics {
                 &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0],
             ),
             store_commit_commands: maker.counter("store_commit_commands_total", "Commands that the store committed."),
+            rooms_without_keys: maker.gauges(
+                "rooms_without_keys",
+                "1 while a room is encrypted and nothing can be encrypted for it, by reason.",
+                &["room", "reason"],
+            ),
+            device_signed: maker.int_gauge(
+                "device_signed",
+                "1 while the device is signed by the account's identity, so that clients show no warning; 0 also while no \
+                 room is encrypted.",
+            ),
             dead_letters: maker.counters(
                 "dead_letters_total",
                 "Events that the homeserver refused in every form, by the last refusal.",
@@ -167,6 +181,9 @@ impl Metrics {
             self.incidents_open.with_label_values(&[route.as_str()]);
         }
         for room in rooms {
+            for reason in NoKeys::ALL {
+                self.rooms_without_keys.with_label_values(&[room.as_str(), reason.as_str()]);
+            }
             for kind in OpKind::ALL {
                 for outcome in ["sent", "failed", "refused", "parked", "adopted"] {
                     self.room_events.with_label_values(&[room.as_str(), kind.as_str(), outcome]);

@@ -8,6 +8,7 @@ mod completions;
 mod dead_letters;
 mod healthcheck;
 mod lint_rules;
+mod login;
 mod logs_url;
 mod render;
 mod send_test;
@@ -48,6 +49,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Login(login::Login),
+    Logout(login::Logout),
     Check(check::Check),
     Render(render::Render),
     SendTest(send_test::SendTest),
@@ -67,6 +70,8 @@ impl Cli {
         let config = self.config.as_deref();
         match self.command.unwrap_or(Command::Serve(serve::Serve {})) {
             Command::Serve(_) => serve::run(config),
+            Command::Login(login) => login.run(config),
+            Command::Logout(logout) => logout.run(config),
             Command::Check(check) => check.run(config),
             Command::Render(render) => render.run(config),
             Command::SendTest(send_test) => send_test.run(config),

@@ -68,6 +68,24 @@ pub struct Matrix {
     pub user_id: String,
     /// `None`: only a session stored by `login` can be used.
     pub credential: Option<Credential>,
+    /// Opens the account's secret storage on a new device; `None`: the one in `store.path`, if there is one.
+    pub recovery_key: Option<Secret>,
+    /// What the keys in `store.path` are encrypted with; `None`: nothing but the file system's permissions.
+    pub store_passphrase: Option<Secret>,
+}
+
+impl Matrix {
+    /// Whether a placeholder stands in for the homeserver, as some [`Purpose`]s allow.
+    #[must_use]
+    pub fn lacks_homeserver(&self) -> bool {
+        self.homeserver.as_str() == sections::matrix::NO_HOMESERVER
+    }
+
+    /// Whether a placeholder stands in for the user.
+    #[must_use]
+    pub fn lacks_user(&self) -> bool {
+        self.user_id == sections::matrix::NO_USER
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Keys whose values no fault may quote. `auth` is here for those who write their token where a table belongs.
-const SECRETS: [&str; 4] = ["access_token", "password", "bearer_token", "auth"];
+const SECRETS: [&str; 6] = ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth"];
 
 /// Longest value a fault quotes, in characters.
 const QUOTED: usize = 60;

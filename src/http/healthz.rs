@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{App, answer::Answer};
 use crate::{
-    health::{self, Hold},
+    health::{self, Hold, Trust},
     model::{OpState, RoomAddress, Timestamp},
     store::Stats,
 };
@@ -76,6 +76,7 @@ impl Report {
             "store": self.store(),
             "homeserver": self.homeserver(),
             "sync": self.sync(),
+            "encryption": self.encryption(),
             "routes": Value::Object(self.routes.iter().map(|(name, rooms)| (name.clone(), self.route(rooms))).collect::<Map<_, _>>()),
         })
     }
@@ -83,7 +84,7 @@ impl Report {
     fn parts_degraded(&self) -> bool {
         let parts = self.parts();
         let degraded = |part: &Value| part["status"] != "ok";
-        ["store", "homeserver", "sync"].iter().any(|name| degraded(&parts[*name]))
+        ["store", "homeserver", "sync", "encryption"].iter().any(|name| degraded(&parts[*name]))
             || parts["routes"].as_object().is_some_and(|routes| routes.values().any(degraded))
     }
 
@@ -129,6 +130,9 @@ impl Report {
 
     fn sync(&self) -> Value {
         let last = self.health.last_sync.map(moment);
+        if self.health.no_keys.is_some() && self.sync_lost().is_none() {
+            return json!({ "status": "ok", "reason": "none, since it is not our device's; the homeserver answers", "last": last });
+        }
         if let Some(reason) = self.sync_lost() {
             return json!({ "status": "degraded", "reason": reason, "last": last });
         }
@@ -139,15 +143,43 @@ impl Report {
         }
     }
 
+    fn encryption(&self) -> Value {
+        if let Some(why) = self.health.no_keys {
+            let held = self.health.rooms.values().any(|room| room.no_keys.is_some());
+            let (status, rooms) =
+                if held { ("degraded", "encrypted rooms are held") } else { ("ok", "no room is encrypted") };
+            return json!({ "status": status, "reason": format!("{rooms}; {}", why.advice()), "keys": why.as_str() });
+        }
+        match &self.health.trust {
+            Trust::NotNeeded => json!({ "status": "ok", "reason": "no room is encrypted, as far as is known" }),
+            Trust::Signed { key_only_here: false } => {
+                json!({ "status": "ok", "reason": "the device is signed by the account's identity" })
+            }
+            Trust::Signed { key_only_here: true } => json!({
+                "status": "ok", "reason": "the device is signed by the account's identity",
+                "notice": "the account's recovery key lies in store.path as recovery-key and nowhere else: keep a copy \
+                           in a safe place, then delete that file or name the copy in matrix.recovery_key_file",
+            }),
+            Trust::Unsigned(fault) => json!({
+                "status": "degraded", "reason": format!("clients show a warning: {}", without_ids(fault)),
+            }),
+        }
+    }
+
     fn route(&self, rooms: &[RoomAddress]) -> Value {
         let mut shown = Map::new();
         let mut degraded = false;
         for room in rooms {
             let Some(state) = self.health.rooms.get(room) else { continue };
             let waiting = self.waiting_in(room);
-            let part = match &state.hold {
-                None => json!({ "status": "ok", "waiting": waiting }),
-                Some(hold) => {
+            let part = match (&state.hold, state.no_keys) {
+                (None, None) => json!({ "status": "ok", "waiting": waiting }),
+                (_, Some(why)) => {
+                    degraded = true;
+                    let reason = format!("encrypted, and {}", why.advice());
+                    json!({ "status": "degraded", "reason": reason, "keys": why.as_str(), "waiting": waiting })
+                }
+                (Some(hold), None) => {
                     degraded = true;
                     json!({
                         "status": "degraded", "reason": without_ids(&hold.reason), "since": moment(hold.since),
@@ -173,7 +205,9 @@ impl Report {
             None => reasons.extend(faults),
         }
         for room in self.health.rooms.values() {
-            if let Some(hold) = room.hold.as_ref().filter(|hold| !hold.rate_limit) {
+            if let Some(why) = room.no_keys {
+                reasons.push(format!("{}: encrypted, and {}", room.name, why.advice()));
+            } else if let Some(hold) = room.hold.as_ref().filter(|hold| !hold.rate_limit) {
                 reasons.push(format!("{}: {}", room.name, held(hold)));
             }
         }

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use matrix_sdk::Client;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Account, Link, Open, errors, lock,
+    Account, Link, errors, lock,
     pace::Backoff,
-    stored::{self, Session, StoredSession},
+    stored::{Session, StoredSession},
+    way::Way,
     wire::Wire,
 };
 use crate::{
     config::{Credential, Secret},
     delivery::{Reason, Scope, SendError},
+    model::NoKeys,
 };
 
 /// A homeserver that is down is asked again after this, growing to [`CAP`].
@@ -29,17 +30,19 @@ impl Account {
     /// also while the homeserver is down, and sends fail as unreachable rather than as never connected.
     pub(super) async fn restore_offline(&self) {
         let Some(session) = self.last_session().await else { return };
-        if let Err(fault) = self.open(&session).await {
+        // A new store is made only once the homeserver has been asked whose the device is.
+        let Some(device) = session.device.as_deref().filter(|device| self.vault(device).exists()) else { return };
+        if let Err(fault) = self.open(&session, device).await {
             self.report_down(&fault);
         }
     }
 
     /// Tries until there is an open session that the homeserver takes.
-    pub(super) async fn connect(&self) -> Client {
+    pub(super) async fn connect(&self) -> (Way, Session) {
         let mut backoff = Backoff::new(FIRST, CAP);
         loop {
             let fault = match self.try_connect().await {
-                Ok(client) => return client,
+                Ok(connected) => return connected,
                 Err(fault) => fault,
             };
             self.report_down(&fault);
@@ -66,14 +69,23 @@ impl Account {
         }
     }
 
-    async fn try_connect(&self) -> Result<Client, SendError> {
-        let session = self.good_session(self.wire()?).await?;
-        let client = self.open(&session).await?;
-        self.remember_device(&session.device).await;
+    async fn try_connect(&self) -> Result<(Way, Session), SendError> {
+        let wire = self.wire()?;
+        let mut session = self.good_session(wire).await?;
+        let mut way = self.open_way(wire, &session).await?;
+        if let (Way::Bare(NoKeys::StoreLost | NoKeys::ForeignDevice), Some(Credential::Password(password))) =
+            (&way, &self.setup.config.credential)
+        {
+            tracing::warn!(device = session.device, "the keys of this device are not here: logging in as a new device");
+            session = self.log_in(wire, &current(password).await, None).await?;
+            way = self.open_way(wire, &session).await?;
+        }
+        self.remember_device(&session, &way).await;
         self.report_up();
+        self.report_way(&way);
         self.setup.health.update(|health| health.connected = true);
         self.link.send_replace(Link::Up);
-        Ok(client)
+        Ok((way, session))
     }
 
     /// A session that the homeserver has just confirmed, from whatever credential there is.
@@ -107,7 +119,7 @@ impl Account {
         self.log_in(wire, &current(password).await, device).await
     }
 
-    /// Whose token it is. The device must come from the homeserver: transaction ids and keys hang on it.
+    /// Whose token it is. The device comes from the homeserver: transaction ids and keys hang on it.
     async fn confirmed(&self, wire: &Wire, token: &str) -> Result<Session, SendError> {
         let owner = wire.whoami(token).await?;
         let user = &self.setup.config.user_id;
@@ -115,12 +127,7 @@ impl Account {
             let text = format!("the access token belongs to {}, matrix.user_id says {user}", owner.user);
             return Err(errors::fault(Reason::AccountRefused, text));
         }
-        let Some(device) = owner.device else {
-            let text = "the access token has no device, so nothing can be sent exactly once: \
-                        make one by logging in, not through an admin API";
-            return Err(errors::fault(Reason::AccountRefused, text));
-        };
-        Ok(Session { device, token: token.to_owned() })
+        Ok(Session { device: owner.device, token: token.to_owned() })
     }
 
     async fn log_in(&self, wire: &Wire, password: &Secret, device: Option<String>) -> Result<Session, SendError> {
@@ -143,34 +150,20 @@ impl Account {
             // The session works all the same; the next start logs in again under the same device.
             tracing::warn!("the session is not kept: {error:#}");
         }
-        Ok(Session { device: made.device, token: made.token })
+        Ok(Session { device: Some(made.device), token: made.token })
     }
 
-    /// Opens the session unless it is open; an older one is closed first.
-    async fn open(&self, session: &Session) -> Result<Client, SendError> {
-        if let Some(open) = self.open.read().await.as_ref()
-            && open.session == *session
-        {
-            return Ok(open.client.clone());
-        }
-        let mut slot = self.open.write().await;
-        *slot = None;
-        let client = stored::open(self.wire()?, &self.setup.store_path, &self.setup.config.user_id, session).await?;
-        *slot = Some(Open { client: client.clone(), session: session.clone() });
-        drop(slot);
-        *lock(&self.device) = Some(session.device.clone());
-        Ok(client)
-    }
-
-    async fn remember_device(&self, device: &str) {
+    async fn remember_device(&self, session: &Session, way: &Way) {
         let homeserver = &self.setup.config.homeserver;
         tracing::info!(
             homeserver = homeserver.host_str().unwrap_or_default(),
             user = self.setup.config.user_id,
-            device,
+            device = session.device,
             "connected to the homeserver"
         );
-        if lock(&self.saved_device).as_deref() == Some(device) {
+        // Only a device with keys of ours is one to come back to.
+        let (Way::Keys(_), Some(device)) = (way, &session.device) else { return };
+        if lock(&self.saved_device).as_ref() == Some(device) {
             return;
         }
         match (self.setup.save_device)(device.to_owned()).await {
@@ -183,10 +176,10 @@ impl Account {
     async fn last_session(&self) -> Option<Session> {
         if let Some(Credential::AccessToken(secret)) = &self.setup.config.credential {
             let device = self.setup.known_device.clone()?;
-            return Some(Session { device, token: current(secret).await.expose().to_owned() });
+            return Some(Session { device: Some(device), token: current(secret).await.expose().to_owned() });
         }
         let stored = self.stored_session().ok()?.filter(|stored| self.is_ours(stored))?;
-        Some(Session { device: stored.device_id, token: stored.access_token })
+        Some(Session { device: Some(stored.device_id), token: stored.access_token })
     }
 
     /// What a login left, whoever's it is.

@@ -208,7 +208,7 @@ fn causes(error: &reqwest::Error) -> String {
 }
 
 /// One line of bounded length, whatever the other side wrote.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let mut line = String::new();
     for (index, c) in text.chars().enumerate() {
         if index == MAX_TEXT {

@@ -1,19 +1,26 @@
 //! The account: the only place that speaks Matrix, and the only one that knows the SDK.
 //!
 //! One task runs for the whole life of the receiver ([`Account::start`]): it finds a session that the homeserver
-//! takes (`connect`), then keeps it in step (`sync`) and in its rooms (`rooms`), and begins anew when the session is
-//! refused. Sends (`send`) and searches for what was sent (`readback`) come from the lanes at any time and are told at
+//! takes (`connect`) and decides whether it may have keys (`way`), then keeps it in step (`sync`) and in its rooms
+//! (`rooms`), sees to its trust (`trust`), and begins anew when the session is refused. A session that must get no keys
+//! serves plain rooms only (`bare`). Sends (`send`) and searches for what was sent (`readback`) come from the lanes at any time and are told at
 //! once why they cannot go out. No failure ends the task.
 
+mod bare;
 mod connect;
 mod errors;
+mod login;
 mod pace;
 mod readback;
+mod recovery;
 mod rooms;
 mod send;
 mod sight;
 mod stored;
 mod sync;
+mod tend;
+mod trust;
+mod way;
 mod wire;
 
 use std::{
@@ -22,25 +29,27 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use matrix_sdk::Client;
 use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::stored::StoredSession;
-use self::{pace::Told, rooms::Rooms, stored::Session, wire::Wire};
+pub(crate) use self::{
+    login::{LogIn, log_in, log_out},
+    stored::StoredSession,
+};
+use self::{pace::Told, recovery::Kit, rooms::Rooms, stored::Session, tend::Tending, way::Way, wire::Wire};
 use crate::{
     clock::Clock,
     config,
     delivery::{BoxFuture, ReadBack, Reason, RoomNews, Search, SendError, Sight, Transport},
     health::Health,
     metrics::Metrics,
-    model::{RoomAddress, Timestamp, TxnId},
+    model::{RoomAddress, TxnId},
 };
 
 /// Puts a device id where the next start finds it.
@@ -75,9 +84,14 @@ pub struct Account {
     /// The device that the next start will find.
     saved_device: Mutex<Option<String>>,
     rooms: Rooms,
+    /// The rooms as they are known without the SDK.
+    bare_rooms: bare::Rooms,
+    /// Sends without the SDK so far.
+    bare_sends: AtomicU64,
+    tending: Tending,
+    kit: Kit,
     /// Whether a sync has succeeded on the present connection.
     synced: AtomicBool,
-    last_sync: Mutex<Option<Timestamp>>,
     /// A send would like to know now whether the homeserver is back.
     wake: Notify,
     /// A send was refused for its token: look at the session again.
@@ -86,8 +100,8 @@ pub struct Account {
 }
 
 struct Open {
-    client: Client,
     session: Session,
+    way: Way,
 }
 
 /// What a send finds before it begins.
@@ -119,8 +133,11 @@ impl Account {
             device: Mutex::new(setup.known_device.clone()),
             saved_device: Mutex::new(setup.known_device.clone()),
             rooms: Rooms::new(&setup.rooms),
+            bare_rooms: bare::Rooms::default(),
+            bare_sends: AtomicU64::new(0),
+            tending: Tending::default(),
+            kit: Kit::new(&setup.store_path, &setup.config),
             synced: AtomicBool::new(false),
-            last_sync: Mutex::new(None),
             wake: Notify::new(),
             suspect: Notify::new(),
             told: Mutex::default(),
@@ -153,12 +170,18 @@ impl Account {
     async fn live(&self) {
         self.restore_offline().await;
         loop {
-            let client = self.connect().await;
+            let (way, session) = self.connect().await;
             self.synced.store(false, Ordering::Relaxed);
-            tokio::select! {
-                () = self.keep_synced(&client) => {}
-                () = self.keep_rooms(&client) => {}
-                () = self.suspect.notified() => {}
+            match way {
+                Way::Keys(client) => tokio::select! {
+                    () = self.keep_synced(&client) => {}
+                    () = self.keep_rooms(&client) => {}
+                    () = self.suspect.notified() => {}
+                },
+                Way::Bare(why) => tokio::select! {
+                    () = self.keep_bare(why, &session.token) => {}
+                    () = self.suspect.notified() => {}
+                },
             }
         }
     }
@@ -171,10 +194,6 @@ impl Account {
         }
         let wire = Wire::new(&self.setup.config.homeserver)?;
         Ok(self.wire.get_or_init(|| wire))
-    }
-
-    fn last_sync(&self) -> Option<Timestamp> {
-        *lock(&self.last_sync)
     }
 }
 
@@ -205,7 +224,7 @@ impl Transport for Account {
     }
 
     fn device(&self) -> Option<String> {
-        lock(&self.device).clone()
+        self.sending_device()
     }
 
     fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {

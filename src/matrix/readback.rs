@@ -1,17 +1,22 @@
 //! Reading a room back, to find out which of our events are in it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use matrix_sdk::{
-    Client,
+    Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
     room::MessagesOptions,
-    ruma::{UserId, api::client::filter::RoomEventFilter, uint},
+    ruma::{
+        OwnedRoomId, UserId,
+        api::client::{filter::RoomEventFilter, message::get_message_events::v3 as get_messages},
+        events::room::encrypted::OriginalSyncRoomEncryptedEvent,
+        uint,
+    },
 };
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Account, errors};
+use super::{Account, bare::Bare, errors, way::Way};
 use crate::{
     delivery::{CONTENT_KEY, OwnEvent, ReadBack, Reason, Scope, Search, SendError},
     model::{IncidentId, RoomAddress, Timestamp, TxnId},
@@ -30,10 +35,20 @@ impl Account {
     ) -> Result<ReadBack, SendError> {
         self.await_link().await?;
         let open = self.open.read().await;
-        let Some(client) = open.as_ref().map(|open| &open.client) else {
+        let Some(open) = open.as_ref() else {
             return Err(errors::fault(Reason::NotReady, "not connected yet"));
         };
-        let read = match timeout(READ_TIMEOUT, self.read_pages(client, address, search)).await {
+        let reading = async {
+            let source = match &open.way {
+                Way::Keys(client) => Source::Keys(self.room(client, address).await?),
+                Way::Bare(_) => {
+                    let bare = Bare { wire: self.wire()?, token: &open.session.token };
+                    Source::Bare(bare, self.bare_room(bare, address).await?)
+                }
+            };
+            self.read_pages(&source, address, search).await
+        };
+        let read = match timeout(READ_TIMEOUT, reading).await {
             Ok(read) => read,
             Err(_) => Err(errors::fault(Reason::NoAnswer, "the room could not be read in time")),
         };
@@ -45,18 +60,17 @@ impl Account {
 
     async fn read_pages(
         &self,
-        client: &Client,
+        source: &Source<'_>,
         address: &RoomAddress,
         search: Search<'_>,
     ) -> Result<ReadBack, SendError> {
-        let room = self.room(client, address).await?;
-        let Some(user) = client.user_id() else {
-            return Err(errors::fault(Reason::NotReady, "not logged in"));
-        };
+        let user = UserId::parse(&self.setup.config.user_id)
+            .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
         let mut found = ReadBack::default();
+        let mut asked = HashSet::new();
         let mut from = None;
         for _ in 0..PAGES {
-            let page = match room.messages(options(user, from)).await.map_err(|error| errors::sdk(&error).error) {
+            let page = match self.read_page(source, &user, from, &mut asked).await {
                 Ok(page) => page,
                 // We are in the room, and it does not let us read: that will not change by waiting.
                 Err(error) if matches!(error.reason.scope(), Scope::Room | Scope::Event) => {
@@ -65,8 +79,10 @@ impl Account {
                 }
                 Err(error) => return Err(error),
             };
-            for event in &page.chunk {
-                if take(event, user, search, &mut found.events) {
+            for event in &page.events {
+                // Where the SDK fails it hands the event on as it came.
+                let is_open = event["type"] != "m.room.encrypted";
+                if take_json(event, is_open, user.as_str(), search, &mut found.events) {
                     found.complete = true;
                     return Ok(found);
                 }
@@ -79,6 +95,64 @@ impl Account {
         }
         Ok(found)
     }
+
+    async fn read_page(
+        &self,
+        source: &Source<'_>,
+        user: &UserId,
+        from: Option<String>,
+        asked: &mut HashSet<String>,
+    ) -> Result<Page, SendError> {
+        match source {
+            Source::Keys(room) => {
+                let page = room.messages(options(user, from)).await.map_err(|error| errors::sdk(&error).error)?;
+                let mut events = Vec::with_capacity(page.chunk.len());
+                for event in page.chunk {
+                    let event = self.opened(room, event, asked).await;
+                    events.extend(event.raw().deserialize_as_unchecked::<Value>().ok());
+                }
+                Ok(Page { events, end: page.end })
+            }
+            Source::Bare(bare, room) => {
+                let mut request = get_messages::Request::backward(room.clone());
+                let MessagesOptions { limit, filter, .. } = options(user, None);
+                (request.from, request.limit, request.filter) = (from, limit, filter);
+                let page = bare.messages(request).await?;
+                let events = page.chunk.iter().filter_map(|event| event.deserialize_as_unchecked::<Value>().ok());
+                Ok(Page { events: events.collect(), end: page.end })
+            }
+        }
+    }
+
+    /// The event as it reads with a key from the backup, if the key is not here: another device of ours had it.
+    async fn opened(&self, room: &Room, event: TimelineEvent, asked: &mut HashSet<String>) -> TimelineEvent {
+        let TimelineEventKind::UnableToDecrypt { utd_info, .. } = &event.kind else { return event };
+        let Some(session) = utd_info.session_id.clone() else { return event };
+        let raw = event.raw().cast_ref_unchecked::<OriginalSyncRoomEncryptedEvent>();
+        if asked.insert(session.clone()) {
+            // On a new device the recovery key is what leads to the backup.
+            self.await_trust(&room.client()).await;
+            let backups = room.client().encryption().backups();
+            match backups.download_room_key(room.room_id(), &session).await {
+                Ok(true) => {}
+                Ok(false) => tracing::debug!("no key backup to read an own event with"),
+                Err(error) => tracing::debug!(error = errors::sdk(&error).error.detail, "no key in the backup"),
+            }
+        }
+        room.decrypt_event(raw, None).await.unwrap_or_else(|_| event.clone())
+    }
+}
+
+/// Where a room is read from.
+enum Source<'a> {
+    Keys(Room),
+    Bare(Bare<'a>, OwnedRoomId),
+}
+
+struct Page {
+    /// Decrypted where that can be done, the newest first.
+    events: Vec<Value>,
+    end: Option<String>,
 }
 
 fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
@@ -94,12 +168,6 @@ fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
 }
 
 /// Notes the event if it is ours; `true`: the search ends here.
-fn take(event: &TimelineEvent, user: &UserId, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
-    let is_open = !matches!(event.kind, TimelineEventKind::UnableToDecrypt { .. });
-    let Ok(json) = event.raw().deserialize_as_unchecked::<Value>() else { return false };
-    take_json(&json, is_open, user.as_str(), search, found)
-}
-
 fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
     // Not every homeserver heeds every filter.
     let (Some(event_id), true) = (json["event_id"].as_str(), json["sender"] == user) else { return false };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matrix_sdk::{
-    Client, EncryptionState, Room,
+    Client, Room,
     ruma::{
         TransactionId,
         api::{client::state::get_state_event_for_key::v3 as get_state, error::ErrorKind},
@@ -11,20 +11,21 @@ use matrix_sdk::{
         serde::Raw,
     },
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{Account, Link, errors};
+use super::{Account, Link, bare::Bare, errors, way::Way};
 use crate::{
     delivery::{Reason, SendError},
-    model::{RoomAddress, TxnId},
+    model::{NoKeys, RoomAddress, TxnId},
 };
 
 /// A send with everything that the SDK puts before it must be over within this.
 const SEND_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long a send waits for the try to connect that it asked for.
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
-/// When the last sync is older, a room that was plain may have become encrypted since.
-const FRESH: Duration = Duration::from_mins(1);
+/// A room has become encrypted: how long the sync that tells so may take, and how often is looked.
+const SYNC_ON_ITS_WAY: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Account {
     pub(super) async fn send_event(
@@ -36,10 +37,19 @@ impl Account {
         self.await_link().await?;
         // Held to the end: the session is not replaced under a send.
         let open = self.open.read().await;
-        let Some(client) = open.as_ref().map(|open| &open.client) else {
+        let Some(open) = open.as_ref() else {
             return Err(errors::fault(Reason::NotReady, "not connected yet"));
         };
-        let sent = match timeout(SEND_TIMEOUT, self.deliver(client, address, txn_id, content)).await {
+        let delivery = async {
+            match &open.way {
+                Way::Keys(client) => self.deliver(client, address, txn_id, content).await,
+                Way::Bare(why) => {
+                    let bare = Bare { wire: self.wire()?, token: &open.session.token };
+                    self.deliver_bare(bare, *why, address, txn_id, content).await
+                }
+            }
+        };
+        let sent = match timeout(SEND_TIMEOUT, delivery).await {
             Ok(sent) => sent,
             Err(_) => Err(errors::fault(Reason::NoAnswer, "no answer in time")),
         };
@@ -70,8 +80,8 @@ impl Account {
     /// The device of the session that the homeserver has confirmed, as opposed to the one of the last run.
     pub(super) async fn connected_device(&self) -> Result<String, SendError> {
         self.await_link().await?;
-        let open = self.open.read().await;
-        let device = open.as_ref().map(|open| open.session.device.clone());
+        let open = self.open.read().await.is_some();
+        let device = if open { self.sending_device() } else { None };
         device.ok_or_else(|| errors::fault(Reason::NotReady, "not connected yet"))
     }
 
@@ -86,33 +96,57 @@ impl Account {
         let content: Raw<AnyMessageLikeEventContent> = Raw::from_json_string(content.to_owned())
             .map_err(|error| errors::fault(Reason::BadEvent, format!("the content is not JSON: {error}")))?;
         let room = self.room(client, address).await?;
-        self.check_still_plain(client, &room).await?;
+        self.check_still_plain(client, &room, address).await?;
+        // Asks the homeserver while no sync has told.
+        let encryption = room.latest_encryption_state().await;
+        if encryption.map_err(|error| before_send(errors::sdk(&error).error))?.is_encrypted() {
+            self.await_trust(client).await;
+        }
         let txn_id = <&TransactionId>::from(txn_id.as_str());
         let error = match room.send_raw("m.room.message", content).with_transaction_id(txn_id).await {
-            Ok(sent) => return Ok(sent.response.event_id.to_string()),
+            Ok(sent) => {
+                self.note_keys(address, None);
+                return Ok(sent.response.event_id.to_string());
+            }
             Err(error) => errors::sdk(&error).error,
         };
+        if error.reason == Reason::KeysNotReady {
+            self.note_keys(address, Some(NoKeys::NotReady));
+        }
         if error.reason == Reason::RoomRefused {
             self.room_refused(address, &error).await;
         }
         Err(error)
     }
 
-    /// An alert must not go out in the clear because no sync could tell that the room is encrypted now.
-    async fn check_still_plain(&self, client: &Client, room: &Room) -> Result<(), SendError> {
-        let fresh = self.last_sync().is_some_and(|at| self.setup.clock.now().since(at) < FRESH);
-        // Unknown: the SDK asks by itself. Encrypted: a room never goes back.
-        if fresh || !matches!(room.encryption_state(), EncryptionState::NotEncrypted) {
+    /// An alert must not go out in the clear because no sync has told yet that the room is encrypted now. A sync tells
+    /// within a second as a rule, and that is too late: so the homeserver is asked before each send to a plain room.
+    async fn check_still_plain(&self, client: &Client, room: &Room, address: &RoomAddress) -> Result<(), SendError> {
+        // A room never goes back.
+        if room.encryption_state().is_encrypted() {
             return Ok(());
         }
         let request = get_state::Request::new(room.room_id().to_owned(), StateEventType::RoomEncryption, String::new());
         match client.send(request).await {
-            Ok(_) => {
-                let text = "the room has become encrypted, and no sync has brought its keys yet";
-                Err(errors::fault(Reason::KeysNotReady, text))
-            }
-            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(()),
-            Err(error) => Err(errors::http(&error).error),
+            Ok(_) => {}
+            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => return Ok(()),
+            Err(error) => return Err(before_send(errors::http(&error).error)),
         }
+        let told = async {
+            while !room.encryption_state().is_encrypted() {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(SYNC_ON_ITS_WAY, told).await.is_ok() {
+            return Ok(());
+        }
+        self.note_keys(address, Some(NoKeys::NotReady));
+        let text = "the room has become encrypted, and no sync has brought its keys yet";
+        Err(errors::fault(Reason::KeysNotReady, text))
     }
+}
+
+/// What fails before the send leaves the event in no doubt.
+pub(super) fn before_send(fault: SendError) -> SendError {
+    if fault.reason.in_doubt() { SendError { reason: Reason::Unreachable, ..fault } } else { fault }
 }

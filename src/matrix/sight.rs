@@ -3,14 +3,17 @@
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use matrix_sdk::{
-    Client,
-    ruma::{EventId, OwnedRoomId, RoomId, api::client::room::get_room_event, api::error::ErrorKind},
+    HttpError,
+    ruma::{
+        EventId, OwnedEventId, OwnedRoomId, RoomId,
+        api::{auth_scheme::SendAccessToken, client::room::get_room_event::v3 as get_room_event, error::ErrorKind},
+    },
     sync::{RoomUpdates, Timeline},
 };
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Account, errors, lock, rooms::Rooms};
+use super::{Account, bare::Bare, errors, lock, rooms::Rooms, way::Way};
 use crate::{
     delivery::{Reason, RoomNews, SendError, Sight},
     model::RoomAddress,
@@ -87,12 +90,23 @@ impl Account {
     pub(super) async fn look_at_event(&self, address: &RoomAddress, event: &str) -> Result<Sight, SendError> {
         self.await_link().await?;
         let open = self.open.read().await;
-        let Some(client) = open.as_ref().map(|open| &open.client) else {
+        let Some(open) = open.as_ref() else {
             return Err(errors::fault(Reason::NotReady, "not connected yet"));
         };
         let look = async {
-            let room = self.room(client, address).await?;
-            look(client, room.room_id(), event).await
+            let Ok(event) = EventId::parse(event) else { return Ok(Sight::Unknown) };
+            let answer = match &open.way {
+                Way::Keys(client) => {
+                    let room = self.room(client, address).await?;
+                    client.send(request(room.room_id(), event)).await
+                }
+                Way::Bare(_) => {
+                    let bare = Bare { wire: self.wire()?, token: &open.session.token };
+                    let room = self.bare_room(bare, address).await?;
+                    bare.wire.ask(request(&room, event), SendAccessToken::IfRequired(bare.token)).await
+                }
+            };
+            judge(answer)
         };
         let seen = match timeout(TIMEOUT, look).await {
             Ok(seen) => seen,
@@ -105,10 +119,12 @@ impl Account {
     }
 }
 
-async fn look(client: &Client, room: &RoomId, event: &str) -> Result<Sight, SendError> {
-    let Ok(event) = EventId::parse(event) else { return Ok(Sight::Unknown) };
-    let request = get_room_event::v3::Request::new(room.to_owned(), event);
-    match client.send(request).await {
+fn request(room: &RoomId, event: OwnedEventId) -> get_room_event::Request {
+    get_room_event::Request::new(room.to_owned(), event)
+}
+
+fn judge(answer: Result<get_room_event::Response, HttpError>) -> Result<Sight, SendError> {
+    match answer {
         Ok(answer) => {
             let json = answer.event.deserialize_as_unchecked::<Value>().unwrap_or_default();
             Ok(if is_redacted(&json) { Sight::Gone } else { Sight::There })

@@ -52,73 +52,124 @@ impl StoredSession {
 
     /// Replaces the file at once or not at all; only the owner may read it.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let new = path.with_extension("json.new");
-        let write = || -> std::io::Result<()> {
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            fs::rename(&new, path)?;
-            path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        write_private(path, &serde_json::to_vec_pretty(self)?)
     }
+
+    /// Removes the file, if there is one.
+    pub fn remove(path: &Path) -> anyhow::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Replaces a file at once or not at all; only the owner may read it.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let write = || -> std::io::Result<()> {
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A session that is known by its device and token.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Session {
-    pub device: String,
+    /// Some tokens have none, such as those that an admin API makes.
+    pub device: Option<String>,
     pub token: String,
 }
 
-/// Opens the store of the session's device and restores the session in it. Needs no homeserver.
-///
-/// # Errors
-/// In words, for the whole account. A store that does not fit or is damaged is never deleted: its keys may be the
-/// only ones.
-pub(super) async fn open(wire: &Wire, store: &Path, user: &str, session: &Session) -> Result<Client, SendError> {
-    let folder = folder(store, &session.device);
-    let failed = |what: String| {
-        let place = folder.display();
-        errors::fault(
-            Reason::NotReady,
-            format!(
-                "the store of the Matrix session in {place} cannot be opened (move it away to start afresh): {what}"
-            ),
-        )
-    };
-    let user = UserId::parse(user)
-        .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| failed(error.to_string()))?;
-
-    let config = SqliteStoreConfig::with_low_memory_config(&folder);
-    let client = Client::builder()
-        .homeserver_url(&wire.homeserver)
-        .http_client(wire.http.clone())
-        .respect_login_well_known(false)
-        // On the builder: a config on a single request does not reach the requests that the SDK puts before it.
-        .request_config(RequestConfig::new().disable_retry().timeout(REQUEST_TIMEOUT))
-        .sqlite_store_with_config_and_cache_path(config, None::<&Path>)
-        .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
-        .build()
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let session = MatrixSession {
-        meta: SessionMeta { user_id: user, device_id: OwnedDeviceId::from(session.device.as_str()) },
-        tokens: SessionTokens { access_token: session.token.clone(), refresh_token: None },
-    };
-    client.restore_session(session).await.map_err(|error| failed(error.to_string()))?;
-    Ok(client)
+/// Where the SDK's store of a device lies, and what it is encrypted with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vault<'a> {
+    /// `store.path`.
+    pub store: &'a Path,
+    pub user: &'a str,
+    pub device: &'a str,
+    pub passphrase: Option<&'a str>,
 }
 
-/// One store per device, since the SDK's serves no second one. The homeserver chose the device id, so it must not
-/// be able to name a path.
-fn folder(store: &Path, device: &str) -> PathBuf {
-    store.join("matrix").join(urlencoding::encode(device).replace('.', "%2E"))
+/// In a folder whose store has a passphrase. The SDK would take one for an open store and leave it half encrypted.
+const SEALED: &str = "has-passphrase";
+
+impl Vault<'_> {
+    /// One store per device, since the SDK's serves no second one. The homeserver chose the device id, so it must not
+    /// be able to name a path.
+    pub fn folder(&self) -> PathBuf {
+        self.store.join("matrix").join(urlencoding::encode(self.device).replace('.', "%2E"))
+    }
+
+    /// Whether keys were ever kept there.
+    pub fn exists(&self) -> bool {
+        self.folder().join("matrix-sdk-crypto.sqlite3").exists()
+    }
+
+    /// Opens the store and restores the session of `token` in it. Needs no homeserver, and tells it nothing: keys are
+    /// uploaded by the first sync only.
+    ///
+    /// # Errors
+    /// In words, for the whole account. A store that does not fit or is damaged is never deleted: its keys may be the
+    /// only ones.
+    pub async fn open(&self, wire: &Wire, token: &str) -> Result<Client, SendError> {
+        let folder = self.folder();
+        let failed = |what: String| {
+            let place = folder.display();
+            errors::fault(
+                Reason::NotReady,
+                format!("the store of the Matrix session in {place} cannot be opened: {what}"),
+            )
+        };
+        let user = UserId::parse(self.user)
+            .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
+        self.prepare(&folder).map_err(|error| failed(format!("{error:#}")))?;
+
+        let config = SqliteStoreConfig::with_low_memory_config(&folder).passphrase(self.passphrase);
+        let client = Client::builder()
+            .homeserver_url(&wire.homeserver)
+            .http_client(wire.http.clone())
+            .respect_login_well_known(false)
+            // On the builder: a config on a single request does not reach the requests that the SDK puts before it.
+            .request_config(RequestConfig::new().disable_retry().timeout(REQUEST_TIMEOUT))
+            .sqlite_store_with_config_and_cache_path(config, None::<&Path>)
+            .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
+            .build()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let session = MatrixSession {
+            meta: SessionMeta { user_id: user, device_id: OwnedDeviceId::from(self.device) },
+            tokens: SessionTokens { access_token: token.to_owned(), refresh_token: None },
+        };
+        client.restore_session(session).await.map_err(|error| failed(error.to_string()))?;
+        Ok(client)
+    }
+
+    fn prepare(&self, folder: &Path) -> anyhow::Result<()> {
+        let mark = folder.join(SEALED);
+        match (self.exists(), mark.exists(), self.passphrase.is_some()) {
+            (true, true, false) => anyhow::bail!("it has a passphrase: set matrix.store_passphrase_file"),
+            (true, false, true) => anyhow::bail!(
+                "it was made without a passphrase: take matrix.store_passphrase_file out of the config, or log in for a \
+                 new device"
+            ),
+            _ => {}
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if self.passphrase.is_some() { write_private(&mark, b"") } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]
@@ -159,13 +210,42 @@ mod tests {
         assert!(!format!("{error:?}").contains("syt_secret"));
     }
 
+    fn vault<'a>(store: &'a Path, device: &'a str) -> Vault<'a> {
+        Vault { store, user: "@a:x", device, passphrase: None }
+    }
+
     #[test]
     fn a_device_id_cannot_leave_the_folder() {
         for device in ["../../etc", "..", ".", "a/b", "a\\b\0"] {
-            let folder = folder(Path::new("/s"), device);
+            let folder = vault(Path::new("/s"), device).folder();
             assert_eq!(folder.parent(), Some(Path::new("/s/matrix")), "{device}");
             assert!(folder.components().all(|part| part.as_os_str() != ".."), "{device}");
         }
-        assert_eq!(folder(Path::new("/s"), "QWERTY_-1"), Path::new("/s/matrix/QWERTY_-1"));
+        assert_eq!(vault(Path::new("/s"), "QWERTY_-1").folder(), Path::new("/s/matrix/QWERTY_-1"));
+    }
+
+    /// Keys that go unread for a wrong passphrase must be told, and never be overwritten.
+    #[tokio::test]
+    async fn a_passphrase_is_for_good() {
+        let home = tempfile::tempdir().unwrap();
+        let wire = Wire::new(&"http://127.0.0.1:9".parse().unwrap()).unwrap();
+        let (right, wrong) = ("right", "wrong");
+        let open = async |device: &'static str, passphrase: Option<&str>| {
+            let opened = Vault { passphrase, ..vault(home.path(), device) }.open(&wire, "token").await;
+            match opened {
+                Ok(client) => Ok(client.encryption().ed25519_key().await.unwrap()),
+                Err(error) => Err(error.detail),
+            }
+        };
+        let key = open("SEALED", Some(right)).await.unwrap();
+        assert!(open("SEALED", None).await.unwrap_err().contains("it has a passphrase"));
+        let refusal = open("SEALED", Some(wrong)).await.unwrap_err();
+        assert!(refusal.contains("cannot be opened") && !refusal.contains("wrong\""), "{refusal}");
+        assert_eq!(open("SEALED", Some(right)).await.unwrap(), key);
+        let key = open("OPEN", None).await.unwrap();
+        assert!(open("OPEN", Some(right)).await.unwrap_err().contains("made without a passphrase"));
+        assert_eq!(open("OPEN", None).await.unwrap(), key);
+        let raw = fs::read(vault(home.path(), "SEALED").folder().join("matrix-sdk-crypto.sqlite3")).unwrap();
+        assert!(!raw.windows(5).any(|window| window == b"right"));
     }
 }

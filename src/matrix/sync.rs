@@ -17,7 +17,7 @@ use matrix_sdk::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Account, errors, lock,
+    Account, errors,
     pace::{Backoff, Told},
 };
 use crate::{
@@ -50,6 +50,8 @@ impl Account {
                     self.note_sync();
                     self.rooms.heed(&answer.rooms);
                     backoff.reset();
+                    // Not beside a sync: both upload keys.
+                    self.tend_trust(client).await;
                     poll = LONG_POLL;
                     sleep_until(began + MIN_INTERVAL).await;
                     continue;
@@ -81,9 +83,8 @@ impl Account {
         true
     }
 
-    fn note_sync(&self) {
+    pub(super) fn note_sync(&self) {
         let now = self.setup.clock.now();
-        *lock(&self.last_sync) = Some(now);
         self.setup.metrics.last_sync.set(unix_seconds(now));
         self.setup.health.update(|health| {
             health.last_sync = Some(now);
@@ -96,7 +97,7 @@ impl Account {
     }
 }
 
-fn ends_session(fault: &SendError) -> bool {
+pub(super) fn ends_session(fault: &SendError) -> bool {
     matches!(fault.reason, Reason::TokenRejected | Reason::AccountRefused)
 }
 

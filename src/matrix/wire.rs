@@ -5,13 +5,14 @@ use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 use matrix_sdk::{
     HttpError, reqwest,
     ruma::{
-        OwnedDeviceId,
+        OwnedDeviceId, UserId,
         api::{
             IncomingResponse, MatrixVersion, OutgoingRequest, SupportedVersions,
             auth_scheme::{AuthScheme, SendAccessToken},
             client::{
                 account::whoami,
-                session::login::v3 as login,
+                keys::get_keys::v3 as get_keys,
+                session::{login::v3 as login, logout::v3 as logout},
                 uiaa::{MatrixUserIdentifier, UserIdentifier},
             },
             error::FromHttpResponseError,
@@ -86,7 +87,36 @@ impl Wire {
         Ok(LoggedIn { user: answer.user_id.into(), device: answer.device_id.into(), token: answer.access_token })
     }
 
-    async fn ask<R>(&self, request: R, token: SendAccessToken<'_>) -> Result<R::IncomingResponse, HttpError>
+    /// The signing key (Ed25519, base64) that the homeserver has for a device; `None`: no client has made keys for it.
+    pub async fn device_key(&self, user: &str, device: &str, token: &str) -> Result<Option<String>, SendError> {
+        let user = UserId::parse(user)
+            .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
+        let mut request = get_keys::Request::new();
+        request.device_keys.insert(user.clone(), vec![OwnedDeviceId::from(device)]);
+        let answer = self.ask(request, SendAccessToken::IfRequired(token)).await;
+        let answer = answer.map_err(|error| errors::http(&error).error)?;
+        let device = OwnedDeviceId::from(device);
+        let Some(keys) = answer.device_keys.get(&user).and_then(|devices| devices.get(&device)) else {
+            return Ok(None);
+        };
+        let keys = keys.deserialize_as_unchecked::<serde_json::Value>().unwrap_or_default();
+        let key = keys["keys"][format!("ed25519:{device}")].as_str();
+        // Keys that cannot be read are keys all the same.
+        Ok(Some(key.unwrap_or_default().to_owned()))
+    }
+
+    /// Ends a token and its device. One that is over already is no error.
+    pub async fn log_out(&self, token: &str) -> Result<(), SendError> {
+        match self.ask(logout::Request::new(), SendAccessToken::IfRequired(token)).await {
+            Ok(_) => Ok(()),
+            Err(error) => match errors::http(&error).error {
+                fault if fault.reason == Reason::TokenRejected => Ok(()),
+                fault => Err(fault),
+            },
+        }
+    }
+
+    pub(super) async fn ask<R>(&self, request: R, token: SendAccessToken<'_>) -> Result<R::IncomingResponse, HttpError>
     where
         R: OutgoingRequest,
         R::Authentication: for<'a> AuthScheme<Input<'a> = SendAccessToken<'a>>,

@@ -5,6 +5,7 @@ mod card;
 mod changes;
 mod ids;
 mod incident;
+mod keys;
 mod op;
 mod time;
 
@@ -15,5 +16,6 @@ pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState};
+pub use keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
 pub use time::Timestamp;

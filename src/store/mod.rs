@@ -26,6 +26,7 @@ pub use doubt::{FoundRoot, Recorded};
 pub use due::{DueCard, DueCards, DueNotes, Snapshot};
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
+pub use open::occupy;
 pub use outbox::NewOp;
 pub use stats::Stats;
 

@@ -107,6 +107,15 @@ fn damage_in(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
+/// Keeps every receiver out of the store in `folder`, which is made if need be, for as long as the value lives. For
+/// commands that change what a receiver relies on.
+///
+/// # Errors
+/// When a receiver runs on it, or the folder cannot be used.
+pub fn occupy(folder: &Path) -> Result<File, StoreError> {
+    lock(folder)
+}
+
 /// Two receivers on one store would send everything twice.
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let fault = |source| StoreError::Folder { path: folder.to_owned(), source };

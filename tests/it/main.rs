@@ -8,6 +8,7 @@ mod chaos;
 mod commands;
 mod dead_letters;
 mod deploy_rules;
+mod encrypted;
 mod grafana;
 mod harness;
 mod harness_selftest;

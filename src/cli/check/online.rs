@@ -131,8 +131,8 @@ async fn is_our_account(config: &Config, homeserver: &mut Homeserver, report: &m
     match answer.json["device_id"].as_str() {
         Some(device) => report.ok(format!("account: the access token is of {user}, device {device}")),
         None => report.fault(
-            "account: the access token has no device, so nothing can be sent exactly once -> make one by logging in, \
-             not through an admin API",
+            "account: the access token has no device, so nothing can be sent to encrypted rooms -> run login for a \
+             device of its own, or make a token by logging in, not through an admin API",
         ),
     }
     Ok(true)

@@ -4,14 +4,14 @@ use url::Url;
 
 use super::credential::{conflict, secret};
 use crate::config::{
-    Credential, Matrix,
+    Credential, Matrix, Secret,
     reader::{Item, Section, Wrong},
     values::user_id,
 };
 
 /// Stand in where no server is needed; `.invalid` can never resolve (RFC 2606).
-const NO_HOMESERVER: &str = "https://homeserver.invalid/";
-const NO_USER: &str = "@receiver:homeserver.invalid";
+pub(in crate::config) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
+pub(in crate::config) const NO_USER: &str = "@receiver:homeserver.invalid";
 
 pub(super) fn read(matrix: &Section<'_>) -> Matrix {
     let required = matrix.reader.purpose.needs_account();
@@ -22,6 +22,16 @@ pub(super) fn read(matrix: &Section<'_>) -> Matrix {
         homeserver: homeserver.unwrap_or_else(|| Url::parse(NO_HOMESERVER).expect("a constant URL")),
         user_id: user_id.unwrap_or_else(|| NO_USER.to_owned()),
         credential: credential(matrix),
+        recovery_key: one_secret(matrix, ["recovery_key", "recovery_key_file"]),
+        store_passphrase: one_secret(matrix, ["store_passphrase", "store_passphrase_file"]),
+    }
+}
+
+fn one_secret(matrix: &Section<'_>, keys: [&str; 2]) -> Option<Secret> {
+    match keys.map(|key| matrix.item(key)) {
+        [None, None] => None,
+        [Some(one), None] | [None, Some(one)] => secret(&one),
+        [Some(one), Some(two)] => conflict(&one, &two),
     }
 }
 

@@ -7,7 +7,7 @@ mod grafana;
 mod http;
 mod links;
 mod log;
-mod matrix;
+pub(super) mod matrix;
 mod routes;
 mod store;
 mod templates;

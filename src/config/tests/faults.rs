@@ -66,8 +66,6 @@ fn reserved_keys_say_so() {
     let table = [
         ("[matrix]\nca_file = \"x\"", "config.toml:2: matrix.ca_file:"),
         ("[matrix]\nproxy = \"x\"", "config.toml:2: matrix.proxy:"),
-        ("[matrix]\nrecovery_key_file = \"x\"", "config.toml:2: matrix.recovery_key_file:"),
-        ("[matrix]\nstore_passphrase_file = \"x\"", "config.toml:2: matrix.store_passphrase_file:"),
         ("[http]\ntls = { cert_file = \"x\", key_file = \"y\" }", "config.toml:2: http.tls:"),
         ("[http.admin]\nlisten = \"x\"", "config.toml:1: http.admin:"),
         ("[compat]\nx = 1", "config.toml:1: compat:"),

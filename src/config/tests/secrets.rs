@@ -42,6 +42,24 @@ fn files() {
 }
 
 #[test]
+fn the_keys_of_encrypted_rooms() {
+    let folder = Folder::new();
+    let path = folder.write("key", "EsTj hunter2\n").display().to_string();
+    let toml = REQUIRED.replace("[routes", &format!("recovery_key_file = {path:?}\nstore_passphrase = \"a\"\n[routes"));
+    let env = [("MATRIX_ACCESS_TOKEN", "t"), ("MAR_MATRIX__STORE_PASSPHRASE_FILE", path.as_str())];
+    let config = folder.load(&toml, &env, Purpose::Serve).expect("no fault");
+    let exposed = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    assert_eq!(exposed(&config.matrix.recovery_key).as_deref(), Some("EsTj hunter2"));
+    // A whole setting of the environment beats the file's, however each is written.
+    assert_eq!(exposed(&config.matrix.store_passphrase).as_deref(), Some("EsTj hunter2"));
+    assert!(!format!("{config:?}").contains(NEEDLE));
+    let twice = "[matrix]\nrecovery_key = \"hunter2\"\nrecovery_key_file = \"x\"";
+    let faults = folder.load(twice, &[], Purpose::Render).expect_err("two").join("\n");
+    assert!(faults.contains("matrix.recovery_key") && faults.contains("keep one of the two"), "{faults}");
+    assert!(!faults.contains(NEEDLE), "{faults}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read() {
     let folder = Folder::new();
     let toml = format!("{REQUIRED}[http]\nauth = {{ bearer_token_file = \"/does/not/exist\" }}\n");
@@ -67,6 +85,9 @@ fn faults_never_quote_a_secret() {
         format!("[matrix]\naccess_token = {n}"),
         format!("[matrix]\naccess_token = \"{n}\"\naccess_token = \"{n}\""),
         format!("matrix = \"{n}\""),
+        format!("[matrix]\nrecovery_key = [\"{n}\"]"),
+        format!("[matrix]\nstore_passphrase = {{ a = \"{n}\" }}"),
+        format!("[matrix]\nstore_passphrase = \"{n}\\nmore\""),
         format!("[matrix]\nhomeserver = \"https://user:{n}@example.org\""),
         format!("[matrix]\nhomeserver = \"https://user:{n}@exa mple.org\""),
         format!("[matrix]\nhomeserver = \"user:{n}@example.org\""),

@@ -8,6 +8,7 @@
 
 pub mod alertmanager;
 pub mod cluster_link;
+pub mod crypto;
 pub mod http;
 pub mod payload;
 pub mod process;
@@ -30,6 +31,7 @@ use self::process::free_port;
 pub use self::{
     alertmanager::{AlertToPost, Alertmanager, AlertmanagerConfig, Silence},
     cluster_link::ClusterLink,
+    crypto::{Reader, caught_up},
     payload::{Alert, Payload, at, fixture},
     prometheus::{Prometheus, PrometheusConfig, Switch},
     proxy::{Exchange, Fault, FaultProxy, Kind, Match, Outcome, Reply},

@@ -14,7 +14,7 @@ use super::{
     DEADLINE, POLL, ReceiverBuilder, Samples, eventually,
     http::{Answer, client},
     process::{Process, describe, tail},
-    receiver_config::{clean_command, merge, parse},
+    receiver_config::{clean_command, merge, parse, without},
 };
 
 /// Lines of the log that a failure shows.
@@ -141,6 +141,12 @@ impl Receiver {
     /// Lays TOML over the config that the next start reads.
     pub fn reconfigure(&mut self, text: &str) {
         merge(&mut self.with.config, parse(text));
+        self.write_config();
+    }
+
+    /// Takes a key out of the config that the next start reads, by its path.
+    pub fn take_key(&mut self, path: &str) {
+        without(&mut self.with.config, path);
         self.write_config();
     }
 

@@ -78,9 +78,7 @@ impl ReceiverBuilder {
 
     /// Takes one key away, by its path.
     pub fn without(mut self, path: &str) -> Self {
-        let mut keys: Vec<&str> = path.split('.').collect();
-        let last = keys.pop().expect("a key");
-        table_at(&mut self.config, &keys).remove(last);
+        without(&mut self.config, path);
         self
     }
 
@@ -162,6 +160,12 @@ pub(super) fn merge(base: &mut Table, over: Table) {
             }
         }
     }
+}
+
+pub(super) fn without(config: &mut Table, path: &str) {
+    let mut keys: Vec<&str> = path.split('.').collect();
+    let last = keys.pop().expect("a key");
+    table_at(config, &keys).remove(last);
 }
 
 fn table_at<'a>(mut table: &'a mut Table, keys: &[&str]) -> &'a mut Table {

@@ -135,6 +135,13 @@ impl Scene {
         Self { synapse, bot, sre, room, limited: false }
     }
 
+    /// With an encrypted room.
+    pub async fn encrypted() -> Self {
+        let mut scene = Self::new().await;
+        scene.room = Room::with(&scene.sre, &scene.bot, NewRoom::named("secret ops").encrypted()).await;
+        scene
+    }
+
     /// The bot under Synapse's default limits, with its burst of ten messages unused: joining would have taken from it.
     pub async fn limited() -> Self {
         let scene = Self { limited: true, ..Self::new().await };

@@ -1,0 +1,171 @@
+//! `login` and `logout`: a device of the receiver's own.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Config;
+use crate::{
+    config::{Credential, Purpose, Secret},
+    matrix::{self, LogIn},
+    store,
+};
+
+/// Logs in with a password, on a device of the receiver's own.
+///
+/// Stores the session in store.path (so run it as the receiver's user, while the receiver does not run), gives the device
+/// its keys, and sees to it that clients show no warning in encrypted rooms. Prints what belongs into the config, and the
+/// account's recovery key if it had to make one. What is missing is asked for.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  matrix-alertmanager-receiver login --homeserver https://matrix.example.org --user @alerts:example.org
+  matrix-alertmanager-receiver login --config receiver.toml --password-file /run/secrets/matrix-password")]
+pub struct Login {
+    /// The URL of the homeserver's client API, in place of matrix.homeserver.
+    #[arg(long, value_name = "URL")]
+    homeserver: Option<String>,
+    /// The account, in place of matrix.user_id.
+    #[arg(long, value_name = "@NAME:SERVER")]
+    user: Option<String>,
+    /// Read the password from this file, in place of asking for it or of matrix.password_file.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Give the account a new identity in place of the one it has, and a new recovery key. Whoever has verified the old
+    /// one is told that it changed, and other devices of the account must be verified anew.
+    #[arg(long)]
+    reset_identity: bool,
+}
+
+/// Ends the session that login has stored.
+///
+/// The homeserver forgets the device; the session and its keys are removed from store.path. The account keeps its
+/// identity and its recovery key. Run it while the receiver does not run.
+#[derive(Debug, Args)]
+pub struct Logout {}
+
+impl Login {
+    pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let config = self.config(config)?;
+        let _alone = store::occupy(&config.store.path)?;
+        let password = self.password(&config)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let done = runtime.block_on(matrix::log_in(LogIn {
+            config: &config.matrix,
+            store_path: config.store.path.clone(),
+            password,
+            reset_identity: self.reset_identity,
+        }))?;
+        println!("Logged in as {}, device {}.", config.matrix.user_id, done.device);
+        println!(
+            "The session is kept in {}; no token and no password is needed in the config:\n",
+            config.store.path.display()
+        );
+        println!(
+            "[matrix]\nhomeserver = {:?}\nuser_id = {:?}",
+            config.matrix.homeserver.as_str(),
+            config.matrix.user_id
+        );
+        println!("\n[store]\npath = {:?}", config.store.path.display().to_string());
+        if matches!(config.matrix.credential, Some(Credential::AccessToken(_))) {
+            println!("\nTake matrix.access_token_file (or access_token) out: a token in the config beats the session.");
+        }
+        if let Some(key) = &done.recovery_key {
+            println!(
+                "\nThe account's recovery key, shown this once. Whoever has it can take over the bot's encryption,"
+            );
+            println!("and without it a new device cannot be trusted: keep it in a safe place.\n\n    {}", key.expose());
+            println!("\nA file with it can be named in matrix.recovery_key_file; then a new device needs nobody.");
+        }
+        let Some(warning) = done.warning else {
+            println!("\nThe device is signed by the account's identity: clients show no warning.");
+            return Ok(ExitCode::SUCCESS);
+        };
+        eprintln!("WARNING: logged in, but clients will show a warning on encrypted messages: {warning}");
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// The config with what the command line says laid over it; what is in neither is asked for.
+    fn config(&self, file: Option<&Path>) -> anyhow::Result<Config> {
+        let mut environment = crate::config::environment();
+        let mut set = |name: &str, value: &Option<String>| {
+            if let Some(value) = value {
+                environment.insert(name.to_owned(), value.clone());
+            }
+        };
+        set("MAR_MATRIX__HOMESERVER", &self.homeserver);
+        set("MAR_MATRIX__USER_ID", &self.user);
+        ask_for_missing(file, &mut environment)?;
+        Ok(Config::load(file, &environment, Purpose::Login)?)
+    }
+
+    fn password(&self, config: &Config) -> anyhow::Result<Secret> {
+        if let Some(path) = &self.password_file {
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            return one_line(&text).with_context(|| format!("{} holds no password", path.display()));
+        }
+        if let Some(Credential::Password(password)) = &config.matrix.credential {
+            return Ok(password.clone());
+        }
+        let text = if io::stdin().is_terminal() {
+            rpassword::prompt_password(format!("Password of {}: ", config.matrix.user_id))?
+        } else {
+            line_of_stdin()?
+        };
+        one_line(&text).context("no password was given: name a file with --password-file, or pipe it in")
+    }
+}
+
+impl Logout {
+    #[expect(clippy::unused_self, reason = "a command like the others")]
+    pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
+        let _alone = store::occupy(&config.store.path)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        match runtime.block_on(matrix::log_out(&config.matrix, config.store.path.clone()))? {
+            Some(device) => println!("Logged out: device {device} is gone, and its keys are removed from store.path."),
+            None => println!("Nobody is logged in: there is no session in {}.", config.store.path.display()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Homeserver and user, from a terminal.
+fn ask_for_missing(file: Option<&Path>, environment: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let known = Config::load(file, environment, Purpose::Render)?;
+    let questions = [
+        ("MAR_MATRIX__HOMESERVER", "Homeserver (https://matrix.example.org): ", known.matrix.lacks_homeserver()),
+        ("MAR_MATRIX__USER_ID", "User (@alerts:example.org): ", known.matrix.lacks_user()),
+    ];
+    for (name, question, lacking) in questions {
+        if lacking {
+            eprint!("{question}");
+            io::stderr().flush()?;
+            environment.insert(name.to_owned(), line_of_stdin()?.trim().to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn line_of_stdin() -> anyhow::Result<String> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).context("cannot read from standard input")?;
+    Ok(line)
+}
+
+/// Without its line break; `None` if nothing is left.
+fn one_line(text: &str) -> Option<Secret> {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    (!line.is_empty()).then(|| Secret::new(line))
+}

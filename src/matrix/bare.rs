@@ -1,0 +1,166 @@
+//! Plain rooms without the SDK, for a token whose device must get no keys from us: the SDK would make some with its
+//! first sync, and so replace those of the client that the device belongs to.
+//!
+//! There is no sync here, not even a bare one: each takes messages away that other clients sent to the device, which are
+//! mostly keys. So every send asks first whether its room is encrypted by now.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use matrix_sdk::ruma::{
+    OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, TransactionId,
+    api::{
+        auth_scheme::SendAccessToken,
+        client::{
+            alias::get_alias::v3 as get_alias,
+            membership::join_room_by_id_or_alias::v3 as join,
+            message::{get_message_events::v3 as get_messages, send_message_event::v3 as send_event},
+            state::get_state_event_for_key::v3 as get_state,
+        },
+        error::ErrorKind,
+    },
+    events::{AnyMessageLikeEventContent, MessageLikeEventType, StateEventType},
+    serde::Raw,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{Account, errors, lock, send::before_send, sync::ends_session, wire::Wire};
+use crate::{
+    delivery::{Reason, SendError},
+    model::{NoKeys, RoomAddress, TxnId},
+};
+
+/// How often the homeserver is asked whether it is there and whether rooms have become encrypted.
+const ROUND: Duration = Duration::from_secs(30);
+/// A store that could not be opened is tried again after this.
+const STORE_AGAIN: Duration = Duration::from_mins(2);
+
+/// The rooms behind the addresses, as far as we are surely in them.
+#[derive(Debug, Default)]
+pub(super) struct Rooms(Mutex<HashMap<RoomAddress, OwnedRoomId>>);
+
+/// A token and where to use it.
+#[derive(Clone, Copy)]
+pub(super) struct Bare<'a> {
+    pub wire: &'a Wire,
+    pub token: &'a str,
+}
+
+impl Bare<'_> {
+    fn token(&self) -> SendAccessToken<'_> {
+        SendAccessToken::IfRequired(self.token)
+    }
+
+    /// Resolves the address and joins. Who is in the room already is told so.
+    async fn enter(&self, address: &RoomAddress) -> Result<OwnedRoomId, SendError> {
+        let mut via = Vec::new();
+        let id = match RoomAliasId::parse(address.as_str()) {
+            Ok(alias) => {
+                let answer = self.wire.ask(get_alias::Request::new(alias), SendAccessToken::None).await;
+                let answer = answer.map_err(|error| errors::http(&error).of_join())?;
+                via = answer.servers;
+                answer.room_id
+            }
+            Err(_) => RoomId::parse(address.as_str()).map_err(|error| {
+                errors::fault(Reason::RoomRefused, format!("{address} is not a room address: {error}"))
+            })?,
+        };
+        let mut request = join::Request::new(<&RoomOrAliasId>::from(&*id).to_owned());
+        via.extend(id.server_name().map(ToOwned::to_owned));
+        request.via = via;
+        let joined = self.wire.ask(request, self.token()).await.map_err(|error| errors::http(&error).of_join())?;
+        Ok(joined.room_id)
+    }
+
+    async fn is_encrypted(&self, room: &RoomId) -> Result<bool, SendError> {
+        let request = get_state::Request::new(room.to_owned(), StateEventType::RoomEncryption, String::new());
+        match self.wire.ask(request, self.token()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(errors::http(&error).error),
+        }
+    }
+
+    async fn send(&self, room: &RoomId, txn_id: &TxnId, content: &str) -> Result<String, SendError> {
+        let content: Raw<AnyMessageLikeEventContent> = Raw::from_json_string(content.to_owned())
+            .map_err(|error| errors::fault(Reason::BadEvent, format!("the content is not JSON: {error}")))?;
+        let txn_id = <&TransactionId>::from(txn_id.as_str()).to_owned();
+        let request = send_event::Request::new_raw(room.to_owned(), txn_id, MessageLikeEventType::RoomMessage, content);
+        let answer = self.wire.ask(request, self.token()).await.map_err(|error| errors::http(&error).error)?;
+        Ok(answer.event_id.to_string())
+    }
+
+    pub async fn messages(&self, request: get_messages::Request) -> Result<get_messages::Response, SendError> {
+        self.wire.ask(request, self.token()).await.map_err(|error| errors::http(&error).error)
+    }
+}
+
+impl Account {
+    pub(super) async fn bare_room(&self, bare: Bare<'_>, address: &RoomAddress) -> Result<OwnedRoomId, SendError> {
+        if let Some(id) = lock(&self.bare_rooms.0).get(address) {
+            return Ok(id.clone());
+        }
+        let id = bare.enter(address).await?;
+        lock(&self.bare_rooms.0).insert(address.clone(), id.clone());
+        Ok(id)
+    }
+
+    pub(super) async fn deliver_bare(
+        &self,
+        bare: Bare<'_>,
+        why: NoKeys,
+        address: &RoomAddress,
+        txn_id: &TxnId,
+        content: &str,
+    ) -> Result<String, SendError> {
+        let sent = async {
+            let room = self.bare_room(bare, address).await?;
+            if self.look_at_bare(bare, why, address, &room).await.map_err(before_send)? {
+                return Err(errors::fault(Reason::KeysNotReady, why.advice()));
+            }
+            self.bare_sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            bare.send(&room, txn_id, content).await
+        };
+        let sent = sent.await;
+        if sent.as_ref().is_err_and(|error| error.reason == Reason::RoomRefused) {
+            lock(&self.bare_rooms.0).remove(address);
+        }
+        sent
+    }
+
+    /// Whether the room is encrypted now, noted for health and metrics.
+    async fn look_at_bare(
+        &self,
+        bare: Bare<'_>,
+        why: NoKeys,
+        address: &RoomAddress,
+        room: &RoomId,
+    ) -> Result<bool, SendError> {
+        let encrypted = bare.is_encrypted(room).await?;
+        self.note_keys(address, encrypted.then_some(why));
+        Ok(encrypted)
+    }
+
+    /// Stands in for syncing. Returns when the session is no longer good, or when it may be worth opening the store.
+    pub(super) async fn keep_bare(&self, why: NoKeys, token: &str) {
+        let began = Instant::now();
+        let Ok(wire) = self.wire() else { return };
+        let bare = Bare { wire, token };
+        loop {
+            match wire.whoami(token).await {
+                Ok(_) => self.note_sync(),
+                Err(fault) if ends_session(&fault) => return,
+                Err(fault) => self.report_down(&fault),
+            }
+            for address in &self.setup.rooms {
+                if let Ok(room) = self.bare_room(bare, address).await {
+                    // What fails here fails again with the next send, which tells.
+                    let _ = self.look_at_bare(bare, why, address, &room).await;
+                }
+            }
+            if why == NoKeys::StoreFails && began.elapsed() > STORE_AGAIN {
+                return;
+            }
+            let _ = timeout(ROUND, self.wake.notified()).await;
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Where keys cannot be had: never plaintext, and plain rooms go on.
+
+use std::fs;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{assert_sealed, wait_health, wait_signed};
+use crate::harness::{
+    DEADLINE, Fault, FaultProxy, Match, NewRoom, Payload, Reader, ReceiverBuilder, Room, Scene, User,
+};
+
+/// The public keys of a user's devices, as the homeserver has them.
+async fn keys_of(asker: &User, user: &User) -> Value {
+    let body = json!({ "device_keys": { user.user_id.as_str(): [] } });
+    let answer = asker.call(Method::POST, "/v3/keys/query", Some(&body)).await.expect_ok("keys/query");
+    answer["device_keys"][&user.user_id].clone()
+}
+
+async fn one_time_keys(user: &User) -> Value {
+    user.call(Method::POST, "/v3/keys/upload", Some(&json!({}))).await.expect_ok("keys/upload")
+}
+
+/// As an operator does who copies the token out of Element.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_copied_from_another_client_leaves_that_client_alone() {
+    let scene = Scene::encrypted().await;
+    let plain = scene.another_room("plain").await;
+    let element = Reader::new(&scene.bot).await;
+    let before = (keys_of(&scene.sre, &scene.bot).await, one_time_keys(&scene.bot).await);
+    let receiver = ReceiverBuilder::of(&scene).route("plain", &[&plain.id]).start().await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    receiver.accept("plain", Payload::group("Open").firing(&["n01"])).await;
+    plain.wait_for("plain rooms go on", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
+    receiver.accept("plain", Payload::group("Open").resolved(&["n01"])).await;
+    plain.wait_for("with edits", DEADLINE, |view| view.card().has("RESOLVED")).await;
+
+    let held = |json: &Value| json["parts"]["routes"]["default"]["rooms"]["default/1"]["keys"] == "foreign_device";
+    let json = wait_health(&receiver, "held", held).await;
+    let room = &json["parts"]["routes"]["default"]["rooms"]["default/1"];
+    assert!(room["reason"].as_str().is_some_and(|reason| reason.contains("run the command login")), "{json:#}");
+    assert_eq!((&json["status"], &room["waiting"]), (&"degraded".into(), &1.into()), "{json:#}");
+    assert_eq!(json["parts"]["encryption"]["keys"], "foreign_device");
+    assert_eq!(json["parts"]["sync"]["status"], "ok", "{json:#}");
+    receiver.wait_log(&["held", "another client made", "run the command login"]).await;
+    let labels = [("room", "default/1"), ("reason", "foreign_device")];
+    receiver.wait_metric("rooms_without_keys", &labels, |held| held == 1.0).await;
+    let page = receiver.get("/healthz/delivery").await;
+    assert_eq!(page.status, 503);
+    assert!(page.body.contains("default/1: encrypted"), "{}", page.body);
+
+    assert_sealed(&scene.room, &["Secret"]).await;
+    assert_eq!(scene.room.view().await.by_bot().count(), 0, "nothing was sent");
+    assert_eq!((keys_of(&scene.sre, &scene.bot).await, one_time_keys(&scene.bot).await), before);
+    assert!(!receiver.store_path().join("matrix").join(&scene.bot.device_id).exists(), "no keys were made");
+    // That client still gets keys, and reads with them: nobody took its messages away.
+    let sre = Reader::new(&scene.sre).await;
+    let room = matrix_sdk::ruma::RoomId::parse(&scene.room.id).expect("a room id");
+    let content = json!({ "msgtype": "m.text", "body": "can you read this?" });
+    sre.client.get_room(&room).expect("the room").send_raw("m.room.message", content).await.expect("sent");
+    receiver.accept("plain", Payload::group("Another").firing(&["n01"])).await;
+    plain.wait_for("a send after it", DEADLINE, |view| view.cards_with("Another").len() == 1).await;
+    let readable =
+        |view: &crate::harness::RoomView| view.events.iter().any(|event| event.content["body"] == "can you read this?");
+    element.wait_for(&scene.room, "the message", readable).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_keys_hold_encrypted_rooms_and_come_back_with_a_backup() {
+    let scene = Scene::encrypted().await;
+    let plain = scene.another_room("plain").await;
+    let reader = Reader::new(&scene.sre).await;
+    let mut receiver = ReceiverBuilder::of(&scene).route("plain", &[&plain.id]).start().await;
+    receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
+    reader.reads(&scene.room, "Before").await;
+    let keys = keys_of(&scene.sre, &scene.bot).await;
+    receiver.sigterm(DEADLINE).await;
+    let (folder, backup) = (receiver.store_path().join("matrix"), receiver.store_path().join("matrix.backup"));
+    fs::rename(&folder, &backup).expect("the SDK's store");
+
+    receiver.restart().await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    receiver.accept("plain", Payload::group("Open").firing(&["n01"])).await;
+    plain.wait_for("plain rooms go on", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
+    let held = |json: &Value| json["parts"]["routes"]["default"]["rooms"]["default/1"]["keys"] == "store_lost";
+    let json = wait_health(&receiver, "held", held).await;
+    assert!(json.to_string().contains("from a backup"), "{json:#}");
+    assert_eq!(keys_of(&scene.sre, &scene.bot).await, keys, "nothing was replaced");
+    assert!(!folder.exists());
+    assert_sealed(&scene.room, &["Secret", "Before"]).await;
+
+    receiver.sigterm(DEADLINE).await;
+    fs::rename(&backup, &folder).expect("the backup");
+    receiver.restart().await;
+    reader.reads(&scene.room, "Secret").await;
+    receiver.wait_metric("rooms_without_keys", &[], |held| held == 0.0).await;
+    assert_sealed(&scene.room, &["Secret", "Before"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_without_a_device_serves_plain_rooms_only_and_once() {
+    let scene = Scene::encrypted().await;
+    let plain = scene.another_room("plain").await;
+    let path = format!("/_synapse/admin/v1/users/{}/login", scene.bot.user_id);
+    let puppet = scene.synapse.admin(Method::POST, &path, json!({})).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let receiver = ReceiverBuilder::of(&scene)
+        .homeserver(&proxy.url())
+        .route("plain", &[&plain.id])
+        .set("matrix.access_token", puppet["access_token"].as_str().expect("a token"))
+        .start()
+        .await;
+    let held = |json: &Value| json["parts"]["routes"]["default"]["rooms"]["default/1"]["keys"] == "no_device";
+    wait_health(&receiver, "held before the first alert", held).await;
+    // Without a device nobody remembers transaction ids for long, so the room is looked at before anything goes out again.
+    proxy.fault_times(2, Match::sends(), Fault::CutAfter);
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    receiver.accept("plain", Payload::group("Open").firing(&["n01"])).await;
+    receiver.wait_log(&["found in the room"]).await;
+    plain
+        .assert_settled("one card", std::time::Duration::from_secs(1), |view| view.cards_with("Open").len() == 1)
+        .await;
+    assert_eq!(receiver.metric("possible_duplicates_total", &[]).await, 0.0);
+    assert_sealed(&scene.room, &["Secret"]).await;
+    assert_eq!(scene.room.view().await.by_bot().count(), 0);
+}
+
+/// A room that nobody had told the receiver about while its syncs failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_becomes_encrypted_gets_no_plaintext_even_without_a_sync() {
+    let scene = Scene::new().await;
+    let reader = Reader::new(&scene.sre).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+    receiver.accept("default", Payload::group("Open").firing(&["n01"])).await;
+    scene.room.wait_for("in the clear", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
+
+    let syncs = || Match::when(|one| one.path.contains("/sync"));
+    proxy.fault(syncs(), Fault::error(500, "M_UNKNOWN"));
+    scene.sre.send_text(&scene.room.id, "ends the long poll").await;
+    receiver.wait_log(&["sync failed"]).await;
+    let algorithm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    scene.sre.set_state(&scene.room.id, "m.room.encryption", "", algorithm).await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    receiver.wait_log(&["keys_not_ready", "encrypted"]).await;
+    receiver.wait_metric("rooms_without_keys", &[("reason", "not_ready")], |held| held == 1.0).await;
+    proxy.heal();
+    reader.reads(&scene.room, "Secret").await;
+    let raw = scene.room.view().await;
+    assert!(!raw.events.iter().any(|event| event.raw.to_string().contains("Secret")), "{}", raw.text());
+    receiver.wait_metric("rooms_without_keys", &[], |held| held == 0.0).await;
+}
+
+/// With syncs that work, and without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_becomes_encrypted_gets_keys_and_trust() {
+    let scene = Scene::new().await;
+    let reader = Reader::strict(&scene.sre).await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    receiver.accept("default", Payload::group("Open").firing(&["n01"])).await;
+    scene.room.wait_for("in the clear", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
+    assert_eq!(receiver.metric("device_signed", &[]).await, 0.0, "an account with plain rooms only is left as it is");
+    let algorithm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    scene.sre.set_state(&scene.room.id, "m.room.encryption", "", algorithm).await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    reader.reads(&scene.room, "Secret").await;
+    let raw = scene.room.view().await;
+    assert!(!raw.events.iter().any(|event| event.raw.to_string().contains("Secret")), "{}", raw.text());
+    assert_eq!(receiver.metric("device_signed", &[]).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_passphrase_holds_encrypted_rooms() {
+    let scene = Scene::encrypted().await;
+    let plain = Room::with(&scene.sre, &scene.bot, NewRoom::named("plain")).await;
+    let reader = Reader::new(&scene.sre).await;
+    let builder = ReceiverBuilder::of(&scene).route("plain", &[&plain.id]);
+    let (right, wrong) =
+        (builder.file("right", "the right passphrase\n"), builder.file("wrong", "a wrong passphrase\n"));
+    let mut receiver = builder.set("matrix.store_passphrase_file", right.as_str()).start().await;
+    wait_signed(&receiver).await;
+    receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
+    reader.reads(&scene.room, "Before").await;
+    receiver.reconfigure(&format!("[matrix]\nstore_passphrase_file = {wrong:?}"));
+    receiver.restart().await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    receiver.accept("plain", Payload::group("Open").firing(&["n01"])).await;
+    plain.wait_for("plain rooms go on", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
+    let held = |json: &Value| json["parts"]["routes"]["default"]["rooms"]["default/1"]["keys"] == "store_fails";
+    wait_health(&receiver, "held", held).await;
+    receiver.reconfigure(&format!("[matrix]\nstore_passphrase_file = {right:?}"));
+    receiver.restart().await;
+    wait_signed(&receiver).await;
+    reader.reads(&scene.room, "Secret").await;
+    assert_sealed(&scene.room, &["Secret", "Before"]).await;
+    let logs = receiver.logs();
+    assert!(!logs.contains("right passphrase") && !logs.contains("wrong passphrase"));
+}

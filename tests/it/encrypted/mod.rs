@@ -1,0 +1,45 @@
+//! Encrypted rooms: what others can read, what goes over the wire, and what happens where keys cannot be had.
+
+mod keys;
+mod login;
+mod reading;
+mod secrets;
+mod trust;
+
+use serde_json::Value;
+
+use crate::harness::{DEADLINE, Receiver, Room, RoomView, eventually};
+
+/// All that the bot has sent is encrypted, and nothing readable holds one of `needles`.
+async fn assert_sealed(room: &Room, needles: &[&str]) -> RoomView {
+    let raw = room.view().await;
+    for event in raw.events.iter().filter(|event| event.sender == raw.bot && !event.is_state) {
+        assert_eq!(event.event_type, "m.room.encrypted", "in the clear: {:#}", event.raw);
+        for needle in needles {
+            assert!(!event.raw.to_string().contains(needle), "{needle} is in {:#}", event.raw);
+        }
+    }
+    raw
+}
+
+/// How many events the bot has sent.
+fn sent(raw: &RoomView) -> usize {
+    raw.events.iter().filter(|event| event.sender == raw.bot && event.event_type == "m.room.encrypted").count()
+}
+
+async fn health(receiver: &Receiver) -> Value {
+    receiver.get("/healthz").await.json()
+}
+
+async fn wait_health(receiver: &Receiver, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    eventually(what, DEADLINE, async || Some(health(receiver).await).filter(|json| wanted(json))).await
+}
+
+/// Waits until `/healthz` says that the device is signed; returns what it says of encryption.
+async fn wait_signed(receiver: &Receiver) -> Value {
+    let signed =
+        |json: &Value| json["parts"]["encryption"]["reason"] == "the device is signed by the account's identity";
+    // A store with a passphrase takes seconds to open in an unoptimised build.
+    eventually("a signed device", 3 * DEADLINE, async || Some(health(receiver).await).filter(signed)).await["parts"]["encryption"]
+        .clone()
+}
