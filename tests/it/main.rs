@@ -7,6 +7,7 @@
 mod commands;
 mod dead_letters;
 mod deploy_grafana;
+mod deploy_kubernetes;
 mod deploy_rules;
 mod grafana;
 mod harness;
