@@ -6,6 +6,7 @@
 
 mod commands;
 mod dead_letters;
+mod deploy_compose;
 mod deploy_grafana;
 mod deploy_kubernetes;
 mod deploy_rules;
