@@ -10,6 +10,7 @@ mod deploy_compose;
 mod deploy_grafana;
 mod deploy_kubernetes;
 mod deploy_rules;
+mod deploy_systemd;
 mod grafana;
 mod harness;
 mod harness_selftest;
