@@ -3,13 +3,13 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image picture demo rules test test-unit test-long chaos bench fuzz lint audit fmt run clean
+.PHONY: help tools build image deb picture demo rules test test-unit test-long chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## Installs Synapse, Prometheus, Alertmanager and a C compiler where they are missing (root or sudo)
+tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
@@ -17,6 +17,9 @@ build: ## Builds the receiver as it is deployed (release profile, about 15 min c
 
 image: ## Builds the container image and starts it once; stand-ins for base images that cannot be pulled (root)
 	@exec scripts/image
+
+deb: ## Builds the Debian package, with cargo-deb installed into .tools; BINARY=path: of that one
+	@exec scripts/deb
 
 picture: ## Makes docs/card.png: cards as the receiver renders them (root, for the browser)
 	@exec scripts/picture

@@ -7,7 +7,11 @@
 mod chaos;
 mod commands;
 mod dead_letters;
+mod deploy_compose;
+mod deploy_grafana;
+mod deploy_kubernetes;
 mod deploy_rules;
+mod deploy_systemd;
 mod encrypted;
 mod grafana;
 mod harness;

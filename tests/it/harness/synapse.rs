@@ -173,7 +173,8 @@ impl Synapse {
 }
 
 /// The interpreter of the environment that Synapse is installed in.
-fn python() -> PathBuf {
+/// The interpreter that Synapse is installed for, with PyYAML and jsonschema beside it.
+pub fn python() -> PathBuf {
     let python = std::env::var_os("MAR_TEST_SYNAPSE_PYTHON").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/synapse/bin/python")),
         PathBuf::from,

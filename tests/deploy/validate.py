@@ -1,0 +1,334 @@
+#!/usr/bin/env python3
+"""Checks what deploy/ holds: rendered manifests as the API server would with fieldValidation=Strict, and what it would only show at run time.
+
+    validate.py FILE            rendered manifests, "-" for standard input
+    validate.py --compose FILE  a compose file for deploy/compose/
+    validate.py --values FILE   values for the chart kube-prometheus-stack; writes its Alertmanager config to standard output
+
+One line for each fault, and exit code 1. The schemas are beside this file (scripts/schemas makes them)."""
+
+import json
+import pathlib
+import re
+import sys
+
+import yaml
+from jsonschema import Draft202012Validator
+
+SCHEMAS = pathlib.Path(__file__).resolve().parent / "schemas"
+DEPLOY = pathlib.Path(__file__).resolve().parent.parent.parent / "deploy"
+OURS = "matrix-alertmanager-receiver"
+SECRET = f"{OURS}-secrets"
+SECRET_KEYS = {"MATRIX_HOMESERVER", "MATRIX_USER_ID", "MATRIX_ACCESS_TOKEN", "MATRIX_ROOM_ID", "WEBHOOK_TOKEN"}
+
+
+class Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which PyYAML would take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+# PyYAML knows a bare `=` by a type that it cannot make.
+Loader.add_constructor("tag:yaml.org,2002:value", Loader.construct_yaml_str)
+
+
+def faults_of_schema(document, schema, where):
+    for error in Draft202012Validator(schema).iter_errors(document):
+        path = "/".join(str(step) for step in error.absolute_path)
+        yield f"{where}: {path or 'top'}: {error.message[:300]}"
+
+
+def schema_of(document):
+    name = f"{document.get('apiVersion', '').replace('/', '_')}_{document.get('kind')}.json"
+    path = SCHEMAS / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def name_of(document):
+    return f"{document.get('kind')}/{document.get('metadata', {}).get('name')}"
+
+
+class Manifests:
+    """What belongs together in one rendering."""
+
+    def __init__(self, documents):
+        self.documents = documents
+
+    def all(self, kind):
+        return [document for document in self.documents if document.get("kind") == kind]
+
+    def named(self, kind, name):
+        return next((found for found in self.all(kind) if found["metadata"]["name"] == name), None)
+
+    def faults(self):
+        for document in self.documents:
+            schema = schema_of(document)
+            if schema is None:
+                yield f"{name_of(document)}: there is no schema for {document.get('apiVersion')}"
+            else:
+                yield from faults_of_schema(document, schema, name_of(document))
+
+    def faults_of_meaning(self):
+        """Only once the schemas hold."""
+        yield from self.placed()
+        deployments = self.all("Deployment")
+        if len(deployments) == 1:
+            yield from self.deployment(deployments[0])
+        elif any(document["kind"] != "Application" and document["kind"] != "ApplicationSet" for document in self.documents):
+            yield f"{len(deployments)} Deployments, 1 is meant"
+        for config in self.all("AlertmanagerConfig"):
+            yield from self.alertmanager_config(config)
+
+    def placed(self):
+        seen = set()
+        for document in self.documents:
+            namespace = "argocd" if document["kind"].startswith("Application") else "monitoring"
+            if document["metadata"].get("namespace") != namespace:
+                yield f"{name_of(document)}: is not in namespace {namespace}"
+            if name_of(document) in seen:
+                yield f"{name_of(document)}: is there twice"
+            seen.add(name_of(document))
+
+    def deployment(self, deployment):
+        spec = deployment["spec"]
+        template = spec["template"]
+        labels, pod = template["metadata"]["labels"], template["spec"]
+        containers = pod["containers"]
+        container = containers[0]
+        for wrong, text in [
+            (spec.get("replicas") != 1, "replicas is not 1"),
+            (spec["strategy"] != {"type": "Recreate"}, "the strategy is not Recreate"),
+            (len(containers) != 1, "there is more than one container"),
+            (deployment["metadata"]["labels"].get("app") != OURS, "has no label app"),
+            (labels.get("app") != OURS, "its pods have no label app"),
+            (not spec["selector"]["matchLabels"].items() <= labels.items(), "the selector does not match its own pods"),
+            (not re.fullmatch(r"\S+/\S+:[\w.-]+", container["image"]), f"the image is {container['image']}"),
+            ("memory" not in container["resources"].get("limits", {}), "there is no limit on memory"),
+        ]:
+            if wrong:
+                yield f"{name_of(deployment)}: {text}"
+        yield from self.probes(container)
+        yield from self.locked_down(pod, container)
+        yield from self.volumes(pod, container)
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        yield from self.reached(labels, ports)
+
+    def probes(self, container):
+        ports = [port["name"] for port in container["ports"]]
+        for probe, path in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]:
+            asked = container.get(probe, {}).get("httpGet", {})
+            if asked.get("path") != path:
+                yield f"{probe} does not ask for {path}"
+            if asked.get("port") not in ports:
+                yield f"{probe} asks a port that the container does not name"
+        if "/healthz" in json.dumps(container):
+            yield "something probes /healthz or /healthz/delivery: a homeserver that is down would take the receiver down"
+
+    def locked_down(self, pod, container):
+        wanted = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
+        wanted["seccompProfile"] = {"type": "RuntimeDefault"}
+        for field, value in wanted.items():
+            if pod.get("securityContext", {}).get(field) != value:
+                yield f"the pod's securityContext: {field} is not {value}"
+        wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        for field, value in wanted.items():
+            if container.get("securityContext", {}).get(field) != value:
+                yield f"the container's securityContext: {field} is not {value}"
+        if pod.get("automountServiceAccountToken") is not False:
+            yield "the pod gets a service account token"
+
+    def volumes(self, pod, container):
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        if mounts.keys() != volumes.keys():
+            yield f"mounted are {sorted(mounts)}, volumes {sorted(volumes)}"
+            return
+        for name, mount in mounts.items():
+            if "subPath" in mount:
+                yield f"{name} is mounted by subPath, and would never change"
+        for volume in volumes.values():
+            yield from self.volume(volume)
+        for variable in container.get("env", []):
+            yield from self.variable(variable, mounts, volumes)
+
+    def volume(self, volume):
+        if claim := volume.get("persistentVolumeClaim"):
+            if not self.named("PersistentVolumeClaim", claim["claimName"]):
+                yield f"there is no PersistentVolumeClaim {claim['claimName']}"
+        elif config := volume.get("configMap"):
+            if not self.named("ConfigMap", config["name"]):
+                yield f"there is no ConfigMap {config['name']}"
+        elif secret := volume.get("secret"):
+            if secret["secretName"] != SECRET:
+                yield f"the secret is {secret['secretName']}"
+            # The base alone has none: an overlay says where it comes from.
+            keys = self.secret_keys(secret["secretName"])
+            if keys is not None and keys != SECRET_KEYS:
+                yield f"the secret has {sorted(keys)}"
+
+    def secret_keys(self, name):
+        for secret in self.all("Secret"):
+            if secret["metadata"]["name"] == name:
+                return {*secret.get("stringData", {}), *secret.get("data", {})}
+        for external in self.all("ExternalSecret"):
+            if external["spec"]["target"]["name"] == name:
+                return {entry["secretKey"] for entry in external["spec"]["data"]}
+        return None
+
+    def variable(self, variable, mounts, volumes):
+        """Each file that a variable names is a key of what is mounted there."""
+        path = pathlib.PurePosixPath(variable.get("value", ""))
+        if not path.is_absolute():
+            yield f"{variable['name']} names no file"
+            return
+        name = next((name for name, mount in mounts.items() if mount["mountPath"] == str(path.parent)), None)
+        volume = volumes.get(name, {})
+        if "configMap" in volume:
+            found = self.named("ConfigMap", volume["configMap"]["name"])
+            keys = (found or {}).get("data", {}).keys()
+        else:
+            keys = SECRET_KEYS if "secret" in volume else ()
+        if path.name not in keys:
+            yield f"{variable['name']}: nothing puts a file at {path}"
+
+    def reached(self, labels, ports):
+        """The ways in: Service, ServiceMonitor, NetworkPolicy."""
+        for service in self.all("Service"):
+            if not service["spec"]["selector"].items() <= labels.items():
+                yield f"{name_of(service)}: selects other pods"
+            for port in service["spec"]["ports"]:
+                if port["targetPort"] not in ports:
+                    yield f"{name_of(service)}: the container has no port {port['targetPort']}"
+        for monitor in self.all("ServiceMonitor"):
+            selector = monitor["spec"]["selector"]["matchLabels"].items()
+            services = [found for found in self.all("Service") if selector <= found["metadata"]["labels"].items()]
+            named = {port["name"] for service in services for port in service["spec"]["ports"]}
+            for endpoint in monitor["spec"]["endpoints"]:
+                if endpoint["port"] not in named:
+                    yield f"{name_of(monitor)}: no service that it selects has a port {endpoint['port']}"
+        for policy in self.all("NetworkPolicy"):
+            if not policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items():
+                yield f"{name_of(policy)}: selects other pods"
+            allowed = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+            if not set(allowed) <= {*ports, *ports.values()}:
+                yield f"{name_of(policy)}: allows {allowed}, the container has {ports}"
+
+    def alertmanager_config(self, config):
+        """Nested routes are free-form in the published schema: the operator parses them only when it runs."""
+        schema = schema_of(config)["properties"]["spec"]["properties"]["route"]
+        receivers = {receiver["name"] for receiver in config["spec"]["receivers"]}
+        todo = [config["spec"]["route"]]
+        while todo:
+            route = todo.pop()
+            yield from faults_of_schema(route, schema, f"{name_of(config)}: a route")
+            if route.get("receiver") not in receivers:
+                yield f"{name_of(config)}: there is no receiver {route.get('receiver')}"
+            todo += route.get("routes", [])
+        webhooks = [webhook for receiver in config["spec"]["receivers"] for webhook in receiver.get("webhookConfigs", [])]
+        ours = [webhook for webhook in webhooks if webhook["url"].startswith(f"http://{OURS}.")]
+        credentials = {"name": SECRET, "key": "WEBHOOK_TOKEN"}
+        for webhook in ours:
+            if webhook["httpConfig"]["authorization"]["credentials"] != credentials or not webhook["sendResolved"]:
+                yield f"{name_of(config)}: does not post as the receiver wants it"
+        if not ours:
+            yield f"{name_of(config)}: does not post to the receiver"
+        yield from self.same_as_values(config)
+
+    def same_as_values(self, config):
+        """The routing stands twice, and says the same."""
+        values = yaml.load((DEPLOY / "kubernetes/kube-prometheus-stack/values.yaml").read_text(), Loader)
+        values = values["alertmanager"]["config"]
+        own = native(config["spec"])
+        for part in ("route", "inhibit_rules"):
+            if own[part] != values[part]:
+                yield f"{name_of(config)}: {part} is not that of the values: {own[part]}"
+        if [receiver["name"] for receiver in own["receivers"]] != [receiver["name"] for receiver in values["receivers"]]:
+            yield f"{name_of(config)}: has other receivers than the values"
+
+
+def native(part):
+    """Alertmanager's own spelling of what the resource spells in camel case."""
+    if isinstance(part, list):
+        if part and isinstance(part[0], dict) and "matchType" in part[0]:
+            return [f'{matcher["name"]} {matcher["matchType"]} "{matcher["value"]}"' for matcher in part]
+        return [native(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    renamed = {"sourceMatch": "source_matchers", "targetMatch": "target_matchers"}
+    snake = {name: renamed.get(name, re.sub(r"([A-Z])", lambda letter: "_" + letter[1].lower(), name)) for name in part}
+    return {snake[name]: native(value) for name, value in part.items()}
+
+
+def values(text):
+    """The parts of the chart's values that end in the operator's Alertmanager, against the schema of that."""
+    alertmanager = yaml.load(text, Loader)["alertmanager"]
+    spec = alertmanager.pop("alertmanagerSpec")
+    config = alertmanager.pop("config", None)
+    unknown = [f"alertmanager.{key}: is not known here" for key in alertmanager]
+    schema = json.loads((SCHEMAS / "monitoring.coreos.com_v1_Alertmanager.json").read_text())
+    faults = [*unknown, *faults_of_schema(spec, schema["properties"]["spec"], "alertmanagerSpec")]
+    files = set(re.findall(r"credentials_file: (\S+)", text))
+    mounted = {
+        f"{mount['mountPath']}/{item['path']}"
+        for mount in spec.get("volumeMounts", [])
+        for volume in spec["volumes"]
+        if volume["name"] == mount["name"] and volume["secret"]["secretName"] == SECRET
+        for item in volume["secret"]["items"]
+        if item["key"] in SECRET_KEYS
+    }
+    faults += [f"nothing puts a file at {path}" for path in sorted(files - mounted)]
+    if config:
+        # JSON is YAML.
+        json.dump(config, sys.stdout)
+    return faults
+
+
+def compose(text, folder):
+    """The published schema, and that names and files exist."""
+    project = yaml.load(text, Loader)
+    schema = json.loads((SCHEMAS / "compose-spec.json").read_text())
+    if faults := list(faults_of_schema(project, schema, "compose")):
+        return faults
+    for name, service in project["services"].items():
+        for other in service.get("depends_on", {}):
+            if other not in project["services"]:
+                faults.append(f"{name} depends on {other}, which is no service")
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            made = source.startswith("./secrets")
+            if not made and not (folder / source).exists() and source not in project["volumes"]:
+                faults.append(f"{name} mounts {source}, which is neither a file nor a volume")
+        if "healthcheck" not in service and service.get("restart"):
+            faults.append(f"{name} has no health check")
+        for port in service.get("ports", []):
+            if not port.startswith("127.0.0.1:"):
+                faults.append(f"{name} is open to all: {port}")
+    return faults
+
+
+def main():
+    *options, file = sys.argv[1:]
+    text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+    try:
+        if options == ["--values"]:
+            faults = values(text)
+        elif options == ["--compose"]:
+            faults = compose(text, DEPLOY / "compose")
+        else:
+            manifests = Manifests([document for document in yaml.load_all(text, Loader) if document is not None])
+            faults = list(manifests.faults()) or list(manifests.faults_of_meaning())
+            if not manifests.documents:
+                faults = ["there is nothing in it"]
+    except yaml.YAMLError as error:
+        faults = [f"not YAML: {error}"]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+sys.exit(main())

@@ -1,0 +1,185 @@
+//! What lies in `deploy/compose/`, as far as it goes without a container engine: the setup step makes accounts, room and
+//! secrets on a real Synapse with the config beside, twice, and the receiver delivers with what it made.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::harness::{
+    DEADLINE, Payload, Room, User, eventually,
+    http::client,
+    process::{Process, Scratch, free_port},
+    synapse::python,
+    user::login,
+};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn stdout(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// One machine's worth: a folder each for secrets and data.
+struct Machine {
+    /// Before the folder.
+    synapse: Option<Process>,
+    scratch: Scratch,
+    port: u16,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let (scratch, port) = (Scratch::new("compose"), free_port());
+        for name in ["secrets", "data"] {
+            fs::create_dir(scratch.join(name)).expect("a folder");
+        }
+        Self { synapse: None, scratch, port }
+    }
+
+    fn homeserver(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn secret(&self, name: &str) -> String {
+        read(&self.scratch.join("secrets").join(name)).trim_end().to_owned()
+    }
+
+    async fn setup(&self, step: &str) -> Output {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg("-B").arg(folder().join("setup.py")).arg(step);
+        command.env("SECRETS", self.scratch.join("secrets")).env("DATA", self.scratch.join("data"));
+        command.env("HOMESERVER", self.homeserver());
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        output.expect("no panic").expect("python starts")
+    }
+
+    /// The config with this machine's folders and port in it, and limits that do not slow a test.
+    fn start_synapse(&mut self) {
+        let path = |name: &str| self.scratch.join(name).display().to_string();
+        let config = read(&folder().join("homeserver.yaml"))
+            .replace("/run/secrets", &path("secrets/synapse"))
+            .replace("/data", &path("data"))
+            .replace("port: 8008", &format!("port: {}", self.port))
+            .replace("0.0.0.0", "127.0.0.1");
+        let file = self.scratch.write("homeserver.yaml", &config);
+        let synapse = || {
+            let mut command = Command::new(python());
+            command.args(["-m", "synapse.app.homeserver", "-c"]).arg(&file).current_dir(self.scratch.path());
+            command
+        };
+        stdout(&synapse().arg("--generate-keys").output().expect("Synapse's python starts"));
+        self.synapse = Some(Process::spawn(&mut synapse(), &self.scratch.join("synapse.log")).expect("it starts"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_makes_what_the_receiver_needs_and_twice_changes_nothing() {
+    let mut machine = Machine::new();
+    stdout(&machine.setup("secrets").await);
+    let token = machine.secret("receiver/webhook-token");
+    assert_eq!(token, machine.secret("alertmanager/webhook-token"));
+    assert!(token.len() > 30);
+    machine.start_synapse();
+    // It waits for the homeserver by itself.
+    let said = stdout(&machine.setup("accounts").await);
+    assert!(said.contains("made the room #alerts:localhost"), "{said}");
+    let before =
+        ["receiver/access-token", "receiver/room-id", "receiver/webhook-token"].map(|name| machine.secret(name));
+
+    stdout(&machine.setup("secrets").await);
+    let said = stdout(&machine.setup("accounts").await);
+    assert!(!said.contains("made"), "{said}");
+    let after =
+        ["receiver/access-token", "receiver/room-id", "receiver/webhook-token"].map(|name| machine.secret(name));
+    assert_eq!(before, after);
+    assert!(!said.contains(&before[0]) && !said.contains(&before[2]), "{said}");
+
+    // A token that was revoked is replaced.
+    let logout = client().post(format!("{}/_matrix/client/v3/logout", machine.homeserver()));
+    assert_eq!(
+        logout.bearer_auth(&before[0]).json(&serde_json::json!({})).send().await.expect("an answer").status(),
+        200
+    );
+    stdout(&machine.setup("accounts").await);
+    assert_ne!(machine.secret("receiver/access-token"), before[0]);
+    delivers(&machine).await;
+}
+
+/// The receiver with the config and the variables of compose.yaml.
+async fn delivers(machine: &Machine) {
+    let compose = read(&folder().join("compose.yaml"));
+    let config = read(&folder().join("receiver.toml")).replace("http://synapse:8008", &machine.homeserver());
+    let port = free_port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"));
+    command.env_clear().env("MAR_CONFIG", machine.scratch.write("config.toml", &config));
+    command.env("MAR_HTTP__LISTEN", format!("127.0.0.1:{port}")).env("MAR_STORE__PATH", machine.scratch.join("store"));
+    for line in compose.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/")) {
+        let (name, path) = line.split_once(": /run/secrets/").expect("a path");
+        command.env(name, machine.scratch.join("secrets/receiver").join(path));
+    }
+    let log = machine.scratch.join("receiver.log");
+    let _receiver = Process::spawn(&mut command, &log).expect("the receiver starts");
+    let url = format!("http://127.0.0.1:{port}");
+    let ready = async || match client().get(format!("{url}/readyz")).send().await {
+        Ok(answer) if answer.status() == 200 => Some(()),
+        _ => None,
+    };
+    eventually("the receiver is ready", DEADLINE, ready).await;
+    let payload = Payload::group("DiskFull").firing(&["n01"]);
+    let request = client().post(format!("{url}/alerts/default")).json(&serde_json::Value::from(payload));
+    let answer = request.bearer_auth(machine.secret("alertmanager/webhook-token")).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200, "{}", read(&log));
+
+    let operator = login(&machine.homeserver(), "operator", &machine.secret("setup/operator-password")).await;
+    let bot = User { user_id: "@alerts:localhost".to_owned(), ..operator.clone() };
+    let room = Room::new(&machine.secret("receiver/room-id"), &operator, &bot);
+    room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1 && view.card().has("DiskFull")).await;
+}
+
+#[test]
+fn prometheus_and_alertmanager_take_their_configs() {
+    let succeeds = |program: &str, args: &[&str]| {
+        stdout(&Command::new(program).args(args).current_dir(folder()).output().expect("it starts"))
+    };
+    succeeds("promtool", &["check", "config", "prometheus.yml"]);
+    succeeds("amtool", &["check-config", "alertmanager.yml"]);
+    let routed =
+        |label: &str| succeeds("amtool", &["config", "routes", "test", "--config.file=alertmanager.yml", label]);
+    assert_eq!(routed("alertname=Watchdog"), "dead-mans-switch\n");
+    assert_eq!(routed("alertname=PrometheusTargetDown"), "matrix\n");
+}
+
+/// Against the schema that the compose specification publishes; each file it mounts is there or is made by the setup.
+#[test]
+fn the_compose_file_is_valid() {
+    let check = |file: &Path| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy/validate.py");
+        Command::new(python()).arg("-B").arg(script).arg("--compose").arg(file).output().expect("python starts")
+    };
+    stdout(&check(&folder().join("compose.yaml")));
+    let scratch = Scratch::new("compose-faults");
+    let good = read(&folder().join("compose.yaml"));
+    for (from, to, word) in [
+        ("read_only: true", "readonly: true", "readonly"),
+        ("condition: service_healthy", "condition: healthy", "healthy"),
+        ("./receiver.toml:", "./config.toml:", "config.toml"),
+        ("synapse: { condition", "homeserver: { condition", "homeserver"),
+        ("- receiver:/var", "- store:/var", "store"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let file = scratch.write("compose.yaml", &good.replacen(from, to, 1));
+        let output = check(&file);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(word), "{from} -> {to}: {stderr:?}");
+    }
+}
