@@ -84,6 +84,7 @@ pub struct Account {
     /// The device that the next start will find.
     saved_device: Mutex<Option<String>>,
     rooms: Rooms,
+    plain: send::PlainRooms,
     /// The rooms as they are known without the SDK.
     bare_rooms: bare::Rooms,
     /// Sends without the SDK so far.
@@ -133,6 +134,7 @@ impl Account {
             device: Mutex::new(setup.known_device.clone()),
             saved_device: Mutex::new(setup.known_device.clone()),
             rooms: Rooms::new(&setup.rooms),
+            plain: send::PlainRooms::default(),
             bare_rooms: bare::Rooms::default(),
             bare_sends: AtomicU64::new(0),
             tending: Tending::default(),
