@@ -98,11 +98,16 @@ impl Receiver {
     }
 
     async fn start_delivery(&self, lifecycle: &Lifecycle) -> anyhow::Result<()> {
-        let store = self.store.clone();
+        let (store, places) = (self.store.clone(), self.store.clone());
         let (account, connection) = Account::start(Setup {
             config: self.config.matrix.clone(),
             store_path: self.config.store.path.clone(),
             rooms: self.config.rooms().into_iter().map(|(room, _)| room).collect(),
+            places: self.store.places().await?.into_iter().collect(),
+            save_place: Arc::new(move |address, place| {
+                let store = places.clone();
+                Box::pin(async move { Ok(store.set_place(address, place).await?) })
+            }),
             known_device: self.store.device().await?,
             save_device: Arc::new(move |device| {
                 let store = store.clone();

@@ -28,6 +28,8 @@ pub struct RoomHealth {
     pub hold: Option<Hold>,
     /// The room is encrypted, and this is why nothing can be sent there.
     pub no_keys: Option<NoKeys>,
+    /// Nothing is wrong, but the operator should know.
+    pub notice: Option<String>,
 }
 
 /// How the account's device stands with those who read encrypted rooms.
@@ -71,7 +73,7 @@ pub struct State {
 impl Health {
     #[must_use]
     pub fn new(rooms: &[(RoomAddress, RoomName)]) -> Self {
-        let room = |name: &RoomName| RoomHealth { name: name.clone(), hold: None, no_keys: None };
+        let room = |name: &RoomName| RoomHealth { name: name.clone(), hold: None, no_keys: None, notice: None };
         let rooms = rooms.iter().map(|(address, name)| (address.clone(), room(name))).collect();
         Self { inner: Mutex::new(State { rooms, ..State::default() }) }
     }

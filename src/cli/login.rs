@@ -126,7 +126,7 @@ impl Login {
 impl Logout {
     #[expect(clippy::unused_self, reason = "a command like the others")]
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-        let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
+        let config = Config::load(config, &crate::config::environment(), Purpose::Logout)?;
         let _alone = store::occupy(&config.store.path)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         match runtime.block_on(matrix::log_out(&config.matrix, config.store.path.clone()))? {

@@ -20,6 +20,8 @@ pub enum Purpose {
     Webhook,
     /// Homeserver and user, no room: one logs in before one knows the rooms. Secret files are read.
     Login,
+    /// What ends a session that is there: nothing must be given. Secret files are read.
+    Logout,
     /// Commands that need no server: whatever is missing reads as its default or a placeholder, and no secret file is
     /// opened. What is there must still be right.
     Render,

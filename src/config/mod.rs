@@ -2,6 +2,7 @@
 
 mod env;
 mod faults;
+mod homeserver;
 mod load;
 mod reader;
 mod reserved;
@@ -15,11 +16,10 @@ mod values;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use url::Url;
-
 pub use self::{
     env::environment,
     faults::Faults,
+    homeserver::Homeserver,
     load::Purpose,
     secret::Secret,
     templates::{TemplateFile, TemplateName, Templates},
@@ -62,8 +62,7 @@ pub enum Auth {
 
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// http or https, with a host and without user name or password; may end in a slash.
-    pub homeserver: Url,
+    pub homeserver: Homeserver,
     /// `@local:server`.
     pub user_id: String,
     /// `None`: only a session stored by `login` can be used.
@@ -72,6 +71,22 @@ pub struct Matrix {
     pub recovery_key: Option<Secret>,
     /// What the keys in `store.path` are encrypted with; `None`: nothing but the file system's permissions.
     pub store_passphrase: Option<Secret>,
+    /// PEM certificates of authorities to trust beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    pub proxy: Proxy,
+    /// The room that an alias stands for, by the operator's word.
+    pub aliases: BTreeMap<RoomAddress, RoomAddress>,
+}
+
+/// How the homeserver is reached.
+#[derive(Clone, Debug)]
+pub enum Proxy {
+    /// As `HTTPS_PROXY`, `NO_PROXY` and their like say.
+    Environment,
+    /// Directly, whatever the environment says.
+    None,
+    /// A URL that may hold user name and password.
+    Url(Secret),
 }
 
 impl Matrix {

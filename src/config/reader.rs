@@ -16,7 +16,8 @@ use super::{
 };
 
 /// Keys whose values no fault may quote. `auth` is here for those who write their token where a table belongs.
-const SECRETS: [&str; 6] = ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth"];
+const SECRETS: [&str; 7] =
+    ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth", "proxy"];
 
 /// Longest value a fault quotes, in characters.
 const QUOTED: usize = 60;

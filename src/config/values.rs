@@ -68,7 +68,7 @@ pub(super) fn user_id(item: &Item<'_>) -> Result<String, Wrong> {
 }
 
 /// Host or address with an optional port, by its alphabet: the homeserver is the judge of the rest.
-fn is_server_name(name: &str) -> bool {
+pub(super) fn is_server_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c))
 }
 

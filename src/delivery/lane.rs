@@ -99,7 +99,7 @@ pub(super) enum Turn {
     Idle,
     /// Nothing to do until then, or until the store wakes us.
     Wait(Duration),
-    /// Not to be tried before that, whatever the store says.
+    /// Not to be tried before that, whatever the store says, unless the account gets into the room.
     Held(Duration),
 }
 
@@ -168,6 +168,10 @@ impl Lane {
                     Turn::Again => {}
                     Turn::Idle => woken.await,
                     Turn::Wait(duration) => tokio::select! { () = sleep(duration) => {}, () = woken => {} },
+                    Turn::Held(duration) if self.refusals > 0 => tokio::select! {
+                        () = sleep(duration) => {},
+                        () = self.parts.transport.entered(&self.room) => {},
+                    },
                     Turn::Held(duration) => sleep(duration).await,
                 }
             } => {}

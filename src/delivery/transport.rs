@@ -35,6 +35,11 @@ pub trait Transport: Send + Sync + 'static {
     /// What has become known of `room` since this was asked last.
     fn news(&self, room: &RoomAddress) -> RoomNews;
 
+    /// Ends once the account has got into `room` after it could not: what is held for the room need not wait longer.
+    fn entered<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// The device that sends now or sent last, once it is known. Transaction ids are remembered per device.
     fn device(&self) -> Option<String>;
 

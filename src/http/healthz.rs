@@ -172,7 +172,7 @@ impl Report {
         for room in rooms {
             let Some(state) = self.health.rooms.get(room) else { continue };
             let waiting = self.waiting_in(room);
-            let part = match (&state.hold, state.no_keys) {
+            let mut part = match (&state.hold, state.no_keys) {
                 (None, None) => json!({ "status": "ok", "waiting": waiting }),
                 (_, Some(why)) => {
                     degraded = true;
@@ -187,6 +187,9 @@ impl Report {
                     })
                 }
             };
+            if let Some(notice) = &state.notice {
+                part["notice"] = notice.as_str().into();
+            }
             shown.insert(state.name.to_string(), part);
         }
         json!({ "status": if degraded { "degraded" } else { "ok" }, "rooms": shown })

@@ -4,15 +4,13 @@
 //! There is no sync here, not even a bare one: each takes messages away that other clients sent to the device, which are
 //! mostly keys. So every send asks first whether its room is encrypted by now.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use matrix_sdk::ruma::{
-    OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, TransactionId,
+    OwnedRoomId, RoomId, TransactionId,
     api::{
         auth_scheme::SendAccessToken,
         client::{
-            alias::get_alias::v3 as get_alias,
-            membership::join_room_by_id_or_alias::v3 as join,
             message::{get_message_events::v3 as get_messages, send_message_event::v3 as send_event},
             state::get_state_event_for_key::v3 as get_state,
         },
@@ -23,7 +21,7 @@ use matrix_sdk::ruma::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{Account, errors, lock, send::before_send, sync::ends_session, wire::Wire};
+use super::{Account, door::Door, errors, seat::Visit, send::before_send, sync::ends_session, wire::Wire};
 use crate::{
     delivery::{Reason, SendError},
     model::{NoKeys, RoomAddress, TxnId},
@@ -34,10 +32,6 @@ const ROUND: Duration = Duration::from_secs(30);
 /// A store that could not be opened is tried again after this.
 const STORE_AGAIN: Duration = Duration::from_mins(2);
 
-/// The rooms behind the addresses, as far as we are surely in them.
-#[derive(Debug, Default)]
-pub(super) struct Rooms(Mutex<HashMap<RoomAddress, OwnedRoomId>>);
-
 /// A token and where to use it.
 #[derive(Clone, Copy)]
 pub(super) struct Bare<'a> {
@@ -46,29 +40,8 @@ pub(super) struct Bare<'a> {
 }
 
 impl Bare<'_> {
-    fn token(&self) -> SendAccessToken<'_> {
+    pub fn token(&self) -> SendAccessToken<'_> {
         SendAccessToken::IfRequired(self.token)
-    }
-
-    /// Resolves the address and joins. Who is in the room already is told so.
-    async fn enter(&self, address: &RoomAddress) -> Result<OwnedRoomId, SendError> {
-        let mut via = Vec::new();
-        let id = match RoomAliasId::parse(address.as_str()) {
-            Ok(alias) => {
-                let answer = self.wire.ask(get_alias::Request::new(alias), SendAccessToken::None).await;
-                let answer = answer.map_err(|error| errors::http(&error).of_join())?;
-                via = answer.servers;
-                answer.room_id
-            }
-            Err(_) => RoomId::parse(address.as_str()).map_err(|error| {
-                errors::fault(Reason::RoomRefused, format!("{address} is not a room address: {error}"))
-            })?,
-        };
-        let mut request = join::Request::new(<&RoomOrAliasId>::from(&*id).to_owned());
-        via.extend(id.server_name().map(ToOwned::to_owned));
-        request.via = via;
-        let joined = self.wire.ask(request, self.token()).await.map_err(|error| errors::http(&error).of_join())?;
-        Ok(joined.room_id)
     }
 
     async fn is_encrypted(&self, room: &RoomId) -> Result<bool, SendError> {
@@ -96,12 +69,7 @@ impl Bare<'_> {
 
 impl Account {
     pub(super) async fn bare_room(&self, bare: Bare<'_>, address: &RoomAddress) -> Result<OwnedRoomId, SendError> {
-        if let Some(id) = lock(&self.bare_rooms.0).get(address) {
-            return Ok(id.clone());
-        }
-        let id = bare.enter(address).await?;
-        lock(&self.bare_rooms.0).insert(address.clone(), id.clone());
-        Ok(id)
+        self.enter(Door { bare, client: None }, address, Visit::Send).await
     }
 
     pub(super) async fn deliver_bare(
@@ -122,7 +90,7 @@ impl Account {
         };
         let sent = sent.await;
         if sent.as_ref().is_err_and(|error| error.reason == Reason::RoomRefused) {
-            lock(&self.bare_rooms.0).remove(address);
+            self.room_refused(address).await;
         }
         sent
     }
@@ -152,7 +120,7 @@ impl Account {
                 Err(fault) => self.report_down(&fault),
             }
             for address in &self.setup.rooms {
-                if let Ok(room) = self.bare_room(bare, address).await {
+                if let Ok(room) = self.enter(Door { bare, client: None }, address, Visit::Round).await {
                     // What fails here fails again with the next send, which tells.
                     let _ = self.look_at_bare(bare, why, address, &room).await;
                 }

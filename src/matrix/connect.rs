@@ -8,13 +8,14 @@ use super::{
     Account, Link, errors, lock,
     pace::Backoff,
     stored::{Session, StoredSession},
+    sync::ends_session,
     way::Way,
     wire::Wire,
 };
 use crate::{
     config::{Credential, Secret},
     delivery::{Reason, Scope, SendError},
-    model::NoKeys,
+    model::{NoKeys, Timestamp},
 };
 
 /// A homeserver that is down is asked again after this, growing to [`CAP`].
@@ -24,6 +25,12 @@ const CAP: Duration = Duration::from_secs(30);
 const REFUSED: Duration = Duration::from_secs(15);
 /// A refused password is tried again only after this: homeservers lock accounts for less.
 const REFUSED_PASSWORD: Duration = Duration::from_mins(1);
+/// How often a secret's file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// A token that ends is renewed as long before its end, or halfway to it.
+const RENEW_BEFORE: Duration = Duration::from_mins(1);
+const NO_TOKEN: &str =
+    "token rejected: there is no good access token: set matrix.access_token_file or matrix.password_file, or run login";
 
 impl Account {
     /// Opens the store of the last run's session before the homeserver is asked, so that a damaged store shows
@@ -32,7 +39,11 @@ impl Account {
         let Some(session) = self.last_session().await else { return };
         // A new store is made only once the homeserver has been asked whose the device is.
         let Some(device) = session.device.as_deref().filter(|device| self.vault(device).exists()) else { return };
-        if let Err(fault) = self.open(&session, device).await {
+        let opened = match self.reach().await {
+            Ok(_) => self.open(&session, device).await.map(drop),
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = opened {
             self.report_down(&fault);
         }
     }
@@ -41,36 +52,36 @@ impl Account {
     pub(super) async fn connect(&self) -> (Way, Session) {
         let mut backoff = Backoff::new(FIRST, CAP);
         loop {
+            let tried = self.secret().await;
             let fault = match self.try_connect().await {
                 Ok(connected) => return connected,
-                Err(fault) => fault,
+                Err(fault) => self.with_advice(fault),
             };
             self.report_down(&fault);
             let has_session = self.open.read().await.is_some();
             let worth_waking = fault.reason.scope() == Scope::Server;
             self.link.send_replace(Link::Down { error: for_sends(&fault, has_session), worth_waking });
-            self.wait(&fault, &mut backoff).await;
+            self.wait(&fault, &mut backoff, tried).await;
         }
     }
 
-    async fn wait(&self, fault: &SendError, backoff: &mut Backoff) {
+    async fn wait(&self, fault: &SendError, backoff: &mut Backoff, tried: Option<Secret>) {
         if let Some(asked) = fault.retry_after {
             sleep(asked.max(FIRST)).await;
         } else if fault.reason.scope() == Scope::Server {
             // Never more than one try a second, but as soon as a lane wants to send.
             sleep(FIRST).await;
             let _ = timeout(backoff.pause().saturating_sub(FIRST), self.wake.notified()).await;
-        } else if fault.reason == Reason::TokenRejected
-            && matches!(self.setup.config.credential, Some(Credential::Password(_)))
-        {
-            sleep(REFUSED_PASSWORD).await;
         } else {
-            sleep(REFUSED).await;
+            let password = matches!(self.setup.config.credential, Some(Credential::Password(_)));
+            let pause = if fault.reason == Reason::TokenRejected && password { REFUSED_PASSWORD } else { REFUSED };
+            // A new one in the file is tried at once.
+            let _ = timeout(pause, self.secret_changes(tried)).await;
         }
     }
 
     async fn try_connect(&self) -> Result<(Way, Session), SendError> {
-        let wire = self.wire()?;
+        let wire = self.reach().await?;
         let mut session = self.good_session(wire).await?;
         let mut way = self.open_way(wire, &session).await?;
         if let (Way::Bare(NoKeys::StoreLost | NoKeys::ForeignDevice), Some(Credential::Password(password))) =
@@ -100,23 +111,65 @@ impl Account {
             }),
             None => self.stored_session().map_err(|damage| errors::fault(Reason::NotReady, format!("{damage:#}")))?,
         };
+        // Whether the homeserver knows the session's device no more.
+        let mut ended = false;
         if let Some(stored) = stored.as_ref().filter(|stored| self.is_ours(stored)) {
-            match self.confirmed(wire, &stored.access_token).await {
-                Err(fault) if fault.reason == Reason::TokenRejected => {}
-                answer => return answer,
+            match self.resumed(wire, stored.clone()).await {
+                Err(fault) if fault.error.reason == Reason::TokenRejected => ended = !fault.soft_logout,
+                answer => return answer.map_err(SendError::from),
             }
         }
         let Some(Credential::Password(password)) = &self.setup.config.credential else {
-            let text =
-                "there is no good access token: set matrix.access_token_file or matrix.password_file, or run login";
-            return Err(errors::fault(Reason::TokenRejected, text));
+            return Err(errors::fault(Reason::TokenRejected, NO_TOKEN));
         };
-        // The same device across restarts; but never the device of another user, whose store it would open.
+        // The same device across restarts; but never the device of another user, whose store it would open, nor one whose
+        // keys the homeserver has forgotten with it: they are not uploaded again.
         let device = match stored {
-            Some(stored) => (stored.user_id == self.setup.config.user_id).then_some(stored.device_id),
+            Some(stored) => (stored.user_id == self.setup.config.user_id && !ended).then_some(stored.device_id),
             None => lock(&self.device).clone(),
         };
         self.log_in(wire, &current(password).await, device).await
+    }
+
+    /// The stored session, with its next token where this one is over.
+    async fn resumed(&self, wire: &Wire, mut stored: StoredSession) -> Result<Session, errors::Fault> {
+        let ends_soon = stored.expires_at.is_some_and(|at| at - self.setup.clock.now().0 < millis(RENEW_BEFORE));
+        if ends_soon {
+            match self.renewed(wire, &stored).await {
+                Ok(renewed) => stored = renewed.unwrap_or(stored),
+                // It is good for a while still.
+                Err(fault) => tracing::warn!("the access token could not be renewed yet: {}", fault.detail),
+            }
+        }
+        match self.confirm(wire, &stored).await {
+            Err(fault) if fault.error.reason == Reason::TokenRejected => match self.renewed(wire, &stored).await? {
+                Some(renewed) => self.confirm(wire, &renewed).await,
+                None => Err(fault),
+            },
+            answer => answer,
+        }
+    }
+
+    async fn confirm(&self, wire: &Wire, stored: &StoredSession) -> Result<Session, errors::Fault> {
+        let owner = wire.owner(&stored.access_token).await?;
+        let ends = stored.refresh_token.as_ref().and(stored.expires_at).map(Timestamp);
+        Ok(Session { device: owner.device, token: stored.access_token.clone(), ends })
+    }
+
+    /// `None`: the session cannot be renewed, or not any more.
+    async fn renewed(&self, wire: &Wire, stored: &StoredSession) -> Result<Option<StoredSession>, SendError> {
+        let Some(refresh_token) = &stored.refresh_token else { return Ok(None) };
+        match wire.refresh(refresh_token).await {
+            Ok((token, lease)) => {
+                let renewed = stored.clone().renewed(token, &lease, self.setup.clock.now());
+                // Before it is used: from then on the old ones are worth nothing.
+                self.keep_session(renewed.clone()).await;
+                tracing::debug!("the access token was renewed");
+                Ok(Some(renewed))
+            }
+            Err(fault) if fault.reason == Reason::TokenRejected => Ok(None),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Whose token it is. The device comes from the homeserver: transaction ids and keys hang on it.
@@ -127,7 +180,7 @@ impl Account {
             let text = format!("the access token belongs to {}, matrix.user_id says {user}", owner.user);
             return Err(errors::fault(Reason::AccountRefused, text));
         }
-        Ok(Session { device: owner.device, token: token.to_owned() })
+        Ok(Session { device: owner.device, token: token.to_owned(), ends: None })
     }
 
     async fn log_in(&self, wire: &Wire, password: &Secret, device: Option<String>) -> Result<Session, SendError> {
@@ -138,19 +191,88 @@ impl Account {
             return Err(errors::fault(Reason::AccountRefused, text));
         }
         tracing::info!(user, device = made.device, "logged in");
-        let file = StoredSession {
-            user_id: made.user,
-            device_id: made.device.clone(),
-            access_token: made.token.clone(),
-            homeserver: self.setup.config.homeserver.to_string(),
-        };
+        let stored = StoredSession::new(&made, &self.setup.config.homeserver, self.setup.clock.now());
+        let ends = stored.refresh_token.as_ref().and(stored.expires_at).map(Timestamp);
+        self.keep_session(stored).await;
+        Ok(Session { device: Some(made.device), token: made.token, ends })
+    }
+
+    async fn keep_session(&self, file: StoredSession) {
         let path = StoredSession::path(&self.setup.store_path);
         let written = tokio::task::spawn_blocking(move || file.write(&path)).await;
         if let Err(error) = written.map_err(Into::into).flatten() {
             // The session works all the same; the next start logs in again under the same device.
             tracing::warn!("the session is not kept: {error:#}");
         }
-        Ok(Session { device: Some(made.device), token: made.token })
+    }
+
+    /// Returns when there is a better token than the session's: its end is near, or the file holds another good one.
+    pub(super) async fn token_changes(&self, session: &Session) {
+        let began = self.setup.clock.now();
+        let renew =
+            session.ends.map(|ends| Timestamp(ends.0 - millis(RENEW_BEFORE).min((ends.0 - began.0).max(0) / 2)));
+        let mut refused = None;
+        loop {
+            sleep(LOOK).await;
+            if renew.is_some_and(|at| self.setup.clock.now() >= at) {
+                return;
+            }
+            let Some(Credential::AccessToken(secret)) = &self.setup.config.credential else { continue };
+            let Some(now) = read_again(secret).await else { continue };
+            if now.expose() == session.token || refused.as_ref() == Some(&now) {
+                continue;
+            }
+            let Ok(wire) = self.wire() else { continue };
+            match self.confirmed(wire, now.expose()).await {
+                Ok(_) => {
+                    tracing::info!("matrix.access_token_file holds a new token");
+                    return;
+                }
+                Err(fault) if ends_session(&fault) => {
+                    tracing::warn!(
+                        "the new token in matrix.access_token_file is refused, the old one goes on: {}",
+                        fault.detail
+                    );
+                    refused = Some(now);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The credential as it is now, if it is one that can change.
+    async fn secret(&self) -> Option<Secret> {
+        match &self.setup.config.credential {
+            Some(Credential::AccessToken(secret) | Credential::Password(secret)) if secret.file().is_some() => {
+                Some(current(secret).await)
+            }
+            _ => None,
+        }
+    }
+
+    async fn secret_changes(&self, tried: Option<Secret>) {
+        while tried.is_none() || self.secret().await == tried {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// What to do about a refused token or password, for the log and for health.
+    fn with_advice(&self, fault: SendError) -> SendError {
+        if fault.reason != Reason::TokenRejected || fault.detail == NO_TOKEN {
+            return fault;
+        }
+        let advice = match &self.setup.config.credential {
+            Some(Credential::AccessToken(secret)) if secret.file().is_some() => {
+                "put a new access token into the file of matrix.access_token_file, which is read again every second"
+            }
+            Some(Credential::AccessToken(_)) => "set a new matrix.access_token and start again, or run login",
+            Some(Credential::Password(secret)) if secret.file().is_some() => {
+                "put the right password into the file of matrix.password_file, which is read again every second"
+            }
+            Some(Credential::Password(_)) => "set the right matrix.password and start again",
+            None => "run login",
+        };
+        SendError { detail: format!("token rejected: {}; nothing is lost meanwhile: {advice}", fault.detail), ..fault }
     }
 
     async fn remember_device(&self, session: &Session, way: &Way) {
@@ -176,10 +298,15 @@ impl Account {
     async fn last_session(&self) -> Option<Session> {
         if let Some(Credential::AccessToken(secret)) = &self.setup.config.credential {
             let device = self.setup.known_device.clone()?;
-            return Some(Session { device: Some(device), token: current(secret).await.expose().to_owned() });
+            return Some(Session {
+                device: Some(device),
+                token: current(secret).await.expose().to_owned(),
+                ends: None,
+            });
         }
         let stored = self.stored_session().ok()?.filter(|stored| self.is_ours(stored))?;
-        Some(Session { device: Some(stored.device_id), token: stored.access_token })
+        let ends = stored.refresh_token.and(stored.expires_at).map(Timestamp);
+        Some(Session { device: Some(stored.device_id), token: stored.access_token, ends })
     }
 
     /// What a login left, whoever's it is.
@@ -213,6 +340,10 @@ impl Account {
     }
 }
 
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// What a failed try to connect means for a send: nothing was sent, so it can be in no doubt.
 fn for_sends(fault: &SendError, has_session: bool) -> SendError {
     let mut fault = fault.clone();
@@ -227,12 +358,15 @@ fn for_sends(fault: &SendError, has_session: bool) -> SendError {
 
 /// The secret as its file holds it now, so that a renewed one needs no restart.
 async fn current(secret: &Secret) -> Secret {
-    let Some(path) = secret.file() else { return secret.clone() };
-    match tokio::fs::read_to_string(path).await {
-        Ok(text) if !text.trim().is_empty() => Secret::from_file(&text, path.to_owned()),
-        // Half-written or gone for a moment: the one we have may still be good.
-        _ => secret.clone(),
-    }
+    // Half-written or gone for a moment: the one we have may still be good.
+    read_again(secret).await.unwrap_or_else(|| secret.clone())
+}
+
+/// What its file holds now, if it holds anything.
+async fn read_again(secret: &Secret) -> Option<Secret> {
+    let path = secret.file()?;
+    let text = tokio::fs::read_to_string(path).await.ok().filter(|text| !text.trim().is_empty())?;
+    Some(Secret::from_file(&text, path.to_owned()))
 }
 
 #[cfg(test)]

@@ -23,11 +23,13 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 pub(super) struct Fault {
     pub error: SendError,
     pub errcode: Option<String>,
+    /// The token is over, but its device is still there for whoever logs in under it.
+    pub soft_logout: bool,
 }
 
 impl Fault {
     fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { error: fault(reason, detail), errcode: None }
+        Self { error: fault(reason, detail), errcode: None, soft_logout: false }
     }
 
     /// The same, for a request that resolves an alias or joins a room: such a failure is the room's own unless it
@@ -43,6 +45,12 @@ impl Fault {
         };
         let detail = if reason == Reason::RoomRefused { format!("not joined: {detail}") } else { detail };
         SendError { reason, retry_after, detail }
+    }
+}
+
+impl From<SendError> for Fault {
+    fn from(error: SendError) -> Self {
+        Self { error, errcode: None, soft_logout: false }
     }
 }
 
@@ -114,7 +122,11 @@ pub(super) fn api(error: &ApiError) -> Fault {
         None => format!("{status} without a Matrix error (a proxy's answer?)"),
     };
     let retry_after = (reason == Reason::RateLimited).then(|| retry_after(error)).flatten();
-    Fault { error: SendError { retry_after, ..fault(reason, detail) }, errcode }
+    let soft_logout = match &error.body {
+        ErrorBody::Standard(body) => matches!(&body.kind, ErrorKind::UnknownToken(data) if data.soft_logout),
+        _ => false,
+    };
+    Fault { error: SendError { retry_after, ..fault(reason, detail) }, errcode, soft_logout }
 }
 
 /// The table: status and error code -> reason. `BadEvent` and `TooLarge` end an event for good, so only what is

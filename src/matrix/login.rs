@@ -12,7 +12,10 @@ use super::{
     trust,
     wire::Wire,
 };
-use crate::config::{self, Secret};
+use crate::{
+    clock::Clock,
+    config::{self, Homeserver, Secret},
+};
 
 /// What `login` needs to know.
 pub(crate) struct LogIn<'a> {
@@ -39,7 +42,7 @@ pub(crate) struct LoggedIn {
 /// In words for the operator. Once the session is kept, what fails later is only a warning.
 pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
     let LogIn { config, store_path, password, reset_identity } = what;
-    let wire = Wire::new(&config.homeserver).map_err(|fault| anyhow::anyhow!(fault.detail))?;
+    let wire = Wire::new(config).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
     let path = StoredSession::path(&store_path);
     // A session that is there is renewed under its device, whose keys are here.
     let known = StoredSession::read(&path).unwrap_or_default().filter(|known| {
@@ -59,12 +62,7 @@ pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
             config.user_id
         );
     }
-    let session = StoredSession {
-        user_id: made.user,
-        device_id: made.device.clone(),
-        access_token: made.token.clone(),
-        homeserver: config.homeserver.to_string(),
-    };
+    let session = StoredSession::new(&made, &config.homeserver, Clock::System.now());
     if let Err(error) = session.write(&path) {
         let _ = wire.log_out(&made.token).await;
         return Err(error);
@@ -106,8 +104,9 @@ async fn establish(
 pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> anyhow::Result<Option<String>> {
     let path = StoredSession::path(&store_path);
     let Some(session) = StoredSession::read(&path)? else { return Ok(None) };
-    let homeserver = session.homeserver.parse().context("the stored session names no homeserver")?;
-    let wire = Wire::new(&homeserver).map_err(|fault| anyhow::anyhow!(fault.detail))?;
+    let mut there = config.clone();
+    there.homeserver = Homeserver::parse(&session.homeserver).context("the stored session names no homeserver")?;
+    let wire = Wire::new(&there).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
     wire.log_out(&session.access_token).await.map_err(|fault| {
         anyhow::anyhow!("the homeserver did not end the session, so nothing was removed: {}", fault.detail)
     })?;

@@ -8,12 +8,15 @@
 
 mod bare;
 mod connect;
+mod door;
 mod errors;
 mod login;
 mod pace;
+mod reach;
 mod readback;
 mod recovery;
 mod rooms;
+mod seat;
 mod send;
 mod sight;
 mod stored;
@@ -24,23 +27,25 @@ mod way;
 mod wire;
 
 use std::{
+    collections::HashMap,
     fmt,
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, RwLock, watch};
+use tokio::sync::{Notify, OnceCell, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     login::{LogIn, log_in, log_out},
-    stored::StoredSession,
+    reach::{client as http_client, locate},
+    stored::{StoredSession, has_keys},
 };
 use self::{pace::Told, recovery::Kit, rooms::Rooms, stored::Session, tend::Tending, way::Way, wire::Wire};
 use crate::{
@@ -49,11 +54,14 @@ use crate::{
     delivery::{BoxFuture, ReadBack, Reason, RoomNews, Search, SendError, Sight, Transport},
     health::Health,
     metrics::Metrics,
-    model::{RoomAddress, TxnId},
+    model::{Place, RoomAddress, TxnId},
 };
 
 /// Puts a device id where the next start finds it.
 pub type SaveDevice = Arc<dyn Fn(String) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+
+/// Puts where an address leads to where the next start finds it.
+pub type SavePlace = Arc<dyn Fn(RoomAddress, Place) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 /// What an account is made of.
 pub struct Setup {
@@ -62,6 +70,9 @@ pub struct Setup {
     pub store_path: PathBuf,
     /// Every room once.
     pub rooms: Vec<RoomAddress>,
+    /// What earlier runs found out about the rooms.
+    pub places: HashMap<RoomAddress, Place>,
+    pub save_place: SavePlace,
     /// The device of the last run.
     pub known_device: Option<String>,
     pub save_device: SaveDevice,
@@ -74,7 +85,7 @@ pub struct Setup {
 /// One Matrix account, its session and its rooms.
 pub struct Account {
     setup: Setup,
-    wire: OnceLock<Wire>,
+    wire: OnceCell<Wire>,
     /// The open session. Sends hold it for reading; it is replaced only when none is under way, since two clients
     /// on one store would spoil its keys.
     open: RwLock<Option<Open>>,
@@ -85,8 +96,6 @@ pub struct Account {
     saved_device: Mutex<Option<String>>,
     rooms: Rooms,
     plain: send::PlainRooms,
-    /// The rooms as they are known without the SDK.
-    bare_rooms: bare::Rooms,
     /// Sends without the SDK so far.
     bare_sends: AtomicU64,
     tending: Tending,
@@ -128,14 +137,13 @@ impl Account {
     pub fn start(setup: Setup) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let not_yet = Link::Down { error: errors::fault(Reason::NotReady, "not connected yet"), worth_waking: true };
         let account = Arc::new(Self {
-            wire: OnceLock::new(),
+            wire: OnceCell::new(),
             open: RwLock::new(None),
             link: watch::Sender::new(not_yet),
             device: Mutex::new(setup.known_device.clone()),
             saved_device: Mutex::new(setup.known_device.clone()),
-            rooms: Rooms::new(&setup.rooms),
+            rooms: Rooms::new(&setup.rooms, setup.places.clone(), &setup.config.aliases),
             plain: send::PlainRooms::default(),
-            bare_rooms: bare::Rooms::default(),
             bare_sends: AtomicU64::new(0),
             tending: Tending::default(),
             kit: Kit::new(&setup.store_path, &setup.config),
@@ -145,6 +153,9 @@ impl Account {
             told: Mutex::default(),
             setup,
         });
+        for (address, place) in &account.setup.places {
+            account.note_place(address, place);
+        }
         let task = Arc::clone(&account).run();
         (account, task)
     }
@@ -178,10 +189,12 @@ impl Account {
                 Way::Keys(client) => tokio::select! {
                     () = self.keep_synced(&client) => {}
                     () = self.keep_rooms(&client) => {}
+                    () = self.token_changes(&session) => {}
                     () = self.suspect.notified() => {}
                 },
                 Way::Bare(why) => tokio::select! {
                     () = self.keep_bare(why, &session.token) => {}
+                    () = self.token_changes(&session) => {}
                     () = self.suspect.notified() => {}
                 },
             }
@@ -190,12 +203,13 @@ impl Account {
 
     /// Made when first needed, so that a receiver without usable root certificates still takes alerts and says why
     /// it cannot deliver them.
+    async fn reach(&self) -> Result<&Wire, SendError> {
+        self.wire.get_or_try_init(|| Wire::new(&self.setup.config)).await
+    }
+
+    /// What [`Self::reach`] has made.
     fn wire(&self) -> Result<&Wire, SendError> {
-        if let Some(wire) = self.wire.get() {
-            return Ok(wire);
-        }
-        let wire = Wire::new(&self.setup.config.homeserver)?;
-        Ok(self.wire.get_or_init(|| wire))
+        self.wire.get().ok_or_else(|| errors::fault(Reason::NotReady, "not connected yet"))
     }
 }
 
@@ -223,6 +237,10 @@ impl Transport for Account {
 
     fn news(&self, room: &RoomAddress) -> RoomNews {
         self.rooms.take_redactions(room)
+    }
+
+    fn entered<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        Box::pin(self.rooms.entered(room))
     }
 
     fn device(&self) -> Option<String> {

@@ -1,14 +1,14 @@
 //! From the addresses of the config to rooms that the account is in: resolving aliases, joining, staying joined.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use matrix_sdk::{
-    Client, OwnedServerName, Room, RoomState, ServerName,
-    ruma::{OwnedRoomId, RoomAliasId, RoomId},
+    Client, Room,
+    ruma::{OwnedRoomId, RoomId},
     sync::RoomUpdates,
 };
 use tokio::{
@@ -16,112 +16,126 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Account, errors, lock, sight::Sights};
+use super::{
+    Account,
+    bare::Bare,
+    door::Door,
+    errors, lock,
+    seat::{FIRST_PAUSE, Failed, Seat, Visit, enter_now},
+    sight::Sights,
+};
 use crate::{
     delivery::{Reason, SendError},
-    model::RoomAddress,
+    model::{Place, RoomAddress},
 };
 
-/// A room is not tried more often than this, whoever asks.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const MAX_PAUSE: Duration = Duration::from_mins(5);
 /// How often is looked whether a room is due for a try.
 const ROUND: Duration = Duration::from_secs(5);
 /// The first sync tells which rooms are joined already; the wait for it is not endless.
 const FIRST_SYNC: Duration = Duration::from_secs(10);
 
+/// Invitations to rooms that are not configured: as many are told of.
+const MAX_FOREIGN: usize = 50;
+
 pub(super) struct Rooms {
     seats: HashMap<RoomAddress, Arc<Mutex<Seat>>>,
     /// Rooms that the last sync told something about: an invitation, or that we are out.
-    news: std::sync::Mutex<Vec<OwnedRoomId>>,
+    news: std::sync::Mutex<News>,
     wake: Notify,
+    /// Told when a room is entered that could not be.
+    entered: HashMap<RoomAddress, Notify>,
     pub(super) sights: Sights,
 }
 
-/// What is known of one address.
-struct Seat {
-    /// The room behind an alias as last resolved; for an id the id itself.
-    id: Option<OwnedRoomId>,
-    /// The last try to get in failed.
-    failed: Option<Failed>,
-}
-
-struct Failed {
-    at: Instant,
-    pause: Duration,
-    /// Something happened since that makes another try worth while at once.
-    news: bool,
-    error: SendError,
-}
-
-impl Failed {
-    fn new(error: &SendError, pause: Duration) -> Self {
-        Self { at: Instant::now(), pause, news: false, error: error.clone() }
-    }
-
-    /// After one more failure: a room that refuses is asked ever less often, and that is logged when it is news.
-    fn again(before: Option<Self>, error: &SendError, address: &RoomAddress) -> Self {
-        if error.reason != Reason::RoomRefused {
-            // The account's or the homeserver's fault, which others report.
-            return Self::new(error, FIRST_PAUSE);
-        }
-        if before.as_ref().is_none_or(|before| before.error.detail != error.detail) {
-            tracing::warn!(room = %address, reason = error.reason.as_str(), "cannot join the room: {}", error.detail);
-        }
-        let grown = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(MAX_PAUSE));
-        Self::new(error, error.retry_after.map_or(grown, |asked| asked.max(FIRST_PAUSE)))
-    }
-
-    /// Whether it is too early for another try. A send is held back only by the room's own refusal: it would pass
-    /// on a fault of the homeserver that may be long over.
-    fn holds(&self, visit: Visit, now: Instant) -> bool {
-        let pause = match visit {
-            Visit::Round => self.pause,
-            Visit::Send if self.error.reason == Reason::RoomRefused => FIRST_PAUSE,
-            Visit::Send => Duration::ZERO,
-        };
-        !self.news && now.duration_since(self.at) < pause
-    }
-}
-
-/// Who wants a room.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Visit {
-    /// The account, on its own schedule.
-    Round,
-    /// A send that waits for it.
-    Send,
+#[derive(Default)]
+struct News {
+    invited: Vec<OwnedRoomId>,
+    left: Vec<OwnedRoomId>,
+    /// Invitations that were told of as not ours.
+    foreign: BTreeSet<OwnedRoomId>,
 }
 
 impl Rooms {
-    pub fn new(rooms: &[RoomAddress]) -> Self {
-        let seat = |room: &RoomAddress| Seat { id: RoomId::parse(room.as_str()).ok(), failed: None };
-        let seats = rooms.iter().map(|room| (room.clone(), Arc::new(Mutex::new(seat(room))))).collect();
-        Self { seats, news: std::sync::Mutex::default(), wake: Notify::new(), sights: Sights::default() }
+    /// `places`: what earlier runs found out. `pins`: what the operator says about aliases, which counts for more.
+    pub fn new(
+        rooms: &[RoomAddress],
+        mut places: HashMap<RoomAddress, Place>,
+        pins: &BTreeMap<RoomAddress, RoomAddress>,
+    ) -> Self {
+        let mut seat = |room: &RoomAddress| {
+            let kept = places.remove(room);
+            let known = match pins.get(room) {
+                Some(pin) => kept
+                    .clone()
+                    .filter(|place| place.first == pin.as_str() || place.current() == pin.as_str())
+                    .or_else(|| Some(Place::new(pin.as_str()))),
+                None => kept.clone(),
+            };
+            (room.clone(), Arc::new(Mutex::new(Seat::new(room, known, kept))))
+        };
+        let seats = rooms.iter().map(&mut seat).collect();
+        let entered = rooms.iter().map(|room| (room.clone(), Notify::new())).collect();
+        Self { seats, news: std::sync::Mutex::default(), wake: Notify::new(), entered, sights: Sights::default() }
+    }
+
+    pub async fn entered(&self, room: &RoomAddress) {
+        match self.entered.get(room) {
+            Some(entered) => entered.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The room can be used.
+    fn settle(&self, address: &RoomAddress, seat: &mut Seat, id: &RoomId) {
+        self.sights.stands_for(address, id);
+        if seat.failed.take().is_some()
+            && let Some(entered) = self.entered.get(address)
+        {
+            entered.notify_one();
+        }
     }
 
     /// Takes from a sync what makes a try to join worth while at once.
     pub fn heed(&self, updates: &RoomUpdates) {
         self.sights.heed(updates);
-        let ids: Vec<OwnedRoomId> = updates.invited.keys().chain(updates.left.keys()).cloned().collect();
-        if !ids.is_empty() {
-            // Invitations to foreign rooms land here too, so the list is bounded by being taken whole.
-            *lock(&self.news) = ids;
-            self.wake.notify_one();
+        if updates.invited.is_empty() && updates.left.is_empty() {
+            return;
         }
+        let mut news = lock(&self.news);
+        // Of the last sync only, so that nobody fills the memory with invitations.
+        news.invited = updates.invited.keys().cloned().collect();
+        news.left = updates.left.keys().cloned().collect();
+        drop(news);
+        self.wake.notify_one();
     }
 
     async fn take_news(&self) {
-        let ids = std::mem::take(&mut *lock(&self.news));
-        if ids.is_empty() {
+        let (invited, left) = {
+            let mut news = lock(&self.news);
+            (std::mem::take(&mut news.invited), std::mem::take(&mut news.left))
+        };
+        if invited.is_empty() && left.is_empty() {
             return;
         }
+        let mut foreign: BTreeSet<_> = invited.iter().cloned().collect();
         for seat in self.seats.values() {
             let mut seat = seat.lock().await;
-            if seat.id.as_ref().is_some_and(|id| ids.contains(id))
+            // Nobody knows yet which room it is.
+            let open = seat.place.is_none() && seat.wanted.is_none() && !invited.is_empty();
+            if open {
+                foreign.clear();
+            }
+            foreign.retain(|id| !seat.concerns(id));
+            if (open || invited.iter().chain(&left).any(|id| seat.concerns(id)))
                 && let Some(failed) = &mut seat.failed
             {
                 failed.news = true;
+            }
+        }
+        let mut news = lock(&self.news);
+        for id in foreign {
+            if news.foreign.len() < MAX_FOREIGN && news.foreign.insert(id.clone()) {
+                tracing::info!(room_id = %id, "invited to a room that is not in the config; left alone");
             }
         }
     }
@@ -140,7 +154,7 @@ impl Account {
             self.rooms.take_news().await;
             for address in &self.setup.rooms {
                 // Kept in the seat for the lane's next send to tell.
-                let _ = self.enter(client, address, Visit::Round).await;
+                let _ = self.enter_with_keys(client, address, Visit::Round).await;
             }
             let _ = timeout(ROUND, self.rooms.wake.notified()).await;
         }
@@ -148,29 +162,46 @@ impl Account {
 
     /// The room behind an address, for a send.
     pub(super) async fn room(&self, client: &Client, address: &RoomAddress) -> Result<Room, SendError> {
-        self.enter(client, address, Visit::Send).await
+        let id = self.enter_with_keys(client, address, Visit::Send).await?;
+        client.get_room(&id).ok_or_else(|| errors::fault(Reason::NotReady, "not in the room yet"))
+    }
+
+    async fn enter_with_keys(
+        &self,
+        client: &Client,
+        address: &RoomAddress,
+        visit: Visit,
+    ) -> Result<OwnedRoomId, SendError> {
+        let token = client.access_token().unwrap_or_default();
+        let bare = Bare { wire: self.wire()?, token: &token };
+        self.enter(Door { bare, client: Some(client) }, address, visit).await
     }
 
     /// The homeserver refused a send to a room that we thought we were in.
-    pub(super) async fn room_refused(&self, address: &RoomAddress, error: &SendError) {
+    pub(super) async fn room_refused(&self, address: &RoomAddress) {
         let Some(seat) = self.rooms.seats.get(address) else { return };
-        // An alias may point to another room by now; an id is what it is, and the next sync tells whether we are out.
+        let mut seat = seat.lock().await;
+        seat.joined = false;
+        // An alias may lead to another room by now; an id is what it is, and the next sync tells whether we are out.
         if address.is_alias() {
-            let mut seat = seat.lock().await;
-            seat.id = None;
-            seat.failed = Some(Failed::new(error, FIRST_PAUSE));
+            seat.looked_up = false;
+            seat.asked = None;
         }
     }
 
-    async fn enter(&self, client: &Client, address: &RoomAddress, visit: Visit) -> Result<Room, SendError> {
+    pub(super) async fn enter(
+        &self,
+        door: Door<'_>,
+        address: &RoomAddress,
+        visit: Visit,
+    ) -> Result<OwnedRoomId, SendError> {
         let Some(seat) = self.rooms.seats.get(address) else {
             return Err(errors::fault(Reason::RoomRefused, format!("{address} is not in the config")));
         };
         let mut seat = seat.lock().await;
-        if let Some(room) = seat.id.as_ref().and_then(|id| joined(client, id)) {
-            self.rooms.sights.stands_for(address, room.room_id());
-            seat.failed = None;
-            return Ok(room);
+        if let Some(id) = self.seated(door, &seat, visit).await {
+            self.rooms.settle(address, &mut seat, &id);
+            return Ok(id);
         }
         if let Some(failed) = &seat.failed
             && failed.holds(visit, Instant::now())
@@ -178,93 +209,59 @@ impl Account {
             return Err(failed.error.clone());
         }
         // Before the first sync it may well be a room that we are in already.
-        let may_join = visit == Visit::Round || self.synced.load(Ordering::Relaxed);
-        let entered = enter_now(client, address, &mut seat.id, may_join).await;
+        let may_join = door.client.is_none() || visit == Visit::Round || self.synced.load(Ordering::Relaxed);
+        let entered = enter_now(door, address, &mut seat, may_join).await;
         match &entered {
             Err(error) if !may_join && error.reason == Reason::NotReady => {}
-            Ok(room) => {
-                tracing::info!(room = %address, room_id = %room.room_id(), "in the room");
-                self.rooms.sights.stands_for(address, room.room_id());
-                seat.failed = None;
+            Ok(id) => {
+                if seat.entered.as_ref() != Some(id) {
+                    tracing::info!(room = %address, room_id = %id, "in the room");
+                    seat.entered = Some(id.clone());
+                }
+                self.keep_place(address, &mut seat).await;
+                self.rooms.settle(address, &mut seat, id);
             }
             Err(error) => {
                 let failed = Failed::again(seat.failed.take(), error, address);
                 seat.failed = Some(failed);
+                seat.entered = None;
             }
         }
         entered
     }
-}
 
-fn joined(client: &Client, id: &RoomId) -> Option<Room> {
-    client.get_room(id).filter(|room| room.state() == RoomState::Joined)
-}
-
-/// Resolves the address and joins unless joined; an invitation is accepted by that.
-async fn enter_now(
-    client: &Client,
-    address: &RoomAddress,
-    known: &mut Option<OwnedRoomId>,
-    may_join: bool,
-) -> Result<Room, SendError> {
-    let (id, via) = match (RoomAliasId::parse(address.as_str()), &*known) {
-        (Ok(alias), _) => match client.resolve_room_alias(&alias).await {
-            Ok(answer) => (answer.room_id, answer.servers),
-            // A directory that is out of reach need not keep us out of a room that we are in.
-            Err(error) => match by_own_aliases(client, &alias) {
-                Some(room) => (room.room_id().to_owned(), Vec::new()),
-                None => return Err(errors::http(&error).of_join()),
-            },
-        },
-        (Err(_), Some(id)) => (id.clone(), servers_of(id)),
-        (Err(error), None) => {
-            return Err(errors::fault(Reason::RoomRefused, format!("{address} is not a room address: {error}")));
+    /// The room, if there is nothing to find out or to do.
+    async fn seated(&self, door: Door<'_>, seat: &Seat, visit: Visit) -> Option<OwnedRoomId> {
+        let id = RoomId::parse(seat.place.as_ref()?.current()).ok()?;
+        // A directory that does not answer need not keep us out of a room that we are in: it is asked again later.
+        let asked_now = seat.asked.is_some_and(|at| at.elapsed() < FIRST_PAUSE);
+        let known = seat.looked_up || (asked_now && seat.failed.is_none());
+        if !known || !(door.is_in(&id) || (door.client.is_none() && seat.joined)) {
+            return None;
         }
-    };
-    *known = Some(id.clone());
-    if let Some(room) = joined(client, &id) {
-        return Ok(room);
+        // Without syncs this is a request, which the rounds are for.
+        let look = door.client.is_some() || visit == Visit::Round;
+        let next = if look { door.successor(&id).await.ok().flatten() } else { None };
+        (next.is_none() || next == seat.ignored).then_some(id)
     }
-    if !may_join {
-        return Err(errors::fault(Reason::NotReady, "not connected yet: the first sync is under way"));
+
+    /// Stores where an address leads, and tells of an upgrade.
+    async fn keep_place(&self, address: &RoomAddress, seat: &mut Seat) {
+        let Some(place) = seat.place.clone().filter(|place| seat.kept.as_ref() != Some(place)) else { return };
+        self.note_place(address, &place);
+        match (self.setup.save_place)(address.clone(), place.clone()).await {
+            Ok(()) => seat.kept = Some(place),
+            Err(error) => tracing::warn!(room = %address, "where it leads is not kept: {error:#}"),
+        }
     }
-    client.join_room_by_id_or_alias((&*id).into(), &via).await.map_err(|error| errors::sdk(&error).of_join())
-}
 
-fn by_own_aliases(client: &Client, alias: &RoomAliasId) -> Option<Room> {
-    let is_it = |room: &Room| {
-        room.canonical_alias().is_some_and(|own| own == *alias) || room.alt_aliases().iter().any(|own| own == alias)
-    };
-    client.joined_rooms().into_iter().find(is_it)
-}
-
-/// Where to ask for a room that our homeserver does not know yet. Since room version 12 an id names no server.
-fn servers_of(id: &RoomId) -> Vec<OwnedServerName> {
-    id.server_name().map(ServerName::to_owned).into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_held_back_by_what() {
-        let address = RoomAddress::parse("!a:x").unwrap();
-        let refused = errors::fault(Reason::RoomRefused, "not joined");
-        let held = |failed: &Failed, after: Duration| {
-            let now = failed.at + after;
-            (failed.holds(Visit::Round, now), failed.holds(Visit::Send, now))
-        };
-        let first = Failed::again(None, &refused, &address);
-        assert_eq!(held(&first, Duration::ZERO), (true, true));
-        assert_eq!(held(&first, FIRST_PAUSE), (false, false));
-        let mut second = Failed::again(Some(first), &refused, &address);
-        assert_eq!(held(&second, FIRST_PAUSE), (true, false));
-        assert_eq!(held(&second, FIRST_PAUSE * 2), (false, false));
-        second.news = true;
-        assert_eq!(held(&second, Duration::ZERO), (false, false));
-
-        let down = Failed::again(Some(second), &errors::fault(Reason::Unreachable, "down"), &address);
-        assert_eq!(held(&down, Duration::ZERO), (true, false));
+    /// For health: the room has been replaced.
+    pub(super) fn note_place(&self, address: &RoomAddress, place: &Place) {
+        let notice = place.successor.as_ref().map(|_| "the room was upgraded: events go to its successor".to_owned());
+        self.setup.health.update(|health| {
+            if let Some(room) = health.rooms.get_mut(address) {
+                room.notice = notice;
+            }
+        });
     }
 }

@@ -130,7 +130,7 @@ impl Account {
             self.note_keys(address, Some(NoKeys::NotReady));
         }
         if error.reason == Reason::RoomRefused {
-            self.room_refused(address, &error).await;
+            self.room_refused(address).await;
         }
         Err(error)
     }

@@ -18,8 +18,15 @@ use matrix_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{errors, wire::Wire};
-use crate::delivery::{Reason, SendError};
+use super::{
+    errors,
+    wire::{Lease, LoggedIn, Wire},
+};
+use crate::{
+    config::Homeserver,
+    delivery::{Reason, SendError},
+    model::Timestamp,
+};
 
 /// Every request through the SDK must answer within this (a sync: within this and its long poll).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -31,9 +38,33 @@ pub(crate) struct StoredSession {
     pub device_id: String,
     pub access_token: String,
     pub homeserver: String,
+    /// Gets the next access token; `None`: the one there is does not end, or nothing but a login replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    /// When the access token ends, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
 }
 
 impl StoredSession {
+    pub(super) fn new(made: &LoggedIn, homeserver: &Homeserver, now: Timestamp) -> Self {
+        let session = Self {
+            user_id: made.user.clone(),
+            device_id: made.device.clone(),
+            access_token: made.token.clone(),
+            homeserver: homeserver.to_string(),
+            refresh_token: None,
+            expires_at: None,
+        };
+        session.renewed(made.token.clone(), &made.lease, now)
+    }
+
+    /// The same session with its next token.
+    pub(super) fn renewed(self, access_token: String, lease: &Lease, now: Timestamp) -> Self {
+        let expires_at = lease.lifetime.and_then(|life| i64::try_from(life.as_millis()).ok()).map(|life| now.0 + life);
+        Self { access_token, refresh_token: lease.refresh_token.clone(), expires_at, ..self }
+    }
+
     pub fn path(store: &Path) -> PathBuf {
         store.join("session.json")
     }
@@ -85,12 +116,19 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Whether the keys of a device are in the store: for those who must not open it.
+pub(crate) fn has_keys(store: &Path, device: &str) -> bool {
+    Vault { store, user: "", device, passphrase: None }.exists()
+}
+
 /// A session that is known by its device and token.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Session {
     /// Some tokens have none, such as those that an admin API makes.
     pub device: Option<String>,
     pub token: String,
+    /// When the token ends, if it does and can be renewed before.
+    pub ends: Option<Timestamp>,
 }
 
 /// Where the SDK's store of a device lies, and what it is encrypted with.
@@ -184,6 +222,8 @@ mod tests {
             device_id: "D".to_owned(),
             access_token: token.to_owned(),
             homeserver: "https://x/".to_owned(),
+            refresh_token: None,
+            expires_at: None,
         }
     }
 
@@ -228,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_passphrase_is_for_good() {
         let home = tempfile::tempdir().unwrap();
-        let wire = Wire::new(&"http://127.0.0.1:9".parse().unwrap()).unwrap();
+        let wire = Wire { http: reqwest::Client::new(), homeserver: "http://127.0.0.1:9".parse().unwrap() };
         let (right, wrong) = ("right", "wrong");
         let open = async |device: &'static str, passphrase: Option<&str>| {
             let opened = Vault { passphrase, ..vault(home.path(), device) }.open(&wire, "token").await;

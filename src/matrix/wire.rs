@@ -12,7 +12,7 @@ use matrix_sdk::{
             client::{
                 account::whoami,
                 keys::get_keys::v3 as get_keys,
-                session::{login::v3 as login, logout::v3 as logout},
+                session::{login::v3 as login, logout::v3 as logout, refresh_token::v3 as refresh},
                 uiaa::{MatrixUserIdentifier, UserIdentifier},
             },
             error::FromHttpResponseError,
@@ -23,8 +23,14 @@ use matrix_sdk::{
 };
 use url::Url;
 
-use super::errors;
-use crate::delivery::{Reason, SendError};
+use super::{
+    errors::{self, Fault},
+    reach,
+};
+use crate::{
+    config,
+    delivery::{Reason, SendError},
+};
 
 /// A bare request must answer within this.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,41 +56,79 @@ pub(super) struct LoggedIn {
     pub user: String,
     pub device: String,
     pub token: String,
+    /// What the token lives by, where it does not live for ever.
+    pub lease: Lease,
+}
+
+/// How long a token is good, and what gets the next one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lease {
+    pub lifetime: Option<Duration>,
+    pub refresh_token: Option<String>,
 }
 
 impl Wire {
+    /// Looks the homeserver up, if only its name is given.
+    ///
     /// # Errors
-    /// When no TLS client can be made (no root certificates, for one).
-    pub fn new(homeserver: &Url) -> Result<Self, SendError> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("matrix-alertmanager-receiver/", env!("CARGO_PKG_VERSION")))
-            // Lets "cannot connect" be told apart from "no answer": in the first case nothing was sent.
-            .connect_timeout(TIMEOUT)
-            .build()
-            .map_err(|error| errors::fault(Reason::NotReady, format!("cannot make an HTTPS client: {error}")))?;
-        let mut homeserver = homeserver.clone();
-        // Credentials in a URL would end up in the SDK's logs.
-        if homeserver.set_username("").and_then(|()| homeserver.set_password(None)).is_err() {
-            return Err(errors::fault(Reason::NotReady, "matrix.homeserver is not a URL of a server"));
-        }
+    /// When no client can be made (no root certificates, for one), or the name leads nowhere for now.
+    pub async fn new(config: &config::Matrix) -> Result<Self, SendError> {
+        let http = reach::client(config).map_err(|fault| errors::fault(Reason::NotReady, fault))?;
+        let homeserver = reach::locate(&http, &config.homeserver).await?;
         Ok(Self { http, homeserver })
     }
 
     pub async fn whoami(&self, token: &str) -> Result<Owner, SendError> {
+        self.owner(token).await.map_err(SendError::from)
+    }
+
+    /// As [`Self::whoami`], with all that a refusal says.
+    pub async fn owner(&self, token: &str) -> Result<Owner, Fault> {
         let answer = self.ask(whoami::v3::Request::new(), SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| errors::http(&error).error)?;
+        let answer = answer.map_err(|error| errors::http(&error))?;
         Ok(Owner { user: answer.user_id.into(), device: answer.device_id.map(Into::into) })
     }
 
     /// Logs in with a password. With `device`, that device gets a new token instead of a new device being made.
+    ///
+    /// A token that never ends is the best there is. Where the homeserver ends it, one that can be refreshed is asked for:
+    /// that is not done at once, since homeservers give those a short life.
     pub async fn log_in(&self, user: &str, password: &str, device: Option<&str>) -> Result<LoggedIn, SendError> {
+        let made = self.log_in_once(user, password, device, false).await?;
+        if made.lease.lifetime.is_none() || made.lease.refresh_token.is_some() {
+            return Ok(made);
+        }
+        match self.log_in_once(user, password, Some(&made.device), true).await {
+            Ok(again) => Ok(again),
+            Err(_) => Ok(made),
+        }
+    }
+
+    async fn log_in_once(
+        &self,
+        user: &str,
+        password: &str,
+        device: Option<&str>,
+        refreshable: bool,
+    ) -> Result<LoggedIn, SendError> {
         let who = UserIdentifier::Matrix(MatrixUserIdentifier::new(user.to_owned()));
         let proof = login::LoginInfo::Password(login::Password::new(who, password.to_owned()));
         let mut request = login::Request::new(proof);
         request.device_id = device.map(OwnedDeviceId::from);
         request.initial_device_display_name = Some(DISPLAY_NAME.to_owned());
+        request.refresh_token = refreshable;
         let answer = self.ask(request, SendAccessToken::None).await.map_err(|error| login_refusal(&error))?;
-        Ok(LoggedIn { user: answer.user_id.into(), device: answer.device_id.into(), token: answer.access_token })
+        let lease = Lease { lifetime: answer.expires_in, refresh_token: answer.refresh_token };
+        Ok(LoggedIn { user: answer.user_id.into(), device: answer.device_id.into(), token: answer.access_token, lease })
+    }
+
+    /// A new token in place of one that is over or soon will be. The old refresh token may be used again until the new
+    /// access token is: an answer that is lost loses nothing.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<(String, Lease), SendError> {
+        let request = refresh::Request::new(refresh_token.to_owned());
+        let answer = self.ask(request, SendAccessToken::None).await.map_err(|error| login_refusal(&error))?;
+        let refresh_token = answer.refresh_token.unwrap_or_else(|| refresh_token.to_owned());
+        Ok((answer.access_token, Lease { lifetime: answer.expires_in_ms, refresh_token: Some(refresh_token) }))
     }
 
     /// The signing key (Ed25519, base64) that the homeserver has for a device; `None`: no client has made keys for it.
@@ -123,8 +167,8 @@ impl Wire {
         R::PathBuilder: for<'a> PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
         HttpError: From<FromHttpResponseError<R::EndpointError>>,
     {
-        // Every homeserver in use has the v3 paths.
-        let versions = SupportedVersions { versions: BTreeSet::from([MatrixVersion::V1_1]), features: BTreeSet::new() };
+        // Every homeserver in use has the v3 paths; those that can refresh tokens have that one since 1.3.
+        let versions = SupportedVersions { versions: BTreeSet::from([MatrixVersion::V1_3]), features: BTreeSet::new() };
         let request: http::Request<Vec<u8>> = request
             .try_into_http_request(self.homeserver.as_str(), token, Cow::Owned(versions))
             .map_err(HttpError::IntoHttp)?;
@@ -149,5 +193,40 @@ fn login_refusal(error: &HttpError) -> SendError {
             SendError { reason: Reason::TokenRejected, retry_after, detail: format!("login refused: {detail}") }
         }
         _ => SendError { reason, retry_after, detail },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{body_partial_json, method},
+    };
+
+    use super::*;
+
+    /// Tokens that end are told of by the answer only, and asking for those that can be refreshed makes them end.
+    #[tokio::test]
+    async fn a_refresh_token_is_asked_for_only_where_tokens_end() {
+        for (ends, asked) in [(true, 2), (false, 1)] {
+            let server = MockServer::start().await;
+            let mut once = json!({ "user_id": "@a:x", "device_id": "D", "access_token": "first" });
+            if ends {
+                once["expires_in_ms"] = 60_000.into();
+            }
+            let mut again = once.clone();
+            (again["access_token"], again["refresh_token"]) = ("second".into(), "more".into());
+            let refreshable = json!({ "refresh_token": true, "device_id": "D" });
+            let mock = Mock::given(method("POST")).and(body_partial_json(refreshable));
+            mock.respond_with(ResponseTemplate::new(200).set_body_json(again)).mount(&server).await;
+            let template = ResponseTemplate::new(200).set_body_json(once);
+            Mock::given(method("POST")).respond_with(template).mount(&server).await;
+            let wire = Wire { http: reqwest::Client::new(), homeserver: server.uri().parse().unwrap() };
+            let made = wire.log_in("@a:x", "password", None).await.unwrap();
+            assert_eq!(made.token, if ends { "second" } else { "first" });
+            assert_eq!(made.lease.refresh_token.is_some(), ends);
+            assert_eq!(server.received_requests().await.unwrap().len(), asked);
+        }
     }
 }

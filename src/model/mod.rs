@@ -7,6 +7,7 @@ mod ids;
 mod incident;
 mod keys;
 mod op;
+mod place;
 mod time;
 
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
@@ -18,4 +19,5 @@ pub use ids::{
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState};
 pub use keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
+pub use place::Place;
 pub use time::Timestamp;

@@ -15,6 +15,7 @@ mod outbox;
 mod repeat;
 mod reposts;
 mod retention;
+mod rooms;
 mod roots;
 mod rows;
 mod stale;

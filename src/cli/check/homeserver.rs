@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use url::Url;
 
-use crate::cli::client::{self, USER_AGENT, ask, tame};
+use crate::{
+    cli::client::{self, ask, tame},
+    config, matrix,
+};
 
 /// Every request must answer within this.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -14,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The homeserver as it answers now.
 pub(super) struct Homeserver {
     client: Client,
-    base: Url,
+    pub(super) base: Url,
     pub(super) token: Option<String>,
 }
 
@@ -41,11 +44,17 @@ impl Answer {
 impl Homeserver {
     /// # Errors
     /// When no client can be made: without root certificates, for one.
-    pub(super) fn new(base: &Url) -> Result<Self, String> {
+    pub(super) async fn new(config: &config::Matrix) -> Result<Self, String> {
         // Proxies and redirects as the receiver itself has them: what it would see is what is checked.
-        let client = Client::builder().user_agent(USER_AGENT).timeout(TIMEOUT).build();
-        let client = client.map_err(|error| format!("cannot make an HTTPS client: {error}"))?;
-        Ok(Self { client, base: base.clone(), token: None })
+        let client = matrix::http_client(config)?;
+        let base = matrix::locate(&client, &config.homeserver).await;
+        let base = base.map_err(|fault| format!("homeserver: {}", fault.detail))?;
+        Ok(Self { client, base, token: None })
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(base: Url) -> Self {
+        Self { client: Client::new(), base, token: None }
     }
 
     /// `GET` of a path whose parts are percent-encoded here.
@@ -53,7 +62,22 @@ impl Homeserver {
     /// # Errors
     /// When there is no answer: there is no point in asking on.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, String> {
-        let mut request = self.client.get(client::below(&self.base, path)).query(query);
+        self.ask(self.request(Method::GET, path).query(query)).await
+    }
+
+    /// `POST` of JSON, likewise. Only for what changes nothing.
+    ///
+    /// # Errors
+    /// As [`Homeserver::get`].
+    pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer, String> {
+        self.ask(self.request(Method::POST, path).json(body)).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        self.client.request(method, client::below(&self.base, path)).timeout(TIMEOUT)
+    }
+
+    async fn ask(&self, mut request: RequestBuilder) -> Result<Answer, String> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -4,6 +4,7 @@
 mod homeserver;
 mod online;
 mod power;
+mod readers;
 mod room;
 mod store;
 mod templates;
@@ -30,7 +31,7 @@ Examples:
   matrix-alertmanager-receiver check --online")]
 pub struct Check {
     /// Also ask the homeserver: is it there, does it take the access token, is the account in each room, and may it
-    /// send messages and mention @room there.
+    /// send messages and mention @room there; who can read an encrypted room, and will clients trust what they read.
     #[arg(long)]
     online: bool,
 }

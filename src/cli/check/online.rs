@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Report,
     homeserver::Homeserver,
+    readers,
     room::{self, Membership},
 };
 use crate::{
@@ -24,8 +25,8 @@ pub(super) async fn check(config: &Config, report: &mut Report) {
 }
 
 async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
-    let mut homeserver = Homeserver::new(&config.matrix.homeserver)?;
-    if !answers(config, &homeserver, report).await? {
+    let mut homeserver = Homeserver::new(&config.matrix).await?;
+    if !answers(&homeserver, report).await? {
         return Ok(());
     }
     homeserver.token = token(config, report);
@@ -38,8 +39,8 @@ async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
     rooms(config, &homeserver, report).await
 }
 
-async fn answers(config: &Config, homeserver: &Homeserver, report: &mut Report) -> Result<bool, String> {
-    let base = &config.matrix.homeserver;
+async fn answers(homeserver: &Homeserver, report: &mut Report) -> Result<bool, String> {
+    let base = &homeserver.base;
     let path = ["_matrix", "client", "versions"];
     let answer = homeserver.get(&path, &[]).await?;
     if answer.is_ok() && answer.json["versions"].is_array() {
@@ -156,6 +157,7 @@ async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) ->
     }
     let others = known.values().map(|(_, id)| id.as_str()).filter(|id| !joined.contains(id)).collect();
     let others = Others::ask(homeserver, &config.matrix.user_id, others).await?;
+    let mut encrypted = false;
     for (title, address, id) in &listed {
         let id = match id {
             Ok(id) => id.as_str(),
@@ -166,7 +168,13 @@ async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) ->
         };
         let asked = room::Asked { homeserver, user: &config.matrix.user_id, id };
         let membership = if joined.contains(id) { Membership::Joined } else { others.membership(id) };
-        room::check(&asked, title, membership, mention_key(config, address).as_deref(), report).await?;
+        if let Some(pin) = config.matrix.aliases.get(address).filter(|pin| pin.as_str() != id) {
+            report.note(format!("{title}: the alias leads to {id}, matrix.aliases says {pin}"));
+        }
+        encrypted |= room::check(&asked, title, membership, mention_key(config, address).as_deref(), report).await?;
+    }
+    if encrypted {
+        readers::check_trust(homeserver, &config.matrix.user_id, &config.store.path, report).await?;
     }
     report_twins(config, &known, report);
     Ok(())

@@ -6,8 +6,12 @@ use super::{
     Report,
     homeserver::{Answer, Homeserver},
     power::{Create, Powers},
+    readers,
 };
-use crate::model::RoomAddress;
+use crate::{cli::client::tame, model::RoomAddress};
+
+/// As many upgrades as serve follows at once.
+const MAX_UPGRADES: usize = 10;
 
 /// Which room is asked about, for whom.
 pub(super) struct Asked<'a> {
@@ -44,7 +48,7 @@ pub(super) async fn resolve(homeserver: &Homeserver, address: &RoomAddress) -> R
     })
 }
 
-/// Reports on one room. `mention_key` is the key that has `@room` mentioned there.
+/// Reports on one room, and says whether it is encrypted and we are in it. `mention_key` is the key that has `@room` mentioned there.
 ///
 /// # Errors
 /// When the homeserver does not answer.
@@ -54,22 +58,21 @@ pub(super) async fn check(
     membership: Membership,
     mention_key: Option<&str>,
     report: &mut Report,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     match membership {
-        Membership::Joined => check_joined(room, title, mention_key, report).await,
+        Membership::Joined => return check_joined(room, title, mention_key, report).await,
         Membership::Invited => {
             report.note(format!("{title}: invited; serve will join, then check again whether it may send"));
-            Ok(())
         }
         Membership::Banned => {
             let user = room.user;
             report.fault(format!(
                 "{title}: {user} is banned there -> lift the ban and invite it: /unban {user}, /invite {user}"
             ));
-            Ok(())
         }
-        Membership::Out => check_out(room, title, report).await,
+        Membership::Out => check_out(room, title, report).await?,
     }
+    Ok(false)
 }
 
 async fn check_out(room: &Asked<'_>, title: &str, report: &mut Report) -> Result<(), String> {
@@ -89,20 +92,30 @@ async fn check_joined(
     title: &str,
     mention_key: Option<&str>,
     report: &mut Report,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let Asked { homeserver, user, id } = room;
-    let tombstone = homeserver.state(id, "m.room.tombstone", false).await?;
-    if let Some(next) = tombstone.json["replacement_room"].as_str().filter(|_| tombstone.is_ok()) {
-        report.fault(format!("{title}: the room was replaced -> invite {user} to {next} and name that one instead"));
-        return Ok(());
-    }
+    let id = match last_of(room).await? {
+        Ok(Some(next)) => {
+            report.note(format!("{title}: the room was upgraded to {next}, where serve follows it"));
+            next
+        }
+        Ok(None) => (*id).to_owned(),
+        Err(next) => {
+            report.fault(format!(
+                "{title}: the room was replaced by {next}, where the account is not in, or which was not made to follow it \
+                 -> invite {user} to {next}, or name the room that is meant"
+            ));
+            return Ok(false);
+        }
+    };
+    let (room, id) = (&Asked { id: &id, ..*room }, id.as_str());
     let levels = homeserver.state(id, "m.room.power_levels", false).await?;
     let encryption = homeserver.state(id, "m.room.encryption", false).await?;
     let (levels, encryption) = match (present(levels), present(encryption)) {
         (Ok(levels), Ok(encryption)) => (levels, encryption),
         (Err(refusal), _) | (_, Err(refusal)) => {
             report.fault(format!("{title}: its state cannot be read: {refusal} -> ask the homeserver's admin"));
-            return Ok(());
+            return Ok(false);
         }
     };
     let powers = Powers { create: create(room).await?, levels };
@@ -132,7 +145,26 @@ async fn check_joined(
     } else {
         report.note(format!("{title}: {}", said.join(", ")));
     }
-    Ok(())
+    if encrypted {
+        readers::check(homeserver, user, id, title, report).await?;
+    }
+    Ok(encrypted)
+}
+
+/// Where upgrades of the room lead to: `None` without any, `Err` what cannot be followed.
+async fn last_of(room: &Asked<'_>) -> Result<Result<Option<String>, String>, String> {
+    let mut last: Option<String> = None;
+    for _ in 0..MAX_UPGRADES {
+        let id = last.as_deref().unwrap_or(room.id);
+        let tombstone = room.homeserver.state(id, "m.room.tombstone", false).await?;
+        let Some(next) = tombstone.json["replacement_room"].as_str().filter(|_| tombstone.is_ok()) else { break };
+        let create = room.homeserver.state(next, "m.room.create", false).await?;
+        if !create.is_ok() || create.json["predecessor"]["room_id"] != id {
+            return Ok(Err(tame(next)));
+        }
+        last = Some(next.to_owned());
+    }
+    Ok(Ok(last))
 }
 
 /// A state event that need not be there.
@@ -194,7 +226,7 @@ mod tests {
                     .await;
             }
             let base = Url::parse(&format!("{}/base", server.uri())).unwrap();
-            let mut homeserver = Homeserver::new(&base).unwrap();
+            let mut homeserver = Homeserver::at(base);
             homeserver.token = Some("syt_token".to_owned());
             let create = create(&Asked { homeserver: &homeserver, user: "@bot:x", id: "!a" }).await.unwrap();
             assert_eq!((create.sender.as_deref(), create.content), (sender, content), "{version}");
@@ -207,7 +239,7 @@ mod tests {
         let answer = json!({ "errcode": "M_UNKNOWN", "error": "no such token: syt_token\u{1b}[2J" });
         let template = ResponseTemplate::new(401).set_body_json(answer);
         Mock::given(method("GET")).respond_with(template).mount(&server).await;
-        let mut homeserver = Homeserver::new(&Url::parse(&server.uri()).unwrap()).unwrap();
+        let mut homeserver = Homeserver::at(Url::parse(&server.uri()).unwrap());
         homeserver.token = Some("syt_token".to_owned());
         let answer = homeserver.v3(&["account", "whoami"], &[]).await.unwrap();
         assert_eq!(answer.refusal, "401 M_UNKNOWN no such token: *** [2J");

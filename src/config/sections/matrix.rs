@@ -1,13 +1,20 @@
 //! `[matrix]`
 
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
 use url::Url;
 
 use super::credential::{conflict, secret};
-use crate::config::{
-    Credential, Matrix, Secret,
-    reader::{Item, Section, Wrong},
-    values::user_id,
+use crate::{
+    config::{
+        Credential, Homeserver, Matrix, Proxy, Secret,
+        reader::{Item, Section, Wrong},
+        values::{text, user_id},
+    },
+    model::RoomAddress,
 };
+
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Stand in where no server is needed; `.invalid` can never resolve (RFC 2606).
 pub(in crate::config) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
@@ -15,15 +22,18 @@ pub(in crate::config) const NO_USER: &str = "@receiver:homeserver.invalid";
 
 pub(super) fn read(matrix: &Section<'_>) -> Matrix {
     let required = matrix.reader.purpose.needs_account();
-    let homeserver =
-        matrix.require(required, "homeserver", "a URL such as \"https://matrix.example.org\"", homeserver_url);
+    let expected = "a URL such as \"https://matrix.example.org\", or a server name such as \"example.org\"";
+    let homeserver = matrix.require(required, "homeserver", expected, homeserver);
     let user_id = matrix.require(required, "user_id", "a user id such as \"@alerts:example.org\"", user_id);
     Matrix {
-        homeserver: homeserver.unwrap_or_else(|| Url::parse(NO_HOMESERVER).expect("a constant URL")),
+        homeserver: homeserver.unwrap_or_else(|| Homeserver::parse(NO_HOMESERVER).expect("a constant URL")),
         user_id: user_id.unwrap_or_else(|| NO_USER.to_owned()),
         credential: credential(matrix),
         recovery_key: one_secret(matrix, ["recovery_key", "recovery_key_file"]),
         store_passphrase: one_secret(matrix, ["store_passphrase", "store_passphrase_file"]),
+        ca_file: matrix.read("ca_file", "the path of a file", ca_file),
+        proxy: proxy(matrix),
+        aliases: aliases(&matrix.section("aliases")),
     }
 }
 
@@ -47,8 +57,11 @@ fn credential(matrix: &Section<'_>) -> Option<Credential> {
     }
 }
 
-fn homeserver_url(item: &Item<'_>) -> Result<Url, Wrong> {
+fn homeserver(item: &Item<'_>) -> Result<Homeserver, Wrong> {
     let text = item.text().ok_or(Wrong::Unexpected)?;
+    if let Some(homeserver) = Homeserver::parse(text) {
+        return Ok(homeserver);
+    }
     if !text.is_empty() && !text.contains("://") {
         return Err(Wrong::Says(format!("found {}, expected a URL: put https:// in front of it", item.found())));
     }
@@ -57,6 +70,57 @@ fn homeserver_url(item: &Item<'_>) -> Result<Url, Wrong> {
         let advice = "leave it out, the receiver signs in as matrix.user_id with its own credential";
         return Err(Wrong::Says(format!("holds a user name or password: {advice}")));
     }
-    let plain = matches!(url.scheme(), "http" | "https") && url.has_host();
-    if plain && url.query().is_none() && url.fragment().is_none() { Ok(url) } else { Err(Wrong::Unexpected) }
+    Err(Wrong::Unexpected)
+}
+
+/// It is read again when a client is made; here it only has to be there.
+fn ca_file(item: &Item<'_>) -> Result<PathBuf, Wrong> {
+    let path = PathBuf::from(text(item)?);
+    if item.reads_secrets() {
+        let pem = fs::read(&path).map_err(|error| Wrong::Says(format!("cannot read {}: {error}", path.display())))?;
+        if !pem.windows(PEM.len()).any(|part| part == PEM) {
+            return Err(Wrong::Says(format!("{} holds no PEM certificate", path.display())));
+        }
+    }
+    Ok(path)
+}
+
+/// User name and password may stand in it, so that no fault quotes it.
+fn proxy(matrix: &Section<'_>) -> Proxy {
+    let keys = ["proxy", "proxy_file"];
+    let Some(secret) = one_secret(matrix, keys) else { return Proxy::Environment };
+    if secret.expose() == "none" {
+        return Proxy::None;
+    }
+    let url = Url::parse(secret.expose()).ok();
+    if url.is_none_or(|url| !matches!(url.scheme(), "http" | "https") || !url.has_host()) {
+        let item = keys.iter().find_map(|key| matrix.item(key));
+        if let Some(item) = item {
+            item.fault("expected an http or https URL such as \"http://proxy.example.org:3128\", or \"none\"");
+        }
+    }
+    Proxy::Url(secret)
+}
+
+fn aliases(aliases: &Section<'_>) -> BTreeMap<RoomAddress, RoomAddress> {
+    let mut pins = BTreeMap::new();
+    for name in aliases.names() {
+        let room = aliases.read(name, "the id of a room (!…)", |item| {
+            let room = item.text().and_then(|text| RoomAddress::parse(text).ok());
+            room.filter(|room| !room.is_alias()).ok_or(Wrong::Unexpected)
+        });
+        let (alias, item) = (RoomAddress::parse(name).ok().filter(RoomAddress::is_alias), aliases.item(name));
+        match (alias, room) {
+            (Some(alias), Some(room)) => {
+                pins.insert(alias, room);
+            }
+            (None, _) => {
+                if let Some(item) = item {
+                    item.fault("the name is not an alias such as \"#ops:example.org\"");
+                }
+            }
+            (_, None) => {}
+        }
+    }
+    pins
 }

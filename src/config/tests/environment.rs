@@ -177,7 +177,7 @@ fn one_key_by_two_variables_of_one_level() {
 fn without_a_file_faults_say_what_to_set() {
     let faults = Config::load(None, &variables(&[]), Purpose::Serve).expect_err("nothing is set");
     let expected = "\
-environment: matrix.homeserver: missing, expected a URL such as \"https://matrix.example.org\" (or set MATRIX_HOMESERVER)
+environment: matrix.homeserver: missing, expected a URL such as \"https://matrix.example.org\", or a server name such as \"example.org\" (or set MATRIX_HOMESERVER)
 environment: matrix.user_id: missing, expected a user id such as \"@alerts:example.org\" (or set MATRIX_USER_ID)
 environment: routes.default.rooms: missing, expected a list of at least one room, a room id such as \"!abc:example.org\" \
 or an alias such as \"#ops:example.org\" (or set MATRIX_ROOM_ID)";

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, Folder, Purpose, REQUIRED, good, variables};
-use crate::config::load::read;
+use crate::config::{load::read, tree::join};
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
@@ -74,7 +74,7 @@ fn names_every_key() {
 
 fn paths(table: &DeTable<'_>, parent: &str, found: &mut BTreeSet<String>) {
     for (key, value) in table {
-        let path = format!("{parent}{}", key.get_ref());
+        let path = join(parent.trim_end_matches('.'), key.get_ref());
         nested(value.get_ref(), &format!("{path}."), found);
         found.insert(path);
     }

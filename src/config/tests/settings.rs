@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Folder, Purpose, REQUIRED, good, load, wrong};
-use crate::config::{Config, LogFormat, Mentions, Rewrite, Updates};
+use crate::config::{Config, LogFormat, Mentions, Proxy, Rewrite, Updates};
 
 fn route(config: &Config) -> &crate::config::Route {
     config.routes.values().next().expect("a route")
@@ -186,12 +186,40 @@ fn one_route_per_receiver() {
 }
 
 #[test]
+fn the_way_to_the_homeserver() {
+    let config = good("[matrix.aliases]\n\"#ops:example.org\" = \"!abc:example.org\"");
+    assert!(matches!(config.matrix.proxy, Proxy::Environment) && config.matrix.ca_file.is_none());
+    let pin = config.matrix.aliases.iter().next().map(|(alias, room)| format!("{alias} {room}"));
+    assert_eq!(pin.as_deref(), Some("#ops:example.org !abc:example.org"));
+    let folder = Folder::new();
+    let pem = folder.write("ca.pem", "text\n-----BEGIN CERTIFICATE-----\n").display().to_string();
+    let other = folder.write("other", "no certificate").display().to_string();
+    let with = |line: String| load(&REQUIRED.replace("[routes.default]", &format!("{line}\n[routes.default]")), &[]);
+    let config = with(format!("ca_file = {pem:?}\nproxy = \"http://user:hunter2@proxy:3128\"")).expect("it is right");
+    assert!(matches!(&config.matrix.proxy, Proxy::Url(url) if url.expose() == "http://user:hunter2@proxy:3128"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(matches!(with("proxy = \"none\"".to_owned()).expect("it is right").matrix.proxy, Proxy::None));
+    for (line, expected) in [
+        (format!("ca_file = {other:?}"), "holds no PEM certificate"),
+        ("ca_file = \"/does/not/exist\"".to_owned(), "matrix.ca_file: cannot read /does/not/exist"),
+        ("proxy = \"socks5://user:hunter2@proxy\"".to_owned(), "matrix.proxy: expected an http or https URL"),
+        ("proxy = \"http://proxy\"\nproxy_file = \"x\"".to_owned(), "given together with"),
+        ("aliases = { \"!a:b\" = \"!c:d\" }".to_owned(), "the name is not an alias"),
+        ("aliases = { \"#a:b\" = \"#c:d\" }".to_owned(), "expected the id of a room"),
+    ] {
+        let faults = with(line).expect_err("a fault");
+        assert!(faults.len() == 1 && faults[0].contains(expected) && !faults[0].contains("hunter2"), "{faults:?}");
+    }
+}
+
+#[test]
 fn account() {
     let urls = [
         ("https://matrix.example.org/", None),
         ("http://localhost:8008", None),
         ("https://example.org/matrix", None),
-        ("matrix.example.org", Some("found \"matrix.example.org\", expected a URL: put https:// in front of it")),
+        ("example.org", None),
+        ("example.org:8448", Some("found \"example.org:8448\", expected a URL: put https:// in front of it")),
         ("localhost:8008", Some("put https:// in front of it")),
         ("ftp://example.org", Some("found \"ftp://example.org\", expected a URL such as")),
         ("https://", Some("found \"https://\", expected a URL such as")),

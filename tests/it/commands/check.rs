@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{HOOK_TOKEN, nobody, run};
-use crate::harness::{NewRoom, ReceiverBuilder, Scene};
+use crate::harness::{DEADLINE, NewRoom, Payload, Reader, ReceiverBuilder, Scene, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_it_understood_and_touches_nothing() {
@@ -92,6 +92,62 @@ async fn check_online_is_content_with_rooms_that_work() {
             &["all is well"],
         ],
     );
+}
+
+/// Who reads, and whether they see a warning, before and after the receiver has set up its trust.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_tells_who_can_read_an_encrypted_room() {
+    let scene = Scene::encrypted().await;
+    let (sre, bot) = (&scene.sre, &scene.bot);
+    let without_keys = scene.synapse.user("nokeys").await;
+    sre.invite(&scene.room.id, &without_keys).await;
+    without_keys.join(&scene.room.id).await;
+    // Signed by its owner's identity.
+    let reader = Reader::strict(sre).await;
+    let receiver = ReceiverBuilder::of(&scene).unstarted();
+    let ran = run(&receiver, bot, &["check", "--online"]).await;
+    let who = "1 of 1 devices of 2 other members will be able to read; 1 of the members have no device that can";
+    ran.says(
+        0,
+        &[
+            &["ok", "default/1", "joined, may send, encrypted"],
+            &["note", "default/1", who],
+            &["note", "trust", "no keys yet"],
+        ],
+    );
+    let mut receiver = receiver;
+    receiver.spawn();
+    receiver.ready().await.expect("it starts");
+    receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
+    reader.reads(&scene.room, "A").await;
+    let signed = async || {
+        let json = receiver.get("/healthz").await.json();
+        (json["parts"]["encryption"]["reason"] == "the device is signed by the account's identity").then_some(())
+    };
+    eventually("a signed device", 3 * DEADLINE, signed).await;
+    let trusted: &[&[&str]] = &[
+        &["note", "default/1", who],
+        &["ok", "trust", "clients show no warning"],
+        &["ok", "trust", "a key backup", "recovery key"],
+        &["all is well"],
+    ];
+    run(&receiver, bot, &["check", "--online"]).await.says(0, trusted);
+    // The same token where its keys are not: with another store.
+    let stranger = ReceiverBuilder::of(&scene).unstarted();
+    let ran = run(&stranger, bot, &["check", "--online"]).await;
+    ran.says(1, &[&["FAULT", "trust", "another client's", "login"], &["1 fault"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_follows_upgrades() {
+    let scene = Scene::new().await;
+    let old = scene.another_room("old").await.id;
+    let next = scene.sre.upgrade(&old, "11").await;
+    scene.sre.invite(&next, &scene.bot).await;
+    scene.bot.join(&next).await;
+    let receiver = ReceiverBuilder::new(&scene.bot).route("default", &[&old]).unstarted();
+    let ran = run(&receiver, &scene.bot, &["check", "--online"]).await;
+    ran.says(0, &[&["note", &old, "upgraded to", &next], &["ok", "default/1", "joined, may send, not encrypted"]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

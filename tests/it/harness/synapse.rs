@@ -216,6 +216,8 @@ fn config(scratch: &Scratch, port: u16) -> Value {
         "rc_room_creation": free,
         "rc_admin_redaction": free,
         "rc_key_requests": free,
+        // Only of sessions that ask for a refresh token.
+        "refreshable_access_token_lifetime": "8s",
     })
 }
 

@@ -170,6 +170,13 @@ impl User {
         json["replacement_room"].as_str().expect("a room id").to_owned()
     }
 
+    /// Lets an alias lead to a room, wherever it led before.
+    pub async fn point_alias(&self, alias: &str, room: &str) {
+        let path = format!("/v3/directory/room/{}", encode(alias));
+        self.call(Method::DELETE, &path, None).await;
+        self.done(Method::PUT, &path, json!({ "room_id": room })).await;
+    }
+
     /// Returns the event id.
     pub async fn send_text(&self, room: &str, text: &str) -> String {
         self.send(room, json!({ "msgtype": "m.text", "body": text })).await
