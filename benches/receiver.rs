@@ -83,6 +83,7 @@ async fn measure(extent: Extent) {
     webhooks::measure(&subject, extent, &mut table).await;
     let synapse = harness::Synapse::private().await;
     rooms::measure(&subject, &synapse, extent, &mut table).await;
+    rooms::encrypted(&subject, &synapse, extent, &mut table).await;
     storm::measure(&subject, &synapse, extent, &mut table).await;
     footprint::measure(&subject, &synapse, extent, &mut table).await;
     println!("\n{table}");

@@ -101,7 +101,7 @@ fn port_of(receiver: &Receiver) -> u16 {
 }
 
 /// A line of `/proc/PID/status`, in MiB.
-fn resident(pid: u32, line: &str) -> f64 {
+pub fn resident(pid: u32, line: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let found = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')?.strip_suffix("kB"));
     found.and_then(|text| text.trim().parse::<f64>().ok()).expect("a size in kB") / 1024.0

@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::{
     Extent,
     commit::Commits,
+    footprint::resident,
     load::{Connection, Request, TOKEN},
     relay::Relay,
     subject::Subject,
     table::{Figures, Table, short},
 };
-use crate::harness::{DEADLINE, NewRoom, Receiver, Room, Synapse, User};
+use crate::harness::{DEADLINE, NewRoom, Reader, Receiver, Room, Synapse, User};
 
 /// Alerts in a group: the usual card, not the largest.
 const ALERTS: usize = 5;
@@ -32,9 +33,31 @@ struct Scene {
 }
 
 pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
-    let mut scene = Scene::new(subject, synapse).await;
+    let mut scene = Scene::new(subject, synapse, NewRoom::named("ops")).await;
+    scene.room.wait_for("the first card", DEADLINE, |view| view.cards().len() == 1).await;
     single(&mut scene, extent, table).await;
     many(&mut scene, extent, table).await;
+}
+
+/// An encrypted room, whose other member reads it on a device with keys, beside a plain one, each with a receiver of its
+/// own.
+pub async fn encrypted(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+    let mut plain = Scene::new(subject, synapse, NewRoom::named("plain")).await;
+    let mut secret = Scene::new(subject, synapse, NewRoom::named("secret").encrypted()).await;
+    let (mut open, mut sealed) = (Figures::default(), Figures::default());
+    for _ in 0..extent.singles {
+        for (scene, figures) in [(&mut plain, &mut open), (&mut secret, &mut sealed)] {
+            tokio::time::sleep(REST).await;
+            let accepted = scene.post().await;
+            figures.push_millis(scene.relay.ack().await.saturating_duration_since(accepted));
+        }
+    }
+    let baseline = format!("{open}: a plain room");
+    table.row("encrypted room: 200 to acknowledged, idle, ms", &sealed, &baseline, &sealed.by(&open), "");
+    let memory = |scene: &Scene| resident(scene.receiver.pid(), "VmRSS");
+    let (open, sealed) = (memory(&plain), memory(&secret));
+    let baseline = format!("{}: a plain room", short(open));
+    table.row("encrypted room: memory after these, MiB", &short(sealed), &baseline, &short(sealed / open), "");
 }
 
 async fn single(scene: &mut Scene, extent: Extent, table: &mut Table) {
@@ -99,10 +122,11 @@ fn rate(acks: &[Instant]) -> f64 {
 }
 
 impl Scene {
-    async fn new(subject: &Subject, synapse: &Synapse) -> Self {
+    async fn new(subject: &Subject, synapse: &Synapse, room: NewRoom) -> Self {
         let relay = Relay::start(&synapse.url()).await;
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
-        let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
+        let _reader = Reader::new(&sre).await;
+        let room = Room::with(&sre, &bot, room).await;
         let builder = subject.receiver(&bot, &room.id).webhook_token(TOKEN).homeserver(&relay.url());
         let receiver = builder.start().await;
         let port = receiver.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
@@ -112,7 +136,6 @@ impl Scene {
         let mut scene = Self { receiver, relay, bot, room, webhooks, request, groups: 0, client };
         scene.post().await;
         scene.relay.ack().await;
-        scene.room.wait_for("the first card", DEADLINE, |view| view.cards().len() == 1).await;
         scene
     }
 
