@@ -95,7 +95,6 @@ pub struct Account {
     /// The device that the next start will find.
     saved_device: Mutex<Option<String>>,
     rooms: Rooms,
-    plain: send::PlainRooms,
     /// Sends without the SDK so far.
     bare_sends: AtomicU64,
     tending: Tending,
@@ -143,7 +142,6 @@ impl Account {
             device: Mutex::new(setup.known_device.clone()),
             saved_device: Mutex::new(setup.known_device.clone()),
             rooms: Rooms::new(&setup.rooms, setup.places.clone(), &setup.config.aliases),
-            plain: send::PlainRooms::default(),
             bare_sends: AtomicU64::new(0),
             tending: Tending::default(),
             kit: Kit::new(&setup.store_path, &setup.config),

@@ -1,19 +1,19 @@
 //! One frozen event to one room.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use matrix_sdk::{
     Client, Room,
     ruma::{
-        OwnedRoomId, RoomId, TransactionId,
+        TransactionId,
         api::{client::state::get_state_event_for_key::v3 as get_state, error::ErrorKind},
         events::{AnyMessageLikeEventContent, StateEventType},
         serde::Raw,
     },
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use super::{Account, Link, bare::Bare, errors, lock, way::Way};
+use super::{Account, Link, bare::Bare, errors, way::Way};
 use crate::{
     delivery::{Reason, SendError},
     model::{NoKeys, RoomAddress, TxnId},
@@ -23,25 +23,9 @@ use crate::{
 const SEND_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long a send waits for the try to connect that it asked for.
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the answer that a room is plain holds good. A burst then asks a few times a second and not before each event.
-const PLAIN_FOR: Duration = Duration::from_millis(250);
 /// A room has become encrypted: how long the sync that tells so may take, and how often is looked.
 const SYNC_ON_ITS_WAY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Rooms that the homeserver called plain, and when it was asked.
-#[derive(Debug, Default)]
-pub(super) struct PlainRooms(Mutex<HashMap<OwnedRoomId, Instant>>);
-
-impl PlainRooms {
-    fn lately(&self, room: &RoomId, now: Instant) -> bool {
-        lock(&self.0).get(room).is_some_and(|asked| now.duration_since(*asked) < PLAIN_FOR)
-    }
-
-    fn found(&self, room: &RoomId, asked: Instant) {
-        lock(&self.0).insert(room.to_owned(), asked);
-    }
-}
 
 impl Account {
     pub(super) async fn send_event(
@@ -136,23 +120,16 @@ impl Account {
     }
 
     /// An alert must not go out in the clear because no sync has told yet that the room is encrypted now. A sync tells
-    /// within a second as a rule, and that is too late: so the homeserver is asked before a send to a plain room.
+    /// within a second as a rule, and that is too late: so the homeserver is asked before each send to a plain room.
     async fn check_still_plain(&self, client: &Client, room: &Room, address: &RoomAddress) -> Result<(), SendError> {
         // A room never goes back.
         if room.encryption_state().is_encrypted() {
             return Ok(());
         }
-        let asked = Instant::now();
-        if self.plain.lately(room.room_id(), asked) {
-            return Ok(());
-        }
         let request = get_state::Request::new(room.room_id().to_owned(), StateEventType::RoomEncryption, String::new());
         match client.send(request).await {
             Ok(_) => {}
-            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => {
-                self.plain.found(room.room_id(), asked);
-                return Ok(());
-            }
+            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => return Ok(()),
             Err(error) => return Err(before_send(errors::http(&error).error)),
         }
         let told = async {
