@@ -12,6 +12,7 @@ mod deploy_grafana;
 mod deploy_kubernetes;
 mod deploy_rules;
 mod deploy_systemd;
+mod docs;
 mod encrypted;
 mod grafana;
 mod harness;
