@@ -47,7 +47,7 @@ test-long: tools ## What takes minutes by its nature: sixty cards that turn gree
 chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 
-bench: tools ## Figures beside their baselines, release profile, about 4 min once built; QUICK=1: less than one, to try it out
+bench: tools ## Figures beside their baselines, release profile, about 4 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,rooms,storm,memory: parts
 	cargo bench --locked --bench receiver
 
 fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)

@@ -80,11 +80,22 @@ async fn measure(extent: Extent) {
     let subject = subject::Subject::new();
     println!("{}", subject.facts(extent.quick));
     let mut table = Table::default();
-    webhooks::measure(&subject, extent, &mut table).await;
+    // All of it, or the parts that ONLY names.
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let wants = |part: &str| only.is_empty() || only.split(',').any(|named| named == part);
+    if wants("webhooks") {
+        webhooks::measure(&subject, extent, &mut table).await;
+    }
     let synapse = harness::Synapse::private().await;
-    rooms::measure(&subject, &synapse, extent, &mut table).await;
-    rooms::encrypted(&subject, &synapse, extent, &mut table).await;
-    storm::measure(&subject, &synapse, extent, &mut table).await;
-    footprint::measure(&subject, &synapse, extent, &mut table).await;
+    if wants("rooms") {
+        rooms::measure(&subject, &synapse, extent, &mut table).await;
+        rooms::encrypted(&subject, &synapse, extent, &mut table).await;
+    }
+    if wants("storm") {
+        storm::measure(&subject, &synapse, extent, &mut table).await;
+    }
+    if wants("memory") {
+        footprint::measure(&subject, &synapse, extent, &mut table).await;
+    }
     println!("\n{table}");
 }

@@ -54,18 +54,18 @@ impl Job<'_> {
         is_due: bool,
     ) -> Result<CardId, StoreError> {
         let id = CardId(ulid::Ulid::new().to_string());
-        sqlx::query("INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4)")
-            .bind(id.as_str())
-            .bind(room.as_str())
-            .bind(CardKind::Incident.as_str())
-            .bind(is_due.then_some(self.now.0))
-            .execute(&mut *self.connection)
-            .await?;
-        sqlx::query("INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $2, 0)")
-            .bind(id.as_str())
-            .bind(incident.as_str())
-            .execute(&mut *self.connection)
-            .await?;
+        // Both in one call: each costs a trip to the database's thread and back.
+        sqlx::query(
+            "INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4); \
+             INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $5, 0)",
+        )
+        .bind(id.as_str())
+        .bind(room.as_str())
+        .bind(CardKind::Incident.as_str())
+        .bind(is_due.then_some(self.now.0))
+        .bind(incident.as_str())
+        .execute(&mut *self.connection)
+        .await?;
         Ok(id)
     }
 

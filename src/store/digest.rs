@@ -144,10 +144,11 @@ async fn with_incidents(
     Ok(green)
 }
 
-/// Cards that are due and have no event in the room, nor one on its way, the most severe first.
+/// Cards that are due and have no event in the room, nor one on its way, the most severe first; as many as have room on
+/// one digest. A digest that waits itself counts with all it holds: an outage must not make one of thousands.
 async fn unposted(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<Vec<(CardId, i64)>, StoreError> {
-    sqlx::query(
-        "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
+    let rows = sqlx::query(
+        "SELECT card.id, card.dirty_since, min(incident.severity) AS severity, count(*) AS incidents FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.superseded_by IS NULL AND NOT EXISTS \
          (SELECT 1 FROM op WHERE op.card = card.id AND op.state IN ('in_flight', 'in_doubt', 'parked')) \
@@ -156,10 +157,16 @@ async fn unposted(connection: &mut SqliteConnection, room: &RoomAddress) -> Resu
     .bind(room.as_str())
     .bind(DIGEST)
     .fetch_all(connection)
-    .await?
-    .iter()
-    .map(|row| Ok((CardId(row.try_get("id")?), row.try_get("dirty_since")?)))
-    .collect()
+    .await?;
+    let (mut left, mut taken) = (DIGEST, Vec::new());
+    for row in &rows {
+        let incidents: i64 = row.try_get("incidents")?;
+        if incidents <= left {
+            left -= incidents;
+            taken.push((CardId(row.try_get("id")?), row.try_get("dirty_since")?));
+        }
+    }
+    Ok(taken)
 }
 
 async fn insert_digest(

@@ -80,13 +80,15 @@ impl Job<'_> {
         let (outcome, news) = (changes.outcome, changes.news || !changes.notes.is_empty());
         let existing = known.as_ref().map(|known| &known.incident);
         let repeated = if news { None } else { self.repeat(existing).await? };
-        let notification = match repeated {
-            Some(notification) => notification,
-            None => self.insert_notification(&key, news.then_some(body)).await?,
+        let notification = match (repeated, changes.write) {
+            (Some(notification), _) => notification,
+            // Together with its incident.
+            (None, IncidentWrite::Insert) => NotificationId(ulid::Ulid::new().to_string()),
+            (None, _) => self.insert_notification(&key, news.then_some(body.as_slice())).await?,
         };
         let incident = match changes.write {
             IncidentWrite::None => None,
-            IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification).await?),
+            IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification, &body).await?),
             IncidentWrite::Update => {
                 let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
                 Some(self.update_incident(incident, &changes, &notification).await?)
@@ -134,7 +136,7 @@ impl Job<'_> {
     async fn insert_notification(
         &mut self,
         key: &IncidentKey,
-        body: Option<Vec<u8>>,
+        body: Option<&[u8]>,
     ) -> Result<NotificationId, StoreError> {
         let id = NotificationId(ulid::Ulid::new().to_string());
         sqlx::query(
@@ -151,15 +153,19 @@ impl Job<'_> {
         Ok(id)
     }
 
+    /// With the notification that opens it. Both in one call: each costs a trip to the database's thread and back.
     async fn insert_incident(
         &mut self,
         key: &IncidentKey,
         changes: &Changes,
         notification: &NotificationId,
+        body: &[u8],
     ) -> Result<IncidentId, StoreError> {
         let id = IncidentId(ulid::Ulid::new().to_string());
         sqlx::query(
-            "INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
+            "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
+             VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
+             INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
              closed_at, flaps, rev, notification, doc) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
@@ -177,6 +183,8 @@ impl Job<'_> {
         .bind(self.context.next())
         .bind(notification.as_str())
         .bind(rows::to_json(&changes.doc)?)
+        .bind(&self.hashes.body)
+        .bind(body)
         .execute(&mut *self.connection)
         .await?;
         rows::save_alerts(self.connection, &id, &changes.alerts).await?;

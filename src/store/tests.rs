@@ -306,6 +306,21 @@ async fn what_is_heard_again_is_counted_and_dated_for_many_at_once() {
 }
 
 #[tokio::test]
+async fn digests_that_wait_do_not_grow_without_end() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    for n in 0..450 {
+        store.ingest(ingest(&format!("g{n}"), "a", IncidentState::Firing)).await.expect("committed");
+    }
+    // As in an outage, in which nothing that was made gets sent.
+    let mut sizes = Vec::new();
+    while let Some(digest) = store.make_digest(&room()).await.expect("committed") {
+        sizes.push(store.snapshot(&digest).await.expect("read").expect("a digest").incidents.len());
+    }
+    assert_eq!(sizes, [200, 200, 50]);
+}
+
+#[tokio::test]
 async fn a_failed_job_undoes_itself_alone() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
