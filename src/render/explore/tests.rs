@@ -202,13 +202,16 @@ fn without_range(mut state: Value) -> Value {
     state
 }
 
-/// Ways in which people and programs write JSON into a URL.
+/// Ways in which people and programs write JSON into a URL. None of them has control characters in it, or blanks other
+/// than the usual one: those become usual ones, like everywhere.
 fn written(json: &str, style: u8) -> String {
+    let encoded =
+        |c: char| if c.is_control() { urlencoding::encode(&c.to_string()).into_owned() } else { c.to_string() };
     match style {
         0 => urlencoding::encode(json).into_owned(),
         1 => url::form_urlencoded::byte_serialize(json.as_bytes()).collect(),
         // Raw: what reads as encoded, or as HTML, would be, so that alone is encoded.
-        2 => json.replace('%', "%25").replace('&', "%26"),
+        2 => json.replace('%', "%25").replace('&', "%26").chars().map(encoded).collect(),
         // As some browsers copy it.
         _ => json
             .replace('%', "%25")
@@ -216,7 +219,10 @@ fn written(json: &str, style: u8) -> String {
             .replace(' ', "%20")
             .replace('+', "%2B")
             .replace('&', "%26")
-            .replace('#', "%23"),
+            .replace('#', "%23")
+            .chars()
+            .map(encoded)
+            .collect(),
     }
 }
 
