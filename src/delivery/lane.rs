@@ -280,7 +280,8 @@ impl Lane {
             }
             Composed::Overfull(rest) => {
                 self.parts.store.split_digest(card, rest).await?;
-                Ok(Turn::Again)
+                // What fits is sent at once: planned anew, the two halves would be merged again, and so on for ever.
+                Box::pin(self.send_step(kind, card, permit)).await
             }
             Composed::Silent(rev) => {
                 self.parts.store.pass_over(card, rev).await?;
