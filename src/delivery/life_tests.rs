@@ -336,6 +336,19 @@ async fn a_digest_that_is_gone_is_posted_anew_without_what_is_over() {
     assert!(!text(&sent[before]).contains("p3"), "{}", text(&sent[before]));
 }
 
+/// A digest too long for one event goes out in parts, also while more waits than one takes.
+#[tokio::test]
+async fn what_is_too_long_for_a_digest_goes_out_in_parts() {
+    let mut house = House::new(ROOM).await;
+    for n in 0..300 {
+        house.post_group(&format!("g{n:03}"), &format!("pod-{n:03}-{}", "x".repeat(90))).await;
+    }
+    house.start();
+    let sent = house.settled().await;
+    assert!((2..20).contains(&sent.len()), "{} events", sent.len());
+    assert!(sent.iter().all(|sent| sent.accepted), "each at the first try");
+}
+
 /// Events are accepted no faster than [`PACE`], so that each is one's turn at the gate.
 #[tokio::test]
 async fn under_a_limit_the_most_severe_goes_first_across_rooms_then_the_oldest() {
