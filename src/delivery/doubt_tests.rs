@@ -1,7 +1,7 @@
 //! Events that may or may not be in the room.
 
 use super::*;
-use crate::model::{IncidentId, Timestamp};
+use crate::model::{IncidentId, OpState, Timestamp};
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -15,29 +15,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    blame::{Blame, Patience, Verdict},
+    blame::{Blame, Patience},
     compose::{self, Composed, Frame},
     doubt::{Looked, Silent},
     fallbacks::Fallbacks,
     gate::{Gate, Permit, Want},
     plan::{self, Step, Weather},
-    retry,
-    transport::{BoxFuture, Scope, SendError, Transport},
+    transport::Transport,
 };
 use crate::{
     clock::Clock,
     config::Config,
-    health::{Health, Hold},
+    health::Health,
     metrics::Metrics,
-    model::{CardId, NotificationId, Op, OpKind, OpState, RoomAddress, RoomName, Timestamp, TxnId},
+    model::{CardId, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
     render::Style,
-    store::{NewOp, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
-/// After a fault of the homeserver the lanes that have waited longer try first.
-const AFTER_YOU: Duration = Duration::from_millis(50);
 /// So many cards within the window make a storm.
 const STORM: usize = 4;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
@@ -71,7 +68,7 @@ pub struct Lane {
     /// What the last plan was made for, compared with others' while the gate is closed.
     pub(super) want: Want,
     /// Refusals of this room in a row.
-    refusals: u32,
+    pub(super) refusals: u32,
     pub(super) started: Timestamp,
     pub(super) blame: Blame,
     pub(super) patience: Patience,
@@ -304,7 +301,7 @@ impl Lane {
         self.send(op, permit).await
     }
 
-    fn frame(&self, plainness: u32) -> Frame<'_> {
+    pub(super) fn frame(&self, plainness: u32) -> Frame<'_> {
         Frame {
             config: &self.parts.config,
             style: &self.parts.style,
@@ -352,135 +349,6 @@ impl Lane {
             also = also_shown(op, &shown), after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"
         );
         Ok(Turn::Again)
-    }
-
-    pub(super) async fn failed(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
-        let scope = error.reason.scope();
-        let refused = scope == Scope::Event;
-        self.count(op, if refused { "refused" } else { "failed" });
-        let maybe_arrived = error.reason.in_doubt() || op.state == OpState::InDoubt;
-        if refused {
-            // The homeserver looked at the event itself, so the way to it is free.
-            self.parts.gate.opened(permit);
-            if self.is_root_gone(op, error).await? {
-                return self.lose_root_of(op, error).await;
-            }
-            return self.plainer(op, error, permit).await;
-        }
-        if maybe_arrived {
-            self.parts.store.doubt(&op.txn_id, &error.to_string()).await?;
-        } else {
-            self.parts.store.thaw(op).await?;
-        }
-        match self.verdict(&op.txn_id, error) {
-            Verdict::Hopeless => self.park(op, error).await,
-            verdict => Ok(self.wait_after(op, error, permit, verdict)),
-        }
-    }
-
-    /// The op stays where it is, and what the fault concerns waits.
-    pub(super) fn wait_after(&mut self, op: &Op, error: &SendError, permit: &Permit, verdict: Verdict) -> Turn {
-        let (wait, turn) = self.hold(error, permit, verdict);
-        tracing::warn!(
-            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
-            reason = %error, attempts = op.attempts, in_doubt = error.reason.in_doubt() || op.state == OpState::InDoubt,
-            retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "not shown yet, will try again"
-        );
-        turn
-    }
-
-    /// What the fault concerns waits, and for how long.
-    pub(super) fn hold(&mut self, error: &SendError, permit: &Permit, verdict: Verdict) -> (Duration, Turn) {
-        match (error.reason.scope(), verdict) {
-            (Scope::Server, Verdict::Own) => {
-                let wait = self.hold_room(error, retry::wait_alone);
-                (wait, Turn::Held(wait))
-            }
-            (Scope::Server, _) => {
-                let wait = self.parts.gate.close(error);
-                (wait, Turn::Held(wait + AFTER_YOU))
-            }
-            // Waited out at the gate.
-            (Scope::Account, _) => (self.parts.gate.close(error), Turn::Again),
-            (Scope::Room | Scope::Event, _) => {
-                self.parts.gate.opened(permit);
-                let wait = self.hold_room(error, |failures, jitter| retry::wait(error, failures, jitter));
-                (wait, Turn::Held(wait))
-            }
-        }
-    }
-
-    /// The homeserver does not take this event: a plainer one, and at last none.
-    pub(super) async fn plainer(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
-        let plainer = if op.plainness < compose::PLAINEST { self.plainer_form(op).await? } else { None };
-        if let Some(plainer) = plainer {
-            tracing::warn!(
-                notification = %op.notification, incident = %op.incident, room = %self.name,
-                kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
-                "the homeserver refuses the event; a plainer form follows"
-            );
-            let plainer = self.parts.store.replace(op, plainer, &error.to_string()).await?;
-            self.send_boxed(plainer, permit).await
-        } else {
-            tracing::error!(
-                notification = %op.notification, incident = %op.incident, room = %self.name,
-                kind = op.kind.as_str(), reason = %error, op = %op.txn_id,
-                "the homeserver refuses the event in every form; it is set aside"
-            );
-            self.parts.metrics.dead_letters.with_label_values(&[error.reason.as_str()]).inc();
-            self.parts.store.bury(op, &error.to_string()).await?;
-            Ok(Turn::Again)
-        }
-    }
-
-    async fn plainer_form(&self, op: &Op) -> Result<Option<NewOp>, StoreError> {
-        let frame = self.frame(op.plainness + 1);
-        let composed = if op.kind == OpKind::Notice {
-            let green = self.parts.store.said_green(&op.txn_id).await?;
-            compose::compose_green(&green, &self.room, frame)
-        } else {
-            let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
-            snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
-            match compose::compose(op.kind, &snapshot, frame) {
-                Composed::Op(plainer, _) => Some(*plainer),
-                Composed::Overfull(_) | Composed::Silent(_) | Composed::Nothing => None,
-            }
-        };
-        Ok(composed.map(|plainer| NewOp { since: op.since, ..plainer }))
-    }
-
-    /// A plainer form is sent from within a send.
-    fn send_boxed<'a>(&'a mut self, op: Op, permit: &'a Permit) -> BoxFuture<'a, Result<Turn, StoreError>> {
-        Box::pin(self.send(op, permit))
-    }
-
-    pub(super) fn count(&self, op: &Op, outcome: &str) {
-        self.parts.metrics.room_events.with_label_values(&[self.name.as_str(), op.kind.as_str(), outcome]).inc();
-    }
-
-    fn hold_room(&mut self, error: &SendError, backoff: impl Fn(u32, f64) -> Duration) -> Duration {
-        self.refusals = self.refusals.saturating_add(1);
-        let wait = backoff(self.refusals, rand::random());
-        let now = self.parts.clock.now();
-        self.parts.health.update(|health| {
-            if let Some(room) = health.rooms.get_mut(&self.room) {
-                let since = room.hold.as_ref().map_or(now, |hold| hold.since);
-                let until = Some(now.plus(wait));
-                room.hold = Some(Hold { reason: error.to_string(), rate_limit: false, since, until });
-            }
-        });
-        wait
-    }
-
-    pub(super) fn release_room(&mut self) {
-        if std::mem::take(&mut self.refusals) > 0 {
-            tracing::info!(room = %self.name, "the room takes events again");
-        }
-        self.parts.health.update(|health| {
-            if let Some(room) = health.rooms.get_mut(&self.room) {
-                room.hold = None;
-            }
-        });
     }
 
     fn remember_edit(&mut self, card: &CardId) {

@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{Purpose, Route},
-    delivery::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Search, Sight},
+    delivery::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Search, SendError, Sight},
     intake::{self, Rules},
-    model::{IncidentKey, RouteName},
+    model::{IncidentKey, OpState, RouteName},
     store::Ingest,
 };
 

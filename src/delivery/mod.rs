@@ -9,6 +9,7 @@ mod lane;
 mod plan;
 mod retry;
 mod roots;
+mod setback;
 mod transport;
 mod waiting;
 
