@@ -7,6 +7,9 @@ use crate::model::{
     CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, Timestamp,
 };
 
+/// Notes that wait on one card at most. What the oldest beyond them told is in the card's state and in its alerts' times.
+pub(super) const NOTES: i64 = 1_000;
+
 impl Job<'_> {
     /// Every room of the route has a card, and those that must show or say something are due.
     pub(super) async fn save_cards(
@@ -76,8 +79,11 @@ impl Job<'_> {
         note: &NewNote,
         notification: &NotificationId,
     ) -> Result<(), StoreError> {
+        // Both in one call, as above. A room that cannot be reached for weeks must not grow what its first reply is made of.
         sqlx::query(
-            "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7); \
+             DELETE FROM note WHERE card = $2 AND op IS NULL AND id <= \
+             (SELECT id FROM note WHERE card = $2 AND op IS NULL ORDER BY id DESC LIMIT 1 OFFSET $8)",
         )
         .bind(self.context.next())
         .bind(card.as_str())
@@ -86,6 +92,7 @@ impl Job<'_> {
         .bind(self.now.0)
         .bind(notification.as_str())
         .bind(rows::to_json(&note.args)?)
+        .bind(NOTES)
         .execute(&mut *self.connection)
         .await?;
         Ok(())

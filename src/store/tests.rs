@@ -175,6 +175,28 @@ async fn a_repeat_keeps_only_a_count_and_gets_the_first_ones_id() {
 }
 
 #[tokio::test]
+async fn what_waits_to_be_said_on_a_card_has_a_bound_and_the_newest_is_kept() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    let told = |from: i64, to: i64| Ingest {
+        decide: Box::new(move |known, _| {
+            let args = |n: i64| NoteArgs { fingerprints: vec![n.to_string()], ..NoteArgs::default() };
+            let note = |n| NewNote { kind: NoteKind::NewFiring, args: args(n), cards: None };
+            adding(known, "a", IncidentState::Firing, (from..to).map(note).collect())
+        }),
+        ..ingest("g", "a", IncidentState::Firing)
+    };
+    let waiting = async || snapshot(&store).await.notes.iter().map(|note| note.args.fingerprints[0].clone()).collect();
+    store.ingest(told(0, cards::NOTES)).await.expect("committed");
+    let all: Vec<String> = waiting().await;
+    assert_eq!((all.len(), all[0].as_str()), (1_000, "0"));
+    store.ingest(told(cards::NOTES, cards::NOTES + 3)).await.expect("committed");
+    let newest: Vec<String> = waiting().await;
+    assert_eq!((newest.len(), newest[0].as_str(), newest[999].as_str()), (1_000, "3", "1002"));
+}
+
+#[tokio::test]
 async fn a_card_goes_from_new_to_notes_to_edits_to_done() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
