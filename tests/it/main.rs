@@ -35,6 +35,7 @@ mod spine;
 mod store_stress;
 mod storm;
 mod templates;
+mod tls;
 mod tokens;
 mod twins;
 mod webhook;
