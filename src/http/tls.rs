@@ -243,3 +243,68 @@ fn why(error: &io::Error) -> Option<(&'static str, &'static str)> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::ResolvesServerCertUsingSni;
+
+    use super::*;
+
+    /// One without a certificate: what is tested asks only for its content and its time.
+    fn pair(content: u8, not_before: i64, not_after: i64) -> Pair {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        let (not_before, not_after) = (Timestamp(not_before), Timestamp(not_after));
+        Pair { config: Arc::new(config), not_before, not_after, hash: [content; 32] }
+    }
+
+    fn watch(pair: Pair) -> Watch {
+        Watch {
+            files: config::Tls { cert_file: "cert".into(), key_file: "key".into() },
+            served: Served(RustlsConfig::from_config(Arc::clone(&pair.config))),
+            pair,
+            refused: Refused::Nothing,
+            age: Age::Good,
+            metrics: Arc::new(Metrics::new(&[], &[], "", "")),
+            health: Arc::new(Health::new(&[])),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_at_the_second_look_and_once() {
+        let mut watch = watch(pair(1, 0, 100));
+        let old = pair(2, 0, 10);
+        for (found, refused) in [
+            (&old, Refused::Suspected([2; 32])),
+            (&old, Refused::Told([2; 32])),
+            (&old, Refused::Told([2; 32])),
+            (&pair(3, 0, 10), Refused::Suspected([3; 32])),
+            (&pair(1, 0, 100), Refused::Nothing),
+            (&old, Refused::Suspected([2; 32])),
+        ] {
+            watch.consider(Ok(found.clone()), Timestamp(50));
+            assert_eq!((watch.refused, watch.pair.hash), (refused, [1; 32]));
+        }
+    }
+
+    #[test]
+    fn out_of_its_time_is_better_than_nothing_only() {
+        for (found, now, taken) in [
+            (pair(2, 0, 200), 50, true),
+            (pair(2, 0, 40), 50, false),
+            (pair(2, 60, 200), 50, false),
+            (pair(2, 60, 200), 60, true),
+            (pair(2, 0, 40), 150, true),
+        ] {
+            let mut watch = watch(pair(1, 0, 100));
+            watch.consider(Ok(found), Timestamp(now));
+            assert_eq!(watch.pair.hash == [2; 32], taken, "at {now}");
+            let served = watch.served.0.get_inner();
+            assert!(Arc::ptr_eq(&served, &watch.pair.config), "what is served is what is said to be");
+        }
+    }
+}
