@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image deb picture demo rules test test-unit test-long chaos bench fuzz lint audit fmt run clean
+.PHONY: help tools build image deb release picture demo rules test test-unit test-long chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -20,6 +20,9 @@ image: ## Builds the container image and starts it once; stand-ins for base imag
 
 deb: ## Builds the Debian package, with cargo-deb installed into .tools; BINARY=path: of that one
 	@exec scripts/deb
+
+release: ## Makes dist/: the release binary in an archive, the Debian package, SHA256SUMS; from committed sources (DIRTY=1 to try it out, BINARY=path)
+	@exec scripts/release
 
 picture: ## Makes docs/card.png: cards as the receiver renders them (root, for the browser)
 	@exec scripts/picture
@@ -68,4 +71,4 @@ run: ## Runs the receiver with CONFIG=config.toml
 
 clean: ## Removes all that was built or installed into this folder
 	cargo clean
-	rm -rf .tools .demo
+	rm -rf .tools .demo dist

@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     delivery::{Gate, Lane, Parts},
     health::Health,
-    http::{self, App, Bound, ControlSocket},
+    http::{self, App, Bound, ControlSocket, Tls},
     lifecycle::Lifecycle,
     matrix::{Account, Setup},
     metrics::Metrics,
@@ -33,13 +33,15 @@ pub struct Receiver {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     bound: Bound,
+    tls: Option<Tls>,
 }
 
 impl Receiver {
     /// Opens the store and binds the socket. The homeserver is not asked for anything.
     ///
     /// # Errors
-    /// When a template of one's own is faulty, the store cannot be opened or the address cannot be bound.
+    /// When a template of one's own is faulty, the certificate and its key are not to be used, the store cannot be opened
+    /// or the address cannot be bound.
     pub async fn prepare(config: Config) -> anyhow::Result<Self> {
         let clock = Clock::System;
         let rooms = config.rooms();
@@ -51,10 +53,12 @@ impl Receiver {
         let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
         let templates = Templates::load(&config, &style)?;
         let style = Arc::new(style.with_templates(templates));
+        let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
         let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         let bound = http::bind(config.http.listen)
-            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
-        Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound })
+            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?
+            .with_tls(tls.clone());
+        Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound, tls })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends under way finish, the store closes.
@@ -66,6 +70,7 @@ impl Receiver {
         self.start_delivery(&lifecycle).await?;
         self.start_pruning(&lifecycle);
         self.start_closing_stale(&lifecycle);
+        self.start_watching_certificate(&lifecycle);
         tracing::info!(
             listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
             store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
@@ -157,6 +162,12 @@ impl Receiver {
                 }
             }
         });
+    }
+
+    fn start_watching_certificate(&self, lifecycle: &Lifecycle) {
+        let Some(tls) = self.tls.clone() else { return };
+        let (clock, metrics, health) = (self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
+        lifecycle.spawn(tls.watch(clock, metrics, health, lifecycle.stop()));
     }
 
     fn start_pruning(&self, lifecycle: &Lifecycle) {

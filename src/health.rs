@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::model::{NoKeys, RoomAddress, RoomName, Timestamp};
@@ -68,6 +69,45 @@ pub struct State {
     pub account_hold: Option<Hold>,
     pub rooms: BTreeMap<RoomAddress, RoomHealth>,
     pub last_delivery: Option<Timestamp>,
+    /// What webhooks are served with; `None`: plain HTTP.
+    pub certificate: Option<Certificate>,
+}
+
+/// The certificate in use, and the files that hold the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// Why what the files hold now is not in use; `None`: it is.
+    pub refused: Option<String>,
+}
+
+/// How a certificate stands in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    Good,
+    /// It should have been renewed by now.
+    EndsSoon,
+    Ended,
+    /// Its time has not come, or the clock is wrong.
+    NotYet,
+}
+
+impl Certificate {
+    /// Renewed certificates never get this close to their end.
+    const SOON: Duration = Duration::from_hours(7 * 24);
+
+    #[must_use]
+    pub fn age(&self, now: Timestamp) -> Age {
+        // Some live for a day only.
+        let soon = Self::SOON.min(self.not_after.since(self.not_before) / 4);
+        match self.not_after.since(now) {
+            _ if now < self.not_before => Age::NotYet,
+            Duration::ZERO => Age::Ended,
+            left if left <= soon => Age::EndsSoon,
+            _ => Age::Good,
+        }
+    }
 }
 
 impl Health {
@@ -97,5 +137,29 @@ impl Health {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Plain data: a panic elsewhere cannot have left it half-written in a way that matters to a reader.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_ends_soon_in_its_last_week_or_quarter() {
+        let days = |days: i64| Timestamp(days * 86_400_000);
+        let year = Certificate { not_before: days(0), not_after: days(365), refused: None };
+        let day = Certificate { not_after: days(1), ..year.clone() };
+        for (certificate, now, age) in [
+            (&year, Timestamp(-1), Age::NotYet),
+            (&year, days(0), Age::Good),
+            (&year, days(357), Age::Good),
+            (&year, days(358), Age::EndsSoon),
+            (&year, days(365), Age::Ended),
+            (&day, days(0), Age::Good),
+            (&day, Timestamp(19 * 3_600_000), Age::EndsSoon),
+            (&day, days(2), Age::Ended),
+        ] {
+            assert_eq!(certificate.age(now), age, "{now:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use prometheus::{
     core::Collector, process_collector::ProcessCollector,
 };
 
-use crate::model::{NoKeys, OpKind, Outcome, RoomName, RouteName};
+use crate::model::{NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
 
 /// The prefix of every name.
 pub const PREFIX: &str = "matrix_alertmanager_receiver";
@@ -53,11 +53,51 @@ pub struct Metrics {
     pub broken_links: IntCounterVec,
     /// `{template, reason}`
     pub render_fallbacks: IntCounterVec,
+    pub tls: TlsMetrics,
+}
+
+#[derive(Debug)]
+pub struct TlsMetrics {
+    /// No sample without `http.tls`: a certificate that ends at 0 would set off whatever watches it.
+    not_after: IntGaugeVec,
+    /// As above.
+    reloaded: IntGaugeVec,
+    /// `{reason}`
+    pub handshakes_failed: IntCounterVec,
+}
+
+impl TlsMetrics {
+    fn new(maker: &Maker) -> Self {
+        Self {
+            not_after: maker.gauges(
+                "tls_certificate_not_after_timestamp_seconds",
+                "Unix time in seconds at which the certificate in use ends; absent without http.tls.",
+                &[],
+            ),
+            reloaded: maker.gauges(
+                "tls_certificate_last_reload_successful",
+                "1 while the certificate in use is the one in the files, 0 while that is refused; absent without http.tls.",
+                &[],
+            ),
+            handshakes_failed: maker.counters(
+                "tls_handshakes_failed_total",
+                "Connections that ended before TLS was agreed on.",
+                &["reason"],
+            ),
+        }
+    }
+
+    /// The certificate in use, and whether it is the one in the files.
+    pub fn certificate(&self, not_after: Timestamp, reloaded: bool) {
+        self.not_after.with_label_values::<&str>(&[]).set(not_after.0 / 1000);
+        self.reloaded.with_label_values::<&str>(&[]).set(i64::from(reloaded));
+    }
 }
 
 /// Templates of one's own, and why they may fail.
 const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
 const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
+const HANDSHAKE_FAILURES: [&str; 5] = ["timeout", "closed", "not_tls", "not_trusted", "other"];
 const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
 
 impl Metrics {
@@ -161,6 +201,7 @@ impl Metrics {
                 "Links that a card or an edit of it left out because no working link could be made of them.",
                 &["link", "reason"],
             ),
+            tls: TlsMetrics::new(maker),
             lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
             registry: maker.registry.clone(),
         }
@@ -207,6 +248,9 @@ impl Metrics {
         }
         for reason in ["not_a_url", "too_long", "template_failed"] {
             self.broken_links.with_label_values(&["extra", reason]);
+        }
+        for reason in HANDSHAKE_FAILURES {
+            self.tls.handshakes_failed.with_label_values(&[reason]);
         }
         for handler in HANDLERS {
             self.http_requests.with_label_values(&[handler, "200"]);

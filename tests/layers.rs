@@ -35,6 +35,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["http", "app"]),
     ("axum_server", &["http"]),
     ("hyper_util", &["http"]),
+    ("x509_cert", &["http"]),
     ("askama", &["render"]),
     ("minijinja", &["render"]),
     ("prometheus", &["metrics"]),

@@ -4,12 +4,17 @@
 use std::{
     error::Error as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use reqwest::{Client, RequestBuilder, redirect::Policy};
+use rustls::{CertificateError, OtherError};
 use url::{Host, Url};
+
+use super::pinned;
+use crate::config::Http;
 
 /// Who asks, for the log of the other side.
 pub(super) const USER_AGENT: &str = concat!("matrix-alertmanager-receiver/", env!("CARGO_PKG_VERSION"));
@@ -41,16 +46,30 @@ fn http_url(text: &str, expected: &str, secrets: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Where a receiver that listens on `listen` is found from the same machine: an address that stands for all of them is
+/// Whom a command believes that it talks to the receiver, where that is by https.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Trust<'a> {
+    /// As browsers do.
+    System,
+    /// Who has the key of the first certificate in this file, whatever name is in it: the receiver of the same config,
+    /// which is called by its address.
+    Only(&'a Path),
+    /// Anybody: nothing secret is sent, and nothing depends on the answer but whether there is one.
+    Anybody,
+}
+
+/// Where the receiver of this config is found from the same machine: an address that stands for all of them is
 /// none that can be called.
-pub(super) fn local_url(listen: SocketAddr) -> anyhow::Result<Url> {
+pub(super) fn local_url(http: &Http) -> anyhow::Result<Url> {
+    let listen = http.listen;
     anyhow::ensure!(listen.port() != 0, "http.listen leaves the port to the system: say with --url which one it is");
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    Url::parse(&format!("http://{}/", SocketAddr::new(ip, listen.port()))).context("http.listen")
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{}/", SocketAddr::new(ip, listen.port()))).context("http.listen")
 }
 
 /// `path` below `base`, percent-encoded.
@@ -63,20 +82,23 @@ pub(super) fn below(base: &Url, path: &[&str]) -> Url {
 }
 
 /// A client for one call to the receiver at `base`. It follows no redirect: a POST would arrive as a GET.
-pub(super) fn client(base: &Url, timeout: Duration) -> anyhow::Result<Client> {
+pub(super) fn client(base: &Url, timeout: Duration, trust: Trust<'_>) -> anyhow::Result<Client> {
     let mut builder = Client::builder().user_agent(USER_AGENT).timeout(timeout).redirect(Policy::none());
     if is_loopback(base) {
         // A proxy would look for the receiver on its own loopback.
         builder = builder.no_proxy();
-        if base.scheme() == "http" {
-            // Root certificates take time to load, and a slim image may have none.
-            builder = builder.tls_certs_only([]);
-        }
     }
+    builder = match trust {
+        // Root certificates take time to load, and a slim image may have none.
+        _ if base.scheme() == "http" && is_loopback(base) => builder.tls_certs_only([]),
+        Trust::System => builder,
+        Trust::Only(file) => builder.tls_backend_preconfigured(pinned::to(file)?),
+        Trust::Anybody => builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true),
+    };
     builder.build().context("cannot make an HTTP client")
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -113,8 +135,19 @@ fn in_words(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.and_then(std::error::Error::source) {
         cause = Some(inner);
     }
-    let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+    let cause = refusal(error).unwrap_or_else(|| cause.map_or_else(|| error.to_string(), ToString::to_string));
     if error.is_connect() { format!("cannot connect: {cause}") } else { cause }
+}
+
+/// What a verifier of our own says of a certificate; rustls would show it as a Rust value.
+fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(words)))) = error.downcast_ref() {
+        return Some(words.to_string());
+    }
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => refusal(inner),
+        None => refusal(error.source()?),
+    }
 }
 
 /// What a server says, fit for a terminal: one line of bounded length, without control characters.
@@ -131,6 +164,12 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Auth, Tls};
+
+    fn http(listen: &str) -> Http {
+        let listen = listen.parse().expect("an address");
+        Http { listen, max_body_bytes: 1024, allow_unauthenticated: false, auth: Auth::None, tls: None }
+    }
 
     #[test]
     fn an_address_for_all_is_called_on_loopback() {
@@ -141,9 +180,12 @@ mod tests {
             ("[::1]:9088", "http://[::1]:9088/"),
             ("192.0.2.7:9088", "http://192.0.2.7:9088/"),
         ] {
-            assert_eq!(local_url(listen.parse().unwrap()).unwrap().as_str(), url);
+            assert_eq!(local_url(&http(listen)).unwrap().as_str(), url);
         }
-        assert!(local_url("127.0.0.1:0".parse().unwrap()).is_err());
+        assert!(local_url(&http("127.0.0.1:0")).is_err());
+        let tls = Tls { cert_file: "x".into(), key_file: "y".into() };
+        let https = Http { tls: Some(tls), ..http("0.0.0.0:9088") };
+        assert_eq!(local_url(&https).unwrap().as_str(), "https://127.0.0.1:9088/");
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use clap::Args;
 use url::Url;
 
-use super::{Config, client};
+use super::{
+    Config,
+    client::{self, Trust},
+};
 use crate::config::{Faults, Purpose};
 
 /// Container engines wait 30 s for a check by default, some setups much less.
@@ -14,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Asks a running receiver whether it is alive (GET /livez); for the health checks of containers.
 ///
 /// The address comes from http.listen of the config; no credentials and no secret files are needed. Says nothing and
-/// exits with 0 when all is well, says why in one line and exits with 1 when not.
+/// exits with 0 when all is well, says why in one line and exits with 1 when not. With http.tls it asks by https, and takes
+/// any certificate of a receiver on the same machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,15 +42,19 @@ impl Healthcheck {
     }
 
     fn verdict(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let base = if let Some(url) = self.url {
-            url
+        let (base, trust) = if let Some(url) = self.url {
+            let trust = if client::is_loopback(&url) { Trust::Anybody } else { Trust::System };
+            (url, trust)
         } else {
             let config = Config::load(config, &crate::config::environment(), Purpose::Render);
-            client::local_url(config.map_err(|faults| in_one_line(&faults))?.http.listen)?
+            let base = client::local_url(&config.map_err(|faults| in_one_line(&faults))?.http)?;
+            // A certificate that has ended, or files that do not fit, are no reason to have the process killed: the
+            // next one might not even start.
+            (base, Trust::Anybody)
         };
         let url = client::below(&base, &["livez"]);
         client::block_on(async {
-            let answer = client::ask(client::client(&base, TIMEOUT)?.get(url.clone())).await;
+            let answer = client::ask(client::client(&base, TIMEOUT, trust)?.get(url.clone())).await;
             let answer = answer.map_err(|why| anyhow::anyhow!("{url}: {why}"))?;
             anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, client::tame(&answer.body));
             Ok(())

@@ -10,6 +10,7 @@ mod healthcheck;
 mod lint_rules;
 mod login;
 mod logs_url;
+mod pinned;
 mod render;
 mod send_test;
 mod serve;

@@ -8,7 +8,10 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Config, client};
+use super::{
+    Config,
+    client::{self, Trust},
+};
 use crate::{
     clock::Clock,
     config::{Auth, Purpose, parse_duration},
@@ -23,8 +26,9 @@ const ALERTNAME: &str = "ReceiverTest";
 /// Sends a test incident to the running receiver, as Alertmanager would: firing, then resolved.
 ///
 /// A card appears in the rooms of the route and turns green after a while. Address and credentials come from http.listen
-/// and http.auth of the config, so that it must be the config that the receiver runs with. Exits with 1 and the reason
-/// when the receiver does not take it.
+/// and http.auth of the config, so that it must be the config that the receiver runs with. On the same machine the
+/// certificate of http.tls is the only one that is trusted, whatever name is in it. Exits with 1 and the reason when the
+/// receiver does not take it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,10 +56,15 @@ impl SendTest {
         let config = Config::load(config, &crate::config::environment(), Purpose::Webhook)?;
         let base = match &self.url {
             Some(url) => url.clone(),
-            None => client::local_url(config.http.listen)?,
+            None => client::local_url(&config.http)?,
+        };
+        let ours = self.url.is_none() || client::is_loopback(&base);
+        let trust = match &config.http.tls {
+            Some(tls) if ours => Trust::Only(&tls.cert_file),
+            _ => Trust::System,
         };
         let webhook = Webhook {
-            client: client::client(&base, TIMEOUT)?,
+            client: client::client(&base, TIMEOUT, trust)?,
             url: client::below(&base, &["alerts", self.route.as_str()]),
             auth: &config.http.auth,
         };

@@ -50,6 +50,16 @@ pub struct Http {
     pub max_body_bytes: usize,
     pub allow_unauthenticated: bool,
     pub auth: Auth,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// PEM files; both are read again while the receiver runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and behind it those that lead to an authority which clients know.
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// How webhooks prove that they may post.

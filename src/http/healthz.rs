@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{App, answer::Answer};
 use crate::{
-    health::{self, Hold, Trust},
+    health::{self, Age, Certificate, Hold, Trust},
     model::{OpState, RoomAddress, Timestamp},
     store::Stats,
 };
@@ -72,19 +72,24 @@ impl Report {
     }
 
     fn parts(&self) -> Value {
-        json!({
+        let mut parts = json!({
             "store": self.store(),
             "homeserver": self.homeserver(),
             "sync": self.sync(),
             "encryption": self.encryption(),
             "routes": Value::Object(self.routes.iter().map(|(name, rooms)| (name.clone(), self.route(rooms))).collect::<Map<_, _>>()),
-        })
+        });
+        if let Some(certificate) = &self.health.certificate {
+            parts["certificate"] = self.certificate(certificate);
+        }
+        parts
     }
 
     fn parts_degraded(&self) -> bool {
         let parts = self.parts();
         let degraded = |part: &Value| part["status"] != "ok";
         ["store", "homeserver", "sync", "encryption"].iter().any(|name| degraded(&parts[*name]))
+            || parts.get("certificate").is_some_and(degraded)
             || parts["routes"].as_object().is_some_and(|routes| routes.values().any(degraded))
     }
 
@@ -164,6 +169,17 @@ impl Report {
                 "status": "degraded", "reason": format!("clients show a warning: {}", without_ids(fault)),
             }),
         }
+    }
+
+    fn certificate(&self, certificate: &Certificate) -> Value {
+        let (status, reason) = match (&certificate.refused, certificate.age(self.now)) {
+            (_, Age::Ended) => ("degraded", "has ended: clients will refuse it".to_owned()),
+            (_, Age::NotYet) => ("degraded", "is not valid yet: clients will refuse it".to_owned()),
+            (Some(fault), _) => ("degraded", format!("what the files hold is refused, the one in use stays: {fault}")),
+            (None, Age::EndsSoon) => ("degraded", "ends soon, and should have been renewed".to_owned()),
+            (None, Age::Good) => ("ok", "is the one in the files".to_owned()),
+        };
+        json!({ "status": status, "reason": reason, "not_after": moment(certificate.not_after) })
     }
 
     fn route(&self, rooms: &[RoomAddress]) -> Value {

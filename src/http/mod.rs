@@ -3,11 +3,13 @@
 mod alerts;
 mod answer;
 mod auth;
+mod certificate;
 mod control;
 mod healthz;
 mod places;
 mod probes;
 mod serve;
+mod tls;
 
 use std::sync::Arc;
 
@@ -18,8 +20,10 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{any, get},
 };
+pub use certificate::Pair;
 pub use control::{CONTROL_SOCKET, ControlSocket};
 pub use serve::{Bound, bind};
+pub use tls::Tls;
 
 use self::{
     answer::Answer,

@@ -3,11 +3,17 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum_server::Handle;
+use axum::extract::Request;
+use axum_server::{Handle, Server, accept::Accept, service::SendService};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, places::Door, router};
+use super::{App, places::Door, router, tls::Tls};
 
 /// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +25,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct Bound {
     listener: std::net::TcpListener,
     pub address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// # Errors
@@ -27,25 +34,46 @@ pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, address, tls: None })
 }
 
 impl Bound {
+    /// HTTPS in place of HTTP.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Serves until `stop`, then lets requests under way finish.
     ///
     /// # Errors
     /// When the socket cannot be served.
     pub async fn serve(self, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
-        let handle = Handle::new();
-        let mut server =
-            axum_server::from_tcp(self.listener)?.handle(handle.clone()).acceptor(Door::new(Arc::clone(&app)));
-        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        let serving = server.serve(router(app).into_make_service());
-        tokio::pin!(serving);
-        tokio::select! {
-            ended = &mut serving => return ended,
-            () = stop.cancelled() => handle.graceful_shutdown(Some(DRAIN)),
+        let server = axum_server::from_tcp(self.listener)?;
+        let door = Door::new(Arc::clone(&app));
+        match self.tls {
+            None => run(server.acceptor(door), app, stop).await,
+            Some(tls) => run(server.acceptor(tls.acceptor(door, &app)), app, stop).await,
         }
-        serving.await
     }
+}
+
+async fn run<A>(server: Server<SocketAddr, A>, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()>
+where
+    A: Accept<TcpStream, axum::Router> + Clone + Send + Sync + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Service: SendService<Request<Incoming>> + Send,
+    A::Future: Send,
+{
+    let handle = Handle::new();
+    // Without this it would first find out the version, and wait for that without a limit.
+    let mut server = server.handle(handle.clone()).http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let serving = server.serve(router(app).into_make_service());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended,
+        () = stop.cancelled() => handle.graceful_shutdown(Some(DRAIN)),
+    }
+    serving.await
 }

@@ -19,6 +19,7 @@ SCHEMAS = pathlib.Path(__file__).resolve().parent / "schemas"
 DEPLOY = pathlib.Path(__file__).resolve().parent.parent.parent / "deploy"
 OURS = "matrix-alertmanager-receiver"
 SECRET = f"{OURS}-secrets"
+TLS_SECRET, TLS_KEYS = f"{OURS}-tls", {"tls.crt", "tls.key"}
 SECRET_KEYS = {"MATRIX_HOMESERVER", "MATRIX_USER_ID", "MATRIX_ACCESS_TOKEN", "MATRIX_ROOM_ID", "WEBHOOK_TOKEN"}
 
 
@@ -124,10 +125,18 @@ class Manifests:
             asked = container.get(probe, {}).get("httpGet", {})
             if asked.get("path") != path:
                 yield f"{probe} does not ask for {path}"
+            if (asked.get("scheme") == "HTTPS") != self.by_https():
+                yield f"{probe} asks by {asked.get('scheme', 'HTTP')}, which the container does not speak"
             if asked.get("port") not in ports:
                 yield f"{probe} asks a port that the container does not name"
         if "/healthz" in json.dumps(container):
             yield "something probes /healthz or /healthz/delivery: a homeserver that is down would take the receiver down"
+
+    def by_https(self):
+        """Whether the container has a certificate, which whoever calls it has to know."""
+        (deployment,) = self.all("Deployment")
+        variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        return any(variable["name"].startswith("MAR_HTTP__TLS__") for variable in variables)
 
     def locked_down(self, pod, container):
         wanted = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
@@ -163,7 +172,10 @@ class Manifests:
         elif config := volume.get("configMap"):
             if not self.named("ConfigMap", config["name"]):
                 yield f"there is no ConfigMap {config['name']}"
-        elif secret := volume.get("secret"):
+        elif (secret := volume.get("secret")) and secret["secretName"] == TLS_SECRET:
+            if not any(found["spec"]["secretName"] == TLS_SECRET for found in self.all("Certificate")):
+                yield f"there is no Certificate for {TLS_SECRET}"
+        elif secret:
             if secret["secretName"] != SECRET:
                 yield f"the secret is {secret['secretName']}"
             # The base alone has none: an overlay says where it comes from.
@@ -192,7 +204,8 @@ class Manifests:
             found = self.named("ConfigMap", volume["configMap"]["name"])
             keys = (found or {}).get("data", {}).keys()
         else:
-            keys = SECRET_KEYS if "secret" in volume else ()
+            secret = volume.get("secret", {}).get("secretName")
+            keys = {SECRET: SECRET_KEYS, TLS_SECRET: TLS_KEYS}.get(secret, ())
         if path.name not in keys:
             yield f"{variable['name']}: nothing puts a file at {path}"
 
@@ -209,6 +222,11 @@ class Manifests:
             services = [found for found in self.all("Service") if selector <= found["metadata"]["labels"].items()]
             named = {port["name"] for service in services for port in service["spec"]["ports"]}
             for endpoint in monitor["spec"]["endpoints"]:
+                if (endpoint.get("scheme") == "https") != self.by_https():
+                    yield f"{name_of(monitor)}: scrapes by {endpoint.get('scheme', 'http')}"
+                names = [name for found in self.all("Certificate") for name in found["spec"]["dnsNames"]]
+                if self.by_https() and endpoint["tlsConfig"].get("serverName") not in names:
+                    yield f"{name_of(monitor)}: expects a name that the certificate does not have"
                 if endpoint["port"] not in named:
                     yield f"{name_of(monitor)}: no service that it selects has a port {endpoint['port']}"
         for policy in self.all("NetworkPolicy"):
@@ -230,11 +248,19 @@ class Manifests:
                 yield f"{name_of(config)}: there is no receiver {route.get('receiver')}"
             todo += route.get("routes", [])
         webhooks = [webhook for receiver in config["spec"]["receivers"] for webhook in receiver.get("webhookConfigs", [])]
-        ours = [webhook for webhook in webhooks if webhook["url"].startswith(f"http://{OURS}.")]
+        ours = [webhook for webhook in webhooks if f"://{OURS}." in webhook["url"]]
         credentials = {"name": SECRET, "key": "WEBHOOK_TOKEN"}
         for webhook in ours:
             if webhook["httpConfig"]["authorization"]["credentials"] != credentials or not webhook["sendResolved"]:
                 yield f"{name_of(config)}: does not post as the receiver wants it"
+            ca = {"ca": {"secret": {"name": TLS_SECRET, "key": "ca.crt"}}} if self.by_https() else None
+            scheme = "https" if ca else "http"
+            if not webhook["url"].startswith(f"{scheme}://") or webhook["httpConfig"].get("tlsConfig") != ca:
+                yield f"{name_of(config)}: does not post by {scheme}"
+            host = webhook["url"].split("/")[2].partition(":")[0]
+            names = [name for found in self.all("Certificate") for name in found["spec"]["dnsNames"]]
+            if ca and host not in names:
+                yield f"{name_of(config)}: posts to a name that the certificate does not have"
         if not ours:
             yield f"{name_of(config)}: does not post to the receiver"
         yield from self.same_as_values(config)

@@ -79,7 +79,9 @@ fn each_overlay_holds_what_its_name_says() {
     };
     assert_eq!(more("plain-secret"), ["Secret"]);
     assert_eq!(more("external-secrets"), ["ExternalSecret", "PrometheusRule", "ServiceMonitor"]);
-    assert_eq!(more("homelab"), ["AlertmanagerConfig", "ExternalSecret", "PrometheusRule", "ServiceMonitor"]);
+    let homelab = ["AlertmanagerConfig", "ExternalSecret", "PrometheusRule", "ServiceMonitor"];
+    assert_eq!(more("homelab"), homelab);
+    assert_eq!(more("homelab-https"), [&homelab[..1], &["Certificate"], &homelab[1..]].concat());
 }
 
 #[test]
@@ -92,10 +94,26 @@ fn argo_cd_resources_are_valid() {
     }
 }
 
+/// Whoever calls it has to know, by the right name and authority.
+#[test]
+fn https_on_one_side_alone_is_found() {
+    let faults = [
+        ("scheme: HTTPS", "scheme: HTTP", "livenessProbe asks by HTTP"),
+        ("scheme: https", "scheme: http", "scrapes by http"),
+        ("url: https://matrix", "url: http://matrix", "does not post by https"),
+        ("key: ca.crt\n              name", "key: tls.crt\n              name", "does not post by https"),
+        ("serverName: matrix-alertmanager-receiver.monitoring.svc", "serverName: other", "does not have"),
+        ("- matrix-alertmanager-receiver.monitoring.svc\n", "- other\n", "does not have"),
+        ("secretName: matrix-alertmanager-receiver-tls\n  usages", "secretName: other\n  usages", "no Certificate"),
+        ("matrix-alertmanager-receiver-tls/tls.key", "matrix-alertmanager-receiver-tls/key.pem", "nothing puts a file"),
+        ("rotationPolicy: Always", "rotationPolicy: Sometimes", "Sometimes"),
+    ];
+    are_found(&render(&folder().join("overlays/homelab-https")), &faults);
+}
+
 /// A check that takes everything would be none. What is replaced, by what, and a word of the fault.
 #[test]
 fn what_is_wrong_is_found() {
-    let good = render(&folder().join("overlays/homelab"));
     let faults = [
         // Unknown to the schemas: a field of a built-in kind, of custom ones, and of a nested route.
         ("readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true", "readOnlyRootFileSystem"),
@@ -117,6 +135,10 @@ fn what_is_wrong_is_found() {
         ("groupInterval: 1m", "groupInterval: 5m", "not that of the values"),
         ("key: WEBHOOK_TOKEN", "key: MATRIX_ACCESS_TOKEN", "does not post as"),
     ];
+    are_found(&render(&folder().join("overlays/homelab")), &faults);
+}
+
+fn are_found(good: &str, faults: &[(&str, &str, &str)]) {
     for (from, to, word) in faults {
         assert!(good.contains(from), "{from}");
         let output = validate(&[], &good.replacen(from, to, 1));

@@ -62,6 +62,18 @@ async fn connections_beyond_the_bound_are_closed_and_counted() {
     receiver.wait_log(&["connections are closed unanswered"]).await;
 }
 
+/// Also who says nothing at all loses his place, before any request has told the version of HTTP.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_closed() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let mut silent = connect(&receiver, "").await;
+    let mut byte = [0];
+    // `http/serve.rs` gives it 30 s.
+    let ended = timeout(DEADLINE * 2, silent.read(&mut byte)).await.expect("it was closed");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
 /// Announced and never sent: they take places, and no memory without end.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_beyond_the_budget_are_503() {

@@ -1,9 +1,6 @@
 //! The way to the homeserver: private authorities, proxies, and server names in place of URLs.
 
-use std::{
-    process::Command,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tokio::{
@@ -19,7 +16,7 @@ use tokio_rustls::{
 };
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
-use crate::harness::{DEADLINE, Payload, ReceiverBuilder, RoomView, Scene, process::Scratch};
+use crate::harness::{Authority, DEADLINE, Leaf, Payload, ReceiverBuilder, RoomView, Scene};
 
 /// Names that only the proxy knows.
 const NAME: &str = "chat.invalid";
@@ -29,60 +26,32 @@ fn one_card(view: &RoomView) -> bool {
     view.cards().len() == 1
 }
 
-/// A private authority and a certificate of it, for both names and for 127.0.0.1.
-struct Authority {
-    scratch: Scratch,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let scratch = Scratch::new("tls");
-        let openssl = |args: &[&str]| {
-            let made = Command::new("openssl").args(args).current_dir(scratch.path()).output().expect("openssl starts");
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        };
-        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-        let authority = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=An authority of a test"];
-        openssl(&[&["req", "-x509"], &key[..], &authority].concat());
-        let names = format!("subjectAltName=IP:127.0.0.1,DNS:{NAME},DNS:{MATRIX}");
-        let leaf =
-            ["-keyout", "leaf.key", "-out", "leaf.pem", "-subj", "/CN=leaf", "-CA", "ca.pem", "-CAkey", "ca.key"];
-        let extensions = ["-addext", names.as_str(), "-addext", "basicConstraints=critical,CA:FALSE"];
-        openssl(&[&["req", "-x509"], &key[..], &leaf, &extensions].concat());
-        Self { scratch }
-    }
-
-    fn file(&self) -> String {
-        self.scratch.join("ca.pem").to_str().expect("a UTF-8 path").to_owned()
-    }
-
-    /// Ends TLS in front of `target` (an http URL); returns the port.
-    async fn front(&self, target: &str) -> u16 {
-        let chain = CertificateDer::pem_file_iter(self.scratch.join("leaf.pem")).expect("a file");
-        let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
-        let key = PrivateKeyDer::from_pem_file(self.scratch.join("leaf.key")).expect("a key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a certificate");
-        let (acceptor, target) = (TlsAcceptor::from(Arc::new(config)), address(target));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, target) = (acceptor.clone(), target.clone());
-                tokio::spawn(async move {
-                    let Ok(mut inside) = acceptor.accept(stream).await else { return };
-                    let Ok(mut outside) = TcpStream::connect(target).await else { return };
-                    let _ = copy_bidirectional(&mut inside, &mut outside).await;
-                });
-            }
-        });
-        port
-    }
+/// Ends TLS in front of `target` (an http URL); returns the port.
+async fn front(leaf: &Leaf, target: &str) -> u16 {
+    let chain = CertificateDer::pem_file_iter(&leaf.cert).expect("a file");
+    let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(&leaf.key).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate");
+    let (acceptor, target) = (TlsAcceptor::from(Arc::new(config)), address(target));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, target) = (acceptor.clone(), target.clone());
+            tokio::spawn(async move {
+                let Ok(mut inside) = acceptor.accept(stream).await else { return };
+                let Ok(mut outside) = TcpStream::connect(target).await else { return };
+                let _ = copy_bidirectional(&mut inside, &mut outside).await;
+            });
+        }
+    });
+    port
 }
 
 /// `127.0.0.1:PORT` of an http URL.
@@ -142,7 +111,8 @@ async fn pass(stream: TcpStream, names: Vec<(String, u16)>, seen: Arc<Mutex<Vec<
 async fn a_private_authority_is_trusted_only_where_its_file_is_named() {
     let scene = Scene::new().await;
     let authority = Authority::new();
-    let url = format!("https://127.0.0.1:{}", authority.front(&scene.synapse.url()).await);
+    let leaf = authority.leaf("leaf", &[NAME, MATRIX], 2);
+    let url = format!("https://127.0.0.1:{}", front(&leaf, &scene.synapse.url()).await);
     let stranger = ReceiverBuilder::of(&scene).homeserver(&url).start().await;
     stranger.wait_log(&["nothing can be sent", "certificate"]).await;
     let receiver = ReceiverBuilder::of(&scene).homeserver(&url).set("matrix.ca_file", authority.file()).start().await;
@@ -158,11 +128,12 @@ async fn a_private_authority_is_trusted_only_where_its_file_is_named() {
 async fn a_server_name_is_looked_up_and_all_goes_through_the_proxy() {
     let scene = Scene::new().await;
     let authority = Authority::new();
+    let leaf = authority.leaf("leaf", &[NAME, MATRIX], 2);
     let web = MockServer::start().await;
     let answer = json!({ "m.homeserver": { "base_url": format!("https://{MATRIX}") } });
     let answer = ResponseTemplate::new(200).set_body_json(answer);
     Mock::given(path("/.well-known/matrix/client")).respond_with(answer).mount(&web).await;
-    let names = [(NAME, authority.front(&web.uri()).await), (MATRIX, authority.front(&scene.synapse.url()).await)];
+    let names = [(NAME, front(&leaf, &web.uri()).await), (MATRIX, front(&leaf, &scene.synapse.url()).await)];
     let of = || ReceiverBuilder::of(&scene).homeserver(NAME).set("matrix.ca_file", authority.file());
 
     // By the config, with a password that the log must not have.

@@ -15,7 +15,11 @@ use clap::Args;
 
 use super::{Config, client};
 use crate::{
+    clock::Clock,
     config::{Auth, Credential, Purpose, Secret},
+    health::Age,
+    http::Pair,
+    model::Timestamp,
     render::Style,
 };
 
@@ -43,6 +47,7 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
+                certificate(&loaded, &mut report);
                 links(&loaded, &mut report);
                 templates::check(&loaded, &mut report);
                 store::check(&loaded.store.path, &mut report);
@@ -94,6 +99,28 @@ impl Report {
             _ => eprintln!("{faults} faults"),
         }
         if self.faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// What webhooks would be served with.
+fn certificate(config: &Config, report: &mut Report) {
+    let Some(tls) = &config.http.tls else { return };
+    let pair = match Pair::load(tls) {
+        Ok(pair) => pair,
+        Err(fault) => return report.fault(fault),
+    };
+    let file = tls.cert_file.display();
+    let moment = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    let (from, until) = (moment(pair.not_before), moment(pair.not_after));
+    match pair.certificate().age(Clock::System.now()) {
+        Age::Good => report.ok(format!("http: TLS with the certificate in {file}, until {until}")),
+        Age::EndsSoon => report.note(format!("http.tls.cert_file: {file}: ends soon, at {until}")),
+        Age::Ended => report.fault(format!(
+            "http.tls.cert_file: {file}: ended at {until}: it is served, but clients refuse it -> renew it"
+        )),
+        Age::NotYet => report.fault(format!(
+            "http.tls.cert_file: {file}: is valid only from {from} on: clients refuse it until then -> look at the clock"
+        )),
     }
 }
 

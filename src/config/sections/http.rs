@@ -1,12 +1,15 @@
 //! `[http]`
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use super::auth;
 use crate::config::{
-    Auth, Http,
+    Auth, Http, Tls,
     reader::{Section, Wrong},
-    values::{boolean, number},
+    values::{boolean, number, text},
 };
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9088);
@@ -28,7 +31,17 @@ pub(super) fn read(http: &Section<'_>) -> Http {
     if matches!(auth, Some(Auth::None)) && !allow_unauthenticated && http.reader.purpose.needs_rooms() {
         forbid_open_door(http, listen);
     }
-    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None) }
+    let tls = tls(http);
+    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None), tls }
+}
+
+/// What the files hold is looked at where it is used: whether it can be served is not for the config to say.
+fn tls(http: &Section<'_>) -> Option<Tls> {
+    let is_table = http.item("tls").is_some_and(|item| item.section().is_ok());
+    let tls = http.section("tls");
+    let file = |key| tls.require(is_table, key, "the path of a PEM file", |item| text(item).map(PathBuf::from));
+    let (cert_file, key_file) = (file("cert_file"), file("key_file"));
+    Some(Tls { cert_file: cert_file?, key_file: key_file? })
 }
 
 /// Closed by default: whoever reaches the port can write into the rooms.

@@ -64,7 +64,7 @@ fn the_nearest_key() {
 #[test]
 fn reserved_keys_say_so() {
     let table = [
-        ("[http]\ntls = { cert_file = \"x\", key_file = \"y\" }", "config.toml:2: http.tls:"),
+        ("[http]\nadmin = { listen = \"x\" }", "config.toml:2: http.admin:"),
         ("[http.admin]\nlisten = \"x\"", "config.toml:1: http.admin:"),
         ("[compat]\nx = 1", "config.toml:1: compat:"),
     ];

@@ -213,6 +213,23 @@ fn the_way_to_the_homeserver() {
 }
 
 #[test]
+fn tls_is_two_files_or_none() {
+    assert_eq!(good("").http.tls, None);
+    let tls = good("[http]\ntls = { cert_file = \"c\", key_file = \"k\" }").http.tls.expect("it is set");
+    assert_eq!((tls.cert_file.to_str(), tls.key_file.to_str()), (Some("c"), Some("k")));
+    for (toml, expected) in [
+        ("tls = { cert_file = \"c\" }", "http.tls.key_file: missing, expected the path of a PEM file"),
+        ("tls = { key_file = \"k\" }", "http.tls.cert_file: missing, expected the path of a PEM file"),
+        ("tls = { cert_file = \"c\", key_file = \"\" }", "http.tls.key_file: found an empty string"),
+        ("tls = true", "http.tls: found true, expected a table"),
+        ("tls = { cert_file = \"c\", key_file = \"k\", ca_file = \"a\" }", "http.tls.ca_file: unknown key"),
+    ] {
+        let faults = wrong(&format!("[http]\n{toml}"));
+        assert!(faults.lines().count() == 1 && faults.contains(expected), "{toml}\n{faults}");
+    }
+}
+
+#[test]
 fn account() {
     let urls = [
         ("https://matrix.example.org/", None),

@@ -10,7 +10,7 @@ async fn send_test_shows_a_card_that_turns_green() {
     let scene = Scene::new().await;
     let receiver = ReceiverBuilder::of(&scene).webhook_token(HOOK_TOKEN).start().await;
     let seen = scene.room.wait_for("the test fires", DEADLINE, |view| !view.cards_with("ReceiverTest").is_empty());
-    let (ran, seen) = tokio::join!(run(&receiver, &scene.bot, &["send-test", "default", "--for", "1s"]), seen);
+    let (ran, seen) = tokio::join!(run(&receiver, &scene.bot, &["send-test", "default", "--for", "4s"]), seen);
     ran.says(
         0,
         &[

@@ -11,15 +11,22 @@ use serde_json::Value;
 /// the test that opened it and breaks under the next test.
 pub fn client() -> &'static reqwest::Client {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
-    CLIENT.get_or_init(|| {
-        reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_mins(1))
-            .build()
-            .expect("a client")
-    })
+    CLIENT.get_or_init(|| builder().build().expect("a client"))
+}
+
+/// One that trusts the authority of this PEM file and no other.
+pub fn trusting(authority: &str) -> reqwest::Client {
+    let pem = std::fs::read(authority).expect("a file");
+    let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+    builder().tls_certs_only([certificate]).build().expect("a client")
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_mins(1))
 }
 
 /// An answer, read to its end.

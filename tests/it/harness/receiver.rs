@@ -60,9 +60,19 @@ impl Receiver {
         self.with.scratch.join("store")
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or https.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.with.port)
+        let scheme = if self.with.trusting.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.with.port)
+    }
+
+    fn client(&self) -> &reqwest::Client {
+        self.with.trusting.as_ref().unwrap_or_else(|| client())
     }
 
     /// Where Alertmanager posts for a route.
@@ -90,7 +100,7 @@ impl Receiver {
             if status.is_some() || Instant::now() >= end {
                 return Err(StartFailure { status, log: tail(&self.log_path(), TAIL) });
             }
-            if matches!(client().get(format!("{}/readyz", self.url())).send().await, Ok(answer) if answer.status() == 200)
+            if matches!(self.client().get(format!("{}/readyz", self.url())).send().await, Ok(answer) if answer.status() == 200)
             {
                 return Ok(());
             }
@@ -190,7 +200,7 @@ impl Receiver {
 
     /// Any request, without credentials.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        client().request(method, format!("{}{path}", self.url()))
+        self.client().request(method, format!("{}{path}", self.url()))
     }
 
     /// GET, without credentials.

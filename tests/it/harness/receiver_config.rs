@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::Command};
 use toml::{Table, Value};
 
 use super::{
-    Receiver, Scene, StartFailure, User,
+    Authority, Leaf, Receiver, Scene, StartFailure, User,
+    http::trusting,
     process::{Scratch, free_port},
 };
 
@@ -20,6 +21,8 @@ pub struct ReceiverBuilder {
     /// What the log must never hold.
     pub(super) forbidden: Vec<String>,
     pub(super) scratch: Scratch,
+    /// What a receiver with TLS is asked with.
+    pub(super) trusting: Option<reqwest::Client>,
 }
 
 impl ReceiverBuilder {
@@ -34,6 +37,7 @@ impl ReceiverBuilder {
             bearer: None,
             forbidden: vec!["panicked at".to_owned(), bot.access_token.clone(), bot.password.clone()],
             scratch,
+            trusting: None,
         };
         let store = builder.scratch.join("store");
         builder
@@ -66,6 +70,13 @@ impl ReceiverBuilder {
         self.bearer = Some(token.to_owned());
         self.forbidden.push(token.to_owned());
         self.set("http.auth.bearer_token", token)
+    }
+
+    /// Serves HTTPS with these files, and is asked as one that `authority` answers for.
+    pub fn tls(mut self, authority: &Authority, leaf: &Leaf) -> Self {
+        self.trusting = Some(trusting(&authority.file()));
+        let path = |path: &PathBuf| path.to_str().expect("a UTF-8 path").to_owned();
+        self.set("http.tls.cert_file", path(&leaf.cert)).set("http.tls.key_file", path(&leaf.key))
     }
 
     /// One key, by its path.
