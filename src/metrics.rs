@@ -25,6 +25,8 @@ pub struct Metrics {
     pub alerts_forgotten: IntCounterVec,
     /// `{handler, code}`
     pub http_requests: IntCounterVec,
+    /// `{shape}`: accepted by a URL that only `[compat]` lets in.
+    pub compat_notifications: IntCounterVec,
     /// `{room, kind, outcome}`
     pub room_events: IntCounterVec,
     /// Seconds from the accepted notification to the acknowledged event.
@@ -140,6 +142,7 @@ impl Metrics {
                 &["route"],
             ),
             http_requests: maker.counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
+            compat_notifications: maker.counters("compat_notifications_total", "Webhooks by an old URL.", &["shape"]),
             room_events: maker.counters(
                 "room_events_total",
                 "Sends of events to rooms, by what became of each try.",
@@ -251,6 +254,9 @@ impl Metrics {
         }
         for reason in HANDSHAKE_FAILURES {
             self.tls.handshakes_failed.with_label_values(&[reason]);
+        }
+        for shape in ["room_path", "name", "query_secret"] {
+            self.compat_notifications.with_label_values(&[shape]);
         }
         for handler in HANDLERS {
             self.http_requests.with_label_values(&[handler, "200"]);

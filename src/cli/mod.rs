@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod dead_letters;
 mod healthcheck;
+mod import;
 mod lint_rules;
 mod login;
 mod logs_url;
@@ -15,6 +16,7 @@ mod render;
 mod send_test;
 mod serve;
 mod terminal;
+mod yaml;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -57,6 +59,7 @@ enum Command {
     SendTest(send_test::SendTest),
     LogsUrl(logs_url::LogsUrl),
     LintRules(lint_rules::LintRules),
+    Import(import::Import),
     DeadLetters(dead_letters::DeadLetters),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
@@ -78,6 +81,7 @@ impl Cli {
             Command::SendTest(send_test) => send_test.run(config),
             Command::LogsUrl(logs_url) => logs_url.run(),
             Command::LintRules(lint_rules) => lint_rules.run(config),
+            Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(),

@@ -51,6 +51,17 @@ impl Config {
         let (config, reader) = read(file, env, purpose)?;
         reader.finish(config)
     }
+
+    /// What the text of a config file says alone, without any environment; `name` stands for the file in faults.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, name: &str, purpose: Purpose) -> Result<Self, Faults> {
+        let place: Arc<str> = name.into();
+        let settings = tree::parse(text, &place).map_err(Faults::new)?;
+        let (config, reader) = finish(settings, purpose, place, Vec::new());
+        reader.finish(config)
+    }
 }
 
 /// The config as far as it could be read, and the reader with the faults and the keys it was asked for.
@@ -68,10 +79,14 @@ pub(super) fn read(
     for layer in layers {
         tree::overlay(&mut settings, layer, "");
     }
+    Ok(finish(settings, purpose, place, faults))
+}
+
+fn finish(settings: Table, purpose: Purpose, place: Arc<str>, faults: Vec<Fault>) -> (Config, Reader) {
     let reader = Reader::new(settings, purpose, place, faults);
     let config = sections::read(&reader.root());
     reserved::report_unknown(&reader);
-    Ok((config, reader))
+    (config, reader)
 }
 
 fn read_file(path: &Path, place: &Arc<str>) -> Result<Table, Vec<Fault>> {

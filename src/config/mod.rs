@@ -42,6 +42,7 @@ pub struct Config {
     pub templates: Templates,
     pub display: Display,
     pub log: Log,
+    pub compat: Compat,
 }
 
 #[derive(Clone, Debug)]
@@ -276,6 +277,17 @@ pub struct Log {
     pub format: LogFormat,
     /// `tracing` directives.
     pub filter: String,
+}
+
+/// What other receivers' URLs are taken for, so that Alertmanager's config need not change on the day of the move.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compat {
+    /// `POST /alerts/!abc:example.org`: the route that has the room.
+    pub room_paths: bool,
+    /// `POST /alerts/Old_Name`; none of the names is that of a route.
+    pub names: BTreeMap<String, RouteName>,
+    /// `POST /alerts?secret=…`: the bearer token or the password of `http.auth`.
+    pub query_secret: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

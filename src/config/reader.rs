@@ -15,9 +15,10 @@ use super::{
     tree::{Node, Table, Value, join},
 };
 
-/// Keys whose values no fault may quote. `auth` is here for those who write their token where a table belongs.
-const SECRETS: [&str; 7] =
-    ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth", "proxy"];
+/// Keys whose values no fault may quote. `auth` and `query_secret` are here for those who write their token where a
+/// table or a switch belongs.
+const SECRETS: [&str; 8] =
+    ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth", "query_secret", "proxy"];
 
 /// Longest value a fault quotes, in characters.
 const QUOTED: usize = 60;

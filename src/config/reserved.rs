@@ -9,7 +9,7 @@ use super::{
 
 /// Keys that mean something later, and single values of known keys. `*` is any one name. A feature that lands takes
 /// its line away.
-const RESERVED: [(&str, Option<&str>); 2] = [("http.admin", None), ("compat", None)];
+const RESERVED: [(&str, Option<&str>); 1] = [("http.admin", None)];
 
 /// Completes "<key>: …" and "<key>: <value> …".
 pub(super) const TEXT: &str = "is reserved for a later version, not available in this one";
@@ -46,7 +46,7 @@ fn walk(reader: &Reader, table: &Table, parent: &str, unknown: &mut Vec<(String,
                 }
             }
             (Some(_), _) => {}
-            // Nothing is asked of it: `[compat]` with all of its lines commented out is harmless.
+            // Nothing is asked of it: `[http.admin]` with all of its lines commented out is harmless.
             (None, Value::Table(table)) if table.is_empty() && is_reserved(&path, None) => {}
             (None, _) => collect(node, path, unknown),
         }

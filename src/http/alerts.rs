@@ -4,17 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::{HeaderMap, Method, header},
 };
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, answer::Answer, places::Place};
+use super::{App, answer::Answer, auth::Proof, places::Place};
 use crate::{
     config::Route,
-    intake::{self, RouteError, Rules, Webhook},
+    intake::{self, PathKind, RouteError, Rules, Webhook},
     model::IncidentKey,
     store::{Ingest, Ingested},
 };
@@ -22,45 +22,55 @@ use crate::{
 /// A whole body must arrive within this; Alertmanager's own patience is 10 s at least.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub async fn post(State(app): State<Arc<App>>, method: Method, headers: HeaderMap, body: Body) -> Answer {
-    answer(&app, None, &method, &headers, body).await
-}
-
-pub async fn post_to(
+pub async fn post(
     State(app): State<Arc<App>>,
-    Path(route): Path<String>,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    answer(&app, Some(&route), &method, &headers, body).await
+    answer(&app, &Asked { path: None, query, method, headers }, body).await
 }
 
-async fn answer(app: &Arc<App>, route: Option<&str>, method: &Method, headers: &HeaderMap, body: Body) -> Answer {
-    match accept(app, route, method, headers, body).await {
+pub async fn post_to(
+    State(app): State<Arc<App>>,
+    Path(path): Path<String>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    answer(&app, &Asked { path: Some(path), query, method, headers }, body).await
+}
+
+/// A request without its body. No `Debug`: the query and the headers may hold secrets, and nothing may print them.
+struct Asked {
+    /// What follows `/alerts/`, decoded.
+    path: Option<String>,
+    query: Option<String>,
+    method: Method,
+    headers: HeaderMap,
+}
+
+async fn answer(app: &Arc<App>, asked: &Asked, body: Body) -> Answer {
+    match accept(app, asked, body).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
 /// The order of the checks is part of the interface: 405, 401, 404, 413, 400.
-async fn accept(
-    app: &Arc<App>,
-    named: Option<&str>,
-    method: &Method,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Answer, Answer> {
-    if method != Method::POST {
+async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Answer> {
+    let headers = &asked.headers;
+    if asked.method != Method::POST {
         return Err(Answer::method_not_allowed("POST"));
     }
-    app.guard.check(headers).inspect_err(|_| {
+    let proof = app.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
         if app.refusals.is_news(app.clock.now()) {
             tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
         }
     })?;
-    if let Some(name) = named {
-        intake::choose_route(&app.config.routes, Some(name), "").map_err(|error| unrouted(&error))?;
-    }
+    let by_path = asked.path.as_deref().map(|path| intake::route_of_path(&app.config, path));
+    let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
     if app.health.is_stopping() {
         return Err(Answer::unavailable("the receiver is shutting down"));
     }
@@ -72,13 +82,17 @@ async fn accept(
         tracing::warn!(%error, "refused a webhook");
         Answer::bad_request(&error.to_string())
     })?;
-    let route = intake::choose_route(&app.config.routes, named, &webhook.receiver).map_err(|error| unrouted(&error))?;
+    let route = match by_path {
+        Some((route, _)) => route,
+        None => intake::choose_route(&app.config.routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
+    };
     let counts = Counts::of(&webhook);
     let ingested = app.store.ingest(ingest(app, route, webhook, body, place)).await.map_err(|error| {
         tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
         Answer::unavailable(&format!("cannot commit: {error}"))
     })?;
     record(app, route, &counts, &ingested);
+    record_compat(app, proof, by_path.map(|(_, kind)| kind));
     Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
 }
 
@@ -164,4 +178,17 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
         notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,
         resolved = counts.resolved, odd_fields = counts.odd, "accepted"
     );
+}
+
+/// Counts what came in by another receiver's URL: once that stands still, the setting can go.
+fn record_compat(app: &App, proof: Proof, path: Option<PathKind>) {
+    let by_path = match path {
+        Some(PathKind::Room) => Some("room_path"),
+        Some(PathKind::OldName) => Some("name"),
+        Some(PathKind::Route) | None => None,
+    };
+    let by_query = (proof == Proof::Query).then_some("query_secret");
+    for shape in by_path.into_iter().chain(by_query) {
+        app.metrics.compat_notifications.with_label_values(&[shape]).inc();
+    }
 }

@@ -1,6 +1,7 @@
 //! Whether a webhook may post. Compared in constant time, so that the time taken tells nothing about the secret.
 
 use std::{
+    borrow::Cow,
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -11,18 +12,67 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::answer::Answer;
-use crate::{config::Auth, model::Timestamp};
+use crate::{
+    config::{Auth, Compat},
+    model::Timestamp,
+};
+
+/// Who is let in.
+#[derive(Debug)]
+pub struct Guard {
+    header: Header,
+    /// What `?secret=` must be; `None`: the query is not looked at.
+    query: Option<[u8; 32]>,
+}
 
 /// The one `Authorization` value that is let in. Hashed: equal lengths make the comparison truly constant in time.
 #[derive(Debug)]
-pub enum Guard {
+enum Header {
     Open,
     Bearer { token: [u8; 32] },
     Basic { credentials: [u8; 32] },
 }
 
+/// What let a webhook in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The header, or nothing is asked for.
+    Header,
+    /// The query's `secret`.
+    Query,
+}
+
 impl Guard {
-    pub fn new(auth: &Auth) -> Self {
+    pub fn new(auth: &Auth, compat: &Compat) -> Self {
+        let secret = match auth {
+            Auth::None => None,
+            Auth::Bearer(secret) | Auth::Basic { password: secret, .. } => Some(hash(secret.expose().as_bytes())),
+        };
+        Self { header: Header::new(auth), query: secret.filter(|_| compat.query_secret) }
+    }
+
+    /// # Errors
+    /// The answer for whom it does not let in.
+    pub fn check(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Proof, Answer> {
+        match (self.header.check(headers), &self.query) {
+            (Ok(()), _) => Ok(Proof::Header),
+            (Err(_), Some(expected)) if query_secret(query).is_some_and(|given| same(given.as_bytes(), expected)) => {
+                Ok(Proof::Query)
+            }
+            (Err(answer), _) => Err(answer),
+        }
+    }
+}
+
+/// The `secret` of a query, if there is just one.
+fn query_secret(query: Option<&str>) -> Option<Cow<'_, str>> {
+    let mut secrets = url::form_urlencoded::parse(query?.as_bytes()).filter(|(name, _)| name == "secret");
+    let (_, secret) = secrets.next()?;
+    secrets.next().is_none().then_some(secret)
+}
+
+impl Header {
+    fn new(auth: &Auth) -> Self {
         match auth {
             Auth::None => Self::Open,
             Auth::Bearer(token) => Self::Bearer { token: hash(token.expose().as_bytes()) },
@@ -32,9 +82,7 @@ impl Guard {
         }
     }
 
-    /// # Errors
-    /// The answer for whom it does not let in.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let given = headers.get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
         match self {
             Self::Open => Ok(()),
@@ -94,7 +142,49 @@ mod tests {
         if let Some(value) = value {
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).expect("a header"));
         }
-        Guard::new(auth).check(&headers).is_ok()
+        let by_header = |query| Guard::new(auth, &Compat::default()).check(&headers, query).is_ok();
+        for query in ["secret=s3cret", "secret=pa:ss"] {
+            assert_eq!(by_header(None), by_header(Some(query)), "the query counts by default");
+        }
+        by_header(None)
+    }
+
+    #[test]
+    fn the_query_counts_where_the_config_says_so() {
+        let compat = Compat { query_secret: true, ..Compat::default() };
+        let bearer = Auth::Bearer(Secret::new("s3 c&ret"));
+        let basic = Auth::Basic { username: "alertmanager".to_owned(), password: Secret::new("s3 c&ret") };
+        for (query, expected) in [
+            (Some("secret=s3%20c%26ret"), true),
+            (Some("a=b&secret=s3+c%26ret"), true),
+            (Some("secret=s3+c%26re"), false),
+            (Some("secret=s3+c%26rett"), false),
+            (Some("secret="), false),
+            (Some("Secret=s3+c%26ret"), false),
+            (Some("secret=x&secret=s3+c%26ret"), false),
+            (Some("secret=s3+c%26ret&secret=s3+c%26ret"), false),
+            (Some("secret=s3 c&ret"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            for auth in [&bearer, &basic] {
+                let proof = Guard::new(auth, &compat).check(&HeaderMap::new(), query);
+                assert_eq!(proof.ok(), expected.then_some(Proof::Query), "{auth:?} {query:?}");
+            }
+        }
+        // A header that is right is enough, and one that is wrong does not spoil a good query.
+        for (header, query, proof) in [
+            ("Bearer s3 c&ret", None, Proof::Header),
+            ("Bearer s3 c&ret", Some("secret=x"), Proof::Header),
+            ("Bearer x", Some("secret=s3+c%26ret"), Proof::Query),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(header))]);
+            assert_eq!(Guard::new(&bearer, &compat).check(&headers, query).ok(), Some(proof), "{header} {query:?}");
+        }
+        assert_eq!(
+            Guard::new(&Auth::None, &compat).check(&HeaderMap::new(), Some("secret=")).ok(),
+            Some(Proof::Header)
+        );
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct App {
 impl App {
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        let guard = Guard::new(&config.http.auth);
+        let guard = Guard::new(&config.http.auth, &config.compat);
         let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
         let run = ulid::Ulid::new().to_string();
         let bodies = Bodies::new(config.http.max_body_bytes);

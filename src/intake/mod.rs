@@ -8,4 +8,4 @@ mod scrub;
 
 pub use decode::{DecodeError, Listed, Reason, Webhook, decode};
 pub use reconcile::{Rules, apply, reconcile};
-pub use routing::{RouteError, choose_route};
+pub use routing::{PathKind, RouteError, choose_route, route_of_path};

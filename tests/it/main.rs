@@ -18,6 +18,7 @@ mod grafana;
 mod harness;
 mod harness_selftest;
 mod hostile;
+mod import;
 mod in_doubt;
 mod incidents;
 mod life;

@@ -156,6 +156,16 @@ fn understood(config: &Config, file: Option<&Path>, report: &mut Report) {
         };
         report.ok(format!("route {}: POST /alerts/{} to {}{receivers}", route.name, route.name, rooms.join(", ")));
     }
+    let compat = &config.compat;
+    let shapes = [
+        compat.room_paths.then(|| "by a room's id".to_owned()),
+        (!compat.names.is_empty()).then(|| format!("by {} other names of routes", compat.names.len())),
+        compat.query_secret.then(|| "with the secret in the URL, where proxies log it".to_owned()),
+    ];
+    let shapes: Vec<String> = shapes.into_iter().flatten().collect();
+    if !shapes.is_empty() {
+        report.note(format!("compat: webhooks are also taken {}", shapes.join(", ")));
+    }
     if !config.routes.keys().any(|name| name.as_str() == "default") {
         report.note("no route default: POST /alerts answers 404 to receivers that no route names");
     }

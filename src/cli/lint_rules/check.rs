@@ -7,8 +7,8 @@ use super::{
     link::{inspect, nearest, proposal},
     promql::kept_labels,
     rules::{Rule, Rules},
-    yaml::{Bad, Found, Place, Tree},
 };
+use crate::cli::yaml::{Bad, Found, Place, Tree};
 
 /// What became of one file.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! What can be wrong with a rule. The codes are documented in the README; they are for programs and do not change.
 
-use super::yaml::Place;
+use crate::cli::yaml::Place;
 use crate::render::explore::Problem;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

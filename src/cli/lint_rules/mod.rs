@@ -9,7 +9,6 @@ mod promql;
 mod report;
 mod rules;
 mod sources;
-mod yaml;
 
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
@@ -18,9 +17,10 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use url::Url;
 
+pub(super) use self::sources::Source;
 use self::{
     check::{Checked, check},
-    sources::{Source, sources},
+    sources::sources,
 };
 use super::{
     Config, client,

@@ -11,19 +11,19 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 
 /// Of one file; the largest rule sets that are published have less than one megabyte.
-pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Of all arguments together.
 const MAX_FILES: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     Stdin,
     File(PathBuf),
 }
 
 impl Source {
     /// As people and programs see it.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::cli) fn name(&self) -> String {
         match self {
             Self::Stdin => "standard input".to_owned(),
             Self::File(path) => path.display().to_string(),
@@ -32,7 +32,7 @@ impl Source {
 
     /// # Errors
     /// When it cannot be read, is too large or not UTF-8.
-    pub(super) fn read(&self) -> anyhow::Result<String> {
+    pub(in crate::cli) fn read(&self) -> anyhow::Result<String> {
         match self {
             Self::Stdin => bounded(io::stdin().lock()),
             Self::File(path) => {

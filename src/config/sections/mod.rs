@@ -1,6 +1,7 @@
 //! One file per table of the config: its keys, their defaults, and what they must hold.
 
 mod auth;
+mod compat;
 mod credential;
 mod display;
 mod grafana;
@@ -22,11 +23,14 @@ pub(super) fn read(root: &Section<'_>) -> Config {
     // And take over what the links say of Grafana.
     let links = links::read(&root.section("links"));
     let templates = templates::read(&root.section("templates"));
+    let http = http::read(&root.section("http"));
+    let routes = routes::read(&root.section("routes"), &display, &links, &templates);
     Config {
-        http: http::read(&root.section("http")),
+        compat: compat::read(&root.section("compat"), &http, &routes),
+        http,
         matrix: matrix::read(&root.section("matrix")),
         store: store::read(&root.section("store")),
-        routes: routes::read(&root.section("routes"), &display, &links, &templates),
+        routes,
         links,
         templates,
         display,

@@ -24,7 +24,7 @@ fn commented() -> Vec<String> {
 }
 
 fn parts(config: &Config) -> Vec<String> {
-    let Config { http, matrix, store, routes, links, templates, display, log } = config;
+    let Config { http, matrix, store, routes, links, templates, display, log, compat } = config;
     vec![
         format!("{http:#?}"),
         format!("{:#?} {:#?}", matrix.homeserver, matrix.user_id),
@@ -34,6 +34,7 @@ fn parts(config: &Config) -> Vec<String> {
         format!("{templates:#?}"),
         format!("{display:#?}"),
         format!("{log:#?}"),
+        format!("{compat:#?}"),
     ]
 }
 

@@ -94,6 +94,7 @@ fn faults_never_quote_a_secret() {
         format!("[matrix]\nproxy = \"https://user:{n}@example.org\""),
         format!("[links]\nrewrite = [{{ from = \"http://user:{n}@a\", to = \"ftp://user:{n}@b\" }}]"),
         format!("[http]\nauth = \"{n}\""),
+        format!("[compat]\nquery_secret = \"{n}\""),
         format!("[http.auth]\nbearer_token = [\"{n}\"]"),
         format!("[http.auth]\nusername = \"u\"\npassword = \"{n}\\u0000\""),
         format!("[http.auth]\npassword = \"{n}\""),

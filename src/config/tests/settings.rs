@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Folder, Purpose, REQUIRED, good, load, wrong};
-use crate::config::{Config, LogFormat, Mentions, Proxy, Rewrite, Updates};
+use crate::config::{Compat, Config, LogFormat, Mentions, Proxy, Rewrite, Updates};
 
 fn route(config: &Config) -> &crate::config::Route {
     config.routes.values().next().expect("a route")
@@ -172,6 +172,38 @@ fn values_that_are_refused() {
         assert!(faults.contains(expected), "{toml}\n{faults}\n{expected}");
         let lines = if toml.contains("prometheus") { 2 } else { 1 };
         assert_eq!(faults.lines().count(), lines, "{toml}\n{faults}");
+    }
+}
+
+#[test]
+fn urls_of_other_receivers() {
+    assert_eq!(good("").compat, Compat::default());
+    let toml = "[http]\nauth = { bearer_token = \"t\" }\n[compat]\nroom_paths = true\nquery_secret = true\n\
+                names = { \"Old_Ops\" = \"default\", \"Ünicode name\" = \"default\" }";
+    let compat = good(toml).compat;
+    assert!(compat.room_paths && compat.query_secret);
+    let names: Vec<_> = compat.names.iter().map(|(old, route)| (old.as_str(), route.as_str())).collect();
+    assert_eq!(names, [("Old_Ops", "default"), ("Ünicode name", "default")]);
+    for (toml, expected) in [
+        ("room_paths = 1", "config.toml:8: compat.room_paths: found 1, expected true or false"),
+        ("names = { \"a\" = \"nowhere\" }", "config.toml:8: compat.names.a: there is no route named \"nowhere\""),
+        ("names = { \"a\" = \"No Route\" }", "compat.names.a: found \"No Route\", expected the name of a route"),
+        ("names = { \"a\" = 1 }", "compat.names.a: found 1, expected the name of a route"),
+        ("names = { default = \"default\" }", "compat.names.default: the name on the left is that of a route already"),
+        ("names = { \"!a:b\" = \"default\" }", "the name on the left is that of a room: use compat.room_paths = true"),
+        (
+            "names = { \"a/b\" = \"default\" }",
+            "compat.names.\"a/b\": the name on the left can be no part of a URL's path",
+        ),
+        ("names = [\"a\"]", "compat.names: found a list, expected a table"),
+        (
+            "query_secret = true",
+            "config.toml:8: compat.query_secret: http.auth is \"none\", so that there is no secret",
+        ),
+        ("room_path = true", "compat.room_path: unknown key, did you mean compat.room_paths?"),
+    ] {
+        let faults = wrong(&format!("[compat]\n{toml}"));
+        assert!(faults.contains(expected) && faults.lines().count() == 1, "{toml}\n{faults}\n{expected}");
     }
 }
 

@@ -12,13 +12,13 @@ const HOOK_TOKEN: &str = "hook-token-of-the-test";
 
 /// What a command did.
 pub(crate) struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
-    fn of(output: std::process::Output, secrets: &[&str]) -> Self {
+    pub(crate) fn of(output: std::process::Output, secrets: &[&str]) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         let ran =
             Self { code: output.status.code().expect("it ended"), out: text(output.stdout), err: text(output.stderr) };
@@ -28,7 +28,7 @@ impl Ran {
         ran
     }
 
-    fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         format!("exit {}\n--- stdout\n{}--- stderr\n{}", self.code, self.out, self.err)
     }
 
@@ -54,7 +54,7 @@ pub(crate) async fn run(receiver: &Receiver, bot: &User, args: &[&str]) -> Ran {
 }
 
 /// The binary with a clean environment and no config of its own.
-fn bare(args: &[&str], env: &[(&str, &str)]) -> Ran {
+pub(crate) fn bare(args: &[&str], env: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"));
     Ran::of(command.env_clear().envs(env.iter().copied()).args(args).output().expect("it starts"), &[HOOK_TOKEN])
 }

@@ -118,7 +118,7 @@ async fn help_version_and_exit_codes() {
     let version = bare(&["--version"], &[]);
     let commit = version.says(0, &[]).out.split(['(', ')']).nth(1).map(str::to_owned);
     assert!(commit.is_some_and(|commit| commit.len() >= 7), "{}", version.out);
-    for command in ["serve", "check", "render", "lint-rules", "send-test", "healthcheck", "completions"] {
+    for command in ["serve", "check", "render", "lint-rules", "import", "send-test", "healthcheck", "completions"] {
         bare(&[command, "--help"], &[]).says(0, &[&["Example"], &[&format!("matrix-alertmanager-receiver {command}")]]);
         bare(&["--help"], &[]).says(0, &[&[command]]);
     }

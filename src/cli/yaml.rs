@@ -12,11 +12,11 @@ use std::{
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle, options};
 
-/// No rule file nests deeper than a dozen levels.
+/// No file that people write nests deeper than a dozen levels.
 const MAX_DEPTH: usize = 64;
 /// Of one file. The largest rule sets that are published have some ten thousand.
 const MAX_NODES: usize = 500_000;
-/// Steps and bytes looked at; a file of [`super::sources::MAX_BYTES`] without aliases stays well below.
+/// Steps and bytes looked at; a file of 8 MiB without aliases stays well below.
 const BUDGET: u64 = 60_000_000;
 /// Merge keys (`<<`) that lead to mappings with merge keys.
 const MAX_MERGES: usize = 4;
@@ -32,6 +32,11 @@ pub(super) struct Bad {
 impl Bad {
     pub(super) fn at(place: Place, text: impl Into<String>) -> Self {
         Self { line: place.line, column: place.column, text: text.into() }
+    }
+
+    /// Of a file that has nothing to point to.
+    pub(super) fn start(text: impl Into<String>) -> Self {
+        Self::at(Place { line: 1, column: 1 }, text)
     }
 }
 
@@ -60,6 +65,8 @@ struct Node<'t> {
     bytes: Range<usize>,
     /// Somewhere inside `{}` or `[]`.
     flow: bool,
+    /// A tag (`!name`) stands before it.
+    tagged: bool,
 }
 
 #[derive(Debug)]
@@ -144,6 +151,17 @@ impl<'t> Tree<'t> {
             _ => &[],
         };
         entries.chunks_exact(2).map(|pair| (pair[0], pair[1]))
+    }
+
+    /// Keys and values of a mapping as they stand there, merge keys (`<<`) among them.
+    pub(super) fn pairs(&self, map: Found) -> Option<Vec<(Found, Found)>> {
+        let pair = |(key, value)| (self.resolve(key, map.shared), self.resolve(value, map.shared));
+        self.is_map(map).then(|| self.entries(map).map(pair).collect())
+    }
+
+    /// Whether a tag stands before it, as in `!name`.
+    pub(super) fn is_tagged(&self, found: Found) -> bool {
+        self.nodes[found.node].tagged
     }
 
     fn is_key(&self, node: usize, key: &str) -> bool {
@@ -232,9 +250,11 @@ struct Builder<'t> {
 impl<'t> Builder<'t> {
     fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), Bad> {
         match event {
-            Event::Scalar(text, style, anchor, _) => {
+            Event::Scalar(text, style, anchor, tag) => {
                 self.scalars += 1;
-                self.push(Kind::Scalar(text, style, self.scalars - 1), span, anchor, false)
+                self.push(Kind::Scalar(text, style, self.scalars - 1), span, anchor, false)?;
+                self.nodes.last_mut().iter_mut().for_each(|node| node.tagged = tag.is_some());
+                Ok(())
             }
             Event::SequenceStart(style, anchor, _) => {
                 self.push(Kind::List(Vec::new()), span, anchor, style == StructureStyle::Flow)
@@ -274,7 +294,7 @@ impl<'t> Builder<'t> {
         let container = matches!(kind, Kind::List(_) | Kind::Map(_));
         let flow = flow || self.flows > 0;
         let bytes = span.byte_range().unwrap_or_default();
-        self.nodes.push(Node { kind, place, bytes, flow });
+        self.nodes.push(Node { kind, place, bytes, flow, tagged: false });
         if container {
             self.flows += usize::from(flow);
             self.open.push(node);
