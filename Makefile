@@ -9,7 +9,7 @@ CONFIG ?= config.toml
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize and a C compiler where they are missing (root or sudo)
+tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize, Chromium and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
@@ -21,7 +21,7 @@ image: ## Builds the container image and starts it once; stand-ins for base imag
 deb: ## Builds the Debian package, with cargo-deb installed into .tools; BINARY=path: of that one
 	@exec scripts/deb
 
-picture: ## Makes docs/card.png: cards as the receiver renders them (root, for the browser)
+picture: tools ## Makes docs/card.png and docs/status.png: cards and the status page, as they are (root, for the browser; 5 min)
 	@exec scripts/picture
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there

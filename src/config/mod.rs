@@ -50,6 +50,16 @@ pub struct Http {
     pub max_body_bytes: usize,
     pub allow_unauthenticated: bool,
     pub auth: Auth,
+    /// `None`: the status page is served where webhooks are.
+    pub admin: Option<Admin>,
+}
+
+/// A second listener, for people with browsers; all of it asks for user name and password.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub username: String,
+    pub password: Secret,
 }
 
 /// How webhooks prove that they may post.

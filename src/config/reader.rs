@@ -115,6 +115,11 @@ impl<'r> Section<'r> {
         Section { reader: self.reader, path, table: None }
     }
 
+    /// Whether the table was set, be it empty.
+    pub(super) fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// The names that the operator chose in this table.
     pub(super) fn names(&self) -> impl Iterator<Item = &'r str> + use<'r> {
         self.table.into_iter().flat_map(|table| table.keys().map(String::as_str))

@@ -9,7 +9,7 @@ use super::{
 
 /// Keys that mean something later, and single values of known keys. `*` is any one name. A feature that lands takes
 /// its line away.
-const RESERVED: [(&str, Option<&str>); 3] = [("http.tls", None), ("http.admin", None), ("compat", None)];
+const RESERVED: [(&str, Option<&str>); 2] = [("http.tls", None), ("compat", None)];
 
 /// Completes "<key>: …" and "<key>: <value> …".
 pub(super) const TEXT: &str = "is reserved for a later version, not available in this one";

@@ -30,17 +30,26 @@ pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
+/// What is served on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Webhooks, health and metrics; the status page as well, unless it `has_admin` to have it.
+    Main { address: SocketAddr, has_admin: bool },
+    /// All but webhooks, for who knows user name and password.
+    Admin,
+}
+
 impl Bound {
     /// Serves until `stop`, then lets requests under way finish.
     ///
     /// # Errors
     /// When the socket cannot be served.
-    pub async fn serve(self, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn serve(self, app: Arc<App>, side: Side, stop: CancellationToken) -> std::io::Result<()> {
         let handle = Handle::new();
         let mut server =
-            axum_server::from_tcp(self.listener)?.handle(handle.clone()).acceptor(Door::new(Arc::clone(&app)));
+            axum_server::from_tcp(self.listener)?.handle(handle.clone()).acceptor(Door::new(Arc::clone(&app), side));
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        let serving = server.serve(router(app).into_make_service());
+        let serving = server.serve(router(app, side).into_make_service());
         tokio::pin!(serving);
         tokio::select! {
             ended = &mut serving => return ended,

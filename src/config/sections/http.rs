@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::auth;
+use super::{admin, auth};
 use crate::config::{
     Auth, Http,
     reader::{Section, Wrong},
@@ -28,7 +28,8 @@ pub(super) fn read(http: &Section<'_>) -> Http {
     if matches!(auth, Some(Auth::None)) && !allow_unauthenticated && http.reader.purpose.needs_rooms() {
         forbid_open_door(http, listen);
     }
-    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None) }
+    let admin = admin::read(http, listen);
+    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None), admin }
 }
 
 /// Closed by default: whoever reaches the port can write into the rooms.

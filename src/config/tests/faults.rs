@@ -65,7 +65,6 @@ fn the_nearest_key() {
 fn reserved_keys_say_so() {
     let table = [
         ("[http]\ntls = { cert_file = \"x\", key_file = \"y\" }", "config.toml:2: http.tls:"),
-        ("[http.admin]\nlisten = \"x\"", "config.toml:1: http.admin:"),
         ("[compat]\nx = 1", "config.toml:1: compat:"),
     ];
     for (toml, place) in table {

@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "the harness offers a whole; no one test needs all of it")]
 
 pub mod alertmanager;
+pub mod browser;
 pub mod cluster_link;
 pub mod crypto;
 pub mod http;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use self::process::free_port;
 pub use self::{
     alertmanager::{AlertToPost, Alertmanager, AlertmanagerConfig, Silence},
+    browser::{Browser, NARROW, WIDE},
     cluster_link::ClusterLink,
     crypto::{Reader, caught_up},
     payload::{Alert, Payload, at, fixture},
