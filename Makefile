@@ -9,7 +9,7 @@ CONFIG ?= config.toml
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize and a C compiler where they are missing (root or sudo)
+tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize, Chromium and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
@@ -24,7 +24,7 @@ deb: ## Builds the Debian package, with cargo-deb installed into .tools; BINARY=
 release: ## Makes dist/: the release binary in an archive, the Debian package, SHA256SUMS; from committed sources (DIRTY=1 to try it out, BINARY=path)
 	@exec scripts/release
 
-picture: ## Makes docs/card.png: cards as the receiver renders them (root, for the browser)
+picture: tools ## Makes docs/card.png and docs/status.png: cards and the status page, as they are (root, for the browser; 5 min)
 	@exec scripts/picture
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there

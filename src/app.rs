@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     delivery::{Gate, Lane, Parts},
     health::Health,
-    http::{self, App, Bound, ControlSocket, Tls},
+    http::{self, App, Bound, ControlSocket, Side, Tls},
     lifecycle::Lifecycle,
     matrix::{Account, Setup},
     metrics::Metrics,
@@ -34,6 +34,8 @@ pub struct Receiver {
     health: Arc<Health>,
     bound: Bound,
     tls: Option<Tls>,
+    /// That of `http.admin`.
+    admin: Option<Bound>,
 }
 
 impl Receiver {
@@ -49,7 +51,10 @@ impl Receiver {
         let names: Vec<_> = rooms.iter().map(|(_, name)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
-        health.update(|health| health.started_at = Some(clock.now()));
+        health.update(|health| {
+            health.started_at = Some(clock.now());
+            health.version = format!("{} ({})", crate::VERSION, crate::COMMIT);
+        });
         let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
         let templates = Templates::load(&config, &style)?;
         let style = Arc::new(style.with_templates(templates));
@@ -58,7 +63,14 @@ impl Receiver {
         let bound = http::bind(config.http.listen)
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?
             .with_tls(tls.clone());
-        Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound, tls })
+        let admin = match &config.http.admin {
+            Some(admin) => Some(
+                http::bind(admin.listen)
+                    .with_context(|| format!("http.admin.listen: cannot listen on {}", admin.listen))?,
+            ),
+            None => None,
+        };
+        Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound, tls, admin })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends under way finish, the store closes.
@@ -84,8 +96,14 @@ impl Receiver {
         );
         let app = Arc::new(app);
         start_control(&app, &lifecycle);
+        lifecycle.spawn(http::sample(Arc::clone(&app), lifecycle.stop()));
         let http_stop = CancellationToken::new();
-        let mut http = tokio::spawn(self.bound.serve(app, http_stop.clone()));
+        let side = Side::Main { address: self.bound.address, has_admin: self.admin.is_some() };
+        if let Some(admin) = self.admin {
+            tracing::info!(listen = %admin.address, "the status page is served on http.admin");
+            tokio::spawn(serve_admin(admin, Arc::clone(&app), http_stop.clone()));
+        }
+        let mut http = tokio::spawn(self.bound.serve(app, side, http_stop.clone()));
         tokio::select! {
             served = &mut http => return served.context("the HTTP side ended")?.context("the HTTP side failed"),
             signal = crate::lifecycle::termination() => tracing::info!(signal = signal?, "stopping"),
@@ -187,6 +205,13 @@ impl Receiver {
                 }
             }
         });
+    }
+}
+
+/// Alerts matter more than the page: without its listener the receiver runs all the same.
+async fn serve_admin(bound: Bound, app: Arc<App>, stop: CancellationToken) {
+    if let Err(error) = bound.serve(app, Side::Admin, stop).await {
+        tracing::warn!(%error, "http.admin is no longer served");
     }
 }
 

@@ -1,12 +1,12 @@
 //! The shared state of all parts, for http to show. Written by those who know, read by the probes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use crate::model::{NoKeys, RoomAddress, RoomName, Timestamp};
+use crate::model::{NoKeys, OpKind, RoomAddress, RoomName, Timestamp};
 
 #[derive(Debug, Default)]
 pub struct Health {
@@ -48,6 +48,8 @@ pub enum Trust {
 
 #[derive(Clone, Debug, Default)]
 pub struct State {
+    /// Version and commit.
+    pub version: String,
     /// When the receiver started.
     pub started_at: Option<Timestamp>,
     /// The writer moved last; `None` before it starts.
@@ -68,9 +70,31 @@ pub struct State {
     /// What holds every room back.
     pub account_hold: Option<Hold>,
     pub rooms: BTreeMap<RoomAddress, RoomHealth>,
-    pub last_delivery: Option<Timestamp>,
     /// What webhooks are served with; `None`: plain HTTP.
     pub certificate: Option<Certificate>,
+    /// What came into rooms since the start, the newest first.
+    pub deliveries: VecDeque<Delivery>,
+}
+
+/// Deliveries that are remembered.
+const DELIVERIES: usize = 5;
+
+/// An event that is in its room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub at: Timestamp,
+    /// From the oldest accepted change that it shows.
+    pub took: Duration,
+    pub room: RoomAddress,
+    pub kind: OpKind,
+    pub event: String,
+}
+
+impl State {
+    pub fn delivered(&mut self, delivery: Delivery) {
+        self.deliveries.push_front(delivery);
+        self.deliveries.truncate(DELIVERIES);
+    }
 }
 
 /// The certificate in use, and the files that hold the next one.

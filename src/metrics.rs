@@ -2,7 +2,7 @@
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector, process_collector::ProcessCollector,
+    core::Collector, process_collector::ProcessCollector, proto::MetricFamily,
 };
 
 use crate::model::{NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
@@ -96,11 +96,22 @@ impl TlsMetrics {
     }
 }
 
+/// Counts since the start; they only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Notifications.
+    pub accepted: f64,
+    /// Room events.
+    pub delivered: f64,
+    /// What all of these took together.
+    pub seconds: f64,
+}
+
 /// Templates of one's own, and why they may fail.
 const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
 const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
 const HANDSHAKE_FAILURES: [&str; 5] = ["timeout", "closed", "not_tls", "not_trusted", "other"];
-const HANDLERS: [&str; 6] = ["alerts", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
+const HANDLERS: [&str; 7] = ["alerts", "status", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
 
 impl Metrics {
     /// All metrics at zero.
@@ -263,6 +274,18 @@ impl Metrics {
         }
         for code in ["400", "401", "404", "405", "413", "503"] {
             self.http_requests.with_label_values(&["alerts", code]);
+        }
+    }
+
+    /// What has come and gone since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let accepted = self.notifications.collect();
+        let accepted = accepted.iter().flat_map(MetricFamily::get_metric);
+        Totals {
+            accepted: accepted.map(|metric| metric.get_counter().get_value()).sum(),
+            delivered: self.delivery_seconds.get_sample_count() as f64,
+            seconds: self.delivery_seconds.get_sample_sum(),
         }
     }
 

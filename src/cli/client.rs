@@ -168,7 +168,7 @@ mod tests {
 
     fn http(listen: &str) -> Http {
         let listen = listen.parse().expect("an address");
-        Http { listen, max_body_bytes: 1024, allow_unauthenticated: false, auth: Auth::None, tls: None }
+        Http { listen, max_body_bytes: 1024, allow_unauthenticated: false, auth: Auth::None, tls: None, admin: None }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use super::{
     Config, env,
     faults::{Fault, Faults, Origin},
     reader::Reader,
-    reserved, sections,
+    sections,
     tree::{self, Table},
+    unknown,
 };
 
 /// What the configuration is read for: how much of it must be there.
@@ -85,7 +86,7 @@ pub(super) fn read(
 fn finish(settings: Table, purpose: Purpose, place: Arc<str>, faults: Vec<Fault>) -> (Config, Reader) {
     let reader = Reader::new(settings, purpose, place, faults);
     let config = sections::read(&reader.root());
-    reserved::report_unknown(&reader);
+    unknown::report(&reader);
     (config, reader)
 }
 

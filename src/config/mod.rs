@@ -5,13 +5,13 @@ mod faults;
 mod homeserver;
 mod load;
 mod reader;
-mod reserved;
 mod secret;
 mod sections;
 mod templates;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unknown;
 mod values;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -53,6 +53,8 @@ pub struct Http {
     pub auth: Auth,
     /// `None`: plain HTTP.
     pub tls: Option<Tls>,
+    /// `None`: the status page is served where webhooks are.
+    pub admin: Option<Admin>,
 }
 
 /// PEM files; both are read again while the receiver runs.
@@ -61,6 +63,14 @@ pub struct Tls {
     /// The certificate, and behind it those that lead to an authority which clients know.
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
+}
+
+/// A second listener, for people with browsers; all of it asks for user name and password.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub username: String,
+    pub password: Secret,
 }
 
 /// How webhooks prove that they may post.

@@ -11,7 +11,6 @@ use super::{
     Purpose,
     env::short_name,
     faults::{Fault, Faults, Origin},
-    reserved,
     tree::{Node, Table, Value, join},
 };
 
@@ -116,6 +115,11 @@ impl<'r> Section<'r> {
         Section { reader: self.reader, path, table: None }
     }
 
+    /// Whether the table was set, be it empty.
+    pub(super) fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// The names that the operator chose in this table.
     pub(super) fn names(&self) -> impl Iterator<Item = &'r str> + use<'r> {
         self.table.into_iter().flat_map(|table| table.keys().map(String::as_str))
@@ -172,10 +176,6 @@ impl<'r> Section<'r> {
 impl<'r> Item<'r> {
     /// What `parse` makes of it; what it refuses is a fault.
     pub(super) fn read<T>(&self, expected: &str, parse: impl FnOnce(&Self) -> Result<T, Wrong>) -> Option<T> {
-        if let Some(value) = self.text().filter(|value| reserved::is_reserved(&self.path, Some(value))) {
-            self.fault(format!("{value:?} {}", reserved::TEXT));
-            return None;
-        }
         match parse(self) {
             Ok(value) => return Some(value),
             Err(Wrong::Unexpected) => self.unexpected(expected),

@@ -38,10 +38,11 @@ pub(super) enum Value {
 
 /// Settings that are one decision: set at a higher level they replace all of the lower one, since half of each
 /// would be a credential nobody wrote.
-const FAMILIES: [&[&str]; 3] = [
+const FAMILIES: [&[&str]; 4] = [
     &["matrix.access_token", "matrix.access_token_file", "matrix.password", "matrix.password_file"],
     &["matrix.recovery_key", "matrix.recovery_key_file"],
     &["matrix.store_passphrase", "matrix.store_passphrase_file"],
+    &["http.admin.password", "http.admin.password_file"],
 ];
 
 /// Tables that are one decision, for the same reason; all other tables are merged key by key.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::Config,
-    health::Health,
+    health::{Delivery, Health},
     metrics::Metrics,
     model::{CardId, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
     render::Style,
@@ -343,7 +343,8 @@ impl Lane {
         let now = self.parts.clock.now();
         let took = now.since(op.since);
         self.parts.metrics.delivery_seconds.observe(took.as_secs_f64());
-        self.parts.health.update(|health| health.last_delivery = Some(now));
+        let delivery = Delivery { at: now, took, room: self.room.clone(), kind: op.kind, event: event.to_owned() };
+        self.parts.health.update(|health| health.delivered(delivery));
         tracing::info!(
             notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(), event,
             also = also_shown(op, &shown), after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"

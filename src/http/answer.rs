@@ -36,6 +36,10 @@ impl Answer {
         Self { header: Some(Box::new((header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))), ..answer }
     }
 
+    pub fn forbidden(error: &str) -> Self {
+        Self::fault(StatusCode::FORBIDDEN, error)
+    }
+
     pub fn not_found(error: &str) -> Self {
         Self::fault(StatusCode::NOT_FOUND, error)
     }

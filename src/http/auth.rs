@@ -27,7 +27,7 @@ pub struct Guard {
 
 /// The one `Authorization` value that is let in. Hashed: equal lengths make the comparison truly constant in time.
 #[derive(Debug)]
-enum Header {
+pub enum Header {
     Open,
     Bearer { token: [u8; 32] },
     Basic { credentials: [u8; 32] },
@@ -72,7 +72,7 @@ fn query_secret(query: Option<&str>) -> Option<Cow<'_, str>> {
 }
 
 impl Header {
-    fn new(auth: &Auth) -> Self {
+    pub fn new(auth: &Auth) -> Self {
         match auth {
             Auth::None => Self::Open,
             Auth::Bearer(token) => Self::Bearer { token: hash(token.expose().as_bytes()) },
@@ -82,7 +82,9 @@ impl Header {
         }
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    /// # Errors
+    /// The answer for whom it does not let in.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let given = headers.get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
         match self {
             Self::Open => Ok(()),

@@ -198,17 +198,11 @@ fn in_json(app: &App, letter: &DeadLetter) -> Value {
         "at": Moment::from_millisecond(letter.at.0).ok().map(|at| at.to_string()),
         "incident": op.incident.as_str(),
         "notification": op.notification.as_str(),
-        "says": first_line(&content(letter)),
+        "says": letter.first_line(),
     })
 }
 
 /// As it would have been sent.
 fn content(letter: &DeadLetter) -> Value {
     serde_json::from_str(&letter.op.content).unwrap_or_else(|_| Value::String(letter.op.content.clone()))
-}
-
-fn first_line(content: &Value) -> &str {
-    // The body of an edit is that of its fallback.
-    let shown = content.get("m.new_content").unwrap_or(content);
-    shown["body"].as_str().and_then(|body| body.lines().next()).unwrap_or_default()
 }

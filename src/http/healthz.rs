@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{App, answer::Answer};
 use crate::{
-    health::{self, Age, Certificate, Hold, Trust},
+    health::{self, Age, Hold, Trust},
     model::{OpState, RoomAddress, Timestamp},
     store::Stats,
 };
@@ -28,37 +28,39 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// 200 while webhooks can be committed, else 503. Delivery that is held or late is `degraded`, and still 200.
 pub async fn healthz(State(app): State<Arc<App>>) -> Answer {
-    let report = Report::take(&app).await;
-    let status = if report.failing.is_some() {
-        "failing"
-    } else if report.parts_degraded() {
-        "degraded"
-    } else {
-        "ok"
-    };
-    Answer::health(report.failing.is_none(), json!({ "status": status, "parts": report.parts() }))
+    let report = Report::take(&app, Ids::Blank).await;
+    Answer::health(report.failing.is_none(), json!({ "status": report.status(), "parts": report.parts() }))
 }
 
 /// For monitors that should page: 503 while a room or the account is held for anything but a rate limit, an event is
 /// set aside, a change is undelivered for 2 minutes, no sync succeeded for 5, or a dead letter is younger than an hour.
 pub async fn delivery(State(app): State<Arc<App>>) -> Answer {
-    let report = Report::take(&app).await;
+    let report = Report::take(&app, Ids::Blank).await;
     let reasons = report.undelivered();
     let status = if reasons.is_empty() { "ok" } else { "failing" };
     Answer::health(reasons.is_empty(), json!({ "status": status, "reasons": reasons }))
 }
 
-struct Report {
-    health: health::State,
-    stats: Option<Stats>,
-    now: Timestamp,
+/// Whether Matrix ids are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ids {
+    Blank,
+    Told,
+}
+
+/// How everything is, and the one judgement of it: the status page shows the same.
+pub(super) struct Report {
+    pub(super) health: health::State,
+    pub(super) stats: Option<Stats>,
+    pub(super) now: Timestamp,
     /// Why webhooks cannot be committed.
-    failing: Option<String>,
-    routes: Vec<(String, Vec<RoomAddress>)>,
+    pub(super) failing: Option<String>,
+    pub(super) routes: Vec<(String, Vec<RoomAddress>)>,
+    ids: Ids,
 }
 
 impl Report {
-    async fn take(app: &App) -> Self {
+    pub(super) async fn take(app: &App, ids: Ids) -> Self {
         let (mut health, now) = (app.health.snapshot(), app.clock.now());
         forget_overdue(&mut health, now);
         let stats = timeout(STATS_TIMEOUT, app.store.stats(&app.rooms)).await.ok().and_then(Result::ok);
@@ -68,7 +70,18 @@ impl Report {
             None => None,
         };
         let routes = app.config.routes.values().map(|route| (route.name.to_string(), route.rooms.clone())).collect();
-        Self { health, stats, now, failing, routes }
+        Self { health, stats, now, failing, routes, ids }
+    }
+
+    /// `failing`: webhooks cannot be committed; `degraded`: delivery is held or late.
+    pub(super) fn status(&self) -> &'static str {
+        if self.failing.is_some() {
+            "failing"
+        } else if self.parts_degraded() {
+            "degraded"
+        } else {
+            "ok"
+        }
     }
 
     fn parts(&self) -> Value {
@@ -79,8 +92,8 @@ impl Report {
             "encryption": self.encryption(),
             "routes": Value::Object(self.routes.iter().map(|(name, rooms)| (name.clone(), self.route(rooms))).collect::<Map<_, _>>()),
         });
-        if let Some(certificate) = &self.health.certificate {
-            parts["certificate"] = self.certificate(certificate);
+        if let Some(certificate) = self.certificate() {
+            parts["certificate"] = certificate;
         }
         parts
     }
@@ -93,7 +106,7 @@ impl Report {
             || parts["routes"].as_object().is_some_and(|routes| routes.values().any(degraded))
     }
 
-    fn store(&self) -> Value {
+    pub(super) fn store(&self) -> Value {
         if let Some(reason) = &self.failing {
             return json!({ "status": "failing", "reason": reason });
         }
@@ -120,12 +133,12 @@ impl Report {
         part
     }
 
-    fn homeserver(&self) -> Value {
+    pub(super) fn homeserver(&self) -> Value {
         if let Some(fault) = &self.health.homeserver_fault {
-            return json!({ "status": "degraded", "reason": without_ids(fault) });
+            return json!({ "status": "degraded", "reason": self.told(fault) });
         }
         if let Some(hold) = &self.health.account_hold {
-            return json!({ "status": "degraded", "reason": held(hold), "until": hold.until.map(moment) });
+            return json!({ "status": "degraded", "reason": self.held(hold), "until": hold.until.map(moment) });
         }
         if !self.health.connected {
             return json!({ "status": "degraded", "reason": "not connected yet since the start" });
@@ -133,7 +146,7 @@ impl Report {
         json!({ "status": "ok", "reason": "answers, and takes the access token" })
     }
 
-    fn sync(&self) -> Value {
+    pub(super) fn sync(&self) -> Value {
         let last = self.health.last_sync.map(moment);
         if self.health.no_keys.is_some() && self.sync_lost().is_none() {
             return json!({ "status": "ok", "reason": "none, since it is not our device's; the homeserver answers", "last": last });
@@ -142,13 +155,13 @@ impl Report {
             return json!({ "status": "degraded", "reason": reason, "last": last });
         }
         match (&self.health.sync_fault, &last) {
-            (Some(fault), _) => json!({ "status": "degraded", "reason": without_ids(fault), "last": last }),
+            (Some(fault), _) => json!({ "status": "degraded", "reason": self.told(fault), "last": last }),
             (None, None) => json!({ "status": "degraded", "reason": "none has succeeded yet since the start" }),
             (None, Some(last)) => json!({ "status": "ok", "reason": "keeps up", "last": last }),
         }
     }
 
-    fn encryption(&self) -> Value {
+    pub(super) fn encryption(&self) -> Value {
         if let Some(why) = self.health.no_keys {
             let held = self.health.rooms.values().any(|room| room.no_keys.is_some());
             let (status, rooms) =
@@ -166,12 +179,14 @@ impl Report {
                            in a safe place, then delete that file or name the copy in matrix.recovery_key_file",
             }),
             Trust::Unsigned(fault) => json!({
-                "status": "degraded", "reason": format!("clients show a warning: {}", without_ids(fault)),
+                "status": "degraded", "reason": format!("clients show a warning: {}", self.told(fault)),
             }),
         }
     }
 
-    fn certificate(&self, certificate: &Certificate) -> Value {
+    /// `None`: webhooks come by plain HTTP.
+    pub(super) fn certificate(&self) -> Option<Value> {
+        let certificate = self.health.certificate.as_ref()?;
         let (status, reason) = match (&certificate.refused, certificate.age(self.now)) {
             (_, Age::Ended) => ("degraded", "has ended: clients will refuse it".to_owned()),
             (_, Age::NotYet) => ("degraded", "is not valid yet: clients will refuse it".to_owned()),
@@ -179,10 +194,10 @@ impl Report {
             (None, Age::EndsSoon) => ("degraded", "ends soon, and should have been renewed".to_owned()),
             (None, Age::Good) => ("ok", "is the one in the files".to_owned()),
         };
-        json!({ "status": status, "reason": reason, "not_after": moment(certificate.not_after) })
+        Some(json!({ "status": status, "reason": reason, "not_after": moment(certificate.not_after) }))
     }
 
-    fn route(&self, rooms: &[RoomAddress]) -> Value {
+    pub(super) fn route(&self, rooms: &[RoomAddress]) -> Value {
         let mut shown = Map::new();
         let mut degraded = false;
         for room in rooms {
@@ -198,7 +213,7 @@ impl Report {
                 (Some(hold), None) => {
                     degraded = true;
                     json!({
-                        "status": "degraded", "reason": without_ids(&hold.reason), "since": moment(hold.since),
+                        "status": "degraded", "reason": self.told(&hold.reason), "since": moment(hold.since),
                         "until": hold.until.map(moment), "waiting": waiting,
                     })
                 }
@@ -211,23 +226,23 @@ impl Report {
         json!({ "status": if degraded { "degraded" } else { "ok" }, "rooms": shown })
     }
 
-    fn waiting_in(&self, room: &RoomAddress) -> i64 {
+    pub(super) fn waiting_in(&self, room: &RoomAddress) -> i64 {
         let by_room = self.stats.iter().flat_map(|stats| &stats.waiting_by_room);
         by_room.filter(|(address, _)| address == room.as_str()).map(|(_, count)| *count).sum()
     }
 
     fn undelivered(&self) -> Vec<String> {
         let mut reasons: Vec<String> = self.failing.iter().cloned().collect();
-        let faults = self.health.account_hold.iter().filter(|hold| !hold.rate_limit).map(held);
+        let faults = self.health.account_hold.iter().filter(|hold| !hold.rate_limit).map(|hold| self.held(hold));
         match &self.health.homeserver_fault {
-            Some(fault) => reasons.push(without_ids(fault)),
+            Some(fault) => reasons.push(self.told(fault)),
             None => reasons.extend(faults),
         }
         for room in self.health.rooms.values() {
             if let Some(why) = room.no_keys {
                 reasons.push(format!("{}: encrypted, and {}", room.name, why.advice()));
             } else if let Some(hold) = room.hold.as_ref().filter(|hold| !hold.rate_limit) {
-                reasons.push(format!("{}: {}", room.name, held(hold)));
+                reasons.push(format!("{}: {}", room.name, self.held(hold)));
             }
         }
         reasons.extend(self.late());
@@ -235,6 +250,20 @@ impl Report {
         reasons.extend(self.parked());
         reasons.extend(self.dead());
         reasons
+    }
+
+    fn held(&self, hold: &Hold) -> String {
+        if hold.rate_limit {
+            return "the homeserver limits our rate; what waits is sent when it allows".to_owned();
+        }
+        self.told(&hold.reason)
+    }
+
+    fn told(&self, text: &str) -> String {
+        match self.ids {
+            Ids::Blank => without_ids(text),
+            Ids::Told => text.to_owned(),
+        }
     }
 
     fn late(&self) -> Option<String> {
@@ -253,7 +282,7 @@ impl Report {
         Some(format!("{parked} set aside: the homeserver answers others but not these events"))
     }
 
-    fn dead(&self) -> Option<String> {
+    pub(super) fn dead(&self) -> Option<String> {
         let ago = self.now.since(self.stats.as_ref()?.last_dead?);
         (ago < DEAD_IS_NEWS)
             .then(|| format!("the homeserver refused an event for good {} s ago; it is a dead letter", ago.as_secs()))
@@ -267,13 +296,6 @@ fn forget_overdue(health: &mut health::State, now: Timestamp) {
     for room in health.rooms.values_mut() {
         room.hold.take_if(|hold| overdue(hold));
     }
-}
-
-fn held(hold: &Hold) -> String {
-    if hold.rate_limit {
-        return "the homeserver limits our rate; what waits is sent when it allows".to_owned();
-    }
-    without_ids(&hold.reason)
 }
 
 fn moment(at: Timestamp) -> String {

@@ -9,12 +9,13 @@ mod healthz;
 mod places;
 mod probes;
 mod serve;
+mod status;
 mod tls;
 
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{MatchedPath, Request, State},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -22,13 +23,15 @@ use axum::{
 };
 pub use certificate::Pair;
 pub use control::{CONTROL_SOCKET, ControlSocket};
-pub use serve::{Bound, bind};
+pub use serve::{Bound, Side, bind};
+pub use status::sample;
 pub use tls::Tls;
 
 use self::{
     answer::Answer,
     auth::{Guard, Refusals},
     places::Bodies,
+    status::History,
 };
 use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, store::Store};
 
@@ -47,7 +50,10 @@ pub struct App {
     crowded: Refusals,
     /// Bodies that were answered 503 for want of a place.
     flooded: Refusals,
+    /// Who asked for the status page with wrong credentials.
+    intruders: Refusals,
     bodies: Bodies,
+    history: History,
     /// Part of every digest. A start may bring other severities or a newer version, so that what an earlier run made of
     /// a notification is not taken for granted.
     run: String,
@@ -60,32 +66,57 @@ impl App {
         let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
         let run = ulid::Ulid::new().to_string();
         let bodies = Bodies::new(config.http.max_body_bytes);
-        let [refusals, crowded, flooded] = [(); 3].map(|()| Refusals::default());
-        Self { config, store, clock, metrics, health, rooms, guard, refusals, crowded, flooded, bodies, run }
+        let [refusals, crowded, flooded, intruders] = [(); 4].map(|()| Refusals::default());
+        let history = History::default();
+        Self {
+            config,
+            store,
+            clock,
+            metrics,
+            health,
+            rooms,
+            guard,
+            refusals,
+            crowded,
+            flooded,
+            intruders,
+            bodies,
+            history,
+            run,
+        }
     }
 }
 
-/// All that the receiver answers to.
-pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/alerts", any(alerts::post))
-        .route("/alerts/", any(alerts::post))
-        .route("/alerts/{route}", any(alerts::post_to))
+/// All that the receiver answers to on one of its listeners.
+pub fn router(app: Arc<App>, side: Side) -> Router {
+    let router = match side {
+        Side::Main { .. } => Router::new()
+            .route("/alerts", any(alerts::post))
+            .route("/alerts/", any(alerts::post))
+            .route("/alerts/{route}", any(alerts::post_to)),
+        Side::Admin => Router::new(),
+    };
+    let router = router
+        .route("/", get(status::page))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/healthz", get(healthz::healthz))
         .route("/healthz/delivery", get(healthz::delivery))
         .route("/metrics", get(probes::metrics))
         .fallback(async || Answer::not_found("there is nothing here"))
-        .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, HEAD"))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
-        .with_state(app)
+        .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, HEAD"));
+    let router = match side {
+        Side::Main { .. } => router,
+        Side::Admin => router.layer(middleware::from_fn_with_state(Arc::clone(&app), status::admit)),
+    };
+    router.layer(Extension(side)).layer(middleware::from_fn_with_state(Arc::clone(&app), count)).with_state(app)
 }
 
 /// Counts requests by handler, never by path: paths come from strangers.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let handler = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
         Some("/alerts" | "/alerts/" | "/alerts/{route}") => "alerts",
+        Some("/") => "status",
         Some("/livez") => "livez",
         Some("/readyz") => "readyz",
         Some("/healthz") => "healthz",

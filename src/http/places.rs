@@ -16,10 +16,12 @@ use tokio::{
 };
 use tower::Service;
 
-use super::App;
+use super::{App, Side};
 
 /// Connections that are served at once; with what waits it stays well below 1,024, the usual limit of open files.
 const CONNECTIONS: usize = 512;
+/// The same of the admin listener: a few people with browsers.
+const ADMIN_CONNECTIONS: usize = 32;
 /// Connections that wait for a place; one more is closed at once.
 const WAITING: usize = 128;
 /// How long a connection or a body waits for its place.
@@ -76,13 +78,19 @@ fn units(bytes: usize) -> u32 {
 #[derive(Clone)]
 pub struct Door {
     app: Arc<App>,
+    connections: usize,
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
 
 impl Door {
-    pub fn new(app: Arc<App>) -> Self {
-        Self { app, places: Arc::new(Semaphore::new(CONNECTIONS)), waiting: Arc::new(Semaphore::new(WAITING)) }
+    pub fn new(app: Arc<App>, side: Side) -> Self {
+        let (connections, waiting) = match side {
+            Side::Main { .. } => (CONNECTIONS, WAITING),
+            Side::Admin => (ADMIN_CONNECTIONS, ADMIN_CONNECTIONS),
+        };
+        let [places, waiting] = [connections, waiting].map(|places| Arc::new(Semaphore::new(places)));
+        Self { app, connections, places, waiting }
     }
 
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
@@ -97,7 +105,7 @@ impl Door {
         self.app.metrics.connections_refused.inc();
         if self.app.crowded.is_news(self.app.clock.now()) {
             tracing::warn!(
-                connections = CONNECTIONS,
+                connections = self.connections,
                 "connections are closed unanswered: as many as are served at once are open (said once a minute)"
             );
         }

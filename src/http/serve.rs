@@ -37,6 +37,15 @@ pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
     Ok(Bound { listener, address, tls: None })
 }
 
+/// What is served on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Webhooks, health and metrics; the status page as well, unless it `has_admin` to have it.
+    Main { address: SocketAddr, has_admin: bool },
+    /// All but webhooks, for who knows user name and password.
+    Admin,
+}
+
 impl Bound {
     /// HTTPS in place of HTTP.
     #[must_use]
@@ -48,17 +57,22 @@ impl Bound {
     ///
     /// # Errors
     /// When the socket cannot be served.
-    pub async fn serve(self, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn serve(self, app: Arc<App>, side: Side, stop: CancellationToken) -> std::io::Result<()> {
         let server = axum_server::from_tcp(self.listener)?;
-        let door = Door::new(Arc::clone(&app));
+        let door = Door::new(Arc::clone(&app), side);
         match self.tls {
-            None => run(server.acceptor(door), app, stop).await,
-            Some(tls) => run(server.acceptor(tls.acceptor(door, &app)), app, stop).await,
+            None => run(server.acceptor(door), app, side, stop).await,
+            Some(tls) => run(server.acceptor(tls.acceptor(door, &app)), app, side, stop).await,
         }
     }
 }
 
-async fn run<A>(server: Server<SocketAddr, A>, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()>
+async fn run<A>(
+    server: Server<SocketAddr, A>,
+    app: Arc<App>,
+    side: Side,
+    stop: CancellationToken,
+) -> std::io::Result<()>
 where
     A: Accept<TcpStream, axum::Router> + Clone + Send + Sync + 'static,
     A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
@@ -69,7 +83,7 @@ where
     // Without this it would first find out the version, and wait for that without a limit.
     let mut server = server.handle(handle.clone()).http1_only();
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let serving = server.serve(router(app).into_make_service());
+    let serving = server.serve(router(app, side).into_make_service());
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended,

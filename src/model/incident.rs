@@ -32,6 +32,8 @@ pub enum IncidentState {
 }
 
 impl IncidentState {
+    pub const ALL: [Self; 5] = [Self::Firing, Self::Quiet, Self::Unlisted, Self::Resolved, Self::Stale];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,14 +47,7 @@ impl IncidentState {
 
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Some(match word {
-            "firing" => Self::Firing,
-            "quiet" => Self::Quiet,
-            "unlisted" => Self::Unlisted,
-            "resolved" => Self::Resolved,
-            "stale" => Self::Stale,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
     #[must_use]

@@ -17,6 +17,7 @@ mod links;
 mod logs;
 mod places;
 mod reply;
+pub mod status;
 mod text;
 mod time;
 mod view;

@@ -1,5 +1,6 @@
 //! Dead letters: what the homeserver refused in every form, kept until somebody decides or a month has passed.
 
+use serde_json::Value;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -99,6 +100,22 @@ impl Store {
     }
 }
 
+/// The newest dead letters, and how many there are in all. The second condition on the state is that of the index.
+pub(super) async fn newest(connection: &mut SqliteConnection, most: i64) -> Result<(Vec<DeadLetter>, i64), StoreError> {
+    const DEAD: &str = "FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')";
+    let sql = format!("SELECT count(*) {DEAD}");
+    let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+    let sql = format!("SELECT * {DEAD} ORDER BY ended_at DESC, txn_id LIMIT $1");
+    let letters = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(most)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(letter)
+        .collect::<Result<_, _>>()?;
+    Ok((letters, total))
+}
+
 fn letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
     let op = rows::op(row)?;
     let at = row.try_get::<Option<i64>, _>("ended_at")?.map_or(op.since, Timestamp);
@@ -153,6 +170,15 @@ async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), 
 }
 
 impl DeadLetter {
+    /// What it would have said first; empty where that cannot be told.
+    #[must_use]
+    pub fn first_line(&self) -> String {
+        let content: Value = serde_json::from_str(&self.op.content).unwrap_or_default();
+        // The body of an edit is that of its fallback.
+        let shown = content.get("m.new_content").unwrap_or(&content);
+        shown["body"].as_str().and_then(|body| body.lines().next()).unwrap_or_default().to_owned()
+    }
+
     /// Whether it was something said in the thread or room, which no newer state of the card brings back.
     #[must_use]
     pub fn was_said_once(&self) -> bool {

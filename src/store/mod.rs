@@ -12,6 +12,7 @@ mod ingest;
 mod meta;
 mod open;
 mod outbox;
+mod overview;
 mod repeat;
 mod reposts;
 mod retention;
@@ -29,6 +30,7 @@ pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
 pub use open::occupy;
 pub use outbox::NewOp;
+pub use overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use stats::Stats;
 
 use sqlx::SqlitePool;

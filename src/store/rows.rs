@@ -141,6 +141,22 @@ pub(super) async fn alerts_of(
         .collect()
 }
 
+/// At most `most` of them.
+pub(super) async fn some_alerts_of(
+    connection: &mut SqliteConnection,
+    incident: &IncidentId,
+    most: i64,
+) -> Result<Vec<Alert>, StoreError> {
+    sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint LIMIT $2")
+        .bind(incident.as_str())
+        .bind(most)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(alert)
+        .collect()
+}
+
 pub(super) async fn save_alerts(
     connection: &mut SqliteConnection,
     incident: &IncidentId,

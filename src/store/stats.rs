@@ -1,5 +1,7 @@
 //! Numbers for metrics and health, read when they are asked for.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row as _;
 
 use super::{Store, StoreError};
@@ -19,6 +21,8 @@ pub struct Stats {
     pub waiting: i64,
     /// The same by room address.
     pub waiting_by_room: Vec<(String, i64)>,
+    /// The oldest accepted change that each of these rooms does not show.
+    pub oldest_by_room: Vec<(String, Timestamp)>,
     /// Unacknowledged ops by state: `in_flight`, `in_doubt`, `parked`, `dead`.
     pub ops: Vec<(OpState, i64)>,
     /// The oldest accepted change that a room does not show.
@@ -45,13 +49,19 @@ impl Store {
         for row in &incidents {
             stats.incidents_open.push((row.try_get(0)?, row.try_get(1)?));
         }
-        let mut oldest: Vec<i64> = Vec::new();
+        let mut oldest: BTreeMap<String, i64> = BTreeMap::new();
+        let mut note = |room: &str, since: i64| {
+            let known = oldest.entry(room.to_owned()).or_insert(since);
+            *known = since.min(*known);
+        };
         for row in &behind {
             let (room, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
             if served(&room) {
                 stats.waiting += count;
+                if let Some(since) = row.try_get(2)? {
+                    note(&room, since);
+                }
                 stats.waiting_by_room.push((room, count));
-                oldest.extend(row.try_get::<Option<i64>, _>(2)?);
             }
         }
         for row in &ops {
@@ -59,7 +69,7 @@ impl Store {
             if left == OpState::Dead {
                 stats.last_dead = stats.last_dead.max(row.try_get::<Option<i64>, _>(4)?.map(Timestamp));
             } else if served(row.try_get(0)?) {
-                oldest.push(row.try_get(3)?);
+                note(row.try_get(0)?, row.try_get(3)?);
             } else {
                 continue;
             }
@@ -69,7 +79,8 @@ impl Store {
                 None => stats.ops.push((left, count)),
             }
         }
-        stats.oldest = oldest.into_iter().min().map(Timestamp);
+        stats.oldest = oldest.values().min().copied().map(Timestamp);
+        stats.oldest_by_room = oldest.into_iter().map(|(room, since)| (room, Timestamp(since))).collect();
         Ok(stats)
     }
 }

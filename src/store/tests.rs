@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod dead;
+mod overview;
 mod retention;
 
 struct Fixture {

@@ -34,6 +34,7 @@ mod render_command;
 mod rooms;
 mod serve;
 mod spine;
+mod status;
 mod store_stress;
 mod storm;
 mod templates;

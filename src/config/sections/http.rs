@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::auth;
+use super::{admin, auth};
 use crate::config::{
     Auth, Http, Tls,
     reader::{Section, Wrong},
@@ -31,8 +31,8 @@ pub(super) fn read(http: &Section<'_>) -> Http {
     if matches!(auth, Some(Auth::None)) && !allow_unauthenticated && http.reader.purpose.needs_rooms() {
         forbid_open_door(http, listen);
     }
-    let tls = tls(http);
-    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None), tls }
+    let (tls, admin) = (tls(http), admin::read(http, listen));
+    Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None), tls, admin }
 }
 
 /// What the files hold is looked at where it is used: whether it can be served is not for the config to say.

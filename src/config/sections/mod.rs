@@ -1,5 +1,6 @@
 //! One file per table of the config: its keys, their defaults, and what they must hold.
 
+mod admin;
 mod auth;
 mod compat;
 mod credential;

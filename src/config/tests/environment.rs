@@ -142,7 +142,6 @@ fn faults_name_the_variable() {
         ),
         ("MATRIX_USER_ID", "alerts\u{FFFD}", "MATRIX_USER_ID: matrix.user_id: is not valid UTF-8"),
         ("MAR_ROUTES__DEFAULT__PROXY__X", "x", "MAR_ROUTES__DEFAULT__PROXY__X: routes.default.proxy.x: unknown key"),
-        ("MAR_HTTP__ADMIN__LISTEN", "x", "MAR_HTTP__ADMIN__LISTEN: http.admin: is reserved for a later version"),
     ];
     for (name, value, expected) in table {
         let faults = load(REQUIRED, &[(name, value)]).expect_err(name);

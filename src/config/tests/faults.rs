@@ -62,20 +62,6 @@ fn the_nearest_key() {
 }
 
 #[test]
-fn reserved_keys_say_so() {
-    let table = [
-        ("[http]\nadmin = { listen = \"x\" }", "config.toml:2: http.admin:"),
-        ("[http.admin]\nlisten = \"x\"", "config.toml:1: http.admin:"),
-    ];
-    for (toml, place) in table {
-        let faults = Folder::new().load(toml, &[], Purpose::Render).expect_err(toml);
-        assert_eq!(faults, [format!("{place} is reserved for a later version, not available in this one")]);
-    }
-    // Nothing is asked of an empty table.
-    assert!(Folder::new().load("[http.admin]\n# x = 1", &[], Purpose::Render).is_ok());
-}
-
-#[test]
 fn syntax_errors_name_line_and_column() {
     let table = [
         ("[http]\nlisten \"x\"", "config.toml:2:8: not valid TOML: "),

@@ -13,5 +13,6 @@ mod replies;
 mod samples;
 mod shapes;
 mod states;
+mod status;
 mod storms;
 mod words;

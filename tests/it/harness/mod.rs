@@ -8,6 +8,7 @@
 
 pub mod alertmanager;
 pub mod authority;
+pub mod browser;
 pub mod cluster_link;
 pub mod crypto;
 pub mod http;
@@ -32,6 +33,7 @@ use self::process::free_port;
 pub use self::{
     alertmanager::{AlertToPost, Alertmanager, AlertmanagerConfig, Silence},
     authority::{Authority, Leaf},
+    browser::{Browser, NARROW, WIDE},
     cluster_link::ClusterLink,
     crypto::{Reader, caught_up},
     payload::{Alert, Payload, at, fixture},

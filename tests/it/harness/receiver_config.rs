@@ -79,6 +79,23 @@ impl ReceiverBuilder {
         self.set("http.tls.cert_file", path(&leaf.cert)).set("http.tls.key_file", path(&leaf.key))
     }
 
+    /// Listens on every address of this machine.
+    pub fn everywhere(self) -> Self {
+        let listen = format!("0.0.0.0:{}", self.port);
+        self.set("http.listen", listen)
+    }
+
+    /// Serves the status page on a port of its own, for `user` and `password`; returns its address as well.
+    pub fn admin(mut self, user: &str, password: &str) -> (Self, String) {
+        let address = format!("127.0.0.1:{}", free_port());
+        self.forbidden.push(password.to_owned());
+        let builder = self
+            .set("http.admin.listen", address.as_str())
+            .set("http.admin.username", user)
+            .set("http.admin.password", password);
+        (builder, address)
+    }
+
     /// One key, by its path.
     pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
         let mut keys: Vec<&str> = path.split('.').collect();

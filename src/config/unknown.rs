@@ -1,4 +1,4 @@
-//! Names kept for features that have not landed, and keys that are not known at all.
+//! Keys that are not known, each with the nearest that is.
 
 use super::{
     env::long_name,
@@ -7,24 +7,8 @@ use super::{
     tree::{Node, Table, Value, join},
 };
 
-/// Keys that mean something later, and single values of known keys. `*` is any one name. A feature that lands takes
-/// its line away.
-const RESERVED: [(&str, Option<&str>); 1] = [("http.admin", None)];
-
-/// Completes "<key>: …" and "<key>: <value> …".
-pub(super) const TEXT: &str = "is reserved for a later version, not available in this one";
-
-/// Whether the key at `path` (or, with a `value`, that value of it) is kept for later.
-pub(super) fn is_reserved(path: &str, value: Option<&str>) -> bool {
-    let matches = |pattern: &str| {
-        let (pattern, path) = (pattern.split('.'), path.split('.'));
-        pattern.clone().count() == path.clone().count() && pattern.zip(path).all(|(p, s)| p == "*" || p == s)
-    };
-    RESERVED.iter().any(|(pattern, reserved)| *reserved == value && matches(pattern))
-}
-
 /// A fault for each key that the reader was not asked for.
-pub(super) fn report_unknown(reader: &Reader) {
+pub(super) fn report(reader: &Reader) {
     let mut unknown = Vec::new();
     walk(reader, reader.tree(), "", &mut unknown);
     for (path, origin) in unknown {
@@ -46,8 +30,6 @@ fn walk(reader: &Reader, table: &Table, parent: &str, unknown: &mut Vec<(String,
                 }
             }
             (Some(_), _) => {}
-            // Nothing is asked of it: `[http.admin]` with all of its lines commented out is harmless.
-            (None, Value::Table(table)) if table.is_empty() && is_reserved(&path, None) => {}
             (None, _) => collect(node, path, unknown),
         }
     }
@@ -57,25 +39,19 @@ fn walk(reader: &Reader, table: &Table, parent: &str, unknown: &mut Vec<(String,
 /// its key lies in such a table.
 fn collect(node: &Node, path: String, unknown: &mut Vec<(String, Origin)>) {
     let by_variable = matches!(node.origin, Origin::Variable(_)) && node.raw.is_none();
-    let reserved = is_reserved(&path, None);
-    if let Value::Table(table) = &node.value
-        && !reserved
-    {
+    if let Value::Table(table) = &node.value {
         let in_file = matches!(node.origin, Origin::File { .. });
         let told_alone = |node: &Node| by_variable || (in_file && matches!(node.origin, Origin::Variable(_)));
         for (key, node) in table.iter().filter(|(_, node)| told_alone(node)) {
             collect(node, join(&path, key), unknown);
         }
     }
-    if reserved || !by_variable || !matches!(node.value, Value::Table(_)) {
+    if !by_variable || !matches!(node.value, Value::Table(_)) {
         unknown.push((path, node.origin.clone()));
     }
 }
 
 fn tell(reader: &Reader, path: &str, origin: &Origin) -> String {
-    if is_reserved(path, None) {
-        return TEXT.to_owned();
-    }
     let Some(nearest) = nearest(reader, path) else { return "unknown key".to_owned() };
     match origin {
         Origin::Variable(_) => format!("unknown key, did you mean {nearest} ({})?", long_name(&nearest)),

@@ -1,0 +1,47 @@
+//! `http.admin`: a second listener, for people with browsers.
+
+use std::net::SocketAddr;
+
+use super::credential::{conflict, secret};
+use crate::config::{
+    Admin,
+    reader::{Item, Section, Wrong},
+    values::text,
+};
+
+const LISTEN: &str = "an address and a port such as \"127.0.0.1:9089\" or \"[::]:9089\"";
+
+/// `main`: where webhooks are served.
+pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
+    // Where it is not set, its keys are asked for all the same: that is what makes them known.
+    let admin = http.section("admin");
+    let is_table = admin.is_there();
+    let listen = admin.require(is_table, "listen", LISTEN, |item| listen(item, main));
+    let username = admin.require(is_table, "username", "a user name, without a colon", |item| {
+        // RFC 7617: the first colon ends the user name.
+        text(item).and_then(|name| if name.contains(':') { Err(Wrong::Unexpected) } else { Ok(name) })
+    });
+    let passwords: Vec<_> = ["password", "password_file"].iter().filter_map(|key| admin.item(key)).collect();
+    let password = match passwords.as_slice() {
+        [] => {
+            if is_table {
+                admin.missing("password", "a string of one line, or password_file");
+            }
+            None
+        }
+        [password] => secret(password),
+        [one, two, ..] => conflict(one, two),
+    };
+    Some(Admin { listen: listen?, username: username?, password: password? })
+}
+
+fn listen(item: &Item<'_>, main: SocketAddr) -> Result<SocketAddr, Wrong> {
+    let listen: SocketAddr = item.text().and_then(|text| text.parse().ok()).ok_or(Wrong::Unexpected)?;
+    let everywhere = |address: SocketAddr| address.ip().is_unspecified();
+    let one_host = listen.ip().to_canonical() == main.ip().to_canonical() || everywhere(listen) || everywhere(main);
+    // Port 0 is another one each time.
+    if one_host && listen.port() == main.port() && listen.port() != 0 {
+        return Err(Wrong::Says(format!("{listen} and http.listen ({main}) are one port: it needs one of its own")));
+    }
+    Ok(listen)
+}

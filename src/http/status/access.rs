@@ -1,0 +1,99 @@
+//! Who may see the status page: it names rooms, users and labels of alerts.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use super::{super::auth::Header, Answer, App, Side};
+use crate::config::{Auth, Config};
+
+/// By these a proxy tells that somebody else is asking.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// # Errors
+/// The answer for whom the page is not shown.
+pub fn check(app: &App, config: &Config, side: Side, headers: &HeaderMap) -> Result<(), Answer> {
+    match side {
+        // It was admitted, like all that asks on that side.
+        Side::Admin => Ok(()),
+        Side::Main { has_admin: true, .. } => {
+            Err(Answer::not_found("the status page is served on a listener of its own: http.admin"))
+        }
+        Side::Main { address, .. } if address.ip().to_canonical().is_loopback() && is_local(headers) => Ok(()),
+        Side::Main { .. } if matches!(config.http.auth, Auth::None) => Err(Answer::forbidden(
+            "the status page is shown without credentials on loopback only, asked for as localhost: set http.admin",
+        )),
+        Side::Main { .. } => enter(app, &Header::new(&config.http.auth), headers),
+    }
+}
+
+/// Lets in who has the credentials of `http.admin`, whatever is asked for.
+pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(admin) = &app.config.http.admin else {
+        return Answer::forbidden("the config no longer has http.admin").into_response();
+    };
+    let auth = Auth::Basic { username: admin.username.clone(), password: admin.password.clone() };
+    match enter(&app, &Header::new(&auth), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(answer) => answer.into_response(),
+    }
+}
+
+fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer> {
+    expected.check(headers).inspect_err(|_| {
+        // A browser's first request never has any: that is how it learns to ask for them.
+        if headers.contains_key(header::AUTHORIZATION) && app.intruders.is_news(app.clock.now()) {
+            tracing::warn!("the status page is refused: wrong credentials (said once a minute)");
+        }
+    })
+}
+
+/// Whether a browser on this machine asks for this machine. A page from elsewhere whose name was made to lead here (DNS
+/// rebinding) asks for that name; a proxy asks for others.
+fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    is_loopback(host) && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+}
+
+/// `localhost`, `127.0.0.1:9088`, `[::1]`.
+fn is_loopback(host: &str) -> bool {
+    let (name, rest) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => (address, rest),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_port = rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_address = name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    is_port && (is_address || name.eq_ignore_ascii_case("localhost"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LocalHost:9088", true),
+            ("127.0.0.1:9088", true),
+            ("127.8.9.10", true),
+            ("[::1]:9088", true),
+            ("[::1]", true),
+            ("", false),
+            ("localhost.evil.example", false),
+            ("evil.example:9088", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost:9088@evil.example", false),
+            ("10.0.0.1:9088", false),
+            ("[fe80::1]", false),
+            ("[::1]evil", false),
+        ] {
+            assert_eq!(is_loopback(host), expected, "{host}");
+        }
+    }
+}

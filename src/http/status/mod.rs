@@ -1,0 +1,61 @@
+//! `GET /`: what an operator asks when alerts do not arrive, on one page.
+
+mod access;
+mod history;
+mod view;
+
+use std::sync::{Arc, LazyLock};
+
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse as _, Response},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use sha2::{Digest as _, Sha256};
+
+pub use self::{
+    access::admit,
+    history::{History, sample},
+};
+use super::{App, Side, answer::Answer};
+use crate::render::status;
+
+/// Nothing but the page's own style sheet and script, known by their hashes, and the page itself asked for anew.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
+    let policy = format!(
+        "default-src 'none'; style-src {}; script-src {}; img-src data:; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+        hash(status::STYLE),
+        hash(status::SCRIPT)
+    );
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+});
+
+pub async fn page(State(app): State<Arc<App>>, Extension(side): Extension<Side>, headers: HeaderMap) -> Response {
+    let config = Arc::clone(&app.config);
+    if let Err(answer) = access::check(&app, &config, side, &headers) {
+        return answer.into_response();
+    }
+    let page = view::page(&app, &config).await.map_err(|error| error.to_string());
+    match page.and_then(|page| page.html().map_err(|error| error.to_string())) {
+        Ok(html) => (guards(), Html(html)).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+    }
+}
+
+/// What keeps the page from being more than it is, wherever a browser meets it.
+fn guards() -> [(HeaderName, HeaderValue); 7] {
+    let fixed = HeaderValue::from_static;
+    [
+        (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
+        (header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff")),
+        (header::X_FRAME_OPTIONS, fixed("DENY")),
+        (header::REFERRER_POLICY, fixed("no-referrer")),
+        (header::CACHE_CONTROL, fixed("no-store")),
+        (HeaderName::from_static("cross-origin-opener-policy"), fixed("same-origin")),
+        (HeaderName::from_static("cross-origin-resource-policy"), fixed("same-origin")),
+    ]
+}

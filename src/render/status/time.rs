@@ -1,0 +1,72 @@
+//! Points in time as a reader of the page needs them: how long ago, and exactly.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::super::time::{words, zoned};
+use crate::model::Timestamp;
+
+/// One point in time, in words and exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// `3 min ago`, `in 20 s`.
+    pub near: String,
+    /// `2026-11-22 18:19:58 UTC`.
+    pub exact: String,
+    /// For machines (RFC 3339).
+    pub machine: String,
+}
+
+/// Tells times in one zone, as seen from now.
+#[derive(Clone, Debug)]
+pub struct Times {
+    zone: TimeZone,
+    now: Timestamp,
+}
+
+impl Times {
+    /// UTC where there is no such zone; the start has looked at the config's.
+    #[must_use]
+    pub fn new(zone: &str, now: Timestamp) -> Self {
+        Self { zone: TimeZone::get(zone).unwrap_or(TimeZone::UTC), now }
+    }
+
+    #[must_use]
+    pub fn at(&self, at: Timestamp) -> Moment {
+        let near = if at > self.now {
+            format!("in {}", words(at.since(self.now)))
+        } else if self.now.since(at) < Duration::from_secs(1) {
+            "just now".to_owned()
+        } else {
+            format!("{} ago", words(self.now.since(at)))
+        };
+        let zoned = zoned(at, &self.zone);
+        Moment {
+            near,
+            exact: zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            machine: zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.at(self.now)
+    }
+
+    /// How long it has been so.
+    #[must_use]
+    pub fn age(&self, since: Timestamp) -> String {
+        words(self.now.since(since))
+    }
+}
+
+/// `120 ms`, `3.2 s`, `14 min`.
+#[must_use]
+pub fn short(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{} ms", duration.as_millis()),
+        seconds if seconds < 60.0 => format!("{seconds:.1} s"),
+        _ => words(duration),
+    }
+}

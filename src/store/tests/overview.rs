@@ -1,0 +1,75 @@
+//! What the status page reads.
+
+use super::*;
+
+#[tokio::test]
+async fn an_overview_is_bounded_and_begins_with_what_matters() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    let empty = store.overview(&[room()]).await.expect("read");
+    assert_eq!((empty.heard, empty.incidents.len(), empty.waiting.len()), (None, 0, 0));
+    for n in 0..60_u32 {
+        clock.advance(Duration::from_secs(1));
+        let severity = u32::from(n != 55);
+        let decide = Box::new(move |known: Option<&Known>, _| Changes {
+            severity,
+            alerts: (0..9).map(|alert_n| alert(&format!("f{alert_n}"), AlertState::Firing)).collect(),
+            ..adding(known, "a", IncidentState::Firing, Vec::new())
+        });
+        let one = Ingest { decide, ..ingest(&format!("g{n:02}"), "a", IncidentState::Firing) };
+        store.ingest(one).await.expect("committed");
+    }
+    store.ingest(ingest("over", "a", IncidentState::Resolved)).await.expect("committed");
+    clock.advance(Duration::from_mins(1));
+    store.ingest(unchanged("g55")).await.expect("committed");
+
+    let overview = store.overview(&[room()]).await.expect("read");
+    assert_eq!(overview.heard, Some(clock.now()), "a repeat counts");
+    let groups: Vec<_> = overview.incidents.iter().map(|open| open.seen.incident.key.group_key.as_str()).collect();
+    assert_eq!((groups.len(), &groups[..3]), (50, &["g55", "g00", "g01"][..]));
+    let first = &overview.incidents[0];
+    assert_eq!(first.seen.incident.alerts.len(), 4, "a few are enough for a name");
+    assert_eq!((&first.seen.counts, first.seen.has_more), (&vec![(AlertState::Firing, 9)], false));
+    assert_eq!(first.cards.iter().map(|card| (&card.room, &card.event)).collect::<Vec<_>>(), [(&room(), &None)]);
+    assert_eq!(overview.waiting.len(), 5);
+    assert_eq!(overview.waiting[0].leads.incident.key.group_key, "g00");
+    assert_eq!(overview.waiting[0].since, Timestamp(1_001_000));
+    // A room that the config no longer names has no backlog.
+    assert!(store.overview(&[]).await.expect("read").waiting.is_empty());
+    let stats = store.stats(&[room()]).await.expect("read");
+    assert_eq!(stats.oldest_by_room, [(room().as_str().to_owned(), Timestamp(1_001_000))]);
+}
+
+#[tokio::test]
+async fn a_card_under_way_waits_until_it_is_acknowledged() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    let op = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t1")).await.expect("frozen");
+    clock.advance(Duration::from_secs(5));
+    store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
+    let waiting = store.overview(&[room()]).await.expect("read").waiting;
+    assert_eq!(waiting.iter().map(|card| (card.since, card.others)).collect::<Vec<_>>(), [(Timestamp(1_000_000), 0)]);
+    store.finish(&op, "$root").await.expect("recorded");
+    let overview = store.overview(&[room()]).await.expect("read");
+    assert_eq!(overview.waiting[0].since, Timestamp(1_005_000), "the change that came meanwhile");
+    assert_eq!(overview.incidents[0].cards[0].event.as_deref(), Some("$root"));
+}
+
+#[tokio::test]
+async fn the_newest_dead_letters_and_how_many_there_are() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    for n in 0..23 {
+        clock.advance(Duration::from_secs(1));
+        store.ingest(ingest(&format!("g{n:02}"), "a", IncidentState::Firing)).await.expect("committed");
+        let new = op_for(&snapshot(&store).await, OpKind::Card, &format!("t{n:02}"));
+        let content = r#"{"body":"* one\ntwo","m.new_content":{"body":"one\ntwo"}}"#.to_owned();
+        let op = store.freeze(NewOp { content, ..new }).await.expect("frozen");
+        store.bury(&op, "too_large: 413").await.expect("buried");
+    }
+    let overview = store.overview(&[room()]).await.expect("read");
+    assert_eq!((overview.dead_letters.len(), overview.dead_letters_in_all), (20, 23));
+    assert_eq!(overview.dead_letters[0].op.txn_id.as_str(), "t22");
+    assert_eq!(overview.dead_letters[0].first_line(), "one");
+}
