@@ -6,6 +6,7 @@ mod homeserver;
 mod load;
 mod reader;
 mod reserved;
+mod restart;
 mod secret;
 mod sections;
 mod templates;

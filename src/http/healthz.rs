@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{App, answer::Answer};
 use crate::{
-    health::{self, Hold, Trust},
+    health::{self, Hold, Loaded, Trust},
     model::{OpState, RoomAddress, Timestamp},
     store::Stats,
 };
@@ -61,13 +61,15 @@ impl Report {
     async fn take(app: &App) -> Self {
         let (mut health, now) = (app.health.snapshot(), app.clock.now());
         forget_overdue(&mut health, now);
-        let stats = timeout(STATS_TIMEOUT, app.store.stats(&app.rooms)).await.ok().and_then(Result::ok);
+        let in_force = app.in_force();
+        let stats = timeout(STATS_TIMEOUT, app.store.stats(&in_force.rooms)).await.ok().and_then(Result::ok);
         let failing = match &health.store_fault {
             _ if health.stopping => Some("shutting down".to_owned()),
             Some(fault) => Some(format!("webhooks cannot be committed: {fault}")),
             None => None,
         };
-        let routes = app.config.routes.values().map(|route| (route.name.to_string(), route.rooms.clone())).collect();
+        let routes = in_force.config.routes.values();
+        let routes = routes.map(|route| (route.name.to_string(), route.rooms.clone())).collect();
         Self { health, stats, now, failing, routes }
     }
 
@@ -77,6 +79,7 @@ impl Report {
             "homeserver": self.homeserver(),
             "sync": self.sync(),
             "encryption": self.encryption(),
+            "config": self.config(),
             "routes": Value::Object(self.routes.iter().map(|(name, rooms)| (name.clone(), self.route(rooms))).collect::<Map<_, _>>()),
         })
     }
@@ -84,7 +87,7 @@ impl Report {
     fn parts_degraded(&self) -> bool {
         let parts = self.parts();
         let degraded = |part: &Value| part["status"] != "ok";
-        ["store", "homeserver", "sync", "encryption"].iter().any(|name| degraded(&parts[*name]))
+        ["store", "homeserver", "sync", "encryption", "config"].iter().any(|name| degraded(&parts[*name]))
             || parts["routes"].as_object().is_some_and(|routes| routes.values().any(degraded))
     }
 
@@ -164,6 +167,23 @@ impl Report {
                 "status": "degraded", "reason": format!("clients show a warning: {}", without_ids(fault)),
             }),
         }
+    }
+
+    fn config(&self) -> Value {
+        let Loaded { since, faults, restart } = &self.health.config;
+        let since = since.map(moment);
+        if *faults > 0 {
+            let reason = format!(
+                "it has changed and is refused (faults: {faults}, which the log names); the one before stays in force"
+            );
+            return json!({ "status": "degraded", "reason": reason, "since": since });
+        }
+        let mut part = json!({ "status": "ok", "reason": "in force as it is", "since": since });
+        if !restart.is_empty() {
+            part["reason"] = "in force but for what wants a restart".into();
+            part["notice"] = format!("to be had by a restart only: {}", restart.join(", ")).into();
+        }
+        part
     }
 
     fn route(&self, rooms: &[RoomAddress]) -> Value {

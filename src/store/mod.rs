@@ -20,6 +20,7 @@ mod roots;
 mod rows;
 mod stale;
 mod stats;
+mod unrouted;
 mod writer;
 
 pub use dead::{DeadLetter, Follows};
@@ -30,6 +31,7 @@ pub use ingest::{Ingest, Ingested};
 pub use open::occupy;
 pub use outbox::NewOp;
 pub use stats::Stats;
+pub use unrouted::{Routing, Unrouted};
 
 use sqlx::SqlitePool;
 use tokio::sync::watch;

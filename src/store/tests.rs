@@ -17,6 +17,7 @@ use crate::{
 
 mod dead;
 mod retention;
+mod unrouted;
 
 struct Fixture {
     store: Store,

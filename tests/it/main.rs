@@ -27,6 +27,7 @@ mod observe;
 mod presentation;
 mod proxy_selftest;
 mod reach;
+mod reload;
 mod reminders;
 mod render_command;
 mod rooms;

@@ -14,4 +14,5 @@ mod samples;
 mod shapes;
 mod states;
 mod storms;
+mod unrouted;
 mod words;
