@@ -1,25 +1,39 @@
 //! The one place where the parts are built and the tasks spawned.
 
-use std::{sync::Arc, time::Duration};
+mod lanes;
+mod reload;
+mod watch;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+
+pub use self::reload::Source;
+use self::{
+    lanes::Lanes,
+    reload::{Reloader, Told, close_unrouted, note_loaded, style_of},
+};
 
 use crate::{
     clock::Clock,
     config::Config,
-    delivery::{Gate, Lane, Parts},
+    delivery::{Gate, InForce, Parts},
     health::Health,
     http::{self, App, Bound, ControlSocket, Side, Tls},
-    lifecycle::Lifecycle,
+    lifecycle::{Hangups, Lifecycle},
     matrix::{Account, Setup},
     metrics::Metrics,
-    render::{Style, custom::Templates},
+    model::RoomAddress,
     store::Store,
 };
 
 /// How often the store forgets what is over, at the most and at the least.
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_hours(1));
+
+/// How often is looked whether a reload has changed that.
+const RETENTION_LOOK: Duration = Duration::from_mins(1);
 
 /// How often incidents nobody speaks of are looked for, at the most and at the least.
 const STALE_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_mins(1));
@@ -27,8 +41,11 @@ const STALE_EVERY: (Duration, Duration) = (Duration::from_millis(250), Duration:
 /// A receiver that listens and whose store is open, but that does nothing yet.
 pub struct Receiver {
     config: Arc<Config>,
+    source: Source,
+    hangups: Hangups,
+    /// What lanes see of the config in force.
+    in_force: tokio::sync::watch::Sender<Arc<InForce>>,
     store: Store,
-    style: Arc<Style>,
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -44,7 +61,8 @@ impl Receiver {
     /// # Errors
     /// When a template of one's own is faulty, the certificate and its key are not to be used, the store cannot be opened
     /// or the address cannot be bound.
-    pub async fn prepare(config: Config) -> anyhow::Result<Self> {
+    pub async fn prepare(config: Config, source: Source) -> anyhow::Result<Self> {
+        let hangups = Hangups::new()?;
         let clock = Clock::System;
         let rooms = config.rooms();
         let routes: Vec<_> = config.routes.keys().cloned().collect();
@@ -55,9 +73,8 @@ impl Receiver {
             health.started_at = Some(clock.now());
             health.version = format!("{} ({})", crate::VERSION, crate::COMMIT);
         });
-        let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
-        let templates = Templates::load(&config, &style)?;
-        let style = Arc::new(style.with_templates(templates));
+        note_loaded(&health, &metrics, clock.now(), &[]);
+        let style = Arc::new(style_of(&config)?);
         let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
         let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         let bound = http::bind(config.http.listen)
@@ -70,7 +87,9 @@ impl Receiver {
             ),
             None => None,
         };
-        Ok(Self { config: Arc::new(config), store, style, clock, metrics, health, bound, tls, admin })
+        let config = Arc::new(config);
+        let in_force = tokio::sync::watch::Sender::new(Arc::new(InForce::new(Arc::clone(&config), style)));
+        Ok(Self { config, source, hangups, in_force, store, clock, metrics, health, bound, tls, admin })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends under way finish, the store closes.
@@ -79,14 +98,10 @@ impl Receiver {
     /// When the HTTP side fails or the store cannot be read.
     pub async fn run(self) -> anyhow::Result<()> {
         let lifecycle = Lifecycle::new();
-        self.start_delivery(&lifecycle).await?;
-        self.start_pruning(&lifecycle);
-        self.start_closing_stale(&lifecycle);
+        // Before webhooks come: what was routed when the receiver was stopped need not be now.
+        let unrouted = close_unrouted(&self.store, &self.config).await?;
+        let (account, lanes) = self.start_delivery(&lifecycle, unrouted).await?;
         self.start_watching_certificate(&lifecycle);
-        tracing::info!(
-            listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
-            store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
-        );
         let app = App::new(
             Arc::clone(&self.config),
             self.store.clone(),
@@ -95,8 +110,28 @@ impl Receiver {
             Arc::clone(&self.health),
         );
         let app = Arc::new(app);
-        start_control(&app, &lifecycle);
+        start_pruning(&app, &lifecycle);
+        start_closing_stale(&app, &lifecycle);
+        tracing::info!(
+            listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
+            store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
+        );
+        start_control(&app, &self.config, &lifecycle);
         lifecycle.spawn(http::sample(Arc::clone(&app), lifecycle.stop()));
+        let reloader = Reloader {
+            source: self.source,
+            hangups: self.hangups,
+            app: Arc::clone(&app),
+            in_force: self.in_force,
+            lanes,
+            account,
+            store: self.store.clone(),
+            clock: self.clock,
+            metrics: self.metrics,
+            health: Arc::clone(&self.health),
+            told: Told::default(),
+        };
+        lifecycle.spawn(reloader.run(lifecycle.stop()));
         let http_stop = CancellationToken::new();
         let side = Side::Main { address: self.bound.address, has_admin: self.admin.is_some() };
         if let Some(admin) = self.admin {
@@ -120,12 +155,24 @@ impl Receiver {
         Ok(())
     }
 
-    async fn start_delivery(&self, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    fn start_watching_certificate(&self, lifecycle: &Lifecycle) {
+        let Some(tls) = self.tls.clone() else { return };
+        let (clock, metrics, health) = (self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
+        lifecycle.spawn(tls.watch(clock, metrics, health, lifecycle.stop()));
+    }
+
+    /// With lanes for the rooms of the config, and for those that it no longer names but that must be told so.
+    async fn start_delivery(
+        &self,
+        lifecycle: &Lifecycle,
+        unrouted: BTreeSet<RoomAddress>,
+    ) -> anyhow::Result<(Arc<Account>, Arc<Lanes>)> {
         let (store, places) = (self.store.clone(), self.store.clone());
+        let rooms: Vec<RoomAddress> = self.config.rooms().into_iter().map(|(room, _)| room).collect();
         let (account, connection) = Account::start(Setup {
             config: self.config.matrix.clone(),
             store_path: self.config.store.path.clone(),
-            rooms: self.config.rooms().into_iter().map(|(room, _)| room).collect(),
+            rooms: rooms.clone(),
             places: self.store.places().await?.into_iter().collect(),
             save_place: Arc::new(move |address, place| {
                 let store = places.clone();
@@ -143,69 +190,67 @@ impl Receiver {
         });
         lifecycle.spawn(connection);
         let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
+        let transport: Arc<Account> = Arc::clone(&account);
         let parts = Parts {
-            config: Arc::clone(&self.config),
-            style: Arc::clone(&self.style),
+            in_force: self.in_force.subscribe(),
             store: self.store.clone(),
-            transport: account,
+            transport,
             gate: Arc::new(gate),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
         };
-        for (room, name) in self.config.rooms() {
-            lifecycle.spawn(Lane::new(room, name, parts.clone(), lifecycle.stop()).run());
-        }
-        Ok(())
+        let lanes = Lanes::new(parts, lifecycle.clone());
+        lanes.ensure(rooms.into_iter().chain(unrouted));
+        Ok((account, lanes))
     }
+}
 
-    fn start_closing_stale(&self, lifecycle: &Lifecycle) {
-        let (store, config, stop) = (self.store.clone(), Arc::clone(&self.config), lifecycle.stop());
-        lifecycle.spawn(async move {
-            let shortest = config.routes.values().map(|route| route.stale_after).min().unwrap_or(STALE_EVERY.1);
-            let mut every = tokio::time::interval((shortest / 4).clamp(STALE_EVERY.0, STALE_EVERY.1));
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = every.tick() => {}
-                }
-                for route in config.routes.values() {
-                    match store.close_stale(&route.name, route.stale_after).await {
-                        Ok(0) => {}
-                        Ok(incidents) => {
-                            tracing::info!(route = %route.name, incidents, "closed as no news: not mentioned for stale_after");
-                        }
-                        Err(error) => tracing::warn!(%error, "could not close stale incidents; tried again later"),
+fn start_closing_stale(app: &Arc<App>, lifecycle: &Lifecycle) {
+    let (app, stop) = (Arc::clone(app), lifecycle.stop());
+    lifecycle.spawn(async move {
+        loop {
+            let config = app.config();
+            for route in config.routes.values() {
+                match app.store.close_stale(&route.name, route.stale_after).await {
+                    Ok(0) => {}
+                    Ok(incidents) => {
+                        tracing::info!(route = %route.name, incidents, "closed as no news: not mentioned for stale_after");
                     }
+                    Err(error) => tracing::warn!(%error, "could not close stale incidents; tried again later"),
                 }
             }
-        });
-    }
+            let shortest = config.routes.values().map(|route| route.stale_after).min().unwrap_or(STALE_EVERY.1);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep((shortest / 4).clamp(STALE_EVERY.0, STALE_EVERY.1)) => {}
+            }
+        }
+    });
+}
 
-    fn start_watching_certificate(&self, lifecycle: &Lifecycle) {
-        let Some(tls) = self.tls.clone() else { return };
-        let (clock, metrics, health) = (self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
-        lifecycle.spawn(tls.watch(clock, metrics, health, lifecycle.stop()));
-    }
-
-    fn start_pruning(&self, lifecycle: &Lifecycle) {
-        let (store, retention, stop) = (self.store.clone(), self.config.store.retention, lifecycle.stop());
-        lifecycle.spawn(async move {
-            let mut every = tokio::time::interval((retention / 4).clamp(PRUNE_EVERY.0, PRUNE_EVERY.1));
-            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = every.tick() => {}
-                }
-                match store.prune(retention).await {
+fn start_pruning(app: &Arc<App>, lifecycle: &Lifecycle) {
+    let (app, stop) = (Arc::clone(app), lifecycle.stop());
+    lifecycle.spawn(async move {
+        let mut pruned: Option<Instant> = None;
+        loop {
+            let retention = app.config().store.retention;
+            let every = (retention / 4).clamp(PRUNE_EVERY.0, PRUNE_EVERY.1);
+            if pruned.is_none_or(|at| at.elapsed() >= every) {
+                match app.store.prune(retention).await {
                     Ok(0) => {}
                     Ok(rows) => tracing::info!(rows, "forgot what has been over for store.retention"),
                     Err(error) => tracing::warn!(%error, "could not forget what is over; tried again later"),
                 }
+                pruned = Some(Instant::now());
             }
-        });
-    }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // A reload may make it shorter.
+                () = sleep(every.min(RETENTION_LOOK)) => {}
+            }
+        }
+    });
 }
 
 /// Alerts matter more than the page: without its listener the receiver runs all the same.
@@ -216,11 +261,11 @@ async fn serve_admin(bound: Bound, app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Alerts matter more than the commands that need the socket: without it the receiver runs all the same.
-fn start_control(app: &Arc<App>, lifecycle: &Lifecycle) {
-    match ControlSocket::bind(&app.config.store.path) {
+fn start_control(app: &Arc<App>, config: &Config, lifecycle: &Lifecycle) {
+    match ControlSocket::bind(&config.store.path) {
         Ok(socket) => lifecycle.spawn(socket.serve(Arc::clone(app), lifecycle.stop())),
         Err(error) => tracing::warn!(
-            store = %app.config.store.path.display(), %error,
+            store = %config.store.path.display(), %error,
             "no control socket in store.path: the command dead-letters cannot reach this receiver"
         ),
     }

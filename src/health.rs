@@ -46,6 +46,17 @@ pub enum Trust {
     Unsigned(String),
 }
 
+/// The config in force, and what came of the last try to read it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// When the one in force was read.
+    pub since: Option<Timestamp>,
+    /// What is wrong with the one that was read last; 0: it is the one in force.
+    pub faults: usize,
+    /// Keys whose new values only a restart brings.
+    pub restart: Vec<&'static str>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// Version and commit.
@@ -70,6 +81,7 @@ pub struct State {
     /// What holds every room back.
     pub account_hold: Option<Hold>,
     pub rooms: BTreeMap<RoomAddress, RoomHealth>,
+    pub config: Loaded,
     /// What webhooks are served with; `None`: plain HTTP.
     pub certificate: Option<Certificate>,
     /// What came into rooms since the start, the newest first.
@@ -137,9 +149,20 @@ impl Certificate {
 impl Health {
     #[must_use]
     pub fn new(rooms: &[(RoomAddress, RoomName)]) -> Self {
-        let room = |name: &RoomName| RoomHealth { name: name.clone(), hold: None, no_keys: None, notice: None };
-        let rooms = rooms.iter().map(|(address, name)| (address.clone(), room(name))).collect();
-        Self { inner: Mutex::new(State { rooms, ..State::default() }) }
+        let health = Self::default();
+        health.serve(rooms);
+        health
+    }
+
+    /// These are the rooms from now on; what is known of those that stay is kept.
+    pub fn serve(&self, rooms: &[(RoomAddress, RoomName)]) {
+        let mut state = self.lock();
+        let mut known = std::mem::take(&mut state.rooms);
+        for (address, name) in rooms {
+            let room = known.remove(address);
+            let room = room.unwrap_or(RoomHealth { name: name.clone(), hold: None, no_keys: None, notice: None });
+            state.rooms.insert(address.clone(), RoomHealth { name: name.clone(), ..room });
+        }
     }
 
     /// A copy of everything, taken at one instant.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,6 +44,25 @@ impl Lifecycle {
         self.stop.cancel();
         self.tasks.close();
         timeout(GRACE, self.tasks.wait()).await.is_ok()
+    }
+}
+
+/// SIGHUP, which asks for the config to be read again. From the making of this on it ends the process no more.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// # Errors
+    /// When the handler cannot be installed.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Returns on the next one, also if it came before this was asked.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

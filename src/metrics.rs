@@ -1,8 +1,12 @@
 //! Every metric of the receiver. Label values come from the config or from closed sets, never from a payload.
 
+use std::collections::HashMap;
+
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector, process_collector::ProcessCollector, proto::MetricFamily,
+    core::{Collector, MetricVec, MetricVecBuilder},
+    process_collector::ProcessCollector,
+    proto::MetricFamily,
 };
 
 use crate::model::{NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
@@ -56,6 +60,7 @@ pub struct Metrics {
     /// `{template, reason}`
     pub render_fallbacks: IntCounterVec,
     pub tls: TlsMetrics,
+    pub config: OfConfig,
 }
 
 #[derive(Debug)]
@@ -93,6 +98,36 @@ impl TlsMetrics {
     pub fn certificate(&self, not_after: Timestamp, reloaded: bool) {
         self.not_after.with_label_values::<&str>(&[]).set(not_after.0 / 1000);
         self.reloaded.with_label_values::<&str>(&[]).set(i64::from(reloaded));
+    }
+}
+
+/// What came of reading the config.
+#[derive(Debug)]
+pub struct OfConfig {
+    /// 1 while the config that was read last is in force.
+    pub last_reload_successful: IntGauge,
+    /// Unix time in seconds.
+    pub last_reload_success: Gauge,
+    /// 1 while something of the config waits for a restart.
+    pub restart_required: IntGauge,
+}
+
+impl OfConfig {
+    fn new(maker: &Maker) -> Self {
+        Self {
+            last_reload_successful: maker.int_gauge(
+                "config_last_reload_successful",
+                "1 if the config that was read last is good and in force, 0 if it was refused and the one before goes on.",
+            ),
+            last_reload_success: maker.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "Unix time in seconds when a config was last read and put in force.",
+            ),
+            restart_required: maker.int_gauge(
+                "config_restart_required",
+                "1 while the config says something that only a restart puts in force.",
+            ),
+        }
     }
 }
 
@@ -216,9 +251,25 @@ impl Metrics {
                 &["link", "reason"],
             ),
             tls: TlsMetrics::new(maker),
+            config: OfConfig::new(maker),
             lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
             registry: maker.registry.clone(),
         }
+    }
+
+    /// These are the routes and rooms from now on: what was counted for others is forgotten, what is counted for these
+    /// starts at zero unless it was there.
+    pub fn serve(&self, routes: &[RouteName], rooms: &[RoomName]) {
+        let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
+        let unrouted = RoomName::unrouted();
+        let is_room = |name: &str| rooms.iter().chain([&unrouted]).any(|room| room.as_str() == name);
+        for counters in [&self.notifications, &self.alerts, &self.odd_fields, &self.alerts_forgotten] {
+            forget(counters, "route", is_route);
+        }
+        forget(&self.incidents_open, "route", is_route);
+        forget(&self.room_events, "room", is_room);
+        forget(&self.rooms_without_keys, "room", is_room);
+        self.start_at_zero(routes, rooms);
     }
 
     /// A counter that appears only with its first event cannot be alerted on; all that can be known is there from the
@@ -298,6 +349,20 @@ impl Metrics {
     }
 }
 
+/// Takes away what is counted for values of `label` that are not there any more.
+fn forget<T: MetricVecBuilder>(metrics: &MetricVec<T>, label: &str, is_there: impl Fn(&str) -> bool) {
+    for family in metrics.collect() {
+        for metric in family.get_metric() {
+            let labels: HashMap<&str, &str> =
+                metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get(label).is_some_and(|value| !is_there(value)) {
+                // Somebody may have been faster.
+                let _ = metrics.remove(&labels);
+            }
+        }
+    }
+}
+
 /// Makes metrics and registers them.
 struct Maker {
     registry: Registry,
@@ -337,4 +402,28 @@ impl Maker {
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace(PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_named_is_no_longer_counted() {
+        let routes = ["default", "ops"].map(|name| RouteName::parse(name).expect("a name"));
+        let rooms = ["default/1", "ops/1"].map(|name| RoomName(name.to_owned()));
+        let metrics = Metrics::new(&routes, &rooms, "v", "c");
+        metrics.notifications.with_label_values(&["default", "opened"]).inc();
+        metrics.room_events.with_label_values(&["unrouted", "edit", "sent"]).inc();
+        metrics.serve(&routes[..1], &rooms[..1]);
+        let text = metrics.encode().expect("text");
+        assert!(!text.contains("\"ops\"") && !text.contains("ops/1"), "{text}");
+        assert!(text.contains("notifications_total{outcome=\"opened\",route=\"default\"} 1"), "{text}");
+        assert!(text.contains("room=\"unrouted\""), "{text}");
+        metrics.serve(&routes, &rooms);
+        let text = metrics.encode().expect("text");
+        for metric in ["incidents_open{route=\"ops\"} 0", "rooms_without_keys{reason=\"no_device\",room=\"ops/1\"} 0"] {
+            assert!(text.contains(metric), "{metric}\n{text}");
+        }
+    }
 }

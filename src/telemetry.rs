@@ -2,28 +2,60 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 /// Foreign crates are capped here unless the filter names them: at debug level, HTTP clients print what they send.
 const CAPPED: &str = "info";
 /// Crates whose every failed request is an error line of theirs, beside the one line in which the receiver says it.
 const QUIET: [&str; 3] = ["matrix_sdk=off", "matrix_sdk_base=warn", "matrix_sdk_crypto=warn"];
 
+/// Puts another filter in place of the one that the subscriber was installed with.
+type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// What the log lets through, for as long as the process runs.
+pub struct Filter {
+    replace: Replace,
+}
+
+impl Filter {
+    /// Lets through what `directives` say from now on.
+    ///
+    /// # Errors
+    /// When they cannot be read; then nothing changes.
+    pub fn set(&self, directives: &str) -> anyhow::Result<()> {
+        let filter = filter(directives)?;
+        (self.replace)(filter).map_err(|error| anyhow::anyhow!("log.filter: {error}"))
+    }
+}
+
+/// Whether `log.filter` can be read.
+///
+/// # Errors
+/// Why not.
+pub fn check(directives: &str) -> anyhow::Result<()> {
+    filter(directives).map(drop)
+}
+
 /// Installs the subscriber, which writes JSON lines or text. `directives` is `log.filter`. Call once.
 ///
 /// # Errors
 /// When the filter cannot be read or a subscriber is installed already.
-pub fn init(json: bool, directives: &str) -> anyhow::Result<()> {
+pub fn init(json: bool, directives: &str) -> anyhow::Result<Filter> {
     let filter = filter(directives)?;
     // A log that cannot be written (a full disk) is told to nobody: it would be on standard error, which is the very file
     // that cannot be written, and with a panic.
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    let installed = if json {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
+    let (replace, installed): (Replace, _) = if json {
+        let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(move |filter| handle.reload(filter)), builder.try_init())
     } else {
-        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        let builder = builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(move |filter| handle.reload(filter)), builder.try_init())
     };
-    installed.map_err(|error| anyhow::anyhow!("cannot install the log: {error}"))
+    installed.map_err(|error| anyhow::anyhow!("cannot install the log: {error}"))?;
+    Ok(Filter { replace })
 }
 
 /// `log.filter` as the operator wrote it. A bare level is meant for the receiver; everything else keeps its cap.

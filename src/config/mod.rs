@@ -5,6 +5,7 @@ mod faults;
 mod homeserver;
 mod load;
 mod reader;
+mod restart;
 mod secret;
 mod sections;
 mod templates;

@@ -182,6 +182,10 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
             }
             Err(rest) => Content::Overfull(rest),
         },
+        (OpKind::Edit, Some(root)) if card.is_unrouted() => {
+            let message = render::unrouted(frame.style, &incidents);
+            Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
+        }
         (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
             let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
             let to = render::permalink(card.room.as_str(), next);

@@ -30,7 +30,7 @@ impl House {
     }
 
     fn events(&self, outcome: &str) -> u64 {
-        let rooms = self.parts.config.rooms();
+        let rooms = self.config().rooms();
         let each = rooms.iter().flat_map(|(_, name)| OpKind::ALL.map(|kind| (name, kind)));
         let count = |(name, kind): (&RoomName, OpKind)| {
             self.parts.metrics.room_events.with_label_values(&[name.as_str(), kind.as_str(), outcome]).get()

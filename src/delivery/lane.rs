@@ -19,17 +19,17 @@ use super::{
     compose::{self, Composed, Frame},
     doubt::{Looked, Silent},
     fallbacks::Fallbacks,
+    farewell::Farewell,
     gate::{Gate, Permit, Want},
+    in_force::InForce,
     plan::{self, Step, Weather},
     transport::Transport,
 };
 use crate::{
     clock::Clock,
-    config::Config,
     health::{Delivery, Health},
     metrics::Metrics,
     model::{CardId, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
-    render::Style,
     store::{Store, StoreError},
 };
 
@@ -44,8 +44,8 @@ const EDITED: usize = 4_096;
 /// What all lanes share.
 #[derive(Clone)]
 pub struct Parts {
-    pub config: Arc<Config>,
-    pub style: Arc<Style>,
+    /// Every config that comes into force.
+    pub in_force: watch::Receiver<Arc<InForce>>,
     pub store: Store,
     pub transport: Arc<dyn Transport>,
     pub gate: Arc<Gate>,
@@ -58,13 +58,17 @@ pub struct Lane {
     pub(super) room: RoomAddress,
     pub(super) name: RoomName,
     pub(super) parts: Parts,
+    /// The config of this turn.
+    pub(super) in_force: Arc<InForce>,
+    /// Set while the room is told that no route names it any more.
+    pub(super) farewell: Option<Farewell>,
     pub(super) stop: CancellationToken,
     /// When a card was edited last, for the debouncing of edits.
     edited: HashMap<CardId, Instant>,
     /// When the last few cards were posted, the newest first.
     posted: VecDeque<Instant>,
     /// `digest_above` of the room's routes.
-    digest_above: usize,
+    pub(super) digest_above: usize,
     /// What the last plan was made for, compared with others' while the gate is closed.
     pub(super) want: Want,
     /// Refusals of this room in a row.
@@ -103,17 +107,19 @@ pub(super) enum Turn {
 impl Lane {
     /// `stop` ends the lane after the send that is under way.
     #[must_use]
-    pub fn new(room: RoomAddress, name: RoomName, parts: Parts, stop: CancellationToken) -> Self {
-        let digest_above = digest_above(&parts.config, &room);
+    pub fn new(room: RoomAddress, parts: Parts, stop: CancellationToken) -> Self {
+        let in_force = parts.in_force.borrow().clone();
         Self {
+            name: in_force.name_of(&room),
+            digest_above: in_force.digest_above(&room),
             room,
-            name,
+            in_force,
+            farewell: None,
             started: parts.clock.now(),
             parts,
             stop,
             edited: HashMap::new(),
             posted: VecDeque::new(),
-            digest_above,
             want: Want::finish(Timestamp(0)),
             refusals: 0,
             blame: Blame::default(),
@@ -128,25 +134,39 @@ impl Lane {
         }
     }
 
-    /// Serves the room until told to stop.
+    /// Serves the room until told to stop, or until it is not one of the config any more and knows so.
     pub async fn run(mut self) {
         let mut wake = self.parts.store.wake_ups();
         while !self.stop.is_cancelled() {
             // Registered before the store is polled, so that no commit slips through in between.
             wake.mark_unchanged();
-            let turn = match AssertUnwindSafe(self.turn()).catch_unwind().await {
-                Ok(Ok(turn)) => turn,
-                Ok(Err(error)) => {
-                    tracing::warn!(room = %self.name, %error, "the store failed the room's lane; it tries again");
-                    Turn::Held(REST)
-                }
-                Err(_) => {
-                    self.parts.metrics.lane_panics.inc();
-                    tracing::error!(room = %self.name, "a panic in the room's lane was caught; it goes on");
-                    Turn::Held(REST)
-                }
-            };
-            self.pause(turn, &mut wake).await;
+            self.renew();
+            if self.is_hopeless() {
+                return self.give_up().await;
+            }
+            let turn = self.bounded_turn().await;
+            if turn == Turn::Idle && self.farewell.is_some() {
+                return;
+            }
+            if !self.is_hopeless() {
+                self.pause(self.bounded(turn), &mut wake).await;
+            }
+        }
+    }
+
+    /// A turn that neither a fault of the store nor a panic ends the lane with.
+    pub(super) async fn safe_turn(&mut self) -> Turn {
+        match AssertUnwindSafe(self.turn()).catch_unwind().await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(error)) => {
+                tracing::warn!(room = %self.name, %error, "the store failed the room's lane; it tries again");
+                Turn::Held(REST)
+            }
+            Err(_) => {
+                self.parts.metrics.lane_panics.inc();
+                tracing::error!(room = %self.name, "a panic in the room's lane was caught; it goes on");
+                Turn::Held(REST)
+            }
         }
     }
 
@@ -160,6 +180,7 @@ impl Lane {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => {}
+            () = self.reloaded() => {}
             () = async {
                 match turn {
                     Turn::Again => {}
@@ -172,6 +193,14 @@ impl Lane {
                     Turn::Held(duration) => sleep(duration).await,
                 }
             } => {}
+        }
+    }
+
+    /// Ends once a config has come into force that the lane has not seen.
+    pub(super) async fn reloaded(&self) {
+        let mut in_force = self.parts.in_force.clone();
+        if in_force.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -199,7 +228,7 @@ impl Lane {
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
             step => step,
         };
-        let Some(permit) = self.enter().await? else { return Ok(Turn::Idle) };
+        let Some(permit) = self.enter().await? else { return Ok(Turn::Again) };
         // What gathered behind a rate limit is looked at as a whole.
         let step = if permit.limited { self.plan(Some(&permit)).await? } else { first_look };
         let (kind, card) = match step {
@@ -259,6 +288,11 @@ impl Lane {
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
         // Read only now: what changed while the gate was closed is part of it.
         let Some(snapshot) = self.parts.store.snapshot(card).await? else { return Ok(Turn::Again) };
+        if snapshot.card.is_unrouted() && kind != OpKind::Edit {
+            // Since the plan was made.
+            self.parts.store.settle_card(card).await?;
+            return Ok(Turn::Again);
+        }
         let void = compose::void_notes(&snapshot);
         if kind == OpKind::Reply && !void.is_empty() {
             self.parts.store.drop_notes(card, void).await?;
@@ -272,7 +306,7 @@ impl Lane {
                 self.fallbacks.tell(&self.parts.metrics, &op, &fallbacks);
                 self.maybe_unfinished = true;
                 let op = self.parts.store.freeze(*op).await?;
-                compose::count_broken_links(kind, &snapshot, &self.parts.style, &self.parts.metrics);
+                compose::count_broken_links(kind, &snapshot, &self.in_force.style, &self.parts.metrics);
                 self.send(op, permit).await
             }
             Composed::Overfull(rest) => {
@@ -303,8 +337,8 @@ impl Lane {
 
     pub(super) fn frame(&self, plainness: u32) -> Frame<'_> {
         Frame {
-            config: &self.parts.config,
-            style: &self.parts.style,
+            config: &self.in_force.config,
+            style: &self.in_force.style,
             now: self.parts.clock.now(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
             device: self.parts.transport.device(),
@@ -328,6 +362,7 @@ impl Lane {
     async fn delivered(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
         self.parts.gate.passed(permit);
         self.release_room();
+        self.took_something();
         self.count(op, "sent");
         let shown = self.parts.store.finish(op, event).await?;
         self.maybe_unfinished = false;
@@ -358,12 +393,6 @@ impl Lane {
         }
         self.edited.insert(card.clone(), Instant::now());
     }
-}
-
-/// Routes that share a room may differ: the smallest bound counts, and "never" only if all of them say so.
-fn digest_above(config: &Config, room: &RoomAddress) -> usize {
-    let routes = config.routes.values().filter(|route| route.rooms.contains(room));
-    routes.map(|route| route.digest_above).filter(|above| *above > 0).min().unwrap_or(0)
 }
 
 /// The other notifications that an event brought into the room, so that a search for any of them finds it.

@@ -10,10 +10,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config::{Purpose, Route},
+    config::{Config, Purpose, Route},
     delivery::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Search, SendError, Sight},
     intake::{self, Rules},
     model::{IncidentKey, OpState, RouteName},
+    render::Style,
     store::Ingest,
 };
 
@@ -155,6 +156,7 @@ impl Transport for Scripted {
 
 struct House {
     _folder: TempDir,
+    in_force: watch::Sender<Arc<InForce>>,
     parts: Parts,
     transport: Arc<Scripted>,
     stop: CancellationToken,
@@ -196,9 +198,9 @@ impl House {
         let style = Arc::new(Style::new(&config.display, &config.links).expect("a style"));
         let gate = Arc::new(Gate::new(clock.clone(), Arc::clone(&metrics), Arc::clone(&health)));
         let transport = Arc::new(Scripted::default());
+        let in_force = watch::Sender::new(Arc::new(InForce::new(Arc::new(config), style)));
         let parts = Parts {
-            config: Arc::new(config),
-            style,
+            in_force: in_force.subscribe(),
             store,
             transport: Arc::clone(&transport) as Arc<dyn Transport>,
             gate,
@@ -207,16 +209,28 @@ impl House {
             health,
         };
         let patience = Patience { tries: 2, ..Patience::default() };
-        Self { _folder: folder, parts, transport, stop: CancellationToken::new(), lanes: Vec::new(), patience }
+        Self {
+            _folder: folder,
+            in_force,
+            parts,
+            transport,
+            stop: CancellationToken::new(),
+            lanes: Vec::new(),
+            patience,
+        }
     }
 
     fn script(&self, outcomes: &[Option<Result<(), Reason>>]) {
         *self.transport.script.lock().expect("a lock") = outcomes.iter().copied().collect();
     }
 
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.in_force.borrow().config)
+    }
+
     fn start(&mut self) {
-        for (room, name) in self.parts.config.rooms() {
-            let mut lane = Lane::new(room, name, self.parts.clone(), self.stop.clone());
+        for (room, _) in self.config().rooms() {
+            let mut lane = Lane::new(room, self.parts.clone(), self.stop.clone());
             lane.patience = self.patience;
             self.lanes.push(tokio::spawn(lane.run()));
         }
@@ -235,7 +249,7 @@ impl House {
     }
 
     async fn post_group(&self, group: &str, alerts: &str) {
-        let rooms = self.parts.config.routes[&RouteName::parse("default").expect("a name")].rooms.clone();
+        let rooms = self.config().routes[&RouteName::parse("default").expect("a name")].rooms.clone();
         self.post_to(rooms, group, alerts, "warning").await;
     }
 
@@ -253,8 +267,8 @@ impl House {
             .collect();
         let body = serde_json::json!({ "receiver": "r", "groupKey": group, "alerts": alerts }).to_string();
         let webhook = intake::decode(body.as_bytes()).expect("a webhook");
-        let route: &Route = &self.parts.config.routes[&RouteName::parse("default").expect("a name")];
-        let config = Arc::clone(&self.parts.config);
+        let config = self.config();
+        let route: &Route = &config.routes[&RouteName::parse("default").expect("a name")];
         let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: group.to_owned() };
         let digest = webhook.digest.clone();
         let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
@@ -278,7 +292,7 @@ impl House {
         for _ in 0..1_000 {
             let refusing = self.transport.refusing.lock().expect("a lock").clone();
             let mut left = false;
-            for (room, _) in self.parts.config.rooms() {
+            for (room, _) in self.config().rooms() {
                 let due = self.is_due(&room).await;
                 let unfinished = self.parts.store.unfinished(&room).await.expect("read").is_some();
                 let parked = self.parts.store.next_parked(&room).await.expect("read").is_some();
@@ -441,6 +455,9 @@ async fn a_panic_in_a_lane_is_caught_and_the_lane_goes_on() {
 
 #[path = "doubt_tests.rs"]
 mod doubt;
+
+#[path = "farewell_tests.rs"]
+mod farewell;
 
 #[path = "life_tests.rs"]
 mod life;

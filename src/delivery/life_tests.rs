@@ -32,7 +32,7 @@ impl House {
         let counted = |(_, name): &(RoomAddress, RoomName)| {
             self.parts.metrics.room_events.with_label_values(&[name.as_str(), "card", "lost"]).get()
         };
-        self.parts.config.rooms().iter().map(counted).sum()
+        self.config().rooms().iter().map(counted).sum()
     }
 
     fn redact(&self, event: &str) {

@@ -4,7 +4,9 @@ mod blame;
 mod compose;
 mod doubt;
 mod fallbacks;
+mod farewell;
 mod gate;
+mod in_force;
 mod lane;
 mod plan;
 mod retry;
@@ -15,6 +17,7 @@ mod waiting;
 
 pub use compose::mentions_for;
 pub use gate::Gate;
+pub use in_force::InForce;
 pub use lane::{Lane, Parts};
 pub use transport::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Scope, Search, SendError, Sight, Transport};
 

@@ -49,7 +49,7 @@ impl Lane {
     ) -> Result<Option<Turn>, StoreError> {
         let card = &snapshot.card.id;
         let Some(root) = snapshot.card.root_event.as_deref() else { return Ok(None) };
-        let hangs = matches!(kind, OpKind::Edit | OpKind::Reply) && !compose::posts(snapshot, &self.parts.config);
+        let hangs = matches!(kind, OpKind::Edit | OpKind::Reply) && !compose::posts(snapshot, &self.in_force.config);
         if !hangs || self.sound.get(card).is_some_and(|at| at.elapsed() < SEEN_FOR) {
             return Ok(None);
         }

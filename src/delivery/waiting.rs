@@ -15,7 +15,8 @@ use crate::store::StoreError;
 pub(super) const WANT_EVERY: Duration = Duration::from_millis(250);
 
 impl Lane {
-    /// Waits at the gate with what is most urgent here, which may change meanwhile.
+    /// Waits at the gate with what is most urgent here, which may change meanwhile. `None`: the lane is to stop, or the
+    /// config has changed since the plan was made.
     pub(super) async fn enter(&self) -> Result<Option<Permit>, StoreError> {
         let waits = Waits::from(self.want);
         let mut wake = self.parts.store.wake_ups();
@@ -34,6 +35,7 @@ impl Lane {
         tokio::select! {
             biased;
             permit = self.parts.gate.enter(&self.stop, waits.clone()) => Ok(permit),
+            () = self.reloaded() => Ok(None),
             failed = refresh => failed,
         }
     }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, answer::Answer, auth::Proof, places::Place};
+use super::{App, InForce, answer::Answer, auth::Proof, places::Place};
 use crate::{
     config::Route,
     intake::{self, PathKind, RouteError, Rules, Webhook},
@@ -64,17 +64,18 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
     if asked.method != Method::POST {
         return Err(Answer::method_not_allowed("POST"));
     }
-    let proof = app.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
+    let in_force = app.in_force();
+    let proof = in_force.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
         if app.refusals.is_news(app.clock.now()) {
             tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
         }
     })?;
-    let by_path = asked.path.as_deref().map(|path| intake::route_of_path(&app.config, path));
+    let by_path = asked.path.as_deref().map(|path| intake::route_of_path(&in_force.config, path));
     let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
     if app.health.is_stopping() {
         return Err(Answer::unavailable("the receiver is shutting down"));
     }
-    let (body, place) = read(app, headers, body).await?;
+    let (body, place) = read(app, in_force.config.http.max_body_bytes, headers, body).await?;
     let turn = app.bodies.decoder(body.len()).await;
     let decoded = intake::decode(&body);
     drop(turn);
@@ -82,12 +83,13 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
         tracing::warn!(%error, "refused a webhook");
         Answer::bad_request(&error.to_string())
     })?;
+    let routes = &in_force.config.routes;
     let route = match by_path {
         Some((route, _)) => route,
-        None => intake::choose_route(&app.config.routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
+        None => intake::choose_route(routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
     };
     let counts = Counts::of(&webhook);
-    let ingested = app.store.ingest(ingest(app, route, webhook, body, place)).await.map_err(|error| {
+    let ingested = app.store.ingest(ingest(&in_force, route, webhook, body, place)).await.map_err(|error| {
         tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
         Answer::unavailable(&format!("cannot commit: {error}"))
     })?;
@@ -103,8 +105,7 @@ fn unrouted(error: &RouteError) -> Answer {
 
 /// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
 /// take a 408 for final.
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
-    let limit = app.config.http.max_body_bytes;
+async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(Answer::too_large(limit));
@@ -131,9 +132,9 @@ async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<(Bytes, Plac
     Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, place))
 }
 
-fn ingest(app: &App, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
-    let (config, name) = (Arc::clone(&app.config), route.name.clone());
-    webhook.digest.push_str(&app.run);
+fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
+    let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
+    webhook.digest.push_str(&in_force.run);
     Ingest {
         key: IncidentKey {
             route: route.name.clone(),

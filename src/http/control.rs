@@ -169,8 +169,8 @@ fn note(letter: &DeadLetter, follows: Follows, served: bool) -> String {
         Follows::Edit => "its card is edited to the newest state",
         Follows::Nothing => return "nothing is left to show; it is dropped".to_owned(),
     };
-    let once = if served { "" } else { ", once a route of the config names its room again" };
-    format!("{follows}{once}")
+    let unless = if served { "" } else { "; no route names its room any more, so that nothing new is posted there" };
+    format!("{follows}{unless}")
 }
 
 fn log(app: &App, letter: &DeadLetter, what: &str) {
@@ -183,7 +183,7 @@ fn log(app: &App, letter: &DeadLetter, what: &str) {
 
 /// `<route>/<n>`; `None`: the config no longer names the room.
 fn room_name(app: &App, room: &RoomAddress) -> Option<String> {
-    let rooms = app.config.rooms();
+    let rooms = app.in_force().config.rooms();
     rooms.into_iter().find(|(address, _)| address == room).map(|(_, name)| name.as_str().to_owned())
 }
 

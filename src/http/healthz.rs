@@ -9,9 +9,9 @@ use jiff::Timestamp as Moment;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::{App, answer::Answer};
+use super::{App, InForce, answer::Answer};
 use crate::{
-    health::{self, Age, Hold, Trust},
+    health::{self, Age, Hold, Loaded, Trust},
     model::{OpState, RoomAddress, Timestamp},
     store::Stats,
 };
@@ -28,14 +28,14 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// 200 while webhooks can be committed, else 503. Delivery that is held or late is `degraded`, and still 200.
 pub async fn healthz(State(app): State<Arc<App>>) -> Answer {
-    let report = Report::take(&app, Ids::Blank).await;
+    let report = Report::take(&app, &app.in_force(), Ids::Blank).await;
     Answer::health(report.failing.is_none(), json!({ "status": report.status(), "parts": report.parts() }))
 }
 
 /// For monitors that should page: 503 while a room or the account is held for anything but a rate limit, an event is
 /// set aside, a change is undelivered for 2 minutes, no sync succeeded for 5, or a dead letter is younger than an hour.
 pub async fn delivery(State(app): State<Arc<App>>) -> Answer {
-    let report = Report::take(&app, Ids::Blank).await;
+    let report = Report::take(&app, &app.in_force(), Ids::Blank).await;
     let reasons = report.undelivered();
     let status = if reasons.is_empty() { "ok" } else { "failing" };
     Answer::health(reasons.is_empty(), json!({ "status": status, "reasons": reasons }))
@@ -60,16 +60,17 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) async fn take(app: &App, ids: Ids) -> Self {
+    pub(super) async fn take(app: &App, in_force: &InForce, ids: Ids) -> Self {
         let (mut health, now) = (app.health.snapshot(), app.clock.now());
         forget_overdue(&mut health, now);
-        let stats = timeout(STATS_TIMEOUT, app.store.stats(&app.rooms)).await.ok().and_then(Result::ok);
+        let stats = timeout(STATS_TIMEOUT, app.store.stats(&in_force.rooms)).await.ok().and_then(Result::ok);
         let failing = match &health.store_fault {
             _ if health.stopping => Some("shutting down".to_owned()),
             Some(fault) => Some(format!("webhooks cannot be committed: {fault}")),
             None => None,
         };
-        let routes = app.config.routes.values().map(|route| (route.name.to_string(), route.rooms.clone())).collect();
+        let routes = in_force.config.routes.values();
+        let routes = routes.map(|route| (route.name.to_string(), route.rooms.clone())).collect();
         Self { health, stats, now, failing, routes, ids }
     }
 
@@ -90,6 +91,7 @@ impl Report {
             "homeserver": self.homeserver(),
             "sync": self.sync(),
             "encryption": self.encryption(),
+            "config": self.config(),
             "routes": Value::Object(self.routes.iter().map(|(name, rooms)| (name.clone(), self.route(rooms))).collect::<Map<_, _>>()),
         });
         if let Some(certificate) = self.certificate() {
@@ -101,7 +103,7 @@ impl Report {
     fn parts_degraded(&self) -> bool {
         let parts = self.parts();
         let degraded = |part: &Value| part["status"] != "ok";
-        ["store", "homeserver", "sync", "encryption"].iter().any(|name| degraded(&parts[*name]))
+        ["store", "homeserver", "sync", "encryption", "config"].iter().any(|name| degraded(&parts[*name]))
             || parts.get("certificate").is_some_and(degraded)
             || parts["routes"].as_object().is_some_and(|routes| routes.values().any(degraded))
     }
@@ -195,6 +197,23 @@ impl Report {
             (None, Age::Good) => ("ok", "is the one in the files".to_owned()),
         };
         Some(json!({ "status": status, "reason": reason, "not_after": moment(certificate.not_after) }))
+    }
+
+    pub(super) fn config(&self) -> Value {
+        let Loaded { since, faults, restart } = &self.health.config;
+        let since = since.map(moment);
+        if *faults > 0 {
+            let reason = format!(
+                "it has changed and is refused (faults: {faults}, which the log names); the one before stays in force"
+            );
+            return json!({ "status": "degraded", "reason": reason, "since": since });
+        }
+        let mut part = json!({ "status": "ok", "reason": "in force as it is", "since": since });
+        if !restart.is_empty() {
+            part["reason"] = "in force but for what wants a restart".into();
+            part["notice"] = format!("to be had by a restart only: {}", restart.join(", ")).into();
+        }
+        part
     }
 
     pub(super) fn route(&self, rooms: &[RoomAddress]) -> Value {

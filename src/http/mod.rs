@@ -14,6 +14,7 @@ mod tls;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
     extract::{MatchedPath, Request, State},
@@ -37,14 +38,11 @@ use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, mode
 
 /// What every handler may use.
 pub struct App {
-    pub config: Arc<Config>,
+    in_force: ArcSwap<InForce>,
     pub store: Store,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
-    /// All that the config names.
-    rooms: Vec<RoomAddress>,
-    guard: Guard,
     refusals: Refusals,
     /// Connections that were closed for want of a place.
     crowded: Refusals,
@@ -54,36 +52,53 @@ pub struct App {
     intruders: Refusals,
     bodies: Bodies,
     history: History,
-    /// Part of every digest. A start may bring other severities or a newer version, so that what an earlier run made of
-    /// a notification is not taken for granted.
+}
+
+/// All that depends on the config; a reload puts another in its place, as a whole.
+pub struct InForce {
+    pub config: Arc<Config>,
+    /// All that the config names.
+    rooms: Vec<RoomAddress>,
+    guard: Guard,
+    /// Part of every digest. A start or a reload may bring other severities or a newer version, so that what was made of
+    /// a notification before is not taken for granted.
     run: String,
+}
+
+impl InForce {
+    fn new(config: Arc<Config>) -> Self {
+        let guard = Guard::new(&config.http.auth, &config.compat);
+        let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
+        Self { config, rooms, guard, run: ulid::Ulid::new().to_string() }
+    }
 }
 
 impl App {
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        let guard = Guard::new(&config.http.auth, &config.compat);
-        let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
-        let run = ulid::Ulid::new().to_string();
         let bodies = Bodies::new(config.http.max_body_bytes);
+        let in_force = ArcSwap::from_pointee(InForce::new(config));
         let [refusals, crowded, flooded, intruders] = [(); 4].map(|()| Refusals::default());
         let history = History::default();
-        Self {
-            config,
-            store,
-            clock,
-            metrics,
-            health,
-            rooms,
-            guard,
-            refusals,
-            crowded,
-            flooded,
-            intruders,
-            bodies,
-            history,
-            run,
-        }
+        Self { in_force, store, clock, metrics, health, refusals, crowded, flooded, intruders, bodies, history }
+    }
+
+    /// The config in force and what is made of it. Taken once per request, so that a request never sees two.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
+    }
+
+    /// The config in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.in_force.load().config)
+    }
+
+    /// Puts another config in force for every request from now on; those under way go on with theirs.
+    pub fn reload(&self, config: Arc<Config>) {
+        self.bodies.make_room(config.http.max_body_bytes);
+        self.in_force.store(Arc::new(InForce::new(config)));
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,6 +38,8 @@ const DECODERS: usize = 2;
 #[derive(Debug)]
 pub struct Bodies {
     units: Arc<Semaphore>,
+    /// How many units there are, taken or not.
+    total: Mutex<usize>,
     decoders: Semaphore,
     patience: Duration,
 }
@@ -50,12 +52,21 @@ pub struct Place {
 
 impl Bodies {
     pub fn new(max_body_bytes: usize) -> Self {
-        let units = units(BODY_BYTES.max(max_body_bytes)) as usize;
+        let total = all_units(max_body_bytes);
         Self {
-            units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            units: Arc::new(Semaphore::new(total)),
+            total: Mutex::new(total),
             decoders: Semaphore::new(DECODERS),
             patience: PATIENCE,
         }
+    }
+
+    /// A larger body may come from now on; what was made room for once stays.
+    pub fn make_room(&self, max_body_bytes: usize) {
+        let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = all_units(max_body_bytes).saturating_sub(*total);
+        self.units.add_permits(more);
+        *total += more;
     }
 
     /// A place for a body of at most `bytes`; `None`: none got free in time.
@@ -68,6 +79,10 @@ impl Bodies {
     pub async fn decoder(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         if bytes <= LARGE_BODY { None } else { self.decoders.acquire().await.ok() }
     }
+}
+
+fn all_units(max_body_bytes: usize) -> usize {
+    (units(BODY_BYTES.max(max_body_bytes)) as usize).min(Semaphore::MAX_PERMITS)
 }
 
 fn units(bytes: usize) -> u32 {
@@ -174,5 +189,13 @@ mod tests {
         assert!(got.is_some());
         let larger = Bodies::new(BODY_BYTES * 2);
         assert!(larger.place(BODY_BYTES * 2).await.is_some(), "one of the largest size always has room");
+        let grown = Bodies::new(1);
+        for max_body_bytes in [BODY_BYTES * 2, 1, BODY_BYTES * 2] {
+            grown.make_room(max_body_bytes);
+        }
+        let largest = grown.place(BODY_BYTES * 2).await;
+        assert!(largest.is_some(), "also after a reload");
+        let impatient = Bodies { patience: Duration::from_millis(10), ..grown };
+        assert!(impatient.place(1).await.is_none(), "and no more than that");
     }
 }

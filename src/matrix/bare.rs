@@ -119,7 +119,7 @@ impl Account {
                 Err(fault) if ends_session(&fault) => return,
                 Err(fault) => self.report_down(&fault),
             }
-            for address in &self.setup.rooms {
+            for address in &self.rooms.served() {
                 if let Ok(room) = self.enter(Door { bare, client: None }, address, Visit::Round).await {
                     // What fails here fails again with the next send, which tells.
                     let _ = self.look_at_bare(bare, why, address, &room).await;

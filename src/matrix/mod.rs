@@ -68,7 +68,7 @@ pub struct Setup {
     pub config: config::Matrix,
     /// The receiver's own folder: `session.json` and `matrix/<device>/` live in it.
     pub store_path: PathBuf,
-    /// Every room once.
+    /// Every room of the config once; see [`Account::serve`] for later ones.
     pub rooms: Vec<RoomAddress>,
     /// What earlier runs found out about the rooms.
     pub places: HashMap<RoomAddress, Place>,
@@ -133,7 +133,7 @@ impl fmt::Debug for Account {
 impl Account {
     /// The account, and the task that must run for it to do anything. The task ends only when `cancel` is
     /// cancelled; sends still work after that, so that lanes can finish what they are at.
-    pub fn start(setup: Setup) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+    pub fn start(mut setup: Setup) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let not_yet = Link::Down { error: errors::fault(Reason::NotReady, "not connected yet"), worth_waking: true };
         let account = Arc::new(Self {
             wire: OnceCell::new(),
@@ -141,7 +141,7 @@ impl Account {
             link: watch::Sender::new(not_yet),
             device: Mutex::new(setup.known_device.clone()),
             saved_device: Mutex::new(setup.known_device.clone()),
-            rooms: Rooms::new(&setup.rooms, setup.places.clone(), &setup.config.aliases),
+            rooms: Rooms::new(&setup.rooms, std::mem::take(&mut setup.places), &setup.config.aliases),
             bare_sends: AtomicU64::new(0),
             tending: Tending::default(),
             kit: Kit::new(&setup.store_path, &setup.config),
@@ -151,8 +151,8 @@ impl Account {
             told: Mutex::default(),
             setup,
         });
-        for (address, place) in &account.setup.places {
-            account.note_place(address, place);
+        for (address, place) in account.rooms.places() {
+            account.note_place(&address, &place);
         }
         let task = Arc::clone(&account).run();
         (account, task)

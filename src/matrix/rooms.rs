@@ -38,13 +38,22 @@ const FIRST_SYNC: Duration = Duration::from_secs(10);
 const MAX_FOREIGN: usize = 50;
 
 pub(super) struct Rooms {
-    seats: HashMap<RoomAddress, Arc<Mutex<Seat>>>,
+    /// Those of the config in force, in its order; the account gets into them by itself.
+    served: std::sync::Mutex<Vec<RoomAddress>>,
+    seats: std::sync::Mutex<HashMap<RoomAddress, Arc<Chair>>>,
+    /// What is known of addresses, also of those that the config does not name.
+    places: std::sync::Mutex<HashMap<RoomAddress, Place>>,
     /// Rooms that the last sync told something about: an invitation, or that we are out.
     news: std::sync::Mutex<News>,
     wake: Notify,
-    /// Told when a room is entered that could not be.
-    entered: HashMap<RoomAddress, Notify>,
     pub(super) sights: Sights,
+}
+
+/// One address's place among the rooms.
+pub(super) struct Chair {
+    pub seat: Mutex<Seat>,
+    /// Told when a room is entered that could not be.
+    entered: Notify,
 }
 
 #[derive(Default)]
@@ -59,39 +68,69 @@ impl Rooms {
     /// `places`: what earlier runs found out. `pins`: what the operator says about aliases, which counts for more.
     pub fn new(
         rooms: &[RoomAddress],
-        mut places: HashMap<RoomAddress, Place>,
+        places: HashMap<RoomAddress, Place>,
         pins: &BTreeMap<RoomAddress, RoomAddress>,
     ) -> Self {
-        let mut seat = |room: &RoomAddress| {
-            let kept = places.remove(room);
-            let known = match pins.get(room) {
-                Some(pin) => kept
-                    .clone()
-                    .filter(|place| place.first == pin.as_str() || place.current() == pin.as_str())
-                    .or_else(|| Some(Place::new(pin.as_str()))),
-                None => kept.clone(),
-            };
-            (room.clone(), Arc::new(Mutex::new(Seat::new(room, known, kept))))
+        let new = Self {
+            served: std::sync::Mutex::default(),
+            seats: std::sync::Mutex::default(),
+            places: std::sync::Mutex::new(places),
+            news: std::sync::Mutex::default(),
+            wake: Notify::new(),
+            sights: Sights::default(),
         };
-        let seats = rooms.iter().map(&mut seat).collect();
-        let entered = rooms.iter().map(|room| (room.clone(), Notify::new())).collect();
-        Self { seats, news: std::sync::Mutex::default(), wake: Notify::new(), entered, sights: Sights::default() }
+        new.serve(rooms, pins);
+        new
+    }
+
+    /// These are the rooms of the config from now on. One that was not among them is looked up anew.
+    pub fn serve(&self, rooms: &[RoomAddress], pins: &BTreeMap<RoomAddress, RoomAddress>) {
+        let before = std::mem::replace(&mut *lock(&self.served), rooms.to_vec());
+        for room in rooms.iter().filter(|room| !before.contains(room)) {
+            let chair = self.new_chair(room, pins.get(room));
+            lock(&self.seats).insert(room.clone(), chair);
+        }
+        self.wake.notify_one();
+    }
+
+    fn new_chair(&self, room: &RoomAddress, pin: Option<&RoomAddress>) -> Arc<Chair> {
+        let kept = lock(&self.places).get(room).cloned();
+        let known = match pin {
+            Some(pin) => kept
+                .clone()
+                .filter(|place| place.first == pin.as_str() || place.current() == pin.as_str())
+                .or_else(|| Some(Place::new(pin.as_str()))),
+            None => kept.clone(),
+        };
+        Arc::new(Chair { seat: Mutex::new(Seat::new(room, known, kept)), entered: Notify::new() })
+    }
+
+    pub fn served(&self) -> Vec<RoomAddress> {
+        lock(&self.served).clone()
+    }
+
+    /// Also of a room that the config does not name any more: a last edit may be due there.
+    pub fn chair(&self, room: &RoomAddress) -> Arc<Chair> {
+        if let Some(chair) = lock(&self.seats).get(room) {
+            return Arc::clone(chair);
+        }
+        let chair = self.new_chair(room, None);
+        Arc::clone(lock(&self.seats).entry(room.clone()).or_insert(chair))
+    }
+
+    pub fn places(&self) -> Vec<(RoomAddress, Place)> {
+        lock(&self.places).iter().map(|(room, place)| (room.clone(), place.clone())).collect()
     }
 
     pub async fn entered(&self, room: &RoomAddress) {
-        match self.entered.get(room) {
-            Some(entered) => entered.notified().await,
-            None => std::future::pending().await,
-        }
+        self.chair(room).entered.notified().await;
     }
 
     /// The room can be used.
-    fn settle(&self, address: &RoomAddress, seat: &mut Seat, id: &RoomId) {
+    fn settle(&self, address: &RoomAddress, chair: &Chair, seat: &mut Seat, id: &RoomId) {
         self.sights.stands_for(address, id);
-        if seat.failed.take().is_some()
-            && let Some(entered) = self.entered.get(address)
-        {
-            entered.notify_one();
+        if seat.failed.take().is_some() {
+            chair.entered.notify_one();
         }
     }
 
@@ -118,8 +157,9 @@ impl Rooms {
             return;
         }
         let mut foreign: BTreeSet<_> = invited.iter().cloned().collect();
-        for seat in self.seats.values() {
-            let mut seat = seat.lock().await;
+        let chairs: Vec<Arc<Chair>> = lock(&self.seats).values().cloned().collect();
+        for chair in chairs {
+            let mut seat = chair.seat.lock().await;
             // Nobody knows yet which room it is.
             let open = seat.place.is_none() && seat.wanted.is_none() && !invited.is_empty();
             if open {
@@ -142,6 +182,17 @@ impl Rooms {
 }
 
 impl Account {
+    /// The rooms of the config in force, and what it says about aliases. Those that are new are entered at once; out of
+    /// those that are not among them any more the account does not go.
+    pub fn serve(&self, rooms: &[RoomAddress], pins: &BTreeMap<RoomAddress, RoomAddress>) {
+        self.rooms.serve(rooms, pins);
+        for (address, place) in self.rooms.places() {
+            self.note_place(&address, &place);
+        }
+        // The rounds of a session without keys wait for this one.
+        self.wake.notify_one();
+    }
+
     /// Gets into every configured room and back into those that are lost. Never returns.
     pub(super) async fn keep_rooms(&self, client: &Client) {
         let first_sync = async {
@@ -152,7 +203,7 @@ impl Account {
         let _ = timeout(FIRST_SYNC, first_sync).await;
         loop {
             self.rooms.take_news().await;
-            for address in &self.setup.rooms {
+            for address in &self.rooms.served() {
                 // Kept in the seat for the lane's next send to tell.
                 let _ = self.enter_with_keys(client, address, Visit::Round).await;
             }
@@ -179,8 +230,8 @@ impl Account {
 
     /// The homeserver refused a send to a room that we thought we were in.
     pub(super) async fn room_refused(&self, address: &RoomAddress) {
-        let Some(seat) = self.rooms.seats.get(address) else { return };
-        let mut seat = seat.lock().await;
+        let chair = self.rooms.chair(address);
+        let mut seat = chair.seat.lock().await;
         seat.joined = false;
         // An alias may lead to another room by now; an id is what it is, and the next sync tells whether we are out.
         if address.is_alias() {
@@ -195,12 +246,10 @@ impl Account {
         address: &RoomAddress,
         visit: Visit,
     ) -> Result<OwnedRoomId, SendError> {
-        let Some(seat) = self.rooms.seats.get(address) else {
-            return Err(errors::fault(Reason::RoomRefused, format!("{address} is not in the config")));
-        };
-        let mut seat = seat.lock().await;
+        let chair = self.rooms.chair(address);
+        let mut seat = chair.seat.lock().await;
         if let Some(id) = self.seated(door, &seat, visit).await {
-            self.rooms.settle(address, &mut seat, &id);
+            self.rooms.settle(address, &chair, &mut seat, &id);
             return Ok(id);
         }
         if let Some(failed) = &seat.failed
@@ -219,7 +268,7 @@ impl Account {
                     seat.entered = Some(id.clone());
                 }
                 self.keep_place(address, &mut seat).await;
-                self.rooms.settle(address, &mut seat, id);
+                self.rooms.settle(address, &chair, &mut seat, id);
             }
             Err(error) => {
                 let failed = Failed::again(seat.failed.take(), error, address);
@@ -249,6 +298,7 @@ impl Account {
     async fn keep_place(&self, address: &RoomAddress, seat: &mut Seat) {
         let Some(place) = seat.place.clone().filter(|place| seat.kept.as_ref() != Some(place)) else { return };
         self.note_place(address, &place);
+        lock(&self.rooms.places).insert(address.clone(), place.clone());
         match (self.setup.save_place)(address.clone(), place.clone()).await {
             Ok(()) => seat.kept = Some(place),
             Err(error) => tracing::warn!(room = %address, "where it leads is not kept: {error:#}"),

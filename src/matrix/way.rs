@@ -109,8 +109,8 @@ impl Account {
         let why = if let Way::Bare(why) = way { Some(*why) } else { None };
         let before = self.setup.health.update(|health| std::mem::replace(&mut health.no_keys, why));
         if why.is_none() {
-            for room in &self.setup.rooms {
-                self.note_keys(room, None);
+            for room in self.rooms.served() {
+                self.note_keys(&room, None);
             }
         }
         let Some(why) = why.filter(|why| before != Some(*why)) else { return };

@@ -49,8 +49,16 @@ pub struct Card {
     pub spoke_at: Option<Timestamp>,
     /// The oldest accepted change that the room does not show yet.
     pub dirty_since: Option<Timestamp>,
-    /// The card that took its place.
+    /// The card that took its place; itself where none did, since no route leads into the room any more.
     pub superseded_by: Option<CardId>,
+}
+
+impl Card {
+    /// Whether no route leads what it shows into its room any more: it gets one last edit, which says so.
+    #[must_use]
+    pub fn is_unrouted(&self) -> bool {
+        self.superseded_by.as_ref() == Some(&self.id)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

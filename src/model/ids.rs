@@ -47,6 +47,14 @@ id!(
     RoomName
 );
 
+impl RoomName {
+    /// What a room is called that no route names any more, while its cards get their last edit.
+    #[must_use]
+    pub fn unrouted() -> Self {
+        Self("unrouted".to_owned())
+    }
+}
+
 /// The name of a route: `[a-z0-9-]+`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteName(String);

@@ -261,6 +261,16 @@ pub fn continued(style: &Style, incidents: &[&Incident], to: &str, plainness: u3
     Message { body: format!("{}\nContinued: {to}", line.body), html: format!("{}{html}", line.html) }
 }
 
+/// What a card shows once its alerts are no longer routed into its room: whose it was, and no state that would grow
+/// stale.
+#[must_use]
+pub fn unrouted(style: &Style, incidents: &[&Incident]) -> Message {
+    let name = incidents.first().map(|incident| headline::title(style, incident)).unwrap_or_default();
+    let others = incidents.len().saturating_sub(1);
+    let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+    text_only(format!("🔌 {name}{others}: no longer routed here, and no longer updated"))
+}
+
 fn reply_line(reply: &Reply) -> String {
     reply.lines.first().map(|said| format!("{} {}: {}", said.emoji, said.name, said.words)).unwrap_or_default()
 }

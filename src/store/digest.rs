@@ -54,7 +54,7 @@ impl Store {
                     for incident in rest {
                         // An old card whose place the digest took goes on where its incident does.
                         sqlx::query(
-                            "UPDATE card SET superseded_by = $2 WHERE superseded_by = $1 AND id IN \
+                            "UPDATE card SET superseded_by = $2 WHERE superseded_by = $1 AND id <> $1 AND id IN \
                              (SELECT card FROM card_incident WHERE incident = $3)",
                         )
                         .bind(digest.as_str())

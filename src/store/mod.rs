@@ -21,6 +21,7 @@ mod roots;
 mod rows;
 mod stale;
 mod stats;
+mod unrouted;
 mod writer;
 
 pub use dead::{DeadLetter, Follows};
@@ -32,6 +33,7 @@ pub use open::occupy;
 pub use outbox::NewOp;
 pub use overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use stats::Stats;
+pub use unrouted::{Routing, Unrouted};
 
 use sqlx::SqlitePool;
 use tokio::sync::watch;

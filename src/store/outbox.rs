@@ -5,8 +5,10 @@ use sqlx::SqliteConnection;
 
 use super::{
     Store, StoreError,
+    due::SUPERSEDED,
     reposts::{forget_notes_of_superseded, point_to},
     rows,
+    unrouted::forget_unposted_of_unrouted,
     writer::Context,
 };
 use crate::model::{CardId, IncidentId, Note, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
@@ -226,6 +228,7 @@ impl Store {
                     .await?;
                 forget_notes_of_superseded(connection, &op.card).await?;
                 make_due(connection, &op.card, op.since).await?;
+                forget_unposted_of_unrouted(connection, &op.card).await?;
                 context.wake = true;
                 Ok(())
             })
@@ -419,8 +422,8 @@ pub(super) async fn make_due(
     Ok(())
 }
 
-/// Clears `dirty_since` if nothing is left that an op does not cover: no note, and no revision beyond what is shown
-/// or, while an op is on its way, beyond `covered`.
+/// Clears `dirty_since` if nothing is left that an op does not cover: no note, no revision beyond what is shown
+/// or, while an op is on its way, beyond `covered`, and no last edit of a card that is not routed any more.
 pub(super) async fn settle(
     connection: &mut SqliteConnection,
     context: &mut Context,
@@ -430,16 +433,19 @@ pub(super) async fn settle(
     let left: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM note WHERE card = $1 AND op IS NULL) + \
          (SELECT count(*) FROM card_incident JOIN incident ON incident.id = card_incident.incident \
-          WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2)",
+          WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2) + \
+         (SELECT count(*) FROM card_incident JOIN card ON card.id = card_incident.card \
+          WHERE card.id = $1 AND card.superseded_by = card.id AND card_incident.shown_rev < $3 AND $2 < $3)",
     )
     .bind(card.as_str())
     .bind(covered.unwrap_or(-1))
+    .bind(SUPERSEDED)
     .fetch_one(&mut *connection)
     .await?;
     if left == 0 {
         sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1").bind(card.as_str()).execute(connection).await?;
-    } else {
-        context.wake = true;
+        return Ok(());
     }
-    Ok(())
+    context.wake = true;
+    forget_unposted_of_unrouted(connection, card).await
 }

@@ -32,8 +32,8 @@ pub struct Stats {
 }
 
 impl Store {
-    /// The numbers of these rooms. What waits for a room that the config no longer names stays in the store, in case it
-    /// does again, but is nobody's backlog.
+    /// The numbers of these rooms. What waits for a room that the config no longer names is a last edit, and nobody's
+    /// backlog.
     ///
     /// # Errors
     /// When the store cannot be read.

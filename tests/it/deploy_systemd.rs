@@ -46,6 +46,7 @@ fn its_paths_are_the_ones_of_tmpfiles_and_package() {
     let name = "matrix-alertmanager-receiver";
     let start = format!("/usr/bin/{name} serve --config {ETC}/config.toml");
     assert_eq!(values(&unit, "ExecStart"), [start]);
+    assert_eq!(values(&unit, "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
     assert_eq!(values(&unit, "User"), [name]);
     assert!(read(&format!("deploy/systemd/sysusers.d/{name}.conf")).contains(&format!("\nu {name} - ")));
     let tmpfiles = read(&format!("deploy/systemd/tmpfiles.d/{name}.conf"));

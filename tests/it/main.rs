@@ -29,6 +29,7 @@ mod presentation;
 mod proxy_selftest;
 mod reach;
 mod release;
+mod reload;
 mod reminders;
 mod render_command;
 mod rooms;

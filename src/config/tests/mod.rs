@@ -5,6 +5,7 @@ mod environment;
 mod example;
 mod faults;
 mod precedence;
+mod restart;
 mod secrets;
 mod settings;
 

@@ -34,7 +34,8 @@ pub fn check(app: &App, config: &Config, side: Side, headers: &HeaderMap) -> Res
 
 /// Lets in who has the credentials of `http.admin`, whatever is asked for.
 pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Some(admin) = &app.config.http.admin else {
+    let config = app.config();
+    let Some(admin) = &config.http.admin else {
         return Answer::forbidden("the config no longer has http.admin").into_response();
     };
     let auth = Auth::Basic { username: admin.username.clone(), password: admin.password.clone() };

@@ -35,11 +35,11 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 pub async fn page(State(app): State<Arc<App>>, Extension(side): Extension<Side>, headers: HeaderMap) -> Response {
-    let config = Arc::clone(&app.config);
-    if let Err(answer) = access::check(&app, &config, side, &headers) {
+    let in_force = app.in_force();
+    if let Err(answer) = access::check(&app, &in_force.config, side, &headers) {
         return answer.into_response();
     }
-    let page = view::page(&app, &config).await.map_err(|error| error.to_string());
+    let page = view::page(&app, &in_force).await.map_err(|error| error.to_string());
     match page.and_then(|page| page.html().map_err(|error| error.to_string())) {
         Ok(html) => (guards(), Html(html)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),

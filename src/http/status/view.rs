@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::super::{
-    App,
+    App, InForce,
     healthz::{Ids, Report},
 };
 use crate::{
@@ -28,9 +28,10 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// # Errors
 /// When the config's time zone is unknown, which no start lets pass.
-pub async fn page(app: &App, config: &Config) -> Result<Page, StyleError> {
-    let report = Report::take(app, Ids::Told).await;
-    let overview = timeout(STORE_TIMEOUT, app.store.overview(&app.rooms)).await.ok().and_then(Result::ok);
+pub async fn page(app: &App, in_force: &InForce) -> Result<Page, StyleError> {
+    let config = in_force.config.as_ref();
+    let report = Report::take(app, in_force, Ids::Told).await;
+    let overview = timeout(STORE_TIMEOUT, app.store.overview(&in_force.rooms)).await.ok().and_then(Result::ok);
     let places = timeout(STORE_TIMEOUT, app.store.places()).await.ok().and_then(Result::ok).unwrap_or_default();
     let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
     let style = Style::new(&config.display, &config.links)?;
@@ -54,6 +55,7 @@ impl View<'_> {
         let level = Level::parse(self.report.status()).unwrap_or(Level::Failing);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
         parts.extend(self.certificate());
+        parts.push(self.in_force());
         let (rooms, backlog) = (self.rooms(), self.backlog());
         let overview = self.overview;
         let total = |stats: &Stats| stats.incidents_open.iter().map(|(_, count)| count).sum();
@@ -140,6 +142,17 @@ impl View<'_> {
             part.runbook = Some("The certificate");
         }
         Some(part)
+    }
+
+    fn in_force(&self) -> Part {
+        let told = self.report.config();
+        let mut part = judged("Config", &told);
+        part.details.extend(told["notice"].as_str().map(words));
+        part.last = self.report.health.config.since.map(|at| ("Read", self.times.at(at)));
+        if part.level != Level::Ok {
+            part.runbook = Some("The config is refused");
+        }
+        part
     }
 
     /// Held ones first, else in the order of the config. A room that several routes share is shown once.

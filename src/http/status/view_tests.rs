@@ -48,7 +48,7 @@ fn hold(reason: &str, rate_limit: bool) -> Hold {
 }
 
 async fn made(app: &App) -> Page {
-    page(app, &app.config).await.expect("a page")
+    page(app, &app.in_force()).await.expect("a page")
 }
 
 type Change = fn(&mut crate::health::State);
@@ -114,7 +114,7 @@ async fn the_verdict_is_that_of_healthz_and_says_why() {
         let page = made(&app).await;
         assert_eq!(
             (page.level, page.level.as_str()),
-            (level, Report::take(&app, Ids::Blank).await.status()),
+            (level, Report::take(&app, &app.in_force(), Ids::Blank).await.status()),
             "{first}"
         );
         assert!(page.reasons[0].starts_with(first), "{:?}, not {first}", page.reasons);

@@ -15,4 +15,5 @@ mod shapes;
 mod states;
 mod status;
 mod storms;
+mod unrouted;
 mod words;

@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::time::Instant;
+use toml::Table;
 
 use super::{
     DEADLINE, POLL, ReceiverBuilder, Samples, eventually,
@@ -158,6 +159,27 @@ impl Receiver {
     pub fn take_key(&mut self, path: &str) {
         without(&mut self.with.config, path);
         self.write_config();
+    }
+
+    /// Puts the config where the running receiver reads it, as Kubernetes changes a mounted ConfigMap: a new folder, and a
+    /// link to it that takes the place of the one before in one step.
+    pub fn swap_config(&mut self, change: impl FnOnce(&mut Table)) {
+        change(&mut self.with.config);
+        let folder = self.with.scratch.path();
+        let version = (1..1_000).find(|n| !folder.join(format!("..{n}")).exists()).expect("a free name");
+        let version = format!("..{version}");
+        std::fs::create_dir(folder.join(&version)).expect("a folder");
+        std::fs::write(folder.join(&version).join("config.toml"), self.with.config.to_string()).expect("written");
+        for (link, to) in [("..data", version.as_str()), ("config.toml", "..data/config.toml")] {
+            let new = folder.join("..new");
+            std::os::unix::fs::symlink(to, &new).expect("a link");
+            std::fs::rename(&new, folder.join(link)).expect("renamed");
+        }
+    }
+
+    /// Posts with this bearer token from now on.
+    pub fn use_webhook_token(&mut self, token: &str) {
+        self.with.bearer = Some(token.to_owned());
     }
 
     /// Runs another command of the binary with this config, beside a running `serve` or without one.

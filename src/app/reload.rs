@@ -1,0 +1,301 @@
+//! The one owner of the config: reads it at start, and again on SIGHUP and when its files change. A faulty one is refused
+//! as a whole, and the one before goes on.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{lanes::Lanes, watch::Fingerprint};
+use crate::{
+    clock::Clock,
+    config::{Config, Purpose},
+    delivery::InForce,
+    health::{Health, Loaded},
+    http::App,
+    lifecycle::Hangups,
+    matrix::Account,
+    metrics::Metrics,
+    model::{NoKeys, RoomAddress, RoomName, RouteName, Timestamp},
+    render::{Style, custom::Templates},
+    store::{Routing, Store, StoreError},
+    telemetry,
+};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// Files that have changed must stay as they are for this long: one that is being written is half a file.
+const SETTLED: Duration = Duration::from_secs(1);
+/// How often is looked for what webhooks under way at a reload have left behind.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// Where the config comes from, and what it was when it was read first.
+pub struct Source {
+    pub file: Option<PathBuf>,
+    pub log: telemetry::Filter,
+}
+
+/// What the config in force is told to.
+pub struct Reloader {
+    pub source: Source,
+    pub hangups: Hangups,
+    pub app: Arc<App>,
+    pub in_force: watch::Sender<Arc<InForce>>,
+    pub lanes: Arc<Lanes>,
+    pub account: Arc<Account>,
+    pub store: Store,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub told: Told,
+}
+
+/// What was said last, so that it is said once.
+#[derive(Default)]
+pub struct Told {
+    /// What the files held when they were read last.
+    seen: Fingerprint,
+    /// Why they were refused; empty: they were not.
+    faults: Vec<String>,
+    restart: Vec<&'static str>,
+}
+
+/// Why the config is read again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Signal,
+    Change,
+    /// It was refused, and may be good by now: what was wrong need not have been in a file that is looked at.
+    Refused,
+}
+
+impl Cause {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal => "SIGHUP",
+            Self::Change | Self::Refused => "changed files",
+        }
+    }
+}
+
+/// How messages look, with all templates compiled and tried on samples.
+///
+/// # Errors
+/// What is wrong with time zone, links or templates.
+pub fn style_of(config: &Config) -> anyhow::Result<Style> {
+    let style = Style::new(&config.display, &config.links)?.with_routes(&config.routes)?;
+    let templates = Templates::load(config, &style)?;
+    Ok(style.with_templates(templates))
+}
+
+/// All that a start reads and checks, or everything that is wrong with it.
+fn read(file: Option<&Path>) -> Result<(Config, Style), Vec<String>> {
+    let config = Config::load(file, &crate::config::environment(), Purpose::Serve);
+    let config = config.map_err(|faults| faults.lines().to_vec())?;
+    let in_lines = |error: &anyhow::Error| format!("{error:#}").lines().map(str::to_owned).collect::<Vec<_>>();
+    telemetry::check(&config.log.filter).map_err(|error| in_lines(&error))?;
+    let style = style_of(&config).map_err(|error| in_lines(&error))?;
+    Ok((config, style))
+}
+
+/// The rooms of each route.
+pub fn routing(config: &Config) -> Routing {
+    config.routes.iter().map(|(name, route)| (name.clone(), route.rooms.clone())).collect()
+}
+
+/// Closes what the config does not route any more; returns the rooms that no route names and that must be told.
+pub async fn close_unrouted(store: &Store, config: &Config) -> Result<BTreeSet<RoomAddress>, StoreError> {
+    let unrouted = store.close_unrouted(&routing(config)).await?;
+    if unrouted.cards > 0 || unrouted.incidents > 0 {
+        tracing::info!(
+            cards = unrouted.cards,
+            incidents = unrouted.incidents,
+            "closed what the config no longer routes: cards in rooms say so with their last edit"
+        );
+    }
+    Ok(unrouted.rooms)
+}
+
+impl Reloader {
+    /// Reads the config again whenever there is a reason to, until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.told.seen = self.fingerprint().await;
+        let mut every = interval(LOOK);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.hangups.next() => self.reload(Cause::Signal).await,
+                _ = every.tick() => self.look().await,
+            }
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                self.sweep().await;
+            }
+        }
+    }
+
+    /// The config's own file, and those that it names.
+    async fn fingerprint(&self) -> Fingerprint {
+        let config = Arc::clone(&self.in_force.borrow().config);
+        let named = config.files().into_iter().map(Path::to_owned);
+        Fingerprint::of(self.source.file.iter().cloned().chain(named).collect()).await
+    }
+
+    async fn look(&mut self) {
+        let found = self.fingerprint().await;
+        if found == self.told.seen {
+            if !self.told.faults.is_empty() {
+                self.reload(Cause::Refused).await;
+            }
+            return;
+        }
+        sleep(SETTLED).await;
+        if self.fingerprint().await == found {
+            self.reload(Cause::Change).await;
+        }
+    }
+
+    async fn reload(&mut self, cause: Cause) {
+        // Before they are read: what changes meanwhile is found by the next look.
+        self.told.seen = self.fingerprint().await;
+        let file = self.source.file.clone();
+        // Templates are run on samples, which takes its time.
+        let read = tokio::task::spawn_blocking(move || read(file.as_deref())).await;
+        match read.unwrap_or_else(|_| Err(vec!["reading it panicked".to_owned()])) {
+            Ok((config, style)) => self.put_in_force(config, style, cause).await,
+            Err(faults) => self.refuse(faults, cause),
+        }
+    }
+
+    fn refuse(&mut self, faults: Vec<String>, cause: Cause) {
+        self.metrics.config.last_reload_successful.set(0);
+        self.health.update(|health| health.config.faults = faults.len());
+        if cause == Cause::Signal || faults != self.told.faults {
+            for fault in &faults {
+                tracing::error!(cause = cause.as_str(), fault, "the config is refused, the one before stays in force");
+            }
+        } else {
+            tracing::debug!("the config is still refused");
+        }
+        self.told.faults = faults;
+    }
+
+    async fn put_in_force(&mut self, read: Config, style: Style, cause: Cause) {
+        let before = Arc::clone(&self.in_force.borrow().config);
+        let (config, restart) = read.over(&before);
+        let (config, style) = (Arc::new(config), Arc::new(style));
+        if let Err(error) = self.source.log.set(&config.log.filter) {
+            tracing::warn!("{error:#}");
+        }
+        self.tell_parts(&before, &config, style).await;
+        let now = self.clock.now();
+        self.told.faults.clear();
+        if config.files() != before.files() {
+            self.told.seen = self.fingerprint().await;
+        }
+        note_loaded(&self.health, &self.metrics, now, &restart);
+        let changes = Changes::between(&before, &config);
+        tracing::info!(
+            cause = cause.as_str(),
+            rooms_added = changes.added,
+            rooms_removed = changes.removed,
+            routes_added = changes.routes_added,
+            routes_removed = changes.routes_removed,
+            "the config was read again and is in force"
+        );
+        if !restart.is_empty() && restart != self.told.restart {
+            let keys = restart.join(", ");
+            tracing::warn!(keys, "these changes of the config want a restart; until then the values from before hold");
+        }
+        self.told.restart = restart;
+    }
+
+    /// The order matters. Lanes first, so that none composes what a new route brought without knowing the route; then the
+    /// webhooks; then what is routed no longer is closed, while the lanes of rooms that are gone still run; and last they
+    /// learn that they may end.
+    async fn tell_parts(&self, before: &Config, config: &Arc<Config>, style: Arc<Style>) {
+        let rooms = config.rooms();
+        let addresses: Vec<RoomAddress> = rooms.iter().map(|(room, _)| room.clone()).collect();
+        let routes: Vec<RouteName> = config.routes.keys().cloned().collect();
+        let names: Vec<RoomName> = rooms.iter().map(|(_, name)| name.clone()).collect();
+        self.health.serve(&rooms);
+        self.metrics.serve(&routes, &names);
+        show_missing_keys(&self.health, &self.metrics);
+        self.account.serve(&addresses, &config.matrix.aliases);
+        let in_force = InForce::new(Arc::clone(config), style);
+        let gone = before.rooms().into_iter().map(|(room, _)| room);
+        self.in_force.send_replace(Arc::new(in_force.clone().and_rooms(gone)));
+        self.lanes.ensure(addresses);
+        self.app.reload(Arc::clone(config));
+        self.sweep().await;
+        self.in_force.send_replace(Arc::new(in_force));
+    }
+
+    /// Webhooks that were under way at a reload go where they went when they came.
+    async fn sweep(&self) {
+        let config = self.app.config();
+        match close_unrouted(&self.store, &config).await {
+            Ok(rooms) => self.lanes.ensure(rooms),
+            Err(error) => {
+                tracing::warn!(%error, "could not close what the config no longer routes; tried again later");
+            }
+        }
+        let routes: Vec<RouteName> = config.routes.keys().cloned().collect();
+        let rooms: Vec<RoomName> = config.rooms().into_iter().map(|(_, name)| name).collect();
+        self.metrics.serve(&routes, &rooms);
+    }
+}
+
+/// For health and metrics: a config has come into force.
+pub fn note_loaded(health: &Health, metrics: &Metrics, now: Timestamp, restart: &[&'static str]) {
+    metrics.config.last_reload_successful.set(1);
+    metrics.config.last_reload_success.set(now.0 as f64 / 1000.0);
+    metrics.config.restart_required.set(i64::from(!restart.is_empty()));
+    health.update(|health| {
+        health.config = Loaded { since: Some(now), faults: 0, restart: restart.to_vec() };
+    });
+}
+
+/// Rooms may have got other names.
+fn show_missing_keys(health: &Health, metrics: &Metrics) {
+    for room in health.snapshot().rooms.into_values() {
+        for reason in NoKeys::ALL {
+            let gauge = metrics.rooms_without_keys.with_label_values(&[room.name.as_str(), reason.as_str()]);
+            gauge.set(i64::from(room.no_keys == Some(reason)));
+        }
+    }
+}
+
+/// For the log.
+struct Changes {
+    added: usize,
+    removed: usize,
+    routes_added: usize,
+    routes_removed: usize,
+}
+
+impl Changes {
+    fn between(before: &Config, after: &Config) -> Self {
+        let rooms = |config: &Config| config.rooms().into_iter().map(|(room, _)| room).collect::<BTreeSet<_>>();
+        let routes = |config: &Config| config.routes.keys().cloned().collect::<BTreeSet<_>>();
+        let (old, new) = (rooms(before), rooms(after));
+        let (old_routes, new_routes) = (routes(before), routes(after));
+        Self {
+            added: new.difference(&old).count(),
+            removed: old.difference(&new).count(),
+            routes_added: new_routes.difference(&old_routes).count(),
+            routes_removed: old_routes.difference(&new_routes).count(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Rooms that the config no longer names, and others that it names from now on.
+
+use super::*;
+use crate::store::Routing;
+
+const TWO: &str = "!one:example.org,!two:example.org";
+
+fn room(address: &str) -> RoomAddress {
+    RoomAddress::parse(address).expect("a room")
+}
+
+impl House {
+    /// As a reload does it: these are the rooms of the route from now on.
+    async fn reload(&self, rooms: &str) {
+        let mut config = (*self.config()).clone();
+        let gone = config.rooms().into_iter().map(|(room, _)| room);
+        let route = config.routes.values_mut().next().expect("a route");
+        route.rooms = rooms.split(',').map(room).collect();
+        let routing: Routing = [(route.name.clone(), route.rooms.clone())].into();
+        let style = Arc::clone(&self.in_force.borrow().style);
+        let in_force = InForce::new(Arc::new(config), style);
+        self.in_force.send_replace(Arc::new(in_force.clone().and_rooms(gone)));
+        self.parts.store.close_unrouted(&routing).await.expect("committed");
+        self.in_force.send_replace(Arc::new(in_force));
+    }
+
+    /// The lane of the nth room has ended by itself.
+    async fn ended(&mut self, lane: usize) {
+        let lane = self.lanes.remove(lane);
+        tokio::time::timeout(Duration::from_secs(10), lane).await.expect("in time").expect("no panic");
+    }
+
+    fn start_with(&mut self, room: RoomAddress, patience: Duration) {
+        let mut lane = Lane::new(room, self.parts.clone(), self.stop.clone());
+        lane.farewell = Some(Farewell { patience, ..Farewell::default() });
+        // Or the test would wait for the pauses in between.
+        lane.refusals = 2;
+        self.lanes.push(tokio::spawn(lane.run()));
+    }
+}
+
+fn words(sent: &Sent) -> &str {
+    sent.content["m.new_content"]["body"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_room_that_is_gone_is_told_so_and_its_lane_ends() {
+    let mut house = House::new(TWO).await;
+    house.start();
+    house.post("a").await;
+    assert_eq!(house.settled().await.len(), 2);
+    house.reload("!two:example.org").await;
+    house.ended(0).await;
+    let sent = house.sent();
+    assert_eq!(kinds(&sent)[2..], ["m.replace m.notice"]);
+    assert_eq!(
+        (sent[2].room.as_str(), words(&sent[2])),
+        ("!one:example.org", "🔌 A: no longer routed here, and no longer updated")
+    );
+    // The other one goes on alone.
+    house.post("a b").await;
+    let sent = house.settled().await.split_off(3);
+    assert!(sent.iter().all(|sent| sent.room.as_str() == "!two:example.org"), "{sent:#?}");
+    assert_eq!(kinds(&sent), ["m.thread m.text", "m.replace m.text"]);
+}
+
+#[tokio::test]
+async fn a_room_that_comes_back_gets_a_new_card_and_an_added_one_its_first() {
+    let mut house = House::new(ROOM).await;
+    house.start();
+    house.post("a").await;
+    house.settled().await;
+    house.reload("!two:example.org").await;
+    house.ended(0).await;
+    house.reload("!one:example.org,!two:example.org").await;
+    house.start();
+    house.post("a").await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(house.settled().await.len(), 2, "no news, no card");
+    house.post("a b").await;
+    let sent = house.settled().await.split_off(2);
+    assert_eq!(kinds(&sent), ["card m.text", "card m.text"]);
+    assert!(
+        sent.iter().all(|sent| sent.content["body"].as_str().is_some_and(|body| body.contains("2 firing"))),
+        "{sent:#?}"
+    );
+}
+
+/// Its lane has not even begun to end when the next reload names it again.
+#[tokio::test]
+async fn a_lane_that_was_about_to_end_goes_on() {
+    let mut house = House::new(ROOM).await;
+    house.start();
+    house.post("a").await;
+    house.settled().await;
+    house.reload("!two:example.org").await;
+    house.reload(ROOM).await;
+    house.post("a b").await;
+    let mut sent = kinds(&house.settled().await);
+    // The new card goes before the last edit of the old one where both wait.
+    sent[1..].sort();
+    assert_eq!(sent, ["card m.text", "card m.text", "m.replace m.notice"]);
+    assert_eq!(house.lanes.iter().filter(|lane| lane.is_finished()).count(), 0);
+}
+
+#[tokio::test]
+async fn a_room_that_refuses_or_does_not_answer_is_given_up() {
+    for (reason, patience) in [(None, Duration::from_mins(1)), (Some(Reason::NoAnswer), Duration::from_secs(1))] {
+        let mut house = House::new(ROOM).await;
+        house.start();
+        house.post("a").await;
+        house.settled().await;
+        house.stop().await;
+        house.reload("!two:example.org").await;
+        match reason {
+            None => house.transport.refusing.lock().expect("a lock").push(room(ROOM)),
+            Some(reason) => house.script(&[Some(Err(reason)); 20]),
+        }
+        house.start_with(room(ROOM), patience);
+        let lane = house.lanes.remove(0);
+        tokio::time::timeout(Duration::from_mins(1), lane).await.expect("in time").expect("no panic");
+        assert!(!house.is_due(&room(ROOM)).await);
+        assert_eq!(house.parts.store.unfinished(&room(ROOM)).await.expect("read"), None);
+        let tries = house.sent().iter().filter(|sent| !sent.accepted).count();
+        assert!((1..=3).contains(&tries), "{reason:?}: {tries}");
+    }
+}

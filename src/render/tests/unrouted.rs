@@ -1,0 +1,20 @@
+//! The last edit of a card that no route leads into its room any more.
+
+use super::{
+    check::assert_sound,
+    samples::{api_down, crash_loop, style},
+};
+use crate::render::unrouted;
+
+#[test]
+fn whose_card_it_was_and_no_state() {
+    let (one, other) = (crash_loop(), api_down());
+    for (incidents, expected) in [
+        (&[&one][..], "🔌 PodCrashLooping: no longer routed here, and no longer updated"),
+        (&[&one, &other], "🔌 PodCrashLooping and 1 more: no longer routed here, and no longer updated"),
+    ] {
+        let message = unrouted(&style(), incidents);
+        assert_sound(&message);
+        assert_eq!(message.body, expected);
+    }
+}
