@@ -170,7 +170,7 @@ class Demo:
                 f"homeserver    {self.synapse.url}   (any Matrix client; no encryption, no federation)",
                 f"user          {self.sre.user_id}   password {self.password}",
                 f"room          {self.room.room_id}",
-                f"receiver      {self.receiver.url}/healthz   /metrics   config {self.receiver.state}/config.toml",
+                f"receiver      {self.receiver.url}/ is the status page; /healthz   /metrics   config {self.receiver.state}/config.toml",
                 f"Prometheus    {self.prometheus.url}/alerts",
                 f"Alertmanager  {self.alertmanager.url}",
                 f"logs          {self.children.logs}/",

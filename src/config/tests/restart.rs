@@ -21,6 +21,9 @@ fn which_keys_want_a_restart() {
     for (more, expected) in [
         ("", &[][..]),
         ("[http]\nlisten = \"127.0.0.1:1\"\n", &["http.listen"]),
+        ("[http]\ntls = { cert_file = \"c\", key_file = \"k\" }\n", &["http.tls"]),
+        ("[http]\nadmin = { listen = \"127.0.0.1:1\", username = \"u\", password = \"p\" }\n", &["http.admin"]),
+        ("[compat]\nroom_paths = true\n", &[]),
         ("[store]\npath = \"/elsewhere\"\n", &["store.path"]),
         ("[log]\nformat = \"json\"\nfilter = \"debug\"\n", &["log.format"]),
         ("[store]\nretention = \"1d\"\n[http]\nmax_body_bytes = 2048\nauth = { bearer_token = \"t\" }\n", &[]),
@@ -107,4 +110,22 @@ fn the_files_that_a_config_is_made_of() {
     );
     let config = folder.load(&toml, &[], Purpose::Serve).expect("good");
     assert_eq!(config.files(), [card.as_path(), token.as_path()]);
+}
+
+#[test]
+fn who_may_see_the_page_changes_at_once_and_where_it_is_does_not() {
+    let admin = |listen: &str, password: &str| {
+        let admin = format!("[http.admin]\nlisten = \"{listen}\"\nusername = \"u\"\npassword = \"{password}\"\n");
+        load(&format!("{MATRIX}{ROUTE}{admin}"), &[]).expect("good")
+    };
+    let before = admin("127.0.0.1:1", "old");
+    let password = |config: &Config| config.http.admin.as_ref().map(|admin| admin.password.expose().to_owned());
+    let (config, keys) = admin("127.0.0.1:1", "new").over(&before);
+    assert_eq!((password(&config).as_deref(), keys.as_slice()), (Some("new"), &[][..]));
+    let (config, keys) = admin("127.0.0.1:2", "new").over(&before);
+    assert_eq!((password(&config).as_deref(), keys.as_slice()), (Some("new"), &["http.admin"][..]));
+    assert_eq!(config.http.admin.map(|admin| admin.listen.port()), Some(1));
+    // It is served until the restart, and nobody else is let in meanwhile.
+    let (config, keys) = at_start().over(&before);
+    assert_eq!((password(&config).as_deref(), keys.as_slice()), (Some("old"), &["http.admin"][..]));
 }

@@ -16,17 +16,17 @@ async fn a_card_its_edit_and_its_replies_are_read_by_members_and_by_nobody_else(
     let scene = Scene::encrypted().await;
     let reader = Reader::new(&scene.sre).await;
     let receiver = ReceiverBuilder::of(&scene).start().await;
-    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    receiver.accept("default", Payload::group("DiskFull").firing(&["alpha-01"])).await;
     let view = reader.reads(&scene.room, "DiskFull").await;
     let root = view.card().event_id().to_owned();
-    receiver.accept("default", Payload::group("DiskFull").firing(&["n01", "n02"])).await;
+    receiver.accept("default", Payload::group("DiskFull").firing(&["alpha-01", "bravo-02"])).await;
     let view = reader
         .wait_for(&scene.room, "the edit and the reply", |view| {
-            view.card().has("2 firing") && view.thread_of(&root).iter().any(|reply| reply.has("n02"))
+            view.card().has("2 firing") && view.thread_of(&root).iter().any(|reply| reply.has("bravo-02"))
         })
         .await;
     assert_eq!(view.card().msgtype(), "m.text");
-    receiver.accept("default", Payload::group("DiskFull").resolved(&["n01", "n02"])).await;
+    receiver.accept("default", Payload::group("DiskFull").resolved(&["alpha-01", "bravo-02"])).await;
     reader
         .wait_for(&scene.room, "green", |view| {
             view.card().has("RESOLVED")
@@ -34,7 +34,7 @@ async fn a_card_its_edit_and_its_replies_are_read_by_members_and_by_nobody_else(
         })
         .await;
 
-    let raw = assert_sealed(&scene.room, &["DiskFull", "n01", "n02", "RESOLVED", "m.mentions", "body"]).await;
+    let raw = assert_sealed(&scene.room, &["DiskFull", "alpha-01", "bravo-02", "RESOLVED", "m.mentions", "body"]).await;
     // Relations are for homeservers as well: these stay readable, as the specification wants.
     let relation = |rel_type: &str| {
         raw.events.iter().filter(|event| event.content["m.relates_to"]["rel_type"] == rel_type).count()
