@@ -99,7 +99,10 @@ impl Receiver {
     pub async fn run(self) -> anyhow::Result<()> {
         let lifecycle = Lifecycle::new();
         // Before webhooks come: what was routed when the receiver was stopped need not be now.
-        let unrouted = close_unrouted(&self.store, &self.config).await?;
+        let unrouted = close_unrouted(&self.store, &self.config).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not close what the config no longer routes; tried again later");
+            BTreeSet::new()
+        });
         let (account, lanes) = self.start_delivery(&lifecycle, unrouted).await?;
         self.start_watching_certificate(&lifecycle);
         let app = App::new(
@@ -136,6 +139,9 @@ impl Receiver {
         let side = Side::Main { address: self.bound.address, has_admin: self.admin.is_some() };
         if let Some(admin) = self.admin {
             tracing::info!(listen = %admin.address, "the status page is served on http.admin");
+            if !admin.address.ip().to_canonical().is_loopback() {
+                tracing::warn!(listen = %admin.address, "http.admin is plain HTTP: its password can be read on the way");
+            }
             tokio::spawn(serve_admin(admin, Arc::clone(&app), http_stop.clone()));
         }
         let mut http = tokio::spawn(self.bound.serve(app, side, http_stop.clone()));

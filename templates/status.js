@@ -15,20 +15,27 @@
     const next = new DOMParser().parseFromString(html, "text/html");
     const main = next.querySelector("main"), old = document.querySelector("main");
     if (!main) throw new Error("it is not the page");
-    // Somebody marks text to copy it.
-    if (getSelection().type === "Range") return;
-    const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const active = old.contains(document.activeElement) ? document.activeElement : null;
+    const focused = active?.getAttribute("href");
+    const fold = [...old.querySelectorAll("summary")].indexOf(active);
     const unfolded = [...old.querySelectorAll("details")].some((details) => details.open);
     for (const details of main.querySelectorAll("details")) details.open = unfolded;
     old.replaceWith(document.adoptNode(main));
     if (focused) document.querySelector(`main a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (fold >= 0) document.querySelectorAll("main summary")[fold]?.focus({ preventScroll: true });
     document.title = next.title;
     const icon = 'link[rel="icon"]';
-    document.querySelector(icon).href = next.querySelector(icon).href;
+    const drawn = next.querySelector(icon)?.href;
+    if (drawn) document.querySelector(icon)?.setAttribute("href", drawn);
   };
 
   const ask = async () => {
     if (asking || document.hidden) return;
+    // To copy it. What is marked would be gone with the old page.
+    if (getSelection().type === "Range") {
+      say(`Not refreshed while text is marked: as of ${good.toLocaleTimeString()}.`);
+      return;
+    }
     asking = true;
     try {
       const answer = await fetch(here, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{lanes::Lanes, watch::Fingerprint};
 use crate::{
     clock::Clock,
-    config::{Config, Purpose},
+    config::{Config, LogFormat, Purpose},
     delivery::InForce,
     health::{Health, Loaded},
     http::App,
@@ -39,8 +39,33 @@ const SWEEP: Duration = Duration::from_mins(1);
 
 /// Where the config comes from, and what it was when it was read first.
 pub struct Source {
-    pub file: Option<PathBuf>,
-    pub log: telemetry::Filter,
+    file: Option<PathBuf>,
+    log: telemetry::Filter,
+    /// What the files held when the config was read.
+    seen: Fingerprint,
+}
+
+impl Source {
+    /// Reads the config for a start.
+    ///
+    /// # Errors
+    /// All that is wrong with it, or with `log.filter`.
+    pub fn read(file: Option<&Path>) -> anyhow::Result<(Config, Self)> {
+        let own: Vec<PathBuf> = file.iter().map(|path| path.to_path_buf()).collect();
+        let before = Fingerprint::read(&own);
+        let config = Config::load(file, &crate::config::environment(), Purpose::Serve)?;
+        let log = telemetry::init(config.log.format == LogFormat::Json, &config.log.filter)?;
+        let seen = Fingerprint::read(&watched(file, &config));
+        // Changed while it was read: the first look finds that it differs.
+        let seen = if Fingerprint::read(&own) == before { seen } else { Fingerprint::default() };
+        Ok((config, Self { file: file.map(Path::to_owned), log, seen }))
+    }
+}
+
+/// The config's own file, and those that it and the environment name.
+fn watched(file: Option<&Path>, config: &Config) -> Vec<PathBuf> {
+    let named = config.files().into_iter().chain(file).map(Path::to_owned);
+    named.chain(crate::config::files(&crate::config::environment())).collect()
 }
 
 /// What the config in force is told to.
@@ -127,7 +152,7 @@ pub async fn close_unrouted(store: &Store, config: &Config) -> Result<BTreeSet<R
 impl Reloader {
     /// Reads the config again whenever there is a reason to, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        self.told.seen = self.fingerprint().await;
+        self.told.seen = self.source.seen.clone();
         let mut every = interval(LOOK);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Instant::now();
@@ -145,11 +170,9 @@ impl Reloader {
         }
     }
 
-    /// The config's own file, and those that it names.
     async fn fingerprint(&self) -> Fingerprint {
         let config = Arc::clone(&self.in_force.borrow().config);
-        let named = config.files().into_iter().map(Path::to_owned);
-        Fingerprint::of(self.source.file.iter().cloned().chain(named).collect()).await
+        Fingerprint::of(watched(self.source.file.as_deref(), &config)).await
     }
 
     async fn look(&mut self) {
@@ -194,6 +217,10 @@ impl Reloader {
     async fn put_in_force(&mut self, read: Config, style: Style, cause: Cause) {
         let before = Arc::clone(&self.in_force.borrow().config);
         let (config, restart) = read.over(&before);
+        // Other files are looked at from now on; unless one has changed since it was read, which the next look then finds.
+        if config.files() != before.files() && self.fingerprint().await == self.told.seen {
+            self.told.seen = Fingerprint::of(watched(self.source.file.as_deref(), &config)).await;
+        }
         let (config, style) = (Arc::new(config), Arc::new(style));
         if let Err(error) = self.source.log.set(&config.log.filter) {
             tracing::warn!("{error:#}");
@@ -201,9 +228,6 @@ impl Reloader {
         self.tell_parts(&before, &config, style).await;
         let now = self.clock.now();
         self.told.faults.clear();
-        if config.files() != before.files() {
-            self.told.seen = self.fingerprint().await;
-        }
         note_loaded(&self.health, &self.metrics, now, &restart);
         let changes = Changes::between(&before, &config);
         tracing::info!(

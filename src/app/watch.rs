@@ -23,7 +23,8 @@ impl Fingerprint {
         tokio::task::spawn_blocking(move || Self::read(&files)).await.unwrap_or_default()
     }
 
-    fn read(files: &[PathBuf]) -> Self {
+    /// As [`Fingerprint::of`], for when nothing else runs yet.
+    pub fn read(files: &[PathBuf]) -> Self {
         let mut hash = Sha256::new();
         for path in files {
             hash.update(path.as_os_str().as_encoded_bytes());

@@ -81,11 +81,11 @@ pub(super) fn below(base: &Url, path: &[&str]) -> Url {
     url
 }
 
-/// A client for one call to the receiver at `base`. It follows no redirect: a POST would arrive as a GET.
-pub(super) fn client(base: &Url, timeout: Duration, trust: Trust<'_>) -> anyhow::Result<Client> {
+/// A client for one call to the receiver at `base`, past any proxy if that is `ours`: one elsewhere is not to be given our
+/// token, and does not find this machine. It follows no redirect: a POST would arrive as a GET.
+pub(super) fn client(base: &Url, timeout: Duration, trust: Trust<'_>, ours: bool) -> anyhow::Result<Client> {
     let mut builder = Client::builder().user_agent(USER_AGENT).timeout(timeout).redirect(Policy::none());
-    if is_loopback(base) {
-        // A proxy would look for the receiver on its own loopback.
+    if ours {
         builder = builder.no_proxy();
     }
     builder = match trust {

@@ -42,19 +42,20 @@ impl Healthcheck {
     }
 
     fn verdict(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let (base, trust) = if let Some(url) = self.url {
-            let trust = if client::is_loopback(&url) { Trust::Anybody } else { Trust::System };
-            (url, trust)
+        let (base, ours) = if let Some(url) = self.url {
+            let ours = client::is_loopback(&url);
+            (url, ours)
         } else {
             let config = Config::load(config, &crate::config::environment(), Purpose::Render);
             let base = client::local_url(&config.map_err(|faults| in_one_line(&faults))?.http)?;
-            // A certificate that has ended, or files that do not fit, are no reason to have the process killed: the
-            // next one might not even start.
-            (base, Trust::Anybody)
+            (base, true)
         };
+        // A certificate that has ended, or files that do not fit, are no reason to have the process killed: the next one
+        // might not even start.
+        let trust = if ours { Trust::Anybody } else { Trust::System };
         let url = client::below(&base, &["livez"]);
         client::block_on(async {
-            let answer = client::ask(client::client(&base, TIMEOUT, trust)?.get(url.clone())).await;
+            let answer = client::ask(client::client(&base, TIMEOUT, trust, ours)?.get(url.clone())).await;
             let answer = answer.map_err(|why| anyhow::anyhow!("{url}: {why}"))?;
             anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, client::tame(&answer.body));
             Ok(())

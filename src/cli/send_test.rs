@@ -64,7 +64,7 @@ impl SendTest {
             _ => Trust::System,
         };
         let webhook = Webhook {
-            client: client::client(&base, TIMEOUT, trust)?,
+            client: client::client(&base, TIMEOUT, trust, ours)?,
             url: client::below(&base, &["alerts", self.route.as_str()]),
             auth: &config.http.auth,
         };

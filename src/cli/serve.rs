@@ -1,15 +1,10 @@
 //! `serve`: the receiver itself.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::Config;
-use crate::{
-    app::{Receiver, Source},
-    config::{LogFormat, Purpose},
-    telemetry,
-};
+use crate::app::{Receiver, Source};
 
 /// Runs the receiver; the same as no command.
 ///
@@ -23,11 +18,15 @@ Examples:
     MATRIX_ACCESS_TOKEN_FILE=/run/secrets/token MATRIX_ROOM_ID='!abc:example.org' matrix-alertmanager-receiver")]
 pub struct Serve {}
 
+/// What still runs when all is stopped reads files, and is left to itself after this.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
 pub fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file, &crate::config::environment(), Purpose::Serve)?;
-    let log = telemetry::init(config.log.format == LogFormat::Json, &config.log.filter)?;
+    let (config, source) = Source::read(file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let source = Source { file: file.map(Path::to_owned), log };
-    runtime.block_on(async { Receiver::prepare(config, source).await?.run().await })?;
+    let ran = runtime.block_on(async { Receiver::prepare(config, source).await?.run().await });
+    // A look at a file that hangs must not hold up the end.
+    runtime.shutdown_timeout(LAST_THREADS);
+    ran?;
     Ok(ExitCode::SUCCESS)
 }

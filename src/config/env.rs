@@ -1,6 +1,9 @@
 //! The environment as two layers of settings: the short names for a start without a file, and `MAR_` for any key.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Purpose,
@@ -31,6 +34,17 @@ pub fn environment() -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
         .filter(|(name, _)| name.starts_with(PREFIX) || short(name).is_some())
         .collect()
+}
+
+/// The files that short names take settings from: `MATRIX_ROOM_ID_FILE` and its like. Those of the account's credentials are
+/// read again by whoever uses them.
+#[must_use]
+pub fn files(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let own = ["matrix.access_token", "matrix.password"];
+    let named = env.iter().filter(|(name, path)| {
+        !path.is_empty() && short(name).is_some_and(|(key, from_file)| from_file && !own.contains(&key))
+    });
+    named.map(|(_, path)| path.into()).collect()
 }
 
 /// The layers of `env`, weaker first, and what is wrong with them. An empty variable counts as not set: that is how

@@ -18,7 +18,7 @@ mod values;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
-    env::environment,
+    env::{environment, files},
     faults::Faults,
     homeserver::Homeserver,
     load::Purpose,

@@ -42,6 +42,10 @@ pub enum Composed {
 
 /// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
 pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
+    // Its last edit is one.
+    if snapshot.card.is_unrouted() {
+        return false;
+    }
     let first = snapshot.incidents.first();
     first.and_then(|(incident, _)| route_of(incident, config)).is_some_and(|route| route.updates == Updates::Post)
 }

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::lane::{Lane, Turn};
+use super::{
+    lane::{Lane, Turn},
+    transport::Reason,
+};
+use crate::health::State;
 
 /// A room that takes nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -18,11 +22,13 @@ pub(super) struct Farewell {
     /// The room took something, or the lane began to end.
     pub(super) since: Instant,
     pub(super) patience: Duration,
+    /// How often in a row the room itself refused.
+    pub(super) refusals: u32,
 }
 
 impl Default for Farewell {
     fn default() -> Self {
-        Self { since: Instant::now(), patience: PATIENCE }
+        Self { since: Instant::now(), patience: PATIENCE, refusals: 0 }
     }
 }
 
@@ -49,6 +55,7 @@ impl Lane {
     pub(super) fn took_something(&mut self) {
         if let Some(farewell) = &mut self.farewell {
             farewell.since = Instant::now();
+            farewell.refusals = 0;
         }
     }
 
@@ -69,13 +76,29 @@ impl Lane {
         }
     }
 
-    /// Whether the lane is to end without having told the room everything.
-    pub(super) fn is_hopeless(&self) -> bool {
-        self.farewell.as_ref().is_some_and(|farewell| farewell.left().is_zero() || self.refusals >= REFUSALS)
+    /// What holds the room alone, its refusals above all, says something of the room; what holds the account does not.
+    pub(super) fn was_refused(&mut self, reason: Reason) {
+        if let (Some(farewell), Reason::RoomRefused) = (&mut self.farewell, reason) {
+            farewell.refusals = farewell.refusals.saturating_add(1);
+        }
+    }
+
+    /// Whether the lane is to end without having told the room everything. An outage of the homeserver, or of the account,
+    /// is waited out: the room may well take its edits then, and waiting costs nothing.
+    pub(super) fn is_hopeless(&mut self) -> bool {
+        let Some(farewell) = &mut self.farewell else { return false };
+        if farewell.left().is_zero() && self.parts.health.update(|health| is_account_held(health)) {
+            farewell.since = Instant::now();
+        }
+        farewell.left().is_zero() || self.is_refused()
+    }
+
+    fn is_refused(&self) -> bool {
+        self.farewell.as_ref().is_some_and(|farewell| farewell.refusals >= REFUSALS)
     }
 
     pub(super) async fn give_up(&self) {
-        let why = if self.refusals >= REFUSALS { "the room refuses events" } else { "nothing could be sent in time" };
+        let why = if self.is_refused() { "the room refuses events" } else { "nothing could be sent in time" };
         match self.parts.store.give_up_room(&self.room, &format!("no longer routed, and {why}")).await {
             Ok(0) => {}
             Ok(cards) => tracing::warn!(
@@ -88,4 +111,8 @@ impl Lane {
             ),
         }
     }
+}
+
+fn is_account_held(health: &State) -> bool {
+    health.homeserver_fault.is_some() || health.account_hold.is_some() || !health.connected
 }

@@ -126,6 +126,7 @@ impl Lane {
 
     fn hold_room(&mut self, error: &SendError, backoff: impl Fn(u32, f64) -> Duration) -> Duration {
         self.refusals = self.refusals.saturating_add(1);
+        self.was_refused(error.reason);
         let wait = backoff(self.refusals, rand::random());
         let now = self.parts.clock.now();
         self.parts.health.update(|health| {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery, State, rejection::PathRejection},
     http::{HeaderMap, Method, header},
 };
 use futures_util::StreamExt as _;
@@ -34,19 +34,19 @@ pub async fn post(
 
 pub async fn post_to(
     State(app): State<Arc<App>>,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    answer(&app, &Asked { path: Some(path), query, method, headers }, body).await
+    answer(&app, &Asked { path: Some(path.map(|Path(path)| path)), query, method, headers }, body).await
 }
 
 /// A request without its body. No `Debug`: the query and the headers may hold secrets, and nothing may print them.
 struct Asked {
-    /// What follows `/alerts/`, decoded.
-    path: Option<String>,
+    /// What follows `/alerts/`, decoded, if it can be.
+    path: Option<Result<String, PathRejection>>,
     query: Option<String>,
     method: Method,
     headers: HeaderMap,
@@ -70,7 +70,9 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
             tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
         }
     })?;
-    let by_path = asked.path.as_deref().map(|path| intake::route_of_path(&in_force.config, path));
+    let path = asked.path.as_ref().map(Result::as_ref).transpose();
+    let path = path.map_err(|_| Answer::not_found("unknown route: its name is not UTF-8"))?;
+    let by_path = path.map(|path| intake::route_of_path(&in_force.config, path));
     let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
     if app.health.is_stopping() {
         return Err(Answer::unavailable("the receiver is shutting down"));

@@ -112,6 +112,11 @@ impl Report {
         if let Some(reason) = &self.failing {
             return json!({ "status": "failing", "reason": reason });
         }
+        self.backlog()
+    }
+
+    /// What rooms have not been shown, whether or not webhooks are taken.
+    pub(super) fn backlog(&self) -> Value {
         let Some(stats) = &self.stats else {
             return json!({ "status": "degraded", "reason": "the store does not answer reads in time" });
         };

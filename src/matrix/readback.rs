@@ -131,7 +131,7 @@ impl Account {
         let raw = event.raw().cast_ref_unchecked::<OriginalSyncRoomEncryptedEvent>();
         if asked.insert(session.clone()) {
             // On a new device the recovery key is what leads to the backup.
-            self.await_trust(&room.client()).await;
+            self.await_backup(&room.client()).await;
             let backups = room.client().encryption().backups();
             match backups.download_room_key(room.room_id(), &session).await {
                 Ok(true) => {}

@@ -123,6 +123,18 @@ impl Account {
         {
             return;
         }
+        self.await_try().await;
+    }
+
+    /// Before a key is looked for in the backup, which a new device gets at only in the course of the first try, some time
+    /// after it is signed.
+    pub(super) async fn await_backup(&self, client: &Client) {
+        if !client.encryption().backups().are_enabled().await {
+            self.await_try().await;
+        }
+    }
+
+    async fn await_try(&self) {
         let mut tried = self.tending.tried.subscribe();
         if timeout(PATIENCE, tried.wait_for(|tried| *tried)).await.is_err() {
             self.tending.tried.send_replace(true);

@@ -149,6 +149,7 @@ async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> R
          sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
          FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
+         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
          GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
     )
     .bind(room.as_str())

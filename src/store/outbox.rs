@@ -218,6 +218,13 @@ impl Store {
         let op = op.clone();
         self.write(move |connection, context| {
             Box::pin(async move {
+                // Nothing is said any more of what is not routed; a notice speaks of many cards.
+                sqlx::query(
+                    "DELETE FROM note WHERE op = $1 AND card IN (SELECT id FROM card WHERE superseded_by = id)",
+                )
+                .bind(op.txn_id.as_str())
+                .execute(&mut *connection)
+                .await?;
                 sqlx::query("UPDATE note SET op = NULL WHERE op = $1")
                     .bind(op.txn_id.as_str())
                     .execute(&mut *connection)

@@ -22,7 +22,7 @@ pub type Routing = BTreeMap<RouteName, Vec<RoomAddress>>;
 pub struct Unrouted {
     /// Cards that were closed, or digests that lost a part.
     pub cards: usize,
-    /// Incidents of routes that are gone.
+    /// Incidents that no room shows any more.
     pub incidents: u64,
     /// Rooms that no route names and that have something to be told still.
     pub rooms: BTreeSet<RoomAddress>,
@@ -42,12 +42,7 @@ impl Store {
             }
             unrouted.cards += self.close_cards(&route, &room, routing).await?;
         }
-        for route in self.routes_with_incidents().await? {
-            let known = RouteName::parse(&route).is_ok_and(|name| routing.contains_key(&name));
-            if !known {
-                unrouted.incidents += self.close_incidents(route).await?;
-            }
-        }
+        unrouted.incidents = self.close_incidents().await?;
         let served: BTreeSet<&RoomAddress> = routing.values().flatten().collect();
         unrouted.rooms = self.rooms_with_work().await?.into_iter().filter(|room| !served.contains(room)).collect();
         Ok(unrouted)
@@ -86,12 +81,6 @@ impl Store {
             }
         }
         Ok(pairs)
-    }
-
-    async fn routes_with_incidents(&self) -> Result<Vec<String>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        let routes = sqlx::query_scalar("SELECT DISTINCT route FROM incident WHERE closed_at IS NULL");
-        Ok(routes.fetch_all(&mut *connection).await?)
     }
 
     /// Rooms with a card that is behind, or with an event that is on its way.
@@ -135,25 +124,34 @@ impl Store {
         }
     }
 
-    /// As "no news": what becomes of them nobody will tell us. Should the route come back, its next notification opens
-    /// new ones.
-    async fn close_incidents(&self, route: String) -> Result<u64, StoreError> {
+    /// As "no news": what becomes of those of a route that is gone nobody will tell us, and those of a route all of whose
+    /// rooms were replaced open anew with their next notification, in the new rooms. One whose webhook was under way has a
+    /// card still, and is closed once that is.
+    async fn close_incidents(&self) -> Result<u64, StoreError> {
+        const HIDDEN: &str = "incident.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM card_incident \
+             JOIN card ON card.id = card_incident.card \
+             WHERE card_incident.incident = incident.id AND card.superseded_by IS NULL)";
+        let mut connection = self.readers.acquire().await?;
+        let find = format!("SELECT count(*) FROM incident WHERE {HIDDEN}");
+        // Made of literals only, here and below.
+        let hidden: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(find)).fetch_one(&mut *connection).await?;
+        drop(connection);
+        if hidden == 0 {
+            return Ok(0);
+        }
         let mut closed = 0;
         loop {
-            let (route, now) = (route.clone(), self.clock.now());
+            let now = self.clock.now();
             let batch = self
                 .writer
                 .write(move |connection, _| {
                     Box::pin(async move {
-                        let closed = sqlx::query(
-                            "UPDATE incident SET state = 'stale', closed_at = $2 WHERE id IN \
-                             (SELECT id FROM incident WHERE closed_at IS NULL AND route = $1 LIMIT $3)",
-                        )
-                        .bind(&route)
-                        .bind(now.0)
-                        .bind(BATCH)
-                        .execute(connection)
-                        .await?;
+                        let close = format!(
+                            "UPDATE incident SET state = 'stale', closed_at = $1 WHERE id IN \
+                             (SELECT id FROM incident WHERE {HIDDEN} LIMIT $2)"
+                        );
+                        let closed =
+                            sqlx::query(sqlx::AssertSqlSafe(close)).bind(now.0).bind(BATCH).execute(connection).await?;
                         Ok(closed.rows_affected())
                     })
                 })
@@ -224,6 +222,7 @@ async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp
         .bind(card.as_str())
         .execute(&mut *connection)
         .await?;
+    disown(connection, card, now).await?;
     // Should its first event be on its way, it is due once that is known to be in the room.
     sqlx::query(
         "UPDATE card SET superseded_by = id, dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $2 END \
@@ -233,6 +232,21 @@ async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp
     .bind(now.0)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Cards whose place this one was to take, and that were not told so yet, will not hear of it any more: they owe the room
+/// a last edit of their own.
+async fn disown(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+    const WAITING: &str = "(SELECT old.id FROM card AS old JOIN card AS next ON next.id = old.superseded_by \
+         WHERE next.id = $1 AND old.id <> $1 AND next.root_event IS NULL AND old.root_event IS NOT NULL)";
+    for sql in [
+        format!("UPDATE card_incident SET shown_rev = 0 WHERE card IN {WAITING} AND $2 IS NOT NULL"),
+        format!("UPDATE card SET superseded_by = id, dirty_since = $2 WHERE id IN {WAITING}"),
+    ] {
+        // Made of literals only.
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).bind(now.0).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

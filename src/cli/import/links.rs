@@ -4,7 +4,7 @@ use super::{
     draft::{Draft, accepted, quoted},
     keys::{COMPUTED, EXTERNAL, GENERATOR, Key, Keys},
     report::Report,
-    values::Value,
+    values::{self, Value},
 };
 
 const TO: &str = "links.rewrite";
@@ -50,7 +50,12 @@ fn entry(from: &str, to: &str) -> String {
 }
 
 fn mapping(key: &Key, known: &[(String, String)], report: &mut Report) -> Option<(String, String)> {
-    let from = key.name.as_str();
+    // A whole URL became another; of prefixes the rest of the URL follows, with a slash of its own.
+    let from = key.name.trim_end_matches('/');
+    if let Some((_, name)) = values::variable(from) {
+        report.hand(key, Some(TO), &format!("holds ${{{name}}}: write the URL"));
+        return None;
+    }
     let Value::Text(to) = &key.value else {
         match key.value.named() {
             Some(name) => report.hand(key, Some(TO), &format!("holds ${{{name}}}: write it there")),
@@ -65,8 +70,7 @@ fn mapping(key: &Key, known: &[(String, String)], report: &mut Report) -> Option
         );
         return None;
     }
-    // A whole URL became another; of prefixes the rest of the URL follows, with a slash of its own.
-    let to = if from.ends_with('/') { to.as_str() } else { to.trim_end_matches('/') };
+    let to = to.trim_end_matches('/');
     if let Some((_, other)) = known.iter().find(|(known, other)| known == from && other != to) {
         report.hand(
             key,

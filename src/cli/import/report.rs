@@ -113,6 +113,14 @@ impl Line {
             Verdict::Ignored => "ignored, as metio does: it knows no such key",
         };
         let text = if self.text.is_empty() { String::new() } else { format!(": {}", self.text) };
-        format!("{place}: {}{to}: {verdict}{text}", self.key)
+        format!("{place}: {}{to}: {verdict}{text}", without_credentials(&self.key))
     }
+}
+
+/// A URL may be part of a key, and user name and password part of it.
+fn without_credentials(key: &str) -> String {
+    let Some((before, rest)) = key.split_once("://") else { return key.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((credentials, _)) = authority.rsplit_once('@') else { return key.to_owned() };
+    format!("{before}://…{}", &rest[credentials.len()..])
 }

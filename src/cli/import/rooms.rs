@@ -6,7 +6,7 @@ use super::{
     draft::{Draft, accepted, quoted},
     keys::{Key, Keys, ROOMS},
     report::Report,
-    values::Value,
+    values::{self, Value},
 };
 use crate::model::RouteName;
 
@@ -70,7 +70,11 @@ impl Name {
     fn of(old: &str, new: &str) -> Self {
         if old == new {
             Self::Same
-        } else if old.is_empty() || old.starts_with(['!', '#']) || old.contains(|c: char| c == '/' || c.is_control()) {
+        } else if values::variable(old).is_some()
+            || old.is_empty()
+            || old.starts_with(['!', '#'])
+            || old.contains(|c: char| c == '/' || c.is_control())
+        {
             Self::Lost
         } else {
             Self::Mapped
@@ -109,6 +113,7 @@ fn tell(key: &Key, route: &str, name: Name, twin: bool, report: &mut Report) {
     match (name, told.is_empty()) {
         (_, true) => report.kept(key, &to),
         (Name::Lost, _) => report.hand(key, Some(&to), &told.join("; ")),
+        _ if twin => report.hand(key, Some(&to), &told.join("; ")),
         (Name::Same | Name::Mapped, false) => report.changes(key, &to, &told.join("; ")),
     }
 }

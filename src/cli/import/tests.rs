@@ -158,7 +158,7 @@ fn rooms_and_templating_in_each_form() {
         ),
         (
             rooms("    a: '!a:b'\n    B: '!a:b'"),
-            ":3: matrix.room-mapping.a -> routes.a.rooms: changes: another route has this room as well",
+            ":3: matrix.room-mapping.a -> routes.a.rooms: needs your hand: another route has this room as well",
             "[routes.b]",
         ),
         (rooms("    a/b: '!a:b'"), "needs your hand: the route is named a-b, and the old name", "no: names"),
@@ -174,6 +174,19 @@ fn rooms_and_templating_in_each_form() {
             external("    http://am:9093: https://am.example.org/"),
             ":3: templating.external-url-mapping.http://am:9093 -> links.rewrite: changes",
             "{ from = \"http://am:9093\", to = \"https://am.example.org\" },",
+        ),
+        // What follows the prefix begins with a slash of its own.
+        (
+            external("    http://am:9093/: https://am.example.org"),
+            ":3: templating.external-url-mapping.http://am:9093/ -> links.rewrite: changes",
+            "{ from = \"http://am:9093\", to = \"https://am.example.org\" },",
+        ),
+        (external("    'http://${AM}': https://am"), "needs your hand: holds ${AM}: write the URL", "no: rewrite"),
+        (external("    'http://u:pw@am': https://am"), "external-url-mapping.http://…@am", "no: pw"),
+        (
+            rooms("    '${TEAM}': '!a:b'"),
+            "needs your hand: the route is named team, and the old name cannot be taken",
+            "no: names",
         ),
         (external("    am:9093: https://am"), "no counterpart: no URL that Alertmanager", "no: am:9093"),
         (
@@ -192,7 +205,11 @@ fn rooms_and_templating_in_each_form() {
         ("templating:\n  firing-template: '{{ .SilenceURL }}'".to_owned(), "there .SilenceURL is links", "no: Silence"),
         ("other: 1".to_owned(), ":1: other: ignored", "no: other"),
         // Anchors are as good as what they stand for.
-        (rooms("    a: &r '!a:b'\n    c: *r"), ":4: matrix.room-mapping.c -> routes.c.rooms: changes", "[routes.c]"),
+        (
+            rooms("    a: &r '!a:b'\n    c: *r"),
+            ":4: matrix.room-mapping.c -> routes.c.rooms: needs your hand",
+            "[routes.c]",
+        ),
     ]);
 }
 

@@ -40,6 +40,15 @@ impl Inspected {
 
 /// `kept`: the only labels that the alert can have, if that is known.
 pub(super) fn inspect(value: &str, settings: &Settings, kept: Option<&[String]>) -> Inspected {
+    let mut found = inspect_once(value, settings, kept);
+    // A hole of which only one end was encoded is one once the other end is encoded as well.
+    if let Some(further) = found.mended.as_deref().and_then(|mended| inspect_once(mended, settings, kept).mended) {
+        found.mended = Some(further);
+    }
+    found
+}
+
+fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> Inspected {
     let mut found = Inspected::default();
     if value.len() > MAX_VALUE {
         found.add(Code::Link(Problem::TooLong), format!("logs_url {}", Problem::TooLong), false);

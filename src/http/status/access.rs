@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::{HeaderMap, Version, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -13,18 +13,19 @@ use super::{super::auth::Header, Answer, App, Side};
 use crate::config::{Auth, Config};
 
 /// By these a proxy tells that somebody else is asking.
-const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+const FORWARDED: [&str; 7] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-server", "x-real-ip"];
 
 /// # Errors
 /// The answer for whom the page is not shown.
-pub fn check(app: &App, config: &Config, side: Side, headers: &HeaderMap) -> Result<(), Answer> {
+pub fn check(app: &App, config: &Config, side: Side, version: Version, headers: &HeaderMap) -> Result<(), Answer> {
     match side {
         // It was admitted, like all that asks on that side.
         Side::Admin => Ok(()),
         Side::Main { has_admin: true, .. } => {
             Err(Answer::not_found("the status page is served on a listener of its own: http.admin"))
         }
-        Side::Main { address, .. } if address.ip().to_canonical().is_loopback() && is_local(headers) => Ok(()),
+        Side::Main { address, .. } if address.ip().to_canonical().is_loopback() && is_local(version, headers) => Ok(()),
         Side::Main { .. } if matches!(config.http.auth, Auth::None) => Err(Answer::forbidden(
             "the status page is shown without credentials on loopback only, asked for as localhost: set http.admin",
         )),
@@ -55,10 +56,11 @@ fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer
 }
 
 /// Whether a browser on this machine asks for this machine. A page from elsewhere whose name was made to lead here (DNS
-/// rebinding) asks for that name; a proxy asks for others.
-fn is_local(headers: &HeaderMap) -> bool {
+/// rebinding) asks for that name; a proxy asks for others. nginx tells nothing of itself if it is not told to, but speaks
+/// HTTP/1.0, as no browser does.
+fn is_local(version: Version, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    is_loopback(host) && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+    version >= Version::HTTP_11 && is_loopback(host) && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 /// `localhost`, `127.0.0.1:9088`, `[::1]`.
@@ -75,6 +77,24 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_on_this_machine() {
+        for (version, name, value, expected) in [
+            (Version::HTTP_11, "accept", "*/*", true),
+            (Version::HTTP_2, "accept", "*/*", true),
+            (Version::HTTP_10, "accept", "*/*", false),
+            (Version::HTTP_11, "x-forwarded-for", "10.0.0.1", false),
+            (Version::HTTP_11, "via", "1.1 proxy", false),
+        ] {
+            let header = |value| axum::http::HeaderValue::from_static(value);
+            let headers: HeaderMap =
+                [(header::HOST, header("127.0.0.1:9088")), (axum::http::HeaderName::from_static(name), header(value))]
+                    .into_iter()
+                    .collect();
+            assert_eq!(is_local(version, &headers), expected, "{version:?} {name}");
+        }
+    }
 
     #[test]
     fn names_of_this_machine() {

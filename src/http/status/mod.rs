@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header},
     response::{Html, IntoResponse as _, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -34,9 +34,14 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
-pub async fn page(State(app): State<Arc<App>>, Extension(side): Extension<Side>, headers: HeaderMap) -> Response {
+pub async fn page(
+    State(app): State<Arc<App>>,
+    Extension(side): Extension<Side>,
+    version: Version,
+    headers: HeaderMap,
+) -> Response {
     let in_force = app.in_force();
-    if let Err(answer) = access::check(&app, &in_force.config, side, &headers) {
+    if let Err(answer) = access::check(&app, &in_force.config, side, version, &headers) {
         return answer.into_response();
     }
     let page = view::page(&app, &in_force).await.map_err(|error| error.to_string());

@@ -192,12 +192,9 @@ impl View<'_> {
     }
 
     fn backlog(&self) -> Backlog {
-        let mut part = judged("", &self.report.store());
+        let mut part = judged("", &self.report.backlog());
         let waiting = self.report.stats.as_ref().map_or(0, |stats| stats.waiting);
-        if self.report.failing.is_some() {
-            // Told already, where it says whether webhooks are taken.
-            part.level = Level::Ok;
-        } else if part.level == Level::Ok {
+        if part.level == Level::Ok {
             part.words = match self.report.stats.as_ref().and_then(|stats| stats.oldest) {
                 None => "Nothing: every room shows all that was accepted.".to_owned(),
                 Some(oldest) => format!("{}; the oldest change is {} old.", cards(waiting), self.times.age(oldest)),

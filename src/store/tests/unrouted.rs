@@ -67,7 +67,7 @@ async fn a_posted_card_owes_one_last_edit_and_an_unposted_one_nothing() {
     post(&store, "default", "g", "b").await;
     post(&store, "default", "h", "a").await;
     assert_eq!(due_kinds(&store).await, (1, 1, 0), "something new, and something to say");
-    assert_eq!(closed(&store, &[("default", &[other_room()])]).await, (2, 0, 1));
+    assert_eq!(closed(&store, &[("default", &[other_room()])]).await, (2, 2, 1));
     assert_eq!(due_kinds(&store).await, (0, 0, 1));
     let last = snapshot(&store).await;
     assert!(last.card.is_unrouted() && last.notes.is_empty());
@@ -76,8 +76,8 @@ async fn a_posted_card_owes_one_last_edit_and_an_unposted_one_nothing() {
     store.finish(&edit, "$last").await.expect("recorded");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     assert_eq!(closed(&store, &[("default", &[other_room()])]).await, (0, 0, 0), "once");
-    // The route is still there, and so are its incidents: their news make new cards where the room is named again.
-    assert_eq!(open_incidents(&store).await, 2);
+    // The route is still there, but no room shows them: their next notification opens them anew, in its new rooms.
+    assert_eq!(open_incidents(&store).await, 0);
     post(&store, "default", "g", "c").await;
     assert_eq!(due_kinds(&store).await, (1, 0, 0));
     assert_eq!(snapshot(&store).await.card.root_event, None);
@@ -163,4 +163,56 @@ async fn a_room_that_is_given_up_owes_nothing_more() {
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     assert_eq!(store.unfinished(&room()).await.expect("read"), None);
     assert_eq!(closed(&store, &[]).await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn what_one_of_several_rooms_still_shows_stays_open() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let both = Ingest { rooms: vec![room(), other_room()], ..of_route("default", "g", "a") };
+    store.ingest(both).await.expect("committed");
+    assert_eq!(closed(&store, &[("default", &[other_room()])]).await, (1, 0, 0));
+    assert_eq!(open_incidents(&store).await, 1);
+}
+
+/// The new card that was to say where the old one goes on is dropped.
+#[tokio::test]
+async fn an_old_card_whose_successor_never_came_is_told_itself() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    posted(&store, "default", "g").await;
+    let old: String = sqlx::query_scalar("SELECT id FROM card").fetch_one(&store.readers).await.expect("a card");
+    let anew = Ingest {
+        decide: Box::new(move |known, _| Changes {
+            reposts: vec![crate::model::CardId(old.clone())],
+            ..adding(known, "b", IncidentState::Firing, Vec::new())
+        }),
+        ..of_route("default", "g", "b")
+    };
+    store.ingest(anew).await.expect("committed");
+    assert_eq!(due_kinds(&store).await, (1, 0, 0), "the new one");
+    assert_eq!(closed(&store, &[]).await, (1, 1, 1));
+    assert_eq!(due_kinds(&store).await, (0, 0, 1), "the old one");
+    let last = snapshot(&store).await;
+    assert!(last.card.is_unrouted() && last.card.root_event.is_some());
+}
+
+/// A notice speaks of many cards; one that comes back must leave nothing to say on those that are closed.
+#[tokio::test]
+async fn a_notice_that_comes_back_says_nothing_of_closed_cards() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    for group in ["g", "h"] {
+        posted(&store, "default", group).await;
+        post(&store, "default", group, "b").await;
+    }
+    let mut cards = Vec::new();
+    for due in store.due(&room()).await.expect("due").notes {
+        cards.push(store.snapshot(&due.card).await.expect("read").expect("a card"));
+    }
+    let notes = cards.iter().flat_map(|card| card.notes.iter().map(|note| note.id)).collect();
+    let op = store.freeze(NewOp { notes, ..op_for(&cards[0], OpKind::Notice, "notice") }).await.expect("frozen");
+    assert_eq!(closed(&store, &[]).await.0, 2);
+    store.thaw(&op).await.expect("thawed");
+    assert_eq!(due_kinds(&store).await, (0, 0, 2));
 }
