@@ -13,8 +13,8 @@ use crate::health::State;
 
 /// A room that takes nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// One that refuses so often in a row: the account was shown out, or may not write.
-const REFUSALS: u32 = 3;
+/// One that refuses its last edits so often in a row: the account was shown out, or may not write.
+const REFUSALS: u32 = 2;
 
 /// A lane that ends when there is nothing left to tell.
 #[derive(Debug)]

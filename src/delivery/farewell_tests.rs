@@ -32,8 +32,8 @@ impl House {
 
     fn start_with(&mut self, room: RoomAddress, patience: Duration) {
         let mut lane = Lane::new(room, self.parts.clone(), self.stop.clone());
-        // Two refusals, or the test would wait for the pauses in between.
-        lane.farewell = Some(Farewell { patience, refusals: 2, ..Farewell::default() });
+        // One refusal, or the test would wait for the pauses in between.
+        lane.farewell = Some(Farewell { patience, refusals: 1, ..Farewell::default() });
         self.lanes.push(tokio::spawn(lane.run()));
     }
 }
@@ -136,7 +136,7 @@ async fn only_refusals_of_the_room_itself_give_it_up() {
         lane.was_refused(reason);
     }
     assert!(!lane.is_hopeless());
-    for _ in 0..3 {
+    for _ in 0..2 {
         lane.was_refused(Reason::RoomRefused);
     }
     assert!(lane.is_hopeless());
