@@ -160,7 +160,6 @@ impl Lane {
         self.count(op, "parked");
         // What has never been answered may still be on its way.
         let wait = if error.reason == Reason::NoAnswer { SETTLING } else { Duration::ZERO };
-        self.maybe_parked = true;
         self.parts.store.park(&op.txn_id, &error.to_string(), self.parts.clock.now().plus(wait)).await?;
         self.release_room();
         tracing::warn!(
@@ -205,7 +204,6 @@ impl Lane {
         }
         let wait = now.since(op.first_try.unwrap_or(op.since)).clamp(FIRST_LOOK, LAST_LOOK);
         tracing::debug!(op = %op.txn_id, room = %self.name, reason = found, "a parked event is looked for again later");
-        self.maybe_parked = true;
         self.parts.store.park(&op.txn_id, &found, now.plus(wait)).await?;
         Ok(Turn::Again)
     }
@@ -217,7 +215,6 @@ impl Lane {
         let now = self.parts.clock.now();
         self.count_duplicate(&op);
         self.parts.store.doubt(&op.txn_id, reason).await?;
-        self.maybe_unfinished = true;
         self.looked = Some(Looked { op: op.txn_id.clone(), device: device.clone(), at: now });
         self.silent.iter_mut().filter(|silent| silent.op == op.txn_id).for_each(|silent| silent.last_try = true);
         self.send_again(Op { state: OpState::InDoubt, ..op }, device, permit).await

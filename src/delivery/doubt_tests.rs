@@ -260,3 +260,29 @@ async fn an_event_that_fails_in_every_form_becomes_a_dead_letter() {
         .until("dead", async || house.parts.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1)
         .await;
 }
+
+/// Once it was frozen, a plainer form is an op like any other: its lane asks for it again until it is acknowledged.
+#[tokio::test]
+async fn a_plainer_form_of_a_parked_event_that_ends_in_doubt_is_sent_again() {
+    let mut house = House::new(ROOM).await;
+    // In doubt until it is parked; then its plainer form is in doubt as well, on a homeserver that takes it the next time.
+    house.script(&[Some(Err(Reason::ServerError)), Some(Err(Reason::ServerError)), Some(Err(Reason::ServerError))]);
+    house.start();
+    house.post("a").await;
+    // Syncs succeed all the while.
+    let room = RoomAddress::parse(ROOM).expect("a room");
+    for _ in 0..200 {
+        if house.parts.store.stats(std::slice::from_ref(&room)).await.expect("stats").waiting == 0
+            && house.sent().len() > 3
+        {
+            break;
+        }
+        let now = house.parts.clock.now();
+        house.parts.health.update(|health| health.last_sync = Some(now));
+        sleep(Duration::from_millis(25)).await;
+    }
+    let sent = house.sent();
+    assert_eq!(house.events("parked"), 1, "{sent:#?}");
+    assert!(sent.last().expect("sends").accepted, "the lane fell asleep: {sent:#?}");
+    assert_eq!(sent.iter().filter(|one| one.accepted).count(), 1, "{sent:#?}");
+}

@@ -35,6 +35,9 @@ use crate::{
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
+/// A lane with nothing to do asks the store again after this, also if nobody wakes it: a lost wake-up then costs minutes
+/// and no alert.
+const ASK_ANYWAY: Duration = Duration::from_mins(1);
 /// So many cards within the window make a storm.
 const STORM: usize = 4;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
@@ -85,10 +88,6 @@ pub struct Lane {
     pub(super) sound: HashMap<CardId, Instant>,
     /// Templates of one's own that failed.
     fallbacks: Fallbacks,
-    /// The store may hold an op of this room that is on its way; known to be false from one event to the next.
-    pub(super) maybe_unfinished: bool,
-    /// The store may hold a parked op of this room.
-    pub(super) maybe_parked: bool,
 }
 
 /// What became of a turn.
@@ -129,8 +128,6 @@ impl Lane {
             looked_for_roots: false,
             sound: HashMap::new(),
             fallbacks: Fallbacks::default(),
-            maybe_unfinished: true,
-            maybe_parked: true,
         }
     }
 
@@ -184,7 +181,7 @@ impl Lane {
             () = async {
                 match turn {
                     Turn::Again => {}
-                    Turn::Idle => woken.await,
+                    Turn::Idle => tokio::select! { () = sleep(ASK_ANYWAY) => {}, () = woken => {} },
                     Turn::Wait(duration) => tokio::select! { () = sleep(duration) => {}, () = woken => {} },
                     Turn::Held(duration) if self.refusals > 0 => tokio::select! {
                         () = sleep(duration) => {},
@@ -205,12 +202,10 @@ impl Lane {
     }
 
     async fn turn(&mut self) -> Result<Turn, StoreError> {
-        // Asked only when there may be one: on the way from event to event this is known.
-        if self.maybe_unfinished {
-            if let Some(op) = self.parts.store.unfinished(&self.room).await? {
-                return self.resume(op).await;
-            }
-            self.maybe_unfinished = false;
+        // The store alone knows what is unfinished: whatever a lane remembers of that goes wrong one day, and then it
+        // sleeps on an op for good.
+        if let Some(op) = self.parts.store.unfinished(&self.room).await? {
+            return self.resume(op).await;
         }
         self.heed_news().await?;
         let parked = match self.next_parked().await? {
@@ -248,11 +243,7 @@ impl Lane {
 
     /// The parked op that is to be looked for next, and how long until then.
     async fn next_parked(&mut self) -> Result<Option<(Op, Duration)>, StoreError> {
-        if !self.maybe_parked {
-            return Ok(None);
-        }
         let next = self.parts.store.next_parked(&self.room).await?;
-        self.maybe_parked = next.is_some();
         if next.is_none() {
             self.silent.clear();
         }
@@ -304,7 +295,6 @@ impl Lane {
         match compose::compose(kind, &snapshot, self.frame(0)) {
             Composed::Op(op, fallbacks) => {
                 self.fallbacks.tell(&self.parts.metrics, &op, &fallbacks);
-                self.maybe_unfinished = true;
                 let op = self.parts.store.freeze(*op).await?;
                 compose::count_broken_links(kind, &snapshot, &self.in_force.style, &self.parts.metrics);
                 self.send(op, permit).await
@@ -330,7 +320,6 @@ impl Lane {
     async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
         let green = self.parts.store.turning_green(&self.room).await?;
         let Some(op) = compose::compose_green(&green, &self.room, self.frame(0)) else { return Ok(Turn::Again) };
-        self.maybe_unfinished = true;
         let op = self.parts.store.freeze(op).await?;
         self.send(op, permit).await
     }
@@ -365,7 +354,6 @@ impl Lane {
         self.took_something();
         self.count(op, "sent");
         let shown = self.parts.store.finish(op, event).await?;
-        self.maybe_unfinished = false;
         match op.kind {
             OpKind::Edit => self.remember_edit(&op.card),
             OpKind::Card => {
