@@ -18,11 +18,16 @@ use crate::{
 const REMEMBERED: Duration = Duration::from_hours(20);
 /// For clocks that disagree, and for a start that is not the one after the op's first try.
 const MARGIN: Duration = Duration::from_mins(10);
+/// Reading back ends at events that are older by this much than what is looked for. Their age is the homeserver's word,
+/// and this is for clocks of ours that jumped meanwhile.
+const AGE_MARGIN: Duration = Duration::from_hours(24);
 /// A request that was not answered in time may still be worked on for this long.
 const SETTLING: Duration = Duration::from_mins(1);
 /// A parked op is looked for after as long again as it is old, within these.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 const LAST_LOOK: Duration = Duration::from_mins(10);
+/// The same for one that may be the victim of a homeserver that takes no events: it finds out when that is over.
+const LAST_LOOK_UNPROVEN: Duration = Duration::from_mins(1);
 /// A parked op is sent again once its room has told nothing of it for this long, although the homeserver answered: a
 /// repeat beats a card that never changes any more.
 const GIVE_UP_LOOKING: Duration = Duration::from_hours(1);
@@ -41,8 +46,6 @@ pub(super) struct Silent {
     op: TxnId,
     /// When it was looked for in vain for the first time.
     since: Timestamp,
-    /// It has been sent again: the next failure parks it anew, so that the room waits for one try only.
-    last_try: bool,
 }
 
 /// What reading the room back tells of one op.
@@ -86,6 +89,10 @@ impl Lane {
 
     /// Whether the homeserver surely answers the op's transaction id with the event that it made, if it made one.
     fn is_remembered(&self, op: &Op, device: &str) -> bool {
+        // Others forget with a restart of theirs, which nobody hears of.
+        if !self.parts.transport.remembers() {
+            return false;
+        }
         let now = self.parts.clock.now();
         let recent = |at: Timestamp| now.since(at) < REMEMBERED;
         if let Some(looked) = self.looked.as_ref().filter(|looked| looked.op == op.txn_id && looked.device == device) {
@@ -98,9 +105,9 @@ impl Lane {
 
     async fn look_for(&self, op: &Op) -> Result<Result<Found, SendError>, StoreError> {
         let first_try = op.first_try.unwrap_or(op.since);
-        let recorded = self.parts.store.recorded(&self.room, first_try).await?;
-        let search =
-            Search { wanted: Some(&op.txn_id), after: recorded.before.as_deref(), since: first_try.minus(MARGIN) };
+        let recorded = self.parts.store.recorded(&self.room, op).await?;
+        let older_than = self.parts.clock.now().since(first_try) + AGE_MARGIN;
+        let search = Search { wanted: Some(&op.txn_id), after: recorded.before.as_deref(), older_than };
         let read = self.parts.transport.read_back(&self.room, search).await;
         Ok(read.map(|read| judge(&op.txn_id, &read, &recorded.later)))
     }
@@ -141,8 +148,9 @@ impl Lane {
         if !error.reason.in_doubt() {
             return Verdict::Homeserver;
         }
-        if let Some(silent) = self.silent.iter_mut().find(|silent| silent.last_try && silent.op == *op) {
-            (silent.last_try, silent.since) = (false, self.parts.clock.now());
+        if self.one_try.as_ref() == Some(op) {
+            let now = self.parts.clock.now();
+            self.silent.iter_mut().filter(|silent| silent.op == *op).for_each(|silent| silent.since = now);
             return Verdict::Hopeless;
         }
         let health = self.parts.health.snapshot();
@@ -155,18 +163,32 @@ impl Lane {
         self.blame.failed(op, &signs, self.patience)
     }
 
-    /// The homeserver answers others, but not this op: the room goes on without it.
-    pub(super) async fn park(&mut self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+    /// The homeserver answers, but not this op: the room goes on without it. `alone`: others got through between its
+    /// failures; otherwise it may be that none does, and all rooms wait as after any fault of the homeserver.
+    pub(super) async fn park(&mut self, op: &Op, error: &SendError, alone: bool) -> Result<Turn, StoreError> {
         self.count(op, "parked");
-        // What has never been answered may still be on its way.
-        let wait = if error.reason == Reason::NoAnswer { SETTLING } else { Duration::ZERO };
-        self.parts.store.park(&op.txn_id, &error.to_string(), self.parts.clock.now().plus(wait)).await?;
+        let again = self.one_try.take_if(|one| *one == op.txn_id).is_some();
+        let now = self.parts.clock.now();
+        let wait = match error.reason {
+            // What has never been answered may still be on its way.
+            Reason::NoAnswer => SETTLING,
+            _ if alone => Duration::ZERO,
+            _ => now.since(op.first_try.unwrap_or(op.since)).clamp(FIRST_LOOK, LAST_LOOK_UNPROVEN),
+        };
+        self.parts.store.park(&op.txn_id, &error.to_string(), now.plus(wait)).await?;
         self.release_room();
-        tracing::warn!(
-            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
-            op = %op.txn_id, reason = %error, attempts = op.attempts,
-            "set aside: the homeserver answers others but not this event; it is looked for in the room"
-        );
+        if !alone {
+            self.parts.gate.close(error);
+        }
+        if again {
+            tracing::debug!(op = %op.txn_id, room = %self.name, reason = %error, "a parked event failed once more");
+        } else {
+            tracing::warn!(
+                notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+                op = %op.txn_id, reason = %error, attempts = op.attempts, others_get_through = alone,
+                "set aside: the homeserver answers, but not this event; it is looked for in the room"
+            );
+        }
         Ok(Turn::Again)
     }
 
@@ -180,11 +202,16 @@ impl Lane {
                 self.forget_silence(&op.txn_id);
                 return self.adopt(&op, &event).await;
             }
-            Ok(Found::Absent) => {
+            Ok(Found::Absent) if op.alone => {
                 self.forget_silence(&op.txn_id);
-                let detail = "the homeserver fails on this event and answers others".to_owned();
+                let detail = "the homeserver fails on this event and takes others".to_owned();
                 let error = SendError { reason: Reason::ServerError, retry_after: None, detail };
                 return self.plainer(&op, &error, &permit).await;
+            }
+            // The fault may be the homeserver's, and over by now.
+            Ok(Found::Absent) => {
+                self.forget_silence(&op.txn_id);
+                return self.send_once_more(op, "not in the room", &permit).await;
             }
             Ok(Found::Unknown) => "the room does not tell".to_owned(),
             Err(error) => {
@@ -211,12 +238,23 @@ impl Lane {
     /// A parked op of which the room has told nothing for long: it goes out again as it is, on the chance that the homeserver
     /// still knows it.
     async fn send_unseen(&mut self, op: Op, reason: &str, permit: &Permit) -> Result<Turn, StoreError> {
-        let Some(device) = self.parts.transport.device() else { return Ok(Turn::Again) };
-        let now = self.parts.clock.now();
         self.count_duplicate(&op);
+        self.send_once_more(op, reason, permit).await
+    }
+
+    /// A parked op goes out again as it is; the next failure parks it anew, so that the room waits for one try only.
+    async fn send_once_more(&mut self, op: Op, reason: &str, permit: &Permit) -> Result<Turn, StoreError> {
+        let device = match self.parts.transport.connected().await {
+            Ok(device) => device,
+            Err(error) => {
+                let wait = self.parts.gate.close(&error);
+                self.parts.store.park(&op.txn_id, &error.to_string(), self.parts.clock.now().plus(wait)).await?;
+                return Ok(Turn::Again);
+            }
+        };
         self.parts.store.doubt(&op.txn_id, reason).await?;
-        self.looked = Some(Looked { op: op.txn_id.clone(), device: device.clone(), at: now });
-        self.silent.iter_mut().filter(|silent| silent.op == op.txn_id).for_each(|silent| silent.last_try = true);
+        self.looked = Some(Looked { op: op.txn_id.clone(), device: device.clone(), at: self.parts.clock.now() });
+        self.one_try = Some(op.txn_id.clone());
         self.send_again(Op { state: OpState::InDoubt, ..op }, device, permit).await
     }
 
@@ -226,7 +264,7 @@ impl Lane {
             return silent.since;
         }
         let since = self.parts.clock.now();
-        self.silent.push(Silent { op: op.clone(), since, last_try: false });
+        self.silent.push(Silent { op: op.clone(), since });
         since
     }
 
@@ -251,8 +289,9 @@ impl Lane {
         let Some(permit) = self.parts.gate.enter(&self.stop, plan::want(due)).await else {
             return Ok(Some(Turn::Idle));
         };
-        let before = self.parts.store.recorded(&self.room, self.started).await?.before;
-        let search = Search { wanted: None, after: before.as_deref(), since: oldest.minus(MARGIN) };
+        let before = self.parts.store.last_recorded(&self.room).await?;
+        let older_than = self.parts.clock.now().since(oldest) + AGE_MARGIN;
+        let search = Search { wanted: None, after: before.as_deref(), older_than };
         let read = match self.parts.transport.read_back(&self.room, search).await {
             Ok(read) => read,
             Err(error) => return Ok(self.failed_to_look_for_roots(due, &error, &permit)),

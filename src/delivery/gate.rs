@@ -9,14 +9,14 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     retry,
-    transport::{Reason, SendError},
+    transport::{Reason, Scope, SendError},
 };
 use crate::{
     clock::Clock,
@@ -33,6 +33,8 @@ const EDITS_SHARE: u32 = 4;
 pub struct Gate {
     state: Mutex<State>,
     line: Arc<Line>,
+    /// Counts the faults of the homeserver that are over.
+    recoveries: watch::Sender<u64>,
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -196,7 +198,20 @@ pub struct Permit {
 impl Gate {
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        Self { state: Mutex::default(), line: Arc::default(), clock, metrics, health }
+        Self {
+            state: Mutex::default(),
+            line: Arc::default(),
+            recoveries: watch::Sender::new(0),
+            clock,
+            metrics,
+            health,
+        }
+    }
+
+    /// Sees the end of each fault of the homeserver.
+    #[must_use]
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.recoveries.subscribe()
     }
 
     /// Waits until something may be sent; `None` when `stop` comes first. While the gate is closed, the most urgent
@@ -268,6 +283,9 @@ impl Gate {
             self.health.update(|health| health.account_hold = None);
             if reason != Reason::RateLimited {
                 tracing::info!("delivery goes on");
+            }
+            if reason.scope() == Scope::Server {
+                self.recoveries.send_modify(|recoveries| *recoveries += 1);
             }
         }
     }

@@ -83,6 +83,10 @@ pub struct Lane {
     pub(super) looked: Option<Looked>,
     /// Parked ops that were looked for in vain.
     pub(super) silent: Vec<Silent>,
+    /// A parked op that is sent once more: its next failure parks it anew.
+    pub(super) one_try: Option<TxnId>,
+    /// The ends of outages.
+    recoveries: watch::Receiver<u64>,
     pub(super) looked_for_roots: bool,
     /// Cards whose first event surely is in the room, and since when that is known.
     pub(super) sound: HashMap<CardId, Instant>,
@@ -115,7 +119,6 @@ impl Lane {
             in_force,
             farewell: None,
             started: parts.clock.now(),
-            parts,
             stop,
             edited: HashMap::new(),
             posted: VecDeque::new(),
@@ -125,9 +128,12 @@ impl Lane {
             patience: Patience::default(),
             looked: None,
             silent: Vec::new(),
+            one_try: None,
+            recoveries: parts.gate.recoveries(),
             looked_for_roots: false,
             sound: HashMap::new(),
             fallbacks: Fallbacks::default(),
+            parts,
         }
     }
 
@@ -178,6 +184,7 @@ impl Lane {
             biased;
             () = self.stop.cancelled() => {}
             () = self.reloaded() => {}
+            () = recovered(self.recoveries.clone()) => {}
             () = async {
                 match turn {
                     Turn::Again => {}
@@ -208,10 +215,19 @@ impl Lane {
             return self.resume(op).await;
         }
         self.heed_news().await?;
+        if self.recoveries.has_changed().unwrap_or(false) {
+            self.parts.store.look_soon(&self.room, self.parts.clock.now()).await?;
+            self.recoveries.mark_unchanged();
+        }
         let parked = match self.next_parked().await? {
             Some((op, Duration::ZERO)) => return self.look_again(op).await,
             parked => parked.map(|(_, wait)| wait),
         };
+        let dead = match self.raise_dead().await? {
+            Some(Duration::ZERO) => return Ok(Turn::Again),
+            dead => dead,
+        };
+        let later = [parked, dead].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
         if !self.looked_for_roots {
             let due = self.parts.store.due(&self.room).await?;
             if let Some(turn) = self.look_for_roots(&due).await? {
@@ -219,7 +235,7 @@ impl Lane {
             }
         }
         let first_look = match self.plan(None).await? {
-            Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
+            Step::Nothing => return Ok(later),
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
             step => step,
         };
@@ -236,7 +252,7 @@ impl Lane {
             Step::Reply(card) => (OpKind::Reply, card),
             Step::Edit(card) => (OpKind::Edit, card),
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
-            Step::Nothing => return Ok(parked.map_or(Turn::Idle, Turn::Wait)),
+            Step::Nothing => return Ok(later),
         };
         self.send_step(kind, &card, &permit).await
     }
@@ -380,6 +396,14 @@ impl Lane {
             self.edited.retain(|_, at| at.elapsed() < plan::EDIT_EVERY);
         }
         self.edited.insert(card.clone(), Instant::now());
+    }
+}
+
+/// Ends once an outage is over that the lane has not heeded.
+async fn recovered(mut recoveries: watch::Receiver<u64>) {
+    // The sender lives in the gate.
+    if recoveries.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -44,6 +44,12 @@ struct Scripted {
     /// What the next look comes to instead of the truth.
     blind: Mutex<Option<Reason>>,
     news: Mutex<BTreeMap<RoomAddress, RoomNews>>,
+    /// It takes no sends at all, whatever else works.
+    takes_nothing: Mutex<bool>,
+    /// Rooms whose next event that is not poisoned gets no answer.
+    mute: Mutex<Vec<RoomAddress>>,
+    /// The homeserver is not known to remember transaction ids.
+    forgets: Mutex<bool>,
 }
 
 impl Scripted {
@@ -56,6 +62,12 @@ impl Scripted {
             }
         }
         ops.iter().position(|op| op == txn_id).unwrap_or(ops.len()) < poisoned
+    }
+
+    fn is_mute(&self, room: &RoomAddress) -> bool {
+        let mut mute = self.mute.lock().expect("a lock");
+        let at = mute.iter().position(|one| one == room);
+        at.map(|at| mute.remove(at)).is_some()
     }
 
     /// Whether another event was accepted a moment ago.
@@ -113,7 +125,9 @@ impl Transport for Scripted {
         let outcome = match next {
             _ if early => Err(Reason::RateLimited),
             _ if refused => Err(Reason::RoomRefused),
+            _ if *self.takes_nothing.lock().expect("a lock") => Err(Reason::ServerError),
             _ if self.is_poisoned(room, txn_id) => Err(Reason::ServerError),
+            _ if self.is_mute(room) => Err(Reason::NoAnswer),
             next => next.expect("a scripted panic"),
         };
         let content = serde_json::from_str(content).expect("JSON");
@@ -143,6 +157,10 @@ impl Transport for Scripted {
 
     fn news(&self, room: &RoomAddress) -> RoomNews {
         self.news.lock().expect("a lock").remove(room).unwrap_or_default()
+    }
+
+    fn remembers(&self) -> bool {
+        !*self.forgets.lock().expect("a lock")
     }
 
     fn device(&self) -> Option<String> {
@@ -289,7 +307,12 @@ impl House {
 
     /// Waits until nothing is left to do in any room that does not refuse.
     async fn settled(&self) -> Vec<Sent> {
-        for _ in 0..1_000 {
+        self.settled_within(1_000).await
+    }
+
+    /// The same, looked at so many times, 10 ms apart.
+    async fn settled_within(&self, looks: usize) -> Vec<Sent> {
+        for _ in 0..looks {
             let refusing = self.transport.refusing.lock().expect("a lock").clone();
             let mut left = false;
             for (room, _) in self.config().rooms() {

@@ -12,12 +12,15 @@ use super::{
 };
 use crate::{
     health::Hold,
-    model::{Op, OpKind, OpState},
+    model::{Op, OpKind, OpState, Timestamp},
     store::{NewOp, StoreError},
 };
 
 /// After a fault of the homeserver the lanes that have waited longer try first.
 const AFTER_YOU: Duration = Duration::from_millis(50);
+/// When a dead letter that a fault of the homeserver made is tried again, at the earliest and at the latest.
+const FIRST_RISING: Duration = Duration::from_mins(10);
+const LAST_RISING: Duration = Duration::from_hours(6);
 
 impl Lane {
     pub(super) async fn failed(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
@@ -33,13 +36,18 @@ impl Lane {
             }
             return self.plainer(op, error, permit).await;
         }
-        if maybe_arrived {
+        let mut alone = op.alone;
+        if error.reason.in_doubt() {
+            alone = self.parts.store.unanswered(&op.txn_id, error.reason.as_str(), &error.to_string()).await?;
+        } else if maybe_arrived {
             self.parts.store.doubt(&op.txn_id, &error.to_string()).await?;
         } else {
             self.parts.store.thaw(op).await?;
         }
         match self.verdict(&op.txn_id, error) {
-            Verdict::Hopeless => self.park(op, error).await,
+            Verdict::Hopeless if alone || self.may_park(op).await? => self.park(op, error, alone).await,
+            // The homeserver takes no events: one that is set aside says so, and the next would only follow it.
+            Verdict::Hopeless => Ok(self.wait_after(op, error, permit, Verdict::Homeserver)),
             verdict => Ok(self.wait_after(op, error, permit, verdict)),
         }
     }
@@ -94,9 +102,42 @@ impl Lane {
                 "the homeserver refuses the event in every form; it is set aside"
             );
             self.parts.metrics.dead_letters.with_label_values(&[error.reason.as_str()]).inc();
-            self.parts.store.bury(op, &error.to_string()).await?;
+            let retry_at = (error.reason.scope() == Scope::Server).then(|| self.try_dead_again_at(op));
+            self.parts.store.bury(op, &error.to_string(), retry_at).await?;
             Ok(Turn::Again)
         }
+    }
+
+    /// Whether the room may go on without this op, although it is not known whether the homeserver takes any event. One
+    /// op for each room finds that out.
+    async fn may_park(&self, op: &Op) -> Result<bool, StoreError> {
+        Ok(self.one_try.as_ref() == Some(&op.txn_id) || !self.parts.store.is_one_parked_unproven(&self.room).await?)
+    }
+
+    /// What a fault of the homeserver has killed is tried again after as long again as it is old, within bounds.
+    fn try_dead_again_at(&self, op: &Op) -> Timestamp {
+        let now = self.parts.clock.now();
+        now.plus(now.since(op.since).clamp(FIRST_RISING, LAST_RISING))
+    }
+
+    /// A dead letter that a fault of the homeserver made, once its time has come: `None`, or how long until then.
+    pub(super) async fn raise_dead(&mut self) -> Result<Option<Duration>, StoreError> {
+        let Some((letter, at)) = self.parts.store.next_dead(&self.room).await? else { return Ok(None) };
+        let wait = at.since(self.parts.clock.now());
+        if !wait.is_zero() {
+            return Ok(Some(wait));
+        }
+        if !self.parts.gate.is_open() {
+            // The end of the outage wakes the lane.
+            return Ok(None);
+        }
+        if let Some((letter, _)) = self.parts.store.retry_dead_letter(&letter).await? {
+            tracing::info!(
+                op = %letter.op.txn_id, incident = %letter.op.incident, room = %self.name, reason = letter.error,
+                "dead letter of a fault of the homeserver is tried again with the newest state of its card"
+            );
+        }
+        Ok(Some(Duration::ZERO))
     }
 
     async fn plainer_form(&self, op: &Op) -> Result<Option<NewOp>, StoreError> {

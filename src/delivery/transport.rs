@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::model::{IncidentId, RoomAddress, Timestamp, TxnId};
+use crate::model::{IncidentId, RoomAddress, TxnId};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -40,6 +40,10 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
+    /// Whether the homeserver is known to answer a transaction id with the event that it made, for a day and across its
+    /// restarts. Others are asked for the event before it is sent again.
+    fn remembers(&self) -> bool;
+
     /// The device that sends now or sent last, once it is known. Transaction ids are remembered per device.
     fn device(&self) -> Option<String>;
 
@@ -76,8 +80,8 @@ pub struct Search<'a> {
     pub wanted: Option<&'a TxnId>,
     /// An event that is older than all that is looked for.
     pub after: Option<&'a str>,
-    /// An event from before this.
-    pub since: Timestamp,
+    /// An event that is this old by the homeserver's word. Its clock and ours need not agree on the time of day.
+    pub older_than: Duration,
 }
 
 /// What was found in a room.

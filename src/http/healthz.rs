@@ -303,7 +303,7 @@ impl Report {
 
     fn parked(&self) -> Option<String> {
         let (_, parked) = self.stats.as_ref()?.ops.iter().find(|(state, _)| *state == OpState::Parked)?;
-        Some(format!("{parked} set aside: the homeserver answers others but not these events"))
+        Some(format!("{parked} set aside: the homeserver answers, but not these events"))
     }
 
     pub(super) fn dead(&self) -> Option<String> {

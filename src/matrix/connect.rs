@@ -91,6 +91,7 @@ impl Account {
             session = self.log_in(wire, &current(password).await, None).await?;
             way = self.open_way(wire, &session).await?;
         }
+        self.learn_kind(wire).await;
         self.remember_device(&session, &way).await;
         self.report_up();
         self.report_way(&way);

@@ -10,6 +10,7 @@ mod bare;
 mod connect;
 mod door;
 mod errors;
+mod homeserver;
 mod login;
 mod pace;
 mod reach;
@@ -97,6 +98,8 @@ pub struct Account {
     rooms: Rooms,
     /// Sends without the SDK so far.
     bare_sends: AtomicU64,
+    /// See [`Transport::remembers`].
+    remembers: AtomicBool,
     tending: Tending,
     kit: Kit,
     /// Whether a sync has succeeded on the present connection.
@@ -143,6 +146,7 @@ impl Account {
             saved_device: Mutex::new(setup.known_device.clone()),
             rooms: Rooms::new(&setup.rooms, std::mem::take(&mut setup.places), &setup.config.aliases),
             bare_sends: AtomicU64::new(0),
+            remembers: AtomicBool::new(false),
             tending: Tending::default(),
             kit: Kit::new(&setup.store_path, &setup.config),
             synced: AtomicBool::new(false),
@@ -239,6 +243,10 @@ impl Transport for Account {
 
     fn entered<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(self.rooms.entered(room))
+    }
+
+    fn remembers(&self) -> bool {
+        self.remembers.load(Ordering::Relaxed)
     }
 
     fn device(&self) -> Option<String> {

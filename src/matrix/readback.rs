@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{Account, bare::Bare, errors, way::Way};
 use crate::{
     delivery::{CONTENT_KEY, OwnEvent, ReadBack, Reason, Scope, Search, SendError},
-    model::{IncidentId, RoomAddress, Timestamp, TxnId},
+    model::{IncidentId, RoomAddress, TxnId},
 };
 
 /// All pages together must be read within this; each has the time limit of any request besides.
@@ -171,8 +171,9 @@ fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
 fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
     // Not every homeserver heeds every filter.
     let (Some(event_id), true) = (json["event_id"].as_str(), json["sender"] == user) else { return false };
-    let sent_at = json["origin_server_ts"].as_i64().map(Timestamp);
-    if search.after == Some(event_id) || sent_at.is_some_and(|at| at < search.since) {
+    // By the homeserver's own clock at both ends. One that does not say ends no search.
+    let age = json["unsigned"]["age"].as_u64().map(Duration::from_millis);
+    if search.after == Some(event_id) || age.is_some_and(|age| age > search.older_than) {
         return true;
     }
     let content = &json["content"];
@@ -203,13 +204,13 @@ mod tests {
     fn message(id: &str, op: &str) -> Value {
         json!({
             "event_id": id, "sender": "@bot:x", "origin_server_ts": 1_000, "type": "m.room.message",
-            "content": { "body": "b", CONTENT_KEY: { "op": op, "incident": "i" } }
+            "content": { "body": "b", CONTENT_KEY: { "op": op, "incident": "i" } }, "unsigned": { "age": 30_000 }
         })
     }
 
     fn taken(json: &Value, is_open: bool) -> (bool, Vec<OwnEvent>) {
         let wanted = TxnId("wanted".to_owned());
-        let search = Search { wanted: Some(&wanted), after: Some("$last"), since: Timestamp(500) };
+        let search = Search { wanted: Some(&wanted), after: Some("$last"), older_than: Duration::from_mins(1) };
         let mut found = Vec::new();
         let ends = take_json(json, is_open, "@bot:x", search, &mut found);
         (ends, found)
@@ -220,10 +221,18 @@ mod tests {
         assert!(taken(&message("$last", "other"), true).0, "the last recorded event");
         assert!(taken(&message("$1", "wanted"), true).0, "the one that is looked for");
         let mut old = message("$1", "other");
-        old["origin_server_ts"] = 499.into();
+        old["unsigned"]["age"] = 60_001.into();
         assert_eq!(taken(&old, true), (true, Vec::new()));
         old["sender"] = "@other:x".into();
-        assert_eq!(taken(&old, true), (false, Vec::new()), "others' clocks do not count");
+        assert_eq!(taken(&old, true), (false, Vec::new()), "others' events do not count");
+        for ts in [0_i64, 4_000_000_000_000] {
+            let mut odd = message("$1", "other");
+            odd["origin_server_ts"] = ts.into();
+            assert!(!taken(&odd, true).0, "the time of day is the homeserver's own affair");
+        }
+        let mut ageless = message("$1", "other");
+        ageless["unsigned"] = json!({});
+        assert!(!taken(&ageless, true).0);
         assert!(!taken(&message("$1", "other"), true).0);
     }
 

@@ -78,6 +78,12 @@ impl Wire {
         Ok(Self { http, homeserver })
     }
 
+    /// For tests against a homeserver that plays a part.
+    #[cfg(test)]
+    pub fn at(url: &str) -> Self {
+        Self { http: reqwest::Client::new(), homeserver: url.parse().expect("a URL") }
+    }
+
     pub async fn whoami(&self, token: &str) -> Result<Owner, SendError> {
         self.owner(token).await.map_err(SendError::from)
     }
@@ -222,7 +228,7 @@ mod tests {
             mock.respond_with(ResponseTemplate::new(200).set_body_json(again)).mount(&server).await;
             let template = ResponseTemplate::new(200).set_body_json(once);
             Mock::given(method("POST")).respond_with(template).mount(&server).await;
-            let wire = Wire { http: reqwest::Client::new(), homeserver: server.uri().parse().unwrap() };
+            let wire = Wire::at(&server.uri());
             let made = wire.log_in("@a:x", "password", None).await.unwrap();
             assert_eq!(made.token, if ends { "second" } else { "first" });
             assert_eq!(made.lease.refresh_token.is_some(), ends);

@@ -100,4 +100,8 @@ pub struct Op {
     pub state: OpState,
     pub first_try: Option<Timestamp>,
     pub attempts: u32,
+    /// Its place among all that was frozen; 0 for one of a version that did not count. Clocks jump, this does not.
+    pub frozen_seq: i64,
+    /// Another event got through between two of its failures: the homeserver takes events, and not this one.
+    pub alone: bool,
 }

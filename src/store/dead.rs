@@ -7,8 +7,9 @@ use super::{
     Store, StoreError,
     outbox::{end_op, make_due},
     rows,
+    writer::Context,
 };
-use crate::model::{CardId, Op, OpKind, OpState, Timestamp, TxnId};
+use crate::model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
 
 /// Dead letters that one list holds at most, the oldest.
 const LISTED: i64 = 1_000;
@@ -65,7 +66,28 @@ impl Store {
     /// When it cannot be committed.
     pub async fn drop_dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
         let id = id.clone();
-        self.writer.write(move |connection, _| Box::pin(async move { lay_to_rest(connection, &id).await })).await
+        self.writer
+            .write(move |connection, context| Box::pin(async move { lay_to_rest(connection, context, &id).await }))
+            .await
+    }
+
+    /// The dead letter of `room` that a fault of the homeserver made and that is to be tried again next, and when.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn next_dead(&self, room: &RoomAddress) -> Result<Option<(TxnId, Timestamp)>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        // The second condition on the state is that of the index.
+        let row = sqlx::query(
+            "SELECT txn_id, next_try FROM op WHERE room = $1 AND state = 'dead' AND state NOT IN ('done', 'refused') \
+             AND reason IS NOT NULL ORDER BY coalesce(next_try, 0), txn_id LIMIT 1",
+        )
+        .bind(room.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let at: Option<i64> = row.try_get("next_try")?;
+        Ok(Some((TxnId(row.try_get("txn_id")?), Timestamp(at.unwrap_or_default()))))
     }
 
     /// The card of a dead letter is due again, so that its newest state is composed anew and in full; `None`: there is
@@ -78,7 +100,7 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    let Some(letter) = lay_to_rest(connection, &id).await? else { return Ok(None) };
+                    let Some(letter) = lay_to_rest(connection, context, &id).await? else { return Ok(None) };
                     let Some((card, mut follows)) = card_for(connection, &letter.op).await? else {
                         return Ok(Some((letter, Follows::Nothing)));
                     };
@@ -131,9 +153,13 @@ async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<De
 }
 
 /// From now on it is an op that was refused, like any other that something else took the place of.
-async fn lay_to_rest(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+async fn lay_to_rest(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    id: &TxnId,
+) -> Result<Option<DeadLetter>, StoreError> {
     let Some(letter) = find(connection, id).await? else { return Ok(None) };
-    end_op(connection, id, OpState::Refused, None, Some(&letter.error), letter.at).await?;
+    end_op(connection, context, id, OpState::Refused, None, Some(&letter.error), letter.at).await?;
     Ok(Some(letter))
 }
 

@@ -27,30 +27,51 @@ pub struct FoundRoot {
 }
 
 impl Store {
-    /// The acknowledged events of `room` before and since `at`.
+    /// The acknowledged events of `room` before and since `op` was frozen. The store's counter tells which: a clock that
+    /// jumps must not put an event before one that it follows, or reading back would end too early.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn recorded(&self, room: &RoomAddress, at: Timestamp) -> Result<Recorded, StoreError> {
+    pub async fn recorded(&self, room: &RoomAddress, op: &Op) -> Result<Recorded, StoreError> {
         let mut connection = self.readers.acquire().await?;
+        // Ops of versions that did not count have their times alone.
+        let at = op.first_try.unwrap_or(op.since);
         let before = sqlx::query_scalar(
-            "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND ended_at <= $2 AND event_id IS NOT NULL \
-             ORDER BY ended_at DESC LIMIT 1",
+            "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
+             AND ended_seq <= $2 AND (ended_seq > 0 OR ended_at <= $3) ORDER BY ended_seq DESC, ended_at DESC LIMIT 1",
         )
         .bind(room.as_str())
+        .bind(op.frozen_seq)
         .bind(at.0)
         .fetch_optional(&mut *connection)
         .await?;
         let later = sqlx::query_scalar(
-            "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND ended_at > $2 AND event_id IS NOT NULL \
-             ORDER BY ended_at LIMIT $3",
+            "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
+             AND (ended_seq > $2 OR (ended_seq = 0 AND ended_at > $3)) ORDER BY ended_seq, ended_at LIMIT $4",
         )
         .bind(room.as_str())
+        .bind(op.frozen_seq)
         .bind(at.0)
         .bind(LATER)
         .fetch_all(&mut *connection)
         .await?;
         Ok(Recorded { before, later })
+    }
+
+    /// The last acknowledged event of `room`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn last_recorded(&self, room: &RoomAddress) -> Result<Option<String>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let last = sqlx::query_scalar(
+            "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
+             ORDER BY ended_seq DESC, ended_at DESC LIMIT 1",
+        )
+        .bind(room.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(last)
     }
 
     /// Sets an op aside so that the room can go on; it is looked for in the room from now on.
@@ -90,6 +111,44 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let at: Option<i64> = row.try_get("next_try")?;
         Ok(Some((rows::op(&row)?, Timestamp(at.unwrap_or_default()))))
+    }
+
+    /// Whether an op of `room` is parked for which no other event has spoken yet: the homeserver may take none at all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn is_one_parked_unproven(&self, room: &RoomAddress) -> Result<bool, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let found: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM op WHERE room = $1 AND state = 'parked' AND state NOT IN ('done', 'refused') \
+             AND alone = 0",
+        )
+        .bind(room.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(found != 0)
+    }
+
+    /// The parked ops of `room` are looked for at once: an outage is over, and they may have been its victims.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn look_soon(&self, room: &RoomAddress, now: Timestamp) -> Result<(), StoreError> {
+        let room = room.clone();
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE op SET next_try = $2 WHERE room = $1 AND state IN ('parked', 'dead') \
+                     AND state NOT IN ('done', 'refused') AND (state = 'parked' OR reason IS NOT NULL)",
+                )
+                .bind(room.as_str())
+                .bind(now.0)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Adopts the first events of cards that have none and whose ops this store has never seen: it was restored from a

@@ -38,8 +38,8 @@ pub struct NewOp {
 }
 
 impl NewOp {
-    /// As the store holds it once it is frozen.
-    fn frozen(&self) -> Op {
+    /// As the store holds it once it is frozen, as the `frozen_seq`th.
+    fn frozen(&self, frozen_seq: i64) -> Op {
         Op {
             txn_id: self.txn_id.clone(),
             card: self.card.clone(),
@@ -56,6 +56,8 @@ impl NewOp {
             state: OpState::InFlight,
             first_try: Some(self.first_try),
             attempts: 1,
+            frozen_seq,
+            alone: false,
         }
     }
 }
@@ -79,15 +81,15 @@ impl Store {
     /// # Errors
     /// When it cannot be committed, or when the room has an unfinished op already.
     pub async fn freeze(&self, op: NewOp) -> Result<Op, StoreError> {
-        let frozen = op.frozen();
-        self.write(move |connection, context| {
-            Box::pin(async move {
-                insert_op(connection, &op).await?;
-                settle(connection, context, &op.card, shown_by(op.kind, op.rev)).await
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let frozen = insert_op(connection, context, &op).await?;
+                    settle(connection, context, &op.card, shown_by(op.kind, op.rev)).await?;
+                    Ok(frozen)
+                })
             })
-        })
-        .await?;
-        Ok(frozen)
+            .await
     }
 
     /// Notes that are no longer true are forgotten unsaid.
@@ -181,7 +183,7 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    end_op(connection, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
+                    end_op(connection, context, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
                     show(connection, &op, &event_id, now).await?;
                     settle(connection, context, &op.card, None).await?;
                     covered(connection, &op).await
@@ -190,7 +192,7 @@ impl Store {
             .await
     }
 
-    /// The try had no usable answer: the event may be in the room.
+    /// The op may be in the room, or it is about to be sent once more.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -207,6 +209,35 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// A try had no usable answer: the event may be in the room. Returns whether another event got through between two
+    /// such tries of it.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn unanswered(&self, txn_id: &TxnId, reason: &'static str, error: &str) -> Result<bool, StoreError> {
+        let (txn_id, error) = (txn_id.clone(), error.to_owned());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    // An answer to a later try may be one to the first, given from memory: it proves nothing.
+                    let alone: Option<i64> = sqlx::query_scalar(
+                        "UPDATE op SET state = 'in_doubt', error = $2, reason = $3, \
+                         alone = CASE WHEN EXISTS (SELECT 1 FROM op AS other WHERE other.state = 'done' \
+                         AND other.attempts = 1 AND other.ended_seq > op.failed_seq) THEN 1 ELSE alone END, \
+                         failed_seq = $4 WHERE txn_id = $1 RETURNING alone",
+                    )
+                    .bind(txn_id.as_str())
+                    .bind(error)
+                    .bind(reason)
+                    .bind(context.last())
+                    .fetch_optional(connection)
+                    .await?;
+                    Ok(alone.is_some_and(|alone| alone != 0))
+                })
+            })
+            .await
     }
 
     /// The op was refused for a reason that is not its own (a rate limit, a homeserver that is down, a room that will
@@ -248,32 +279,40 @@ impl Store {
     /// # Errors
     /// When it cannot be committed.
     pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<Op, StoreError> {
-        let (refused, error, frozen, now) = (refused.clone(), error.to_owned(), plainer.frozen(), self.clock.now());
-        self.write(move |connection, _| {
-            Box::pin(async move {
-                end_op(connection, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
-                insert_op(connection, &plainer).await?;
-                sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
-                    .bind(refused.txn_id.as_str())
-                    .bind(plainer.txn_id.as_str())
-                    .execute(&mut *connection)
-                    .await?;
-                Ok(())
+        let (refused, error, now) = (refused.clone(), error.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_op(connection, context, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
+                    let frozen = insert_op(connection, context, &plainer).await?;
+                    sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
+                        .bind(refused.txn_id.as_str())
+                        .bind(plainer.txn_id.as_str())
+                        .execute(&mut *connection)
+                        .await?;
+                    Ok(frozen)
+                })
             })
-        })
-        .await?;
-        Ok(frozen)
+            .await
     }
 
-    /// Not even the plainest form is taken: a dead letter. The room moves on.
+    /// Not even the plainest form is taken: a dead letter. The room moves on. `retry_at`: when it is tried again by
+    /// itself, as one that a fault of the homeserver made.
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn bury(&self, op: &Op, error: &str) -> Result<(), StoreError> {
+    pub async fn bury(&self, op: &Op, error: &str, retry_at: Option<Timestamp>) -> Result<(), StoreError> {
         let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
-                end_op(connection, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
+                end_op(connection, context, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
+                let stays = "UPDATE op SET next_try = $2, reason = CASE WHEN $2 IS NULL THEN NULL ELSE reason END \
+                     WHERE txn_id = $1";
+                sqlx::query(stays)
+                    .bind(op.txn_id.as_str())
+                    .bind(retry_at.map(|at| at.0))
+                    .execute(&mut *connection)
+                    .await?;
                 drop_notes(connection, &op.txn_id).await?;
                 // What it would have shown counts as shown, or the same refusal would follow for ever.
                 if let Some(rev) = shown_by(op.kind, op.rev) {
@@ -303,11 +342,12 @@ fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
     }
 }
 
-async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), StoreError> {
+async fn insert_op(connection: &mut SqliteConnection, context: &mut Context, op: &NewOp) -> Result<Op, StoreError> {
+    let frozen = op.frozen(context.next());
     sqlx::query(
         "INSERT INTO op (txn_id, card, room, kind, content, rev, plainness, speaks, since, notification, incident, \
-         device, first_try, state, attempts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'in_flight', 1)",
+         device, first_try, state, attempts, frozen_seq) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'in_flight', 1, $14)",
     )
     .bind(op.txn_id.as_str())
     .bind(op.card.as_str())
@@ -322,6 +362,7 @@ async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), 
     .bind(op.incident.as_str())
     .bind(&op.device)
     .bind(op.first_try.0)
+    .bind(frozen.frozen_seq)
     .execute(&mut *connection)
     .await?;
     for note in &op.notes {
@@ -331,11 +372,12 @@ async fn insert_op(connection: &mut SqliteConnection, op: &NewOp) -> Result<(), 
             .execute(&mut *connection)
             .await?;
     }
-    Ok(())
+    Ok(frozen)
 }
 
 pub(super) async fn end_op(
     connection: &mut SqliteConnection,
+    context: &mut Context,
     txn_id: &TxnId,
     state: OpState,
     event_id: Option<&str>,
@@ -344,7 +386,7 @@ pub(super) async fn end_op(
 ) -> Result<(), StoreError> {
     // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
     sqlx::query(
-        "UPDATE op SET state = $2, event_id = $3, error = $4, ended_at = $5, \
+        "UPDATE op SET state = $2, event_id = $3, error = $4, ended_at = $5, ended_seq = $6, \
          content = CASE WHEN $2 = 'dead' THEN content ELSE '' END WHERE txn_id = $1",
     )
     .bind(txn_id.as_str())
@@ -352,6 +394,7 @@ pub(super) async fn end_op(
     .bind(event_id)
     .bind(error)
     .bind(now.0)
+    .bind(context.next())
     .execute(connection)
     .await?;
     Ok(())

@@ -62,7 +62,7 @@ impl Store {
         let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
-                end_op(connection, &op.txn_id, OpState::Refused, None, Some(&error), now).await?;
+                end_op(connection, context, &op.txn_id, OpState::Refused, None, Some(&error), now).await?;
                 sqlx::query("UPDATE note SET op = NULL WHERE op = $1")
                     .bind(op.txn_id.as_str())
                     .execute(&mut *connection)

@@ -124,6 +124,8 @@ pub(super) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
         state: word(row, "state", OpState::parse)?,
         first_try: maybe_time(row, "first_try")?,
         attempts: unsigned(row, "attempts")?,
+        frozen_seq: row.try_get("frozen_seq")?,
+        alone: row.try_get::<i64, _>("alone")? != 0,
     })
 }
 

@@ -125,6 +125,41 @@ fn op_for(snapshot: &Snapshot, kind: OpKind, txn: &str) -> NewOp {
     }
 }
 
+/// A clock that was ahead puts a later event before an earlier one; the counter does not, and reading back ends at what
+/// it names.
+#[tokio::test]
+async fn what_was_recorded_before_an_op_is_told_by_the_counter() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    let mut ops = Vec::new();
+    for group in ["a", "b", "c"] {
+        clock.advance(Duration::from_mins(1));
+        store.ingest(ingest(group, "x", IncidentState::Firing)).await.expect("committed");
+        let new = NewOp { first_try: clock.now(), ..op_for(&snapshot(&store).await, OpKind::Card, group) };
+        let op = store.freeze(new).await.expect("frozen");
+        if group == "b" {
+            store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
+        } else {
+            store.finish(&op, &format!("${group}")).await.expect("committed");
+        }
+        ops.push(op);
+    }
+    // As if the clock had been an hour ahead for the first, and behind for the last.
+    let jumps = "UPDATE op SET ended_at = CASE txn_id WHEN 'a' THEN ended_at + 3600000 ELSE 1 END WHERE state = 'done'";
+    store
+        .write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(jumps).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .await
+        .expect("committed");
+    let recorded = store.recorded(&room(), &ops[1]).await.expect("read");
+    assert_eq!((recorded.before.as_deref(), recorded.later), (Some("$a"), vec!["$c".to_owned()]));
+    assert_eq!(store.last_recorded(&room()).await.expect("read").as_deref(), Some("$c"));
+}
+
 async fn due_kinds(store: &Store) -> (usize, usize, usize) {
     let due = store.due(&room()).await.expect("due");
     (due.new.len(), due.notes.len(), due.edits.len())
@@ -365,7 +400,7 @@ async fn a_dead_letter_lets_the_card_go_on() {
     let Fixture { store, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
     let op = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t1")).await.expect("frozen");
-    store.bury(&op, "too_large").await.expect("buried");
+    store.bury(&op, "too_large", None).await.expect("buried");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     assert_eq!(store.stats(&[room()]).await.expect("stats").ops, [(OpState::Dead, 1)]);
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");

@@ -42,6 +42,11 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// The last number given out.
+    pub fn last(&self) -> i64 {
+        self.seq
+    }
+
     /// The next number of the store's one counter: revisions and notes are ordered by it.
     pub fn next(&mut self) -> i64 {
         self.seq += 1;

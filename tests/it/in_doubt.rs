@@ -132,6 +132,46 @@ async fn another_device_finds_what_the_first_one_sent() {
     assert_eq!(duplicates(&receiver).await, 0.0);
 }
 
+/// Our clock was ahead of the homeserver's by hours, or behind it: by which of the two an event is dated must not matter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_disagrees_with_the_homeservers_makes_no_second_card() {
+    for hours in [-3, 3] {
+        let scene = Scene::new().await;
+        let proxy = FaultProxy::start(&scene.synapse.url()).await;
+        let mut receiver = killed_in_doubt(&scene, &proxy, true).await;
+        on_another_device(&mut receiver, &scene).await;
+        age(&mut receiver, hours).await;
+        receiver.restart().await;
+        adopted(&receiver).await;
+        scene.room.assert_settled("one card", QUIET, |view| view.cards().len() == 1).await;
+        assert_eq!(duplicates(&receiver).await, 0.0);
+    }
+}
+
+/// A homeserver of an unknown kind may have lost its memory with a restart, as Dendrite does: the room is read first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_of_an_unknown_kind_is_read_before_a_resend() {
+    let mut synapse = Synapse::private().await;
+    let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
+    let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
+    let proxy = FaultProxy::start(&synapse.url()).await;
+    let versions = Match::when(|request| request.path.ends_with("/client/versions"));
+    proxy.fault(versions, Fault::Respond(Reply::new(200, "application/json", r#"{"versions":["v1.2"]}"#)));
+    let builder = ReceiverBuilder::new(&bot).route("default", &[&room.id]).homeserver(&proxy.url());
+    let receiver = builder.start().await;
+    let mut answers = proxy.hold(Match::sends());
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    let held = answers.next(DEADLINE).await;
+    // The answer is lost, and so is the homeserver's memory: the receiver itself lives on.
+    synapse.forget_transactions().await;
+    held.cut();
+    receiver.wait_metric("room_events_total", &[("outcome", "adopted")], |adopted| adopted == 1.0).await;
+    room.assert_settled("one card", QUIET, |view| view.cards().len() == 1).await;
+    receiver.accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
+    room.wait_for("green", DEADLINE, |view| one_card(view, "RESOLVED")).await;
+    assert_eq!(duplicates(&receiver).await, 0.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_homeserver_that_forgets_transaction_ids_gets_no_second_card() {
     let scene = Scene::new().await;

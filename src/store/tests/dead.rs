@@ -6,7 +6,7 @@ use super::*;
 async fn bury(store: &Store, kind: OpKind, txn: &str) -> Op {
     let new = NewOp { content: r#"{"body":"x"}"#.to_owned(), ..op_for(&snapshot(store).await, kind, txn) };
     let op = store.freeze(new).await.expect("frozen");
-    store.bury(&op, "too_large: 413").await.expect("buried");
+    store.bury(&op, "too_large: 413", None).await.expect("buried");
     op
 }
 

@@ -66,7 +66,7 @@ async fn the_newest_dead_letters_and_how_many_there_are() {
         let new = op_for(&snapshot(&store).await, OpKind::Card, &format!("t{n:02}"));
         let content = r#"{"body":"* one\ntwo","m.new_content":{"body":"one\ntwo"}}"#.to_owned();
         let op = store.freeze(NewOp { content, ..new }).await.expect("frozen");
-        store.bury(&op, "too_large: 413").await.expect("buried");
+        store.bury(&op, "too_large: 413", None).await.expect("buried");
     }
     let overview = store.overview(&[room()]).await.expect("read");
     assert_eq!((overview.dead_letters.len(), overview.dead_letters_in_all), (20, 23));

@@ -70,7 +70,7 @@ async fn what_changes_nothing_is_counted_and_not_kept() {
 async fn bury(store: &Store, txn: &str, since: Timestamp) {
     let new = NewOp { since, ..op_for(&snapshot(store).await, OpKind::Card, txn) };
     let op = store.freeze(new).await.expect("frozen");
-    store.bury(&op, "too_large").await.expect("buried");
+    store.bury(&op, "too_large", None).await.expect("buried");
 }
 
 async fn dead(store: &Store) -> i64 {

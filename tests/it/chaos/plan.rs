@@ -104,12 +104,19 @@ pub enum Whom {
     Room(usize),
 }
 
+/// A run that is this long has its long trouble as well: sends alone fail, for this long at most.
+const LONG: Duration = Duration::from_mins(2);
+const NO_SENDS: Duration = Duration::from_mins(6);
+
 impl Plan {
     /// For so long webhooks and troubles begin; `groups` of them.
     pub fn of(seed: u64, load: Duration, groups: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let groups = (0..groups).map(|number| group(&mut rng, number, load)).collect();
         let mut deeds = troubles(&mut rng, load);
+        if load >= LONG {
+            no_sends(&mut deeds, load);
+        }
         deeds.extend(kills(&mut rng, load));
         deeds.sort_by_key(|(at, _)| *at);
         Self { groups, deeds }
@@ -179,6 +186,25 @@ fn troubles(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
         deeds.extend([(now, Deed::Begin(trouble)), (end, Deed::End(trouble))]);
         now = end;
     }
+}
+
+/// Sends alone fail, for longer than there is patience for one event: a homeserver whose database is read-only, say.
+fn no_sends(deeds: &mut Vec<(Duration, Deed)>, load: Duration) {
+    let (begin, end) = (load / 4, load / 4 + (load / 3).min(NO_SENDS));
+    // A trouble that begins before it ends before it; what would overlap is left out.
+    deeds.retain(|(at, _)| *at + Duration::from_secs(4) < begin || *at > end + Duration::from_secs(4));
+    let open = deeds.iter().rposition(|(at, deed)| *at < begin && matches!(deed, Deed::Begin(_)));
+    if let Some(open) = open
+        && !deeds[open..].iter().any(|(at, deed)| *at < begin && matches!(deed, Deed::End(_)))
+    {
+        deeds.remove(open);
+    }
+    let first_after = deeds.iter().position(|(at, _)| *at > end);
+    if let Some(first) = first_after.filter(|first| matches!(deeds[*first].1, Deed::End(_))) {
+        deeds.remove(first);
+    }
+    let trouble = Trouble { what: What::Fail, whom: Whom::Sends };
+    deeds.extend([(begin, Deed::Begin(trouble)), (end, Deed::End(trouble))]);
 }
 
 fn trouble(rng: &mut StdRng) -> Trouble {
