@@ -209,16 +209,16 @@ impl Lane {
     }
 
     async fn turn(&mut self) -> Result<Turn, StoreError> {
+        if self.recoveries.has_changed().unwrap_or(false) {
+            self.recoveries.mark_unchanged();
+            self.parts.store.look_soon(&self.room, self.parts.clock.now()).await?;
+        }
         // The store alone knows what is unfinished: whatever a lane remembers of that goes wrong one day, and then it
         // sleeps on an op for good.
         if let Some(op) = self.parts.store.unfinished(&self.room).await? {
             return self.resume(op).await;
         }
         self.heed_news().await?;
-        if self.recoveries.has_changed().unwrap_or(false) {
-            self.parts.store.look_soon(&self.room, self.parts.clock.now()).await?;
-            self.recoveries.mark_unchanged();
-        }
         let parked = match self.next_parked().await? {
             Some((op, Duration::ZERO)) => return self.look_again(op).await,
             parked => parked.map(|(_, wait)| wait),
