@@ -226,7 +226,8 @@ impl Job<'_> {
     }
 }
 
-/// The newest incident of the group, open or not, without its alerts.
+/// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed
+/// last. By the store's counter, since a clock that was ahead once would put a closed one before an open one.
 pub(super) async fn newest_incident(
     connection: &mut SqliteConnection,
     key: &IncidentKey,
@@ -234,7 +235,7 @@ pub(super) async fn newest_incident(
 ) -> Result<Option<Incident>, StoreError> {
     sqlx::query(
         "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
-         ORDER BY opened_at DESC, id DESC LIMIT 1",
+         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1",
     )
     .bind(key.route.as_str())
     .bind(&key.receiver)

@@ -160,6 +160,46 @@ async fn what_was_recorded_before_an_op_is_told_by_the_counter() {
     assert_eq!(store.last_recorded(&room()).await.expect("read").as_deref(), Some("$c"));
 }
 
+/// A clock that was ahead once has left a closed incident "from the future": the group's webhooks still find the open one,
+/// and after it the one that closed last.
+#[tokio::test]
+async fn an_open_incident_comes_first_whatever_the_clock_said() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    let told = |open: bool| {
+        let state = if open { IncidentState::Firing } else { IncidentState::Resolved };
+        let again = ingest("g", "x", state);
+        Ingest {
+            decide: Box::new(move |known, _| {
+                // What is over stays over; what fires again opens anew.
+                let known = known.filter(|known| known.incident.state.is_open());
+                adding(known, "x", state, Vec::new())
+            }),
+            ..again
+        }
+    };
+    store.ingest(told(true)).await.expect("committed");
+    store.ingest(told(false)).await.expect("committed");
+    let ahead = "UPDATE incident SET opened_at = opened_at + 864000000, closed_at = closed_at + 864000000";
+    store
+        .write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(ahead).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .await
+        .expect("committed");
+    clock.advance(Duration::from_secs(1));
+    let opened = store.ingest(told(true)).await.expect("committed").incident.expect("an incident");
+    for open in [true, true, false] {
+        let found = store.ingest(told(open)).await.expect("no second open incident").incident;
+        assert_eq!(found.as_ref(), Some(&opened), "not the one from the future");
+    }
+    let after = store.ingest(ingest("g", "y", IncidentState::Resolved)).await.expect("committed").incident;
+    assert_eq!(after, Some(opened), "the one that closed last");
+}
+
 async fn due_kinds(store: &Store) -> (usize, usize, usize) {
     let due = store.due(&room()).await.expect("due");
     (due.new.len(), due.notes.len(), due.edits.len())
