@@ -23,8 +23,7 @@ pub struct Metrics {
     pub alerts: IntCounterVec,
     /// `{route}`: fields of alerts that could not be read as meant.
     pub odd_fields: IntCounterVec,
-    /// Connections closed unanswered because as many as are served at once were open.
-    pub connections_refused: IntCounter,
+    pub connections: ConnectionMetrics,
     /// `{route}`: alerts of live incidents that are no longer remembered.
     pub alerts_forgotten: IntCounterVec,
     /// `{handler, code}`
@@ -61,6 +60,31 @@ pub struct Metrics {
     pub render_fallbacks: IntCounterVec,
     pub tls: TlsMetrics,
     pub config: OfConfig,
+}
+
+#[derive(Debug)]
+pub struct ConnectionMetrics {
+    /// Closed unanswered because as many as are served at once were open.
+    pub refused: IntCounter,
+    /// `{reason}`: ended by the receiver although their clients had not.
+    pub closed: IntCounterVec,
+}
+
+impl ConnectionMetrics {
+    fn new(maker: &Maker) -> Self {
+        Self {
+            refused: maker.counter(
+                "http_connections_refused_total",
+                "Connections closed unanswered because as many as are served at once were open.",
+            ),
+            closed: maker.counters(
+                "http_connections_closed_total",
+                "Connections ended because their place was needed and they waited longest for their clients (displaced), or \
+                 because an answer was not read in time (unread).",
+                &["reason"],
+            ),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -178,10 +202,7 @@ impl Metrics {
                 "Fields of alerts in accepted webhooks that could not be read as meant and were shown as far as readable.",
                 &["route"],
             ),
-            connections_refused: maker.counter(
-                "http_connections_refused_total",
-                "Connections closed unanswered because as many as are served at once were open.",
-            ),
+            connections: ConnectionMetrics::new(maker),
             alerts_forgotten: maker.counters(
                 "alerts_forgotten_total",
                 "Alerts of live incidents that are no longer remembered because the incident had too many.",
@@ -322,6 +343,9 @@ impl Metrics {
         }
         for handler in HANDLERS {
             self.http_requests.with_label_values(&[handler, "200"]);
+        }
+        for reason in ["displaced", "unread"] {
+            self.connections.closed.with_label_values(&[reason]);
         }
         for code in ["400", "401", "404", "405", "413", "503"] {
             self.http_requests.with_label_values(&["alerts", code]);

@@ -49,6 +49,15 @@ impl Answer {
         Self { header: Some(Box::new((header::ALLOW, HeaderValue::from_static(allow)))), ..answer }
     }
 
+    /// Says more behind what is wrong.
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        if let Some(Value::String(error)) = self.body.get_mut("error") {
+            error.push_str("; ");
+            error.push_str(hint);
+        }
+        self
+    }
+
     pub fn too_large(limit: usize) -> Self {
         Self::fault(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {limit} bytes"))
     }

@@ -1,11 +1,14 @@
 //! The HTTP side: webhooks in, probes and metrics out. Nothing here waits for the homeserver.
 
+mod admission;
 mod alerts;
 mod answer;
 mod auth;
 mod certificate;
+mod connection;
 mod control;
 mod healthz;
+mod misdirected;
 mod places;
 mod probes;
 mod serve;
@@ -18,6 +21,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
     extract::{MatchedPath, Request, State},
+    http::Method,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{any, get},
@@ -31,6 +35,8 @@ pub use tls::Tls;
 use self::{
     answer::Answer,
     auth::{Guard, Refusals},
+    connection::Reserved,
+    misdirected::Misdirected,
     places::Bodies,
     status::History,
 };
@@ -50,6 +56,8 @@ pub struct App {
     flooded: Refusals,
     /// Who asked for the status page with wrong credentials.
     intruders: Refusals,
+    /// Where webhooks were posted to in vain.
+    misdirected: Misdirected,
     bodies: Bodies,
     history: History,
 }
@@ -79,8 +87,21 @@ impl App {
         let bodies = Bodies::new(config.http.max_body_bytes);
         let in_force = ArcSwap::from_pointee(InForce::new(config));
         let [refusals, crowded, flooded, intruders] = [(); 4].map(|()| Refusals::default());
-        let history = History::default();
-        Self { in_force, store, clock, metrics, health, refusals, crowded, flooded, intruders, bodies, history }
+        let (misdirected, history) = (Misdirected::default(), History::default());
+        Self {
+            in_force,
+            store,
+            clock,
+            metrics,
+            health,
+            refusals,
+            crowded,
+            flooded,
+            intruders,
+            misdirected,
+            bodies,
+            history,
+        }
     }
 
     /// The config in force and what is made of it. Taken once per request, so that a request never sees two.
@@ -105,10 +126,9 @@ impl App {
 /// All that the receiver answers to on one of its listeners.
 pub fn router(app: Arc<App>, side: Side) -> Router {
     let router = match side {
-        Side::Main { .. } => Router::new()
-            .route("/alerts", any(alerts::post))
-            .route("/alerts/", any(alerts::post))
-            .route("/alerts/{route}", any(alerts::post_to)),
+        Side::Main { .. } => {
+            Router::new().route("/alerts", any(alerts::post)).route("/alerts/{route}", any(alerts::post_to))
+        }
         Side::Admin => Router::new(),
     };
     let router = router
@@ -118,19 +138,52 @@ pub fn router(app: Arc<App>, side: Side) -> Router {
         .route("/healthz", get(healthz::healthz))
         .route("/healthz/delivery", get(healthz::delivery))
         .route("/metrics", get(probes::metrics))
-        .fallback(async || Answer::not_found("there is nothing here"))
-        .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, HEAD"));
+        .fallback(misdirected::nothing_here)
+        .method_not_allowed_fallback(misdirected::not_allowed);
     let router = match side {
         Side::Main { .. } => router,
         Side::Admin => router.layer(middleware::from_fn_with_state(Arc::clone(&app), status::admit)),
     };
-    router.layer(Extension(side)).layer(middleware::from_fn_with_state(Arc::clone(&app), count)).with_state(app)
+    let router = router
+        .layer(middleware::from_fn(keep_reserved))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
+        .layer(Extension(side))
+        .with_state(app);
+    // Around all, since a path is looked up before the layers of a router have their say.
+    Router::new().fallback_service(router).layer(middleware::map_request(misdirected::without_more_slashes))
+}
+
+/// On a reserved place only what must go on in a flood is answered.
+async fn keep_reserved(request: Request, next: Next) -> Response {
+    if request.extensions().get::<Reserved>().is_some() && !["alerts", "livez"].contains(&handler(&request)) {
+        return Answer::unavailable("too many connections: only webhooks and /livez are answered").into_response();
+    }
+    next.run(request).await
 }
 
 /// Counts requests by handler, never by path: paths come from strangers.
-async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let handler = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
-        Some("/alerts" | "/alerts/" | "/alerts/{route}") => "alerts",
+async fn count(
+    State(app): State<Arc<App>>,
+    Extension(side): Extension<Side>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (handler, is_post) = (handler(&request), request.method() == Method::POST);
+    // What somebody posts here is lost, whatever it was meant for.
+    let lost = (is_post && handler != "alerts").then(|| misdirected::Post::of(&app, side, &request));
+    let response = next.run(request).await.into_response();
+    let status = response.status();
+    if let Some(lost) = &lost {
+        lost.warn(&app, status);
+    }
+    let handler = if lost.is_some() { "alerts" } else { handler };
+    app.metrics.http_requests.with_label_values(&[handler, status.as_str()]).inc();
+    response
+}
+
+fn handler(request: &Request) -> &'static str {
+    match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some("/alerts" | "/alerts/{route}") => "alerts",
         Some("/") => "status",
         Some("/livez") => "livez",
         Some("/readyz") => "readyz",
@@ -138,8 +191,5 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Some("/healthz/delivery") => "healthz_delivery",
         Some("/metrics") => "metrics",
         _ => "other",
-    };
-    let response = next.run(request).await.into_response();
-    app.metrics.http_requests.with_label_values(&[handler, response.status().as_str()]).inc();
-    response
+    }
 }

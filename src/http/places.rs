@@ -1,30 +1,16 @@
-//! How much is taken in at once. A flood costs its senders a wait, at last a 503, and never memory without end.
+//! How much of bodies is taken in at once. A flood costs its senders a wait, at last a 503, and never memory without end.
 
 use std::{
-    future::Future,
-    io,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum_server::accept::Accept;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::timeout,
 };
-use tower::Service;
 
-use super::{App, Side};
-
-/// Connections that are served at once; with what waits it stays well below 1,024, the usual limit of open files.
-const CONNECTIONS: usize = 512;
-/// The same of the admin listener: a few people with browsers.
-const ADMIN_CONNECTIONS: usize = 32;
-/// Connections that wait for a place; one more is closed at once.
-const WAITING: usize = 128;
-/// How long a connection or a body waits for its place.
+/// How long a body waits for its place.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of all bodies between their announcement and their commit. One body of the largest size always has room.
 const BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -87,84 +73,6 @@ fn all_units(max_body_bytes: usize) -> usize {
 
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX)
-}
-
-/// Lets in as many connections as there are places. Those beyond wait, and are closed if none gets free.
-#[derive(Clone)]
-pub struct Door {
-    app: Arc<App>,
-    connections: usize,
-    places: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-}
-
-impl Door {
-    pub fn new(app: Arc<App>, side: Side) -> Self {
-        let (connections, waiting) = match side {
-            Side::Main { .. } => (CONNECTIONS, WAITING),
-            Side::Admin => (ADMIN_CONNECTIONS, ADMIN_CONNECTIONS),
-        };
-        let [places, waiting] = [connections, waiting].map(|places| Arc::new(Semaphore::new(places)));
-        Self { app, connections, places, waiting }
-    }
-
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some(place);
-        }
-        let _waiting = self.waiting.try_acquire().ok()?;
-        timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
-    }
-
-    fn refuse(&self) -> io::Error {
-        self.app.metrics.connections_refused.inc();
-        if self.app.crowded.is_news(self.app.clock.now()) {
-            tracing::warn!(
-                connections = self.connections,
-                "connections are closed unanswered: as many as are served at once are open (said once a minute)"
-            );
-        }
-        io::Error::other("too many connections")
-    }
-}
-
-impl<I, S> Accept<I, S> for Door
-where
-    I: Send + 'static,
-    S: Send + 'static,
-{
-    type Stream = I;
-    type Service = Held<S>;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(I, Held<S>)>> + Send>>;
-
-    fn accept(&self, stream: I, service: S) -> Self::Future {
-        let door = self.clone();
-        Box::pin(async move {
-            let place = door.place().await.ok_or_else(|| door.refuse())?;
-            Ok((stream, Held { service, _place: Arc::new(place) }))
-        })
-    }
-}
-
-/// A connection's service; the connection has its place as long as this lives.
-#[derive(Clone, Debug)]
-pub struct Held<S> {
-    service: S,
-    _place: Arc<OwnedSemaphorePermit>,
-}
-
-impl<S: Service<R>, R> Service<R> for Held<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.service.call(request)
-    }
 }
 
 #[cfg(test)]

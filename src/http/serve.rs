@@ -1,5 +1,5 @@
-//! The listening socket. A slow client holds up nobody: headers, bodies and idle connections all have a time limit, and
-//! connections have a limit to their number.
+//! The listening socket. A slow client holds up nobody: headers, bodies, idle connections and answers that are not read
+//! all have a time limit, and connections have a limit to their number.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,14 +9,21 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{App, places::Door, router, tls::Tls};
+use super::{App, admission::Admission, auth::Refusals, router, tls::Tls};
 
 /// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a connection that hyper keeps unparsed, thus also the most that headers may take. A flood of requests that
+/// are sent ahead costs as much for each connection.
+const READ_BUFFER: usize = 32 * 1024;
+/// Bytes of an answer that the kernel keeps for a client that does not read; it takes twice as much.
+const SEND_BUFFER: u32 = 32 * 1024;
+/// Connections that the kernel has ready before they are accepted.
+const BACKLOG: u32 = 1024;
 /// Connections still busy this long after the stop are closed.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -28,11 +35,17 @@ pub struct Bound {
     tls: Option<Tls>,
 }
 
+/// To be called within the runtime.
+///
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
-    let listener = std::net::TcpListener::bind(listen)?;
-    listener.set_nonblocking(true)?;
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // What it accepts has the same.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(listen)?;
+    let listener = socket.listen(BACKLOG)?.into_std()?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address, tls: None })
 }
@@ -59,10 +72,10 @@ impl Bound {
     /// When the socket cannot be served.
     pub async fn serve(self, app: Arc<App>, side: Side, stop: CancellationToken) -> std::io::Result<()> {
         let server = axum_server::from_tcp(self.listener)?;
-        let door = Door::new(Arc::clone(&app), side);
+        let admission = Admission::new(Arc::clone(&app), side);
         match self.tls {
-            None => run(server.acceptor(door), app, side, stop).await,
-            Some(tls) => run(server.acceptor(tls.acceptor(door, &app)), app, side, stop).await,
+            None => run(server.acceptor(admission), app, side, stop).await,
+            Some(tls) => run(server.acceptor(tls.acceptor(admission, &app)), app, side, stop).await,
         }
     }
 }
@@ -81,8 +94,9 @@ where
 {
     let handle = Handle::new();
     // Without this it would first find out the version, and wait for that without a limit.
-    let mut server = server.handle(handle.clone()).http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let mut server = server.handle(handle.clone()).http1_only().accept_error_handler(not_accepted(&app));
+    let mut http = server.http_builder().http1();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
     let serving = server.serve(router(app, side).into_make_service());
     tokio::pin!(serving);
     tokio::select! {
@@ -90,4 +104,15 @@ where
         () = stop.cancelled() => handle.graceful_shutdown(Some(DRAIN)),
     }
     serving.await
+}
+
+/// Says why the kernel gives no connection, mostly for want of open files; it is asked again 20 times a second.
+fn not_accepted(app: &Arc<App>) -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
+    let (app, said) = (Arc::clone(app), Refusals::default());
+    move |client, error| {
+        // With an address it was accepted, and is logged elsewhere.
+        if client.is_none() && said.is_news(app.clock.now()) {
+            tracing::warn!(%error, "no connection can be accepted (said once a minute)");
+        }
+    }
 }

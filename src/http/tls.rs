@@ -7,17 +7,14 @@ use axum_server::{
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use rustls::InvalidMessage;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::spawn_blocking,
-};
+use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     App,
+    admission::Admission,
     auth::Refusals,
     certificate::{Hash, Misfit, Pair},
-    places::Door,
 };
 use crate::{
     clock::Clock,
@@ -62,8 +59,8 @@ impl Tls {
         Ok(Self { files: files.clone(), served, pair })
     }
 
-    pub(super) fn acceptor(self, door: Door, app: &Arc<App>) -> Handshakes {
-        let inner = RustlsAcceptor::new(self.served.0).handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(door);
+    pub(super) fn acceptor(self, admission: Admission, app: &Arc<App>) -> Handshakes {
+        let inner = RustlsAcceptor::new(self.served.0).handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(admission);
         Handshakes { inner, app: Arc::clone(app), told: Arc::default() }
     }
 
@@ -194,21 +191,17 @@ fn moment(at: Timestamp) -> jiff::Timestamp {
 /// Gives a connection its place, then has it agree on TLS: who never does holds one place for [`HANDSHAKE_TIMEOUT`].
 #[derive(Clone)]
 pub struct Handshakes {
-    inner: RustlsAcceptor<Door>,
+    inner: RustlsAcceptor<Admission>,
     app: Arc<App>,
     told: Arc<Refusals>,
 }
 
-impl<I, S> Accept<I, S> for Handshakes
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Send + 'static,
-{
-    type Stream = <RustlsAcceptor<Door> as Accept<I, S>>::Stream;
-    type Service = <RustlsAcceptor<Door> as Accept<I, S>>::Service;
+impl<S: Send + 'static> Accept<TcpStream, S> for Handshakes {
+    type Stream = <RustlsAcceptor<Admission> as Accept<TcpStream, S>>::Stream;
+    type Service = <RustlsAcceptor<Admission> as Accept<TcpStream, S>>::Service;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
-    fn accept(&self, stream: I, service: S) -> Self::Future {
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let (handshake, own) = (self.inner.accept(stream, service), self.clone());
         Box::pin(async move { handshake.await.inspect_err(|error| own.failed(error)) })
     }

@@ -6,11 +6,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{Alert, DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually};
+use crate::harness::{Alert, DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually, open_files};
 
-/// As `http/places.rs` has them.
-const CONNECTIONS: usize = 512;
-const WAITING: usize = 128;
+/// As `http/admission.rs` has it: those that are not reserved.
+const CONNECTIONS: usize = 448;
+/// More than that, the reserved ones and those that may wait.
+const FLOOD: usize = CONNECTIONS + 64 + 128 + 40;
 
 async fn connect(receiver: &Receiver, begun: &str) -> TcpStream {
     let mut stream =
@@ -26,40 +27,37 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
     matches!(timeout(std::time::Duration::from_millis(5), stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
 }
 
+/// Those that have kept us waiting longest make room, so that whoever comes with something to say is served at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_bound_are_closed_and_counted() {
-    // This process needs as many sockets as it opens, beside those of the other tests.
-    let own = std::process::id().to_string();
-    let raised = std::process::Command::new("prlimit").args(["--pid", &own, "--nofile=8192:"]).status();
-    assert!(raised.expect("prlimit (util-linux)").success(), "8,192 open files are needed");
+async fn connections_beyond_the_bound_close_those_that_wait_longest() {
+    open_files();
     let scene = Scene::new().await;
     let receiver = ReceiverBuilder::of(&scene).start().await;
     let mut open = Vec::new();
-    for _ in 0..CONNECTIONS + WAITING + 40 {
+    for number in 0..FLOOD {
         open.push(connect(&receiver, "POST /alerts HTTP/1.1\r\nHost: x\r\n").await);
+        if number % 100 == 99 {
+            receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
+        }
     }
-    let mut closed = 0;
-    eventually("those beyond are closed", DEADLINE, async || {
-        closed = 0;
-        for stream in &mut open[CONNECTIONS..] {
+    // Those that are accepted at the same time may change places; that it is the oldest is proven beside the code.
+    let (oldest, newest) = (FLOOD - CONNECTIONS - 100, FLOOD - CONNECTIONS + 100);
+    eventually("the oldest are closed", DEADLINE, async || {
+        let mut closed = 0;
+        for stream in &mut open[..oldest] {
             closed += usize::from(is_closed(stream).await);
         }
-        (closed >= 30).then_some(())
+        (closed == oldest).then_some(())
     })
     .await;
     let mut served = 0;
-    for stream in &mut open[..CONNECTIONS - 40] {
+    for stream in &mut open[newest..] {
         served += usize::from(!is_closed(stream).await);
     }
-    assert_eq!(served, CONNECTIONS - 40, "who was there first is served on");
-    drop(open);
-    eventually("the flood is over", DEADLINE, async || {
-        let answer = receiver.try_post("default", Payload::group("A").firing(&["n01"])).await;
-        answer.is_ok_and(|answer| answer.status == 200).then_some(())
-    })
-    .await;
-    assert!(receiver.metric("http_connections_refused_total", &[]).await >= 30.0);
-    receiver.wait_log(&["connections are closed unanswered"]).await;
+    assert_eq!(served, FLOOD - newest, "no more of them than must");
+    let displaced = receiver.metric("http_connections_closed_total", &[("reason", "displaced")]).await;
+    assert!(displaced >= (FLOOD - CONNECTIONS) as f64, "{displaced}");
+    receiver.wait_log(&["WARN", "those that waited longest for their clients are closed"]).await;
 }
 
 /// Also who says nothing at all loses his place, before any request has told the version of HTTP.
@@ -72,6 +70,29 @@ async fn a_silent_connection_is_closed() {
     // `http/serve.rs` gives it 30 s.
     let ended = timeout(DEADLINE * 2, silent.read(&mut byte)).await.expect("it was closed");
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+/// Without a file for it no connection can be accepted; those that knock meanwhile are served later.
+#[tokio::test(flavor = "multi_thread")]
+async fn want_of_open_files_is_said_and_passes() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    scene.room.wait_for("nothing yet", DEADLINE, |view| view.cards().is_empty()).await;
+    let limit = |files: &str| {
+        let limit = format!("--nofile={files}:");
+        let limited =
+            std::process::Command::new("prlimit").args(["--pid", &receiver.pid().to_string(), &limit]).status();
+        assert!(limited.expect("prlimit (util-linux)").success(), "{limit}");
+    };
+    limit("4");
+    let mut early = connect(&receiver, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    receiver.wait_log(&["WARN", "no connection can be accepted", "Too many open files"]).await;
+    limit("1024");
+    let mut answer = String::new();
+    timeout(DEADLINE, early.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
+    assert_eq!(receiver.logs().matches("no connection can be accepted").count(), 1, "{}", receiver.log_tail());
 }
 
 /// Announced and never sent: they take places, and no memory without end.

@@ -28,6 +28,7 @@ mod observe;
 mod presentation;
 mod proxy_selftest;
 mod reach;
+mod readers;
 mod release;
 mod reload;
 mod reminders;

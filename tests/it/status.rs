@@ -371,6 +371,16 @@ async fn the_admin_listener_is_for_who_knows_the_password() {
     {
         assert_eq!(known(path).send().await.expect("an answer").status().as_u16(), status, "{path}");
     }
+    // A webhook that comes here by mistake is not lost without a word.
+    let webhook = client.post(format!("http://{admin}/alerts/default"));
+    let lost = Answer::to(webhook.basic_auth("operator", Some("open sesame"))).await.expect("an answer");
+    assert_eq!(lost.status, 404);
+    assert!(lost.body.contains("/alerts/default of http.listen"), "{}", lost.body);
+    receiver
+        .wait_log(&["WARN refused a webhook: nothing is taken at this path", "/alerts/default of http.listen"])
+        .await;
+    let counted = receiver.metric("http_requests_total", &[("handler", "alerts"), ("code", "404")]).await;
+    assert_eq!(counted, 1.0);
 
     let browser = Browser::start().await;
     browser.open(&format!("http://operator:open%20sesame@{admin}/")).await;

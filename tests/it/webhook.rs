@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually, fixture};
+use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually, fixture, http::Answer};
 
 async fn receiver(scene: &Scene) -> Receiver {
     ReceiverBuilder::of(scene)
@@ -62,6 +62,94 @@ async fn every_status_of_the_table_in_the_order_of_the_checks() {
             "{code}"
         );
     }
+}
+
+/// A slash too many loses nothing, and what is lost by another path is said, counted and answered with the right one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_to_another_path_is_taken_or_answered_with_the_right_one() {
+    let scene = Scene::new().await;
+    let room = urlencoding::encode(&scene.room.id).into_owned();
+    let receiver = ReceiverBuilder::of(&scene)
+        .webhook_token("hook-token")
+        .set("compat.room_paths", true)
+        .toml("[compat.names]\nOld_Name = \"default\"")
+        .start()
+        .await;
+    let good = Payload::group("A").firing(&["n01"]).json().to_string();
+    let ask = async |method: Method, path: &str, token: &str| {
+        let request = receiver.request(method, path).bearer_auth(token).body(good.clone());
+        Answer::to(request).await.expect("an answer")
+    };
+    for path in [
+        "/alerts/default/".to_owned(),
+        "//alerts/default".to_owned(),
+        "/alerts//default//".to_owned(),
+        "/alerts/".to_owned(),
+        "//alerts//".to_owned(),
+        format!("/alerts/{room}"),
+        format!("/alerts/{room}/"),
+        format!("//alerts/{}/", scene.room.id),
+        "/alerts/Old_Name/".to_owned(),
+        "/alerts/default/?a=/b/".to_owned(),
+    ] {
+        let answer = ask(Method::POST, &path, "hook-token").await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+    for (method, path, token, status) in [
+        (Method::GET, "/alerts/default/", "hook-token", 405),
+        (Method::POST, "//alerts/default", "wrong", 401),
+        (Method::POST, "/alerts/nowhere/", "hook-token", 404),
+    ] {
+        assert_eq!(ask(method, path, token).await.status, status, "{path}");
+    }
+    assert!(!receiver.logs().contains("nothing is taken at this path"), "so far all were paths of webhooks");
+
+    let count = async |handler: &str, code: &str| {
+        receiver.metric("http_requests_total", &[("handler", handler), ("code", code)]).await
+    };
+    let before = (count("alerts", "404").await, count("alerts", "405").await);
+    for (path, status, right) in [
+        ("/webhook", 404, "/alerts/default"),
+        ("/default", 404, "/alerts/default"),
+        ("/webhook/default/", 404, "/alerts/default"),
+        ("/alerts/default/more", 404, "/alerts/default"),
+        ("/", 405, "/alerts/default"),
+        ("/metrics", 405, "/alerts/default"),
+        ("/webhook", 404, "/alerts/default"),
+    ] {
+        let answer = ask(Method::POST, path, "hook-token").await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.body.contains(&format!("webhooks are to be posted to {right}\"")), "{path}: {}", answer.body);
+        let shown = format!("path=\"{path}\"");
+        receiver.wait_log(&["WARN refused a webhook: nothing is taken at this path", &shown, right]).await;
+    }
+    assert_eq!((count("alerts", "404").await, count("alerts", "405").await), (before.0 + 5.0, before.1 + 2.0));
+    let said = receiver.logs().matches("path=\"/webhook\"").count();
+    assert_eq!(said, 1, "once a minute:\n{}", receiver.log_tail());
+
+    // Strangers learn no names and fill no log.
+    for number in 0..20 {
+        let answer = ask(Method::POST, &format!("/scan/{number}/default"), "wrong").await;
+        assert_eq!(answer.status, 404);
+        assert!(answer.body.contains("/alerts/<route>") && !answer.body.contains("default"), "{}", answer.body);
+    }
+    assert_eq!(receiver.logs().matches("path=\"/scan/").count(), 1, "{}", receiver.log_tail());
+    assert_eq!(receiver.logs().matches("nothing is taken at this path").count(), 7);
+
+    // What is not posted is no webhook.
+    let alerts = count("alerts", "404").await;
+    for (method, path, status) in [
+        (Method::GET, "/webhook", 404),
+        (Method::HEAD, "/webhook", 404),
+        (Method::PUT, "/webhook", 404),
+        (Method::GET, "/alerts/a/b", 404),
+        (Method::GET, "/metrics/", 404),
+    ] {
+        let answer = ask(method.clone(), path, "hook-token").await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert!(!answer.body.contains("webhooks"), "{}", answer.body);
+    }
+    assert_eq!((count("alerts", "404").await, count("other", "404").await), (alerts, 5.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! 200 is in the room all the same, once and as it last was.
 
 mod plan;
+mod readers;
 mod rolling;
 mod sender;
 mod verdict;
@@ -11,14 +12,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
 
 use self::{
     plan::{Deed, Plan, Trouble, What, Whom},
+    readers::Readers,
     sender::Sent,
 };
 use crate::harness::{
-    DEADLINE, Fault, FaultProxy, Kind, Match, Receiver, ReceiverBuilder, Reply, Room, Scene, eventually,
+    DEADLINE, Fault, FaultProxy, Kind, Match, Receiver, ReceiverBuilder, Reply, Room, Scene, eventually, http::Answer,
+    open_files,
 };
 
 /// How long a room is watched for what must not come any more.
@@ -29,6 +35,9 @@ const FAILED: usize = 3;
 
 /// Any seed must do; this one has every trouble in it.
 const SEED: u64 = 2;
+
+/// Each loads the machine so much that the other would no longer be about what it is about.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_is_in_the_room_once_whatever_fails() {
@@ -61,9 +70,17 @@ impl Drop for Told {
 }
 
 async fn run(seed: u64, load: Duration, groups: usize) {
+    let _turn = TURN.lock().await;
     let told = Told(format!("make chaos SEED={seed} SECONDS={}", load.as_secs()));
     let plan = Plan::of(seed, load, groups);
-    eprintln!("{}: {groups} groups, {} kills", told.0, plan.kills());
+    eprintln!(
+        "{}: {groups} groups, {} kills, {} piles of readers that do not read",
+        told.0,
+        plan.kills(),
+        plan.piles()
+    );
+    assert!(plan.piles() > 0 || load < Duration::from_secs(12), "each plan has one");
+    open_files();
     let scene = Scene::new().await;
     let rooms = [scene.room.clone(), scene.another_room("team").await];
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
@@ -92,6 +109,7 @@ fn builder(scene: &Scene, rooms: &[Room]) -> ReceiverBuilder {
 }
 
 async fn perform(plan: &Plan, proxy: &FaultProxy, rooms: &[Room], receiver: &mut Receiver, began: Instant) {
+    let mut unread = None;
     for (at, deed) in &plan.deeds {
         sleep_until(began + *at).await;
         match deed {
@@ -103,8 +121,18 @@ async fn perform(plan: &Plan, proxy: &FaultProxy, rooms: &[Room], receiver: &mut
             }
             Deed::Begin(trouble) => begin(*trouble, proxy, rooms).await,
             Deed::End(trouble) => end(*trouble, proxy).await,
+            Deed::Unread(true) => unread = Some(Readers::begin(&receiver.address())),
+            Deed::Unread(false) => {
+                eventually("an answer among those that nobody reads", DEADLINE, async || {
+                    let request = receiver.request(reqwest::Method::GET, "/livez").timeout(Duration::from_secs(5));
+                    (Answer::to(request).await.ok()?.status == 200).then_some(())
+                })
+                .await;
+                unread = None;
+            }
         }
     }
+    drop(unread);
 }
 
 async fn begin(trouble: Trouble, proxy: &FaultProxy, rooms: &[Room]) {

@@ -69,6 +69,9 @@ pub enum Deed {
     Kill,
     Begin(Trouble),
     End(Trouble),
+    /// Clients that ask the receiver for its metrics, more of them than it has places, and never read an answer; false:
+    /// they go.
+    Unread(bool),
 }
 
 /// What a homeserver, or the way to it, does for a while.
@@ -117,9 +120,18 @@ impl Plan {
         if load >= LONG {
             no_sends(&mut deeds, load);
         }
-        deeds.extend(kills(&mut rng, load));
+        let (kills, piles) = (kills(&mut rng, load), piles(&mut rng, load));
+        // A new process would be rid of a pile, and prove nothing about it.
+        let in_pile = |at: &Duration| piles.iter().any(|(begin, end)| (*begin..*end).contains(at));
+        deeds.extend(kills.into_iter().filter(|(at, _)| !in_pile(at)));
+        deeds.extend(piles.iter().map(|(begin, _)| (*begin, Deed::Unread(true))));
+        deeds.extend(piles.iter().map(|(_, end)| (*end, Deed::Unread(false))));
         deeds.sort_by_key(|(at, _)| *at);
         Self { groups, deeds }
+    }
+
+    pub fn piles(&self) -> usize {
+        self.deeds.iter().filter(|(_, deed)| matches!(deed, Deed::Unread(true))).count()
     }
 
     pub fn kills(&self) -> usize {
@@ -238,5 +250,19 @@ fn kills(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
             return deeds;
         }
         deeds.push((now, Deed::Kill));
+    }
+}
+
+/// One early, so that each plan has it, and then now and again; each with its begin and its end.
+fn piles(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Duration)> {
+    let (mut piles, mut now) = (Vec::new(), Duration::ZERO);
+    loop {
+        now += millis(rng, 1_000..6_000);
+        let end = now + millis(rng, 3_000..6_000);
+        if end >= load {
+            return piles;
+        }
+        piles.push((now, end));
+        now = end + millis(rng, 5_000..30_000);
     }
 }

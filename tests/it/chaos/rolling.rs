@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{builder, judge, plan::Plan, report, sender, settled};
+use super::{TURN, builder, judge, plan::Plan, report, sender, settled};
 use crate::harness::Scene;
 
 /// `docker stop` kills after ten seconds.
@@ -16,6 +16,7 @@ const LOAD: Duration = Duration::from_secs(14);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
+    let _turn = TURN.lock().await;
     let scene = Scene::new().await;
     let rooms = [scene.room.clone(), scene.another_room("team").await];
     let plan = Plan::of(1, LOAD, 60);

@@ -55,6 +55,16 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Lets this process open as many files as a flood of connections takes, beside those of the other tests.
+///
+/// # Panics
+/// When the machine does not let it.
+pub fn open_files() {
+    let own = std::process::id().to_string();
+    let raised = std::process::Command::new("prlimit").args(["--pid", &own, "--nofile=8192:"]).status();
+    assert!(raised.expect("prlimit (util-linux)").success(), "8,192 open files are needed");
+}
+
 /// Asks until there is an answer.
 ///
 /// # Panics

@@ -1,0 +1,542 @@
+//! One connection: what it waits for, and how long its client may leave an answer unread.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use hyper::{
+    Request,
+    body::{Frame, Incoming, SizeHint},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tower::Service;
+
+use super::{admission::Place, answer::Answer, misdirected};
+use crate::metrics::Metrics;
+
+/// The kernel must have taken the whole of an answer within this, however slowly its client reads.
+const UNREAD: Duration = Duration::from_secs(30);
+/// The first answer after this is the last one of its connection.
+const AGE: Duration = Duration::from_mins(15);
+/// The answer to this request is the last one of its connection.
+const REQUESTS: u32 = 1_000;
+/// By so much a connection that has posted a webhook counts as more patient with us than it was.
+const HEAD_START: Duration = Duration::from_secs(10);
+
+/// Part of each request on a reserved place.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserved;
+
+/// What a connection's stream, its service and the pool know of it together.
+#[derive(Debug)]
+pub struct Connection {
+    reserved: bool,
+    opened: Instant,
+    requests: AtomicU32,
+    state: Mutex<State>,
+    displaced: CancellationToken,
+    /// Notified when it comes to wait for its client.
+    idle: Arc<Notify>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    posted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// For the head or the body of a request, or for an answer to be read.
+    WaitsForClient { since: Instant },
+    /// A handler works on a request.
+    Busy,
+    /// Its place goes to another.
+    Displaced,
+}
+
+impl Connection {
+    pub fn new(reserved: bool, idle: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+        let opened = Instant::now();
+        Self {
+            reserved,
+            opened,
+            requests: AtomicU32::new(0),
+            state: Mutex::new(State { phase: Phase::WaitsForClient { since: opened }, posted: false }),
+            displaced: CancellationToken::new(),
+            idle,
+            metrics,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    #[cfg(test)]
+    pub fn is_displaced(&self) -> bool {
+        self.displaced.is_cancelled()
+    }
+
+    /// How long it has waited for its client; `None`: it does not. One that has posted a webhook has a head start.
+    pub fn has_waited(&self) -> Option<Duration> {
+        let state = self.state();
+        let Phase::WaitsForClient { since } = state.phase else { return None };
+        Some(since.elapsed().saturating_sub(if state.posted { HEAD_START } else { Duration::ZERO }))
+    }
+
+    /// Ends it if it waits for its client.
+    pub fn displace(&self) -> bool {
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::WaitsForClient { .. }) {
+            return false;
+        }
+        state.phase = Phase::Displaced;
+        drop(state);
+        self.displaced.cancel();
+        self.metrics.connections.closed.with_label_values(&["displaced"]).inc();
+        true
+    }
+
+    /// A handler begins; `false`: the place is another's already.
+    pub fn begin(&self) -> bool {
+        let mut state = self.state();
+        if state.phase != Phase::Displaced {
+            state.phase = Phase::Busy;
+        }
+        state.phase == Phase::Busy
+    }
+
+    /// It has waited for its client since then.
+    pub fn wait(&self, since: Instant) {
+        let mut state = self.state();
+        if state.phase != Phase::Displaced {
+            state.phase = Phase::WaitsForClient { since };
+            drop(state);
+            self.idle.notify_one();
+        }
+    }
+
+    pub fn has_posted(&self) {
+        self.state().posted = true;
+    }
+
+    /// What was written is on its way, and the next request may come.
+    fn was_read(&self) {
+        let mut state = self.state();
+        if let Phase::WaitsForClient { since } = &mut state.phase {
+            *since = Instant::now();
+        }
+    }
+
+    /// Whether the answer to one more request is its last one.
+    fn is_last(&self) -> bool {
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        self.reserved || requests >= REQUESTS || self.opened.elapsed() >= AGE
+    }
+}
+
+/// A stream whose peer can be made to feel that it is over.
+pub trait Abort {
+    /// What is still on its way is dropped when the stream is, in place of waiting for a reader in the kernel.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // If it fails, the socket is gone, or closes as others do.
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// A connection's stream, below TLS: it fails once an answer is not read in time, or the place is another's.
+#[derive(Debug)]
+pub struct Stream<I> {
+    io: I,
+    connection: Arc<Connection>,
+    displaced: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Since when something has been on its way to the client.
+    writing: Option<Instant>,
+    /// Set while the client does not take it.
+    timer: Option<Pin<Box<Sleep>>>,
+    patience: Duration,
+}
+
+impl<I: Abort> Stream<I> {
+    pub fn new(io: I, connection: Arc<Connection>) -> Self {
+        let displaced = Box::pin(connection.displaced.clone().cancelled_owned());
+        Self { io, connection, displaced, writing: None, timer: None, patience: UNREAD }
+    }
+
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.displaced.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        if self.writing.is_some() {
+            self.io.abort();
+        }
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the place was needed for another connection"))
+    }
+
+    /// The client takes nothing at the moment: for how long?
+    fn unread(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let since = *self.writing.get_or_insert_with(Instant::now);
+        let until = since + self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.timer = None;
+        self.io.abort();
+        self.connection.metrics.connections.closed.with_label_values(&["unread"]).inc();
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client did not read its answer"))
+    }
+
+    fn or_unread<T>(&mut self, done: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match done {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => self.unread(context).map(Err),
+        }
+    }
+}
+
+impl<I: AsyncRead + Abort + Unpin> AsyncRead for Stream<I> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.io).poll_read(context, buf)
+    }
+}
+
+impl<I: AsyncWrite + Abort + Unpin> AsyncWrite for Stream<I> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        self.writing.get_or_insert_with(Instant::now);
+        let written = Pin::new(&mut self.io).poll_write(context, buf);
+        self.or_unread(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        self.writing.get_or_insert_with(Instant::now);
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, bufs);
+        self.or_unread(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    /// Asked for only when all that was written has been taken, by hyper and by TLS alike.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.timer = None;
+            if self.writing.take().is_some() {
+                self.connection.was_read();
+            }
+        }
+        self.or_unread(flushed, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let shut = Pin::new(&mut self.io).poll_shutdown(context);
+        self.or_unread(shut, context)
+    }
+}
+
+/// A connection's service. The connection has its place for as long as this lives.
+#[derive(Clone, Debug)]
+pub struct Served<S> {
+    inner: S,
+    connection: Arc<Connection>,
+    _place: Arc<Place>,
+}
+
+impl<S> Served<S> {
+    pub fn new(inner: S, connection: Arc<Connection>, place: Place) -> Self {
+        Self { inner, connection, _place: Arc::new(place) }
+    }
+}
+
+impl<S> Service<Request<Incoming>> for Served<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let connection = Arc::clone(&self.connection);
+        let posts = request.method() == Method::POST && misdirected::is_webhook(request.uri().path());
+        let mut request =
+            request.map(|body| Body::new(Awaited { body, since: None, connection: Arc::clone(&connection) }));
+        if connection.reserved {
+            request.extensions_mut().insert(Reserved);
+        }
+        let handled = self.inner.call(request);
+        Box::pin(async move {
+            // Only now: hyper reads a request ahead while the answer before it is not yet read.
+            if !connection.begin() {
+                return Ok(Answer::unavailable("too many connections").into_response());
+            }
+            let mut response = handled.await?;
+            if connection.is_last() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if posts && response.status() == StatusCode::OK {
+                connection.has_posted();
+            }
+            connection.wait(Instant::now());
+            Ok(response)
+        })
+    }
+}
+
+/// A request's body: a handler that waits for it waits for the client.
+struct Awaited {
+    body: Incoming,
+    since: Option<Instant>,
+    connection: Arc<Connection>,
+}
+
+impl hyper::body::Body for Awaited {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() {
+            let since = *self.since.get_or_insert_with(Instant::now);
+            self.connection.wait(since);
+        } else if !self.connection.begin() {
+            // Cut off by us: that is no fault of the body. Nobody waits for an answer, and the handler goes with the
+            // connection.
+            return Poll::Pending;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_mins(10);
+    const SHORT: Duration = Duration::from_millis(200);
+    const DEADLINE: Duration = Duration::from_mins(1);
+    /// More than a pipe of the tests holds.
+    const ANSWER: [u8; 1_000] = [b'x'; 1_000];
+
+    impl Abort for DuplexStream {
+        fn abort(&self) {}
+    }
+
+    fn connection() -> Arc<Connection> {
+        Arc::new(Connection::new(false, Arc::default(), Arc::new(Metrics::new(&[], &[], "", ""))))
+    }
+
+    fn stream(patience: Duration) -> (Stream<DuplexStream>, DuplexStream, Arc<Connection>) {
+        let (client, server) = duplex(64);
+        let connection = connection();
+        (Stream { patience, ..Stream::new(server, Arc::clone(&connection)) }, client, connection)
+    }
+
+    /// Writes an answer as hyper does: all of it, then a flush.
+    async fn answer(stream: &mut Stream<DuplexStream>) -> io::Result<()> {
+        stream.write_all(&ANSWER).await?;
+        stream.flush().await
+    }
+
+    fn closed(connection: &Connection, reason: &str) -> u64 {
+        connection.metrics.connections.closed.with_label_values(&[reason]).get()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_the_connection() {
+        let (mut stream, _client, connection) = stream(SHORT);
+        let ended = timeout(DEADLINE, answer(&mut stream)).await.expect("it ended");
+        assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        assert_eq!(closed(&connection, "unread"), 1);
+    }
+
+    /// Each byte is progress, and it ends all the same.
+    #[tokio::test]
+    async fn an_answer_read_byte_by_byte_ends_the_connection() {
+        let (mut stream, mut client, _) = stream(SHORT);
+        let drips = async {
+            loop {
+                sleep(SHORT / 10).await;
+                if client.read_u8().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let ended = tokio::select! {
+            () = drips => unreachable!("it reads for ever"),
+            ended = timeout(DEADLINE, answer(&mut stream)) => ended.expect("it ended"),
+        };
+        assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+    }
+
+    /// What TLS writes when it says goodbye waits for the client as well.
+    #[tokio::test]
+    async fn nor_does_closing_wait_for_ever() {
+        struct Stuck;
+        impl Abort for Stuck {
+            fn abort(&self) {}
+        }
+        impl AsyncWrite for Stuck {
+            fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+                Poll::Pending
+            }
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Pending
+            }
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Pending
+            }
+        }
+        let connection = connection();
+        let stuck = || Stream { patience: SHORT, ..Stream::new(Stuck, Arc::clone(&connection)) };
+        let (mut flushed, mut shut) = (stuck(), stuck());
+        let (flushed, shut) = tokio::join!(timeout(DEADLINE, flushed.flush()), timeout(DEADLINE, shut.shutdown()));
+        for ended in [flushed, shut] {
+            assert_eq!(ended.expect("it ended").map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        }
+    }
+
+    /// Neither the time between answers counts, nor that of the one before.
+    #[tokio::test]
+    async fn the_time_counts_for_each_answer_alone() {
+        let (mut stream, mut client, connection) = stream(LONG);
+        let begun = Instant::now();
+        let mut read = [0; ANSWER.len()];
+        for _ in 0..2 {
+            stream.write_all(&ANSWER[..32]).await.expect("the pipe takes it");
+            assert!(stream.writing.is_some_and(|since| since >= begun));
+            let (written, read) = tokio::join!(stream.write_all(&ANSWER[32..]), client.read_exact(&mut read));
+            written.and(read).expect("it is read");
+            assert!(stream.timer.is_some(), "it had to wait");
+            sleep(Duration::from_millis(5)).await;
+            let waited = connection.has_waited();
+            stream.flush().await.expect("all is read");
+            assert!(stream.writing.is_none() && stream.timer.is_none());
+            assert!(connection.has_waited() < waited, "from now on it waits for the next request");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_its_answer() {
+        let (mut stream, mut client, _) = stream(LONG);
+        let reads = async {
+            for _ in 0..ANSWER.len() {
+                client.read_u8().await.expect("a byte");
+                tokio::task::yield_now().await;
+            }
+        };
+        let (written, ()) = tokio::join!(answer(&mut stream), reads);
+        written.expect("it was read");
+    }
+
+    #[tokio::test]
+    async fn a_displaced_connection_ends_whatever_it_waits_for() {
+        let (mut reading, _client, connection) = stream(LONG);
+        let mut byte = [0];
+        let read = timeout(DEADLINE, reading.read(&mut byte));
+        let (read, displaced) = tokio::join!(read, async { connection.displace() });
+        let read = read.expect("it ended");
+        assert_eq!((read.map_err(|error| error.kind()), displaced), (Err(io::ErrorKind::ConnectionAborted), true));
+        assert_eq!(closed(&connection, "displaced"), 1);
+
+        let (mut writing, _client, connection) = stream(LONG);
+        let written = timeout(DEADLINE, answer(&mut writing));
+        let (written, displaced) = tokio::join!(written, async { connection.displace() });
+        let written = written.expect("it ended");
+        assert_eq!((written.map_err(|error| error.kind()), displaced), (Err(io::ErrorKind::ConnectionAborted), true));
+        assert_eq!(
+            writing.flush().await.map_err(|error| error.kind()),
+            Err(io::ErrorKind::ConnectionAborted),
+            "also what hyper polls while it works"
+        );
+    }
+
+    #[tokio::test]
+    async fn only_who_waits_for_the_client_can_be_displaced() {
+        let connection = connection();
+        assert!(connection.begin());
+        assert!(connection.has_waited().is_none() && !connection.displace(), "a handler works");
+        connection.wait(Instant::now());
+        assert!(connection.has_waited().is_some() && connection.displace());
+        assert!(!connection.displace() && !connection.begin(), "it is another's already");
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_an_answer_by_age_number_and_place() {
+        let young = connection();
+        for request in 1..=REQUESTS {
+            assert_eq!(young.is_last(), request == REQUESTS, "{request}");
+        }
+        let (Ok(old), Ok(reserved)) = (Arc::try_unwrap(connection()), Arc::try_unwrap(connection())) else {
+            unreachable!("nobody else has them")
+        };
+        // The clock of this machine may not go back so far.
+        if let Some(opened) = Instant::now().checked_sub(AGE) {
+            assert!(Connection { opened, ..old }.is_last());
+        }
+        assert!(Connection { reserved: true, ..reserved }.is_last());
+    }
+}

@@ -1,0 +1,245 @@
+//! Webhooks by a URL that is not one of ours. Alertmanager drops what it gets a 404 or 405 for, so a slash too many is
+//! overlooked, and whatever else comes is counted as a webhook, logged and answered with the right path.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension,
+    extract::{Request, State},
+    http::{Method, StatusCode, Uri, uri::PathAndQuery},
+};
+
+use super::{App, Side, answer::Answer};
+use crate::{config::Config, intake, model::Timestamp};
+
+/// Paths that are logged within [`WINDOW`], each once.
+const PATHS: usize = 8;
+const WINDOW: Duration = Duration::from_mins(1);
+/// Bytes of a path that are logged.
+const SHOWN: usize = 128;
+/// Routes that are named where none of them is meant.
+const NAMED: usize = 4;
+/// What is said to strangers, and where no route is.
+const ANY: &str = "/alerts/<route>";
+
+/// Which paths were logged last.
+#[derive(Debug, Default)]
+pub struct Misdirected {
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    since: Timestamp,
+    paths: Vec<String>,
+}
+
+impl Misdirected {
+    fn is_news(&self, path: &str, now: Timestamp) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < said.since || now.since(said.since) >= WINDOW {
+            *said = Said { since: now, paths: Vec::new() };
+        }
+        let is_news = said.paths.len() < PATHS && !said.paths.iter().any(|known| known == path);
+        if is_news {
+            said.paths.push(path.to_owned());
+        }
+        is_news
+    }
+}
+
+/// The parts of a webhook's path, without regard to slashes too many; `None`: it is not one.
+fn webhook(path: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    (parts.first() == Some(&"alerts") && parts.len() <= 2).then_some(parts)
+}
+
+/// Whether webhooks are taken at `path`, if it names a route.
+pub fn is_webhook(path: &str) -> bool {
+    webhook(path).is_some()
+}
+
+/// `//alerts//default/` is `/alerts/default`. Of webhooks alone: no rule of a proxy about another path is to be evaded.
+pub async fn without_more_slashes(mut request: Request) -> Request {
+    if let Some(uri) = webhook(request.uri().path()).and_then(|parts| with_path(request.uri(), &parts)) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+fn with_path(uri: &Uri, path: &[&str]) -> Option<Uri> {
+    let path = format!("/{}", path.join("/"));
+    if uri.path() == path {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{path}{query}")).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// A POST that is lost.
+#[derive(Debug)]
+pub struct Post {
+    path: String,
+    /// Whether it has the credentials of a webhook.
+    is_known: bool,
+    right: String,
+}
+
+impl Post {
+    pub fn of(app: &App, side: Side, request: &Request) -> Self {
+        let (in_force, uri) = (app.in_force(), request.uri());
+        let is_known = in_force.guard.check(request.headers(), uri.query()).is_ok();
+        let right = right_path(&in_force.config, uri.path());
+        let right = if side == Side::Admin { format!("{right} of http.listen") } else { right };
+        Self { path: shown(uri.path()), is_known, right }
+    }
+
+    pub fn warn(&self, app: &App, status: StatusCode) {
+        // What strangers post shares one place, or they could keep the others from being said.
+        let cause = if self.is_known { &self.path } else { "" };
+        if app.misdirected.is_news(cause, app.clock.now()) {
+            tracing::warn!(
+                path = self.path,
+                right = self.right,
+                status = status.as_u16(),
+                credentials = self.is_known,
+                "refused a webhook: nothing is taken at this path, so that it is lost (said once a minute)"
+            );
+        }
+    }
+
+    /// For the answer. The names of routes are for who may post.
+    fn hint(&self) -> &str {
+        if self.is_known { &self.right } else { ANY }
+    }
+}
+
+pub async fn nothing_here(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
+    if request.method() != Method::POST {
+        return Answer::not_found("there is nothing here");
+    }
+    let post = Post::of(&app, side, &request);
+    Answer::not_found(&format!("there is nothing here; webhooks are to be posted to {}", post.hint()))
+}
+
+pub async fn not_allowed(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
+    let answer = Answer::method_not_allowed("GET, HEAD");
+    if request.method() != Method::POST {
+        return answer;
+    }
+    let post = Post::of(&app, side, &request);
+    answer.with_hint(&format!("webhooks are to be posted to {}", post.hint()))
+}
+
+/// Where it was meant to go: to the route that the path names somewhere, else to any.
+fn right_path(config: &Config, path: &str) -> String {
+    let named = |part: &str| {
+        let part = urlencoding::decode(part).ok()?;
+        Some(intake::route_of_path(config, &part).ok()?.0.name.as_str().to_owned())
+    };
+    if let Some(name) = path.split('/').rev().filter(|part| !part.is_empty()).find_map(named) {
+        return format!("/alerts/{name}");
+    }
+    let mut routes: Vec<Cow<'_, str>> =
+        config.routes.keys().take(NAMED).map(|name| format!("/alerts/{}", name.as_str()).into()).collect();
+    if config.routes.len() > NAMED {
+        routes.push(ANY.into());
+    }
+    if routes.is_empty() { ANY.to_owned() } else { routes.join(" or ") }
+}
+
+/// Strangers choose it: without what a terminal or a log reads as more than a character, and not too long.
+fn shown(path: &str) -> String {
+    let clean: String = path.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).take(SHOWN).collect();
+    if path.chars().count() > SHOWN { clean + "..." } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+    use crate::config::Purpose;
+
+    #[tokio::test]
+    async fn slashes_too_many_are_overlooked_in_paths_of_webhooks() {
+        for (uri, expected) in [
+            ("/alerts", "/alerts"),
+            ("/alerts/", "/alerts"),
+            ("//alerts///", "/alerts"),
+            ("/alerts/?secret=a//b/", "/alerts?secret=a//b/"),
+            ("/alerts/default/", "/alerts/default"),
+            ("//alerts//default//?a=%2F", "/alerts/default?a=%2F"),
+            ("http://receiver:9088//alerts/default", "http://receiver:9088/alerts/default"),
+            // A room keeps its encoding, also that of a slash.
+            ("/alerts/%21room%3Aexample.org/", "/alerts/%21room%3Aexample.org"),
+            ("/alerts/%23a%2F%2Fb:example.org/", "/alerts/%23a%2F%2Fb:example.org"),
+            ("/alerts/!room:example.org/", "/alerts/!room:example.org"),
+            // Not of webhooks.
+            ("/metrics/", "/metrics/"),
+            ("//metrics", "//metrics"),
+            ("//", "//"),
+            ("/", "/"),
+            ("/alerts/a/b/", "/alerts/a/b/"),
+            ("/x//alerts/", "/x//alerts/"),
+            ("/Alerts/", "/Alerts/"),
+            ("/%61lerts/", "/%61lerts/"),
+        ] {
+            let request = Request::builder().uri(uri).body(Body::empty()).expect("a request");
+            assert_eq!(without_more_slashes(request).await.uri(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_right_path_is_that_of_the_route_that_is_named() {
+        let config = |more: &str| {
+            let text = format!("[routes.default]\nrooms = [\"!a:a\"]\n[routes.team]\nrooms = [\"!b:a\"]\n{more}");
+            Config::parse(&text, "test", Purpose::Render).expect("a good config")
+        };
+        let plain = config("");
+        for (path, expected) in [
+            ("/team", "/alerts/team"),
+            ("/webhook/team/", "/alerts/team"),
+            ("/receiver/alerts/team", "/alerts/team"),
+            ("/alerts/team/v2", "/alerts/team"),
+            ("/webhook", "/alerts/default or /alerts/team"),
+            ("/webhook/%FF", "/alerts/default or /alerts/team"),
+            ("/webhook/%21b%3Aa", "/alerts/default or /alerts/team"),
+            ("/", "/alerts/default or /alerts/team"),
+        ] {
+            assert_eq!(right_path(&plain, path), expected, "{path}");
+        }
+        let compat = config("[compat]\nroom_paths = true\nnames = { \"Old\" = \"team\" }");
+        for path in ["/webhook/%21b%3Aa", "/Old/", "/webhook/!b:a"] {
+            assert_eq!(right_path(&compat, path), "/alerts/team", "{path}");
+        }
+        let many: Vec<_> = (0..9).map(|n| format!("[routes.r{n}]\nrooms = [\"!r{n}:a\"]")).collect();
+        let many = right_path(&config(&many.join("\n")), "/webhook");
+        assert_eq!(many, "/alerts/default or /alerts/r0 or /alerts/r1 or /alerts/r2 or /alerts/<route>");
+    }
+
+    #[test]
+    fn a_path_is_said_once_a_minute_and_not_too_many_of_them() {
+        let said = Misdirected::default();
+        let at = |seconds: i64| Timestamp(1_000_000 + seconds * 1_000);
+        assert!(said.is_news("/a", at(0)) && said.is_news("/b", at(1)));
+        assert!(!said.is_news("/a", at(59)));
+        assert!(said.is_news("/a", at(60)), "a minute later");
+        let more = (0..100).filter(|n| said.is_news(&format!("/{n}"), at(61))).count();
+        assert_eq!(more, PATHS - 1);
+        assert!(said.is_news("/a", at(0)), "a clock that was set back does not silence it");
+    }
+
+    #[test]
+    fn a_path_is_cleaned_and_cut() {
+        assert_eq!(shown("/webhook/%1b%0A"), "/webhook/%1b%0A");
+        assert_eq!(shown("/a\u{202e}\u{7}b ü"), "/a??b??");
+        assert_eq!(shown(&format!("/{}", "x".repeat(5_000))).len(), SHOWN + 3);
+    }
+}
