@@ -197,7 +197,8 @@ async fn deliver(store: &Store) {
     let op = send(store, OpKind::Notice, "notice").await;
     store.said_green(&op.txn_id).await.expect("read");
     store.finish(&op, "$notice").await.expect("recorded");
-    store.live_cards(&room()).await.expect("read");
+    assert_eq!(store.live_cards(&room(), 1_000).await.expect("read"), 3);
+    assert_eq!(store.live_cards(&room(), 1).await.expect("read"), 2, "enough");
 }
 
 async fn fail(store: &Store) {
