@@ -292,13 +292,22 @@ fn op_for_op(op: &Op) -> NewOp {
     }
 }
 
-/// What may read all of a table, or all of a room: it is rare, and no webhook, turn, scrape or sync waits for it.
-const RARE: [&str; 3] = [
+/// Partial indexes that have nearly all that ever was.
+const LARGE: [&str; 5] = ["card_root", "card_superseded", "incident_closed", "op_done", "op_over"];
+
+/// How a statement begins, and a step of its plan, that is right as it is.
+const RIGHT: [(&str, &str); 6] = [
     // Now and then, beside the writer and the lanes.
-    "SELECT id FROM card WHERE NOT EXISTS (SELECT 1 FROM card_incident",
+    ("SELECT id FROM card WHERE NOT EXISTS (SELECT 1 FROM card_incident", "SCAN card"),
     // Once, when a room that is no longer routed is given up.
-    "DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)",
-    "UPDATE card_incident SET shown_rev = $2 WHERE card IN (SELECT id FROM card WHERE room = $1 AND superseded_by",
+    ("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)", "SCAN card"),
+    ("UPDATE card_incident SET shown_rev = $2 WHERE card IN (SELECT id FROM card WHERE room = $1", "SCAN card"),
+    // The last entry of the index.
+    ("SELECT max(heard_at) FROM incident WHERE state = $1", "SEARCH incident"),
+    // In the order of the index, and up to a limit.
+    ("SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND ended_at", "SEARCH op"),
+    // Any one entry will do.
+    ("DELETE FROM op WHERE txn_id IN", "SEARCH later"),
 ];
 
 /// What is wrong with a step of a plan.
@@ -309,15 +318,20 @@ fn fault(step: &str, partial: &BTreeSet<String>) -> Option<&'static str> {
     if step.starts_with("SEARCH ") && !step.contains('(') && !step.contains("COVERING") {
         return Some("reads rows until one is right");
     }
-    if step.contains("INDEX card_room (room=?)") {
-        return Some("reads all cards of a room");
+    let index = step.split_once("INDEX ").map(|(_, index)| index.trim());
+    let is_partial = |index: &str| partial.contains(index.split(' ').next().unwrap_or_default());
+    if let Some((_, columns)) = index.filter(|index| !is_partial(index)).and_then(|index| index.split_once('(')) {
+        // Few rooms, routes and states share all the rows that ever were.
+        let is_coarse = ["room=?", "route=?", "state=?"].iter().any(|column| columns.starts_with(column));
+        if is_coarse && columns.matches("=?").count() == 1 {
+            return Some("reads all of a room, route or state");
+        }
     }
     let rest = step.strip_prefix("SCAN ")?;
     let table = rest.split(' ').next().unwrap_or_default();
-    let index = rest.split_once("INDEX ").map(|(_, index)| index.trim());
     let is_bounded = table.starts_with('(') || table == "CONSTANT" || SMALL.contains(&table);
     // A partial index has what is open, due or unfinished, and nothing of the rest.
-    if is_bounded || index.is_some_and(|index| partial.contains(index)) { None } else { Some("reads all of a table") }
+    if is_bounded || index.is_some_and(is_partial) { None } else { Some("reads all of a table") }
 }
 
 async fn plain(folder: &Path) -> SqliteConnection {
@@ -344,7 +358,8 @@ async fn no_statement_reads_a_whole_table_that_grows() {
         .fetch_all(&mut connection)
         .await
         .expect("indexes");
-    let partial = BTreeSet::from_iter(partial);
+    let partial: BTreeSet<String> =
+        partial.into_iter().filter(|name: &String| !LARGE.contains(&name.as_str())).collect();
     let (mut faults, mut looked_at) = (Vec::new(), 0);
     for sql in statements {
         if !["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|verb| sql.starts_with(verb)) {
@@ -354,7 +369,7 @@ async fn no_statement_reads_a_whole_table_that_grows() {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&mut connection).await;
         for row in plan.unwrap_or_else(|error| panic!("{sql}: {error}")) {
             let step: String = row.get("detail");
-            if RARE.iter().any(|rare| sql.starts_with(rare)) {
+            if RIGHT.iter().any(|(start, right)| sql.starts_with(start) && step.starts_with(right)) {
                 continue;
             }
             if let Some(fault) = fault(&step, &partial) {
