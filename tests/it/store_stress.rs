@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::time::Instant;
 
@@ -278,13 +279,21 @@ async fn no_other_folder_needs_to_be_writable() {
     let read_only = "mkdir -p \"$0\"; for folder in /tmp /var/tmp /usr/tmp; do if [ -d $folder ]; then \
          mount --bind $folder $folder && mount -o remount,bind,ro $folder || exit 9; fi; done; \
          mount --bind \"$0\" \"$0\" && mount -o remount,bind,rw \"$0\" && cd /tmp && ! touch probe 2> /dev/null && exec \"$@\"";
-    let builder = wrapped(builder(&scene), &format!("exec {own} sh -c '{read_only}' \"$STORE\""));
+    let sealed = scene.another_room("sealed").await;
+    let algorithm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    scene.sre.set_state(&sealed.id, "m.room.encryption", "", algorithm).await;
+    let builder = builder(&scene).route("sealed", &[&sealed.id]);
+    let builder = wrapped(builder, &format!("exec {own} sh -c '{read_only}' \"$STORE\""));
     let receiver = builder.env("TMPDIR", "/nonexistent").env("SQLITE_TMPDIR", "/nonexistent").start().await;
     let mut sender = Sender::new(&receiver);
     for bytes in [10, 300_000] {
         assert!(sender.post(bytes).await, "it is committed");
     }
     scene.room.wait_for("both cards", DEADLINE, |view| view.cards().len() == 2).await;
+    // The SDK's own stores as well.
+    receiver.accept("sealed", Payload::group("Sealed").firing(&["n01"])).await;
+    let sent = [("room", "sealed/1"), ("kind", "card"), ("outcome", "sent")];
+    receiver.wait_metric("room_events_total", &sent, |sent| sent == 1.0).await;
     let left: Vec<_> =
         fs::read_dir(receiver.store_path()).expect("a folder").flatten().map(|file| file.path()).collect();
     assert!(left.iter().all(|path| !path.display().to_string().contains("etilqs")), "{left:?}");
