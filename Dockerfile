@@ -31,8 +31,7 @@ COPY --from=build /out/matrix-alertmanager-receiver /usr/local/bin/matrix-alertm
 # Reachable from outside of the container, hence with WEBHOOK_TOKEN (or MAR_HTTP__ALLOW_UNAUTHENTICATED=true) only.
 ENV MAR_HTTP__LISTEN=0.0.0.0:9088
 EXPOSE 9088
-# All that is ever written. Also where SQLite puts temporary files when /tmp is read-only: it tries the working
-# directory last.
+# All that is ever written, temporary files included.
 VOLUME /var/lib/matrix-alertmanager-receiver
 WORKDIR /var/lib/matrix-alertmanager-receiver
 # By number: Kubernetes' runAsNonRoot cannot tell that a name is not root.

@@ -55,6 +55,12 @@ impl Source {
         let before = Fingerprint::read(&own);
         let config = Config::load(file, &crate::config::environment(), Purpose::Serve)?;
         let log = telemetry::init(config.log.format == LogFormat::Json, &config.log.filter)?;
+        let env = crate::config::environment();
+        let links = crate::config::service_links(&env);
+        if !links.is_empty() {
+            tracing::debug!(variables = links.join(" "), "ignored what Kubernetes sets for a Service");
+        }
+        warn_of_odd_passwords(&config);
         let seen = Fingerprint::read(&watched(file, &config));
         // Changed while it was read: the first look finds that it differs.
         let seen = if Fingerprint::read(&own) == before { seen } else { Fingerprint::default() };
@@ -121,6 +127,12 @@ pub fn style_of(config: &Config) -> anyhow::Result<Style> {
     Ok(style.with_templates(templates))
 }
 
+fn warn_of_odd_passwords(config: &Config) {
+    for odd in config.odd_passwords() {
+        tracing::warn!(password = odd, "a password looks as if something came with its copying");
+    }
+}
+
 /// All that a start reads and checks, or everything that is wrong with it.
 fn read(file: Option<&Path>) -> Result<(Config, Style), Vec<String>> {
     let config = Config::load(file, &crate::config::environment(), Purpose::Serve);
@@ -128,6 +140,7 @@ fn read(file: Option<&Path>) -> Result<(Config, Style), Vec<String>> {
     let in_lines = |error: &anyhow::Error| format!("{error:#}").lines().map(str::to_owned).collect::<Vec<_>>();
     telemetry::check(&config.log.filter).map_err(|error| in_lines(&error))?;
     let style = style_of(&config).map_err(|error| in_lines(&error))?;
+    warn_of_odd_passwords(&config);
     Ok((config, style))
 }
 

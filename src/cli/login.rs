@@ -57,6 +57,7 @@ impl Login {
         let _alone = store::occupy(&config.store.path)?;
         let password = self.password(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(store::keep_temporary_files_in(&config.store.path))?;
         let done = runtime.block_on(matrix::log_in(LogIn {
             config: &config.matrix,
             store_path: config.store.path.clone(),

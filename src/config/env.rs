@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,9 @@ const SHORT: [(&str, &str); 6] = [
 ];
 
 const PREFIX: &str = "MAR_";
+
+/// Those of a Service's port.
+const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
 /// Names the config file itself; read by the command line.
 const CONFIG_VARIABLE: &str = "MAR_CONFIG";
@@ -47,12 +51,58 @@ pub fn files(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
     named.map(|(_, path)| path.into()).collect()
 }
 
+/// The variables that Kubernetes (and once Docker) sets for a Service of the name `mar` or `mar-…`: `MAR_SERVICE_HOST`,
+/// `MAR_X_PORT_9088_TCP_ADDR` and the like. Nobody wrote them for the receiver, and no key has such a name and value.
+#[must_use]
+pub fn service_links(env: &BTreeMap<String, String>) -> Vec<&str> {
+    let links = env.iter().filter(|(name, value)| name.starts_with(PREFIX) && is_service_link(name, value, env));
+    links.map(|(name, _)| name.as_str()).collect()
+}
+
+/// By the shape of name and value. See "Environment variables" in Kubernetes' documentation of Services.
+fn is_service_link(name: &str, value: &str, env: &BTreeMap<String, String>) -> bool {
+    let (is_port, is_address) = (|text: &str| text.parse::<u16>().is_ok(), |text: &str| text.parse::<IpAddr>().is_ok());
+    let is_url = |text: &str| {
+        let protocol = |(scheme, rest): (&str, &str)| PROTOCOLS.contains(&scheme).then(|| rest.to_owned());
+        let rest = text.split_once("://").and_then(protocol);
+        let end = rest.as_deref().and_then(|rest| rest.rsplit_once(':'));
+        end.is_some_and(|(host, port)| is_address(host.trim_start_matches('[').trim_end_matches(']')) && is_port(port))
+    };
+    if name.ends_with("_SERVICE_HOST") {
+        return is_address(value);
+    }
+    // A number alone may well be a typing error, but not beside the address that always comes with it.
+    if let Some((service, port)) = name.split_once("_SERVICE_PORT") {
+        let host = env.get(&format!("{service}_SERVICE_HOST"));
+        return (port.is_empty() || port.starts_with('_'))
+            && is_port(value)
+            && host.is_some_and(|host| is_address(host));
+    }
+    if name.ends_with("_PORT") && is_url(value) {
+        return true;
+    }
+    // `_PORT_9088_TCP`, and the parts of its URL.
+    let mut parts = name.rsplit('_').peekable();
+    let part = parts.next_if(|part| ["PROTO", "PORT", "ADDR"].contains(part));
+    let is_protocol = |text: &str| PROTOCOLS.contains(&text.to_ascii_lowercase().as_str());
+    let shape =
+        parts.next().is_some_and(is_protocol) && parts.next().is_some_and(is_port) && parts.next() == Some("PORT");
+    shape
+        && match part {
+            None => is_url(value),
+            Some("PROTO") => is_protocol(value),
+            Some("PORT") => is_port(value),
+            Some(_) => is_address(value),
+        }
+}
+
 /// The layers of `env`, weaker first, and what is wrong with them. An empty variable counts as not set: that is how
 /// compose files and unit files leave something out.
 pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Table; 2], Vec<Fault>) {
     let mut layers = [Table::new(), Table::new()];
     let mut faults = Vec::new();
-    for (name, raw) in env.iter().filter(|(_, raw)| !raw.is_empty()) {
+    let links = service_links(env);
+    for (name, raw) in env.iter().filter(|(name, raw)| !raw.is_empty() && !links.contains(&name.as_str())) {
         match setting(name, raw, purpose) {
             Ok(Some((layer, path, node))) => combine(&mut layers[layer], nest(&path, node), "", &mut faults),
             Ok(None) => {}

@@ -18,7 +18,7 @@ mod values;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
-    env::{environment, files},
+    env::{environment, files, service_links},
     faults::Faults,
     homeserver::Homeserver,
     load::Purpose,
@@ -308,6 +308,33 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Passwords that look as if something came with their copying, each with what that is. They are taken as they are:
+    /// whoever chose one may have meant it.
+    #[must_use]
+    pub fn odd_passwords(&self) -> Vec<String> {
+        let basic = match &self.http.auth {
+            Auth::Basic { password, .. } => Some(password),
+            Auth::None | Auth::Bearer(_) => None,
+        };
+        let matrix = match &self.matrix.credential {
+            Some(Credential::Password(password)) => Some(password),
+            Some(Credential::AccessToken(_)) | None => None,
+        };
+        let passwords = [
+            ("http.auth.password", basic),
+            ("http.admin.password", self.http.admin.as_ref().map(|admin| &admin.password)),
+            ("matrix.password", matrix),
+            ("matrix.recovery_key", self.matrix.recovery_key.as_ref()),
+            ("matrix.store_passphrase", self.matrix.store_passphrase.as_ref()),
+        ];
+        let odd = passwords.into_iter().filter_map(|(key, secret)| {
+            let (secret, file) = (secret?, |file: &std::path::Path| format!(" ({})", file.display()));
+            let place = secret.file().map(file).unwrap_or_default();
+            Some(format!("{key}{place}: {}, unless it is meant", secret.oddity()?))
+        });
+        odd.collect()
+    }
+
     /// Every room once, in the order of the config, with the name it has in metrics and health.
     #[must_use]
     pub fn rooms(&self) -> Vec<(RoomAddress, RoomName)> {

@@ -256,7 +256,11 @@ impl<'r> Item<'r> {
         let text =
             matches!(self.node.value, Value::Text(_)) && ["a table", "a list"].iter().any(|e| expected.starts_with(e));
         let found = if text { "a string".to_owned() } else { self.found() };
-        self.fault(format!("found {found}, expected {expected}"));
+        let quoted =
+            |text: &str| text.len() > 1 && ['"', '\''].iter().any(|q| text.starts_with(*q) && text.ends_with(*q));
+        let in_quotes = matches!(&self.node.value, Value::Text(text) if quoted(text));
+        let hint = if in_quotes { "; the quotes count as part of it: take them away" } else { "" };
+        self.fault(format!("found {found}, expected {expected}{hint}"));
     }
 }
 

@@ -12,18 +12,69 @@ use std::{
 pub struct Secret {
     value: String,
     file: Option<PathBuf>,
+    kind: Kind,
+}
+
+/// What a secret can be made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Chosen by a person: blanks and quotes may well be meant.
+    #[default]
+    Password,
+    /// Made by a machine, or part of a URL: what it cannot hold came with the copying.
+    Token,
 }
 
 impl Secret {
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
-        Self { value: value.into(), file: None }
+        Self { value: value.into(), file: None, kind: Kind::default() }
     }
 
     /// As read from a file; one trailing line break is not part of it.
     #[must_use]
     pub fn from_file(value: &str, file: PathBuf) -> Self {
-        Self { value: trim_line_break(value).to_owned(), file: Some(file) }
+        Self { value: trim_line_break(value).to_owned(), file: Some(file), kind: Kind::default() }
+    }
+
+    /// The same of a kind, if its text can be of that kind.
+    ///
+    /// # Errors
+    /// What came with it, as it follows a name; never the secret.
+    pub(super) fn of_kind(self, kind: Kind) -> Result<Self, String> {
+        match self.oddity() {
+            Some(oddity) if kind == Kind::Token || oddity == MARK => Err(oddity.to_owned()),
+            _ => Ok(Self { kind, ..self }),
+        }
+    }
+
+    /// What its file holds by now, from the file's bytes.
+    ///
+    /// # Errors
+    /// Why that cannot be the secret, naming the path and never the content.
+    pub fn renewed(&self, bytes: Vec<u8>) -> Result<Self, String> {
+        let path = self.file.clone().unwrap_or_default();
+        let named = |why: &str| format!("{} {why}", path.display());
+        let line = line(bytes).map_err(named)?;
+        Self::from_file(&line, path.clone()).of_kind(self.kind).map_err(|why| named(&why))
+    }
+
+    /// What looks as if it was not meant to be part of the secret, as it follows a name.
+    #[must_use]
+    pub fn oddity(&self) -> Option<&'static str> {
+        let text = self.value.as_str();
+        let quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+        if text.starts_with(BYTE_ORDER_MARK) {
+            Some(MARK)
+        } else if text.trim() != text {
+            Some("begins or ends with a blank: take it away")
+        } else if quoted('"') || quoted('\'') {
+            Some("stands in quotes, which count as part of it (docker's --env-file keeps them): take them away")
+        } else if text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
+            Some("begins with the word Bearer, which is not part of a token: take it away")
+        } else {
+            None
+        }
     }
 
     /// The secret itself.
@@ -45,6 +96,9 @@ impl fmt::Debug for Secret {
     }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+const MARK: &str = "begins with a byte order mark, which some editors write: save it as UTF-8 without one";
+
 /// No credential is longer; a path like `/dev/zero` must not fill the memory.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -58,16 +112,24 @@ pub(super) fn read_line(path: &Path) -> Result<String, String> {
     File::open(path)
         .and_then(|file| file.take(bound).read_to_end(&mut bytes))
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let line = line(bytes).map_err(|why| format!("{} {why}", path.display()))?;
+    if line.starts_with(BYTE_ORDER_MARK) { Err(format!("{} {MARK}", path.display())) } else { Ok(line) }
+}
+
+fn line(bytes: Vec<u8>) -> Result<String, &'static str> {
     if bytes.len() > MAX_BYTES {
-        return Err(format!("{} is larger than a secret can be", path.display()));
+        return Err("is larger than a secret can be");
     }
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("is UTF-16 text, expected UTF-8");
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text")?;
     let line = trim_line_break(&text);
     if line.trim().is_empty() {
-        return Err(format!("{} is empty", path.display()));
+        return Err("is empty");
     }
     if line.contains(char::is_control) {
-        return Err(format!("{} must hold a single line and no control characters", path.display()));
+        return Err("must hold a single line and no control characters");
     }
     Ok(line.to_owned())
 }

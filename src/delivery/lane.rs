@@ -272,7 +272,7 @@ impl Lane {
         let due = self.parts.store.due(&self.room).await?;
         self.want = plan::want(&due);
         let merges = self.digest_above > 0 && !due.notes.is_empty();
-        let live = if merges { self.parts.store.live_cards(&self.room).await? } else { 0 };
+        let live = if merges { self.parts.store.live_cards(&self.room, self.digest_above).await? } else { 0 };
         let weather = Weather {
             now: self.parts.clock.now(),
             digest_above: self.digest_above,

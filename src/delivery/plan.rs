@@ -85,7 +85,7 @@ fn new_cards(due: &DueCards, weather: &Weather) -> Step {
             return Step::Wait(wait);
         }
     }
-    if merges && (due.new.len() > weather.digest_above || (weather.limited && due.new.len() > 1)) {
+    if merges && (due.new.len() + due.new_beyond > weather.digest_above || (weather.limited && due.new.len() > 1)) {
         return Step::Digest;
     }
     Step::Card(first.card.clone())
@@ -107,7 +107,7 @@ fn reply(due: &DueCards, weather: &Weather) -> Step {
         return Step::Wait(wait);
     }
     let green = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
-    if green > weather.digest_above { Step::Green } else { Step::Reply(first.card.clone()) }
+    if green + due.green_beyond > weather.digest_above { Step::Green } else { Step::Reply(first.card.clone()) }
 }
 
 fn edit(due: &DueCards, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
@@ -150,7 +150,12 @@ mod tests {
 
     #[test]
     fn cards_before_replies_before_edits() {
-        let mut all = DueCards { new: vec![due("n")], notes: vec![noted("r", true, false)], edits: vec![due("e")] };
+        let mut all = DueCards {
+            new: vec![due("n")],
+            notes: vec![noted("r", true, false)],
+            edits: vec![due("e")],
+            ..DueCards::default()
+        };
         assert_eq!(next(&all, &CALM, never), Step::Card(id("n")));
         assert_eq!(next(&all, &Weather { edits_turn: true, ..CALM }, never), Step::Edit(id("e")));
         all.new.clear();
@@ -175,6 +180,11 @@ mod tests {
         ] {
             assert_eq!(next(&waiting(count), weather, never), expected, "{count} {weather:?}");
         }
+        // What the list has no room for counts.
+        let beyond = |new_beyond| DueCards { new: many(64, due), new_beyond, ..DueCards::default() };
+        let high = Weather { digest_above: 100, ..CALM };
+        assert_eq!(next(&beyond(36), &high, never), Step::Card(id("c0")));
+        assert_eq!(next(&beyond(37), &high, never), Step::Digest);
     }
 
     #[test]
@@ -198,6 +208,9 @@ mod tests {
         assert_eq!(next(&green(60), &later, never), Step::Green);
         assert_eq!(next(&green(60), &Weather { limited: true, ..busy }, never), Step::Green);
         assert_eq!(next(&green(3), &later, never), Step::Reply(id("c0")));
+        let high = Weather { digest_above: 100, live: 200, ..later };
+        assert_eq!(next(&DueCards { green_beyond: 36, ..green(64) }, &high, never), Step::Reply(id("c0")));
+        assert_eq!(next(&DueCards { green_beyond: 37, ..green(64) }, &high, never), Step::Green);
         let mut mixed = green(60);
         mixed.notes.push(noted("loud", true, false));
         assert_eq!(next(&mixed, &busy, never), Step::Reply(id("loud")), "what rings does not wait");

@@ -108,6 +108,12 @@ fn unrouted(error: &RouteError) -> Answer {
 /// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
 /// take a 408 for final.
 async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
+    if let Some(encoding) = foreign_encoding(headers) {
+        tracing::warn!(%encoding, "refused a webhook: its body is compressed");
+        return Err(Answer::unsupported(&format!(
+            "the body is announced as Content-Encoding: {encoding}; bodies are taken as they are, uncompressed"
+        )));
+    }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(Answer::too_large(limit));
@@ -132,6 +138,16 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
     };
     let bytes = timeout(BODY_TIMEOUT, collect).await;
     Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, place))
+}
+
+/// How the body is encoded, if it is; cut, since a stranger wrote it.
+fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let words = encodings.flat_map(|value| {
+        String::from_utf8_lossy(value.as_bytes()).split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>()
+    });
+    let mut foreign = words.filter(|word| !word.is_empty() && !word.eq_ignore_ascii_case("identity"));
+    foreign.next().map(|word| word.chars().filter(|c| !c.is_control()).take(32).collect())
 }
 
 fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {

@@ -58,6 +58,10 @@ impl Answer {
         self
     }
 
+    pub fn unsupported(error: &str) -> Self {
+        Self::fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
+    }
+
     pub fn too_large(limit: usize) -> Self {
         Self::fault(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {limit} bytes"))
     }

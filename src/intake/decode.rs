@@ -80,6 +80,11 @@ pub enum DecodeError {
 /// # Errors
 /// When it is not JSON or its envelope is not that of a webhook. Never because of what one alert holds.
 pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
+    // Some clients on Windows begin with a byte order mark.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if let Some(kind) = foreign(body) {
+        return Err(DecodeError::NotJson(kind.to_owned()));
+    }
     let text = scrub::readable(body);
     let value: Value = serde_json::from_str(&text).map_err(|error| DecodeError::NotJson(error.to_string()))?;
     let Value::Object(envelope) = value else {
@@ -115,6 +120,19 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     };
     webhook.digest = digest::of(&webhook);
     Ok(webhook)
+}
+
+/// What the body is, where its first bytes tell that it is something known and no UTF-8 text.
+fn foreign(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [0x1f, 0x8b, ..] => Some("the body is compressed with gzip; send it as it is"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("the body is compressed with zstd; send it as it is"),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Some("the body is compressed (zlib, deflate); send it as it is"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
+            Some("the body is UTF-16 or UTF-32 text; send it as UTF-8")
+        }
+        _ => None,
+    }
 }
 
 fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a str, DecodeError> {
@@ -322,6 +340,28 @@ mod tests {
 
     fn envelope(alerts: &Value) -> Value {
         json!({"receiver": "team", "groupKey": "{}:{}", "alerts": alerts, "version": "4"})
+    }
+
+    #[test]
+    fn a_body_that_is_not_utf_8_text_is_named() {
+        let text = envelope(&json!([])).to_string();
+        let utf_16 = |unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        let marked = |mark: &[u8], body: Vec<u8>| [mark, &body].concat();
+        for (body, says) in [
+            (b"\x1f\x8b\x08\0\0".to_vec(), "compressed with gzip"),
+            (b"\x28\xb5\x2f\xfd\0".to_vec(), "compressed with zstd"),
+            (b"\x78\x9c\xab\x56".to_vec(), "compressed (zlib"),
+            (utf_16(u16::to_le_bytes), "UTF-16"),
+            (utf_16(u16::to_be_bytes), "UTF-16"),
+            (marked(b"\xff\xfe", utf_16(u16::to_le_bytes)), "UTF-16"),
+            (marked(b"\xfe\xff", utf_16(u16::to_be_bytes)), "UTF-16"),
+        ] {
+            let error = decode(&body).expect_err(says).to_string();
+            assert!(error.starts_with("not JSON: the body is ") && error.contains(says), "{error}");
+        }
+        let plain = decode(text.as_bytes()).expect("a webhook");
+        assert_eq!(decode(&marked(b"\xef\xbb\xbf", text.clone().into_bytes())), Ok(plain), "a mark alone is fine");
+        assert!(decode(b"\xef\xbb\xbf").is_err() && decode(b"").is_err());
     }
 
     fn decoded(value: &Value) -> Webhook {

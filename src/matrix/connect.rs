@@ -219,6 +219,7 @@ impl Account {
                 return;
             }
             let Some(Credential::AccessToken(secret)) = &self.setup.config.credential else { continue };
+            self.warn_of_file(secret).await;
             let Some(now) = read_again(secret).await else { continue };
             if now.expose() == session.token || refused.as_ref() == Some(&now) {
                 continue;
@@ -245,10 +246,21 @@ impl Account {
     async fn secret(&self) -> Option<Secret> {
         match &self.setup.config.credential {
             Some(Credential::AccessToken(secret) | Credential::Password(secret)) if secret.file().is_some() => {
+                self.warn_of_file(secret).await;
                 Some(current(secret).await)
             }
             _ => None,
         }
+    }
+
+    /// Says once that what the secret's file holds cannot be it: the one from before goes on.
+    async fn warn_of_file(&self, secret: &Secret) {
+        let fault = look_again(secret).await.and_then(Result::err);
+        let mut said = lock(&self.odd_file);
+        if let Some(fault) = fault.as_ref().filter(|fault| said.as_ref() != Some(fault)) {
+            tracing::warn!("the secret that was read before stays in use: {fault}");
+        }
+        *said = fault;
     }
 
     async fn secret_changes(&self, tried: Option<Secret>) {
@@ -363,11 +375,15 @@ async fn current(secret: &Secret) -> Secret {
     read_again(secret).await.unwrap_or_else(|| secret.clone())
 }
 
-/// What its file holds now, if it holds anything.
+/// What its file holds now, if that can be it.
 async fn read_again(secret: &Secret) -> Option<Secret> {
-    let path = secret.file()?;
-    let text = tokio::fs::read_to_string(path).await.ok().filter(|text| !text.trim().is_empty())?;
-    Some(Secret::from_file(&text, path.to_owned()))
+    look_again(secret).await?.ok()
+}
+
+/// What its file holds now, or why that cannot be it; `None`: nothing, since it is being written or gone for a moment.
+async fn look_again(secret: &Secret) -> Option<Result<Secret, String>> {
+    let bytes = tokio::fs::read(secret.file()?).await.ok().filter(|bytes| !bytes.trim_ascii().is_empty())?;
+    Some(secret.renewed(bytes))
 }
 
 #[cfg(test)]
@@ -397,7 +413,9 @@ mod tests {
         assert_eq!(current(&secret).await.expose(), "old");
         std::fs::write(&path, "new\n").unwrap();
         assert_eq!(current(&secret).await.expose(), "new");
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(current(&secret).await.expose(), "old");
+        for half in ["", "\n", "new\nsecond line\n", "\u{feff}new\n"] {
+            std::fs::write(&path, half).unwrap();
+            assert_eq!(current(&secret).await.expose(), "old", "{half:?}");
+        }
     }
 }

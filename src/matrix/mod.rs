@@ -109,6 +109,8 @@ pub struct Account {
     /// A send was refused for its token: look at the session again.
     suspect: Notify,
     told: Mutex<Told>,
+    /// What was said of the file of the token or password.
+    odd_file: Mutex<Option<String>>,
 }
 
 struct Open {
@@ -153,6 +155,7 @@ impl Account {
             wake: Notify::new(),
             suspect: Notify::new(),
             told: Mutex::default(),
+            odd_file: Mutex::default(),
             setup,
         });
         for (address, place) in account.rooms.places() {

@@ -40,10 +40,13 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn dead_letters(&self) -> Result<(Vec<DeadLetter>, i64), StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        let total = sqlx::query_scalar("SELECT count(*) FROM op WHERE state = 'dead'").fetch_one(&mut *connection);
+        let mut connection = self.monitoring.acquire().await?;
+        // The second condition on the state is that of the index.
+        let total =
+            sqlx::query_scalar("SELECT count(*) FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')")
+                .fetch_one(&mut *connection);
         let total: i64 = total.await?;
-        let letters = sqlx::query("SELECT * FROM op WHERE state = 'dead' ORDER BY ended_at, txn_id LIMIT $1")
+        let letters = sqlx::query("SELECT * FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused') ORDER BY ended_at, txn_id LIMIT $1")
             .bind(LISTED)
             .fetch_all(&mut *connection)
             .await?
@@ -56,7 +59,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
+        let mut connection = self.monitoring.acquire().await?;
         find(&mut connection, id).await
     }
 
@@ -166,11 +169,12 @@ async fn lay_to_rest(
 /// The card that shows the op's incident in its room. Mostly the op's own, but a card that never came into the room gives
 /// its incidents to a digest.
 async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(CardId, Follows)>, StoreError> {
+    // Left, so that the few cards in question come first and not all of the room.
     let found = sqlx::query(
-        "SELECT card.id, card.root_event FROM card WHERE card.room = $1 AND card.superseded_by IS NULL \
-         AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id \
-                     AND (card.id = $2 OR card_incident.incident = $3)) \
-         ORDER BY CASE WHEN card.id = $2 THEN 0 ELSE 1 END, card.id LIMIT 1",
+        "SELECT card.id, card.root_event FROM (SELECT card FROM card_incident WHERE card = $2 \
+         UNION SELECT card FROM card_incident WHERE incident = $3) AS known \
+         LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.superseded_by IS NULL \
+         ORDER BY CASE WHEN card.id IS NULL THEN 2 WHEN card.id = $2 THEN 0 ELSE 1 END, card.id LIMIT 1",
     )
     .bind(op.room.as_str())
     .bind(op.card.as_str())
@@ -178,8 +182,9 @@ async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(
     .fetch_optional(connection)
     .await?;
     let Some(row) = found else { return Ok(None) };
+    let Some(card) = row.try_get("id")? else { return Ok(None) };
     let is_posted = row.try_get::<Option<String>, _>("root_event")?.is_some();
-    Ok(Some((CardId(row.try_get("id")?), if is_posted { Follows::Edit } else { Follows::Card })))
+    Ok(Some((CardId(card), if is_posted { Follows::Edit } else { Follows::Card })))
 }
 
 /// Burying counted the card as shown; a reply never did, but the edit stands in for it.

@@ -106,18 +106,24 @@ impl Store {
         with_incidents(&mut connection, &notes).await
     }
 
-    /// How many cards in `room` show an open incident: as many could turn green at once.
+    /// How many cards in `room` show an open incident, since as many could turn green at once; they are counted until there
+    /// are more than `enough`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn live_cards(&self, room: &RoomAddress) -> Result<usize, StoreError> {
+    pub async fn live_cards(&self, room: &RoomAddress, enough: usize) -> Result<usize, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let live: i64 = sqlx::query_scalar(
-            "SELECT count(DISTINCT card.id) FROM card JOIN card_incident ON card_incident.card = card.id \
-             JOIN incident ON incident.id = card_incident.incident WHERE card.room = $1 AND card.root_event IS NOT NULL \
-             AND card.superseded_by IS NULL AND (incident.closed_at IS NULL OR card.dirty_since IS NOT NULL)",
+            // Left, so that what is open comes first and not all that the room ever saw.
+            "SELECT count(*) FROM (SELECT DISTINCT id FROM (SELECT card.id FROM incident \
+               LEFT JOIN card_incident ON card_incident.incident = incident.id \
+               LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.root_event IS NOT NULL \
+               AND card.superseded_by IS NULL WHERE incident.closed_at IS NULL \
+               UNION ALL SELECT id FROM card WHERE room = $1 AND dirty_since IS NOT NULL AND root_event IS NOT NULL \
+               AND superseded_by IS NULL) AS live WHERE id IS NOT NULL LIMIT $2) AS counted",
         )
         .bind(room.as_str())
+        .bind(i64::try_from(enough).unwrap_or(i64::MAX).saturating_add(1))
         .fetch_one(&mut *connection)
         .await?;
         Ok(usize::try_from(live).unwrap_or(0))

@@ -8,6 +8,9 @@ use crate::model::{Card, CardId, Incident, Note, NoteKind, RoomAddress, Timestam
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
+const NEW: &str = "card.root_event IS NULL AND card.superseded_by IS NULL";
+const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked')";
+
 /// The revision that a card shows for good once it tells that it goes on elsewhere.
 pub(super) const SUPERSEDED: i64 = i64::MAX;
 
@@ -41,6 +44,10 @@ pub struct DueCards {
     pub notes: Vec<DueCard>,
     /// Only an edit.
     pub edits: Vec<DueCard>,
+    /// How many more there are that are not in the room yet.
+    pub new_beyond: usize,
+    /// How many more have something to say and nothing but that it is over.
+    pub green_beyond: usize,
 }
 
 /// All that is needed to write a card's next event, read at one instant.
@@ -80,8 +87,8 @@ impl Store {
     pub async fn due(&self, room: &RoomAddress) -> Result<DueCards, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let mut transaction = connection.begin().await?;
-        let due = DueCards {
-            new: due_cards(&mut transaction, room, "card.root_event IS NULL AND card.superseded_by IS NULL", "severity, card.dirty_since").await?,
+        let mut due = DueCards {
+            new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
             edits: due_cards(
                 &mut transaction,
@@ -92,7 +99,16 @@ impl Store {
                 "card.dirty_since",
             )
             .await?,
+            ..DueCards::default()
         };
+        // Whether they are more than `digest_above` is not for a list to say that ends before it.
+        if is_cut(&due.new) {
+            due.new_beyond = beyond(count_due(&mut transaction, room, NEW).await?);
+        }
+        if is_cut(&due.notes) {
+            let listed = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
+            due.green_beyond = count_green(&mut transaction, room).await?.saturating_sub(listed);
+        }
         transaction.commit().await?;
         Ok(due)
     }
@@ -109,6 +125,44 @@ impl Store {
     }
 }
 
+fn is_cut(list: &[DueCard]) -> bool {
+    i64::try_from(list.len()).is_ok_and(|len| len >= DUE)
+}
+
+fn beyond(total: i64) -> usize {
+    usize::try_from(total - DUE).unwrap_or(0)
+}
+
+async fn count_due(
+    connection: &mut SqliteConnection,
+    room: &RoomAddress,
+    which: &'static str,
+) -> Result<i64, StoreError> {
+    let sql = format!(
+        "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
+         AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND {NOT_PARKED}"
+    );
+    // Made of literals only.
+    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(room.as_str()).fetch_one(connection).await?)
+}
+
+/// Cards with something to say and nothing that rings, as in [`noted_cards`].
+async fn count_green(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<usize, StoreError> {
+    let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
+    let green: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
+         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         AND EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind = $3) \
+         AND NOT EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind NOT IN ($2, $3))",
+    )
+    .bind(room.as_str())
+    .bind(quiet[0])
+    .bind(quiet[1])
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(green).unwrap_or(0))
+}
+
 async fn due_cards(
     connection: &mut SqliteConnection,
     room: &RoomAddress,
@@ -118,8 +172,7 @@ async fn due_cards(
     let sql = format!(
         "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
-         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
-         AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked') \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} AND {NOT_PARKED} \
          GROUP BY card.id, card.dirty_since ORDER BY {order}, card.id LIMIT $2"
     );
     // Made of literals only.

@@ -16,6 +16,11 @@ pub enum StoreError {
          card with Alertmanager's next notification", path.display()
     )]
     Damaged { path: PathBuf, reason: String },
+    #[error(
+        "cannot commit to the store in {}: {reason}. Nothing could be accepted: look whether its file system is read-only \
+         or out of space, and whether the folder and all files in it belong to the receiver's user", path.display()
+    )]
+    Unusable { path: PathBuf, reason: String },
     #[error("{0}")]
     Database(String),
     #[error("the store did not answer within {0} s")]
@@ -36,7 +41,11 @@ impl From<sqlx::Error> for StoreError {
 pub(super) fn in_words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => {
-            let advice = if is_damage(error) { "; the file is damaged, a restart tells more" } else { "" };
+            let advice = match code(error) {
+                Some(CORRUPT | NO_DATABASE) => "; the file is damaged, a restart tells more",
+                _ if whole_code(error) == Some(NO_TEMPORARY_FOLDER) => "; no folder for temporary files can be written",
+                _ => "",
+            };
             match database.code() {
                 Some(code) => format!("{} (SQLite code {code}){advice}", database.message()),
                 None => database.message().to_owned(),
@@ -46,11 +55,28 @@ pub(super) fn in_words(error: &sqlx::Error) -> String {
     }
 }
 
-/// `SQLITE_CORRUPT` and `SQLITE_NOTADB`, with what SQLite adds to them in the higher bits.
+/// `SQLITE_FULL`, `SQLITE_CORRUPT`, `SQLITE_NOTADB`, and `SQLITE_IOERR_GETTEMPPATH`.
+const FULL: i32 = 13;
+const CORRUPT: i32 = 11;
+const NO_DATABASE: i32 = 26;
+const NO_TEMPORARY_FOLDER: i32 = 6410;
+
 pub(super) fn is_damage(error: &sqlx::Error) -> bool {
-    let code = match error {
-        sqlx::Error::Database(database) => database.code().and_then(|code| code.parse::<i32>().ok()),
+    matches!(code(error), Some(CORRUPT | NO_DATABASE))
+}
+
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    code(error) == Some(FULL)
+}
+
+/// Without what SQLite adds in the higher bits.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    whole_code(error).map(|code| code & 0xff)
+}
+
+fn whole_code(error: &sqlx::Error) -> Option<i32> {
+    match error {
+        sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
         _ => None,
-    };
-    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    }
 }

@@ -7,6 +7,7 @@ use super::{Store, StoreError};
 const SEQ: &str = "seq";
 const STORE: &str = "store";
 const DEVICE: &str = "device";
+const OPENED: &str = "opened";
 
 impl Store {
     /// The Matrix device that sent last.
@@ -39,6 +40,11 @@ impl Store {
             })
             .await
     }
+}
+
+/// Something else each time, so that there is something to commit.
+pub(super) async fn write_opened(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    write(connection, OPENED, &ulid::Ulid::new().to_string()).await
 }
 
 pub(super) async fn read_seq(connection: &mut SqliteConnection) -> Result<i64, StoreError> {

@@ -10,6 +10,7 @@ mod due;
 mod error;
 mod ingest;
 mod meta;
+mod monitoring;
 mod open;
 mod outbox;
 mod overview;
@@ -29,7 +30,7 @@ pub use doubt::{FoundRoot, Recorded};
 pub use due::{DueCard, DueCards, DueNotes, Snapshot};
 pub use error::StoreError;
 pub use ingest::{Ingest, Ingested};
-pub use open::occupy;
+pub use open::{keep_temporary_files_in, occupy, try_out};
 pub use outbox::NewOp;
 pub use overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use stats::Stats;
@@ -38,12 +39,22 @@ pub use unrouted::{Routing, Unrouted};
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use self::{
+    monitoring::{Commits, Shared},
+    stats::Numbers,
+};
+use crate::{clock::Clock, model::RoomAddress};
 
-/// The handle that everyone shares. Reads go to a pool, writes to the one writer.
+/// The handle that everyone shares. Reads go to one of two pools, writes to the one writer.
 #[derive(Clone, Debug)]
 pub struct Store {
+    /// For webhooks and lanes.
     readers: SqlitePool,
+    /// For metrics, health, the status page and commands, which must not hold up the others.
+    monitoring: SqlitePool,
+    numbers: Shared<(), Numbers>,
+    overview: Shared<Vec<RoomAddress>, Overview>,
+    commits: Commits,
     writer: writer::Handle,
     clock: Clock,
     /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.

@@ -13,7 +13,13 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{Store, StoreError, error::is_damage, writer};
+use super::{
+    Store, StoreError,
+    error::{in_words, is_damage, is_full},
+    meta,
+    monitoring::{CONNECTIONS, Commits, Shared},
+    writer,
+};
 use crate::{clock::Clock, health::Health, metrics::Metrics};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -39,23 +45,26 @@ impl Store {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Result<Self, StoreError> {
+        Self::open_as(folder, clock, metrics, health, SqliteConnectOptions::disable_statement_logging).await
+    }
+
+    /// With what `adapt` makes of the options of every connection.
+    pub(super) async fn open_as(
+        folder: &Path,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        adapt: impl FnOnce(SqliteConnectOptions) -> SqliteConnectOptions,
+    ) -> Result<Self, StoreError> {
         let lock = lock(folder)?;
         let file = folder.join("receiver.sqlite3");
         let opened = |source: Box<dyn std::error::Error + Send + Sync>| match damage_in(source.as_ref()) {
             Some(reason) => StoreError::Damaged { path: file.clone(), reason },
             None => StoreError::Open { path: file.clone(), source },
         };
-        let options = SqliteConnectOptions::new()
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .statement_cache_capacity(128)
-            .pragma("journal_size_limit", WAL_BYTES)
-            .disable_statement_logging();
+        let options = adapt(options(&file));
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| opened(Box::new(error)))?;
+        keep_temporary_files(&mut connection, folder).await.map_err(|error| opened(Box::new(error)))?;
         let size = std::fs::metadata(&file).map_or(0, |file| file.len());
         if size <= CHECKED_BYTES {
             let found = check(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
@@ -64,17 +73,32 @@ impl Store {
             }
         }
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            // A file does not hang up; asking whether it is there costs as much as most of what is read.
-            .test_before_acquire(false)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await
-            .map_err(|error| opened(Box::new(error)))?;
-        let wake = watch::Sender::new(0);
-        let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone()).await?;
-        let store = Self { readers, writer, clock, wake, _lock: Arc::new(lock) };
+        if let Err(error) = rehearse(&mut connection).await {
+            let reason = in_words(&error);
+            // A disk can have room again at any time, and the writer finds out by itself; all else is for the operator.
+            if !is_full(&error) {
+                return Err(StoreError::Unusable { path: folder.to_owned(), reason });
+            }
+            tracing::error!(reason, "the store cannot commit; webhooks are answered 503");
+            health.update(|health| health.store_fault = Some(reason));
+        }
+        let options = options.read_only(true).create_if_missing(false);
+        let pool = async |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                // A file does not hang up; asking whether it is there costs as much as most of what is read.
+                .test_before_acquire(false)
+                .acquire_timeout(BUSY_TIMEOUT)
+                .connect_with(options.clone())
+                .await
+                .map_err(|error| opened(Box::new(error)))
+        };
+        let (readers, monitoring) = (pool(READERS).await?, pool(CONNECTIONS).await?);
+        let (wake, commits) = (watch::Sender::new(0), Commits::default());
+        let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone(), commits.clone()).await?;
+        let (numbers, overview) = (Shared::default(), Shared::default());
+        let lock = Arc::new(lock);
+        let store = Self { readers, monitoring, numbers, overview, commits, writer, clock, wake, _lock: lock };
         store.ensure_identity().await?;
         Ok(store)
     }
@@ -83,8 +107,71 @@ impl Store {
     pub async fn close(&self) {
         // The writer last: only the last connection copies the write-ahead log into the file, and readers may not.
         self.readers.close().await;
+        self.monitoring.close().await;
         self.writer.close().await;
     }
+}
+
+fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(128)
+        .pragma("journal_size_limit", WAL_BYTES)
+}
+
+/// All of SQLite's temporary files in this process, those of the SDK's stores among them, lie in `folder` from now on. Each
+/// transaction of some size needs one, and nobody promises that another folder than `store.path` can be written.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub async fn keep_temporary_files_in(folder: &Path) -> Result<(), StoreError> {
+    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true)).await?;
+    keep_temporary_files(&mut connection, folder).await?;
+    Ok(connection.close().await?)
+}
+
+async fn keep_temporary_files(connection: &mut SqliteConnection, folder: &Path) -> Result<(), sqlx::Error> {
+    // Deprecated, but the only way to set SQLite's variable without unsafe code; the environment's is for the operator.
+    let folder = folder.display().to_string().replace('\'', "''");
+    let sql = format!("PRAGMA temp_store_directory = '{folder}'");
+    // The path is the operator's own.
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}
+
+/// Does what every webhook will: writes a temporary file and commits.
+async fn rehearse(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    // More than the cache holds, so that some of it goes to the file.
+    const SPILL: &str = "CREATE TEMP TABLE spill (bytes BLOB); PRAGMA temp.cache_size = 1; \
+         INSERT INTO spill VALUES (zeroblob(262144)); DROP TABLE spill";
+    sqlx::raw_sql(SPILL).execute(&mut *connection).await?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    meta::write_opened(&mut transaction).await?;
+    transaction.commit().await
+}
+
+/// Tries in `folder` what the receiver will do in it, with a store of its own that is gone afterwards.
+///
+/// # Errors
+/// What does not work there.
+pub async fn try_out(folder: &Path) -> Result<(), StoreError> {
+    let scratch = folder.join(format!(".check-{}", ulid::Ulid::new()));
+    let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
+    std::fs::create_dir(&scratch).map_err(fault)?;
+    let tried = async {
+        let mut connection = SqliteConnection::connect_with(&options(&scratch.join("receiver.sqlite3"))).await?;
+        keep_temporary_files(&mut connection, &scratch).await?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| StoreError::Database(error.to_string()))?;
+        rehearse(&mut connection).await?;
+        Ok(connection.close().await?)
+    };
+    let tried = tried.await;
+    std::fs::remove_dir_all(&scratch).map_err(fault)?;
+    tried
 }
 
 /// What is wrong with the file, if anything is.

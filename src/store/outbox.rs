@@ -251,7 +251,8 @@ impl Store {
             Box::pin(async move {
                 // Nothing is said any more of what is not routed; a notice speaks of many cards.
                 sqlx::query(
-                    "DELETE FROM note WHERE op = $1 AND card IN (SELECT id FROM card WHERE superseded_by = id)",
+                    "DELETE FROM note WHERE op = $1 AND EXISTS \
+                     (SELECT 1 FROM card WHERE card.id = note.card AND card.superseded_by = card.id)",
                 )
                 .bind(op.txn_id.as_str())
                 .execute(&mut *connection)

@@ -1,6 +1,8 @@
 //! What a person wants to see at a glance: open incidents, what waits, dead letters. Each list is bounded, and so is what
 //! is read to make it.
 
+use std::sync::Arc;
+
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{DeadLetter, Store, StoreError, dead, rows};
@@ -77,17 +79,22 @@ pub struct WaitingCard {
 }
 
 impl Store {
-    /// What waits is told of these rooms.
+    /// As it was a second ago or later; what waits is that of these rooms.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn overview(&self, rooms: &[RoomAddress]) -> Result<Overview, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        // One transaction, so that all of it is of one instant.
-        let mut transaction = connection.begin().await?;
-        let overview = read(&mut transaction, rooms).await?;
-        transaction.commit().await?;
-        Ok(overview)
+    pub async fn overview(&self, rooms: &[RoomAddress]) -> Result<Arc<Overview>, StoreError> {
+        let (pool, rooms) = (self.monitoring.clone(), rooms.to_vec());
+        let of = rooms.clone();
+        let read = async move {
+            let mut connection = pool.acquire().await?;
+            // One transaction, so that all of it is of one instant.
+            let mut transaction = connection.begin().await?;
+            let overview = read(&mut transaction, &rooms).await?;
+            transaction.commit().await?;
+            Ok(overview)
+        };
+        self.overview.get(of, &self.commits, read).await
     }
 }
 

@@ -1,4 +1,5 @@
-//! Forgetting. Counts from closing; an open incident, its cards and its ops are never touched.
+//! Forgetting. Counts from closing: an open incident and its cards are never touched. Of its ops those go that have been
+//! over for as long, and that no read-back needs.
 
 use std::time::Duration;
 
@@ -9,11 +10,16 @@ use crate::model::Timestamp;
 
 /// Incidents that one transaction forgets, so that no webhook waits for a large clean-up.
 const BATCH: i64 = 100;
+/// Cards that one transaction forgets.
+const CARDS: i64 = BATCH * 4;
+/// Of a card that shows nothing any more, and that no dead letter, unfinished or parked op belongs to.
+const OF_NOTHING: &str = "NOT EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND NOT EXISTS \
+     (SELECT 1 FROM op WHERE op.card = card.id AND op.state NOT IN ('done', 'refused'))";
 /// Dead letters stay longer than the incidents they belong to, or until they are dropped.
 const DEAD_LETTERS: Duration = Duration::from_hours(720);
 
 impl Store {
-    /// Forgets what has been over for `retention`; returns how many incidents and notifications that was.
+    /// Forgets what has been over for `retention`; returns how many rows that was.
     ///
     /// # Errors
     /// When it cannot be committed; what was forgotten until then stays forgotten.
@@ -26,9 +32,29 @@ impl Store {
                 self.writer.write(move |connection, _| Box::pin(prune_some(connection, before, dead_before))).await?;
             total += forgotten;
             if forgotten == 0 {
+                break;
+            }
+        }
+        loop {
+            let cards = self.cards_of_nothing().await?;
+            if cards.is_empty() {
+                return Ok(total);
+            }
+            let forgotten = self.writer.write(move |connection, _| Box::pin(forget_cards(connection, cards))).await?;
+            total += forgotten;
+            if forgotten == 0 {
                 return Ok(total);
             }
         }
+    }
+
+    /// Cards whose incidents are all forgotten. All cards are looked at to find them, which the writer has no time for.
+    async fn cards_of_nothing(&self) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.monitoring.acquire().await?;
+        let sql = format!("SELECT id FROM card WHERE {OF_NOTHING} LIMIT $1");
+        // Made of literals only, here and below.
+        let cards = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(CARDS).fetch_all(&mut *connection).await?;
+        Ok(cards)
     }
 }
 
@@ -71,23 +97,44 @@ async fn prune_some(
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    let cards = sqlx::query(
-        "DELETE FROM card WHERE id IN (SELECT id FROM card WHERE NOT EXISTS \
-         (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND NOT EXISTS \
-         (SELECT 1 FROM op WHERE op.card = card.id AND op.state NOT IN ('done', 'refused')) LIMIT $1)",
-    )
-    .bind(BATCH * 4)
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
     let notifications = sqlx::query(
         "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE at < $1 \
-         AND id NOT IN (SELECT notification FROM incident) LIMIT $2)",
+         AND NOT EXISTS (SELECT 1 FROM incident WHERE incident.notification = notification.id) LIMIT $2)",
     )
     .bind(before.0)
     .bind(BATCH * 4)
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    Ok(dead + incidents + cards + notifications)
+    Ok(dead + incidents + notifications + prune_ops(connection, before).await?)
+}
+
+/// Those of a group that never closes would pile up. What a read-back needs stays: it ends at the last event that its room
+/// acknowledged before the first try of an op that is unfinished or set aside, and knows those since.
+async fn prune_ops(connection: &mut SqliteConnection, before: Timestamp) -> Result<u64, StoreError> {
+    let ops = sqlx::query(
+        "DELETE FROM op WHERE txn_id IN (\
+           SELECT txn_id FROM op WHERE state IN ('done', 'refused') AND ended_at < $1 AND (state = 'refused' OR EXISTS (\
+             SELECT 1 FROM op AS later WHERE later.room = op.room AND later.state = 'done' \
+             AND later.event_id IS NOT NULL AND later.ended_at > op.ended_at AND NOT EXISTS (\
+               SELECT 1 FROM op AS unsure WHERE unsure.room = op.room \
+               AND unsure.state IN ('in_flight', 'in_doubt', 'parked') AND unsure.state NOT IN ('done', 'refused') \
+               AND unsure.first_try < later.ended_at))) \
+           LIMIT $2)",
+    )
+    .bind(before.0)
+    .bind(BATCH * 4)
+    .execute(connection)
+    .await?;
+    Ok(ops.rows_affected())
+}
+
+async fn forget_cards(connection: &mut SqliteConnection, cards: Vec<String>) -> Result<u64, StoreError> {
+    let mut forgotten = 0;
+    for card in cards {
+        let sql = format!("DELETE FROM card WHERE id = $1 AND {OF_NOTHING}");
+        let done = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card).execute(&mut *connection).await?;
+        forgotten += done.rows_affected();
+    }
+    Ok(forgotten)
 }

@@ -96,8 +96,9 @@ async fn uproot(connection: &mut SqliteConnection, context: &mut Context, card: 
     }
     // What is over and was shown needs no new event; a digest with nothing else stays as it is, and is never due.
     sqlx::query(
-        "DELETE FROM card_incident WHERE card = $1 AND incident IN (\
-           SELECT id FROM incident WHERE closed_at IS NOT NULL AND rev <= card_incident.shown_rev) \
+        "DELETE FROM card_incident WHERE card = $1 AND EXISTS (\
+           SELECT 1 FROM incident WHERE incident.id = card_incident.incident \
+           AND incident.closed_at IS NOT NULL AND incident.rev <= card_incident.shown_rev) \
          AND EXISTS (SELECT 1 FROM card_incident AS other JOIN incident ON incident.id = other.incident \
                      WHERE other.card = $1 AND incident.closed_at IS NULL)",
     )
@@ -111,15 +112,16 @@ async fn uproot(connection: &mut SqliteConnection, context: &mut Context, card: 
 /// Whatever does not fire.
 async fn count_as_shown(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
     sqlx::query(
-        "DELETE FROM note WHERE card = $1 AND op IS NULL AND incident IN \
-         (SELECT id FROM incident WHERE state <> 'firing')",
+        "DELETE FROM note WHERE card = $1 AND op IS NULL AND EXISTS \
+         (SELECT 1 FROM incident WHERE incident.id = note.incident AND incident.state <> 'firing')",
     )
     .bind(card.as_str())
     .execute(&mut *connection)
     .await?;
     sqlx::query(
         "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) \
-         WHERE card = $1 AND incident IN (SELECT id FROM incident WHERE state <> 'firing') \
+         WHERE card = $1 AND EXISTS (SELECT 1 FROM incident WHERE incident.id = card_incident.incident \
+                                    AND incident.state <> 'firing') \
          AND shown_rev < (SELECT rev FROM incident WHERE incident.id = card_incident.incident)",
     )
     .bind(card.as_str())

@@ -18,6 +18,7 @@ use crate::{
 mod dead;
 mod overview;
 mod retention;
+mod scans;
 mod unrouted;
 
 struct Fixture {
@@ -470,6 +471,37 @@ async fn pruning_counts_from_closing_and_spares_what_is_open_or_unshown() {
     assert_eq!(groups().await, ["open", "unshown"]);
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM card").fetch_one(&store.readers).await.expect("counted");
     assert_eq!(left, 2);
+}
+
+/// `digest_above` may be more than a list of what is due holds: what it has no room for is counted.
+#[tokio::test]
+async fn what_a_list_of_due_cards_has_no_room_for_is_counted() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let resolved = |group: &str, kind| Ingest {
+        decide: Box::new(move |known, _| {
+            adding(known, "a", IncidentState::Resolved, vec![NewNote { kind, args: NoteArgs::default(), cards: None }])
+        }),
+        ..ingest(group, "a", IncidentState::Resolved)
+    };
+    let posted = async |n: usize| {
+        let op = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, &n.to_string())).await.expect("frozen");
+        store.finish(&op, &format!("${n}")).await.expect("recorded");
+    };
+    for n in 0..70 {
+        store.ingest(ingest(&format!("g{n:02}"), "a", IncidentState::Firing)).await.expect("committed");
+    }
+    let due = store.due(&room()).await.expect("due");
+    assert_eq!((due.new.len(), due.new_beyond, due.green_beyond), (64, 6, 0));
+    for n in 0..70 {
+        posted(n).await;
+    }
+    for n in 0..70 {
+        let kind = if n == 69 { NoteKind::NewFiring } else { NoteKind::Resolved };
+        store.ingest(resolved(&format!("g{n:02}"), kind)).await.expect("committed");
+    }
+    let due = store.due(&room()).await.expect("due");
+    assert_eq!((due.notes.len(), due.new_beyond, due.green_beyond), (64, 0, 5), "one of the six makes phones ring");
 }
 
 #[tokio::test]

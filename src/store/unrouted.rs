@@ -61,22 +61,24 @@ impl Store {
 
     /// Routes and rooms of live cards that show something open, or wait to be posted.
     async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
+        let mut connection = self.monitoring.acquire().await?;
         let rows = sqlx::query(
-            "SELECT incident.route, card.room FROM incident \
-             JOIN card_incident ON card_incident.incident = incident.id JOIN card ON card.id = card_incident.card \
-             WHERE incident.closed_at IS NULL AND card.superseded_by IS NULL \
+            // Left, so that what is open comes first and not all that ever was; without a card there is nothing to see.
+            "SELECT incident.route AS route, card.room AS room FROM incident \
+             LEFT JOIN card_incident ON card_incident.incident = incident.id \
+             LEFT JOIN card ON card.id = card_incident.card AND card.superseded_by IS NULL \
+             WHERE incident.closed_at IS NULL \
              UNION SELECT incident.route, card.room FROM card \
-             JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
+             LEFT JOIN card_incident ON card_incident.card = card.id \
+             LEFT JOIN incident ON incident.id = card_incident.incident \
              WHERE card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.superseded_by IS NULL",
         )
         .fetch_all(&mut *connection)
         .await?;
         let mut pairs = Vec::with_capacity(rows.len());
         for row in &rows {
-            if let (Ok(route), Ok(room)) =
-                (RouteName::parse(row.try_get("route")?), RoomAddress::parse(row.try_get("room")?))
-            {
+            let (Some(route), Some(room)) = (row.try_get("route")?, row.try_get("room")?) else { continue };
+            if let (Ok(route), Ok(room)) = (RouteName::parse(route), RoomAddress::parse(room)) {
                 pairs.push((route, room));
             }
         }
@@ -85,7 +87,7 @@ impl Store {
 
     /// Rooms with a card that is behind, or with an event that is on its way.
     async fn rooms_with_work(&self) -> Result<Vec<RoomAddress>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
+        let mut connection = self.monitoring.acquire().await?;
         let rooms: Vec<String> = sqlx::query_scalar(
             "SELECT room FROM card WHERE dirty_since IS NOT NULL UNION SELECT room FROM op \
              WHERE state IN ('in_flight', 'in_doubt', 'parked') AND state NOT IN ('done', 'refused')",
@@ -131,7 +133,7 @@ impl Store {
         const HIDDEN: &str = "incident.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM card_incident \
              JOIN card ON card.id = card_incident.card \
              WHERE card_incident.incident = incident.id AND card.superseded_by IS NULL)";
-        let mut connection = self.readers.acquire().await?;
+        let mut connection = self.monitoring.acquire().await?;
         let find = format!("SELECT count(*) FROM incident WHERE {HIDDEN}");
         // Made of literals only, here and below.
         let hidden: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(find)).fetch_one(&mut *connection).await?;
@@ -171,10 +173,14 @@ async fn cards_of(
     room: &RoomAddress,
 ) -> Result<Vec<CardId>, StoreError> {
     let cards: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
-         JOIN incident ON incident.id = card_incident.incident \
-         WHERE card.room = $1 AND incident.route = $2 AND card.superseded_by IS NULL AND (incident.closed_at IS NULL \
-         OR (card.dirty_since IS NOT NULL AND card.root_event IS NULL)) LIMIT $3",
+        // Left, so that what is open comes first and not all that the room ever saw.
+        "SELECT id FROM (SELECT card.id FROM incident LEFT JOIN card_incident ON card_incident.incident = incident.id \
+           LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.superseded_by IS NULL \
+           WHERE incident.route = $2 AND incident.closed_at IS NULL \
+           UNION SELECT card.id FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL \
+           AND card.root_event IS NULL AND card.superseded_by IS NULL AND EXISTS \
+           (SELECT 1 FROM card_incident JOIN incident ON incident.id = card_incident.incident \
+            WHERE card_incident.card = card.id AND incident.route = $2)) AS live WHERE id IS NOT NULL LIMIT $3",
     )
     .bind(room.as_str())
     .bind(route.as_str())
@@ -300,8 +306,8 @@ async fn give_up(
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     sqlx::query(
-        "UPDATE op SET state = $2, error = $3, ended_at = $4, content = '' \
-         WHERE room = $1 AND state IN ('in_flight', 'in_doubt', 'parked')",
+        "UPDATE op SET state = $2, error = $3, ended_at = $4, content = '' WHERE room = $1 \
+         AND state IN ('in_flight', 'in_doubt', 'parked') AND state NOT IN ('done', 'refused')",
     )
     .bind(room.as_str())
     .bind(OpState::Refused.as_str())

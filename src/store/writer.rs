@@ -17,6 +17,7 @@ use super::{
     StoreError,
     error::in_words,
     meta,
+    monitoring::Commits,
     repeat::{self, Heard},
 };
 use crate::{clock::Clock, health::Health, metrics::Metrics};
@@ -173,11 +174,12 @@ pub(super) async fn start(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     wake: watch::Sender<u64>,
+    commits: Commits,
 ) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let context = Context { seq, wake: false };
-    let writer = Writer { connection, context, saved_seq: seq, clock, metrics, health, wake };
+    let writer = Writer { connection, context, saved_seq: seq, clock, metrics, health, wake, commits };
     // A thread and a runtime of its own. Each statement is answered by the database's thread; on the shared runtime the
     // writer would then queue up behind the webhooks being decoded, once for each statement, and they would wait for it.
     let runtime =
@@ -201,6 +203,7 @@ struct Writer {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     wake: watch::Sender<u64>,
+    commits: Commits,
 }
 
 impl Writer {
@@ -257,6 +260,7 @@ impl Writer {
             self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
             self.metrics.store_commit_commands.inc_by(count);
             self.saved_seq = self.context.seq;
+            self.commits.count();
             if std::mem::take(&mut self.context.wake) {
                 self.wake.send_modify(|commits| *commits += 1);
             }

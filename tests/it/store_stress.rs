@@ -9,10 +9,14 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::time::Instant;
 
-use crate::harness::{Alert, DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually};
+use crate::{
+    commands::Ran,
+    harness::{Alert, DEADLINE, Payload, Receiver, ReceiverBuilder, Scene, eventually},
+};
 
 /// Longer than the writer needs to find out by itself whether it can commit again.
 const PERSISTS: Duration = Duration::from_millis(2_500);
@@ -264,6 +268,52 @@ async fn a_read_only_folder_is_told_and_nothing_starts() {
     assert!(failure.status.is_some_and(|status| status.code() == Some(1)), "{failure}");
     assert!(failure.log.contains(&format!("cannot use {}", store.display())), "{failure}");
     assert!(["Read-only", "Permission denied"].iter().any(|says| failure.log.contains(says)), "{failure}");
+}
+
+/// Nothing but `store.path` can be written: no /tmp, no working directory. SQLite needs a file of its own for nearly every
+/// webhook.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_folder_needs_to_be_writable() {
+    let Some(own) = own_mounts() else { return };
+    let scene = Scene::new().await;
+    let read_only = "mkdir -p \"$0\"; for folder in /tmp /var/tmp /usr/tmp; do if [ -d $folder ]; then \
+         mount --bind $folder $folder && mount -o remount,bind,ro $folder || exit 9; fi; done; \
+         mount --bind \"$0\" \"$0\" && mount -o remount,bind,rw \"$0\" && cd /tmp && ! touch probe 2> /dev/null && exec \"$@\"";
+    let sealed = scene.another_room("sealed").await;
+    let algorithm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    scene.sre.set_state(&sealed.id, "m.room.encryption", "", algorithm).await;
+    let builder = builder(&scene).route("sealed", &[&sealed.id]);
+    let builder = wrapped(builder, &format!("exec {own} sh -c '{read_only}' \"$STORE\""));
+    let receiver = builder.env("TMPDIR", "/nonexistent").env("SQLITE_TMPDIR", "/nonexistent").start().await;
+    let mut sender = Sender::new(&receiver);
+    for bytes in [10, 300_000] {
+        assert!(sender.post(bytes).await, "it is committed");
+    }
+    scene.room.wait_for("both cards", DEADLINE, |view| view.cards().len() == 2).await;
+    // The SDK's own stores as well.
+    receiver.accept("sealed", Payload::group("Sealed").firing(&["n01"])).await;
+    let sent = [("room", "sealed/1"), ("kind", "card"), ("outcome", "sent")];
+    receiver.wait_metric("room_events_total", &sent, |sent| sent == 1.0).await;
+    let left: Vec<_> =
+        fs::read_dir(receiver.store_path()).expect("a folder").flatten().map(|file| file.path()).collect();
+    assert!(left.iter().all(|path| !path.display().to_string().contains("etilqs")), "{left:?}");
+    Ran::of(receiver.cli(&["check"]).await, &[]).says(0, &[&["ok", "store", "can be written"]]);
+}
+
+/// A small file can be written, but not what the store needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_used_is_found_by_check_and_ends_the_start() {
+    let scene = Scene::new().await;
+    let builder = wrapped(builder(&scene), "trap '' XFSZ; mkdir -p \"$STORE\"; ulimit -f 8; exec");
+    let unstarted = builder.unstarted();
+    let found = Ran::of(unstarted.cli(&["check"]).await, &[]);
+    found.says(1, &[&["FAULT", "store", "was tried and fails"]]);
+    assert_eq!(fs::read_dir(unstarted.store_path()).expect("a folder").count(), 0, "nothing is left of the try");
+    drop(unstarted);
+    let builder = wrapped(self::builder(&scene), "trap '' XFSZ; ulimit -f 8; exec");
+    let failure = builder.try_start().await.expect_err("it must not start");
+    assert!(failure.status.is_some_and(|status| status.code() == Some(1)), "{failure}");
+    assert!(failure.log.contains("store") && failure.log.contains("disk I/O error"), "{failure}");
 }
 
 /// A receiver that has been stopped, with enough in its store to have a middle; its file, and what is in it.

@@ -76,6 +76,26 @@ async fn a_digest_follows_its_incidents_and_turns_green() {
     assert!(digest.first_line().contains("RESOLVED"), "{}", digest.body());
 }
 
+/// More than the list of what is due holds: what gathered while the homeserver was away is more than `digest_above` all the
+/// same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_high_digest_above_is_a_number_and_not_never() {
+    const MANY: usize = 80;
+    let scene = Scene::new().await;
+    let builder = ReceiverBuilder::of(&scene).set("routes.default.digest_above", 70);
+    let mut receiver = builder.homeserver("http://127.0.0.1:9").start().await;
+    for n in 0..MANY {
+        receiver.accept("default", Payload::group(&name(n)).alert(Alert::firing("n01"))).await;
+    }
+    assert_eq!(receiver.sigterm(DEADLINE).await.code(), Some(0));
+    receiver.reconfigure(&format!("[matrix]\nhomeserver = \"{}\"", scene.bot.homeserver));
+    receiver.restart().await;
+    let all = |view: &RoomView| (0..MANY).all(|n| view.named_at(&name(n)).is_some());
+    let view = scene.room.wait_for("all of them named", DEADLINE * 2, all).await;
+    let events = view.by_bot().count();
+    assert!(events <= 4, "{events} events\n{}", view.text());
+}
+
 /// A receiver with a card for each of so many groups, which makes digests of what comes from now on.
 async fn with_cards(scene: &Scene, cards: usize) -> Receiver {
     let mut receiver = ReceiverBuilder::of(scene).set("routes.default.digest_above", 0).start().await;

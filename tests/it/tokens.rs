@@ -83,7 +83,13 @@ async fn a_new_token_in_the_file_is_taken_while_the_old_one_is_good() {
     receiver.accept("default", group("Wrong")).await;
     scene.room.wait_for("a card", DEADLINE, shows("Wrong")).await;
 
+    // Neither does one with something about it.
     let next = again(&scene.bot).await;
+    replace(&file, &format!("\"{}\"\n", next.access_token));
+    receiver.wait_log(&["the secret that was read before stays in use", &file, "stands in quotes"]).await;
+    receiver.accept("default", group("Quoted")).await;
+    scene.room.wait_for("a card", DEADLINE, shows("Quoted")).await;
+
     replace(&file, &next.access_token);
     receiver.wait_log(&["connected to the homeserver", &next.device_id]).await;
     log_out(&scene.bot).await;

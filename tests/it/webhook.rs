@@ -56,7 +56,20 @@ async fn every_status_of_the_table_in_the_order_of_the_checks() {
         assert_eq!(got, status, "{method} {path}: {text}");
         assert!(text.contains(says), "{method} {path}: {says:?} in {text}");
     }
-    for code in ["200", "400", "401", "404", "405", "413"] {
+    for (encoding, body, status, says) in [
+        (Some("gzip"), good.as_bytes(), 415, "Content-Encoding: gzip"),
+        (Some("identity, deflate"), good.as_bytes(), 415, "Content-Encoding: deflate"),
+        (Some("identity"), good.as_bytes(), 200, "accepted"),
+        (None, b"\x1f\x8b\x08\0\0\0\0\0", 400, "compressed with gzip"),
+        (None, b"\xff\xfe{\0", 400, "UTF-16"),
+    ] {
+        let request = receiver.request(Method::POST, "/alerts/default").bearer_auth("hook-token").body(body.to_owned());
+        let request = encoding.into_iter().fold(request, |request, it| request.header("content-encoding", it));
+        let answer = request.send().await.expect("an answer");
+        let (got, text) = (answer.status().as_u16(), answer.text().await.expect("a body"));
+        assert!(got == status && text.contains(says), "{encoding:?} {body:?}: {got} {text}");
+    }
+    for code in ["200", "400", "401", "404", "405", "413", "415"] {
         assert!(
             receiver.metric("http_requests_total", &[("handler", "alerts"), ("code", code)]).await >= 1.0,
             "{code}"

@@ -47,6 +47,7 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
+                loaded.odd_passwords().iter().for_each(|odd| report.note(odd));
                 certificate(&loaded, &mut report);
                 links(&loaded, &mut report);
                 templates::check(&loaded, &mut report);

@@ -3,17 +3,21 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use super::Report;
+use super::{Report, client};
+use crate::store;
 
 /// Files of an earlier run, which may belong to another user: to root, after a first try by hand.
 const FILES: [&str; 3] = ["receiver.sqlite3", "lock", "session.json"];
 
 pub(super) fn check(folder: &Path, report: &mut Report) {
     match usable(folder) {
-        Ok(found) => report.ok(format!("store: {} {found}", folder.display())),
+        Ok((found, at)) => match client::block_on(async { Ok(store::try_out(&at).await?) }) {
+            Ok(()) => report.ok(format!("store: {} {found}", folder.display())),
+            Err(fault) => report.fault(format!("store: what the receiver does there was tried and fails: {fault:#}")),
+        },
         Err(fault) => report.fault(format!(
             "store: {fault} -> let the receiver's user own {}, or set store.path to a folder that it may write",
             folder.display()
@@ -21,9 +25,11 @@ pub(super) fn check(folder: &Path, report: &mut Report) {
     }
 }
 
+/// What can be done with it, and the folder that is there already: itself, or the one in which it will be made.
+///
 /// # Errors
 /// What cannot be used and why.
-fn usable(folder: &Path) -> Result<&'static str, String> {
+fn usable(folder: &Path) -> Result<(&'static str, PathBuf), String> {
     let told = |path: &Path, error: &io::Error| format!("cannot write to {}: {error}", path.display());
     match fs::metadata(folder) {
         Ok(found) if !found.is_dir() => Err(format!("{} is not a folder", folder.display())),
@@ -35,14 +41,14 @@ fn usable(folder: &Path) -> Result<&'static str, String> {
                     _ => {}
                 }
             }
-            Ok("can be written")
+            Ok(("can be written", folder.to_owned()))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             // The nearest folder that is there decides whether the rest can be made.
             let parent = folder.ancestors().skip(1).find(|parent| !parent.as_os_str().is_empty() && parent.exists());
             let parent = parent.unwrap_or(Path::new("."));
             probe(parent).map_err(|error| format!("cannot make {}: {}", folder.display(), told(parent, &error)))?;
-            Ok("will be made at the first start")
+            Ok(("will be made at the first start", parent.to_owned()))
         }
         Err(error) => Err(format!("cannot look at {}: {error}", folder.display())),
     }
@@ -65,8 +71,8 @@ mod tests {
     fn what_can_be_used() {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
-        assert_eq!(usable(home.path()), Ok("can be written"));
-        assert_eq!(usable(&at("new/deep")), Ok("will be made at the first start"));
+        assert_eq!(usable(home.path()), Ok(("can be written", home.path().to_owned())));
+        assert_eq!(usable(&at("new/deep")), Ok(("will be made at the first start", home.path().to_owned())));
         assert!(!at("new").exists(), "nothing was made");
         fs::write(at("file"), "").unwrap();
         assert!(usable(&at("file")).unwrap_err().contains("is not a folder"));

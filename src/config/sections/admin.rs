@@ -6,6 +6,7 @@ use super::credential::{conflict, secret};
 use crate::config::{
     Admin,
     reader::{Item, Section, Wrong},
+    secret::Kind,
     values::text,
 };
 
@@ -29,7 +30,7 @@ pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
             }
             None
         }
-        [password] => secret(password),
+        [password] => secret(password, Kind::Password),
         [one, two, ..] => conflict(one, two),
     };
     Some(Admin { listen: listen?, username: username?, password: password? })

@@ -4,6 +4,7 @@ use super::credential::{conflict, secret};
 use crate::config::{
     Auth, Secret,
     reader::{Item, Section, Wrong},
+    secret::Kind,
     values::text,
 };
 
@@ -46,7 +47,7 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
             item.fault(format!("found no credential in it, expected {EXPECTED}"));
             None
         }
-        ([bearer], None) => finish(item, secret(bearer), Auth::Bearer),
+        ([bearer], None) => finish(item, secret(bearer, Kind::Token), Auth::Bearer),
         ([bearer], Some(basic)) => conflict(bearer, basic),
         ([one, two, ..], _) => conflict(one, two),
         ([], Some(_)) => basic(item, &keys),
@@ -65,7 +66,7 @@ fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
             item.fault("a username without a password: set password or password_file");
             return None;
         }
-        [password] => secret(password),
+        [password] => secret(password, Kind::Password),
         [one, two, ..] => return conflict(one, two),
     };
     let username = username?;

@@ -5,15 +5,16 @@ use std::path::Path;
 use crate::config::{
     Secret,
     reader::{Item, Wrong},
-    secret,
+    secret::{self, Kind},
     values::text,
 };
 
 /// The secret that `item` gives: by its value, or, where the key ends in `_file`, by the path of a file. `None` when
 /// that is a fault, or a file that is not to be read.
-pub(super) fn secret(item: &Item<'_>) -> Option<Secret> {
+pub(super) fn secret(item: &Item<'_>, kind: Kind) -> Option<Secret> {
+    let of_kind = |secret: Secret| secret.of_kind(kind).map_err(Wrong::Says);
     if !item.path.ends_with("_file") {
-        return item.read("a string of one line, not empty", |item| text(item).map(Secret::new));
+        return item.read("a string of one line, not empty", |item| text(item).map(Secret::new).and_then(of_kind));
     }
     let path = item.read("the path of a file", text)?;
     if !item.reads_secrets() {
@@ -21,7 +22,8 @@ pub(super) fn secret(item: &Item<'_>) -> Option<Secret> {
     }
     item.read("", |_| {
         let line = secret::read_line(Path::new(&path)).map_err(Wrong::Says)?;
-        Ok(Secret::from_file(&line, path.into()))
+        let named = |why| format!("{path} {why}");
+        Secret::from_file(&line, path.clone().into()).of_kind(kind).map_err(|why| Wrong::Says(named(why)))
     })
 }
 

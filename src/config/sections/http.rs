@@ -8,7 +8,7 @@ use std::{
 use super::{admin, auth};
 use crate::config::{
     Auth, Http, Tls,
-    reader::{Section, Wrong},
+    reader::{Item, Section, Wrong},
     values::{boolean, number, text},
 };
 
@@ -16,6 +16,8 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Below this not even a single alert fits.
 const LEAST_BODY_BYTES: usize = 1024;
+/// More than all bodies together may take at once; Alertmanager's largest are a hundredth of it.
+const MOST_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 pub(super) fn read(http: &Section<'_>) -> Http {
     let listen = http
@@ -23,9 +25,8 @@ pub(super) fn read(http: &Section<'_>) -> Http {
             item.text().and_then(|text| text.parse().ok()).ok_or(Wrong::Unexpected)
         })
         .unwrap_or(LISTEN);
-    let max_body_bytes = http
-        .read("max_body_bytes", "a whole number of bytes, 1024 or more", |item| number(item, LEAST_BODY_BYTES))
-        .unwrap_or(MAX_BODY_BYTES);
+    let max_body_bytes =
+        http.read("max_body_bytes", "a whole number of bytes, 1024 or more", body_bytes).unwrap_or(MAX_BODY_BYTES);
     let allow_unauthenticated = http.read("allow_unauthenticated", "true or false", boolean).unwrap_or(false);
     let auth = auth::read(http);
     if matches!(auth, Some(Auth::None)) && !allow_unauthenticated && http.reader.purpose.needs_rooms() {
@@ -33,6 +34,16 @@ pub(super) fn read(http: &Section<'_>) -> Http {
     }
     let (tls, admin) = (tls(http), admin::read(http, listen));
     Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None), tls, admin }
+}
+
+fn body_bytes(item: &Item<'_>) -> Result<usize, Wrong> {
+    let bytes = number(item, LEAST_BODY_BYTES)?;
+    if bytes > MOST_BODY_BYTES {
+        return Err(Wrong::Says(format!(
+            "found {bytes}, expected at most {MOST_BODY_BYTES} (64 MiB): decoding takes several times as much memory"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// What the files hold is looked at where it is used: whether it can be served is not for the config to say.

@@ -9,6 +9,7 @@ use crate::{
     config::{
         Credential, Homeserver, Matrix, Proxy, Secret,
         reader::{Item, Section, Wrong},
+        secret::Kind,
         values::{text, user_id},
     },
     model::RoomAddress,
@@ -29,18 +30,18 @@ pub(super) fn read(matrix: &Section<'_>) -> Matrix {
         homeserver: homeserver.unwrap_or_else(|| Homeserver::parse(NO_HOMESERVER).expect("a constant URL")),
         user_id: user_id.unwrap_or_else(|| NO_USER.to_owned()),
         credential: credential(matrix),
-        recovery_key: one_secret(matrix, ["recovery_key", "recovery_key_file"]),
-        store_passphrase: one_secret(matrix, ["store_passphrase", "store_passphrase_file"]),
+        recovery_key: one_secret(matrix, ["recovery_key", "recovery_key_file"], Kind::Password),
+        store_passphrase: one_secret(matrix, ["store_passphrase", "store_passphrase_file"], Kind::Password),
         ca_file: matrix.read("ca_file", "the path of a file", ca_file),
         proxy: proxy(matrix),
         aliases: aliases(&matrix.section("aliases")),
     }
 }
 
-fn one_secret(matrix: &Section<'_>, keys: [&str; 2]) -> Option<Secret> {
+fn one_secret(matrix: &Section<'_>, keys: [&str; 2], kind: Kind) -> Option<Secret> {
     match keys.map(|key| matrix.item(key)) {
         [None, None] => None,
-        [Some(one), None] | [None, Some(one)] => secret(&one),
+        [Some(one), None] | [None, Some(one)] => secret(&one, kind),
         [Some(one), Some(two)] => conflict(&one, &two),
     }
 }
@@ -51,8 +52,8 @@ fn credential(matrix: &Section<'_>) -> Option<Credential> {
         .map(|keys| keys.iter().filter_map(|key| matrix.item(key)).collect::<Vec<_>>());
     match (tokens.as_slice(), passwords.as_slice()) {
         ([], []) => None,
-        ([token], []) => secret(token).map(Credential::AccessToken),
-        ([], [password]) => secret(password).map(Credential::Password),
+        ([token], []) => secret(token, Kind::Token).map(Credential::AccessToken),
+        ([], [password]) => secret(password, Kind::Password).map(Credential::Password),
         ([one, two, ..], _) | ([], [one, two, ..]) | ([one], [two, ..]) => conflict(one, two),
     }
 }
@@ -88,7 +89,7 @@ fn ca_file(item: &Item<'_>) -> Result<PathBuf, Wrong> {
 /// User name and password may stand in it, so that no fault quotes it.
 fn proxy(matrix: &Section<'_>) -> Proxy {
     let keys = ["proxy", "proxy_file"];
-    let Some(secret) = one_secret(matrix, keys) else { return Proxy::Environment };
+    let Some(secret) = one_secret(matrix, keys, Kind::Token) else { return Proxy::Environment };
     if secret.expose() == "none" {
         return Proxy::None;
     }

@@ -1,7 +1,7 @@
 //! Settings by environment variables alone.
 
 use super::{Config, Folder, Purpose, REQUIRED, load, variables};
-use crate::config::{Auth, Credential, Updates, environment};
+use crate::config::{Auth, Credential, Updates, environment, service_links};
 
 const SHORT: [(&str, &str); 4] = [
     ("MATRIX_HOMESERVER", "https://matrix.example.org/"),
@@ -147,6 +147,65 @@ fn faults_name_the_variable() {
         let faults = load(REQUIRED, &[(name, value)]).expect_err(name);
         assert_eq!(faults.len(), 1, "{faults:#?}");
         assert!(faults[0].starts_with(expected), "{}\n{expected}", faults[0]);
+    }
+}
+
+/// What a Service named `mar` or `mar-…` brings into every pod of its namespace.
+#[test]
+fn what_kubernetes_sets_for_a_service_is_ignored() {
+    let links = [
+        ("MAR_SERVICE_HOST", "10.96.0.1"),
+        ("MAR_SERVICE_PORT", "9088"),
+        ("MAR_SERVICE_PORT_HTTP", "9088"),
+        ("MAR_PORT", "tcp://10.96.0.1:9088"),
+        ("MAR_PORT_9088_TCP", "tcp://10.96.0.1:9088"),
+        ("MAR_PORT_9088_TCP_PROTO", "tcp"),
+        ("MAR_PORT_9088_TCP_PORT", "9088"),
+        ("MAR_PORT_9088_TCP_ADDR", "10.96.0.1"),
+        ("MAR_FOO_BAR_SERVICE_HOST", "fd00::1"),
+        ("MAR_FOO_BAR_SERVICE_PORT", "53"),
+        ("MAR_FOO_BAR_SERVICE_PORT_DNS_UDP", "53"),
+        ("MAR_FOO_BAR_PORT", "udp://[fd00::1]:53"),
+        ("MAR_FOO_BAR_PORT_53_UDP", "udp://[fd00::1]:53"),
+        ("MAR_FOO_BAR_PORT_53_UDP_PROTO", "udp"),
+        ("MAR_FOO_BAR_PORT_53_UDP_PORT", "53"),
+        ("MAR_FOO_BAR_PORT_53_UDP_ADDR", "fd00::1"),
+        ("MAR__X_SERVICE_HOST", "10.96.0.2"),
+    ];
+    let more: Vec<_> = links.into_iter().chain([("MAR_HTTP__LISTEN", "127.0.0.1:1")]).collect();
+    let config = env(&more).expect("no fault");
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:1");
+    let all = variables(&more);
+    let mut names: Vec<_> = links.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    assert_eq!(service_links(&all), names);
+    // What an operator may have mistyped is none of them.
+    for (name, value) in [
+        ("MAR_PORT", "9088"),
+        ("MAR_SERVICE_HOST", "receiver"),
+        ("MAR_SERVICE_PORT", "9088"),
+        ("MAR_HTTP_PORT", "9088"),
+        ("MAR_HTTP_LISTEN", "127.0.0.1:9088"),
+        ("MAR_PORT_9088_TCP", "9088"),
+        ("MAR_PORT_TCP_ADDR", "10.96.0.1"),
+        ("MAR_PORT_9088_TCP_ADDR", "receiver"),
+        ("MAR_MATRIX__PORT", "http://10.96.0.1:1"),
+    ] {
+        let faults = env(&[(name, value)]).expect_err(name);
+        assert!(faults.contains(name) && faults.contains("unknown key"), "{faults}");
+    }
+}
+
+/// docker's --env-file keeps the quotes.
+#[test]
+fn a_fault_points_to_quotes_around_a_value() {
+    for (name, value) in [
+        ("MATRIX_HOMESERVER", "\"https://matrix.example.org\""),
+        ("MATRIX_USER_ID", "\"@alerts:example.org\""),
+        ("MATRIX_ROOM_ID", "'!abc:example.org'"),
+    ] {
+        let faults = load(REQUIRED, &[(name, value)]).expect_err(name).join("\n");
+        assert!(faults.contains(name) && faults.contains("quotes count as part of it"), "{faults}");
     }
 }
 

@@ -7,7 +7,7 @@ const NEEDLE: &str = "hunter2";
 
 #[test]
 fn files() {
-    let table: [(&[u8], Result<&str, &str>); 9] = [
+    let table: [(&[u8], Result<&str, &str>); 11] = [
         (b"hunter2", Ok("hunter2")),
         (b"hunter2\n", Ok("hunter2")),
         (b"hunter2\r\n", Ok("hunter2")),
@@ -17,6 +17,11 @@ fn files() {
         (b"", Err("is empty")),
         (b"\n", Err("is empty")),
         (b"hunter2\xff", Err("is not UTF-8 text")),
+        (b"\xff\xfeh\0u\0", Err("is UTF-16 text, expected UTF-8")),
+        (
+            b"\xef\xbb\xbfhunter2",
+            Err("begins with a byte order mark, which some editors write: save it as UTF-8 without one"),
+        ),
     ];
     for (content, expected) in table {
         let folder = Folder::new();
@@ -39,6 +44,74 @@ fn files() {
             (loaded, expected) => panic!("{content:?}: {loaded:?}, expected {expected:?}"),
         }
     }
+}
+
+/// A fault names what came with the copying of a token and where it stands, never the token.
+#[test]
+fn tokens_with_something_else_about_them() {
+    let quotes = "stands in quotes, which count as part of it (docker's --env-file keeps them): take them away";
+    let blank = "begins or ends with a blank: take it away";
+    let bearer = "begins with the word Bearer, which is not part of a token: take it away";
+    let odd = [
+        (" hunter2", blank),
+        ("hunter2\u{a0}", blank),
+        ("\"hunter2\"", quotes),
+        ("'hunter2'", quotes),
+        ("Bearer hunter2", bearer),
+        ("bearer hunter2", bearer),
+        ("\u{feff}hunter2", "begins with a byte order mark, which some editors write: save it as UTF-8 without one"),
+    ];
+    for (value, expected) in odd {
+        let folder = Folder::new();
+        let path = folder.write("secret", format!("{value}\n")).display().to_string();
+        for (name, value, key, file) in [
+            ("MATRIX_ACCESS_TOKEN", value, "matrix.access_token", ""),
+            ("WEBHOOK_TOKEN", value, "http.auth.bearer_token", ""),
+            ("MATRIX_ACCESS_TOKEN_FILE", &path, "matrix.access_token_file", "secret "),
+            ("WEBHOOK_TOKEN_FILE", &path, "http.auth.bearer_token_file", "secret "),
+        ] {
+            let faults = folder.load(REQUIRED, &[(name, value)], Purpose::Serve).expect_err(value);
+            assert_eq!(faults, [format!("{name}: {key}: {file}{expected}")]);
+        }
+        let value = toml::Value::from(value).to_string();
+        let toml = REQUIRED.replace("[routes", &format!("access_token = {value}\n[routes"));
+        let faults = folder.load(&toml, &[], Purpose::Serve).expect_err(&value);
+        assert_eq!(faults, [format!("config.toml:5: matrix.access_token: {expected}")]);
+    }
+    let proxy = [("MAR_MATRIX__PROXY", "'\"http://hunter2@proxy:3128\"'")];
+    let faults = Folder::new().load(REQUIRED, &proxy, Purpose::Serve).expect_err("quotes");
+    assert_eq!(faults, [format!("MAR_MATRIX__PROXY: matrix.proxy: {quotes}")]);
+    for good in ["hunter2", "syt_aGVsbG8_x'y\"z", "Bearers"] {
+        assert!(Folder::new().load(REQUIRED, &[("MATRIX_ACCESS_TOKEN", good)], Purpose::Serve).is_ok(), "{good}");
+    }
+}
+
+/// A person may have chosen these: they cause a warning, not a fault.
+#[test]
+fn passwords_with_something_else_about_them_are_taken_with_a_warning() {
+    let folder = Folder::new();
+    let path = folder.write("secret", " hunter2 \n").display().to_string();
+    let env = [
+        ("MATRIX_PASSWORD", "\"hunter2\""),
+        ("MAR_MATRIX__RECOVERY_KEY", "'\"hunter2\"'"),
+        ("MAR_MATRIX__STORE_PASSPHRASE_FILE", path.as_str()),
+        ("MAR_HTTP__ADMIN__LISTEN", "127.0.0.1:9089"),
+        ("MAR_HTTP__ADMIN__USERNAME", "me"),
+        ("MAR_HTTP__ADMIN__PASSWORD", " hunter2"),
+        ("MAR_HTTP__AUTH__USERNAME", "am"),
+        ("MAR_HTTP__AUTH__PASSWORD", "hunter2"),
+    ];
+    let config = folder.load(REQUIRED, &env, Purpose::Serve).expect("no fault");
+    assert!(matches!(&config.matrix.credential, Some(Credential::Password(word)) if word.expose() == "\"hunter2\""));
+    let odd = config.odd_passwords();
+    let [admin, password, key, passphrase] = odd.as_slice() else { panic!("{odd:#?}") };
+    assert!(admin.starts_with("http.admin.password: begins or ends with a blank"), "{admin}");
+    assert!(password.starts_with("matrix.password: stands in quotes"), "{password}");
+    assert!(key.starts_with("matrix.recovery_key: stands in quotes"), "{key}");
+    assert!(passphrase.starts_with(&format!("matrix.store_passphrase ({path}): begins or ends with a blank")));
+    assert!(odd.iter().all(|line| !line.contains(NEEDLE)), "{odd:#?}");
+    let faults = folder.load(REQUIRED, &[("MATRIX_PASSWORD", "\u{feff}hunter2")], Purpose::Serve).expect_err("a mark");
+    assert!(faults[0].starts_with("MATRIX_PASSWORD: matrix.password: begins with a byte order mark"), "{faults:?}");
 }
 
 #[test]

@@ -83,6 +83,32 @@ fn mentions_of_nobody() {
     assert_eq!(route(&room).mentions, Mentions { min_severity: Some(0), users: Vec::new(), room: true });
 }
 
+/// Centuries, and more incidents than there will ever be: what is compared with them, or added to the clock, ends at its
+/// own bound.
+#[test]
+fn values_at_the_far_end() {
+    let long = "30000000000w";
+    for key in ["remind_after", "reopen_after", "stale_after", "repost_after"] {
+        good(&format!("{key} = \"{long}\""));
+    }
+    let config = good(&format!("digest_above = {}\n[store]\nretention = \"{long}\"", i64::MAX));
+    let now = crate::model::Timestamp(1_700_000_000_000);
+    assert!(now.minus(config.store.retention).0 < 0);
+    assert_eq!(now.plus(config.store.retention).0, i64::MAX);
+    assert_eq!(route(&config).digest_above, usize::try_from(i64::MAX).expect("64 bits"));
+    assert_eq!(good("[http]\nmax_body_bytes = 67108864").http.max_body_bytes, 64 << 20);
+    for (toml, expected) in [
+        ("[http]\nmax_body_bytes = 67108865", "found 67108865, expected at most 67108864 (64 MiB)"),
+        ("[http]\nmax_body_bytes = 9223372036854775807", "max_body_bytes: found 9223372036854775807, expected at most"),
+        ("[http]\nmax_body_bytes = -1", "found -1, expected a whole number of bytes"),
+        ("remind_after = \"99999999999999w\"", "remind_after: found \"99999999999999w\", expected a duration"),
+        ("[store]\nretention = \"0s\"", "store.retention: found \"0s\", expected a duration"),
+        ("stale_after = \"0s\"", "stale_after: found \"0s\", expected a duration"),
+    ] {
+        assert!(wrong(toml).contains(expected), "{toml}\n{}\n{expected}", wrong(toml));
+    }
+}
+
 #[test]
 fn values_that_are_refused() {
     let table = [

@@ -36,7 +36,7 @@ pub async fn page(app: &App, in_force: &InForce) -> Result<Page, StyleError> {
     let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
     let style = Style::new(&config.display, &config.links)?;
     let times = Times::new(&config.display.timezone, report.now);
-    let view = View { config, report: &report, overview: overview.as_ref(), places, style, times };
+    let view = View { config, report: &report, overview: overview.as_deref(), places, style, times };
     Ok(view.page(app))
 }
 

@@ -1,5 +1,7 @@
 //! What the status page reads.
 
+use sqlx::SqlitePool;
+
 use super::*;
 
 #[tokio::test]
@@ -48,8 +50,11 @@ async fn a_card_under_way_waits_until_it_is_acknowledged() {
     let op = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t1")).await.expect("frozen");
     clock.advance(Duration::from_secs(5));
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
-    let waiting = store.overview(&[room()]).await.expect("read").waiting;
-    assert_eq!(waiting.iter().map(|card| (card.since, card.others)).collect::<Vec<_>>(), [(Timestamp(1_000_000), 0)]);
+    let overview = store.overview(&[room()]).await.expect("read");
+    assert_eq!(
+        overview.waiting.iter().map(|card| (card.since, card.others)).collect::<Vec<_>>(),
+        [(Timestamp(1_000_000), 0)]
+    );
     store.finish(&op, "$root").await.expect("recorded");
     let overview = store.overview(&[room()]).await.expect("read");
     assert_eq!(overview.waiting[0].since, Timestamp(1_005_000), "the change that came meanwhile");
@@ -72,4 +77,24 @@ async fn the_newest_dead_letters_and_how_many_there_are() {
     assert_eq!((overview.dead_letters.len(), overview.dead_letters_in_all), (20, 23));
     assert_eq!(overview.dead_letters[0].op.txn_id.as_str(), "t22");
     assert_eq!(overview.dead_letters[0].first_line(), "one");
+}
+
+/// However many look on, webhooks and lanes have their connections, and the other way round.
+#[tokio::test]
+async fn those_who_look_on_and_those_who_deliver_do_not_wait_for_each_other() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    let all_of = async |pool: &SqlitePool| {
+        let taken = (0..pool.options().get_max_connections()).map(|_| pool.acquire());
+        futures_util::future::try_join_all(taken).await.expect("connections")
+    };
+    let held = all_of(&store.readers).await;
+    store.stats(&[room()]).await.expect("read while all readers are taken");
+    store.overview(&[room()]).await.expect("read while all readers are taken");
+    store.dead_letters().await.expect("read while all readers are taken");
+    drop(held);
+    let _held = all_of(&store.monitoring).await;
+    assert_eq!(due_kinds(&store).await, (1, 0, 0));
+    snapshot(&store).await;
 }

@@ -127,6 +127,80 @@ async fn old_dead_letters_of_an_open_incident_are_forgotten() {
     assert_eq!(count(&store, "SELECT count(*) FROM incident").await, 1);
 }
 
+async fn ops(store: &Store) -> Vec<String> {
+    sqlx::query_scalar("SELECT txn_id FROM op ORDER BY txn_id").fetch_all(&store.readers).await.expect("read")
+}
+
+/// An edit for each time, acknowledged at once.
+async fn edit(store: &Store, txn: &str) -> Op {
+    store
+        .ingest(Ingest {
+            decide: Box::new(|known, _| adding(known, "a", IncidentState::Firing, Vec::new())),
+            ..ingest("g", "a", IncidentState::Firing)
+        })
+        .await
+        .expect("committed");
+    store
+        .freeze(NewOp { first_try: store.clock.now(), ..op_for(&snapshot(store).await, OpKind::Edit, txn) })
+        .await
+        .expect("frozen")
+}
+
+/// A group that fires for months is edited without end; what a read-back ends at stays.
+#[tokio::test]
+async fn acknowledged_ops_of_a_group_that_never_closes_are_forgotten() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, clock, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    let root = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "0")).await.expect("frozen");
+    store.finish(&root, "$0").await.expect("recorded");
+    for n in 1..=4 {
+        clock.advance(DAY);
+        let op = edit(&store, &n.to_string()).await;
+        store.finish(&op, &format!("${n}")).await.expect("recorded");
+    }
+    clock.advance(DAY);
+    let refused = edit(&store, "5").await;
+    let plainer = NewOp { first_try: clock.now(), ..op_for(&snapshot_of(&store, &refused).await, OpKind::Edit, "6") };
+    let parked = store.replace(&refused, plainer, "too_large").await.expect("replaced");
+    store.park(&parked.txn_id, "no answer", clock.now()).await.expect("parked");
+    clock.advance(DAY);
+    // Another card goes on meanwhile.
+    store.ingest(ingest("h", "a", IncidentState::Firing)).await.expect("committed");
+    for txn in ["7", "8"] {
+        clock.advance(DAY);
+        let kind = if txn == "7" { OpKind::Card } else { OpKind::Reply };
+        if kind == OpKind::Reply {
+            store.ingest(ingest("h", "b", IncidentState::Firing)).await.expect("committed");
+        }
+        let due = store.due(&room()).await.expect("due");
+        let card = due.new.first().or(due.notes.first()).expect("one that is due").card.clone();
+        let snapshot = store.snapshot(&card).await.expect("read").expect("a card");
+        let new = NewOp { first_try: clock.now(), ..op_for(&snapshot, kind, txn) };
+        let op = store.freeze(new).await.expect("frozen");
+        store.finish(&op, &format!("${txn}")).await.expect("recorded");
+    }
+    let known = store.recorded(&room(), parked.first_try.expect("tried")).await.expect("read");
+    assert_eq!((known.before.as_deref(), known.later.len()), (Some("$4"), 2), "the premise");
+
+    clock.advance(DAY * 30);
+    store.prune(7 * DAY).await.expect("pruned");
+    assert_eq!(ops(&store).await, ["4", "6", "7", "8"]);
+    assert_eq!(store.recorded(&room(), parked.first_try.expect("tried")).await.expect("read"), known);
+    // Found at last.
+    store.finish(&parked, "$6").await.expect("recorded");
+    clock.advance(DAY * 30);
+    store.prune(7 * DAY).await.expect("pruned");
+    assert_eq!(ops(&store).await, ["6"], "the last one of the room");
+    assert_eq!(count(&store, "SELECT count(*) FROM incident").await, 2);
+}
+
+async fn snapshot_of(store: &Store, op: &Op) -> Snapshot {
+    let mut snapshot = store.snapshot(&op.card).await.expect("read").expect("a card");
+    snapshot.card.dirty_since = Some(op.since);
+    snapshot
+}
+
 /// One poisoned webhook does not end the writer.
 #[tokio::test]
 async fn a_panic_is_undone_and_the_writer_goes_on() {

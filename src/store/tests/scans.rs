@@ -1,0 +1,433 @@
+//! No statement reads a whole table that grows: each one that the store runs is caught on its way to SQLite, which is
+//! then asked how it finds its rows.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, OnceLock},
+};
+
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use super::*;
+use crate::{
+    model::{CardId, Place},
+    store::FoundRoot,
+};
+
+/// Tables with a row for each room that ever was, or a handful in all; and what a query makes itself of rows that were
+/// counted before.
+const SMALL: [&str; 6] = ["meta", "room", "behind", "counted", "known", "live"];
+
+fn caught() -> &'static Mutex<BTreeSet<String>> {
+    static CAUGHT: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
+    CAUGHT.get_or_init(Mutex::default)
+}
+
+/// Keeps the statements that sqlx logs. Only the store of this test logs any.
+struct Spy;
+
+impl Subscriber for Spy {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut statement = Statement::default();
+        event.record(&mut statement);
+        // A short one is its own summary.
+        let sql = if statement.whole.is_empty() { statement.summary } else { statement.whole };
+        caught().lock().expect("no panic").extend(sql.split(';').map(|sql| sql.trim().to_owned()));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Statement {
+    summary: String,
+    whole: String,
+}
+
+impl Visit for Statement {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "summary" => value.clone_into(&mut self.summary),
+            "db.statement" => value.trim().clone_into(&mut self.whole),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+fn noted(group: &str, kind: NoteKind, state: IncidentState, reposts: Vec<CardId>) -> Ingest {
+    Ingest {
+        decide: Box::new(move |known, _| Changes {
+            reposts: reposts.clone(),
+            forgotten: vec!["gone".to_owned()],
+            ..adding(known, "a", state, vec![NewNote { kind, args: NoteArgs::default(), cards: None }])
+        }),
+        ..ingest(group, "a", state)
+    }
+}
+
+/// One that its digest tells to be a repeat.
+fn digested(group: &str, is_new: bool) -> Ingest {
+    Ingest {
+        digest: "d".to_owned(),
+        decide: Box::new(move |known, _| Changes {
+            outcome: if is_new { Outcome::Opened } else { Outcome::Unchanged },
+            news: is_new,
+            doc: IncidentDoc { digest: "d".to_owned(), ..IncidentDoc::default() },
+            ..adding(known, "a", IncidentState::Firing, Vec::new())
+        }),
+        ..ingest(group, "a", IncidentState::Firing)
+    }
+}
+
+/// What speaks of nothing known and says nothing.
+fn idle(group: &str) -> Ingest {
+    Ingest {
+        decide: Box::new(|known, _| Changes {
+            outcome: Outcome::Unchanged,
+            write: IncidentWrite::None,
+            news: false,
+            ..adding(known, "", IncidentState::Resolved, Vec::new())
+        }),
+        ..ingest(group, "", IncidentState::Resolved)
+    }
+}
+
+async fn take(store: &Store, ingest: Ingest) {
+    store.ingest(ingest).await.expect("committed");
+}
+
+async fn card_of(store: &Store, kind: OpKind) -> Snapshot {
+    let due = store.due(&room()).await.expect("due");
+    let list = match kind {
+        OpKind::Card => &due.new,
+        OpKind::Edit => &due.edits,
+        _ => &due.notes,
+    };
+    store.snapshot(&list.first().expect("one that is due").card).await.expect("read").expect("a card")
+}
+
+async fn send(store: &Store, kind: OpKind, txn: &str) -> Op {
+    let snapshot = card_of(store, kind).await;
+    store.freeze(op_for(&snapshot, kind, txn)).await.expect("frozen")
+}
+
+async fn post(store: &Store, group: &str, txn: &str) -> CardId {
+    take(store, ingest(group, "a", IncidentState::Firing)).await;
+    let op = send(store, OpKind::Card, txn).await;
+    store.finish(&op, &format!("${txn}")).await.expect("recorded");
+    op.card
+}
+
+/// Calls everything that runs statements, in every way that has statements of its own.
+async fn work(store: &Store, clock: &Clock) {
+    deliver(store).await;
+    fail(store).await;
+    look_on(store).await;
+    change_config(store).await;
+    take(store, ingest("stale", "a", IncidentState::Firing)).await;
+    clock.advance(Duration::from_hours(1_000));
+    store.close_stale(&route("default"), Duration::from_hours(1)).await.expect("committed");
+    store.prune(Duration::from_hours(1)).await.expect("committed");
+}
+
+fn route(name: &str) -> RouteName {
+    RouteName::parse(name).expect("a route")
+}
+
+async fn deliver(store: &Store) {
+    // Webhooks.
+    take(store, digested("repeated", true)).await;
+    take(store, digested("repeated", false)).await;
+    take(store, unchanged("repeated")).await;
+    take(store, idle("unknown")).await;
+    take(store, idle("unknown")).await;
+    let op = send(store, OpKind::Card, "first").await;
+    store.notes_of(&op.txn_id).await.expect("read");
+    store.record_try(&op.txn_id, Some("D".to_owned())).await.expect("committed");
+    store.unfinished(&room()).await.expect("read").expect("one");
+    store.finish(&op, "$first").await.expect("recorded");
+    // Changes, in doubt, set aside, looked for and replaced.
+    take(store, noted("repeated", NoteKind::NewFiring, IncidentState::Firing, Vec::new())).await;
+    let op = send(store, OpKind::Reply, "reply").await;
+    store.doubt(&op.txn_id, "no answer").await.expect("committed");
+    store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
+    store.next_parked(&room()).await.expect("read").expect("one");
+    store.recorded(&room(), Timestamp(1)).await.expect("read");
+    let plainer = NewOp { txn_id: TxnId("plainer".to_owned()), ..op_for_op(&op) };
+    let op = store.replace(&op, plainer, "too_large").await.expect("committed");
+    store.thaw(&op).await.expect("committed");
+    let snapshot = card_of(store, OpKind::Reply).await;
+    store.drop_notes(&snapshot.card.id, snapshot.notes.iter().map(|note| note.id).collect()).await.expect("committed");
+    store.pass_over(&snapshot.card.id, snapshot.rev()).await.expect("committed");
+    store.settle_card(&snapshot.card.id).await.expect("committed");
+    // A storm, and its end.
+    for group in ["s1", "s2", "s3"] {
+        take(store, ingest(group, "a", IncidentState::Firing)).await;
+    }
+    let digest = store.make_digest(&room()).await.expect("committed").expect("a digest");
+    let snapshot = store.snapshot(&digest).await.expect("read").expect("a card");
+    store.split_digest(&digest, vec![snapshot.incidents[2].0.id.clone()]).await.expect("committed");
+    for txn in ["digest", "further"] {
+        let op = send(store, OpKind::Card, txn).await;
+        store.finish(&op, &format!("${txn}")).await.expect("recorded");
+    }
+    take(store, noted("s1", NoteKind::Resolved, IncidentState::Resolved, Vec::new())).await;
+    assert_eq!(store.turning_green(&room()).await.expect("read").len(), 1);
+    let op = send(store, OpKind::Notice, "notice").await;
+    store.said_green(&op.txn_id).await.expect("read");
+    store.finish(&op, "$notice").await.expect("recorded");
+    assert_eq!(store.live_cards(&room(), 1_000).await.expect("read"), 3);
+    assert_eq!(store.live_cards(&room(), 1).await.expect("read"), 2, "enough");
+}
+
+async fn fail(store: &Store) {
+    // What is refused for good.
+    take(store, ingest("refused", "a", IncidentState::Firing)).await;
+    let op = send(store, OpKind::Card, "dead").await;
+    store.bury(&op, "too_large").await.expect("committed");
+    assert_eq!(store.dead_letters().await.expect("read").1, 1);
+    store.dead_letter(&op.txn_id).await.expect("read").expect("one");
+    store.retry_dead_letter(&op.txn_id).await.expect("committed").expect("one");
+    let op = send(store, OpKind::Card, "dead-post").await;
+    store.bury(&op, "too_large").await.expect("committed");
+    store.drop_dead_letter(&op.txn_id).await.expect("committed").expect("one");
+    // First events that are gone, posted again, or found.
+    let card = post(store, "lost", "lost").await;
+    assert_eq!(store.root_of(&card).await.expect("read").as_deref(), Some("$lost"));
+    assert_eq!(store.lose_roots(&room(), vec!["$lost".to_owned()]).await.expect("committed"), [card]);
+    let card = post(store, "old", "old").await;
+    take(store, noted("old", NoteKind::NewFiring, IncidentState::Firing, vec![card.clone()])).await;
+    let op = send(store, OpKind::Card, "again").await;
+    store.finish(&op, "$again").await.expect("recorded");
+    store.lose_roots(&room(), vec!["$old".to_owned()]).await.expect("committed");
+    post(store, "refused-edit", "refused-edit").await;
+    take(store, noted("refused-edit", NoteKind::NewFiring, IncidentState::Firing, Vec::new())).await;
+    let op = send(store, OpKind::Reply, "refused-reply").await;
+    store.lose_root_of(&op, "unknown event").await.expect("committed");
+    take(store, ingest("found", "a", IncidentState::Firing)).await;
+    let due = store.due(&room()).await.expect("due").new;
+    for card in due {
+        let incident = store.snapshot(&card.card).await.expect("read").expect("a card").incidents[0].0.id.clone();
+        let found = FoundRoot { event_id: format!("$found-{incident}"), op: TxnId("unseen".to_owned()), incident };
+        store.adopt_roots(&room(), vec![found]).await.expect("committed");
+    }
+}
+
+async fn look_on(store: &Store) {
+    // More than a list of what is due holds.
+    let many: Vec<String> = (0..65).map(|n| format!("m{n}")).collect();
+    for group in &many {
+        take(store, ingest(group, "a", IncidentState::Firing)).await;
+    }
+    assert!(store.due(&room()).await.expect("due").new_beyond > 0);
+    for group in &many {
+        let op = send(store, OpKind::Card, group).await;
+        store.finish(&op, &format!("${group}")).await.expect("recorded");
+    }
+    for group in &many {
+        take(store, noted(group, NoteKind::Resolved, IncidentState::Resolved, Vec::new())).await;
+    }
+    assert!(store.due(&room()).await.expect("due").green_beyond > 0);
+    store.stats(&[room()]).await.expect("read");
+    take(store, ingest("seen", "a", IncidentState::Firing)).await;
+    store.overview(&[room()]).await.expect("read");
+    store.set_place(room(), Place { first: "!a:b".to_owned(), successor: None }).await.expect("committed");
+    store.places().await.expect("read");
+    store.set_device("D".to_owned()).await.expect("committed");
+    store.device().await.expect("read");
+}
+
+/// With a digest that loses a part.
+async fn change_config(store: &Store) {
+    take(
+        store,
+        Ingest { key: IncidentKey { route: route("gone"), ..key("g") }, ..ingest("g", "a", IncidentState::Firing) },
+    )
+    .await;
+    store.make_digest(&room()).await.expect("committed").expect("a digest");
+    let routing = [(route("default"), vec![room()])].into();
+    assert!(store.close_unrouted(&routing).await.expect("committed").cards > 0);
+    let elsewhere = [(route("default"), Vec::new())].into();
+    store.close_unrouted(&elsewhere).await.expect("committed");
+    store.give_up_room(&room(), "left").await.expect("committed");
+}
+
+fn op_for_op(op: &Op) -> NewOp {
+    NewOp {
+        txn_id: op.txn_id.clone(),
+        card: op.card.clone(),
+        room: op.room.clone(),
+        kind: op.kind,
+        content: op.content.clone(),
+        rev: op.rev,
+        plainness: op.plainness + 1,
+        speaks: op.speaks,
+        since: op.since,
+        notification: op.notification.clone(),
+        incident: op.incident.clone(),
+        device: op.device.clone(),
+        first_try: Timestamp(6),
+        notes: Vec::new(),
+    }
+}
+
+/// Partial indexes that have nearly all that ever was.
+const LARGE: [&str; 7] = ["card_root", "card_superseded", "incident_closed", "op_done", "op_done_at", "op_over", "op_passed"];
+
+/// How a statement begins, and a step of its plan, that is right as it is.
+const RIGHT: [(&str, &str); 6] = [
+    // Now and then, beside the writer and the lanes.
+    ("SELECT id FROM card WHERE NOT EXISTS (SELECT 1 FROM card_incident", "SCAN card"),
+    // Once, when a room that is no longer routed is given up.
+    ("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)", "SCAN card"),
+    ("UPDATE card_incident SET shown_rev = $2 WHERE card IN (SELECT id FROM card WHERE room = $1", "SCAN card"),
+    // The last entry of the index.
+    ("SELECT max(heard_at) FROM incident WHERE state = $1", "SEARCH incident"),
+    // In the order of the index, and up to a limit.
+    ("SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND ended_at", "SEARCH op"),
+    // Any one entry will do.
+    ("DELETE FROM op WHERE txn_id IN", "SEARCH later"),
+];
+
+/// What is wrong with a step of a plan.
+fn fault(step: &str, partial: &BTreeSet<String>) -> Option<&'static str> {
+    if step.contains("AUTOMATIC") {
+        return Some("makes an index of its own each time");
+    }
+    if step.starts_with("SEARCH ") && !step.contains('(') && !step.contains("COVERING") {
+        return Some("reads rows until one is right");
+    }
+    let index = step.split_once("INDEX ").map(|(_, index)| index.trim());
+    let is_partial = |index: &str| partial.contains(index.split(' ').next().unwrap_or_default());
+    if let Some((_, columns)) = index.filter(|index| !is_partial(index)).and_then(|index| index.split_once('(')) {
+        // Few rooms, routes and states share all the rows that ever were.
+        let is_coarse = ["room=?", "route=?", "state=?"].iter().any(|column| columns.starts_with(column));
+        if is_coarse && columns.matches("=?").count() == 1 {
+            return Some("reads all of a room, route or state");
+        }
+    }
+    let rest = step.strip_prefix("SCAN ")?;
+    let table = rest.split(' ').next().unwrap_or_default();
+    let is_bounded = table.starts_with('(') || table == "CONSTANT" || SMALL.contains(&table);
+    // A partial index has what is open, due or unfinished, and nothing of the rest.
+    if is_bounded || index.is_some_and(is_partial) { None } else { Some("reads all of a table") }
+}
+
+async fn plain(folder: &Path) -> SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("receiver.sqlite3"));
+    SqliteConnection::connect_with(&options.disable_statement_logging()).await.expect("a connection")
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_table_that_grows() {
+    tracing::subscriber::set_global_default(Spy).expect("no other");
+    let folder = TempDir::new().expect("a folder");
+    let clock = Clock::manual(Timestamp(1_000_000));
+    let metrics = Arc::new(Metrics::new(&[], &[], "v", "c"));
+    let logged =
+        |options: sqlx::sqlite::SqliteConnectOptions| options.log_statements("trace".parse().expect("a level"));
+    let store = Store::open_as(folder.path(), clock.clone(), metrics, Arc::default(), logged).await.expect("a store");
+    caught().lock().expect("no panic").clear();
+    work(&store, &clock).await;
+    store.close().await;
+    let statements = std::mem::take(&mut *caught().lock().expect("no panic"));
+
+    let mut connection = plain(folder.path()).await;
+    let partial = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE '% WHERE %'")
+        .fetch_all(&mut connection)
+        .await
+        .expect("indexes");
+    let partial: BTreeSet<String> =
+        partial.into_iter().filter(|name: &String| !LARGE.contains(&name.as_str())).collect();
+    let (mut faults, mut looked_at) = (Vec::new(), 0);
+    for sql in statements {
+        if !["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|verb| sql.starts_with(verb)) {
+            continue;
+        }
+        looked_at += 1;
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&mut connection).await;
+        for row in plan.unwrap_or_else(|error| panic!("{sql}: {error}")) {
+            let step: String = row.get("detail");
+            if RIGHT.iter().any(|(start, right)| sql.starts_with(start) && step.starts_with(right)) {
+                continue;
+            }
+            if let Some(fault) = fault(&step, &partial) {
+                faults.push(format!("{step}: {fault}\n    {}", sql.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
+        }
+    }
+    assert!(looked_at > 100, "only {looked_at} statements were caught");
+    assert!(faults.is_empty(), "{} steps\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Or the statements of some function would go unseen.
+#[test]
+fn every_function_of_the_store_is_called_above() {
+    let work = include_str!("scans.rs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut missing = Vec::new();
+    for file in std::fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").path()) {
+        // The writer's are those of every job.
+        if file.is_dir() || file.ends_with("writer.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).expect("read");
+        let functions = text.lines().filter_map(|line| line.strip_prefix("    pub async fn "));
+        let names = functions.map(|rest| rest.split(['(', '<']).next().unwrap_or_default());
+        missing.extend(names.filter(|name| *name != "open" && !work.contains(&format!(".{name}("))).map(str::to_owned));
+    }
+    assert!(missing.is_empty(), "call these in `work`, so that their statements are looked at: {missing:?}");
+}
+
+/// A row that is deleted is looked for in every table that may refer to it.
+#[tokio::test]
+async fn what_refers_to_a_row_is_found_by_an_index() {
+    let folder = TempDir::new().expect("a folder");
+    open(folder.path()).await.store.close().await;
+    let mut connection = plain(folder.path()).await;
+    let references: Vec<(String, String)> = sqlx::query_as(
+        "SELECT child.name, key.\"from\" FROM sqlite_master AS child JOIN pragma_foreign_key_list(child.name) AS key \
+         WHERE child.type = 'table'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("references");
+    assert!(references.len() >= 6, "{references:?}");
+    let mut bare = Vec::new();
+    for (table, column) in references {
+        let indexed: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pragma_index_list($1) AS list JOIN pragma_index_info(list.name) AS info \
+             WHERE list.partial = 0 AND info.seqno = 0 AND info.name = $2",
+        )
+        .bind(&table)
+        .bind(&column)
+        .fetch_one(&mut connection)
+        .await
+        .expect("indexes");
+        if indexed == 0 {
+            bare.push(format!("{table}.{column}"));
+        }
+    }
+    assert!(bare.is_empty(), "{bare:?}");
+}
