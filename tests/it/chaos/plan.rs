@@ -1,13 +1,15 @@
 //! What will happen, drawn from a seed before anything begins: the same seed is the same plan.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::harness::{Alert, at};
 
 /// Each route with the numbers of its rooms.
-pub const ROUTES: [(&str, &[usize]); 3] = [("default", &[0]), ("team", &[1]), ("both", &[0, 1])];
+pub const ROUTES: [(&str, &[usize]); 4] = [("default", &[0]), ("team", &[1]), ("both", &[0, 1]), ("sealed", &[SEALED])];
+/// The room that is encrypted.
+pub const SEALED: usize = 2;
 /// Alerts of a group at most. Beyond the first two no more than three, since a reply names no more of them.
 const ALERTS: usize = 5;
 /// Seconds between the beginnings and ends of one step and those of the next, as the alerts tell them.
@@ -93,6 +95,8 @@ pub enum What {
     FailAfter,
     Gateway,
     GarbageAfter,
+    /// 400.
+    Reject,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +106,8 @@ pub enum Whom {
     /// Every so many sends.
     Some(usize),
     Room(usize),
+    /// What goes before a send to an encrypted room, and nothing else.
+    Keys,
 }
 
 impl Plan {
@@ -195,13 +201,19 @@ fn trouble(rng: &mut StdRng) -> Trouble {
         10 => What::Gateway,
         _ => What::GarbageAfter,
     };
-    let whom = match rng.random_range(0..5) {
+    let whom = match rng.random_range(0..6) {
         0 => Whom::All,
         1 => Whom::Sends,
-        2 => Whom::Room(rng.random_range(0..2)),
+        2 => Whom::Room(rng.random_range(0..3)),
+        3 => return keys_alone(rng),
         _ => Whom::Some(rng.random_range(2..5)),
     };
     Trouble { what, whom }
+}
+
+fn keys_alone(rng: &mut StdRng) -> Trouble {
+    let what = [What::Reject, What::Fail, What::Hang, What::Cut, What::CutAfter, What::Gateway];
+    Trouble { what: what[rng.random_range(0..what.len())], whom: Whom::Keys }
 }
 
 fn kills(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
@@ -213,4 +225,20 @@ fn kills(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
         }
         deeds.push((now, Deed::Kill));
     }
+}
+
+/// So that the run of every day proves something of each.
+#[test]
+fn the_seed_has_every_trouble_in_it() {
+    let plan = Plan::of(super::SEED, super::LOAD, super::GROUPS);
+    let troubles = plan.deeds.iter().filter_map(|(_, deed)| match deed {
+        Deed::Begin(trouble) => Some(*trouble),
+        Deed::Kill | Deed::End(_) => None,
+    });
+    let of_keys = |trouble: &Trouble| matches!(trouble.whom, Whom::Keys);
+    let (keys, others): (Vec<_>, Vec<_>) = troubles.partition(of_keys);
+    let seen: BTreeSet<String> = others.iter().map(|trouble| format!("{:?}", trouble.what)).collect();
+    let kinds = |seen: &BTreeSet<String>| seen.iter().filter(|what| !what.starts_with("Limit")).count();
+    assert!(kinds(&seen) >= 9, "{seen:?}");
+    assert!(keys.len() >= 2 && keys.iter().any(|trouble| trouble.what == What::Reject), "{keys:?}");
 }
