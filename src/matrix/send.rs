@@ -108,13 +108,20 @@ impl Account {
         };
         let (room, encrypted) = timeout(ENTER_TIMEOUT, ready).await.unwrap_or_else(|_| Err(not_entered()))?;
         if encrypted {
-            self.await_trust(client).await;
-            self.have_keys(&room, address).await?;
+            let ready = async {
+                self.await_trust(client).await;
+                self.have_keys(&room, address).await
+            };
+            tokio::select! {
+                ready = ready => ready?,
+                // What takes long and has not begun to send does not hold up the stop.
+                () = self.setup.cancel.cancelled() => return Err(errors::fault(Reason::NotReady, "stopping")),
+            }
         }
         let txn_id = <&TransactionId>::from(txn_id.as_str());
         let send = room.send_raw("m.room.message", content).with_transaction_id(txn_id).into_future();
         let error = match timeout(SEND_TIMEOUT, send).await {
-            Ok(Ok(sent)) => return Ok(sent.response.event_id.to_string()),
+            Ok(Ok(done)) => return Ok(done.response.event_id.to_string()),
             Ok(Err(error)) => errors::sdk(&error).error,
             Err(_) => no_answer(),
         };

@@ -180,8 +180,8 @@ impl Wire {
         };
         let device = answer.device_keys.get(user).and_then(|devices| devices.get(device));
         let device = device.and_then(|keys| keys.deserialize_as_unchecked::<Value>().ok()).unwrap_or_default();
-        let signer = key_of(&answer.self_signing_keys).map(|key| format!("ed25519:{key}"));
-        let signed = signer.is_some_and(|signer| device["signatures"][user.as_str()][signer].is_string());
+        let by = key_of(&answer.self_signing_keys).map(|key| format!("ed25519:{key}"));
+        let signed = by.is_some_and(|key| device["signatures"][user.as_str()][key].is_string());
         Ok(Shown { master: key_of(&answer.master_keys), signed })
     }
 

@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const FAILED: usize = 3;
 
 /// Any seed must do; this one has every trouble in it.
-const SEED: u64 = 2;
+const SEED: u64 = 25_542;
 const LOAD: Duration = Duration::from_secs(20);
 const GROUPS: usize = 50;
 
