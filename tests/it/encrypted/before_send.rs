@@ -96,7 +96,7 @@ async fn keys_alone_fail(before: Before, fault: Fault) {
 }
 
 async fn whatever_it_meets(before: Before) {
-    let [server, refusal, large, silence] = faults().map(|fault| keys_alone_fail(before, fault));
+    let [server, refusal, large, silence] = faults().map(|fault| Box::pin(keys_alone_fail(before, fault)));
     tokio::join!(server, refusal, large, silence);
 }
 
@@ -133,6 +133,27 @@ async fn a_send_to_an_encrypted_room_that_is_cut_is_still_in_doubt_and_comes_onc
     reader.reads(&scene.room, "Secret").await;
     scene.room.assert_settled("one event", Duration::from_secs(1), |raw| super::sent(raw) == 1).await;
     assert_eq!(receiver.metric("possible_duplicates_total", &[]).await, 0.0);
+}
+
+/// As above, for the requests that connect: who the token belongs to, and which keys its device has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_that_refuses_to_connect_in_odd_ways_refuses_no_event() {
+    for (path, status) in [("/account/whoami", 400), ("/keys/query", 400), ("/keys/query", 404), ("/keys/query", 413)] {
+        let scene = Scene::new().await;
+        let proxy = FaultProxy::start(&scene.synapse.url()).await;
+        let mut receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+        receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
+        scene.room.wait_for("a card", DEADLINE, once("Before")).await;
+        proxy.fault(Match::when(move |one| one.path.ends_with(path)), Fault::error(status, "M_BAD_JSON"));
+        receiver.restart().await;
+        receiver.wait_log(&["nothing can be sent", "as the test wants"]).await;
+        receiver.accept("default", Payload::group("Held").firing(&["n01"])).await;
+        receiver.wait_log(&["not shown yet", "as the test wants", "in_doubt=false"]).await;
+        assert_eq!(receiver.metric("dead_letters_total", &[]).await, 0.0, "{path} {status}");
+        proxy.heal();
+        scene.room.wait_for("what was held", DEADLINE, once("Held")).await;
+        assert!(!receiver.logs().contains("plainer form"), "{path} {status}");
+    }
 }
 
 /// A room's only request before a send in the clear.
