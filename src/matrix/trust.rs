@@ -104,9 +104,12 @@ pub(super) async fn establish(
     let _ = timeout(INITIALISED, encryption.wait_for_e2ee_initialization_tasks()).await;
     // The SDK drops the private keys of an identity that another one has replaced.
     refresh(client).await?;
-    if shown(client, wire).await?.master.is_none() {
+    let ours = has_private_keys(&encryption).await;
+    // One that is known here and cannot be uploaded again is missed by its owner: it is not ours to replace.
+    let may_make = ours || own_master_key(client).await?.is_none();
+    if may_make && shown(client, wire).await?.master.is_none() {
         // One that the homeserver lost, or never took, is uploaded again, and its recovery key stays what it is.
-        let again = kit.stage() == Some(Stage::Made) && has_private_keys(&encryption).await;
+        let again = ours && kit.stage() == Some(Stage::Made);
         if !again {
             kit.note(Stage::Making).and_then(|()| kit.set_aside()).map_err(|error| Distrust::disk(&error))?;
         }
