@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image deb release picture demo rules test test-unit test-long chaos bench fuzz lint audit fmt run clean
+.PHONY: help tools build image deb release picture demo rules test test-unit test-long test-dendrite chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -46,6 +46,9 @@ test-unit: ## Only the tests beside the code: no servers, seconds when warm
 
 test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min)
 	cargo test --locked --test it storm::sixty -- --ignored --nocapture
+
+test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with Go where Go is there (2 min, once), else skipped
+	@scripts/dendrite && cargo test --locked --test it dendrite:: -- --ignored || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture

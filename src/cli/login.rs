@@ -84,6 +84,14 @@ impl Login {
             );
             println!("and without it a new device cannot be trusted: keep it in a safe place.\n\n    {}", key.expose());
             println!("\nA file with it can be named in matrix.recovery_key_file; then a new device needs nobody.");
+            if done.replaces_key {
+                println!(
+                    "\nNOTE: the account had a recovery key already, for an identity (cross-signing keys) that it no"
+                );
+                println!("longer has. The new key replaces it; the old one opens nothing any more.");
+            }
+        } else if done.warning.is_none() {
+            println!("\nThe account has an identity already: it is kept, and its recovery key stays as it is.");
         }
         let Some(warning) = done.warning else {
             println!("\nThe device is signed by the account's identity: clients show no warning.");

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{App, InForce, answer::Answer};
 use crate::{
     health::{self, Age, Hold, Loaded, Trust},
-    model::{OpState, RoomAddress, Timestamp},
+    model::{NoKeys, OpState, RoomAddress, Timestamp},
     store::Stats,
 };
 
@@ -229,9 +229,13 @@ impl Report {
             let waiting = self.waiting_in(room);
             let mut part = match (&state.hold, state.no_keys) {
                 (None, None) => json!({ "status": "ok", "waiting": waiting }),
-                (_, Some(why)) => {
+                (hold, Some(why)) => {
                     degraded = true;
-                    let reason = format!("encrypted, and {}", why.advice());
+                    let reason = match hold {
+                        // Which request fails.
+                        Some(hold) if why == NoKeys::NotReady => self.told(&hold.reason),
+                        _ => format!("encrypted, and {}", why.advice()),
+                    };
                     json!({ "status": "degraded", "reason": reason, "keys": why.as_str(), "waiting": waiting })
                 }
                 (Some(hold), None) => {

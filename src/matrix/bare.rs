@@ -21,7 +21,15 @@ use matrix_sdk::ruma::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{Account, door::Door, errors, seat::Visit, send::before_send, sync::ends_session, wire::Wire};
+use super::{
+    Account,
+    door::Door,
+    errors,
+    seat::Visit,
+    send::{ENTER_TIMEOUT, SEND_TIMEOUT, before_send, no_answer, not_entered},
+    sync::ends_session,
+    wire::Wire,
+};
 use crate::{
     delivery::{Reason, SendError},
     model::{NoKeys, RoomAddress, TxnId},
@@ -80,15 +88,21 @@ impl Account {
         txn_id: &TxnId,
         content: &str,
     ) -> Result<String, SendError> {
-        let sent = async {
+        let ready = async {
             let room = self.bare_room(bare, address).await?;
-            if self.look_at_bare(bare, why, address, &room).await.map_err(before_send)? {
-                return Err(errors::fault(Reason::KeysNotReady, why.advice()));
-            }
-            self.bare_sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            bare.send(&room, txn_id, content).await
+            let encrypted = self.look_at_bare(bare, why, address, &room).await?;
+            Ok((room, encrypted))
         };
-        let sent = sent.await;
+        let ready = timeout(ENTER_TIMEOUT, ready).await.unwrap_or_else(|_| Err(not_entered()));
+        let sent = match ready.map_err(before_send) {
+            Ok((_, true)) => Err(errors::fault(Reason::KeysNotReady, why.advice())),
+            Ok((room, false)) => {
+                self.bare_sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let send = bare.send(&room, txn_id, content);
+                timeout(SEND_TIMEOUT, send).await.unwrap_or_else(|_| Err(no_answer()))
+            }
+            Err(fault) => Err(fault),
+        };
         if sent.as_ref().is_err_and(|error| error.reason == Reason::RoomRefused) {
             self.room_refused(address).await;
         }

@@ -55,7 +55,7 @@ impl Account {
             let tried = self.secret().await;
             let fault = match self.try_connect().await {
                 Ok(connected) => return connected,
-                Err(fault) => self.with_advice(fault),
+                Err(fault) => of_connecting(self.with_advice(fault)),
             };
             self.report_down(&fault);
             let has_session = self.open.read().await.is_some();
@@ -357,6 +357,14 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Requests to connect are about no event and no room, whatever a homeserver answers to them.
+fn of_connecting(fault: SendError) -> SendError {
+    match fault.reason.scope() {
+        Scope::Event | Scope::Room => SendError { reason: Reason::ServerError, ..fault },
+        Scope::Account | Scope::Server => fault,
+    }
+}
+
 /// What a failed try to connect means for a send: nothing was sent, so it can be in no doubt.
 fn for_sends(fault: &SendError, has_session: bool) -> SendError {
     let mut fault = fault.clone();
@@ -396,6 +404,8 @@ mod tests {
             let fault = errors::fault(reason, "words");
             for has_session in [true, false] {
                 assert!(!for_sends(&fault, has_session).reason.in_doubt(), "{reason:?}");
+                let told = for_sends(&of_connecting(fault.clone()), has_session).reason;
+                assert!(!told.in_doubt() && matches!(told.scope(), Scope::Server | Scope::Account), "{reason:?}");
             }
         }
         let down = errors::fault(Reason::NoAnswer, "no answer in time");

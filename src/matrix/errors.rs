@@ -15,6 +15,8 @@ use crate::delivery::{Reason, SendError};
 
 /// A homeserver's own text is cut after this many characters.
 const MAX_TEXT: usize = 300;
+/// As the last sync tells, without asking.
+pub(super) const NOT_IN_ROOM: &str = "not in the room";
 /// No homeserver is obeyed for longer than this.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
@@ -69,7 +71,7 @@ pub(super) fn sdk(error: &matrix_sdk::Error) -> Fault {
     use matrix_sdk::Error;
     match error {
         Error::Http(error) => http(error),
-        Error::WrongRoomState(_) => Fault::new(Reason::RoomRefused, "not in the room"),
+        Error::WrongRoomState(_) => Fault::new(Reason::RoomRefused, NOT_IN_ROOM),
         Error::OlmError(_) | Error::MegolmError(_) | Error::NoOlmMachine | Error::DecryptorError(_) => {
             Fault::new(Reason::KeysNotReady, format!("the keys of the encrypted room cannot be had: {error}"))
         }

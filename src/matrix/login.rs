@@ -32,6 +32,8 @@ pub(crate) struct LoggedIn {
     pub device: String,
     /// Made just now, and kept nowhere: whoever has this must show it.
     pub recovery_key: Option<Secret>,
+    /// The account had another recovery key, which the new one replaces.
+    pub replaces_key: bool,
     /// Why clients will show a warning, if they will.
     pub warning: Option<String>,
 }
@@ -73,23 +75,25 @@ pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
     let synced = client.sync_once(SyncSettings::new().timeout(Duration::ZERO)).await;
     synced.map_err(|error| anyhow::anyhow!(errors::sdk(&error).error.detail)).context("logged in, but cannot sync")?;
     let kit = Kit::new(&store_path, config);
-    let (recovery_key, warning) = match establish(&client, &kit, &password, reset_identity).await {
-        Ok(key) => (key, None),
+    let (new, warning) = match establish(&client, &wire, &kit, &password, reset_identity).await {
+        Ok(new) => (new, None),
         Err(fault) => (None, Some(fault.to_string())),
     };
-    Ok(LoggedIn { device: made.device, recovery_key, warning })
+    let replaces_key = new.as_ref().is_some_and(|new| new.replaces);
+    Ok(LoggedIn { device: made.device, recovery_key: new.map(|new| new.key), replaces_key, warning })
 }
 
 async fn establish(
     client: &Client,
+    wire: &Wire,
     kit: &Kit,
     password: &Secret,
     reset_identity: bool,
-) -> Result<Option<Secret>, trust::Distrust> {
+) -> Result<Option<trust::NewKey>, trust::Distrust> {
     if reset_identity {
         trust::reset(client, kit, password).await?;
     }
-    let made = trust::establish(client, kit, Some(password)).await?;
+    let made = trust::establish(client, wire, kit, Some(password)).await?;
     if made.is_some() {
         kit.note(Stage::Made).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))?;
     }

@@ -95,18 +95,20 @@ impl Account {
         };
         let look = async {
             let Ok(event) = EventId::parse(event) else { return Ok(Sight::Unknown) };
-            let answer = match &open.way {
+            let (room, answer) = match &open.way {
                 Way::Keys(client) => {
-                    let room = self.room(client, address).await?;
-                    client.send(request(room.room_id(), event)).await
+                    let room = self.room(client, address).await?.room_id().to_owned();
+                    let answer = client.send(request(&room, event)).await;
+                    (room, answer)
                 }
                 Way::Bare(_) => {
                     let bare = Bare { wire: self.wire()?, token: &open.session.token };
                     let room = self.bare_room(bare, address).await?;
-                    bare.wire.ask(request(&room, event), SendAccessToken::IfRequired(bare.token)).await
+                    let answer = bare.wire.ask(request(&room, event), SendAccessToken::IfRequired(bare.token)).await;
+                    (room, answer)
                 }
             };
-            judge(answer)
+            judge(&room, answer)
         };
         let seen = match timeout(TIMEOUT, look).await {
             Ok(seen) => seen,
@@ -123,15 +125,21 @@ fn request(room: &RoomId, event: OwnedEventId) -> get_room_event::Request {
     get_room_event::Request::new(room.to_owned(), event)
 }
 
-fn judge(answer: Result<get_room_event::Response, HttpError>) -> Result<Sight, SendError> {
+fn judge(room: &RoomId, answer: Result<get_room_event::Response, HttpError>) -> Result<Sight, SendError> {
     match answer {
         Ok(answer) => {
             let json = answer.event.deserialize_as_unchecked::<Value>().unwrap_or_default();
-            Ok(if is_redacted(&json) { Sight::Gone } else { Sight::There })
+            let gone = is_redacted(&json) || !is_in(&json, room);
+            Ok(if gone { Sight::Gone } else { Sight::There })
         }
         Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(Sight::Gone),
         Err(error) => Err(errors::http(&error).error),
     }
+}
+
+/// Dendrite finds an event whatever room it is asked for in; the event says where it is.
+fn is_in(json: &Value, room: &RoomId) -> bool {
+    json.get("room_id").is_none_or(|id| id == room.as_str())
 }
 
 fn is_redacted(json: &Value) -> bool {
@@ -159,6 +167,14 @@ mod tests {
         assert!(is_redacted(&json!({ "content": { "body": "b" }, "unsigned": { "redacted_because": {} } })));
         assert!(!is_redacted(&json!({ "content": { "body": "b" }, "unsigned": {} })));
         assert!(!is_redacted(&json!({ "content": { "ciphertext": "c" } })));
+    }
+
+    #[test]
+    fn an_event_of_another_room_is_not_in_this_one() {
+        let room = <&RoomId>::try_from("!new:x").unwrap();
+        assert!(is_in(&json!({ "room_id": "!new:x" }), room));
+        assert!(is_in(&json!({ "content": {} }), room), "not said");
+        assert!(!is_in(&json!({ "room_id": "!old:x" }), room));
     }
 
     #[test]

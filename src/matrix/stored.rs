@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     errors,
-    wire::{Lease, LoggedIn, Wire},
+    wire::{Lease, LoggedIn, SPOKEN, Wire},
 };
 use crate::{
     config::Homeserver,
@@ -180,6 +180,9 @@ impl Vault<'_> {
             .homeserver_url(&wire.homeserver)
             .http_client(wire.http.clone())
             .respect_login_well_known(false)
+            // Said, not asked: as bare requests do, and a homeserver whose `/versions` is broken or cut off by a proxy
+            // serves all the same. Nothing that is asked for depends on a later version or on an unstable feature.
+            .server_versions([SPOKEN])
             // On the builder: a config on a single request does not reach the requests that the SDK puts before it.
             .request_config(RequestConfig::new().disable_retry().timeout(REQUEST_TIMEOUT))
             .sqlite_store_with_config_and_cache_path(config, None::<&Path>)

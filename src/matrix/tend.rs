@@ -9,10 +9,7 @@ use tokio::{
 };
 
 use super::{Account, lock, pace::Backoff, trust};
-use crate::{
-    config::{Credential, Secret},
-    health::Trust,
-};
+use crate::{config::Credential, health::Trust};
 
 /// All requests of one try.
 const TRY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -49,7 +46,8 @@ impl Account {
             Some(Credential::Password(password)) => Some(password),
             _ => None,
         };
-        let established = match timeout(TRY_TIMEOUT, trust::establish(client, &self.kit, password)).await {
+        let Ok(wire) = self.wire() else { return };
+        let established = match timeout(TRY_TIMEOUT, trust::establish(client, wire, &self.kit, password)).await {
             Ok(established) => established.and_then(|made| self.keep_recovery_key(made)),
             Err(_) => Err(trust::Distrust::Failed("no answer in time".to_owned())),
         };
@@ -72,9 +70,14 @@ impl Account {
         self.tending.tried.send_replace(true);
     }
 
-    fn keep_recovery_key(&self, made: Option<Secret>) -> Result<(), trust::Distrust> {
-        let Some(key) = made else { return Ok(()) };
-        self.kit.keep(&key).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))
+    fn keep_recovery_key(&self, made: Option<trust::NewKey>) -> Result<(), trust::Distrust> {
+        let Some(made) = made else { return Ok(()) };
+        if made.replaces {
+            tracing::warn!(
+                "the account had recovery set up, for an identity that is gone; a new recovery key replaces it"
+            );
+        }
+        self.kit.keep(&made.key).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))
     }
 
     /// Naming a copy in the config, or taking the file away, is how the operator says that there is one.

@@ -1,17 +1,20 @@
 //! Trust: the account's identity (cross-signing), this device signed by it, and recovery for the next device.
+//!
+//! What counts is what the homeserver shows to others. The SDK's store also holds an identity whose upload was refused.
 
 use std::time::Duration;
 
 use matrix_sdk::{
     Client,
     encryption::{CrossSigningResetAuthType, Encryption, recovery::RecoveryError, secret_storage::SecretStorageError},
-    ruma::api::client::uiaa::{AuthData, MatrixUserIdentifier, Password, UiaaInfo, UserIdentifier},
+    ruma::api::client::uiaa::{AuthData, AuthType, Dummy, MatrixUserIdentifier, Password, UiaaInfo, UserIdentifier},
 };
 use tokio::time::timeout;
 
 use super::{
     errors,
     recovery::{Kit, Stage},
+    wire::{Shown, Wire},
 };
 use crate::config::Secret;
 
@@ -79,22 +82,39 @@ impl Distrust {
     }
 }
 
+/// A recovery key that was made just now. Nobody has seen it yet, and the kit must be told what became of it.
+pub(super) struct NewKey {
+    pub key: Secret,
+    /// The account had recovery set up by somebody, whose key opens nothing that is still in use.
+    pub replaces: bool,
+}
+
 /// Sees to it that the device is signed by the account's identity. Makes the identity if the account has none, and never
-/// replaces one. Returns the recovery key if it was made just now: nobody has seen it yet, and the kit must be told what
-/// became of it.
+/// replaces one. Returns the recovery key if one was made.
 ///
 /// # Errors
 /// Why the device is not signed. What was done up to there is not lost: the next call goes on.
 pub(super) async fn establish(
     client: &Client,
+    wire: &Wire,
     kit: &Kit,
     password: Option<&Secret>,
-) -> Result<Option<Secret>, Distrust> {
+) -> Result<Option<NewKey>, Distrust> {
     let encryption = client.encryption();
     let _ = timeout(INITIALISED, encryption.wait_for_e2ee_initialization_tasks()).await;
-    if !has_identity(client).await? {
-        kit.note(Stage::Making).and_then(|()| kit.set_aside()).map_err(|error| Distrust::disk(&error))?;
-        make_identity(client, password).await?;
+    // The SDK drops the private keys of an identity that another one has replaced.
+    refresh(client).await?;
+    let ours = has_private_keys(&encryption).await;
+    // One that is known here and cannot be uploaded again is missed by its owner: it is not ours to replace.
+    let may_make = ours || own_master_key(client).await?.is_none();
+    if may_make && shown(client, wire).await?.master.is_none() {
+        // One that the homeserver lost, or never took, is uploaded again, and its recovery key stays what it is.
+        let again = ours && kit.stage() == Some(Stage::Made);
+        if !again {
+            kit.note(Stage::Making).and_then(|()| kit.set_aside()).map_err(|error| Distrust::disk(&error))?;
+        }
+        make_identity(client, wire, password).await?;
+        refresh(client).await?;
         tracing::info!("the account had no identity (cross-signing keys) and was given one");
     }
     let recovered = !has_private_keys(&encryption).await;
@@ -103,7 +123,7 @@ pub(super) async fn establish(
         // Then it has recovery, whoever made it.
         kit.note(Stage::Made).map_err(|error| Distrust::disk(&error))?;
     }
-    sign_device(client).await?;
+    sign_device(client, wire).await?;
     if kit.stage() == Some(Stage::Making) && !kit.is_here() {
         return make_recovery(&encryption).await.map(Some);
     }
@@ -125,39 +145,55 @@ pub(super) async fn reset(client: &Client, kit: &Kit, password: &Secret) -> Resu
     let Some(handle) = handle else { return Ok(()) };
     match handle.auth_type() {
         CrossSigningResetAuthType::Uiaa(asked) => {
-            let proof = proof(client, password, asked)?;
+            let proof = proof(client, Some(password), asked)?;
             handle.reset(Some(proof)).await.map_err(|error| Distrust::recovery(&error))
         }
         CrossSigningResetAuthType::OAuth(asked) => Err(Distrust::NeedsApproval(asked.approval_url.to_string())),
     }
 }
 
-/// Asks the homeserver, not the store: another device may have made one meanwhile.
-async fn has_identity(client: &Client) -> Result<bool, Distrust> {
-    let user = client.user_id().ok_or_else(|| Distrust::Failed("not logged in".to_owned()))?;
-    let identity = client.encryption().request_user_identity(user).await;
-    Ok(identity.map_err(|error| Distrust::sdk(&error))?.is_some())
+/// What the homeserver shows of the account's identity and of this device: asked for without the SDK, which adds its own.
+async fn shown(client: &Client, wire: &Wire) -> Result<Shown, Distrust> {
+    let session = client.user_id().zip(client.device_id()).zip(client.access_token());
+    let ((user, device), token) = session.ok_or_else(|| Distrust::Failed("not logged in".to_owned()))?;
+    wire.shown(user, device, &token).await.map_err(|fault| Distrust::Failed(fault.detail))
 }
 
-async fn make_identity(client: &Client, password: Option<&Secret>) -> Result<(), Distrust> {
+/// Brings the SDK's store up to date: another device may have made another identity meanwhile.
+async fn refresh(client: &Client) -> Result<(), Distrust> {
+    let user = client.user_id().ok_or_else(|| Distrust::Failed("not logged in".to_owned()))?;
+    let identity = client.encryption().request_user_identity(user).await;
+    identity.map(drop).map_err(|error| Distrust::sdk(&error))
+}
+
+async fn make_identity(client: &Client, wire: &Wire, password: Option<&Secret>) -> Result<(), Distrust> {
     let encryption = client.encryption();
     let Err(refusal) = encryption.bootstrap_cross_signing(None).await else { return Ok(()) };
-    // Asked for a proof, the homeserver would take it for a replacement as well.
-    if has_identity(client).await? {
+    // Another device was quicker. Given a proof, the homeserver would take this for a replacement.
+    if shown(client, wire).await?.master.is_some() {
         return Ok(());
     }
-    let proof = match (refusal.as_uiaa_response(), password) {
-        (Some(asked), Some(password)) => proof(client, password, asked)?,
-        (Some(_), None) => return Err(Distrust::NeedsPassword),
-        (None, _) => return Err(Distrust::sdk(&refusal)),
-    };
+    let Some(asked) = refusal.as_uiaa_response() else { return Err(Distrust::sdk(&refusal)) };
+    let proof = proof(client, password, asked)?;
     encryption.bootstrap_cross_signing(Some(proof)).await.map_err(|error| Distrust::sdk(&error))
 }
 
-fn proof(client: &Client, password: &Secret, asked: &UiaaInfo) -> Result<AuthData, Distrust> {
+/// What the homeserver accepts as a proof that this is the account's owner, of what there is.
+fn proof(client: &Client, password: Option<&Secret>, asked: &UiaaInfo) -> Result<AuthData, Distrust> {
+    let takes = |stage: &AuthType| asked.flows.iter().any(|flow| flow.stages == [stage.clone()]);
+    if takes(&AuthType::Dummy) {
+        let mut proof = Dummy::new();
+        proof.session.clone_from(&asked.session);
+        return Ok(AuthData::Dummy(proof));
+    }
+    if !takes(&AuthType::Password) {
+        let stages = asked.flows.iter().flat_map(|flow| &flow.stages).map(ToString::to_string).collect::<Vec<_>>();
+        let text = format!("the homeserver wants a proof that a password is not ({})", stages.join(", "));
+        return Err(Distrust::Failed(errors::clean(&text)));
+    }
     let user = client.user_id().ok_or_else(|| Distrust::Failed("not logged in".to_owned()))?;
     let user = UserIdentifier::Matrix(MatrixUserIdentifier::new(user.to_string()));
-    let mut proof = Password::new(user, password.expose().to_owned());
+    let mut proof = Password::new(user, password.ok_or(Distrust::NeedsPassword)?.expose().to_owned());
     proof.session.clone_from(&asked.session);
     Ok(AuthData::Password(proof))
 }
@@ -177,32 +213,47 @@ async fn recover(encryption: &Encryption, kit: &Kit) -> Result<(), Distrust> {
     Ok(())
 }
 
-async fn sign_device(client: &Client) -> Result<(), Distrust> {
+async fn sign_device(client: &Client, wire: &Wire) -> Result<(), Distrust> {
     for _ in 0..2 {
         let device = client.encryption().get_own_device().await;
         let device = device.map_err(|error| Distrust::Failed(errors::clean(&error.to_string())))?;
         let Some(device) = device else {
             return Err(Distrust::Failed("the homeserver does not know this device's keys".to_owned()));
         };
-        if device.is_cross_signed_by_owner() {
+        let shown = shown(client, wire).await?;
+        let own = own_master_key(client).await?;
+        if shown.master.is_none() || shown.master != own {
+            return Err(Distrust::Failed("the homeserver does not show the identity that is kept here".to_owned()));
+        }
+        if device.is_cross_signed_by_owner() && shown.signed {
             return Ok(());
         }
         device.verify().await.map_err(|error| Distrust::Failed(errors::clean(&error.to_string())))?;
         // Brings the signature back that was just uploaded.
-        has_identity(client).await?;
+        refresh(client).await?;
     }
     Err(Distrust::Failed("the homeserver took the signature and does not show it".to_owned()))
 }
 
+/// The public part of the identity in the SDK's store, as base64.
+async fn own_master_key(client: &Client) -> Result<Option<String>, Distrust> {
+    let user = client.user_id().ok_or_else(|| Distrust::Failed("not logged in".to_owned()))?;
+    let identity = client.encryption().get_user_identity(user).await;
+    let identity = identity.map_err(|error| Distrust::Failed(errors::clean(&error.to_string())))?;
+    Ok(identity.and_then(|identity| identity.master_key().get_first_key()).map(|key| key.to_base64()))
+}
+
 /// A new recovery key, for secret storage (where the identity's private keys then lie) and the key backup.
-async fn make_recovery(encryption: &Encryption) -> Result<Secret, Distrust> {
+async fn make_recovery(encryption: &Encryption) -> Result<NewKey, Distrust> {
     let recovery = encryption.recovery();
+    let replaces = encryption.secret_storage().is_enabled().await.map_err(|error| Distrust::sdk(&error))?;
     let key = match recovery.enable().await {
         // Somebody else's; the identity is worth recovering all the same.
         Err(RecoveryError::BackupExistsOnServer) => recovery.reset_key().await,
         made => made,
     };
-    key.map(Secret::new).map_err(|error| Distrust::recovery(&error))
+    let key = key.map(Secret::new).map_err(|error| Distrust::recovery(&error))?;
+    Ok(NewKey { key, replaces })
 }
 
 /// Whether a configured key is the account's: on the day it is needed it is too late to find out.

@@ -1,11 +1,15 @@
 //! Bare requests, for what must be known before the SDK can have a session: whose token this is, and logging in.
 
-use std::{borrow::Cow, collections::BTreeSet, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use matrix_sdk::{
     HttpError, reqwest,
     ruma::{
-        OwnedDeviceId, UserId,
+        DeviceId, OwnedDeviceId, OwnedUserId, UserId,
         api::{
             IncomingResponse, MatrixVersion, OutgoingRequest, SupportedVersions,
             auth_scheme::{AuthScheme, SendAccessToken},
@@ -18,9 +22,12 @@ use matrix_sdk::{
             error::FromHttpResponseError,
             path_builder::PathBuilder,
         },
+        encryption::CrossSigningKey,
         exports::http,
+        serde::Raw,
     },
 };
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -34,6 +41,8 @@ use crate::{
 
 /// A bare request must answer within this.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Every homeserver in use has the v3 paths; those that can refresh tokens have that one since 1.3.
+pub(super) const SPOKEN: MatrixVersion = MatrixVersion::V1_3;
 /// How other sessions of the account see this one.
 const DISPLAY_NAME: &str = "matrix-alertmanager-receiver";
 
@@ -49,6 +58,15 @@ pub(super) struct Wire {
 pub(super) struct Owner {
     pub user: String,
     pub device: Option<String>,
+}
+
+/// What the homeserver shows of an account's identity (cross-signing) and of one of its devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The public part of the identity's master key, base64.
+    pub master: Option<String>,
+    /// Whether the device comes with a signature by the identity's self-signing key.
+    pub signed: bool,
 }
 
 /// What a login gave.
@@ -149,10 +167,28 @@ impl Wire {
         let Some(keys) = answer.device_keys.get(&user).and_then(|devices| devices.get(&device)) else {
             return Ok(None);
         };
-        let keys = keys.deserialize_as_unchecked::<serde_json::Value>().unwrap_or_default();
+        let keys = keys.deserialize_as_unchecked::<Value>().unwrap_or_default();
         let key = keys["keys"][format!("ed25519:{device}")].as_str();
         // Keys that cannot be read are keys all the same.
         Ok(Some(key.unwrap_or_default().to_owned()))
+    }
+
+    /// What others are shown of the account.
+    pub async fn shown(&self, user: &UserId, device: &DeviceId, token: &str) -> Result<Shown, SendError> {
+        let mut request = get_keys::Request::new();
+        // All of its devices: one that is asked for alone may come without the identity's signature.
+        request.device_keys.insert(user.to_owned(), Vec::new());
+        let answer = self.ask(request, SendAccessToken::IfRequired(token)).await;
+        let answer = answer.map_err(|error| errors::http(&error).error)?;
+        let key_of = |keys: &BTreeMap<OwnedUserId, Raw<CrossSigningKey>>| {
+            let json = keys.get(user)?.deserialize_as_unchecked::<Value>().ok()?;
+            json["keys"].as_object()?.values().next()?.as_str().map(ToOwned::to_owned)
+        };
+        let device = answer.device_keys.get(user).and_then(|devices| devices.get(device));
+        let device = device.and_then(|keys| keys.deserialize_as_unchecked::<Value>().ok()).unwrap_or_default();
+        let by = key_of(&answer.self_signing_keys).map(|key| format!("ed25519:{key}"));
+        let signed = by.is_some_and(|key| device["signatures"][user.as_str()][key].is_string());
+        Ok(Shown { master: key_of(&answer.master_keys), signed })
     }
 
     /// Ends a token and its device. One that is over already is no error.
@@ -173,8 +209,7 @@ impl Wire {
         R::PathBuilder: for<'a> PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
         HttpError: From<FromHttpResponseError<R::EndpointError>>,
     {
-        // Every homeserver in use has the v3 paths; those that can refresh tokens have that one since 1.3.
-        let versions = SupportedVersions { versions: BTreeSet::from([MatrixVersion::V1_3]), features: BTreeSet::new() };
+        let versions = SupportedVersions { versions: BTreeSet::from([SPOKEN]), features: BTreeSet::new() };
         let request: http::Request<Vec<u8>> = request
             .try_into_http_request(self.homeserver.as_str(), token, Cow::Owned(versions))
             .map_err(HttpError::IntoHttp)?;

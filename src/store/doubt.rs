@@ -45,12 +45,14 @@ impl Store {
         .bind(at.0)
         .fetch_optional(&mut *connection)
         .await?;
+        // For one that was not counted: all that was, and what its time tells of the others.
+        let first = if op.frozen_seq > 0 { op.frozen_seq + 1 } else { 0 };
         let later = sqlx::query_scalar(
             "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
-             AND (ended_seq > $2 OR (ended_seq = 0 AND ended_at > $3)) ORDER BY ended_seq, ended_at LIMIT $4",
+             AND ended_seq >= $2 AND (ended_seq > 0 OR ended_at > $3) ORDER BY ended_seq, ended_at LIMIT $4",
         )
         .bind(room.as_str())
-        .bind(op.frozen_seq)
+        .bind(first)
         .bind(at.0)
         .bind(LATER)
         .fetch_all(&mut *connection)

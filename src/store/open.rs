@@ -136,6 +136,10 @@ pub async fn keep_temporary_files_in(folder: &Path) -> Result<(), StoreError> {
 }
 
 async fn keep_temporary_files(connection: &mut SqliteConnection, folder: &Path) -> Result<(), sqlx::Error> {
+    if cfg!(test) {
+        // It is the process's, and unit tests have many stores in one, of which each goes with its folder.
+        return Ok(());
+    }
     // Deprecated, but the only way to set SQLite's variable without unsafe code; the environment's is for the operator.
     let folder = folder.display().to_string().replace('\'', "''");
     let sql = format!("PRAGMA temp_store_directory = '{folder}'");

@@ -7,6 +7,7 @@
 mod chaos;
 mod commands;
 mod dead_letters;
+mod dendrite;
 mod deploy_compose;
 mod deploy_grafana;
 mod deploy_kubernetes;

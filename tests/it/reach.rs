@@ -16,11 +16,31 @@ use tokio_rustls::{
 };
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
-use crate::harness::{Authority, DEADLINE, Leaf, Payload, ReceiverBuilder, RoomView, Scene};
+use crate::harness::{
+    Authority, DEADLINE, Fault, FaultProxy, Leaf, Match, Payload, ReceiverBuilder, Reply, RoomView, Scene,
+};
 
 /// Names that only the proxy knows.
 const NAME: &str = "chat.invalid";
 const MATRIX: &str = "matrix.chat.invalid";
+
+/// A proxy that passes on only part of the API, or answers with a page of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_that_does_not_tell_its_versions_serves_all_the_same() {
+    let page = Reply::new(200, "text/html", "<html><body>It works!</body></html>");
+    for reply in [Reply::new(404, "text/html", "<html>404</html>"), page, Reply::error(404, "M_UNRECOGNIZED")] {
+        let scene = Scene::new().await;
+        let proxy = FaultProxy::start(&scene.synapse.url()).await;
+        proxy.fault(Match::when(|one| one.path.ends_with("/versions")), Fault::Respond(reply.clone()));
+        let receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+        receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+        scene.room.wait_for("a card", DEADLINE, one_card).await;
+        receiver.accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
+        scene.room.wait_for("and its edit", DEADLINE, |view| view.card().has("RESOLVED")).await;
+        receiver.wait_metric("last_sync_timestamp_seconds", &[], |last| last > 0.0).await;
+        assert_eq!(receiver.metric("homeserver_up", &[]).await, 1.0, "{reply:?}");
+    }
+}
 
 fn one_card(view: &RoomView) -> bool {
     view.cards().len() == 1

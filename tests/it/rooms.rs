@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, NewRoom, Payload, Receiver, ReceiverBuilder, Room, RoomView, Scene, eventually};
+use crate::harness::{
+    DEADLINE, Fault, FaultProxy, Match, NewRoom, Payload, Receiver, ReceiverBuilder, Reply, Room, RoomView, Scene,
+    eventually,
+};
 
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -96,6 +99,28 @@ async fn an_upgraded_room_is_followed_to_its_successor() {
     assert!(room_part(&receiver).await["notice"].to_string().contains("upgraded"));
     assert_eq!(old.view().await.cards().len(), 1);
     assert_eq!(receiver.metric("possible_duplicates_total", &[]).await, 0.0);
+}
+
+/// Dendrite finds an event in whatever room it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_found_in_the_replaced_room_is_not_in_the_new_one() {
+    let scene = Scene::new().await;
+    let (sre, bot) = (&scene.sre, &scene.bot);
+    let old = Room::with(sre, bot, NewRoom::named("old").version("10")).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let builder = ReceiverBuilder::new(bot).homeserver(&proxy.url()).route("default", &[&old.id]);
+    let receiver = builder.start().await;
+    receiver.accept("default", group("Before")).await;
+    let card = old.wait_for("a card", DEADLINE, shows("Before")).await.card().event.raw.clone();
+    assert_eq!(card["room_id"], old.id.as_str());
+    let new = Room::new(&sre.upgrade(&old.id, "11").await, sre, bot);
+    let id = new.id.clone();
+    let asked = Match::when(move |one| one.path.contains(&format!("/rooms/{id}/event/")));
+    proxy.fault(asked, Fault::Respond(Reply::new(200, "application/json", &card.to_string())));
+    sre.invite(&new.id, bot).await;
+    receiver.wait_log(&["the room was upgraded", &new.id]).await;
+    receiver.accept("default", Payload::group("Before").firing(&["n01", "n02"])).await;
+    new.assert_settled("a card of its own", QUIET, shows("Before")).await;
 }
 
 /// Whoever may write a tombstone could name any room.

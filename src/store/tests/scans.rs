@@ -173,7 +173,11 @@ async fn deliver(store: &Store) {
     store.doubt(&op.txn_id, "no answer").await.expect("committed");
     store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
     store.next_parked(&room()).await.expect("read").expect("one");
-    store.recorded(&room(), Timestamp(1)).await.expect("read");
+    store.recorded(&room(), &op).await.expect("read");
+    store.last_recorded(&room()).await.expect("read").expect("one");
+    assert!(store.is_one_parked_unproven(&room()).await.expect("read"));
+    store.look_soon(&room(), Timestamp(0)).await.expect("committed");
+    store.unanswered(&op.txn_id, "no_answer", "no answer").await.expect("committed");
     let plainer = NewOp { txn_id: TxnId("plainer".to_owned()), ..op_for_op(&op) };
     let op = store.replace(&op, plainer, "too_large").await.expect("committed");
     store.thaw(&op).await.expect("committed");
@@ -205,12 +209,13 @@ async fn fail(store: &Store) {
     // What is refused for good.
     take(store, ingest("refused", "a", IncidentState::Firing)).await;
     let op = send(store, OpKind::Card, "dead").await;
-    store.bury(&op, "too_large").await.expect("committed");
+    store.bury(&op, "too_large", None).await.expect("committed");
+    assert_eq!(store.next_dead(&room()).await.expect("read"), None, "refused, and no fault of the homeserver");
     assert_eq!(store.dead_letters().await.expect("read").1, 1);
     store.dead_letter(&op.txn_id).await.expect("read").expect("one");
     store.retry_dead_letter(&op.txn_id).await.expect("committed").expect("one");
     let op = send(store, OpKind::Card, "dead-post").await;
-    store.bury(&op, "too_large").await.expect("committed");
+    store.bury(&op, "too_large", None).await.expect("committed");
     store.drop_dead_letter(&op.txn_id).await.expect("committed").expect("one");
     // First events that are gone, posted again, or found.
     let card = post(store, "lost", "lost").await;
@@ -293,7 +298,8 @@ fn op_for_op(op: &Op) -> NewOp {
 }
 
 /// Partial indexes that have nearly all that ever was.
-const LARGE: [&str; 7] = ["card_root", "card_superseded", "incident_closed", "op_done", "op_done_at", "op_over", "op_passed"];
+const LARGE: [&str; 7] =
+    ["card_root", "card_superseded", "incident_closed", "op_done", "op_done_at", "op_over", "op_passed"];
 
 /// How a statement begins, and a step of its plan, that is right as it is.
 const RIGHT: [(&str, &str); 6] = [
@@ -305,7 +311,7 @@ const RIGHT: [(&str, &str); 6] = [
     // The last entry of the index.
     ("SELECT max(heard_at) FROM incident WHERE state = $1", "SEARCH incident"),
     // In the order of the index, and up to a limit.
-    ("SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND ended_at", "SEARCH op"),
+    ("SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL", "SEARCH op"),
     // Any one entry will do.
     ("DELETE FROM op WHERE txn_id IN", "SEARCH later"),
 ];

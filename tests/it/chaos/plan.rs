@@ -1,13 +1,15 @@
 //! What will happen, drawn from a seed before anything begins: the same seed is the same plan.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::HashSet, mem::discriminant, ops::Range, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::harness::{Alert, at};
 
 /// Each route with the numbers of its rooms.
-pub const ROUTES: [(&str, &[usize]); 3] = [("default", &[0]), ("team", &[1]), ("both", &[0, 1])];
+pub const ROUTES: [(&str, &[usize]); 4] = [("default", &[0]), ("team", &[1]), ("both", &[0, 1]), ("sealed", &[SEALED])];
+/// The room that is encrypted.
+pub const SEALED: usize = 2;
 /// Alerts of a group at most. Beyond the first two no more than three, since a reply names no more of them.
 const ALERTS: usize = 5;
 /// Seconds between the beginnings and ends of one step and those of the next, as the alerts tell them.
@@ -96,6 +98,8 @@ pub enum What {
     FailAfter,
     Gateway,
     GarbageAfter,
+    /// 400.
+    Reject,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +109,8 @@ pub enum Whom {
     /// Every so many sends.
     Some(usize),
     Room(usize),
+    /// What goes before a send to an encrypted room, and nothing else.
+    Keys,
 }
 
 /// A run that is this long has its long trouble as well: sends alone fail, for this long at most.
@@ -233,13 +239,19 @@ fn trouble(rng: &mut StdRng) -> Trouble {
         10 => What::Gateway,
         _ => What::GarbageAfter,
     };
-    let whom = match rng.random_range(0..5) {
+    let whom = match rng.random_range(0..6) {
         0 => Whom::All,
         1 => Whom::Sends,
-        2 => Whom::Room(rng.random_range(0..2)),
+        2 => Whom::Room(rng.random_range(0..3)),
+        3 => return keys_alone(rng),
         _ => Whom::Some(rng.random_range(2..5)),
     };
     Trouble { what, whom }
+}
+
+fn keys_alone(rng: &mut StdRng) -> Trouble {
+    let what = [What::Reject, What::Fail, What::Hang, What::Cut, What::CutAfter, What::Gateway];
+    Trouble { what: what[rng.random_range(0..what.len())], whom: Whom::Keys }
 }
 
 fn kills(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
@@ -265,4 +277,23 @@ fn piles(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Duration)> {
         piles.push((now, end));
         now = end + millis(rng, 5_000..30_000);
     }
+}
+
+/// So that the run of every day proves something of each.
+#[test]
+fn the_seed_has_every_trouble_in_it() {
+    assert!(has_every_trouble(&Plan::of(super::SEED, super::LOAD, super::GROUPS)));
+}
+
+fn has_every_trouble(plan: &Plan) -> bool {
+    let troubles = || {
+        plan.deeds.iter().filter_map(|(_, deed)| match deed {
+            Deed::Begin(trouble) => Some(*trouble),
+            Deed::Kill | Deed::End(_) | Deed::Unread(_) => None,
+        })
+    };
+    let kinds: HashSet<_> = troubles().map(|trouble| discriminant(&trouble.what)).collect();
+    let keys = troubles().filter(|trouble| matches!(trouble.whom, Whom::Keys)).count();
+    // Those of `What`, and requests for keys alone that fail.
+    kinds.len() == 11 && keys >= 2
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{TURN, builder, judge, plan::Plan, report, sender, settled};
+use super::{TURN, builder, judge, plan::Plan, report, rooms, sender, settled};
 use crate::harness::Scene;
 
 /// `docker stop` kills after ten seconds.
@@ -18,7 +18,7 @@ const LOAD: Duration = Duration::from_secs(14);
 async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
     let _turn = TURN.lock().await;
     let scene = Scene::new().await;
-    let rooms = [scene.room.clone(), scene.another_room("team").await];
+    let (rooms, reader) = rooms(&scene).await;
     let plan = Plan::of(1, LOAD, 60);
     let mut receiver = builder(&scene, &rooms).start().await;
     let began = Instant::now();
@@ -32,7 +32,7 @@ async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
     }
     let sent = senders.join_all().await;
     settled(&receiver).await;
-    let faults = judge(&rooms, &sent).await;
+    let faults = judge(&rooms, &reader, &sent).await;
     report(&receiver, &rooms, &sent, began).await;
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     let broken: Vec<_> = sent.iter().flat_map(|sent| &sent.broken).collect();

@@ -1,5 +1,6 @@
 //! Encrypted rooms: what others can read, what goes over the wire, and what happens where keys cannot be had.
 
+mod before_send;
 mod keys;
 mod login;
 mod reading;

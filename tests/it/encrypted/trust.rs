@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{assert_sealed, sent, wait_health, wait_signed};
 use crate::harness::{
-    DEADLINE, Fault, FaultProxy, Kind, Match, Payload, Reader, Receiver, ReceiverBuilder, Scene, User, eventually,
+    DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, Payload, Reader, Receiver, ReceiverBuilder, Reply, Scene, User,
+    eventually,
 };
 
 /// The public half of a user's identity, as the homeserver has it.
@@ -81,6 +82,98 @@ async fn the_very_first_event_is_signed_already() {
     let signed = seen.iter().position(|one| one.path.contains("/keys/signatures/upload")).expect("a signature");
     let first = seen.iter().position(|one| one.kind == Kind::Send).expect("a send");
     assert!(signed < first, "signed first, then sent");
+}
+
+/// 401 as of a homeserver that wants the password before it takes the first identity.
+fn wants_a_password() -> Fault {
+    let body = json!({ "session": "s1", "flows": [{ "stages": ["m.login.password"] }], "params": {} });
+    Fault::Respond(Reply::new(401, "application/json", &body.to_string()))
+}
+
+fn uploads_an_identity(one: &Exchange) -> bool {
+    one.path.ends_with("/keys/device_signing/upload")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_that_wants_the_password_for_the_first_identity_is_given_it() {
+    let scene = Scene::encrypted().await;
+    let strict = Reader::strict(&scene.sre).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).without("matrix.access_token");
+    let password = builder.file("password", &format!("{}\n", scene.bot.password));
+    let mut receiver = builder.unstarted();
+    proxy.fault(Match::when(|one| uploads_an_identity(one) && one.body["auth"].is_null()), wants_a_password());
+    let login = ["login", "--password-file", &password];
+    let done = receiver.cli(&login).await;
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("recovery key, shown this once") && said.contains("clients show no warning"), "{said}");
+    let identity = master_key(&scene.bot).await;
+    assert_ne!(identity, Value::Null, "the homeserver has it");
+    let uploads: Vec<_> = proxy.exchanges().into_iter().filter(uploads_an_identity).collect();
+    let [first, second] = &uploads[..] else { panic!("one refused, one taken: {uploads:?}") };
+    assert_eq!(
+        (&second.body["auth"]["session"], &second.body["auth"]["type"]),
+        (&"s1".into(), &"m.login.password".into())
+    );
+    assert_eq!(first.body["master_key"]["keys"], second.body["master_key"]["keys"], "the same identity");
+    assert_eq!(second.body["master_key"]["keys"], identity);
+
+    // Again: nothing is made or replaced, and that is said.
+    let done = receiver.cli(&login).await;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(!said.contains("shown this once") && said.contains("its recovery key stays as it is"), "{said}");
+    assert_eq!(master_key(&scene.bot).await, identity);
+    receiver.spawn();
+    receiver.ready().await.expect("it starts");
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    strict.reads(&scene.room, "DiskFull").await;
+    wait_signed(&receiver).await;
+}
+
+/// As it was with a homeserver that refused the upload: the SDK's store has an identity, the homeserver has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_only_the_store_has_is_not_taken_for_one() {
+    let scene = Scene::encrypted().await;
+    let reader = Reader::strict(&scene.sre).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    proxy.fault(Match::when(uploads_an_identity), wants_a_password());
+    let mut receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+    let told = |json: &Value| json.to_string().contains("wants the account's password before it takes an identity");
+    wait_health(&receiver, "told", told).await;
+    receiver.restart().await;
+    wait_health(&receiver, "still told", told).await;
+    assert_eq!(receiver.metric("device_signed", &[]).await, 0.0);
+    assert_eq!(master_key(&scene.bot).await, Value::Null);
+    assert!(!receiver.store_path().join("recovery-key").exists(), "of nothing");
+    receiver.sigterm(DEADLINE).await;
+    // The homeserver takes it after all.
+    proxy.heal();
+    receiver.restart().await;
+    wait_signed(&receiver).await;
+    let identity = master_key(&scene.bot).await;
+    assert_ne!(identity, Value::Null);
+    let made: Vec<_> = proxy.exchanges().into_iter().filter(uploads_an_identity).collect();
+    assert!(made.iter().all(|one| one.body["master_key"]["keys"] == identity), "never a second identity");
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    reader.reads(&scene.room, "DiskFull").await;
+}
+
+/// The account's secret storage is somebody's; its identity is not there (any more).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_key_that_replaces_another_is_not_printed_without_a_word() {
+    let scene = Scene::encrypted().await;
+    let content = json!({ "key": "of-somebody" });
+    let path = format!("/v3/user/{}/account_data/m.secret_storage.default_key", scene.bot.user_id);
+    scene.bot.call(Method::PUT, &path, Some(&content)).await.expect_ok("account data");
+    let builder = ReceiverBuilder::of(&scene).without("matrix.access_token");
+    let password = builder.file("password", &format!("{}\n", scene.bot.password));
+    let receiver = builder.unstarted();
+    let done = receiver.cli(&["login", "--password-file", &password]).await;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(said.contains("shown this once") && said.contains("had a recovery key already"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ pub mod authority;
 pub mod browser;
 pub mod cluster_link;
 pub mod crypto;
+pub mod dendrite;
 pub mod http;
 pub mod payload;
 pub mod process;

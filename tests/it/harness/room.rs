@@ -43,7 +43,8 @@ impl Room {
         loop {
             let page = self.page(PAGE, from.as_deref()).await;
             events.extend(page["chunk"].as_array().into_iter().flatten().cloned().map(RoomEvent::new));
-            match page["end"].as_str() {
+            // Dendrite goes on with tokens beyond the first event.
+            match page["end"].as_str().filter(|_| page["chunk"].as_array().is_some_and(|chunk| !chunk.is_empty())) {
                 Some(end) => from = Some(end.to_owned()),
                 None => break,
             }
