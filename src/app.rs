@@ -63,7 +63,7 @@ impl Receiver {
     /// or the address cannot be bound.
     pub async fn prepare(config: Config, source: Source) -> anyhow::Result<Self> {
         let hangups = Hangups::new()?;
-        let clock = Clock::System;
+        let clock = Clock::system();
         let rooms = config.rooms();
         let routes: Vec<_> = config.routes.keys().cloned().collect();
         let names: Vec<_> = rooms.iter().map(|(_, name)| name.clone()).collect();

@@ -62,7 +62,7 @@ impl House {
 
 #[tokio::test]
 async fn with_updates_post_each_piece_of_news_is_a_message_and_nothing_is_edited() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"").await;
     house.start();
     for alerts in ["a", "a b", "a", "a -b", "a b", "-a -b", "a"] {
         house.post(alerts).await;
@@ -88,7 +88,7 @@ async fn with_updates_post_each_piece_of_news_is_a_message_and_nothing_is_edited
 
 #[tokio::test]
 async fn what_waits_in_an_outage_is_one_message_of_the_newest_state() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"").await;
     house.start();
     house.post("a b").await;
     house.settled().await;
@@ -108,7 +108,7 @@ async fn what_waits_in_an_outage_is_one_message_of_the_newest_state() {
 
 #[tokio::test]
 async fn a_message_of_its_own_is_exactly_once_and_steps_down() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"").await;
     house.start();
     house.post("a").await;
     house.settled().await;
@@ -130,7 +130,7 @@ async fn a_message_of_its_own_is_exactly_once_and_steps_down() {
 
 #[tokio::test]
 async fn with_updates_post_a_digest_and_a_notice_of_many_leave_nothing_behind() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"\ndigest_above = 2").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"\ndigest_above = 2").await;
     for group in ["a", "b", "c"] {
         house.post_group(group, group).await;
     }

@@ -53,6 +53,7 @@ pub(super) struct Report {
     pub(super) health: health::State,
     pub(super) stats: Option<Stats>,
     pub(super) now: Timestamp,
+    wall: Timestamp,
     /// Why webhooks cannot be committed.
     pub(super) failing: Option<String>,
     pub(super) routes: Vec<(String, Vec<RoomAddress>)>,
@@ -71,7 +72,7 @@ impl Report {
         };
         let routes = in_force.config.routes.values();
         let routes = routes.map(|route| (route.name.to_string(), route.rooms.clone())).collect();
-        Self { health, stats, now, failing, routes, ids }
+        Self { health, stats, now, wall: app.clock.wall(), failing, routes, ids }
     }
 
     /// `failing`: webhooks cannot be committed; `degraded`: delivery is held or late.
@@ -194,7 +195,7 @@ impl Report {
     /// `None`: webhooks come by plain HTTP.
     pub(super) fn certificate(&self) -> Option<Value> {
         let certificate = self.health.certificate.as_ref()?;
-        let (status, reason) = match (&certificate.refused, certificate.age(self.now)) {
+        let (status, reason) = match (&certificate.refused, certificate.age(self.wall)) {
             (_, Age::Ended) => ("degraded", "has ended: clients will refuse it".to_owned()),
             (_, Age::NotYet) => ("degraded", "is not valid yet: clients will refuse it".to_owned()),
             (Some(fault), _) => ("degraded", format!("what the files hold is refused, the one in use stays: {fault}")),
