@@ -18,8 +18,9 @@ use std::{
 
 use crate::model::Timestamp;
 
-/// How much of a time in which nothing ran is believed, where only the wall clock tells how long it was.
-const MOST_AWAY: Duration = Duration::from_hours(24);
+/// How much of a time in which nothing ran is believed, where only the wall clock tells how long it was: the machine was
+/// started in between, or is another. Less than any incident may go unheard of.
+const MOST_AWAY: Duration = Duration::from_hours(1);
 /// What the machine counts while it sleeps and the process's own count leaves out; less is how the two are read.
 const LEAST_SLEEP: i64 = 1_000;
 
@@ -156,10 +157,11 @@ impl Clock {
         }
     }
 
-    /// How far the wall clock is ahead of the line, in milliseconds.
+    /// How far the wall clock is ahead of the line, in milliseconds, to the full second: less is how the two are read, and
+    /// must not make the same time be shown as two.
     #[must_use]
     pub fn ahead(&self) -> i64 {
-        self.wall().0.saturating_sub(self.now().0)
+        self.wall().0.saturating_sub(self.now().0) / 1_000 * 1_000
     }
 
     /// A time of the line as people are to read it.
@@ -280,7 +282,8 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_hours(1);
-    const DAY_MS: i64 = 86_400_000;
+    const HOUR_MS: i64 = 3_600_000;
+    const DAY_MS: i64 = 24 * HOUR_MS;
 
     #[test]
     fn a_wall_clock_that_is_set_moves_no_time_of_ours() {
@@ -318,7 +321,7 @@ mod tests {
             (mark(60_000, Some(("b", 8_000))), (60_000, false)),
             (mark(60_000, None), (60_000, false)),
             (mark(60_000, Some(("a", 4_000))), (60_000, false)),
-            (mark(9 * DAY_MS, Some(("b", 8_000))), (DAY_MS, false)),
+            (mark(9 * DAY_MS, Some(("b", 8_000))), (HOUR_MS, false)),
             (mark(-9 * DAY_MS, Some(("b", 8_000))), (0, false)),
         ] {
             let away = then.until(&now);

@@ -93,14 +93,19 @@ impl Lane {
         }
         // Found at a start that came later than a restart takes: the store may be a copy from back then.
         let left_over = |at: Timestamp| self.started.since(at) > MARGIN;
-        op.device.as_deref() == Some(device) && op.first_try.is_some_and(|at| recent(at) && !left_over(at))
+        // Nor where only a wall clock knows how long ago it was.
+        let surely = |at: Timestamp| recent(at) && !left_over(at) && self.parts.clock.has_counted_since(at);
+        op.device.as_deref() == Some(device) && op.first_try.is_some_and(surely)
     }
 
     async fn look_for(&self, op: &Op) -> Result<Result<Found, SendError>, StoreError> {
         let first_try = op.first_try.unwrap_or(op.since);
         let recorded = self.parts.store.recorded(&self.room, first_try).await?;
-        let search =
-            Search { wanted: Some(&op.txn_id), after: recorded.before.as_deref(), since: first_try.minus(MARGIN) };
+        let search = Search {
+            wanted: Some(&op.txn_id),
+            after: recorded.before.as_deref(),
+            since: self.parts.clock.shown(first_try).minus(MARGIN),
+        };
         let read = self.parts.transport.read_back(&self.room, search).await;
         Ok(read.map(|read| judge(&op.txn_id, &read, &recorded.later)))
     }
@@ -255,7 +260,8 @@ impl Lane {
             return Ok(Some(Turn::Idle));
         };
         let before = self.parts.store.recorded(&self.room, self.started).await?.before;
-        let search = Search { wanted: None, after: before.as_deref(), since: oldest.minus(MARGIN) };
+        let search =
+            Search { wanted: None, after: before.as_deref(), since: self.parts.clock.shown(oldest).minus(MARGIN) };
         let read = match self.parts.transport.read_back(&self.room, search).await {
             Ok(read) => read,
             Err(error) => return Ok(self.failed_to_look_for_roots(due, &error, &permit)),

@@ -125,7 +125,8 @@ impl Job<'_> {
             }
             None => sqlx::query_scalar(
                 "UPDATE notification SET repeats = repeats + 1 WHERE id = \
-                 (SELECT max(id) FROM notification WHERE group_hash = $1 AND body_hash = $2) RETURNING id",
+                 (SELECT id FROM notification WHERE group_hash = $1 AND body_hash = $2 ORDER BY at DESC, id DESC LIMIT 1) \
+                 RETURNING id",
             )
             .bind(&self.hashes.group)
             .bind(&self.hashes.body),
@@ -226,7 +227,8 @@ impl Job<'_> {
     }
 }
 
-/// The newest incident of the group, open or not, without its alerts.
+/// The open incident of the group, else the one that changed last, without its alerts. By the counter: a clock that was
+/// once ahead must not put one that is over before one that is open.
 pub(super) async fn newest_incident(
     connection: &mut SqliteConnection,
     key: &IncidentKey,
@@ -234,7 +236,7 @@ pub(super) async fn newest_incident(
 ) -> Result<Option<Incident>, StoreError> {
     sqlx::query(
         "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
-         ORDER BY opened_at DESC, id DESC LIMIT 1",
+         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1",
     )
     .bind(key.route.as_str())
     .bind(&key.receiver)

@@ -13,7 +13,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{Store, StoreError, error::is_damage, writer};
+use super::{Store, StoreError, error::is_damage, line, writer};
 use crate::{clock::Clock, health::Health, metrics::Metrics};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -64,6 +64,7 @@ impl Store {
             }
         }
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
+        line::resume(&mut connection, &clock).await.map_err(|error| opened(Box::new(error)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             // A file does not hang up; asking whether it is there costs as much as most of what is read.

@@ -179,11 +179,6 @@ pub(super) async fn start(
     wake: watch::Sender<u64>,
 ) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut connection).await?;
-    if let Some(mark) = meta::read_mark(&mut connection).await? {
-        let away = clock.resume(&mark);
-        let (away_s, counted) = (away.for_.as_secs(), away.is_sure);
-        tracing::debug!(away_s, counted, "the store's time goes on");
-    }
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let context = Context { seq, wake: false };
     let writer = Writer { connection, context, saved_seq: seq, saved_mark: None, clock, metrics, health, wake };
