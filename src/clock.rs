@@ -157,11 +157,10 @@ impl Clock {
         }
     }
 
-    /// How far the wall clock is ahead of the line, in milliseconds, to the full second: less is how the two are read, and
-    /// must not make the same time be shown as two.
+    /// How far the wall clock is ahead of the line, in milliseconds.
     #[must_use]
     pub fn ahead(&self) -> i64 {
-        self.wall().0.saturating_sub(self.now().0) / 1_000 * 1_000
+        self.wall().ahead_of(self.now())
     }
 
     /// A time of the line as people are to read it.

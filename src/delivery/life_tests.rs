@@ -23,6 +23,8 @@ fn room(address: &str) -> RoomAddress {
     RoomAddress::parse(address).expect("a room")
 }
 
+const DAY_MS: i64 = 86_400_000;
+
 fn manual() -> Clock {
     Clock::manual(Timestamp(1_800_000_000_000))
 }
@@ -180,6 +182,37 @@ async fn an_old_card_goes_on_on_a_new_one() {
         assert_eq!(later.content["m.relates_to"]["event_id"], "$2", "only the new card");
     }
     assert!(house.parts.store.due(&room(ROOM)).await.expect("due").edits.is_empty());
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_ahead_makes_no_card_old() {
+    let mut house = House::at(ROOM, manual()).await;
+    house.start();
+    house.post("a").await;
+    house.settled().await;
+    house.parts.clock.jump(10 * DAY_MS);
+    house.post("a b").await;
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent), ["card m.text", "m.thread m.text", "m.replace m.text"]);
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_back_keeps_no_green_note_waiting() {
+    let mut house = House::with(ROOM, manual(), "digest_above = 2").await;
+    house.start();
+    for group in ["d", "e", "f"] {
+        house.post_group(group, group).await;
+        house.settled().await;
+    }
+    house.stop().await;
+    for group in ["d", "e", "f"] {
+        house.post_group(group, &format!("-{group}")).await;
+    }
+    house.parts.clock.jump(-3 * DAY_MS);
+    house.parts.clock.advance(Duration::from_secs(2));
+    house.start();
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent[3..4]), ["card m.notice"], "{sent:#?}");
 }
 
 #[tokio::test]

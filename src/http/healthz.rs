@@ -303,7 +303,7 @@ impl Report {
 
     /// How far the wall clock is ahead of the receiver's own time, in milliseconds.
     pub(super) fn ahead(&self) -> i64 {
-        self.wall.0.saturating_sub(self.now.0) / 1_000 * 1_000
+        self.wall.ahead_of(self.now)
     }
 
     fn moment(&self, at: Timestamp) -> String {

@@ -22,6 +22,13 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// How far a clock that shows this is ahead of one that shows `other`, in milliseconds, to the nearest second: less is
+    /// how the two are read, and must not make one time be shown as two.
+    #[must_use]
+    pub fn ahead_of(self, other: Self) -> i64 {
+        self.0.saturating_sub(other.0).saturating_add(500).div_euclid(1_000) * 1_000
+    }
+
     #[must_use]
     pub fn moved(self, by_ms: i64) -> Self {
         Self(self.0.saturating_add(by_ms))

@@ -41,7 +41,7 @@ pub(super) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> 
 
 fn go_on(clock: &Clock, mark: &Mark) -> Away {
     let away = clock.resume(mark);
-    let by = clock.ahead().saturating_sub(mark.wall.0.saturating_sub(mark.line.0));
+    let by = clock.ahead() - mark.wall.ahead_of(mark.line);
     // How far it was set ahead cannot be known of a time that nobody counted.
     if by.unsigned_abs() >= JUMP && (away.is_sure || by < 0) {
         tracing::warn!(

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{Store, StoreError, error::is_damage, line, writer};
 use crate::{clock::Clock, health::Health, metrics::Metrics};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
 /// The write-ahead log is cut back to this many bytes once it has been copied into the file: one large batch must not

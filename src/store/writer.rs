@@ -253,8 +253,8 @@ impl Writer {
     /// Whether the mark that the store holds is older than `age`, or of before the wall clock was set.
     fn is_mark_older(&self, age: Duration) -> bool {
         self.saved_mark.as_ref().is_none_or(|mark| {
-            let ahead = mark.wall.0.saturating_sub(mark.line.0);
-            self.clock.now().since(mark.line) >= age || self.clock.ahead().abs_diff(ahead) >= MARK_AHEAD
+            self.clock.now().since(mark.line) >= age
+                || self.clock.ahead().abs_diff(mark.wall.ahead_of(mark.line)) >= MARK_AHEAD
         })
     }
 

@@ -67,6 +67,8 @@ impl Step {
 pub enum Deed {
     /// SIGKILL, and a new process at once.
     Kill,
+    /// The wall clock of the machine is so many seconds ahead from now on.
+    SetClock(i64),
     Begin(Trouble),
     End(Trouble),
 }
@@ -111,6 +113,7 @@ impl Plan {
         let groups = (0..groups).map(|number| group(&mut rng, number, load)).collect();
         let mut deeds = troubles(&mut rng, load);
         deeds.extend(kills(&mut rng, load));
+        deeds.extend(jumps(&mut rng, load));
         deeds.sort_by_key(|(at, _)| *at);
         Self { groups, deeds }
     }
@@ -212,5 +215,19 @@ fn kills(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
             return deeds;
         }
         deeds.push((now, Deed::Kill));
+    }
+}
+
+fn jumps(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
+    const MINUTE: i64 = 60;
+    const DAY: i64 = 86_400;
+    let (mut deeds, mut now) = (Vec::new(), Duration::ZERO);
+    loop {
+        now += millis(rng, 700..5_000);
+        if now >= load {
+            return deeds;
+        }
+        let ahead = [0, 10 * DAY, -10 * DAY, DAY, -MINUTE, 5 * MINUTE][rng.random_range(0..6)];
+        deeds.push((now, Deed::SetClock(ahead)));
     }
 }
