@@ -1,5 +1,6 @@
 //! The one place where the parts are built and the tasks spawned.
 
+mod jumps;
 mod lanes;
 mod reload;
 mod watch;
@@ -63,20 +64,21 @@ impl Receiver {
     /// or the address cannot be bound.
     pub async fn prepare(config: Config, source: Source) -> anyhow::Result<Self> {
         let hangups = Hangups::new()?;
-        let clock = Clock::System;
+        let clock = Clock::system();
         let rooms = config.rooms();
         let routes: Vec<_> = config.routes.keys().cloned().collect();
         let names: Vec<_> = rooms.iter().map(|(_, name)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
+        let style = Arc::new(style_of(&config)?);
+        let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
+        let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
+        // The store has set the time on which these are.
         health.update(|health| {
             health.started_at = Some(clock.now());
             health.version = format!("{} ({})", crate::VERSION, crate::COMMIT);
         });
-        note_loaded(&health, &metrics, clock.now(), &[]);
-        let style = Arc::new(style_of(&config)?);
-        let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
-        let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
+        note_loaded(&health, &metrics, &clock, &[]);
         let bound = http::bind(config.http.listen)
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?
             .with_tls(tls.clone());
@@ -119,6 +121,7 @@ impl Receiver {
             listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
             store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
         );
+        lifecycle.spawn(jumps::watch(self.clock.clone(), Arc::clone(&self.health), lifecycle.stop()));
         start_control(&app, &self.config, &lifecycle);
         lifecycle.spawn(http::sample(Arc::clone(&app), lifecycle.stop()));
         let reloader = Reloader {

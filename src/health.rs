@@ -84,8 +84,17 @@ pub struct State {
     pub config: Loaded,
     /// What webhooks are served with; `None`: plain HTTP.
     pub certificate: Option<Certificate>,
+    /// When the wall clock was set last, since the start.
+    pub clock_set: Option<ClockSet>,
     /// What came into rooms since the start, the newest first.
     pub deliveries: VecDeque<Delivery>,
+}
+
+/// The wall clock jumped by so much; negative: back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSet {
+    pub at: Timestamp,
+    pub by_ms: i64,
 }
 
 /// Deliveries that are remembered.

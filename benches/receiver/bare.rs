@@ -90,7 +90,7 @@ impl Role {
         telemetry::init(false, &config.log.filter).expect("a log");
         let routes: Vec<_> = config.routes.keys().cloned().collect();
         let metrics = Metrics::new(&routes, &[], "bare", "bare");
-        let parts = Parts { config, token: Sha256::digest(TOKEN).into(), clock: Clock::System, metrics };
+        let parts = Parts { config, token: Sha256::digest(TOKEN).into(), clock: Clock::system(), metrics };
         let app = Router::new().route("/alerts/{route}", any(accept)).with_state(Arc::new(parts));
         let listener = std::net::TcpListener::bind(self.listen).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");

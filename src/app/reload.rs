@@ -24,7 +24,7 @@ use crate::{
     lifecycle::Hangups,
     matrix::Account,
     metrics::Metrics,
-    model::{NoKeys, RoomAddress, RoomName, RouteName, Timestamp},
+    model::{NoKeys, RoomAddress, RoomName, RouteName},
     render::{Style, custom::Templates},
     store::{Routing, Store, StoreError},
     telemetry,
@@ -239,9 +239,8 @@ impl Reloader {
             tracing::warn!("{error:#}");
         }
         self.tell_parts(&before, &config, style).await;
-        let now = self.clock.now();
         self.told.faults.clear();
-        note_loaded(&self.health, &self.metrics, now, &restart);
+        note_loaded(&self.health, &self.metrics, &self.clock, &restart);
         let changes = Changes::between(&before, &config);
         tracing::info!(
             cause = cause.as_str(),
@@ -295,12 +294,12 @@ impl Reloader {
 }
 
 /// For health and metrics: a config has come into force.
-pub fn note_loaded(health: &Health, metrics: &Metrics, now: Timestamp, restart: &[&'static str]) {
+pub fn note_loaded(health: &Health, metrics: &Metrics, clock: &Clock, restart: &[&'static str]) {
     metrics.config.last_reload_successful.set(1);
-    metrics.config.last_reload_success.set(now.0 as f64 / 1000.0);
+    metrics.config.last_reload_success.set(clock.wall().0 as f64 / 1000.0);
     metrics.config.restart_required.set(i64::from(!restart.is_empty()));
     health.update(|health| {
-        health.config = Loaded { since: Some(now), faults: 0, restart: restart.to_vec() };
+        health.config = Loaded { since: Some(clock.now()), faults: 0, restart: restart.to_vec() };
     });
 }
 

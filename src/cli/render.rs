@@ -88,7 +88,7 @@ impl Render {
         let body = self.read()?;
         let webhook = intake::decode(&body).with_context(|| self.name())?;
         let route = intake::choose_route(&config.routes, self.route.as_deref(), &webhook.receiver)?;
-        let now = Clock::System.now();
+        let now = Clock::system().wall();
         let changes = intake::reconcile(None, &webhook, &Rules::of(route, &config.display), now);
         let key = IncidentKey {
             route: route.name.clone(),

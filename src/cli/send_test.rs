@@ -73,13 +73,13 @@ impl SendTest {
     }
 
     async fn send(&self, webhook: &Webhook<'_>, config: &Config) -> anyhow::Result<()> {
-        let incident = TestIncident::new(Clock::System.now(), self.lasts);
+        let incident = TestIncident::new(Clock::system().wall(), self.lasts);
         let id = webhook.post(&incident.firing()).await.context("firing: not accepted")?;
         println!("firing: accepted by {} as notification {id}", webhook.url);
         println!("  look for: a card that says {ALERTNAME}, in {}", self.rooms(config));
         println!("  if none comes: {id} in the receiver's log tells why");
         self.wait().await?;
-        let resolved = webhook.post(&incident.resolved(Clock::System.now())).await;
+        let resolved = webhook.post(&incident.resolved(Clock::system().wall())).await;
         let id = resolved.context("resolved: not accepted, the card stays as it is")?;
         println!("resolved: accepted as notification {id}");
         println!("  look for: the same card, now green and RESOLVED");

@@ -22,6 +22,8 @@ pub struct Frame<'a> {
     pub config: &'a Config,
     pub style: &'a Style,
     pub now: Timestamp,
+    /// The same by the wall clock: what the words tell of.
+    pub wall: Timestamp,
     pub txn_id: TxnId,
     pub device: Option<String>,
     pub plainness: u32,
@@ -107,7 +109,7 @@ pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metr
 pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, frame: Frame<'_>) -> Option<NewOp> {
     let (first, note) = green.first()?;
     let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
-    let mut message = render::green_notice(frame.style, &incidents, frame.now);
+    let mut message = render::green_notice(frame.style, &incidents, frame.wall);
     if frame.plainness > 0 {
         message = message.first_line();
     }
@@ -225,7 +227,7 @@ fn show(
     complete: bool,
     frame: &Frame<'_>,
 ) -> Result<Rendered, Vec<IncidentId>> {
-    let Frame { style, now, plainness, .. } = *frame;
+    let Frame { style, wall: now, plainness, .. } = *frame;
     if kind == CardKind::Incident {
         let Some(incident) = incidents.first() else { return Err(Vec::new()) };
         return Ok(match plainness {
@@ -246,7 +248,7 @@ fn show(
 
 /// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
 fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
-    let Frame { style, now, plainness, .. } = *frame;
+    let Frame { style, wall: now, plainness, .. } = *frame;
     match (card.kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => custom::reply(style, first, notes, card.root_at, now),
         (CardKind::Incident, Some(first), _) => {
@@ -259,7 +261,7 @@ fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>)
 
 /// The words of a message of its own.
 fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
-    let Frame { style, now, plainness, .. } = *frame;
+    let Frame { style, wall: now, plainness, .. } = *frame;
     match (kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => custom::post(style, first, notes, now),
         (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, plainness)),

@@ -100,7 +100,9 @@ impl Lane {
         }
         // Found at a start that came later than a restart takes: the store may be a copy from back then.
         let left_over = |at: Timestamp| self.started.since(at) > MARGIN;
-        op.device.as_deref() == Some(device) && op.first_try.is_some_and(|at| recent(at) && !left_over(at))
+        // Nor where only a wall clock knows how long ago it was.
+        let surely = |at: Timestamp| recent(at) && !left_over(at) && self.parts.clock.has_counted_since(at);
+        op.device.as_deref() == Some(device) && op.first_try.is_some_and(surely)
     }
 
     async fn look_for(&self, op: &Op) -> Result<Result<Found, SendError>, StoreError> {

@@ -1,6 +1,7 @@
 //! Events that may or may not be in the room.
 
 use super::*;
+use crate::clock::Mark;
 use crate::model::{IncidentId, OpState, Timestamp};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -81,6 +82,25 @@ async fn what_has_been_forgotten_but_is_in_the_room_is_adopted() {
         let sent = house.settled().await;
         assert_eq!(sent[1].content["m.relates_to"]["event_id"], "$1", "the card is known");
     }
+}
+
+#[tokio::test]
+async fn a_clock_set_back_makes_nobody_remember_for_longer() {
+    let mut house = House::doubtful(true, 25 * HOUR).await;
+    house.parts.clock.jump(-25 * 3_600_000);
+    house.start();
+    assert_eq!((house.settled().await.len(), house.events("adopted"), house.duplicates()), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn where_nobody_counted_the_time_the_room_is_asked() {
+    let mut house = House::doubtful(true, Duration::from_mins(1)).await;
+    // The machine was started in between, and its clock was set back.
+    let clock = &house.parts.clock;
+    assert!(!clock.resume(&Mark { boot: None, ..clock.mark() }).is_sure);
+    clock.advance(Duration::from_millis(1));
+    house.start();
+    assert_eq!((house.settled().await.len(), house.events("adopted"), house.duplicates()), (1, 1, 0));
 }
 
 #[tokio::test]

@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn closed(reason: Reason) -> Arc<Gate> {
-        let gate = Gate::new(Clock::System, Arc::new(Metrics::new(&[], &[], "v", "c")), Arc::default());
+        let gate = Gate::new(Clock::system(), Arc::new(Metrics::new(&[], &[], "v", "c")), Arc::default());
         gate.close(&SendError { reason, retry_after: Some(HELD), detail: String::new() });
         Arc::new(gate)
     }

@@ -345,6 +345,7 @@ impl Lane {
             config: &self.in_force.config,
             style: &self.in_force.style,
             now: self.parts.clock.now(),
+            wall: self.parts.clock.wall(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
             device: self.parts.transport.device(),
             plainness,

@@ -186,7 +186,7 @@ const ROOM: &str = "!one:example.org";
 
 impl House {
     async fn new(rooms: &str) -> Self {
-        Self::at(rooms, Clock::System).await
+        Self::at(rooms, Clock::system()).await
     }
 
     async fn at(rooms: &str, clock: Clock) -> Self {

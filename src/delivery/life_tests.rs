@@ -23,6 +23,8 @@ fn room(address: &str) -> RoomAddress {
     RoomAddress::parse(address).expect("a room")
 }
 
+const DAY_MS: i64 = 86_400_000;
+
 fn manual() -> Clock {
     Clock::manual(Timestamp(1_800_000_000_000))
 }
@@ -62,7 +64,7 @@ impl House {
 
 #[tokio::test]
 async fn with_updates_post_each_piece_of_news_is_a_message_and_nothing_is_edited() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"").await;
     house.start();
     for alerts in ["a", "a b", "a", "a -b", "a b", "-a -b", "a"] {
         house.post(alerts).await;
@@ -88,7 +90,7 @@ async fn with_updates_post_each_piece_of_news_is_a_message_and_nothing_is_edited
 
 #[tokio::test]
 async fn what_waits_in_an_outage_is_one_message_of_the_newest_state() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"").await;
     house.start();
     house.post("a b").await;
     house.settled().await;
@@ -108,7 +110,7 @@ async fn what_waits_in_an_outage_is_one_message_of_the_newest_state() {
 
 #[tokio::test]
 async fn a_message_of_its_own_is_exactly_once_and_steps_down() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"").await;
     house.start();
     house.post("a").await;
     house.settled().await;
@@ -130,7 +132,7 @@ async fn a_message_of_its_own_is_exactly_once_and_steps_down() {
 
 #[tokio::test]
 async fn with_updates_post_a_digest_and_a_notice_of_many_leave_nothing_behind() {
-    let mut house = House::with(ROOM, Clock::System, "updates = \"post\"\ndigest_above = 2").await;
+    let mut house = House::with(ROOM, Clock::system(), "updates = \"post\"\ndigest_above = 2").await;
     for group in ["a", "b", "c"] {
         house.post_group(group, group).await;
     }
@@ -180,6 +182,37 @@ async fn an_old_card_goes_on_on_a_new_one() {
         assert_eq!(later.content["m.relates_to"]["event_id"], "$2", "only the new card");
     }
     assert!(house.parts.store.due(&room(ROOM)).await.expect("due").edits.is_empty());
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_ahead_makes_no_card_old() {
+    let mut house = House::at(ROOM, manual()).await;
+    house.start();
+    house.post("a").await;
+    house.settled().await;
+    house.parts.clock.jump(10 * DAY_MS);
+    house.post("a b").await;
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent), ["card m.text", "m.thread m.text", "m.replace m.text"]);
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_back_keeps_no_green_note_waiting() {
+    let mut house = House::with(ROOM, manual(), "digest_above = 2").await;
+    house.start();
+    for group in ["d", "e", "f"] {
+        house.post_group(group, group).await;
+        house.settled().await;
+    }
+    house.stop().await;
+    for group in ["d", "e", "f"] {
+        house.post_group(group, &format!("-{group}")).await;
+    }
+    house.parts.clock.jump(-3 * DAY_MS);
+    house.parts.clock.advance(Duration::from_secs(2));
+    house.start();
+    let sent = house.settled().await;
+    assert_eq!(kinds(&sent[3..4]), ["card m.notice"], "{sent:#?}");
 }
 
 #[tokio::test]

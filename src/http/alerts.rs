@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{App, InForce, answer::Answer, auth::Proof, places::Place};
 use crate::{
+    clock::Clock,
     config::Route,
     intake::{self, PathKind, RouteError, Rules, Webhook},
     model::IncidentKey,
@@ -91,10 +92,11 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
         None => intake::choose_route(routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
     };
     let counts = Counts::of(&webhook);
-    let ingested = app.store.ingest(ingest(&in_force, route, webhook, body, place)).await.map_err(|error| {
-        tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
-        Answer::unavailable(&format!("cannot commit: {error}"))
-    })?;
+    let ingested =
+        app.store.ingest(ingest(&in_force, &app.clock, route, webhook, body, place)).await.map_err(|error| {
+            tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+            Answer::unavailable(&format!("cannot commit: {error}"))
+        })?;
     record(app, route, &counts, &ingested);
     record_compat(app, proof, by_path.map(|(_, kind)| kind));
     Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
@@ -150,7 +152,8 @@ fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
     foreign.next().map(|word| word.chars().filter(|c| !c.is_control()).take(32).collect())
 }
 
-fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
+fn ingest(in_force: &InForce, clock: &Clock, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
+    let clock = clock.clone();
     let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
     webhook.digest.push_str(&in_force.run);
     Ingest {
@@ -165,7 +168,7 @@ fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, 
         decide: Box::new(move |known, now| {
             // The body's place is taken for as long as this closure lives, also if nobody waits for the answer any more.
             let _place = &place;
-            let rules = Rules::of(&config.routes[&name], &config.display);
+            let rules = Rules { ahead: clock.ahead(), ..Rules::of(&config.routes[&name], &config.display) };
             intake::reconcile(known, &webhook, &rules, now)
         }),
     }

@@ -195,7 +195,7 @@ fn in_json(app: &App, letter: &DeadLetter) -> Value {
         "address": op.room.as_str(),
         "kind": op.kind.as_str(),
         "reason": letter.error,
-        "at": Moment::from_millisecond(letter.at.0).ok().map(|at| at.to_string()),
+        "at": Moment::from_millisecond(app.clock.shown(letter.at).0).ok().map(|at| at.to_string()),
         "incident": op.incident.as_str(),
         "notification": op.notification.as_str(),
         "says": letter.first_line(),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{App, InForce, answer::Answer};
 use crate::{
-    health::{self, Age, Hold, Loaded, Trust},
+    health::{self, Age, ClockSet, Hold, Loaded, Trust},
     model::{NoKeys, OpState, RoomAddress, Timestamp},
     store::Stats,
 };
@@ -24,6 +24,8 @@ const SYNC_LOST: Duration = Duration::from_mins(5);
 const DEAD_IS_NEWS: Duration = Duration::from_hours(1);
 /// Longer than any send takes.
 const OVERDUE: Duration = Duration::from_mins(2);
+/// So is a clock that was set.
+const CLOCK_IS_NEWS: Duration = Duration::from_hours(24);
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// 200 while webhooks can be committed, else 503. Delivery that is held or late is `degraded`, and still 200.
@@ -53,6 +55,7 @@ pub(super) struct Report {
     pub(super) health: health::State,
     pub(super) stats: Option<Stats>,
     pub(super) now: Timestamp,
+    wall: Timestamp,
     /// Why webhooks cannot be committed.
     pub(super) failing: Option<String>,
     pub(super) routes: Vec<(String, Vec<RoomAddress>)>,
@@ -71,7 +74,7 @@ impl Report {
         };
         let routes = in_force.config.routes.values();
         let routes = routes.map(|route| (route.name.to_string(), route.rooms.clone())).collect();
-        Self { health, stats, now, failing, routes, ids }
+        Self { health, stats, now, wall: app.clock.wall(), failing, routes, ids }
     }
 
     /// `failing`: webhooks cannot be committed; `degraded`: delivery is held or late.
@@ -109,6 +112,28 @@ impl Report {
     }
 
     pub(super) fn store(&self) -> Value {
+        let mut part = self.store_alone();
+        if let Some(notice) = self.clock_set() {
+            part["notice"] = notice.into();
+        }
+        part
+    }
+
+    /// A day long, in words.
+    fn clock_set(&self) -> Option<String> {
+        let ClockSet { at, by_ms } = self.health.clock_set?;
+        let way = if by_ms < 0 { "back" } else { "ahead" };
+        (self.now.since(at) < CLOCK_IS_NEWS).then(|| {
+            format!(
+                "the clock of this machine was set {way} by {} s at {}; nothing waits or is closed by it, but times that were \
+                 shown may be off",
+                by_ms.unsigned_abs() / 1_000,
+                self.moment(at)
+            )
+        })
+    }
+
+    fn store_alone(&self) -> Value {
         if let Some(reason) = &self.failing {
             return json!({ "status": "failing", "reason": reason });
         }
@@ -145,7 +170,7 @@ impl Report {
             return json!({ "status": "degraded", "reason": self.told(fault) });
         }
         if let Some(hold) = &self.health.account_hold {
-            return json!({ "status": "degraded", "reason": self.held(hold), "until": hold.until.map(moment) });
+            return json!({ "status": "degraded", "reason": self.held(hold), "until": hold.until.map(|at| self.moment(at)) });
         }
         if !self.health.connected {
             return json!({ "status": "degraded", "reason": "not connected yet since the start" });
@@ -154,7 +179,7 @@ impl Report {
     }
 
     pub(super) fn sync(&self) -> Value {
-        let last = self.health.last_sync.map(moment);
+        let last = self.health.last_sync.map(|at| self.moment(at));
         if self.health.no_keys.is_some() && self.sync_lost().is_none() {
             return json!({ "status": "ok", "reason": "none, since it is not our device's; the homeserver answers", "last": last });
         }
@@ -194,19 +219,19 @@ impl Report {
     /// `None`: webhooks come by plain HTTP.
     pub(super) fn certificate(&self) -> Option<Value> {
         let certificate = self.health.certificate.as_ref()?;
-        let (status, reason) = match (&certificate.refused, certificate.age(self.now)) {
+        let (status, reason) = match (&certificate.refused, certificate.age(self.wall)) {
             (_, Age::Ended) => ("degraded", "has ended: clients will refuse it".to_owned()),
             (_, Age::NotYet) => ("degraded", "is not valid yet: clients will refuse it".to_owned()),
             (Some(fault), _) => ("degraded", format!("what the files hold is refused, the one in use stays: {fault}")),
             (None, Age::EndsSoon) => ("degraded", "ends soon, and should have been renewed".to_owned()),
             (None, Age::Good) => ("ok", "is the one in the files".to_owned()),
         };
-        Some(json!({ "status": status, "reason": reason, "not_after": moment(certificate.not_after) }))
+        Some(json!({ "status": status, "reason": reason, "not_after": in_words(certificate.not_after) }))
     }
 
     pub(super) fn config(&self) -> Value {
         let Loaded { since, faults, restart } = &self.health.config;
-        let since = since.map(moment);
+        let since = since.map(|at| self.moment(at));
         if *faults > 0 {
             let reason = format!(
                 "it has changed and is refused (faults: {faults}, which the log names); the one before stays in force"
@@ -241,8 +266,8 @@ impl Report {
                 (Some(hold), None) => {
                     degraded = true;
                     json!({
-                        "status": "degraded", "reason": self.told(&hold.reason), "since": moment(hold.since),
-                        "until": hold.until.map(moment), "waiting": waiting,
+                        "status": "degraded", "reason": self.told(&hold.reason), "since": self.moment(hold.since),
+                        "until": hold.until.map(|at| self.moment(at)), "waiting": waiting,
                     })
                 }
             };
@@ -278,6 +303,15 @@ impl Report {
         reasons.extend(self.parked());
         reasons.extend(self.dead());
         reasons
+    }
+
+    /// How far the wall clock is ahead of the receiver's own time, in milliseconds.
+    pub(super) fn ahead(&self) -> i64 {
+        self.wall.ahead_of(self.now)
+    }
+
+    fn moment(&self, at: Timestamp) -> String {
+        in_words(at.moved(self.ahead()))
     }
 
     fn held(&self, hold: &Hold) -> String {
@@ -326,7 +360,7 @@ fn forget_overdue(health: &mut health::State, now: Timestamp) {
     }
 }
 
-fn moment(at: Timestamp) -> String {
+fn in_words(at: Timestamp) -> String {
     Moment::from_millisecond(at.0).map(|moment| moment.to_string()).unwrap_or_default()
 }
 

@@ -77,14 +77,14 @@ impl Tls {
         };
         watch.publish(None);
         loop {
-            watch.tell_age(clock.now());
+            watch.tell_age(clock.wall());
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
             let files = watch.files.clone();
             if let Ok(found) = spawn_blocking(move || Pair::load(&files)).await {
-                watch.consider(found, clock.now());
+                watch.consider(found, clock.wall());
             }
         }
     }

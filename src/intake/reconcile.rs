@@ -28,6 +28,8 @@ pub struct Rules<'a> {
     pub repost_after: Option<Duration>,
     /// Whether cards ever speak after their first event; not with `updates = "edit"`.
     pub speaks: bool,
+    /// How far the wall clock, by which Alertmanager tells its times, is ahead of `now`, in milliseconds.
+    pub ahead: i64,
     pub display: &'a Display,
 }
 
@@ -40,8 +42,14 @@ impl<'a> Rules<'a> {
             // A message of its own is where people look anyway, and with edits alone nothing is to ring after the first.
             repost_after: route.repost_after.filter(|_| matches!(route.updates, Updates::Thread | Updates::Reply)),
             speaks: route.updates != Updates::Edit,
+            ahead: 0,
             display,
         }
+    }
+
+    /// What the wall clock shows at a time of ours.
+    fn wall(&self, at: Timestamp) -> Timestamp {
+        at.moved(self.ahead)
     }
 }
 
@@ -68,7 +76,7 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
         }
         IncidentState::Stale if firing => open_new(webhook, rules, now),
         IncidentState::Stale if !webhook.alerts.is_empty() => update(known, webhook, rules, now),
-        IncidentState::Resolved if webhook.alerts.iter().any(|alert| is_unseen(incident, alert)) => {
+        IncidentState::Resolved if webhook.alerts.iter().any(|alert| is_unseen(incident, alert, rules)) => {
             open_new(webhook, rules, now)
         }
         IncidentState::Resolved | IncidentState::Stale => unchanged(incident),
@@ -76,9 +84,10 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
 }
 
 /// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
-fn is_unseen(incident: &Incident, listed: &Listed) -> bool {
+fn is_unseen(incident: &Incident, listed: &Listed, rules: &Rules<'_>) -> bool {
     let stored = find(&incident.alerts, &listed.fingerprint);
-    let over = stored.and_then(|alert| alert.ends_at).or(incident.closed_at).unwrap_or(incident.heard_at);
+    let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.heard_at));
+    let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
     // It must have ended later as well: what claims to begin after its end would be unseen each time it is told.
     listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
 }
@@ -124,7 +133,7 @@ fn doc_of(webhook: &Webhook) -> IncidentDoc {
 
 /// A group without an incident (or whose last one is over for good).
 fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
-    let alerts: Vec<Alert> = webhook.alerts.iter().map(|listed| first_seen(listed, now)).collect();
+    let alerts: Vec<Alert> = webhook.alerts.iter().map(|listed| first_seen(listed, rules, now)).collect();
     let state = state_of(&alerts, webhook);
     // An empty list about a group nobody knows: there is nothing to show.
     let write = if alerts.is_empty() { IncidentWrite::None } else { IncidentWrite::Insert };
@@ -148,13 +157,13 @@ fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     }
 }
 
-fn first_seen(listed: &Listed, now: Timestamp) -> Alert {
-    let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(now);
+fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
+    let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(rules.wall(now));
     Alert {
         fingerprint: listed.fingerprint.clone(),
         state: listed.state(),
         starts_at,
-        ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(now)),
+        ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(rules.wall(now))),
         absent_since: None,
         changed_at: now,
         doc: listed.doc.clone(),
@@ -188,7 +197,7 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
                     // First seen resolved: counted on the card, not announced.
                     news.quiet = true;
                 }
-                alerts.insert(&listed.fingerprint, first_seen(listed, now));
+                alerts.insert(&listed.fingerprint, first_seen(listed, rules, now));
             }
             Some(alert) => step(alert, listed, rules, now, &mut news),
         }
@@ -196,7 +205,7 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
     for alert in alerts.values_mut() {
         let listed = webhook.alerts.binary_search_by(|l| l.fingerprint.as_str().cmp(&alert.fingerprint)).is_ok();
         if !listed {
-            step_unlisted(alert, webhook, now, &mut news);
+            step_unlisted(alert, webhook, rules, now, &mut news);
         }
     }
     let alerts: Vec<Alert> = alerts.into_values().collect();
@@ -223,7 +232,7 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
             } else {
                 news.quiet = true;
             }
-            alert.starts_at = start_after(Some(absent_since));
+            alert.starts_at = start_after(Some(rules.wall(absent_since)));
         }
         (AlertState::Resolved, true) => {
             news.again.push(alert.fingerprint.clone());
@@ -232,7 +241,7 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
         (AlertState::Firing | AlertState::Absent, false) => {
             news.resolved.push(alert.fingerprint.clone());
             alert.starts_at = earliest;
-            alert.ends_at = Some(listed.ends_at.unwrap_or(now));
+            alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));
         }
         (AlertState::Resolved, false) => {
             // A firing and resolving in between that nobody told us of moves the times, not the state.
@@ -251,13 +260,13 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
 }
 
 /// One alert that was known before and is not in the payload.
-fn step_unlisted(alert: &mut Alert, webhook: &Webhook, now: Timestamp, news: &mut News) {
+fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
     let truncated = webhook.truncated > 0;
     match alert.state {
         AlertState::Firing | AlertState::Absent if truncated && webhook.reason == Reason::AllResolved => {
             let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
             alert.state = AlertState::Resolved;
-            alert.ends_at = Some(latest.unwrap_or(now));
+            alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
             alert.absent_since = None;
             alert.changed_at = now;
             news.resolved.push(alert.fingerprint.clone());

@@ -83,6 +83,7 @@ impl Scene {
             reopen_after: 15 * MINUTE,
             repost_after: self.repost_after,
             speaks: self.speaks,
+            ahead: 0,
             display: &self.display,
         };
         let changes = reconcile(known.as_ref(), webhook, &rules, self.now);
@@ -513,6 +514,7 @@ proptest! {
                 reopen_after: 15 * MINUTE,
                 repost_after: scene.repost_after,
                 speaks,
+                ahead: 0,
                 display: &scene.display,
             };
             let card = CardState {

@@ -134,7 +134,7 @@ impl Account {
 
     /// The stored session, with its next token where this one is over.
     async fn resumed(&self, wire: &Wire, mut stored: StoredSession) -> Result<Session, errors::Fault> {
-        let ends_soon = stored.expires_at.is_some_and(|at| at - self.setup.clock.now().0 < millis(RENEW_BEFORE));
+        let ends_soon = stored.expires_at.is_some_and(|at| at - self.setup.clock.wall().0 < millis(RENEW_BEFORE));
         if ends_soon {
             match self.renewed(wire, &stored).await {
                 Ok(renewed) => stored = renewed.unwrap_or(stored),
@@ -151,9 +151,15 @@ impl Account {
         }
     }
 
+    /// When its token ends, if it can be renewed. The file says so by the wall clock, since other processes write it too.
+    fn ends(&self, stored: &StoredSession) -> Option<Timestamp> {
+        let ends = stored.refresh_token.as_ref().and(stored.expires_at);
+        ends.map(|at| self.setup.clock.of_wall(Timestamp(at)))
+    }
+
     async fn confirm(&self, wire: &Wire, stored: &StoredSession) -> Result<Session, errors::Fault> {
         let owner = wire.owner(&stored.access_token).await?;
-        let ends = stored.refresh_token.as_ref().and(stored.expires_at).map(Timestamp);
+        let ends = self.ends(stored);
         Ok(Session { device: owner.device, token: stored.access_token.clone(), ends })
     }
 
@@ -162,7 +168,7 @@ impl Account {
         let Some(refresh_token) = &stored.refresh_token else { return Ok(None) };
         match wire.refresh(refresh_token).await {
             Ok((token, lease)) => {
-                let renewed = stored.clone().renewed(token, &lease, self.setup.clock.now());
+                let renewed = stored.clone().renewed(token, &lease, self.setup.clock.wall());
                 // Before it is used: from then on the old ones are worth nothing.
                 self.keep_session(renewed.clone()).await;
                 tracing::debug!("the access token was renewed");
@@ -192,8 +198,8 @@ impl Account {
             return Err(errors::fault(Reason::AccountRefused, text));
         }
         tracing::info!(user, device = made.device, "logged in");
-        let stored = StoredSession::new(&made, &self.setup.config.homeserver, self.setup.clock.now());
-        let ends = stored.refresh_token.as_ref().and(stored.expires_at).map(Timestamp);
+        let stored = StoredSession::new(&made, &self.setup.config.homeserver, self.setup.clock.wall());
+        let ends = self.ends(&stored);
         self.keep_session(stored).await;
         Ok(Session { device: Some(made.device), token: made.token, ends })
     }

@@ -64,7 +64,7 @@ pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
             config.user_id
         );
     }
-    let session = StoredSession::new(&made, &config.homeserver, Clock::System.now());
+    let session = StoredSession::new(&made, &config.homeserver, Clock::system().wall());
     if let Err(error) = session.write(&path) {
         let _ = wire.log_out(&made.token).await;
         return Err(error);

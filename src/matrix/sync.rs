@@ -85,7 +85,7 @@ impl Account {
 
     pub(super) fn note_sync(&self) {
         let now = self.setup.clock.now();
-        self.setup.metrics.last_sync.set(unix_seconds(now));
+        self.setup.metrics.last_sync.set(unix_seconds(self.setup.clock.wall()));
         self.setup.health.update(|health| {
             health.last_sync = Some(now);
             health.sync_fault = None;

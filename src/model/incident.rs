@@ -100,6 +100,20 @@ impl Incident {
         self.state.is_open() && !digest.is_empty() && self.doc.digest == digest
     }
 
+    /// With its own times as a wall clock shows them that is so far ahead of the line on which they were taken. When its
+    /// alerts began and ended, Alertmanager has said by a wall clock.
+    #[must_use]
+    pub fn shown(mut self, ahead_ms: i64) -> Self {
+        self.opened_at = self.opened_at.moved(ahead_ms);
+        self.heard_at = self.heard_at.moved(ahead_ms);
+        self.closed_at = self.closed_at.map(|at| at.moved(ahead_ms));
+        for alert in &mut self.alerts {
+            alert.changed_at = alert.changed_at.moved(ahead_ms);
+            alert.absent_since = alert.absent_since.map(|at| at.moved(ahead_ms));
+        }
+        self
+    }
+
     #[must_use]
     pub fn count(&self, state: AlertState) -> usize {
         self.alerts.iter().filter(|a| a.state == state).count()

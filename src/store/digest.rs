@@ -90,7 +90,7 @@ impl Store {
         .bind(GREEN)
         .fetch_all(&mut *connection)
         .await?;
-        with_incidents(&mut connection, &notes).await
+        Ok(self.shown(with_incidents(&mut connection, &notes).await?))
     }
 
     /// The resolved notes that an op says, each with its incident.
@@ -103,7 +103,12 @@ impl Store {
             .bind(txn_id.as_str())
             .fetch_all(&mut *connection)
             .await?;
-        with_incidents(&mut connection, &notes).await
+        Ok(self.shown(with_incidents(&mut connection, &notes).await?))
+    }
+
+    fn shown(&self, green: Vec<(Incident, Note)>) -> Vec<(Incident, Note)> {
+        let ahead = self.clock.ahead();
+        green.into_iter().map(|(incident, note)| (incident.shown(ahead), note)).collect()
     }
 
     /// How many cards in `room` show an open incident, since as many could turn green at once; they are counted until there

@@ -50,7 +50,8 @@ pub struct DueCards {
     pub green_beyond: usize,
 }
 
-/// All that is needed to write a card's next event, read at one instant.
+/// All that is needed to write a card's next event, read at one instant. The times that its words tell are those of the
+/// wall clock.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub card: Card,
@@ -70,6 +71,12 @@ impl Snapshot {
             return SUPERSEDED;
         }
         self.incidents.iter().map(|(incident, _)| incident.rev).max().unwrap_or(0)
+    }
+
+    fn shown(mut self, ahead_ms: i64) -> Self {
+        self.card.root_at = self.card.root_at.map(|at| at.moved(ahead_ms));
+        self.incidents = self.incidents.into_iter().map(|(incident, rev)| (incident.shown(ahead_ms), rev)).collect();
+        self
     }
 
     /// Whether the room shows less than the newest revision.
@@ -121,7 +128,7 @@ impl Store {
         let mut transaction = connection.begin().await?;
         let snapshot = read_snapshot(&mut transaction, card).await?;
         transaction.commit().await?;
-        Ok(snapshot)
+        Ok(snapshot.map(|snapshot| snapshot.shown(self.clock.ahead())))
     }
 }
 

@@ -125,7 +125,8 @@ impl Job<'_> {
             }
             None => sqlx::query_scalar(
                 "UPDATE notification SET repeats = repeats + 1 WHERE id = \
-                 (SELECT max(id) FROM notification WHERE group_hash = $1 AND body_hash = $2) RETURNING id",
+                 (SELECT id FROM notification WHERE group_hash = $1 AND body_hash = $2 ORDER BY at DESC, id DESC LIMIT 1) \
+                 RETURNING id",
             )
             .bind(&self.hashes.group)
             .bind(&self.hashes.body),

@@ -3,11 +3,13 @@
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError};
+use crate::clock::Mark;
 
 const SEQ: &str = "seq";
 const STORE: &str = "store";
 const DEVICE: &str = "device";
 const OPENED: &str = "opened";
+const CLOCK: &str = "clock";
 
 impl Store {
     /// The Matrix device that sent last.
@@ -56,6 +58,15 @@ pub(super) async fn read_seq(connection: &mut SqliteConnection) -> Result<i64, S
 
 pub(super) async fn write_seq(connection: &mut SqliteConnection, seq: i64) -> Result<(), sqlx::Error> {
     write(connection, SEQ, &seq.to_string()).await
+}
+
+/// Where the time of the process before this one stood. `None` as well where it cannot be read: then it starts afresh.
+pub(super) async fn read_mark(connection: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
+    Ok(read(connection, CLOCK).await?.and_then(|text| text.parse().ok()))
+}
+
+pub(super) async fn write_mark(connection: &mut SqliteConnection, mark: &Mark) -> Result<(), sqlx::Error> {
+    write(connection, CLOCK, &mark.to_string()).await
 }
 
 async fn read(connection: &mut SqliteConnection, key: &str) -> Result<Option<String>, sqlx::Error> {

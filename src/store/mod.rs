@@ -9,6 +9,7 @@ mod doubt;
 mod due;
 mod error;
 mod ingest;
+mod line;
 mod meta;
 mod monitoring;
 mod open;

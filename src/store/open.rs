@@ -16,13 +16,13 @@ use tokio::sync::watch;
 use super::{
     Store, StoreError,
     error::{in_words, is_damage, is_full},
-    meta,
+    line, meta,
     monitoring::{CONNECTIONS, Commits, Shared},
     writer,
 };
 use crate::{clock::Clock, health::Health, metrics::Metrics};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
 /// The write-ahead log is cut back to this many bytes once it has been copied into the file: one large batch must not
@@ -73,6 +73,7 @@ impl Store {
             }
         }
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
+        line::resume(&mut connection, &clock).await.map_err(|error| opened(Box::new(error)))?;
         if let Err(error) = rehearse(&mut connection).await {
             let reason = in_words(&error);
             // A disk can have room again at any time, and the writer finds out by itself; all else is for the operator.

@@ -411,7 +411,8 @@ async fn covered(connection: &mut SqliteConnection, op: &Op) -> Result<Vec<Notif
     let mut ids: Vec<String> = sqlx::query_scalar(
         "SELECT notification.id FROM notification JOIN incident ON incident.route = notification.route \
          AND incident.group_hash = notification.group_hash WHERE incident.id = $1 AND notification.at >= $2 \
-         AND notification.at <= $3 AND notification.body IS NOT NULL ORDER BY notification.id DESC LIMIT $4",
+         AND notification.at <= $3 AND notification.body IS NOT NULL \
+         ORDER BY notification.at DESC, notification.id DESC LIMIT $4",
     )
     .bind(op.incident.as_str())
     .bind(op.since.0)

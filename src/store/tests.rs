@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod dead;
+mod line;
 mod overview;
 mod retention;
 mod scans;

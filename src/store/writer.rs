@@ -20,7 +20,11 @@ use super::{
     monitoring::Commits,
     repeat::{self, Heard},
 };
-use crate::{clock::Clock, health::Health, metrics::Metrics};
+use crate::{
+    clock::{Clock, Mark},
+    health::Health,
+    metrics::Metrics,
+};
 
 /// Jobs that may wait; beyond it callers wait for a place, and their own time limit answers for them.
 const QUEUE: usize = 1_024;
@@ -28,6 +32,11 @@ const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// How often an idle writer shows that it is alive, and tries again what failed.
 const BEAT: Duration = Duration::from_secs(1);
+/// How old the mark of the receiver's time may be that the store holds, while others commit and while nobody does. A wall
+/// clock that was set makes it old at once: the next start may have nothing else to go by.
+const MARK_EVERY: Duration = Duration::from_secs(10);
+const MARK_IDLE: Duration = Duration::from_mins(1);
+const MARK_AHEAD: u64 = 5_000;
 /// Two statements at once: each call costs a trip to the database's thread and back. COMMIT releases the savepoint.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT job";
 const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
@@ -179,7 +188,8 @@ pub(super) async fn start(
     let seq = meta::read_seq(&mut connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let context = Context { seq, wake: false };
-    let writer = Writer { connection, context, saved_seq: seq, clock, metrics, health, wake, commits };
+    let writer =
+        Writer { connection, context, saved_seq: seq, saved_mark: None, clock, metrics, health, wake, commits };
     // A thread and a runtime of its own. Each statement is answered by the database's thread; on the shared runtime the
     // writer would then queue up behind the webhooks being decoded, once for each statement, and they would wait for it.
     let runtime =
@@ -199,6 +209,7 @@ struct Writer {
     connection: SqliteConnection,
     context: Context,
     saved_seq: i64,
+    saved_mark: Option<Mark>,
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -213,6 +224,9 @@ impl Writer {
             self.beat();
             let Ok(first) = timeout(BEAT, inbox.recv()).await else {
                 self.probe_if_failing().await;
+                if self.is_mark_older(MARK_IDLE) {
+                    self.commit(Batch::default()).await;
+                }
                 continue;
             };
             let Some(first) = first else { break };
@@ -230,6 +244,8 @@ impl Writer {
                 self.commit(batch).await;
             }
         }
+        self.saved_mark = None;
+        self.commit(Batch::default()).await;
         if let Err(error) = self.connection.close().await {
             tracing::warn!(error = in_words(&error), "the store did not close cleanly");
         }
@@ -243,6 +259,14 @@ impl Writer {
         self.health.update(|health| health.writer_beat = Some(now));
     }
 
+    /// Whether the mark that the store holds is older than `age`, or of before the wall clock was set.
+    fn is_mark_older(&self, age: Duration) -> bool {
+        self.saved_mark.as_ref().is_none_or(|mark| {
+            self.clock.now().since(mark.line) >= age
+                || self.clock.ahead().abs_diff(mark.wall.ahead_of(mark.line)) >= MARK_AHEAD
+        })
+    }
+
     /// After a fault nobody may post for a while; health must show the recovery all the same.
     async fn probe_if_failing(&mut self) {
         if self.health.snapshot().store_fault.is_some() {
@@ -254,13 +278,15 @@ impl Writer {
     async fn commit(&mut self, mut batch: Batch) {
         let started = Instant::now();
         let count = batch.len() as u64;
-        let outcome = self.transaction(&mut batch).await;
+        let mark = self.is_mark_older(MARK_EVERY).then(|| self.clock.mark());
+        let outcome = self.transaction(&mut batch, mark.as_ref()).await;
         self.note_outcome(outcome.as_ref().err());
         if outcome.is_ok() {
             self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
             self.metrics.store_commit_commands.inc_by(count);
             self.saved_seq = self.context.seq;
             self.commits.count();
+            self.saved_mark = mark.or(self.saved_mark.take());
             if std::mem::take(&mut self.context.wake) {
                 self.wake.send_modify(|commits| *commits += 1);
             }
@@ -286,9 +312,9 @@ impl Writer {
 
     /// # Errors
     /// In words.
-    async fn transaction(&mut self, batch: &mut Batch) -> Result<(), String> {
+    async fn transaction(&mut self, batch: &mut Batch, mark: Option<&Mark>) -> Result<(), String> {
         let result = match execute(&mut self.connection, BEGIN).await.map_err(|error| in_words(&error)) {
-            Ok(()) => self.fill(batch).await,
+            Ok(()) => self.fill(batch, mark).await,
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -297,7 +323,7 @@ impl Writer {
         result
     }
 
-    async fn fill(&mut self, batch: &mut Batch) -> Result<(), String> {
+    async fn fill(&mut self, batch: &mut Batch, mark: Option<&Mark>) -> Result<(), String> {
         let told = |error: sqlx::Error| in_words(&error);
         let last = batch.jobs.len().saturating_sub(1);
         for (n, job) in batch.jobs.iter_mut().enumerate() {
@@ -315,6 +341,9 @@ impl Writer {
         repeat::save(&mut self.connection, &heard).await.map_err(told)?;
         if self.saved_seq != self.context.seq {
             meta::write_seq(&mut self.connection, self.context.seq).await.map_err(told)?;
+        }
+        if let Some(mark) = mark {
+            meta::write_mark(&mut self.connection, mark).await.map_err(told)?;
         }
         execute(&mut self.connection, "COMMIT").await.map_err(told)
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::similar_names, reason = "a room has a root")]
 
 mod chaos;
+mod clock_jumps;
 mod commands;
 mod dead_letters;
 mod dendrite;

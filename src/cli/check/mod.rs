@@ -113,7 +113,7 @@ fn certificate(config: &Config, report: &mut Report) {
     let file = tls.cert_file.display();
     let moment = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
     let (from, until) = (moment(pair.not_before), moment(pair.not_after));
-    match pair.certificate().age(Clock::System.now()) {
+    match pair.certificate().age(Clock::system().wall()) {
         Age::Good => report.ok(format!("http: TLS with the certificate in {file}, until {until}")),
         Age::EndsSoon => report.note(format!("http.tls.cert_file: {file}: ends soon, at {until}")),
         Age::Ended => report.fault(format!(

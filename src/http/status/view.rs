@@ -35,7 +35,7 @@ pub async fn page(app: &App, in_force: &InForce) -> Result<Page, StyleError> {
     let places = timeout(STORE_TIMEOUT, app.store.places()).await.ok().and_then(Result::ok).unwrap_or_default();
     let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
     let style = Style::new(&config.display, &config.links)?;
-    let times = Times::new(&config.display.timezone, report.now);
+    let times = Times::new(&config.display.timezone, report.now, report.ahead());
     let view = View { config, report: &report, overview: overview.as_deref(), places, style, times };
     Ok(view.page(app))
 }
@@ -137,7 +137,7 @@ impl View<'_> {
 
     fn certificate(&self) -> Option<Part> {
         let mut part = judged("Certificate", &self.report.certificate()?);
-        part.last = self.report.health.certificate.as_ref().map(|used| ("Ends", self.times.at(used.not_after)));
+        part.last = self.report.health.certificate.as_ref().map(|used| ("Ends", self.times.at_wall(used.not_after)));
         if part.level != Level::Ok {
             part.runbook = Some("The certificate");
         }

@@ -23,13 +23,21 @@ pub struct Moment {
 pub struct Times {
     zone: TimeZone,
     now: Timestamp,
+    /// How far the wall clock is ahead of the receiver's own time, in milliseconds.
+    ahead: i64,
 }
 
 impl Times {
     /// UTC where there is no such zone; the start has looked at the config's.
     #[must_use]
-    pub fn new(zone: &str, now: Timestamp) -> Self {
-        Self { zone: TimeZone::get(zone).unwrap_or(TimeZone::UTC), now }
+    pub fn new(zone: &str, now: Timestamp, ahead: i64) -> Self {
+        Self { zone: TimeZone::get(zone).unwrap_or(TimeZone::UTC), now, ahead }
+    }
+
+    /// What a wall clock showed, such as the end of a certificate.
+    #[must_use]
+    pub fn at_wall(&self, at: Timestamp) -> Moment {
+        self.at(at.moved(self.ahead.saturating_neg()))
     }
 
     #[must_use]
@@ -41,7 +49,7 @@ impl Times {
         } else {
             format!("{} ago", words(self.now.since(at)))
         };
-        let zoned = zoned(at, &self.zone);
+        let zoned = zoned(at.moved(self.ahead), &self.zone);
         Moment {
             near,
             exact: zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),

@@ -14,7 +14,7 @@ use crate::{
 const EVIL: &str = "</main><script>alert(1)</script><img src=x onerror=alert(1)>\" onclick='x' \u{202e}&amp;";
 
 fn times() -> Times {
-    Times::new("Europe/Berlin", at(12, 30))
+    Times::new("Europe/Berlin", at(12, 30), 0)
 }
 
 /// A page with this text wherever there is text from elsewhere.

@@ -1,4 +1,4 @@
-//! Everything fails while alerts come: the network in every way, and the receiver itself by SIGKILL. What was answered
+//! Everything fails while alerts come: the network in every way, the receiver itself by SIGKILL, and the clock. What was answered
 //! 200 is in the room all the same, once and as it last was.
 
 mod plan;
@@ -25,7 +25,7 @@ use self::{
 };
 use crate::harness::{
     DEADLINE, Fault, FaultProxy, Kind, Match, NewRoom, Reader, Receiver, ReceiverBuilder, Reply, Room, RoomEvent,
-    Scene, eventually, http::Answer, open_files,
+    Scene, WallClock, eventually, http::Answer, open_files,
 };
 
 /// How long a room is watched for what must not come any more.
@@ -87,10 +87,11 @@ async fn run(seed: u64, load: Duration, groups: usize) {
     let scene = Scene::new().await;
     let (rooms, reader) = rooms(&scene).await;
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
-    let mut receiver = builder(&scene, &rooms).homeserver(&proxy.url()).start().await;
+    let clock = WallClock::new();
+    let mut receiver = builder(&scene, &rooms).homeserver(&proxy.url()).wall_clock(&clock).start().await;
     let began = Instant::now();
     let senders = sender::send_all(&plan.groups, &receiver, began);
-    perform(&plan, &proxy, &rooms, &mut receiver, began).await;
+    perform(&plan, &proxy, &rooms, &clock, &mut receiver, began).await;
     receiver.ready().await.unwrap_or_else(|failure| panic!("{failure}"));
     let sent = senders.join_all().await;
     settled(&receiver).await;
@@ -121,7 +122,14 @@ fn builder(scene: &Scene, rooms: &[Room]) -> ReceiverBuilder {
     builder.set("routes.team.digest_above", 0).set("routes.both.digest_above", 0)
 }
 
-async fn perform(plan: &Plan, proxy: &FaultProxy, rooms: &[Room], receiver: &mut Receiver, began: Instant) {
+async fn perform(
+    plan: &Plan,
+    proxy: &FaultProxy,
+    rooms: &[Room],
+    clock: &WallClock,
+    receiver: &mut Receiver,
+    began: Instant,
+) {
     let mut unread = None;
     for (at, deed) in &plan.deeds {
         sleep_until(began + *at).await;
@@ -132,6 +140,7 @@ async fn perform(plan: &Plan, proxy: &FaultProxy, rooms: &[Room], receiver: &mut
                 receiver.kill9();
                 receiver.spawn();
             }
+            Deed::SetClock(ahead) => clock.set(*ahead),
             Deed::Begin(trouble) => begin(*trouble, proxy, rooms).await,
             Deed::End(trouble) => end(*trouble, proxy).await,
             Deed::Unread(true) => unread = Some(Readers::begin(&receiver.address())),

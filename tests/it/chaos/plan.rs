@@ -69,6 +69,8 @@ impl Step {
 pub enum Deed {
     /// SIGKILL, and a new process at once.
     Kill,
+    /// The wall clock of the machine is so many seconds ahead from now on.
+    SetClock(i64),
     Begin(Trouble),
     End(Trouble),
     /// Clients that ask the receiver for its metrics, more of them than it has places, and never read an answer; false:
@@ -132,6 +134,7 @@ impl Plan {
         deeds.extend(kills.into_iter().filter(|(at, _)| !in_pile(at)));
         deeds.extend(piles.iter().map(|(begin, _)| (*begin, Deed::Unread(true))));
         deeds.extend(piles.iter().map(|(_, end)| (*end, Deed::Unread(false))));
+        deeds.extend(jumps(&mut rng, load));
         deeds.sort_by_key(|(at, _)| *at);
         Self { groups, deeds }
     }
@@ -289,11 +292,25 @@ fn has_every_trouble(plan: &Plan) -> bool {
     let troubles = || {
         plan.deeds.iter().filter_map(|(_, deed)| match deed {
             Deed::Begin(trouble) => Some(*trouble),
-            Deed::Kill | Deed::End(_) | Deed::Unread(_) => None,
+            Deed::Kill | Deed::End(_) | Deed::Unread(_) | Deed::SetClock(_) => None,
         })
     };
     let kinds: HashSet<_> = troubles().map(|trouble| discriminant(&trouble.what)).collect();
     let keys = troubles().filter(|trouble| matches!(trouble.whom, Whom::Keys)).count();
     // Those of `What`, and requests for keys alone that fail.
     kinds.len() == 11 && keys >= 2
+}
+
+fn jumps(rng: &mut StdRng, load: Duration) -> Vec<(Duration, Deed)> {
+    const MINUTE: i64 = 60;
+    const DAY: i64 = 86_400;
+    let (mut deeds, mut now) = (Vec::new(), Duration::ZERO);
+    loop {
+        now += millis(rng, 700..5_000);
+        if now >= load {
+            return deeds;
+        }
+        let ahead = [0, 10 * DAY, -10 * DAY, DAY, -MINUTE, 5 * MINUTE][rng.random_range(0..6)];
+        deeds.push((now, Deed::SetClock(ahead)));
+    }
 }

@@ -24,6 +24,7 @@ pub mod samples;
 pub mod synapse;
 pub mod user;
 pub mod view;
+pub mod wall_clock;
 pub mod webhook;
 
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub use self::{
     synapse::Synapse,
     user::{NewRoom, User},
     view::{RoomEvent, RoomView},
+    wall_clock::WallClock,
     webhook::WebhookCapture,
 };
 

@@ -247,6 +247,16 @@ impl Receiver {
         eventually(&what, DEADLINE, async || Some(self.metric(name, labels).await).filter(|value| wanted(*value))).await
     }
 
+    /// Waits until `/healthz` has a notice of the store with `words`; returns it.
+    pub async fn health_notice(&self, words: &str) -> String {
+        eventually(&format!("a notice with {words:?}"), DEADLINE, async || {
+            let health = self.get("/healthz").await.json();
+            let notice = health["parts"]["store"]["notice"].as_str().map(str::to_owned);
+            notice.filter(|notice| notice.contains(words))
+        })
+        .await
+    }
+
     fn log_path(&self) -> PathBuf {
         self.with.scratch.join("receiver.log")
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use toml::{Table, Value};
 
 use super::{
-    Authority, Leaf, Receiver, Scene, StartFailure, User,
+    Authority, Leaf, Receiver, Scene, StartFailure, User, WallClock,
     http::trusting,
     process::{Scratch, free_port},
 };
@@ -119,6 +119,12 @@ impl ReceiverBuilder {
     /// A variable of the receiver's environment; apart from these it inherits none of its own.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sees this wall clock.
+    pub fn wall_clock(mut self, clock: &WallClock) -> Self {
+        self.env.extend(clock.env());
         self
     }
 
