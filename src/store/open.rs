@@ -11,7 +11,7 @@ use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{Store, StoreError, error::is_damage, writer};
 use crate::{clock::Clock, health::Health, metrics::Metrics};
@@ -74,7 +74,8 @@ impl Store {
             .map_err(|error| opened(Box::new(error)))?;
         let wake = watch::Sender::new(0);
         let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone()).await?;
-        let store = Self { readers, writer, clock, wake, _lock: Arc::new(lock) };
+        let large = Arc::new(Semaphore::new(1));
+        let store = Self { readers, writer, clock, wake, large, _lock: Arc::new(lock) };
         store.ensure_identity().await?;
         Ok(store)
     }

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 
-use crate::harness::{Alert, DEADLINE, Payload, Receiver, ReceiverBuilder, RoomView, Scene};
+use crate::harness::{Alert, DEADLINE, Fault, FaultProxy, Match, Payload, Receiver, ReceiverBuilder, RoomView, Scene};
 
 /// Of the 128 MiB; the rest is for the pages of the program itself, which a cgroup counts too, but can give up.
 const MOST_KIB: u64 = 104 * 1024;
@@ -102,9 +102,13 @@ fn named(view: &RoomView, groups: usize) -> usize {
 /// As many groups with as many alerts each, all of which must be named; by the first words of what names them they must
 /// also be counted right.
 async fn storm(scene: &Scene, groups: usize, alerts: usize, deadline: Duration) -> Receiver {
-    let mut receiver = ReceiverBuilder::of(scene).start().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let mut receiver = ReceiverBuilder::of(scene).homeserver(&proxy.url()).start().await;
     let watch = Watch::on(&receiver);
+    // Nothing gets out until all of it is in: what gathers behind a limit is looked at as a whole.
+    proxy.fault(Match::sends(), Fault::limited(Duration::from_secs(1)));
     post_all(&receiver, groups, alerts, true).await;
+    proxy.heal();
     let view = scene.room.wait_for("all of them named", deadline, |view| named(view, groups) == groups).await;
     receiver.wait_metric("outbox_ops", &[("state", "waiting")], |left| left == 0.0).await;
     watch.assert_bounded(&format!("{groups} groups of {alerts}"), &mut receiver);
