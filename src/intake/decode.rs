@@ -473,6 +473,53 @@ mod tests {
         assert_eq!((webhook.alerts.len(), webhook.truncated), (MAX_ALERTS, 3));
     }
 
+    /// Large alerts are read in parts; what is read of them is what would be read of small ones.
+    #[test]
+    fn what_is_large_is_read_without_being_built() {
+        let list = vec![json!(1); 100_000];
+        let labels: Map<String, Value> = (0..5_000).map(|n| (format!("l{n:04}"), json!("a value"))).collect();
+        let webhook = decoded(&envelope(&json!([
+            {"status": "firing", "labels": {"a": list, "b": "c"}, "fingerprint": "f1", "other": list},
+            {"status": "resolved", "labels": labels, "fingerprint": "f2", "endsAt": "2026-11-22T18:19:58Z"},
+            {"status": "firing", "labels": {}, "annotations": {"summary": "x".repeat(100_000)}, "fingerprint": "f3"},
+            list,
+        ])));
+        let of =
+            |fingerprint: &str| webhook.alerts.iter().find(|alert| alert.fingerprint == fingerprint).expect("read");
+        assert!(of("f1").firing && of("f1").doc.labels["a"].starts_with("[1,1,1,"));
+        assert_eq!((of("f1").doc.labels["a"].len(), of("f1").doc.labels["b"].as_str()), (MAX_VALUE, "c"));
+        assert!(!of("f2").firing && of("f2").ends_at.is_some());
+        assert_eq!((of("f2").doc.labels.len(), of("f2").doc.labels["l0127"].as_str()), (MAX_LABELS, "a value"));
+        assert_eq!(of("f3").doc.annotations["summary"].len(), MAX_VALUE);
+        assert_eq!((webhook.alerts.len(), webhook.odd), (4, 5));
+    }
+
+    #[test]
+    fn labels_of_a_payload_have_a_bound() {
+        let labels: Map<String, Value> = (0..100).map(|n| (format!("l{n}"), json!(""))).collect();
+        let alerts: Vec<Value> =
+            (0..1_003).map(|n| json!({"status": "firing", "labels": labels, "fingerprint": n.to_string()})).collect();
+        let webhook = decoded(&envelope(&json!(alerts)));
+        assert_eq!((webhook.alerts.len(), webhook.truncated), (1_000, 3));
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_not_read() {
+        for depth in [120, 200, 1_000_000] {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            let body = format!(r#"{{"receiver": "r", "groupKey": "k", "alerts": [], "other": {open}{close}}}"#);
+            assert_eq!(decode(body.as_bytes()).is_ok(), depth == 120, "{depth}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_that_comes_twice_the_last_counts() {
+        let body =
+            r#"{"receiver":"a","receiver":"b","groupKey":"k","alerts":7,"alerts":[{"labels":{"x":"1","x":"2"}}]}"#;
+        let webhook = decode(body.as_bytes()).expect("a webhook");
+        assert_eq!((webhook.receiver.as_str(), webhook.alerts[0].doc.labels["x"].as_str()), ("b", "2"));
+    }
+
     /// What tells groups, receivers and alerts apart is bounded as well, and still tells them apart.
     #[test]
     fn long_identities_stay_distinct() {

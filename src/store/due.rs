@@ -128,9 +128,10 @@ impl Store {
     }
 
     async fn read_card(&self, card: &CardId, op: Option<&TxnId>) -> Result<Option<Snapshot>, StoreError> {
-        let turn = match self.is_large(card).await? {
-            true => Arc::clone(&self.large).acquire_owned().await.ok().map(Arc::new),
-            false => None,
+        let turn = if self.is_large(card).await? {
+            Arc::clone(&self.large).acquire_owned().await.ok().map(Arc::new)
+        } else {
+            None
         };
         let mut connection = self.readers.acquire().await?;
         // One transaction, so that incidents and notes are of one instant.

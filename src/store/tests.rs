@@ -18,6 +18,7 @@ use crate::{
 mod dead;
 mod overview;
 mod retention;
+mod sample;
 mod unrouted;
 
 struct Fixture {

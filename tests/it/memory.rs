@@ -11,23 +11,25 @@ use std::{
 
 use futures_util::StreamExt as _;
 
-use crate::harness::{Alert, DEADLINE, Fault, FaultProxy, Match, Payload, Receiver, ReceiverBuilder, RoomView, Scene};
+use crate::harness::{
+    Alert, DEADLINE, Fault, FaultProxy, Match, Payload, Receiver, ReceiverBuilder, RoomView, Scene, view::Message,
+};
 
 /// Of the 128 MiB; the rest is for the pages of the program itself, which a cgroup counts too, but can give up.
-const MOST_KIB: u64 = 104 * 1024;
+pub const MOST_KIB: u64 = 104 * 1024;
 /// Alertmanagers that post at once.
 const SENDERS: usize = 8;
 
 /// Watches how much memory of its own a process holds; the pages of its file are not part of it, and the debug build's
 /// are many times those of what is shipped.
-struct Watch {
+pub struct Watch {
     peak: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Watch {
-    fn on(receiver: &Receiver) -> Self {
+    pub fn on(receiver: &Receiver) -> Self {
         let path = format!("/proc/{}/status", receiver.pid());
         let (peak, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let thread = std::thread::spawn({
@@ -42,15 +44,20 @@ impl Watch {
                 }
             }
         });
-        Self { peak, stop, thread: Some(thread) }
+        Self { peak, stop, thread }
+    }
+
+    /// The most that was held, in KiB.
+    pub fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("no panic");
+        self.peak.load(Ordering::Relaxed)
     }
 
     /// It still runs, as the process that it was, and stayed below the bound.
-    fn assert_bounded(mut self, what: &str, receiver: &mut Receiver) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().expect("it runs").join().expect("no panic");
+    fn assert_bounded(self, what: &str, receiver: &mut Receiver) {
         assert_eq!(receiver.exit_status(), None, "{what}: it runs on");
-        let peak = self.peak.load(Ordering::Relaxed);
+        let peak = self.end();
         eprintln!("{what}: at most {} MiB held", peak / 1024);
         assert!(peak > 0, "it was watched");
         assert!(peak < MOST_KIB, "{what}: {} MiB of {} MiB", peak / 1024, MOST_KIB / 1024);
@@ -115,10 +122,8 @@ async fn storm(scene: &Scene, groups: usize, alerts: usize, deadline: Duration) 
     let counted = format!("{alerts} firing");
     for n in 0..groups {
         let cards = view.cards_with(&name(n));
-        let line = cards
-            .iter()
-            .flat_map(|card| card.own_lines())
-            .find(|line| line.contains(&name(n)) && line.contains(&counted));
+        let line =
+            cards.iter().flat_map(Message::own_lines).find(|line| line.contains(&name(n)) && line.contains(&counted));
         assert!(line.is_some(), "{} is told with {counted}:\n{}", name(n), view.text());
     }
     receiver
