@@ -44,8 +44,9 @@ test: tools ## Everything: format, lints, all tests against real servers
 test-unit: ## Only the tests beside the code: no servers, seconds when warm
 	cargo test --locked --lib
 
-test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min)
+test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min), large groups (8 min)
 	cargo test --locked --test it storm::sixty -- --ignored --nocapture
+	cargo test --locked --test it memory:: -- --ignored --nocapture --test-threads 1
 
 test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with Go where Go is there (2 min, once), else skipped
 	@scripts/dendrite && cargo test --locked --test it dendrite:: -- --ignored || { code=$$?; [ $$code -eq 3 ] || exit $$code; }

@@ -313,9 +313,12 @@ impl Lane {
                 self.fallbacks.tell(&self.parts.metrics, &op, &fallbacks);
                 let op = self.parts.store.freeze(*op).await?;
                 compose::count_broken_links(kind, &snapshot, &self.in_force.style, &self.parts.metrics);
+                // It may be large, and the homeserver may take its time.
+                drop(snapshot);
                 self.send(op, permit).await
             }
             Composed::Overfull(rest) => {
+                drop(snapshot);
                 self.parts.store.split_digest(card, rest).await?;
                 // What fits is sent at once: planned anew, the two halves would be merged again, and so on for ever.
                 Box::pin(self.send_step(kind, card, permit)).await

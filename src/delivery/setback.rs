@@ -146,8 +146,7 @@ impl Lane {
             let green = self.parts.store.said_green(&op.txn_id).await?;
             compose::compose_green(&green, &self.room, frame)
         } else {
-            let Some(mut snapshot) = self.parts.store.snapshot(&op.card).await? else { return Ok(None) };
-            snapshot.notes = self.parts.store.notes_of(&op.txn_id).await?;
+            let Some(snapshot) = self.parts.store.snapshot_for(&op.card, &op.txn_id).await? else { return Ok(None) };
             match compose::compose(op.kind, &snapshot, frame) {
                 Composed::Op(plainer, _) => Some(*plainer),
                 Composed::Overfull(_) | Composed::Silent(_) | Composed::Nothing => None,

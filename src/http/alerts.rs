@@ -79,10 +79,8 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
         return Err(Answer::unavailable("the receiver is shutting down"));
     }
     let (body, place) = read(app, in_force.config.http.max_body_bytes, headers, body).await?;
-    let turn = app.bodies.decoder(body.len()).await;
-    let decoded = intake::decode(&body);
-    drop(turn);
-    let webhook = decoded.map_err(|error| {
+    let Some(place) = app.bodies.decode(place, body.len()).await else { return Err(too_much(app)) };
+    let webhook = intake::decode(&body).map_err(|error| {
         tracing::warn!(%error, "refused a webhook");
         Answer::bad_request(&error.to_string())
     })?;
@@ -107,6 +105,13 @@ fn unrouted(error: &RouteError) -> Answer {
     Answer::not_found(&error.to_string())
 }
 
+fn too_much(app: &App) -> Answer {
+    if app.flooded.is_news(app.clock.now()) {
+        tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
+    }
+    Answer::unavailable("too much is under way at once")
+}
+
 /// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
 /// take a 408 for final.
 async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
@@ -121,10 +126,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
         return Err(Answer::too_large(limit));
     }
     let Some(place) = app.bodies.place(announced.unwrap_or(limit)).await else {
-        if app.flooded.is_news(app.clock.now()) {
-            tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
-        }
-        return Err(Answer::unavailable("too much is under way at once"));
+        return Err(too_much(app));
     };
     let collect = async {
         let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));

@@ -6,19 +6,19 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
 /// How long a body waits for its place.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of all bodies between their announcement and their commit. One body of the largest size always has room.
-const BODY_BYTES: usize = 64 * 1024 * 1024;
+const BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Bodies are counted in units of this many bytes.
 const UNIT: usize = 1024;
-/// Larger bodies are decoded [`DECODERS`] at a time: JSON made to hurt takes some thirty times its size in memory.
-const LARGE_BODY: usize = 256 * 1024;
-const DECODERS: usize = 2;
+/// Bytes of all bodies between the begin of their decoding and their commit; a larger one has it all to itself. What is
+/// read of a body made to hurt takes some ten times its size, once for itself and once for what is stored of it.
+const DECODED_BYTES: usize = 2 * 1024 * 1024;
 
 /// The places that bodies take.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Bodies {
     units: Arc<Semaphore>,
     /// How many units there are, taken or not.
     total: Mutex<usize>,
-    decoders: Semaphore,
+    decoded: Arc<Semaphore>,
     patience: Duration,
 }
 
@@ -34,6 +34,7 @@ pub struct Bodies {
 #[derive(Debug)]
 pub struct Place {
     _units: OwnedSemaphorePermit,
+    _decoded: Option<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
@@ -42,7 +43,7 @@ impl Bodies {
         Self {
             units: Arc::new(Semaphore::new(total)),
             total: Mutex::new(total),
-            decoders: Semaphore::new(DECODERS),
+            decoded: Arc::new(Semaphore::new(DECODED_BYTES / UNIT)),
             patience: PATIENCE,
         }
     }
@@ -58,12 +59,14 @@ impl Bodies {
     /// A place for a body of at most `bytes`; `None`: none got free in time.
     pub async fn place(&self, bytes: usize) -> Option<Place> {
         let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
-        Some(Place { _units: timeout(self.patience, units).await.ok()?.ok()? })
+        Some(Place { _units: timeout(self.patience, units).await.ok()?.ok()?, _decoded: None })
     }
 
-    /// To be held while a body is decoded; `None`: it is small and need not wait.
-    pub async fn decoder(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        if bytes <= LARGE_BODY { None } else { self.decoders.acquire().await.ok() }
+    /// A place among those that are decoded as well, for a body of `bytes` that has arrived.
+    pub async fn decode(&self, place: Place, bytes: usize) -> Option<Place> {
+        let units = Arc::clone(&self.decoded).acquire_many_owned(units(bytes.min(DECODED_BYTES)));
+        let decoded = timeout(self.patience, units).await.ok()?.ok()?;
+        Some(Place { _decoded: Some(decoded), ..place })
     }
 }
 
@@ -84,7 +87,7 @@ mod tests {
     async fn bodies_share_a_budget() {
         let bodies = Bodies { patience: Duration::from_millis(500), ..Bodies::new(4 * 1024 * 1024) };
         let mut places = Vec::new();
-        for _ in 0..16 {
+        for _ in 0..4 {
             places.push(bodies.place(4 * 1024 * 1024).await.expect("within the budget"));
         }
         assert!(bodies.place(1).await.is_none(), "the budget is spent, and nobody gives anything back");

@@ -4,14 +4,24 @@
 //! `receivers/webhook/v1/webhook.go` (version "1").
 
 use jiff::Timestamp as Moment;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use super::{digest, scrub};
+use super::{
+    digest,
+    lean::{self, Fields, First},
+    scrub,
+};
 use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
 
 /// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
 pub const MAX_ALERTS: usize = 10_000;
+/// Alerts beyond these labels and annotations of one payload are not read either: each takes some hundred bytes, however
+/// short it is.
+const MAX_ENTRIES: usize = 100_000;
+/// What is read of the envelope.
+const FIELDS: [&str; 7] =
+    ["receiver", "groupKey", "groupLabels", "externalURL", "truncatedAlerts", "notification_reason", "alerts"];
 /// Longer names and values of labels and annotations are cut at this many bytes.
 const MAX_VALUE: usize = 16 * 1024;
 /// More labels (or annotations) of one alert than this are not kept.
@@ -86,15 +96,25 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         return Err(DecodeError::NotJson(kind.to_owned()));
     }
     let text = scrub::readable(body);
-    let value: Value = serde_json::from_str(&text).map_err(|error| DecodeError::NotJson(error.to_string()))?;
-    let Value::Object(envelope) = value else {
-        return Err(DecodeError::NotWebhook(format!("expected an object at the top, found {}", kind(&value))));
+    let not_json = |error: serde_json::Error| DecodeError::NotJson(error.to_string());
+    let wanted = |name: &str| FIELDS.contains(&name);
+    let Some(fields) = Fields::of(&text, wanted, FIELDS.len()).map_err(not_json)? else {
+        let found = serde_json::from_str::<&RawValue>(&text).map(lean::scalar).map_err(not_json)?;
+        return Err(DecodeError::NotWebhook(format!("expected an object at the top, found {}", kind(&found))));
     };
+    lean::check_depth(&text).map_err(not_json)?;
+    let read = |name: &&str| {
+        let raw = fields.get(name)?;
+        let is_labels = *name == "groupLabels";
+        let value = if is_labels { lean::labels(raw, MAX_LABELS + 1, MAX_VALUE) } else { lean::scalar(raw) };
+        Some(((*name).to_owned(), value))
+    };
+    let envelope: Map<String, Value> = FIELDS.iter().filter_map(read).collect();
     let mut odd = 0;
-    let alerts = match envelope.get("alerts") {
-        Some(Value::Array(alerts)) => alerts,
-        Some(other) => return Err(wrong("alerts", "a list", other)),
-        None => return Err(DecodeError::NotWebhook("alerts is missing".to_owned())),
+    let alerts: First<'_, MAX_ALERTS> = match (envelope.get("alerts"), fields.get("alerts")) {
+        (Some(Value::Array(_)), Some(alerts)) => serde_json::from_str(alerts.get()).map_err(not_json)?,
+        (Some(other), _) => return Err(wrong("alerts", "a list", other)),
+        (None, _) => return Err(DecodeError::NotWebhook("alerts is missing".to_owned())),
     };
     let group_labels = match envelope.get("groupLabels") {
         None | Some(Value::Null) => Labels::new(),
@@ -105,8 +125,17 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         None | Some(Value::Null) => 0,
         Some(value) => value.as_u64().ok_or_else(|| wrong("truncatedAlerts", "a whole number", value))?,
     };
-    let unread = alerts.len().saturating_sub(MAX_ALERTS);
-    let listed = alerts.iter().take(MAX_ALERTS).map(|alert| read_alert(alert, &mut odd)).collect();
+    // One at a time, as long as there is room.
+    let (mut listed, mut entries) = (Vec::new(), 0);
+    for raw in &alerts.elements {
+        let alert = read_alert(&lean::alert(raw, MAX_LABELS + 1, MAX_VALUE), &mut odd);
+        entries += alert.doc.labels.len() + alert.doc.annotations.len();
+        if entries > MAX_ENTRIES {
+            break;
+        }
+        listed.push(alert);
+    }
+    let unread = alerts.elements.len() - listed.len() + alerts.more;
     let mut webhook = Webhook {
         receiver: identity(&unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd),
         group_key: identity(required_text(&envelope, "groupKey")?, MAX_VALUE, &mut odd),
@@ -482,6 +511,53 @@ mod tests {
             (0..MAX_ALERTS + 3).map(|n| json!({"status": "firing", "fingerprint": n.to_string()})).collect();
         let webhook = decoded(&envelope(&json!(many)));
         assert_eq!((webhook.alerts.len(), webhook.truncated), (MAX_ALERTS, 3));
+    }
+
+    /// Large alerts are read in parts; what is read of them is what would be read of small ones.
+    #[test]
+    fn what_is_large_is_read_without_being_built() {
+        let list = vec![json!(1); 100_000];
+        let labels: Map<String, Value> = (0..5_000).map(|n| (format!("l{n:04}"), json!("a value"))).collect();
+        let webhook = decoded(&envelope(&json!([
+            {"status": "firing", "labels": {"a": list, "b": "c"}, "fingerprint": "f1", "other": list},
+            {"status": "resolved", "labels": labels, "fingerprint": "f2", "endsAt": "2026-11-22T18:19:58Z"},
+            {"status": "firing", "labels": {}, "annotations": {"summary": "x".repeat(100_000)}, "fingerprint": "f3"},
+            list,
+        ])));
+        let of =
+            |fingerprint: &str| webhook.alerts.iter().find(|alert| alert.fingerprint == fingerprint).expect("read");
+        assert!(of("f1").firing && of("f1").doc.labels["a"].starts_with("[1,1,1,"));
+        assert_eq!((of("f1").doc.labels["a"].len(), of("f1").doc.labels["b"].as_str()), (MAX_VALUE, "c"));
+        assert!(!of("f2").firing && of("f2").ends_at.is_some());
+        assert_eq!((of("f2").doc.labels.len(), of("f2").doc.labels["l0127"].as_str()), (MAX_LABELS, "a value"));
+        assert_eq!(of("f3").doc.annotations["summary"].len(), MAX_VALUE);
+        assert_eq!((webhook.alerts.len(), webhook.odd), (4, 5));
+    }
+
+    #[test]
+    fn labels_of_a_payload_have_a_bound() {
+        let labels: Map<String, Value> = (0..100).map(|n| (format!("l{n}"), json!(""))).collect();
+        let alerts: Vec<Value> =
+            (0..1_003).map(|n| json!({"status": "firing", "labels": labels, "fingerprint": n.to_string()})).collect();
+        let webhook = decoded(&envelope(&json!(alerts)));
+        assert_eq!((webhook.alerts.len(), webhook.truncated), (1_000, 3));
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_not_read() {
+        for depth in [120, 200, 1_000_000] {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            let body = format!(r#"{{"receiver": "r", "groupKey": "k", "alerts": [], "other": {open}{close}}}"#);
+            assert_eq!(decode(body.as_bytes()).is_ok(), depth == 120, "{depth}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_that_comes_twice_the_last_counts() {
+        let body =
+            r#"{"receiver":"a","receiver":"b","groupKey":"k","alerts":7,"alerts":[{"labels":{"x":"1","x":"2"}}]}"#;
+        let webhook = decode(body.as_bytes()).expect("a webhook");
+        assert_eq!((webhook.receiver.as_str(), webhook.alerts[0].doc.labels["x"].as_str()), ("b", "2"));
     }
 
     /// What tells groups, receivers and alerts apart is bounded as well, and still tells them apart.

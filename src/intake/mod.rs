@@ -2,6 +2,7 @@
 
 mod decode;
 mod digest;
+mod lean;
 mod reconcile;
 mod routing;
 mod scrub;

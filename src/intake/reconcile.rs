@@ -7,7 +7,7 @@ use crate::{
     config::{Display, Route, Updates},
     model::{
         Alert, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+        IncidentWrite, Known, LeftOut, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
     },
 };
 
@@ -446,6 +446,7 @@ pub fn apply(
             notification: notification.clone(),
             doc: IncidentDoc::default(),
             alerts: Vec::new(),
+            left_out: LeftOut::default(),
         },
     };
     incident.state = changes.state;

@@ -90,6 +90,35 @@ pub struct Incident {
     pub doc: IncidentDoc,
     /// Sorted by fingerprint.
     pub alerts: Vec<Alert>,
+    /// The alerts that `alerts` leaves out: none, unless the incident was read for a message about many.
+    pub left_out: LeftOut,
+}
+
+/// How many alerts of each state were not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    pub firing: usize,
+    pub resolved: usize,
+    pub absent: usize,
+}
+
+impl LeftOut {
+    #[must_use]
+    pub fn of(self, state: AlertState) -> usize {
+        match state {
+            AlertState::Firing => self.firing,
+            AlertState::Resolved => self.resolved,
+            AlertState::Absent => self.absent,
+        }
+    }
+
+    pub fn of_mut(&mut self, state: AlertState) -> &mut usize {
+        match state {
+            AlertState::Firing => &mut self.firing,
+            AlertState::Resolved => &mut self.resolved,
+            AlertState::Absent => &mut self.absent,
+        }
+    }
 }
 
 impl Incident {
@@ -114,8 +143,16 @@ impl Incident {
         self
     }
 
+    /// Of all its alerts, also those that were not read.
     #[must_use]
     pub fn count(&self, state: AlertState) -> usize {
-        self.alerts.iter().filter(|a| a.state == state).count()
+        self.alerts.iter().filter(|a| a.state == state).count() + self.left_out.of(state)
+    }
+
+    /// All its alerts, also those that were not read.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        let LeftOut { firing, resolved, absent } = self.left_out;
+        self.alerts.len() + firing + resolved + absent
     }
 }

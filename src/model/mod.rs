@@ -16,7 +16,7 @@ pub use changes::{CardState, Changes, IncidentWrite, Known, NewNote, Outcome};
 pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };
-pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState};
+pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
 pub use keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
 pub use place::Place;

@@ -114,7 +114,7 @@ impl<'a> Group<'a> {
     /// Whether the incident is told as a list. One alert of which nothing is left out needs none.
     pub(super) fn is_list(&self) -> bool {
         let left_out = self.incident.doc.truncated > 0 && self.incident.state == IncidentState::Firing;
-        self.alerts.len() != 1 || left_out
+        self.incident.total() != 1 || left_out
     }
 
     /// The rank of the most severe alert that matters now. The incident's own rank counts absent alerts as well, and a

@@ -113,7 +113,7 @@ pub(super) fn title(style: &Style, incident: &Incident) -> String {
 /// The name that all alerts share, or how many they are.
 pub(super) fn name(group: &Group<'_>) -> String {
     if group.places.mixed {
-        return format!("{} alerts", group.alerts.len());
+        return format!("{} alerts", group.incident.total());
     }
     let group_labels = group.incident.doc.group_labels.get("alertname").map(|name| text::clean(name));
     let name = group.common("alertname").map(ToOwned::to_owned).or(group_labels).filter(|name| !name.is_empty());
@@ -139,8 +139,8 @@ pub(super) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Str
         }
         if counts.is_empty() { String::new() } else { format!("· {}", counts.join(", ")) }
     };
-    let several = if group.alerts.len() > 1 && !group.places.mixed {
-        format!(" · {} alerts", group.alerts.len())
+    let several = if incident.total() > 1 && !group.places.mixed {
+        format!(" · {} alerts", incident.total())
     } else {
         String::new()
     };

@@ -108,7 +108,7 @@ impl<'a> Writer<'a> {
     fn line(&self, kind: NoteKind, notes: &[&Note], about: &[&Seen<'_>]) -> Option<Said> {
         let places = self.places(about);
         let on = if places.is_empty() { String::new() } else { format!(" on {places}") };
-        let only_some = about.len() < self.group.alerts.len();
+        let only_some = about.len() < self.group.incident.total();
         let rank = about.iter().map(|seen| seen.rank).min()?;
         let (emoji, words, what) = match kind {
             NoteKind::NewFiring if about.len() == 1 => (self.style.emoji(rank), format!("new{on}"), true),
@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
     fn places(&self, about: &[&Seen<'_>]) -> String {
         let one_name = same(about.iter().map(|seen| seen.label("alertname"))).is_some();
         let place = |seen: &&Seen<'_>| {
-            let place = if self.group.alerts.len() == 1 {
+            let place = if self.group.incident.total() == 1 {
                 places::alone(&seen.labels).0
             } else if one_name {
                 self.group.places.of(seen)

@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Store, StoreError, rows};
+use super::{Store, StoreError, rows, sample};
 use crate::model::{CardId, CardKind, Incident, IncidentId, Note, RoomAddress, TxnId};
 
 /// Incidents that one digest takes at most; the rest make a further one.
@@ -149,7 +149,7 @@ async fn with_incidents(
             .await?;
         let Some(found) = found else { continue };
         let mut incident = rows::incident(&found)?;
-        incident.alerts = rows::alerts_of(connection, &incident.id).await?;
+        sample::take(connection, &mut incident).await?;
         green.push((incident, note));
     }
     Ok(green)

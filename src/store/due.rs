@@ -1,15 +1,27 @@
 //! What rooms do not show yet, read for the lanes: which cards are due, and all there is to know about one.
 
+use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::{Store, StoreError, rows};
-use crate::model::{Card, CardId, Incident, Note, NoteKind, RoomAddress, Timestamp};
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Store, StoreError, rows, sample};
+use crate::model::{Card, CardId, CardKind, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId};
 
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
 const NEW: &str = "card.root_event IS NULL AND card.superseded_by IS NULL";
 const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked')";
+/// Alerts that are read in full for what is to be said about the incidents of a digest, those of one incident at least;
+/// what there is to say about the others comes in a further reply.
+const IN_FULL: i64 = 2_000;
+/// Bytes of the notes that are read at once, one at least; the others come in a further reply.
+const NOTE_BYTES: usize = 1 << 20;
+/// A card of more alerts waits for other such cards: only one is in memory at a time, whatever rooms they are for.
+const LARGE: i64 = 1_000;
 
 /// The revision that a card shows for good once it tells that it goes on elsewhere.
 pub(super) const SUPERSEDED: i64 = i64::MAX;
@@ -55,12 +67,15 @@ pub struct DueCards {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub card: Card,
-    /// With the revision of each that the room shows.
+    /// With the revision of each that the room shows. Those of a digest have few of their alerts, unless there is
+    /// something to say about them; see [`Incident::left_out`].
     pub incidents: Vec<(Incident, i64)>,
-    /// Not yet part of an op, oldest first.
+    /// Not yet part of an op, oldest first; as many as are said at once.
     pub notes: Vec<Note>,
     /// The first event of the card that took this one's place.
     pub continued: Option<String>,
+    /// Held by a large one.
+    pub turn: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Snapshot {
@@ -123,12 +138,43 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn snapshot(&self, card: &CardId) -> Result<Option<Snapshot>, StoreError> {
+        self.read_card(card, None).await
+    }
+
+    /// The same with the notes that an op says in place of those that wait.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot_for(&self, card: &CardId, op: &TxnId) -> Result<Option<Snapshot>, StoreError> {
+        self.read_card(card, Some(op)).await
+    }
+
+    async fn read_card(&self, card: &CardId, op: Option<&TxnId>) -> Result<Option<Snapshot>, StoreError> {
+        let turn = if self.is_large(card).await? {
+            Arc::clone(&self.large).acquire_owned().await.ok().map(Arc::new)
+        } else {
+            None
+        };
         let mut connection = self.readers.acquire().await?;
         // One transaction, so that incidents and notes are of one instant.
         let mut transaction = connection.begin().await?;
-        let snapshot = read_snapshot(&mut transaction, card).await?;
+        let snapshot = read_snapshot(&mut transaction, card, op).await?;
         transaction.commit().await?;
-        Ok(snapshot.map(|snapshot| snapshot.shown(self.clock.ahead())))
+        Ok(snapshot.map(|snapshot| Snapshot { turn, ..snapshot.shown(self.clock.ahead()) }))
+    }
+
+    /// Whether more than [`LARGE`] alerts are behind a card; they are not counted to the end.
+    async fn is_large(&self, card: &CardId) -> Result<bool, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let counted: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM card_incident JOIN alert ON alert.incident = card_incident.incident \
+             WHERE card_incident.card = $1 LIMIT $2) AS counted",
+        )
+        .bind(card.as_str())
+        .bind(LARGE + 1)
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(counted > LARGE)
     }
 }
 
@@ -236,7 +282,11 @@ async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> R
     .collect()
 }
 
-async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Result<Option<Snapshot>, StoreError> {
+async fn read_snapshot(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    op: Option<&TxnId>,
+) -> Result<Option<Snapshot>, StoreError> {
     let row =
         sqlx::query("SELECT * FROM card WHERE id = $1").bind(card.as_str()).fetch_optional(&mut *connection).await?;
     let Some(row) = row else { return Ok(None) };
@@ -246,20 +296,24 @@ async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Resu
         rows::INCIDENT
     );
     let incident_rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).fetch_all(&mut *connection).await?;
+    let card = rows::card(&row)?;
+    let mut notes = read_notes(connection, &card.id, op).await?;
+    // A digest that is not in the room yet shows all of its incidents, and says nothing about any.
+    let full = match (card.kind, &card.root_event) {
+        (CardKind::Digest, None) => Some(BTreeSet::new()),
+        (CardKind::Digest, Some(_)) => Some(spoken_of(connection, &mut notes, op.is_some()).await?),
+        (CardKind::Incident, _) => None,
+    };
     let mut incidents = Vec::with_capacity(incident_rows.len());
     for row in &incident_rows {
         let mut incident = rows::incident(row)?;
-        incident.alerts = rows::alerts_of(connection, &incident.id).await?;
+        if full.as_ref().is_none_or(|full| full.contains(&incident.id)) {
+            incident.alerts = rows::alerts_of(connection, &incident.id).await?;
+        } else {
+            sample::take(connection, &mut incident).await?;
+        }
         incidents.push((incident, row.try_get("shown_rev")?));
     }
-    let notes = sqlx::query("SELECT * FROM note WHERE card = $1 AND op IS NULL ORDER BY id")
-        .bind(card.as_str())
-        .fetch_all(&mut *connection)
-        .await?
-        .iter()
-        .map(rows::note)
-        .collect::<Result<_, _>>()?;
-    let card = rows::card(&row)?;
     let continued = match &card.superseded_by {
         Some(next) => sqlx::query_scalar::<_, Option<String>>("SELECT root_event FROM card WHERE id = $1")
             .bind(next.as_str())
@@ -268,5 +322,53 @@ async fn read_snapshot(connection: &mut SqliteConnection, card: &CardId) -> Resu
             .flatten(),
         None => None,
     };
-    Ok(Some(Snapshot { card, incidents, notes, continued }))
+    Ok(Some(Snapshot { card, incidents, notes, continued, turn: None }))
+}
+
+/// Those of the op, or as many of those that wait as are said at once.
+async fn read_notes(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    op: Option<&TxnId>,
+) -> Result<Vec<Note>, StoreError> {
+    let mut rows = match op {
+        Some(op) => sqlx::query("SELECT * FROM note WHERE op = $1 ORDER BY id").bind(op.as_str().to_owned()),
+        None => {
+            sqlx::query("SELECT * FROM note WHERE card = $1 AND op IS NULL ORDER BY id").bind(card.as_str().to_owned())
+        }
+    }
+    .fetch(connection);
+    let (mut notes, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        bytes += row.try_get::<&str, _>("args")?.len();
+        if bytes > NOTE_BYTES && !notes.is_empty() {
+            break;
+        }
+        notes.push(rows::note(&row)?);
+    }
+    Ok(notes)
+}
+
+/// The incidents that the notes are about; notes of more alerts than are read in full are left for later, unless
+/// `all` must be said.
+async fn spoken_of(
+    connection: &mut SqliteConnection,
+    notes: &mut Vec<Note>,
+    all: bool,
+) -> Result<BTreeSet<IncidentId>, StoreError> {
+    let (mut full, mut later, mut left) = (BTreeSet::new(), BTreeSet::new(), IN_FULL);
+    for note in notes.iter() {
+        if full.contains(&note.incident) || later.contains(&note.incident) {
+            continue;
+        }
+        let alerts: i64 = sqlx::query_scalar("SELECT count(*) FROM alert WHERE incident = $1")
+            .bind(note.incident.as_str())
+            .fetch_one(&mut *connection)
+            .await?;
+        left -= alerts;
+        let chosen = if left >= 0 || full.is_empty() || all { &mut full } else { &mut later };
+        chosen.insert(note.incident.clone());
+    }
+    notes.retain(|note| !later.contains(&note.incident));
+    Ok(full)
 }

@@ -21,6 +21,7 @@ mod retention;
 mod rooms;
 mod roots;
 mod rows;
+mod sample;
 mod stale;
 mod stats;
 mod unrouted;
@@ -60,6 +61,8 @@ pub struct Store {
     clock: Clock,
     /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.
     wake: watch::Sender<u64>,
+    /// The one place for a large card in memory.
+    large: std::sync::Arc<tokio::sync::Semaphore>,
     /// Keeps a second process out for as long as any handle lives.
     _lock: std::sync::Arc<std::fs::File>,
 }

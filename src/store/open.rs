@@ -11,7 +11,7 @@ use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     Store, StoreError,
@@ -98,8 +98,8 @@ impl Store {
         let (wake, commits) = (watch::Sender::new(0), Commits::default());
         let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone(), commits.clone()).await?;
         let (numbers, overview) = (Shared::default(), Shared::default());
-        let lock = Arc::new(lock);
-        let store = Self { readers, monitoring, numbers, overview, commits, writer, clock, wake, _lock: lock };
+        let (lock, large) = (Arc::new(lock), Arc::new(Semaphore::new(1)));
+        let store = Self { readers, monitoring, numbers, overview, commits, writer, clock, wake, large, _lock: lock };
         store.ensure_identity().await?;
         Ok(store)
     }

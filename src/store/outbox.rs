@@ -11,7 +11,7 @@ use super::{
     unrouted::forget_unposted_of_unrouted,
     writer::Context,
 };
-use crate::model::{CardId, IncidentId, Note, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
+use crate::model::{CardId, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
 
 /// Notifications that one acknowledged event names in the log at most.
 pub const COVERED: i64 = 20;
@@ -135,19 +135,6 @@ impl Store {
             })
         })
         .await
-    }
-
-    /// The notes that an op says.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn notes_of(&self, txn_id: &TxnId) -> Result<Vec<Note>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        let found = sqlx::query("SELECT * FROM note WHERE op = $1 ORDER BY id")
-            .bind(txn_id.as_str())
-            .fetch_all(&mut *connection)
-            .await?;
-        found.iter().map(rows::note).collect()
     }
 
     /// Writes down that a try is about to be made.

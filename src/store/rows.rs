@@ -1,11 +1,12 @@
 //! Rows <-> the words of the field.
 
+use futures_util::{TryStreamExt as _, stream::BoxStream};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::StoreError;
 use crate::model::{
-    Alert, AlertState, Card, CardId, CardKind, Incident, IncidentId, IncidentKey, IncidentState, Note, NoteKind,
-    NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
+    Alert, AlertState, Card, CardId, CardKind, Incident, IncidentId, IncidentKey, IncidentState, LeftOut, Note,
+    NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
 };
 
 /// Rows that go into one statement.
@@ -66,10 +67,11 @@ pub(super) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
         notification: NotificationId(row.try_get("notification")?),
         doc: document(row, "doc")?,
         alerts: Vec::new(),
+        left_out: LeftOut::default(),
     })
 }
 
-fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
+pub(super) fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
     Ok(Alert {
         fingerprint: row.try_get("fingerprint")?,
         state: word(row, "state", AlertState::parse)?,
@@ -134,13 +136,23 @@ pub(super) async fn alerts_of(
     connection: &mut SqliteConnection,
     incident: &IncidentId,
 ) -> Result<Vec<Alert>, StoreError> {
+    // Row by row: each holds its values a second time.
+    let mut stream = stream_alerts(connection, incident);
+    let mut alerts = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        alerts.push(alert(&row)?);
+    }
+    Ok(alerts)
+}
+
+/// The same without holding them all.
+pub(super) fn stream_alerts<'c>(
+    connection: &'c mut SqliteConnection,
+    incident: &IncidentId,
+) -> BoxStream<'c, Result<SqliteRow, sqlx::Error>> {
     sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint")
-        .bind(incident.as_str())
-        .fetch_all(connection)
-        .await?
-        .iter()
-        .map(alert)
-        .collect()
+        .bind(incident.as_str().to_owned())
+        .fetch(connection)
 }
 
 /// At most `most` of them.

@@ -19,6 +19,7 @@ mod dead;
 mod line;
 mod overview;
 mod retention;
+mod sample;
 mod scans;
 mod unrouted;
 

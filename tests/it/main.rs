@@ -26,6 +26,7 @@ mod incidents;
 mod life;
 mod limits;
 mod logs;
+mod memory;
 mod observe;
 mod presentation;
 mod proxy_selftest;

@@ -8,7 +8,7 @@ use crate::{
     config::TemplateName,
     model::{
         Alert, AlertDoc, AlertState, CardId, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, Labels,
-        Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
+        LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
     },
     render::{Message, Style, digest, reply},
 };
@@ -284,5 +284,6 @@ fn incident(id: &str, alerts: Vec<Alert>) -> Incident {
             ..IncidentDoc::default()
         },
         alerts,
+        left_out: LeftOut::default(),
     }
 }

@@ -227,7 +227,7 @@ fn what(group: &Group<'_>, name: &str) -> String {
             break;
         }
     }
-    let more = group.focus().count().saturating_sub(named.len());
+    let more = group.incident.count(group.focus).saturating_sub(named.len());
     match (named.is_empty(), more) {
         (true, _) => String::new(),
         (false, 0) => text::cut(&named.join(", "), MAX_WHAT),

@@ -4,7 +4,7 @@ use crate::{
     config,
     model::{
         Alert, AlertDoc, AlertState, CardId, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, Labels,
-        Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
+        LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
     },
     render::Style,
 };
@@ -80,6 +80,7 @@ pub(super) fn incident(alerts: Vec<Alert>) -> Incident {
         notification: NotificationId("01NOTIFICATION".to_owned()),
         doc: IncidentDoc { external_url: "https://alertmanager.example.org".to_owned(), ..IncidentDoc::default() },
         alerts,
+        left_out: LeftOut::default(),
     }
 }
 

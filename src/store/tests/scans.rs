@@ -163,7 +163,7 @@ async fn deliver(store: &Store) {
     take(store, idle("unknown")).await;
     take(store, idle("unknown")).await;
     let op = send(store, OpKind::Card, "first").await;
-    store.notes_of(&op.txn_id).await.expect("read");
+    store.snapshot_for(&op.card, &op.txn_id).await.expect("read").expect("a card");
     store.record_try(&op.txn_id, Some("D".to_owned())).await.expect("committed");
     store.unfinished(&room()).await.expect("read").expect("one");
     store.finish(&op, "$first").await.expect("recorded");

@@ -23,9 +23,12 @@ use self::{
     readers::Readers,
     sender::Sent,
 };
-use crate::harness::{
-    DEADLINE, Fault, FaultProxy, Kind, Match, NewRoom, Reader, Receiver, ReceiverBuilder, Reply, Room, RoomEvent,
-    Scene, WallClock, eventually, http::Answer, open_files,
+use crate::{
+    harness::{
+        DEADLINE, Fault, FaultProxy, Kind, Match, NewRoom, Reader, Receiver, ReceiverBuilder, Reply, Room, RoomEvent,
+        Scene, WallClock, eventually, http::Answer, open_files,
+    },
+    memory::{MOST_KIB, Watch},
 };
 
 /// How long a room is watched for what must not come any more.
@@ -91,14 +94,18 @@ async fn run(seed: u64, load: Duration, groups: usize) {
     let mut receiver = builder(&scene, &rooms).homeserver(&proxy.url()).wall_clock(&clock).start().await;
     let began = Instant::now();
     let senders = sender::send_all(&plan.groups, &receiver, began);
-    perform(&plan, &proxy, &rooms, &clock, &mut receiver, began).await;
+    let mut held = Held { watch: Watch::on(&receiver), most: 0 };
+    perform(&plan, &proxy, &rooms, &clock, &mut receiver, &mut held, began).await;
     receiver.ready().await.unwrap_or_else(|failure| panic!("{failure}"));
     let sent = senders.join_all().await;
     settled(&receiver).await;
+    let held = held.end();
     let faults = judge(&rooms, &reader, &sent).await;
     report(&receiver, &rooms, &sent, began).await;
     let (sends, answered) = proxy.sends();
     eprintln!("{sends} sends, of which {answered} were answered as the homeserver did");
+    eprintln!("at most {} MiB held", held / 1024);
+    assert!(held < MOST_KIB, "{} MiB held of {} MiB", held / 1024, MOST_KIB / 1024);
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     assert!(sends >= answered + FAILED, "hardly anything failed");
 }
@@ -122,12 +129,30 @@ fn builder(scene: &Scene, rooms: &[Room]) -> ReceiverBuilder {
     builder.set("routes.team.digest_above", 0).set("routes.both.digest_above", 0)
 }
 
+/// What the processes took of memory, one after the other.
+struct Held {
+    watch: Watch,
+    most: u64,
+}
+
+impl Held {
+    fn next(&mut self, receiver: &Receiver) {
+        let before = std::mem::replace(&mut self.watch, Watch::on(receiver));
+        self.most = self.most.max(before.end());
+    }
+
+    fn end(self) -> u64 {
+        self.most.max(self.watch.end())
+    }
+}
+
 async fn perform(
     plan: &Plan,
     proxy: &FaultProxy,
     rooms: &[Room],
     clock: &WallClock,
     receiver: &mut Receiver,
+    held: &mut Held,
     began: Instant,
 ) {
     let mut unread = None;
@@ -139,6 +164,7 @@ async fn perform(
                 assert!(status.is_none(), "it ended by itself: {status:?}\n{}", receiver.log_tail());
                 receiver.kill9();
                 receiver.spawn();
+                held.next(receiver);
             }
             Deed::SetClock(ahead) => clock.set(*ahead),
             Deed::Begin(trouble) => begin(*trouble, proxy, rooms).await,

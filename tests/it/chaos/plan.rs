@@ -12,6 +12,8 @@ pub const ROUTES: [(&str, &[usize]); 4] = [("default", &[0]), ("team", &[1]), ("
 pub const SEALED: usize = 2;
 /// Alerts of a group at most. Beyond the first two no more than three, since a reply names no more of them.
 const ALERTS: usize = 5;
+/// Every so many groups one is large, with so many alerts more.
+const LARGE: (usize, usize) = (12, 400);
 /// Seconds between the beginnings and ends of one step and those of the next, as the alerts tell them.
 const STEP: i64 = 20;
 
@@ -28,6 +30,8 @@ pub struct Group {
     /// Index into [`ROUTES`].
     pub route: usize,
     pub critical: bool,
+    /// Alerts beside the planned ones, which fire as long as any of those does: what makes a group large.
+    pub ballast: usize,
     pub steps: Vec<Step>,
 }
 
@@ -56,6 +60,23 @@ impl Planned {
         let alert = Alert::firing(&self.instance).started(at(self.since));
         let alert = if critical { alert.critical() } else { alert };
         self.ended.map_or(alert.clone(), |end| alert.ended(at(end)))
+    }
+}
+
+impl Group {
+    /// What makes it large, as it is at a step.
+    pub fn ballast(&self, step: &Step) -> impl Iterator<Item = Alert> {
+        let end = step.alerts.iter().filter_map(|alert| alert.ended).max().filter(|_| step.count(true) == 0);
+        (0..self.ballast).map(move |number| {
+            let alert = Alert::firing(&format!("ballast-{number:04}")).started(at(0));
+            end.map_or(alert.clone(), |end| alert.ended(at(end)))
+        })
+    }
+
+    /// How many of its alerts fire at a step, or do not.
+    pub fn count(&self, step: &Step, firing: bool) -> usize {
+        let same = (step.count(true) > 0) == firing;
+        step.count(firing) + if same { self.ballast } else { 0 }
     }
 }
 
@@ -169,7 +190,8 @@ fn group(rng: &mut StdRng, number: usize, load: Duration) -> Group {
         change(rng, number, &mut alerts, step * STEP);
         steps.push(Step { at, alerts: alerts.clone() });
     }
-    Group { name, route: rng.random_range(0..ROUTES.len()), critical: rng.random_bool(0.2), steps }
+    let ballast = if number % LARGE.0 == 5 { LARGE.1 } else { 0 };
+    Group { name, route: rng.random_range(0..ROUTES.len()), critical: rng.random_bool(0.2), ballast, steps }
 }
 
 fn fresh(group: usize, alert: usize, since: i64) -> Planned {

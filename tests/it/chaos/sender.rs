@@ -73,6 +73,7 @@ async fn send(group: Group, url: String, began: Instant) -> Sent {
         }
         let critical = sent.group.critical;
         let payload = listed.iter().fold(Payload::group(&sent.group.name), |all, one| all.alert(one.alert(critical)));
+        let payload = sent.group.ballast(step).fold(payload, Payload::alert);
         match Answer::to(client().post(&url).timeout(PATIENCE).json(&payload.json())).await {
             Ok(answer) if answer.status == 200 => {
                 told.extend(listed.iter().filter(|alert| !alert.firing()).map(|alert| alert.instance.clone()));
