@@ -137,20 +137,29 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
 fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
     let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
     webhook.digest.push_str(&in_force.run);
+    let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
+    let digest = webhook.digest.clone();
+    let rooms = route.rooms.clone();
+    // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
+    let said = Arc::new((webhook, place));
+    let (config_too, name_too, said_too) = (Arc::clone(&config), name.clone(), Arc::clone(&said));
     Ingest {
         key: IncidentKey {
             route: route.name.clone(),
-            receiver: webhook.receiver.clone(),
-            group_key: webhook.group_key.clone(),
+            receiver: said.0.receiver.clone(),
+            group_key: said.0.group_key.clone(),
         },
         body: body.into(),
-        digest: webhook.digest.clone(),
-        rooms: route.rooms.clone(),
+        digest,
+        rooms,
         decide: Box::new(move |known, now| {
-            // The body's place is taken for as long as this closure lives, also if nobody waits for the answer any more.
-            let _place = &place;
             let rules = Rules::of(&config.routes[&name], &config.display);
-            intake::reconcile(known, &webhook, &rules, now)
+            intake::reconcile(known, &said.0, &rules, now)
+        }),
+        resolved,
+        settle: Box::new(move |known, now| {
+            let rules = Rules::of(&config_too.routes[&name_too], &config_too.display);
+            intake::settle(known, &said_too.0, &rules, now)
         }),
     }
 }
@@ -181,6 +190,12 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
         notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,
         resolved = counts.resolved, odd_fields = counts.odd, "accepted"
     );
+    if ingested.elsewhere > 0 {
+        tracing::info!(
+            notification = %ingested.notification, route = name, incidents = ingested.elsewhere,
+            "what it reports as resolved was resolved in other incidents of the route as well"
+        );
+    }
 }
 
 /// Counts what came in by another receiver's URL: once that stands still, the setting can go.

@@ -110,6 +110,23 @@ impl Scene {
         short(&changes)
     }
 
+    /// What another group of the route reports, and in short what came of it.
+    fn elsewhere(&mut self, over: &[Over]) -> String {
+        let rules = Rules {
+            remind_after: self.remind_after,
+            reopen_after: 15 * MINUTE,
+            repost_after: self.repost_after,
+            speaks: self.speaks,
+            display: &self.display,
+        };
+        let known = Known { incident: self.incident.clone().expect("an incident"), cards: Vec::new(), repeated: false };
+        let changes = resolve_elsewhere(&known, over, &rules, self.now);
+        let notification = NotificationId("n".to_owned());
+        let incident = &known.incident;
+        self.incident = apply(Some(incident), &incident.key, &incident.id, &changes, &notification, self.now);
+        short(&changes)
+    }
+
     fn alert(&self, fingerprint: &str) -> &Alert {
         let incident = self.incident.as_ref().expect("an incident");
         incident.alerts.iter().find(|alert| alert.fingerprint == fingerprint).expect("an alert")
@@ -577,4 +594,58 @@ proptest! {
             prop_assert!(incident.alerts.iter().all(|a| (a.state == AlertState::Absent) == a.absent_since.is_some()));
         }
     }
+}
+
+/// What another group of the route reports resolved: `b` ended at this time.
+fn ended(fingerprint: &str, ends_at: i64) -> Vec<Over> {
+    vec![Over { fingerprint: fingerprint.to_owned(), ends_at: Some(Timestamp(ends_at)) }]
+}
+
+#[test]
+fn what_another_group_reports_resolved_is_resolved_here() {
+    let mut scene = play(&[("a b c", "opened firing"), ("b c", "changed firing")]);
+    for (fingerprint, ends_at, expected) in [
+        // An earlier firing, an alert that this group does not hold.
+        ("a", -1, "unchanged firing"),
+        ("z", 60_000, "unchanged firing"),
+        // Absent, then firing ones; the last of them ends it.
+        ("a", 60_000, "changed firing partly_resolved(a)"),
+        ("b", 60_000, "changed firing partly_resolved(b)"),
+        ("b", 60_000, "unchanged firing"),
+        ("c", 60_000, "resolved resolved resolved()"),
+        ("c", 60_000, "unchanged resolved"),
+    ] {
+        assert_eq!(scene.elsewhere(&ended(fingerprint, ends_at)), expected, "{fingerprint} {ends_at}");
+    }
+    assert_eq!(scene.alert("c").ends_at, Some(Timestamp(60_000)));
+    // It goes on as if its own group had told it.
+    assert_eq!(scene.after(MINUTE).told("c"), "reopened firing again(c)");
+}
+
+#[test]
+fn what_another_group_reports_makes_no_repeat_of_what_the_own_one_says() {
+    let mut scene = Scene::new();
+    let mut webhook = payload("a b");
+    webhook.digest = "same".to_owned();
+    scene.get(&webhook);
+    assert_eq!(scene.elsewhere(&ended("a", 60_000)), "changed firing partly_resolved(a)");
+    assert!(!scene.incident.as_ref().expect("an incident").is_as_told_by("same"));
+    assert_eq!(short(&scene.after(MINUTE).get(&webhook)), "changed firing again(a)");
+}
+
+#[test]
+fn what_alertmanager_left_out_may_fire_still() {
+    let mut scene = Scene::new();
+    let mut webhook = payload("a");
+    webhook.truncated = 3;
+    scene.get(&webhook);
+    assert_eq!(scene.elsewhere(&ended("a", 60_000)), "changed unlisted partly_resolved(a)");
+}
+
+#[test]
+fn with_edits_alone_nothing_is_said_of_what_another_group_reports() {
+    let mut scene = Scene::new();
+    scene.speaks = false;
+    scene.told("a");
+    assert_eq!(scene.elsewhere(&ended("a", 60_000)), "resolved resolved");
 }

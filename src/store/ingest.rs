@@ -1,7 +1,9 @@
 //! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest as _, Sha256};
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{Store, StoreError, cards, rows, writer::Context};
 use crate::model::{
@@ -9,6 +11,7 @@ use crate::model::{
 };
 
 type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
+type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
 
 /// A webhook that has been read and routed, on its way into the store.
 pub struct Ingest {
@@ -22,6 +25,10 @@ pub struct Ingest {
     pub rooms: Vec<RoomAddress>,
     /// The rules: what is known -> what changes. Asked a second time if the first answer was given too early.
     pub decide: Decide,
+    /// The fingerprints that it reports as resolved.
+    pub resolved: Vec<String>,
+    /// The rules for another open incident of the route that holds some of them.
+    pub settle: Settle,
 }
 
 /// What became of it.
@@ -33,6 +40,8 @@ pub struct Ingested {
     pub outcome: Outcome,
     /// Alerts that the incident no longer remembers.
     pub forgotten: usize,
+    /// Other incidents in which alerts were resolved.
+    pub elsewhere: usize,
 }
 
 impl Store {
@@ -74,11 +83,14 @@ pub(super) struct Job<'c> {
 
 impl Job<'_> {
     async fn run(mut self, ingest: Ingest) -> Result<Ingested, StoreError> {
-        let Ingest { key, body, digest, rooms, decide } = ingest;
+        let Ingest { key, body, digest, rooms, decide, resolved, settle } = ingest;
         let known = self.known(&key, &digest).await?;
         let changes = decide(known.as_ref(), self.now);
-        let (outcome, news) = (changes.outcome, changes.news || !changes.notes.is_empty());
         let existing = known.as_ref().map(|known| &known.incident);
+        let elsewhere = self.elsewhere(&key, existing, &resolved, &settle).await?;
+        let outcome = if elsewhere.is_empty() { changes.outcome } else { changes.outcome.with_change() };
+        let says = changes.news || !changes.notes.is_empty();
+        let news = says || !elsewhere.is_empty();
         let repeated = if news { None } else { self.repeat(existing).await? };
         let notification = match (repeated, changes.write) {
             (Some(notification), _) => notification,
@@ -95,25 +107,55 @@ impl Job<'_> {
             }
         };
         if let Some(incident) = &incident
-            && news
+            && says
         {
             self.save_cards(incident, &rooms, &changes, &notification).await?;
         }
-        Ok(Ingested { notification, incident, outcome, forgotten: changes.forgotten.len() })
+        for (incident, changes) in &elsewhere {
+            self.update_incident(incident, changes, &notification).await?;
+            self.save_cards(&incident.id, &rooms, changes, &notification).await?;
+        }
+        let (forgotten, elsewhere) = (changes.forgotten.len(), elsewhere.len());
+        Ok(Ingested { notification, incident, outcome, forgotten, elsewhere })
+    }
+
+    /// What changes in the other open incidents of the route that hold something of what is resolved; without the alerts
+    /// that stay as they are.
+    async fn elsewhere(
+        &mut self,
+        key: &IncidentKey,
+        own: Option<&Incident>,
+        resolved: &[String],
+        settle: &Settle,
+    ) -> Result<Vec<(Incident, Changes)>, StoreError> {
+        let mut touched = Vec::new();
+        for incident in holding(self.connection, key, own.map(|own| &own.id), resolved).await? {
+            let mut known = self.with_all(incident).await?;
+            if let Some(changes) = settle(&known, self.now) {
+                known.incident.alerts.clear();
+                touched.push((known.incident, changes));
+            }
+        }
+        Ok(touched)
+    }
+
+    async fn with_all(&mut self, mut incident: Incident) -> Result<Known, StoreError> {
+        incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
+        let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        Ok(Known { incident, cards, repeated: false })
     }
 
     /// The newest incident of the group with its live cards and, unless it is as `digest` tells, its alerts: reading
     /// those of a large group costs more than all the rest.
     async fn known(&mut self, key: &IncidentKey, digest: &str) -> Result<Option<Known>, StoreError> {
-        let Some(mut incident) = newest_incident(self.connection, key, &self.hashes.group).await? else {
+        let Some(incident) = newest_incident(self.connection, key, &self.hashes.group).await? else {
             return Ok(None);
         };
-        let repeated = incident.is_as_told_by(digest);
-        if !repeated {
-            incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
+        if !incident.is_as_told_by(digest) {
+            return self.with_all(incident).await.map(Some);
         }
         let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
-        Ok(Some(Known { incident, cards, repeated }))
+        Ok(Some(Known { incident, cards, repeated: true }))
     }
 
     /// Counts the notification as a repeat of the one that last changed the incident.
@@ -224,6 +266,42 @@ impl Job<'_> {
         rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
         Ok(incident.id.clone())
     }
+}
+
+/// The open incidents of the route, without their alerts and without `own`, in which one of these is not resolved.
+pub(super) async fn holding(
+    connection: &mut SqliteConnection,
+    key: &IncidentKey,
+    own: Option<&IncidentId>,
+    fingerprints: &[String],
+) -> Result<Vec<Incident>, StoreError> {
+    let mut ids: BTreeSet<String> = BTreeSet::new();
+    for chunk in fingerprints.chunks(rows::CHUNK) {
+        // Of the alerts alone, so that their index answers it whatever a planner thinks of the incidents.
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT DISTINCT incident FROM alert WHERE state <> 'resolved' AND fingerprint IN (",
+        );
+        let mut list = query.separated(", ");
+        for fingerprint in chunk {
+            list.push_bind(fingerprint);
+        }
+        let found: Vec<String> =
+            query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+        ids.extend(found);
+    }
+    let mut incidents = Vec::new();
+    for id in ids {
+        if own.is_some_and(|own| own.as_str() == id) {
+            continue;
+        }
+        let row = sqlx::query("SELECT * FROM incident WHERE id = $1 AND route = $2 AND closed_at IS NULL")
+            .bind(&id)
+            .bind(key.route.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        incidents.extend(row.as_ref().map(rows::incident).transpose()?);
+    }
+    Ok(incidents)
 }
 
 /// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed

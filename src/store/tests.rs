@@ -89,6 +89,8 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
             let notes = if known.is_some() { vec![note.clone()] } else { Vec::new() };
             adding(known, &fingerprint, state, notes)
         }),
+        resolved: Vec::new(),
+        settle: Box::new(|_, _| None),
     }
 }
 
