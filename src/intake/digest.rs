@@ -20,12 +20,11 @@ pub fn of(webhook: &Webhook) -> String {
 }
 
 fn listed(hash: &mut Sha256, alert: &Listed) {
-    // Whole, so that a field added later cannot be forgotten here.
+    // `starts_at` of the doc is filled in by the rules. Whole, so that a field added later cannot be forgotten here.
     let Listed { fingerprint, firing, starts_at, ends_at, doc } = alert;
-    let AlertDoc { labels: own, annotations, generator_url, starts_at: named, dashboard_url, panel_url, silence_url } =
-        doc;
+    let AlertDoc { labels: own, annotations, generator_url, starts_at: _, dashboard_url, panel_url, silence_url } = doc;
     hash.update([u8::from(*firing)]);
-    for at in [starts_at, ends_at, named] {
+    for at in [starts_at, ends_at] {
         hash.update(at.unwrap_or(Timestamp(i64::MIN)).0.to_le_bytes());
     }
     for part in [fingerprint, generator_url, dashboard_url, panel_url, silence_url] {

@@ -6,8 +6,8 @@ use super::decode::{Listed, Reason, Webhook};
 use crate::{
     config::{Display, Route, Updates},
     model::{
-        Alert, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
     },
 };
 
@@ -193,8 +193,12 @@ fn first_seen(listed: &Listed, now: Timestamp) -> Alert {
         ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(now)),
         absent_since: None,
         changed_at: now,
-        doc: listed.doc.clone(),
+        doc: alert_doc(listed, now),
     }
+}
+
+fn alert_doc(listed: &Listed, now: Timestamp) -> AlertDoc {
+    AlertDoc { starts_at: listed.starts_at.map(|at| at.min(now)), ..listed.doc.clone() }
 }
 
 /// The fingerprints of alerts by what happened to them.
@@ -241,7 +245,7 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
 
 /// One alert that was known before and is listed now.
 fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
-    alert.doc = listed.doc.clone();
+    alert.doc = alert_doc(listed, now);
     let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
     // A firing that began only after the last one was over has a start of its own.
     let start_after = |over: Option<Timestamp>| match (listed.starts_at, over) {

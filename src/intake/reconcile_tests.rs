@@ -110,23 +110,6 @@ impl Scene {
         short(&changes)
     }
 
-    /// What another group of the route reports, and in short what came of it.
-    fn elsewhere(&mut self, over: &[Over]) -> String {
-        let rules = Rules {
-            remind_after: self.remind_after,
-            reopen_after: 15 * MINUTE,
-            repost_after: self.repost_after,
-            speaks: self.speaks,
-            display: &self.display,
-        };
-        let known = Known { incident: self.incident.clone().expect("an incident"), cards: Vec::new(), repeated: false };
-        let changes = resolve_elsewhere(&known, over, &rules, self.now);
-        let notification = NotificationId("n".to_owned());
-        let incident = &known.incident;
-        self.incident = apply(Some(incident), &incident.key, &incident.id, &changes, &notification, self.now);
-        short(&changes)
-    }
-
     fn alert(&self, fingerprint: &str) -> &Alert {
         let incident = self.incident.as_ref().expect("an incident");
         incident.alerts.iter().find(|alert| alert.fingerprint == fingerprint).expect("an alert")
@@ -499,6 +482,90 @@ fn absent_alerts_are_bounded() {
     assert_eq!(incident.count(AlertState::Firing), MAX_UNLISTED + 1, "z went with the absent ones, y is listed");
 }
 
+/// What `alerts`, about another group, change in the incident of a scene; nothing: `-`.
+fn settled(scene: &mut Scene, webhook: &Webhook) -> (String, Option<Changes>) {
+    let known = Known { incident: scene.incident.clone().expect("an incident"), cards: Vec::new(), repeated: false };
+    let rules = Rules {
+        remind_after: None,
+        reopen_after: MINUTE,
+        repost_after: None,
+        speaks: scene.speaks,
+        display: &scene.display,
+    };
+    let changes = settle(&known, webhook, &rules, scene.now);
+    if let Some(changes) = &changes {
+        let (incident, notification) = (&known.incident, NotificationId("n".to_owned()));
+        scene.incident = apply(Some(incident), &incident.key, &incident.id, changes, &notification, scene.now);
+    }
+    (changes.as_ref().map_or_else(|| "-".to_owned(), short), changes)
+}
+
+#[test]
+fn what_another_group_reports_as_resolved_is_resolved_here_too() {
+    let mut scene = play(&[("a b c", "opened firing"), ("a b", "changed firing")]);
+    scene.incident.as_mut().expect("an incident").doc.digest = "d".to_owned();
+    for (alerts, expected) in [
+        // That others fire, or that what nobody knows here is over, says nothing of this group.
+        ("a", "-"),
+        ("-x", "-"),
+        ("-a x -y", "changed firing partly_resolved(a)"),
+        ("-a", "-"),
+        // Absent ones too.
+        ("-c", "changed firing partly_resolved(c)"),
+        ("-a -b -c", "resolved resolved resolved()"),
+        ("-a -b -c", "-"),
+    ] {
+        assert_eq!(settled(&mut scene, &payload(alerts)).0, expected, "{alerts}");
+    }
+    let incident = scene.incident.as_ref().expect("an incident");
+    assert_eq!((incident.closed_at, incident.doc.digest.as_str()), (Some(scene.now), ""));
+    assert!(incident.alerts.iter().all(|alert| alert.ends_at == Some(Timestamp(60_000))));
+    // The payload that left it firing is no repeat of anything: what it says is taken as it is.
+    assert_eq!(scene.told("a"), "reopened firing again(a)");
+}
+
+#[test]
+fn an_end_before_the_start_tells_of_an_earlier_firing() {
+    let ended = |at| {
+        let mut webhook = payload("-a");
+        webhook.alerts[0].ends_at = at;
+        webhook
+    };
+    let started = |at| {
+        let mut webhook = payload("a");
+        webhook.alerts[0].starts_at = Some(Timestamp(at));
+        webhook
+    };
+    let mut scene = Scene::new();
+    scene.get(&started(50_000));
+    // It has ended and begun again since, of which this group was not notified: its own start stays the first one.
+    scene.get(&started(70_000));
+    assert_eq!(scene.alert("a").starts_at, Timestamp(50_000));
+    for (at, expected) in [
+        (Some(Timestamp(49_999)), "-"),
+        (Some(Timestamp(69_999)), "-"),
+        (Some(Timestamp(70_000)), "resolved resolved resolved()"),
+    ] {
+        assert_eq!(settled(&mut scene, &ended(at)).0, expected, "{at:?}");
+    }
+    let mut scene = Scene::new();
+    scene.get(&started(50_000));
+    assert_eq!(settled(&mut scene, &ended(None)).0, "resolved resolved resolved()", "ended now");
+    // What says that it begins in an hour fires all the same, and is over when that is reported.
+    let mut scene = Scene::new();
+    scene.get(&started(3_600_000));
+    let now = Some(scene.now);
+    assert_eq!(settled(&mut scene, &ended(now)).0, "resolved resolved resolved()", "ended before it began");
+}
+
+#[test]
+fn what_alertmanager_left_out_keeps_another_incident_open() {
+    let mut scene = Scene::new();
+    scene.speaks = false;
+    scene.get(&Webhook { truncated: 2, ..payload("a") });
+    assert_eq!(settled(&mut scene, &payload("-a")).0, "changed unlisted");
+}
+
 proptest! {
     /// A retry of the last payload never changes anything.
     #[test]
@@ -594,58 +661,4 @@ proptest! {
             prop_assert!(incident.alerts.iter().all(|a| (a.state == AlertState::Absent) == a.absent_since.is_some()));
         }
     }
-}
-
-/// What another group of the route reports resolved: `b` ended at this time.
-fn ended(fingerprint: &str, ends_at: i64) -> Vec<Over> {
-    vec![Over { fingerprint: fingerprint.to_owned(), ends_at: Some(Timestamp(ends_at)) }]
-}
-
-#[test]
-fn what_another_group_reports_resolved_is_resolved_here() {
-    let mut scene = play(&[("a b c", "opened firing"), ("b c", "changed firing")]);
-    for (fingerprint, ends_at, expected) in [
-        // An earlier firing, an alert that this group does not hold.
-        ("a", -1, "unchanged firing"),
-        ("z", 60_000, "unchanged firing"),
-        // Absent, then firing ones; the last of them ends it.
-        ("a", 60_000, "changed firing partly_resolved(a)"),
-        ("b", 60_000, "changed firing partly_resolved(b)"),
-        ("b", 60_000, "unchanged firing"),
-        ("c", 60_000, "resolved resolved resolved()"),
-        ("c", 60_000, "unchanged resolved"),
-    ] {
-        assert_eq!(scene.elsewhere(&ended(fingerprint, ends_at)), expected, "{fingerprint} {ends_at}");
-    }
-    assert_eq!(scene.alert("c").ends_at, Some(Timestamp(60_000)));
-    // It goes on as if its own group had told it.
-    assert_eq!(scene.after(MINUTE).told("c"), "reopened firing again(c)");
-}
-
-#[test]
-fn what_another_group_reports_makes_no_repeat_of_what_the_own_one_says() {
-    let mut scene = Scene::new();
-    let mut webhook = payload("a b");
-    webhook.digest = "same".to_owned();
-    scene.get(&webhook);
-    assert_eq!(scene.elsewhere(&ended("a", 60_000)), "changed firing partly_resolved(a)");
-    assert!(!scene.incident.as_ref().expect("an incident").is_as_told_by("same"));
-    assert_eq!(short(&scene.after(MINUTE).get(&webhook)), "changed firing again(a)");
-}
-
-#[test]
-fn what_alertmanager_left_out_may_fire_still() {
-    let mut scene = Scene::new();
-    let mut webhook = payload("a");
-    webhook.truncated = 3;
-    scene.get(&webhook);
-    assert_eq!(scene.elsewhere(&ended("a", 60_000)), "changed unlisted partly_resolved(a)");
-}
-
-#[test]
-fn with_edits_alone_nothing_is_said_of_what_another_group_reports() {
-    let mut scene = Scene::new();
-    scene.speaks = false;
-    scene.told("a");
-    assert_eq!(scene.elsewhere(&ended("a", 60_000)), "resolved resolved");
 }

@@ -45,7 +45,8 @@ pub struct AlertDoc {
     pub annotations: Labels,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub generator_url: String,
-    /// The start that was named last, which may be later than that of a firing which others saw begin.
+    /// The start that was named last, which may be later than the first one that was. Not after the receiver's own time
+    /// when it came: Alertmanager gives an alert that is posted without one its end as its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
     /// Grafana's webhook only, as are the next two.
@@ -76,6 +77,6 @@ impl Alert {
     /// Whether it is over if it was reported to have ended then. What ended before it began tells of an earlier firing.
     #[must_use]
     pub fn is_over_at(&self, ends_at: Timestamp) -> bool {
-        ends_at >= self.doc.starts_at.map_or(self.starts_at, |last| last.max(self.starts_at))
+        ends_at >= self.doc.starts_at.unwrap_or(self.starts_at)
     }
 }

@@ -7,8 +7,15 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{Store, StoreError, cards, rows, writer::Context};
 use crate::model::{
-    Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress, Timestamp,
+    Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress, RouteName,
+    Timestamp,
 };
+
+/// Other incidents that one transaction settles.
+const SETTLED: usize = 50;
+pub(super) const HOLDING: &str = "SELECT DISTINCT alert.incident FROM alert CROSS JOIN incident \
+     WHERE incident.id = alert.incident AND incident.closed_at IS NULL AND alert.state <> 'resolved' \
+     AND incident.route = ";
 
 type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
 type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
@@ -56,14 +63,38 @@ impl Store {
             return Ok(ingested);
         }
         let hashes = Hashes { group, body: hash(&ingest.body) };
-        self.writer
+        let (mut ingested, mut rest) = self
+            .writer
             .write(move |connection, context| {
                 Box::pin(async move { Job { connection, context, hashes, now: clock.now() }.run(ingest).await })
             })
-            .await
+            .await?;
+        // Should one of these fail, the webhook is not answered 200 and comes again.
+        while let Some(others) = rest.take() {
+            let now = self.clock.now();
+            let (settled, left) = self
+                .writer
+                .write(move |connection, context| {
+                    let hashes = Hashes::default();
+                    Box::pin(async move { Job { connection, context, hashes, now }.settle(others).await })
+                })
+                .await?;
+            ingested.elsewhere += settled;
+            rest = left;
+        }
+        Ok(ingested)
     }
 }
 
+/// Other incidents of the route that hold alerts which a notification reports as resolved.
+struct Others {
+    incidents: Vec<IncidentId>,
+    settle: Settle,
+    rooms: Vec<RoomAddress>,
+    notification: NotificationId,
+}
+
+#[derive(Default)]
 struct Hashes {
     group: String,
     body: String,
@@ -82,15 +113,15 @@ pub(super) struct Job<'c> {
 }
 
 impl Job<'_> {
-    async fn run(mut self, ingest: Ingest) -> Result<Ingested, StoreError> {
+    async fn run(mut self, ingest: Ingest) -> Result<(Ingested, Option<Others>), StoreError> {
         let Ingest { key, body, digest, rooms, decide, resolved, settle } = ingest;
         let known = self.known(&key, &digest).await?;
         let changes = decide(known.as_ref(), self.now);
         let existing = known.as_ref().map(|known| &known.incident);
-        let elsewhere = self.elsewhere(&key, existing, &resolved, &settle).await?;
-        let outcome = if elsewhere.is_empty() { changes.outcome } else { changes.outcome.with_change() };
+        let incidents = self.others(&key, existing, &resolved, &settle).await?;
+        let outcome = if incidents.is_empty() { changes.outcome } else { changes.outcome.with_change() };
         let says = changes.news || !changes.notes.is_empty();
-        let news = says || !elsewhere.is_empty();
+        let news = says || !incidents.is_empty();
         let repeated = if news { None } else { self.repeat(existing).await? };
         let notification = match (repeated, changes.write) {
             (Some(notification), _) => notification,
@@ -103,7 +134,7 @@ impl Job<'_> {
             IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification, &body).await?),
             IncidentWrite::Update => {
                 let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
-                Some(self.update_incident(incident, &changes, &notification).await?)
+                Some(self.update_incident(incident, &changes, &notification, self.now).await?)
             }
         };
         if let Some(incident) = &incident
@@ -111,32 +142,61 @@ impl Job<'_> {
         {
             self.save_cards(incident, &rooms, &changes, &notification).await?;
         }
-        for (incident, changes) in &elsewhere {
-            self.update_incident(incident, changes, &notification).await?;
-            self.save_cards(&incident.id, &rooms, changes, &notification).await?;
-        }
-        let (forgotten, elsewhere) = (changes.forgotten.len(), elsewhere.len());
-        Ok(Ingested { notification, incident, outcome, forgotten, elsewhere })
+        let forgotten = changes.forgotten.len();
+        let others = Others { incidents, settle, rooms, notification: notification.clone() };
+        let (elsewhere, rest) = self.settle(others).await?;
+        Ok((Ingested { notification, incident, outcome, forgotten, elsewhere }, rest))
     }
 
-    /// What changes in the other open incidents of the route that hold something of what is resolved; without the alerts
-    /// that stay as they are.
-    async fn elsewhere(
+    /// The other open incidents of the route in which something of what is resolved is so from now on.
+    async fn others(
         &mut self,
         key: &IncidentKey,
         own: Option<&Incident>,
         resolved: &[String],
         settle: &Settle,
-    ) -> Result<Vec<(Incident, Changes)>, StoreError> {
-        let mut touched = Vec::new();
-        for incident in holding(self.connection, key, own.map(|own| &own.id), resolved).await? {
-            let mut known = self.with_all(incident).await?;
-            if let Some(changes) = settle(&known, self.now) {
-                known.incident.alerts.clear();
-                touched.push((known.incident, changes));
+    ) -> Result<Vec<IncidentId>, StoreError> {
+        let mut held = holding(self.connection, &key.route, own.map(|own| &own.id), resolved).await?;
+        // Mostly one or two, of which an earlier firing may be all that it tells; of many it is taken for granted.
+        if held.len() <= SETTLED {
+            let mut changed = Vec::with_capacity(held.len());
+            for id in held {
+                let known = self.open_incident(&id).await?;
+                if known.is_some_and(|known| settle(&known, self.now).is_some()) {
+                    changed.push(id);
+                }
             }
+            held = changed;
         }
-        Ok(touched)
+        Ok(held)
+    }
+
+    /// Applies the rules to some of them; how many changed, and what is left for further transactions, so that the writer
+    /// serves others in between.
+    async fn settle(&mut self, mut others: Others) -> Result<(usize, Option<Others>), StoreError> {
+        let left = others.incidents.split_off(others.incidents.len().min(SETTLED));
+        let mut settled = 0;
+        for id in std::mem::replace(&mut others.incidents, left) {
+            // It may have changed since it was found.
+            let Some(known) = self.open_incident(&id).await? else { continue };
+            let Some(changes) = (others.settle)(&known, self.now) else { continue };
+            // When its own group was heard of stays as it is: nothing was said of its other alerts.
+            self.update_incident(&known.incident, &changes, &others.notification, known.incident.heard_at).await?;
+            self.save_cards(&id, &others.rooms, &changes, &others.notification).await?;
+            settled += 1;
+        }
+        Ok((settled, (!others.incidents.is_empty()).then_some(others)))
+    }
+
+    async fn open_incident(&mut self, id: &IncidentId) -> Result<Option<Known>, StoreError> {
+        let row = sqlx::query("SELECT * FROM incident WHERE id = $1 AND closed_at IS NULL")
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.connection)
+            .await?;
+        match row {
+            Some(row) => self.with_all(rows::incident(&row)?).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn with_all(&mut self, mut incident: Incident) -> Result<Known, StoreError> {
@@ -238,6 +298,7 @@ impl Job<'_> {
         incident: &Incident,
         changes: &Changes,
         notification: &NotificationId,
+        heard_at: Timestamp,
     ) -> Result<IncidentId, StoreError> {
         let rev = if changes.news { self.context.next() } else { incident.rev };
         let shown = if changes.news { notification } else { &incident.notification };
@@ -248,7 +309,7 @@ impl Job<'_> {
         .bind(incident.id.as_str())
         .bind(changes.state.as_str())
         .bind(i64::from(changes.severity))
-        .bind(self.now.0)
+        .bind(heard_at.0)
         .bind(changes.closed_at.map(|at| at.0))
         .bind(i64::from(changes.flaps))
         .bind(rev)
@@ -268,40 +329,27 @@ impl Job<'_> {
     }
 }
 
-/// The open incidents of the route, without their alerts and without `own`, in which one of these is not resolved.
+/// The open incidents of the route in which one of these is not resolved; all but `own`.
 pub(super) async fn holding(
     connection: &mut SqliteConnection,
-    key: &IncidentKey,
+    route: &RouteName,
     own: Option<&IncidentId>,
     fingerprints: &[String],
-) -> Result<Vec<Incident>, StoreError> {
-    let mut ids: BTreeSet<String> = BTreeSet::new();
+) -> Result<Vec<IncidentId>, StoreError> {
+    let mut found = BTreeSet::new();
     for chunk in fingerprints.chunks(rows::CHUNK) {
-        // Of the alerts alone, so that their index answers it whatever a planner thinks of the incidents.
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT DISTINCT incident FROM alert WHERE state <> 'resolved' AND fingerprint IN (",
-        );
+        // From the alerts to the incidents, never the other way round: there may be thousands of open ones.
+        let mut query = QueryBuilder::<Sqlite>::new(HOLDING);
+        query.push_bind(route.as_str()).push(" AND alert.fingerprint IN (");
         let mut list = query.separated(", ");
         for fingerprint in chunk {
             list.push_bind(fingerprint);
         }
-        let found: Vec<String> =
+        let ids: Vec<String> =
             query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
-        ids.extend(found);
+        found.extend(ids.into_iter().map(IncidentId));
     }
-    let mut incidents = Vec::new();
-    for id in ids {
-        if own.is_some_and(|own| own.as_str() == id) {
-            continue;
-        }
-        let row = sqlx::query("SELECT * FROM incident WHERE id = $1 AND route = $2 AND closed_at IS NULL")
-            .bind(&id)
-            .bind(key.route.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
-        incidents.extend(row.as_ref().map(rows::incident).transpose()?);
-    }
-    Ok(incidents)
+    Ok(found.into_iter().filter(|id| Some(id) != own).collect())
 }
 
 /// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed

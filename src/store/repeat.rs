@@ -43,7 +43,7 @@ impl Store {
                 return Ok(None);
             }
             // What it repeats to its own incident may be new to others that hold the same alerts.
-            let others = holding(&mut connection, &ingest.key, Some(&incident.id), &ingest.resolved).await?;
+            let others = holding(&mut connection, &ingest.key.route, Some(&incident.id), &ingest.resolved).await?;
             if !others.is_empty() {
                 return Ok(None);
             }

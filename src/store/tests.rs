@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod dead;
+mod elsewhere;
 mod overview;
 mod retention;
 mod unrouted;

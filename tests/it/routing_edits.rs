@@ -1,0 +1,64 @@
+//! A routing tree that is edited while something fires: with a real Alertmanager, read by a second user.
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    AlertToPost, Alertmanager, AlertmanagerConfig, DEADLINE, Receiver, ReceiverBuilder, RoomView, Scene,
+};
+
+fn labels<'a>(name: &'a str, instance: &'a str) -> [(&'a str, &'a str); 3] {
+    [("alertname", name), ("instance", instance), ("severity", "critical")]
+}
+
+/// Every card that names it is green.
+fn is_over<'a>(name: &'a str, cards: usize) -> impl Fn(&RoomView) -> bool + 'a {
+    move |view| {
+        let shown = view.cards_with(name);
+        shown.len() == cards && shown.iter().all(|card| card.first_line().starts_with(&format!("🟢 RESOLVED {name}")))
+    }
+}
+
+/// Two alerts fire, the tree is edited, both go on firing on `cards` cards, and then they are resolved one by one.
+async fn fires_through_an_edit(
+    scene: &Scene,
+    receiver: &Receiver,
+    name: &str,
+    cards: usize,
+    edit: impl Fn(&mut Value),
+) {
+    let mut config = AlertmanagerConfig::webhook(&receiver.webhook_url("default"));
+    let alertmanager = Alertmanager::start(config.clone()).await;
+    alertmanager.post_alerts(&["n01", "n02"].map(|instance| AlertToPost::firing(&labels(name, instance)))).await;
+    scene.room.wait_for("a card", DEADLINE, |view| view.cards_with(name).iter().any(|card| card.has("2 firing"))).await;
+    edit(&mut config.json);
+    alertmanager.reload(&config).await;
+    scene.room.wait_for("what the edit makes", DEADLINE, |view| view.cards_with(name).len() == cards).await;
+    alertmanager.post_alerts(&[AlertToPost::resolved(&labels(name, "n01"))]).await;
+    let partly = |view: &RoomView| {
+        let shown = view.cards_with(name);
+        shown.iter().any(|card| card.has("1 firing, 1 resolved")) && !shown.iter().any(|card| card.has("2 firing"))
+    };
+    scene.room.wait_for("one of two is over on the old card as well", DEADLINE, partly).await;
+    alertmanager.post_alerts(&[AlertToPost::resolved(&labels(name, "n02"))]).await;
+    scene.room.wait_for("nothing is red", DEADLINE, is_over(name, cards)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_edited_while_something_fires_leaves_nothing_red() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    fires_through_an_edit(&scene, &receiver, "Label", 3, |config| {
+        config["route"]["group_by"] = json!(["alertname", "instance"]);
+    })
+    .await;
+    fires_through_an_edit(&scene, &receiver, "Child", 2, |config| {
+        config["route"]["routes"] = json!([{ "match": { "instance": "n01" }, "receiver": "matrix" }]);
+    })
+    .await;
+    fires_through_an_edit(&scene, &receiver, "Renamed", 2, |config| {
+        config["receivers"][0]["name"] = json!("renamed");
+        config["route"]["receiver"] = json!("renamed");
+    })
+    .await;
+    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
+}
