@@ -15,6 +15,7 @@ mod outbox;
 mod overview;
 mod repeat;
 mod reposts;
+mod respell;
 mod retention;
 mod rooms;
 mod roots;
@@ -32,6 +33,7 @@ pub use ingest::{Ingest, Ingested};
 pub use open::occupy;
 pub use outbox::NewOp;
 pub use overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
+pub use respell::Respelling;
 pub use stats::Stats;
 pub use unrouted::{Routing, Unrouted};
 

@@ -18,6 +18,7 @@ use crate::{
 mod dead;
 mod elsewhere;
 mod overview;
+mod respell;
 mod retention;
 mod unrouted;
 

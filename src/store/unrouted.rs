@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// Routes and rooms of live cards that show something open, or wait to be posted.
-    async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
+    pub(crate) async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let rows = sqlx::query(
             "SELECT incident.route, card.room FROM incident \
