@@ -10,8 +10,9 @@ use std::{
 use super::lanes::Lanes;
 use crate::{
     config::Config,
+    intake,
     model::{RoomAddress, RouteName, Spellings},
-    store::{Respelling, Routing, Store, StoreError},
+    store::{Move, Respelling, Routing, Store, StoreError},
 };
 
 /// For how long an alias that was never looked up may turn out to be the room that is gone.
@@ -57,6 +58,7 @@ pub async fn sort_out(
     lanes: Option<&Arc<Lanes>>,
     look: Look,
 ) -> Result<Found, StoreError> {
+    close_moved(store, config).await?;
     let spellings = spellings(store, config).await?;
     let mut routing = routing(config);
     let left = left(store, &routing).await?;
@@ -105,6 +107,25 @@ async fn left(store: &Store, routing: &Routing) -> Result<Vec<(RouteName, RoomAd
     let mut pairs = store.pairs().await?;
     pairs.retain(|(route, room)| !routing.get(route).is_some_and(|rooms| rooms.contains(room)));
     Ok(pairs)
+}
+
+/// What came without a route in the URL, and whose receiver the config leads to another route by now.
+async fn close_moved(store: &Store, config: &Config) -> Result<(), StoreError> {
+    for (from, receiver) in store.open_receivers().await? {
+        let Ok(route) = intake::choose_route(&config.routes, None, &receiver) else { continue };
+        if route.name == from {
+            continue;
+        }
+        let moved = Move { from, receiver, to: route.name.clone() };
+        let incidents = store.close_moved(&moved).await?;
+        if incidents > 0 {
+            tracing::info!(
+                from = %moved.from, to = %moved.to, receiver = %moved.receiver, incidents,
+                "a receiver takes another route: its incidents go on there, and their old cards say so"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn may_be_one(spellings: &Spellings, rooms: &[RoomAddress], room: &RoomAddress) -> bool {

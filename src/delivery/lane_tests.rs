@@ -294,7 +294,7 @@ impl House {
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
         let (resolved, settle) = (Vec::new(), Box::new(|_: &crate::model::Known, _| None));
-        let ingest = Ingest { key, body: Vec::new(), digest, rooms, decide, resolved, settle };
+        let ingest = Ingest { key, body: Vec::new(), digest, by_receiver: false, rooms, decide, resolved, settle };
         self.parts.store.ingest(ingest).await.expect("committed");
     }
 

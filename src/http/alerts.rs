@@ -91,10 +91,11 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
         None => intake::choose_route(routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
     };
     let counts = Counts::of(&webhook);
-    let ingested = app.store.ingest(ingest(&in_force, route, webhook, body, place)).await.map_err(|error| {
-        tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
-        Answer::unavailable(&format!("cannot commit: {error}"))
-    })?;
+    let ingested =
+        app.store.ingest(ingest(&in_force, route, by_path.is_none(), webhook, body, place)).await.map_err(|error| {
+            tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+            Answer::unavailable(&format!("cannot commit: {error}"))
+        })?;
     record(app, route, &counts, &ingested);
     record_compat(app, proof, by_path.map(|(_, kind)| kind));
     Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
@@ -134,7 +135,14 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
     Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, place))
 }
 
-fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
+fn ingest(
+    in_force: &InForce,
+    route: &Route,
+    by_receiver: bool,
+    mut webhook: Webhook,
+    body: Bytes,
+    place: Place,
+) -> Ingest {
     let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
     webhook.digest.push_str(&in_force.run);
     let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
@@ -151,6 +159,7 @@ fn ingest(in_force: &InForce, route: &Route, mut webhook: Webhook, body: Bytes, 
         },
         body: body.into(),
         digest,
+        by_receiver,
         rooms,
         decide: Box::new(move |known, now| {
             let rules = Rules::of(&config.routes[&name], &config.display);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest as _, Sha256};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Store, StoreError, cards, rows, writer::Context};
+use super::{Store, StoreError, cards, moved, rows, writer::Context};
 use crate::model::{
     Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress, RouteName,
     Timestamp,
@@ -28,6 +28,8 @@ pub struct Ingest {
     /// Of all that the notification says. An open incident that keeps the same one is handed to `decide` as repeated,
     /// without its alerts. Empty: never.
     pub digest: String,
+    /// Whether the config's `receivers` chose its route.
+    pub by_receiver: bool,
     /// The rooms of its route.
     pub rooms: Vec<RoomAddress>,
     /// The rules: what is known -> what changes. Asked a second time if the first answer was given too early.
@@ -62,11 +64,13 @@ impl Store {
         if let Some(ingested) = self.heard_again(&ingest, &group, clock.now()).await? {
             return Ok(ingested);
         }
-        let hashes = Hashes { group, body: hash(&ingest.body) };
+        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
         let (mut ingested, mut rest) = self
             .writer
             .write(move |connection, context| {
-                Box::pin(async move { Job { connection, context, hashes, now: clock.now() }.run(ingest).await })
+                Box::pin(
+                    async move { Job { connection, context, hashes, by_receiver, now: clock.now() }.run(ingest).await },
+                )
             })
             .await?;
         // Should one of these fail, the webhook is not answered 200 and comes again.
@@ -76,7 +80,9 @@ impl Store {
                 .writer
                 .write(move |connection, context| {
                     let hashes = Hashes::default();
-                    Box::pin(async move { Job { connection, context, hashes, now }.settle(others).await })
+                    Box::pin(
+                        async move { Job { connection, context, hashes, by_receiver: None, now }.settle(others).await },
+                    )
                 })
                 .await?;
             ingested.elsewhere += settled;
@@ -109,12 +115,14 @@ pub(super) struct Job<'c> {
     pub(super) connection: &'c mut SqliteConnection,
     pub(super) context: &'c mut Context,
     hashes: Hashes,
+    /// See [`Ingest::by_receiver`].
+    by_receiver: Option<bool>,
     pub(super) now: Timestamp,
 }
 
 impl Job<'_> {
     async fn run(mut self, ingest: Ingest) -> Result<(Ingested, Option<Others>), StoreError> {
-        let Ingest { key, body, digest, rooms, decide, resolved, settle } = ingest;
+        let Ingest { key, body, digest, by_receiver, rooms, decide, resolved, settle } = ingest;
         let known = self.known(&key, &digest).await?;
         let changes = decide(known.as_ref(), self.now);
         let existing = known.as_ref().map(|known| &known.incident);
@@ -134,13 +142,16 @@ impl Job<'_> {
             IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification, &body).await?),
             IncidentWrite::Update => {
                 let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
-                Some(self.update_incident(incident, &changes, &notification, self.now).await?)
+                Some(self.update_incident(incident, &changes, &notification, self.now, self.by_receiver).await?)
             }
         };
         if let Some(incident) = &incident
             && says
         {
             self.save_cards(incident, &rooms, &changes, &notification).await?;
+        }
+        if let (Some(incident), IncidentWrite::Insert, true) = (&incident, changes.write, by_receiver) {
+            moved::go_on(self.connection, &key, &self.hashes.group, incident, self.now).await?;
         }
         let forgotten = changes.forgotten.len();
         let others = Others { incidents, settle, rooms, notification: notification.clone() };
@@ -181,7 +192,8 @@ impl Job<'_> {
             let Some(known) = self.open_incident(&id).await? else { continue };
             let Some(changes) = (others.settle)(&known, self.now) else { continue };
             // When its own group was heard of stays as it is: nothing was said of its other alerts.
-            self.update_incident(&known.incident, &changes, &others.notification, known.incident.heard_at).await?;
+            self.update_incident(&known.incident, &changes, &others.notification, known.incident.heard_at, None)
+                .await?;
             self.save_cards(&id, &others.rooms, &changes, &others.notification).await?;
             settled += 1;
         }
@@ -268,8 +280,8 @@ impl Job<'_> {
             "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
              VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
              INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
-             closed_at, flaps, rev, notification, doc) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             closed_at, flaps, rev, notification, doc, by_receiver) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17)",
         )
         .bind(id.as_str())
         .bind(key.route.as_str())
@@ -287,6 +299,7 @@ impl Job<'_> {
         .bind(rows::to_json(&changes.doc)?)
         .bind(&self.hashes.body)
         .bind(body)
+        .bind(i64::from(self.by_receiver == Some(true)))
         .execute(&mut *self.connection)
         .await?;
         rows::save_alerts(self.connection, &id, &changes.alerts).await?;
@@ -299,12 +312,13 @@ impl Job<'_> {
         changes: &Changes,
         notification: &NotificationId,
         heard_at: Timestamp,
+        by_receiver: Option<bool>,
     ) -> Result<IncidentId, StoreError> {
         let rev = if changes.news { self.context.next() } else { incident.rev };
         let shown = if changes.news { notification } else { &incident.notification };
         sqlx::query(
             "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
-             notification = $8, doc = $9 WHERE id = $1",
+             notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver) WHERE id = $1",
         )
         .bind(incident.id.as_str())
         .bind(changes.state.as_str())
@@ -315,6 +329,7 @@ impl Job<'_> {
         .bind(rev)
         .bind(shown.as_str())
         .bind(rows::to_json(&changes.doc)?)
+        .bind(by_receiver.map(i64::from))
         .execute(&mut *self.connection)
         .await?;
         for fingerprint in &changes.forgotten {

@@ -193,6 +193,7 @@ async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId
     for sql in [
         "UPDATE note SET card = $1 WHERE card = $2",
         "UPDATE card SET dirty_since = coalesce(dirty_since, (SELECT dirty_since FROM card WHERE id = $2)) WHERE id = $1",
+        "UPDATE card SET superseded_by = $1 WHERE superseded_by = $2",
         "DELETE FROM card WHERE id = $2 AND id <> $1",
     ] {
         sqlx::query(sql).bind(old.as_str()).bind(new.as_str()).execute(&mut *connection).await?;

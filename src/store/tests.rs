@@ -17,6 +17,7 @@ use crate::{
 
 mod dead;
 mod elsewhere;
+mod moved;
 mod overview;
 mod respell;
 mod retention;
@@ -91,6 +92,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
             let notes = if known.is_some() { vec![note.clone()] } else { Vec::new() };
             adding(known, &fingerprint, state, notes)
         }),
+        by_receiver: false,
         resolved: Vec::new(),
         settle: Box::new(|_, _| None),
     }

@@ -213,7 +213,7 @@ async fn close_card(
 }
 
 /// The whole card.
-async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
         .bind(card.as_str())
         .execute(&mut *connection)
@@ -263,7 +263,7 @@ pub(super) async fn forget_unposted_of_unrouted(
 }
 
 /// A digest that goes on without these.
-async fn lose_incidents(
+pub(super) async fn lose_incidents(
     connection: &mut SqliteConnection,
     context: &mut Context,
     card: &CardId,

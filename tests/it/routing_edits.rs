@@ -62,3 +62,35 @@ async fn a_tree_edited_while_something_fires_leaves_nothing_red() {
     .await;
     assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
 }
+
+/// The receiver "matrix" gets a route of its own by a reload of our config.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_moves_to_another_route_goes_on_there_and_the_old_card_points_to_the_new() {
+    let scene = Scene::new().await;
+    let web = scene.another_room("web").await;
+    let mut receiver = ReceiverBuilder::of(&scene).start().await;
+    let alertmanager = Alertmanager::start(AlertmanagerConfig::webhook(&format!("{}/alerts", receiver.url()))).await;
+    let [n01, n02] = ["n01", "n02"].map(|instance| labels("Moved", instance));
+    alertmanager.post_alerts(&[AlertToPost::firing(&n01)]).await;
+    scene.room.wait_for("a card", DEADLINE, |view| view.cards_with("CRITICAL Moved").len() == 1).await;
+    receiver.swap_config(|config| {
+        let route = Table::from_iter([
+            ("rooms".to_owned(), Toml::from(vec![web.id.as_str()])),
+            ("receivers".to_owned(), Toml::from(vec!["matrix"])),
+        ]);
+        drop(config["routes"].as_table_mut().expect("a table").insert("web".to_owned(), route.into()));
+    });
+    receiver.signal("HUP");
+    let words = "⏩ Moved: goes on with the route web, and is no longer updated here";
+    scene.room.wait_for("in plain words", DEADLINE, |view| view.card().first_line() == words).await;
+    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
+
+    alertmanager.post_alerts(&[AlertToPost::firing(&n02)]).await;
+    let view = web.wait_for("the new card", DEADLINE, |view| view.cards_with("2 firing").len() == 1).await;
+    let event = view.card().event_id().trim_start_matches('$').to_owned();
+    let points = |view: &RoomView| view.cards().len() == 1 && view.card().has("Continued: ") && view.card().has(&event);
+    let view = scene.room.wait_for("a link", DEADLINE, points).await;
+    assert_eq!(view.card().first_line(), words);
+    alertmanager.post_alerts(&[AlertToPost::resolved(&n01), AlertToPost::resolved(&n02)]).await;
+    web.wait_for("nothing is red", DEADLINE, is_over("Moved", 1)).await;
+}
