@@ -1,6 +1,7 @@
 //! A routing tree that is edited while something fires: with a real Alertmanager, read by a second user.
 
 use serde_json::{Value, json};
+use toml::{Table, Value as Toml};
 
 use crate::harness::{
     AlertToPost, Alertmanager, AlertmanagerConfig, DEADLINE, Receiver, ReceiverBuilder, RoomView, Scene,
