@@ -3,18 +3,23 @@
 mod jumps;
 mod lanes;
 mod reload;
+mod spelling;
 mod watch;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::reload::Source;
 use self::{
     lanes::Lanes,
-    reload::{Reloader, Told, close_unrouted, note_loaded, style_of},
+    reload::{Reloader, Told, note_loaded, style_of},
+    spelling::Look,
 };
 
 use crate::{
@@ -101,11 +106,16 @@ impl Receiver {
     pub async fn run(self) -> anyhow::Result<()> {
         let lifecycle = Lifecycle::new();
         // Before webhooks come: what was routed when the receiver was stopped need not be now.
-        let unrouted = close_unrouted(&self.store, &self.config).await.unwrap_or_else(|error| {
+        let look = Look { all: true, patient: true };
+        let found = spelling::sort_out(&self.store, &self.config, None, look).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not close what the config no longer routes; tried again later");
-            BTreeSet::new()
+            spelling::Found::default()
         });
-        let (account, lanes) = self.start_delivery(&lifecycle, unrouted).await?;
+        let in_force = InForce::clone(&self.in_force.borrow()).and_rooms(found.waiting.iter().cloned());
+        self.in_force.send_replace(Arc::new(in_force));
+        let learned = Arc::new(Notify::new());
+        let unrouted = found.rooms.into_iter().chain(found.waiting).collect();
+        let (account, lanes) = self.start_delivery(&lifecycle, unrouted, &learned).await?;
         self.start_watching_certificate(&lifecycle);
         let app = App::new(
             Arc::clone(&self.config),
@@ -136,6 +146,8 @@ impl Receiver {
             metrics: self.metrics,
             health: Arc::clone(&self.health),
             told: Told::default(),
+            learned,
+            since: Instant::now(),
         };
         lifecycle.spawn(reloader.run(lifecycle.stop()));
         let http_stop = CancellationToken::new();
@@ -175,8 +187,9 @@ impl Receiver {
         &self,
         lifecycle: &Lifecycle,
         unrouted: BTreeSet<RoomAddress>,
+        learned: &Arc<Notify>,
     ) -> anyhow::Result<(Arc<Account>, Arc<Lanes>)> {
-        let (store, places) = (self.store.clone(), self.store.clone());
+        let (store, places, learned) = (self.store.clone(), self.store.clone(), Arc::clone(learned));
         let rooms: Vec<RoomAddress> = self.config.rooms().into_iter().map(|(room, _)| room).collect();
         let (account, connection) = Account::start(Setup {
             config: self.config.matrix.clone(),
@@ -184,8 +197,12 @@ impl Receiver {
             rooms: rooms.clone(),
             places: self.store.places().await?.into_iter().collect(),
             save_place: Arc::new(move |address, place| {
-                let store = places.clone();
-                Box::pin(async move { Ok(store.set_place(address, place).await?) })
+                let (store, learned) = (places.clone(), Arc::clone(&learned));
+                Box::pin(async move {
+                    store.set_place(address, place).await?;
+                    learned.notify_one();
+                    Ok(())
+                })
             }),
             known_device: self.store.device().await?,
             save_device: Arc::new(move |device| {

@@ -31,6 +31,20 @@ pub struct RoomHealth {
     pub no_keys: Option<NoKeys>,
     /// Nothing is wrong, but the operator should know.
     pub notice: Option<String>,
+    /// A route names the same room by another address before: nothing is posted under this one.
+    pub twin_of: Option<RoomName>,
+}
+
+impl RoomHealth {
+    /// What the operator should know although nothing is wrong.
+    #[must_use]
+    pub fn notices(&self) -> Option<String> {
+        let twin = self.twin_of.as_ref().map(|first| {
+            format!("the same room as {first}, by another address: the route posts there once; take one of them out")
+        });
+        let notices: Vec<String> = self.notice.iter().cloned().chain(twin).collect();
+        (!notices.is_empty()).then(|| notices.join("; "))
+    }
 }
 
 /// How the account's device stands with those who read encrypted rooms.
@@ -169,7 +183,8 @@ impl Health {
         let mut known = std::mem::take(&mut state.rooms);
         for (address, name) in rooms {
             let room = known.remove(address);
-            let room = room.unwrap_or(RoomHealth { name: name.clone(), hold: None, no_keys: None, notice: None });
+            let fresh = || RoomHealth { name: name.clone(), hold: None, no_keys: None, notice: None, twin_of: None };
+            let room = room.unwrap_or_else(fresh);
             state.rooms.insert(address.clone(), RoomHealth { name: name.clone(), ..room });
         }
     }

@@ -1,9 +1,13 @@
 //! One lane per room, for as long as the room needs one.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     delivery::{Lane, Parts},
@@ -11,15 +15,20 @@ use crate::{
     model::RoomAddress,
 };
 
+/// How long a lane that is to end is waited for: it may be waiting for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub struct Lanes {
     parts: Parts,
     lifecycle: Lifecycle,
-    running: Mutex<BTreeSet<RoomAddress>>,
+    running: Mutex<BTreeMap<RoomAddress, CancellationToken>>,
+    /// A lane has ended.
+    ended: watch::Sender<()>,
 }
 
 impl Lanes {
     pub fn new(parts: Parts, lifecycle: Lifecycle) -> Arc<Self> {
-        Arc::new(Self { parts, lifecycle, running: Mutex::default() })
+        Arc::new(Self { parts, lifecycle, running: Mutex::default(), ended: watch::Sender::new(()) })
     }
 
     /// Starts the lanes of these rooms that are not running. To be called once the config that names them is in force:
@@ -27,26 +36,45 @@ impl Lanes {
     pub fn ensure(self: &Arc<Self>, rooms: impl IntoIterator<Item = RoomAddress>) {
         let mut running = self.running();
         for room in rooms {
-            if running.insert(room.clone()) {
-                self.lifecycle.spawn(Arc::clone(self).serve(room));
+            if !running.contains_key(&room) {
+                let stop = self.lifecycle.stop().child_token();
+                running.insert(room.clone(), stop.clone());
+                self.lifecycle.spawn(Arc::clone(self).serve(room, stop));
             }
         }
     }
 
-    async fn serve(self: Arc<Self>, room: RoomAddress) {
-        let stop = self.lifecycle.stop();
+    /// Ends a lane after what it is at; `false`: not in time.
+    pub async fn end(&self, room: &RoomAddress) -> bool {
+        let mut ended = self.ended.subscribe();
+        if let Some(stop) = self.running().get(room) {
+            stop.cancel();
+        }
+        let gone = async {
+            while self.running().contains_key(room) {
+                if ended.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(PATIENCE, gone).await.is_ok()
+    }
+
+    async fn serve(self: Arc<Self>, room: RoomAddress, stop: CancellationToken) {
         loop {
             Lane::new(room.clone(), self.parts.clone(), stop.clone()).run().await;
             let mut running = self.running();
             // The config may name the room again since the lane has decided to end.
             if stop.is_cancelled() || !self.parts.in_force.borrow().serves(&room) {
                 running.remove(&room);
+                drop(running);
+                self.ended.send_replace(());
                 return;
             }
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeSet<RoomAddress>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<RoomAddress, CancellationToken>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

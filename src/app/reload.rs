@@ -2,19 +2,23 @@
 //! as a whole, and the one before goes on.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    sync::{Notify, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{lanes::Lanes, watch::Fingerprint};
+use super::{
+    lanes::Lanes,
+    spelling::{self, LOOK_UP, Look},
+    watch::Fingerprint,
+};
 use crate::{
     clock::Clock,
     config::{Config, LogFormat, Purpose},
@@ -24,9 +28,9 @@ use crate::{
     lifecycle::Hangups,
     matrix::Account,
     metrics::Metrics,
-    model::{NoKeys, RoomAddress, RoomName, RouteName},
+    model::{NoKeys, RoomAddress, RoomName, RouteName, Spellings},
     render::{Style, custom::Templates},
-    store::{Routing, Store, StoreError},
+    store::Store,
     telemetry,
 };
 
@@ -36,6 +40,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(1);
 /// How often is looked for what webhooks under way at a reload have left behind.
 const SWEEP: Duration = Duration::from_mins(1);
+
+/// How long a reload waits to learn which room a new alias stands for.
+const ALIAS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the config comes from, and what it was when it was read first.
 pub struct Source {
@@ -87,6 +94,10 @@ pub struct Reloader {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub told: Told,
+    /// It was found out which room an address stands for.
+    pub learned: Arc<Notify>,
+    /// When the config in force came into force.
+    pub since: Instant,
 }
 
 /// What was said last, so that it is said once.
@@ -97,6 +108,8 @@ pub struct Told {
     /// Why they were refused; empty: they were not.
     faults: Vec<String>,
     restart: Vec<&'static str>,
+    /// Rooms that a route names twice.
+    twins: BTreeSet<(RoomName, RoomName)>,
 }
 
 /// Why the config is read again.
@@ -144,24 +157,6 @@ fn read(file: Option<&Path>) -> Result<(Config, Style), Vec<String>> {
     Ok((config, style))
 }
 
-/// The rooms of each route.
-pub fn routing(config: &Config) -> Routing {
-    config.routes.iter().map(|(name, route)| (name.clone(), route.rooms.clone())).collect()
-}
-
-/// Closes what the config does not route any more; returns the rooms that no route names and that must be told.
-pub async fn close_unrouted(store: &Store, config: &Config) -> Result<BTreeSet<RoomAddress>, StoreError> {
-    let unrouted = store.close_unrouted(&routing(config)).await?;
-    if unrouted.cards > 0 || unrouted.incidents > 0 {
-        tracing::info!(
-            cards = unrouted.cards,
-            incidents = unrouted.incidents,
-            "closed what the config no longer routes: cards in rooms say so with their last edit"
-        );
-    }
-    Ok(unrouted.rooms)
-}
-
 impl Reloader {
     /// Reads the config again whenever there is a reason to, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -174,11 +169,14 @@ impl Reloader {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.hangups.next() => self.reload(Cause::Signal).await,
+                () = self.learned.notified() => {
+                    self.sweep(true).await;
+                }
                 _ = every.tick() => self.look().await,
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
-                self.sweep().await;
+                self.sweep(false).await;
             }
         }
     }
@@ -260,7 +258,7 @@ impl Reloader {
     /// The order matters. Lanes first, so that none composes what a new route brought without knowing the route; then the
     /// webhooks; then what is routed no longer is closed, while the lanes of rooms that are gone still run; and last they
     /// learn that they may end.
-    async fn tell_parts(&self, before: &Config, config: &Arc<Config>, style: Arc<Style>) {
+    async fn tell_parts(&mut self, before: &Config, config: &Arc<Config>, style: Arc<Style>) {
         let rooms = config.rooms();
         let addresses: Vec<RoomAddress> = rooms.iter().map(|(room, _)| room.clone()).collect();
         let routes: Vec<RouteName> = config.routes.keys().cloned().collect();
@@ -273,16 +271,37 @@ impl Reloader {
         let gone = before.rooms().into_iter().map(|(room, _)| room);
         self.in_force.send_replace(Arc::new(in_force.clone().and_rooms(gone)));
         self.lanes.ensure(addresses);
+        self.look_up(config).await;
         self.app.reload(Arc::clone(config));
-        self.sweep().await;
-        self.in_force.send_replace(Arc::new(in_force));
+        self.since = Instant::now();
+        let waiting = self.sweep(true).await;
+        self.in_force.send_replace(Arc::new(in_force.and_rooms(waiting)));
     }
 
-    /// Webhooks that were under way at a reload go where they went when they came.
-    async fn sweep(&self) {
+    /// Which room a new alias stands for is found out at once, if the homeserver answers: until then an incident that goes
+    /// on would get a second card in a room that already shows it.
+    async fn look_up(&self, config: &Config) {
+        let known = async {
+            while spelling::is_open(&self.store, config).await.unwrap_or(false) {
+                self.learned.notified().await;
+            }
+        };
+        let _ = timeout(ALIAS_TIMEOUT, known).await;
+    }
+
+    /// Webhooks that were under way at a reload go where they went when they came. Returns the rooms of which it is not
+    /// known yet what becomes of them.
+    async fn sweep(&mut self, all: bool) -> BTreeSet<RoomAddress> {
         let config = self.app.config();
-        match close_unrouted(&self.store, &config).await {
-            Ok(rooms) => self.lanes.ensure(rooms),
+        let look = Look { all, patient: self.since.elapsed() < LOOK_UP };
+        let mut waiting = BTreeSet::new();
+        match spelling::sort_out(&self.store, &config, Some(&self.lanes), look).await {
+            Ok(found) => {
+                self.keep_lanes(&found.waiting);
+                self.lanes.ensure(found.rooms.into_iter().chain(found.waiting.iter().cloned()));
+                self.tell_twins(&config, &found.spellings);
+                waiting = found.waiting;
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not close what the config no longer routes; tried again later");
             }
@@ -290,6 +309,45 @@ impl Reloader {
         let routes: Vec<RouteName> = config.routes.keys().cloned().collect();
         let rooms: Vec<RoomName> = config.rooms().into_iter().map(|(_, name)| name).collect();
         self.metrics.serve(&routes, &rooms);
+        waiting
+    }
+
+    /// Lanes that are not to end yet.
+    fn keep_lanes(&self, rooms: &BTreeSet<RoomAddress>) {
+        self.in_force.send_if_modified(|in_force| {
+            let new = rooms.iter().any(|room| !in_force.serves(room));
+            if new {
+                *in_force = Arc::new(InForce::clone(in_force).and_rooms(rooms.iter().cloned()));
+            }
+            new
+        });
+    }
+
+    /// A route that names a room twice posts there once.
+    fn tell_twins(&mut self, config: &Config, spellings: &Spellings) {
+        let names: BTreeMap<RoomAddress, RoomName> = config.rooms().into_iter().collect();
+        let (mut twins, mut told) = (BTreeMap::new(), BTreeSet::new());
+        for route in config.routes.values() {
+            for (n, room) in route.rooms.iter().enumerate() {
+                let Some(first) = spellings.among(&route.rooms[..n], room) else { continue };
+                let (Some(room_name), Some(first_name)) = (names.get(room), names.get(first)) else { continue };
+                twins.insert(room.clone(), first_name.clone());
+                let pair = (first_name.clone(), room_name.clone());
+                if !self.told.twins.contains(&pair) {
+                    tracing::warn!(
+                        route = %route.name, first = %first, second = %room,
+                        "a route names the same room twice, by two addresses; it posts there once: take one of them out"
+                    );
+                }
+                told.insert(pair);
+            }
+        }
+        self.told.twins = told;
+        self.health.update(|health| {
+            for (address, room) in &mut health.rooms {
+                room.twin_of = twins.remove(address);
+            }
+        });
     }
 }
 

@@ -45,7 +45,7 @@ pub enum Composed {
 /// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
 pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
     // Its last edit is one.
-    if snapshot.card.is_unrouted() {
+    if snapshot.card.is_unrouted() || snapshot.moved_to.is_some() {
         return false;
     }
     let first = snapshot.incidents.first();
@@ -189,13 +189,22 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Edit, Some(root)) if card.is_unrouted() => {
-            let message = render::unrouted(frame.style, &incidents);
+            let message = match snapshot.moved_to.as_deref() {
+                Some(route) => render::moved(frame.style, &incidents, route, None),
+                None => render::unrouted(frame.style, &incidents),
+            };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
         (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
             let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
-            let to = render::permalink(card.room.as_str(), next);
-            let message = render::continued(frame.style, &incidents, &to, frame.plainness);
+            let to = render::permalink(snapshot.continued_in.as_deref().unwrap_or(card.room.as_str()), next);
+            let message = match snapshot.moved_to.as_deref() {
+                Some(route) => {
+                    let to = (frame.plainness == 0).then_some(to.as_str());
+                    render::moved(frame.style, &incidents, route, to)
+                }
+                None => render::continued(frame.style, &incidents, &to, frame.plainness),
+            };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
         (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, frame) {

@@ -293,7 +293,9 @@ impl House {
             let route = config.routes.values().next().expect("a route");
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
-        self.parts.store.ingest(Ingest { key, body: Vec::new(), digest, rooms, decide }).await.expect("committed");
+        let (resolved, settle) = (Vec::new(), Box::new(|_: &crate::model::Known, _| None));
+        let ingest = Ingest { key, body: Vec::new(), digest, by_receiver: false, rooms, decide, resolved, settle };
+        self.parts.store.ingest(ingest).await.expect("committed");
     }
 
     fn sent(&self) -> Vec<Sent> {

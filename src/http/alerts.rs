@@ -91,10 +91,12 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
     };
     let counts = Counts::of(&webhook);
     let ingested =
-        app.store.ingest(ingest(&in_force, &app.clock, route, webhook, body, place)).await.map_err(|error| {
-            tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
-            Answer::unavailable(&format!("cannot commit: {error}"))
-        })?;
+        app.store.ingest(ingest(&in_force, &app.clock, route, by_path.is_none(), webhook, body, place)).await.map_err(
+            |error| {
+                tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+                Answer::unavailable(&format!("cannot commit: {error}"))
+            },
+        )?;
     record(app, route, &counts, &ingested);
     record_compat(app, proof, by_path.map(|(_, kind)| kind));
     Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
@@ -154,24 +156,43 @@ fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
     foreign.next().map(|word| word.chars().filter(|c| !c.is_control()).take(32).collect())
 }
 
-fn ingest(in_force: &InForce, clock: &Clock, route: &Route, mut webhook: Webhook, body: Bytes, place: Place) -> Ingest {
-    let clock = clock.clone();
+fn ingest(
+    in_force: &InForce,
+    clock: &Clock,
+    route: &Route,
+    by_receiver: bool,
+    mut webhook: Webhook,
+    body: Bytes,
+    place: Place,
+) -> Ingest {
+    let (clock, clock_too) = (clock.clone(), clock.clone());
     let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
     webhook.digest.push_str(&in_force.run);
+    let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
+    let digest = webhook.digest.clone();
+    let rooms = route.rooms.clone();
+    // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
+    let said = Arc::new((webhook, place));
+    let (config_too, name_too, said_too) = (Arc::clone(&config), name.clone(), Arc::clone(&said));
     Ingest {
         key: IncidentKey {
             route: route.name.clone(),
-            receiver: webhook.receiver.clone(),
-            group_key: webhook.group_key.clone(),
+            receiver: said.0.receiver.clone(),
+            group_key: said.0.group_key.clone(),
         },
         body: body.into(),
-        digest: webhook.digest.clone(),
-        rooms: route.rooms.clone(),
+        digest,
+        by_receiver,
+        rooms,
         decide: Box::new(move |known, now| {
-            // The body's place is taken for as long as this closure lives, also if nobody waits for the answer any more.
-            let _place = &place;
             let rules = Rules { ahead: clock.ahead(), ..Rules::of(&config.routes[&name], &config.display) };
-            intake::reconcile(known, &webhook, &rules, now)
+            intake::reconcile(known, &said.0, &rules, now)
+        }),
+        resolved,
+        settle: Box::new(move |known, now| {
+            let rules = Rules::of(&config_too.routes[&name_too], &config_too.display);
+            let rules = Rules { ahead: clock_too.ahead(), ..rules };
+            intake::settle(known, &said_too.0, &rules, now)
         }),
     }
 }
@@ -202,6 +223,12 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
         notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,
         resolved = counts.resolved, odd_fields = counts.odd, "accepted"
     );
+    if ingested.elsewhere > 0 {
+        tracing::info!(
+            notification = %ingested.notification, route = name, incidents = ingested.elsewhere,
+            "what it reports as resolved was resolved in other incidents of the route as well"
+        );
+    }
 }
 
 /// Counts what came in by another receiver's URL: once that stands still, the setting can go.

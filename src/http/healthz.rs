@@ -271,7 +271,7 @@ impl Report {
                     })
                 }
             };
-            if let Some(notice) = &state.notice {
+            if let Some(notice) = &state.notices() {
                 part["notice"] = notice.as_str().into();
             }
             shown.insert(state.name.to_string(), part);

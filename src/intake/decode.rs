@@ -270,6 +270,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
             labels,
             annotations,
             generator_url: read_text(alert, "generatorURL", odd),
+            starts_at: None,
             dashboard_url: read_text(alert, "dashboardURL", odd),
             panel_url: read_text(alert, "panelURL", odd),
             silence_url: read_text(alert, "silenceURL", odd),

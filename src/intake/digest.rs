@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::decode::{Listed, Reason, Webhook};
-use crate::model::{Labels, Timestamp};
+use crate::model::{AlertDoc, Labels, Timestamp};
 
 /// Equal for two webhooks if, and as good as only if, reconciling them changes and stores the same.
 pub fn of(webhook: &Webhook) -> String {
@@ -20,9 +20,9 @@ pub fn of(webhook: &Webhook) -> String {
 }
 
 fn listed(hash: &mut Sha256, alert: &Listed) {
-    // Whole, so that a field added later cannot be forgotten here.
+    // `starts_at` of the doc is filled in by the rules. Whole, so that a field added later cannot be forgotten here.
     let Listed { fingerprint, firing, starts_at, ends_at, doc } = alert;
-    let crate::model::AlertDoc { labels: own, annotations, generator_url, dashboard_url, panel_url, silence_url } = doc;
+    let AlertDoc { labels: own, annotations, generator_url, starts_at: _, dashboard_url, panel_url, silence_url } = doc;
     hash.update([u8::from(*firing)]);
     for at in [starts_at, ends_at] {
         hash.update(at.unwrap_or(Timestamp(i64::MIN)).0.to_le_bytes());

@@ -8,5 +8,5 @@ mod routing;
 mod scrub;
 
 pub use decode::{DecodeError, Listed, Reason, Webhook, decode};
-pub use reconcile::{Rules, apply, reconcile};
+pub use reconcile::{Rules, apply, reconcile, settle};
 pub use routing::{PathKind, RouteError, choose_route, route_of_path};

@@ -6,8 +6,8 @@ use super::decode::{Listed, Reason, Webhook};
 use crate::{
     config::{Display, Route, Updates},
     model::{
-        Alert, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        IncidentWrite, Known, LeftOut, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, IncidentWrite, Known, LeftOut, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
     },
 };
 
@@ -115,6 +115,42 @@ fn unchanged(incident: &Incident) -> Changes {
     }
 }
 
+/// What `webhook` changes in another open incident of its route: what it reports as resolved is resolved there as well,
+/// since that is a fact about an alert. That something fires is none about another incident, which may have heard later.
+#[must_use]
+pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
+    let incident = &known.incident;
+    let mut alerts = incident.alerts.clone();
+    let mut news = News::default();
+    for listed in webhook.alerts.iter().filter(|listed| !listed.firing) {
+        let found = alerts.binary_search_by(|alert| alert.fingerprint.cmp(&listed.fingerprint));
+        let Some(alert) = found.ok().and_then(|at| alerts.get_mut(at)) else { continue };
+        if alert.state != AlertState::Resolved && alert.is_over_at(listed.ends_at.unwrap_or(rules.wall(now))) {
+            step(alert, listed, rules, now, &mut news);
+        }
+    }
+    if !incident.state.is_open() || news.resolved.is_empty() {
+        return None;
+    }
+    let state = state_of(&alerts, incident.doc.truncated > 0);
+    let speaks = rules.speaks;
+    let notes = if speaks { notes_of(&news, false, state, incident.state, incident.flaps) } else { Vec::new() };
+    let severity = severity_of(&alerts, rules.display);
+    alerts.retain(|alert| find(&incident.alerts, &alert.fingerprint) != Some(alert));
+    Some(Changes {
+        outcome: if state.is_open() { Outcome::Changed } else { Outcome::Resolved },
+        state,
+        severity,
+        closed_at: (!state.is_open()).then_some(now),
+        // It is no longer as its own last notification left it: the same again is news, and not a repeat.
+        doc: IncidentDoc { digest: String::new(), ..incident.doc.clone() },
+        alerts,
+        news: true,
+        notes,
+        ..unchanged(incident)
+    })
+}
+
 /// What [`update`] would find, only sooner and without the alerts: of a repeat, time alone can make news.
 fn repeated(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     let notes: Vec<NewNote> = reminder(known, webhook, rules, now).into_iter().filter(|_| rules.speaks).collect();
@@ -134,7 +170,7 @@ fn doc_of(webhook: &Webhook) -> IncidentDoc {
 /// A group without an incident (or whose last one is over for good).
 fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     let alerts: Vec<Alert> = webhook.alerts.iter().map(|listed| first_seen(listed, rules, now)).collect();
-    let state = state_of(&alerts, webhook);
+    let state = state_of(&alerts, leaves_out(webhook));
     // An empty list about a group nobody knows: there is nothing to show.
     let write = if alerts.is_empty() { IncidentWrite::None } else { IncidentWrite::Insert };
     Changes {
@@ -166,8 +202,12 @@ fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
         ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(rules.wall(now))),
         absent_since: None,
         changed_at: now,
-        doc: listed.doc.clone(),
+        doc: alert_doc(listed, rules.wall(now)),
     }
+}
+
+fn alert_doc(listed: &Listed, now: Timestamp) -> AlertDoc {
+    AlertDoc { starts_at: listed.starts_at.map(|at| at.min(now)), ..listed.doc.clone() }
 }
 
 /// The fingerprints of alerts by what happened to them.
@@ -214,7 +254,7 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
 
 /// One alert that was known before and is listed now.
 fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
-    alert.doc = listed.doc.clone();
+    alert.doc = alert_doc(listed, rules.wall(now));
     let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
     // A firing that began only after the last one was over has a start of its own.
     let start_after = |over: Option<Timestamp>| match (listed.starts_at, over) {
@@ -281,13 +321,18 @@ fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: T
     }
 }
 
-fn state_of(alerts: &[Alert], webhook: &Webhook) -> IncidentState {
+/// Whether there are alerts that it does not list and of which it does not say that they are resolved.
+fn leaves_out(webhook: &Webhook) -> bool {
+    webhook.truncated > 0 && webhook.reason != Reason::AllResolved
+}
+
+fn state_of(alerts: &[Alert], some_left_out: bool) -> IncidentState {
     let any = |state| alerts.iter().any(|alert| alert.state == state);
     if any(AlertState::Firing) {
         IncidentState::Firing
     } else if any(AlertState::Absent) {
         IncidentState::Quiet
-    } else if webhook.truncated > 0 && webhook.reason != Reason::AllResolved {
+    } else if some_left_out {
         IncidentState::Unlisted
     } else {
         IncidentState::Resolved
@@ -310,7 +355,7 @@ fn conclude(
 ) -> Changes {
     let incident = &known.incident;
     let forgotten = forget(&mut alerts, webhook);
-    let state = state_of(&alerts, webhook);
+    let state = state_of(&alerts, leaves_out(webhook));
     let reopened = !incident.state.is_open() && state.is_open();
     let flaps = incident.flaps + u32::from(reopened || !news.again.is_empty());
     let changed = state != incident.state

@@ -45,6 +45,10 @@ pub struct AlertDoc {
     pub annotations: Labels,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub generator_url: String,
+    /// The start that was named last, which may be later than the first one that was. Not after the receiver's own time
+    /// when it came: Alertmanager gives an alert that is posted without one its end as its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
     /// Grafana's webhook only, as are the next two.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub dashboard_url: String,
@@ -67,4 +71,12 @@ pub struct Alert {
     /// When `state` last changed; the receiver's clock. Orders the lines of a card.
     pub changed_at: Timestamp,
     pub doc: AlertDoc,
+}
+
+impl Alert {
+    /// Whether it is over if it was reported to have ended then. What ended before it began tells of an earlier firing.
+    #[must_use]
+    pub fn is_over_at(&self, ends_at: Timestamp) -> bool {
+        ends_at >= self.doc.starts_at.unwrap_or(self.starts_at)
+    }
 }

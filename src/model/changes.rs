@@ -40,6 +40,15 @@ impl Outcome {
             Self::Unchanged => "unchanged",
         }
     }
+
+    /// Of a notification that changed other incidents too.
+    #[must_use]
+    pub fn with_change(self) -> Self {
+        match self {
+            Self::Unchanged | Self::Reminded => Self::Changed,
+            other => other,
+        }
+    }
 }
 
 /// Which incident row is written.

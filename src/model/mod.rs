@@ -19,5 +19,5 @@ pub use ids::{
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
 pub use keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
-pub use place::Place;
+pub use place::{Place, Spellings};
 pub use time::Timestamp;

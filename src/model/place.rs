@@ -1,5 +1,9 @@
 //! The room behind an address.
 
+use std::collections::BTreeMap;
+
+use super::ids::RoomAddress;
+
 /// What an address stands for. An alias keeps the room that it led to first: whoever can move an alias must not be able
 /// to lead alerts elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,5 +24,88 @@ impl Place {
     #[must_use]
     pub fn current(&self) -> &str {
         self.successor.as_deref().unwrap_or(&self.first)
+    }
+}
+
+/// What is known of addresses: which of them stand for the same room.
+#[derive(Clone, Debug, Default)]
+pub struct Spellings(BTreeMap<RoomAddress, Place>);
+
+impl Spellings {
+    /// `pins`: what the operator says about aliases, which counts for more.
+    #[must_use]
+    pub fn new(
+        places: impl IntoIterator<Item = (RoomAddress, Place)>,
+        pins: &BTreeMap<RoomAddress, RoomAddress>,
+    ) -> Self {
+        let mut places: BTreeMap<_, _> = places.into_iter().collect();
+        for (alias, id) in pins {
+            let is_there = |place: &Place| place.first == id.as_str() || place.current() == id.as_str();
+            if !places.get(alias).is_some_and(is_there) {
+                places.insert(alias.clone(), Place::new(id.as_str()));
+            }
+        }
+        Self(places)
+    }
+
+    /// Whether it is known which room it is. An id says so itself.
+    #[must_use]
+    pub fn knows(&self, address: &RoomAddress) -> bool {
+        !address.is_alias() || self.0.contains_key(address)
+    }
+
+    /// The addresses of which something is known.
+    pub fn addresses(&self) -> impl Iterator<Item = &RoomAddress> {
+        self.0.keys()
+    }
+
+    /// Whether both stand for one room, or for one that took the other's place.
+    #[must_use]
+    pub fn are_one(&self, one: &RoomAddress, other: &RoomAddress) -> bool {
+        one == other || self.ids(one).any(|id| self.ids(other).any(|other| other == id))
+    }
+
+    /// The one of `rooms` that stands for the same room.
+    #[must_use]
+    pub fn among<'a>(&self, rooms: &'a [RoomAddress], address: &RoomAddress) -> Option<&'a RoomAddress> {
+        rooms.iter().find(|room| self.are_one(room, address))
+    }
+
+    fn ids<'a>(&'a self, address: &'a RoomAddress) -> impl Iterator<Item = &'a str> {
+        let place = self.0.get(address);
+        let named = (!address.is_alias()).then(|| address.as_str());
+        named.into_iter().chain(place.into_iter().flat_map(|place| [place.first.as_str(), place.current()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(address: &str) -> RoomAddress {
+        RoomAddress::parse(address).expect("an address")
+    }
+
+    #[test]
+    fn addresses_of_one_room_are_known_by_its_ids() {
+        let upgraded = Place { successor: Some("!2:a".to_owned()), ..Place::new("!1:a") };
+        let places =
+            [(room("#ops:a"), upgraded), (room("#web:a"), Place::new("!3:a")), (room("!2:a"), Place::new("!2:a"))];
+        let pins = BTreeMap::from([(room("#pinned:a"), room("!1:a")), (room("#web:a"), room("!9:a"))]);
+        let spellings = Spellings::new(places, &pins);
+        for (one, other, expected) in [
+            ("#ops:a", "!1:a", true),
+            ("!2:a", "#ops:a", true),
+            ("#ops:a", "#pinned:a", true),
+            // The pin counts for more than what was found out.
+            ("#web:a", "!9:a", true),
+            ("#web:a", "!3:a", false),
+            ("#ops:a", "!3:a", false),
+            ("#never:a", "!1:a", false),
+            ("#never:a", "#never:a", true),
+        ] {
+            assert_eq!(spellings.are_one(&room(one), &room(other)), expected, "{one} {other}");
+        }
+        assert_eq!((spellings.knows(&room("#never:a")), spellings.knows(&room("!new:a"))), (false, true));
     }
 }

@@ -271,6 +271,18 @@ pub fn unrouted(style: &Style, incidents: &[&Incident]) -> Message {
     text_only(format!("🔌 {name}{others}: no longer routed here, and no longer updated"))
 }
 
+/// What a card shows once its receiver takes another route: which one, and where its new card is once there is one.
+#[must_use]
+pub fn moved(style: &Style, incidents: &[&Incident], route: &str, to: Option<&str>) -> Message {
+    let name = incidents.first().map(|incident| headline::title(style, incident)).unwrap_or_default();
+    let others = incidents.len().saturating_sub(1);
+    let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+    let line = text_only(format!("⏩ {name}{others}: goes on with the route {route}, and is no longer updated here"));
+    let Some(to) = to else { return line };
+    let html = ContinuedHtml { to }.render().unwrap_or_default();
+    Message { body: format!("{}\nContinued: {to}", line.body), html: format!("{}{html}", line.html) }
+}
+
 fn reply_line(reply: &Reply) -> String {
     reply.lines.first().map(|said| format!("{} {}: {}", said.emoji, said.name, said.words)).unwrap_or_default()
 }

@@ -2,9 +2,10 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{StoreError, ingest::Job, rows};
+use super::{StoreError, ingest::Job, respell, rows};
 use crate::model::{
-    CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, Timestamp,
+    CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, Spellings,
+    Timestamp,
 };
 
 /// Notes that wait on one card at most. What the oldest beyond them told is in the card's state and in its alerts' times.
@@ -22,8 +23,17 @@ impl Job<'_> {
         // An incident that was made just now has no cards.
         let is_new = changes.write == IncidentWrite::Insert;
         let cards = if is_new { Vec::new() } else { of(self.connection, incident).await? };
-        for room in rooms {
-            let card = match cards.iter().find(|(_, known)| known == room.as_str()) {
+        let spellings = self.spellings_for(rooms, &cards).await?;
+        // The same room by another address: while a new config comes into force, or named twice.
+        let is_same = |one: &str, room: &RoomAddress| {
+            spellings.as_ref().is_some_and(|known| RoomAddress::parse(one).is_ok_and(|one| known.are_one(&one, room)))
+        };
+        for (n, room) in rooms.iter().enumerate() {
+            let exact = cards.iter().find(|(_, known)| known == room.as_str());
+            if exact.is_none() && rooms[..n].iter().any(|before| is_same(before.as_str(), room)) {
+                continue;
+            }
+            let card = match exact.or_else(|| cards.iter().find(|(_, known)| is_same(known, room))) {
                 Some((card, _)) if changes.reposts.contains(&card.id) => {
                     self.repost(&card.id, incident, room).await?;
                     continue;
@@ -48,6 +58,19 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Needed seldom: where a room has no card by its address, or may be named twice.
+    async fn spellings_for(
+        &mut self,
+        rooms: &[RoomAddress],
+        cards: &[(CardState, String)],
+    ) -> Result<Option<Spellings>, StoreError> {
+        let is_shown = |room: &RoomAddress| cards.iter().any(|(_, known)| known == room.as_str());
+        if rooms.len() < 2 && (cards.is_empty() || rooms.iter().all(is_shown)) {
+            return Ok(None);
+        }
+        respell::spellings(self.connection).await.map(Some)
     }
 
     pub(super) async fn insert_card(

@@ -3,7 +3,7 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Store, StoreError, outbox::settle, rows, writer::Context};
+use super::{Store, StoreError, outbox::settle, reposts::point_to, rows, writer::Context};
 use crate::model::{CardId, IncidentId, Op, RoomAddress, Timestamp, TxnId};
 
 /// Later events that [`Store::recorded`] names at most.
@@ -206,6 +206,7 @@ async fn adopt_root(
         .bind(now.0)
         .execute(&mut *connection)
         .await?;
+    point_to(connection, context, &card, now).await?;
     settle(connection, context, &card, None).await?;
     Ok(Some(card))
 }

@@ -76,6 +76,10 @@ pub struct Snapshot {
     pub continued: Option<String>,
     /// Held by a large one.
     pub turn: Option<Arc<OwnedSemaphorePermit>>,
+    /// The room of that card.
+    pub continued_in: Option<String>,
+    /// The route on which it goes on, where its receiver takes another one by now.
+    pub moved_to: Option<String>,
 }
 
 impl Snapshot {
@@ -314,15 +318,24 @@ async fn read_snapshot(
         }
         incidents.push((incident, row.try_get("shown_rev")?));
     }
-    let continued = match &card.superseded_by {
-        Some(next) => sqlx::query_scalar::<_, Option<String>>("SELECT root_event FROM card WHERE id = $1")
+    let (mut continued, mut continued_in, mut moved_to) = (None, None, None);
+    if let Some(next) = &card.superseded_by {
+        if let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
             .bind(next.as_str())
             .fetch_optional(&mut *connection)
             .await?
-            .flatten(),
-        None => None,
-    };
-    Ok(Some(Snapshot { card, incidents, notes, continued, turn: None }))
+        {
+            (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
+        }
+        moved_to = sqlx::query_scalar(
+            "SELECT moved_to FROM incident JOIN card_incident ON card_incident.incident = incident.id \
+             WHERE card_incident.card = $1 AND moved_to IS NOT NULL LIMIT 1",
+        )
+        .bind(card.id.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    }
+    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, moved_to, turn: None }))
 }
 
 /// Those of the op, or as many of those that wait as are said at once.

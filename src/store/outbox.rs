@@ -171,7 +171,7 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     end_op(connection, context, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
-                    show(connection, &op, &event_id, now).await?;
+                    show(connection, context, &op, &event_id, now).await?;
                     settle(connection, context, &op.card, None).await?;
                     covered(connection, &op).await
                 })
@@ -412,7 +412,13 @@ async fn covered(connection: &mut SqliteConnection, op: &Op) -> Result<Vec<Notif
 }
 
 /// What the room shows now that `op` is in it as `event_id`.
-async fn show(connection: &mut SqliteConnection, op: &Op, event_id: &str, now: Timestamp) -> Result<(), StoreError> {
+async fn show(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    op: &Op,
+    event_id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let sql = match op.kind {
         OpKind::Card => "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL WHERE id = $1",
         OpKind::Reply | OpKind::Post => {
@@ -431,7 +437,7 @@ async fn show(connection: &mut SqliteConnection, op: &Op, event_id: &str, now: T
     }
     drop_notes(connection, &op.txn_id).await?;
     if op.kind == OpKind::Card {
-        point_to(connection, &op.card, op.since).await?;
+        point_to(connection, context, &op.card, op.since).await?;
     }
     match shown_by(op.kind, op.rev) {
         Some(rev) => mark_shown(connection, &op.card, rev).await,

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     Store, StoreError, cards,
-    ingest::{Ingest, Ingested, newest_incident},
+    ingest::{Ingest, Ingested, holding, newest_incident},
 };
 use crate::model::{IncidentId, Known, NotificationId, Outcome, Timestamp};
 
@@ -42,6 +42,11 @@ impl Store {
             if !incident.is_as_told_by(&ingest.digest) {
                 return Ok(None);
             }
+            // What it repeats to its own incident may be new to others that hold the same alerts.
+            let others = holding(&mut connection, &ingest.key.route, Some(&incident.id), &ingest.resolved).await?;
+            if !others.is_empty() {
+                return Ok(None);
+            }
             let cards = cards::of(&mut connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
             Known { incident, cards, repeated: true }
         };
@@ -51,7 +56,13 @@ impl Store {
         }
         let (incident, notification) = (known.incident.id, known.incident.notification);
         self.writer.heard(Heard { incident: incident.clone(), notification: notification.clone(), at: now }).await?;
-        Ok(Some(Ingested { notification, incident: Some(incident), outcome: changes.outcome, forgotten: 0 }))
+        Ok(Some(Ingested {
+            notification,
+            incident: Some(incident),
+            outcome: changes.outcome,
+            forgotten: 0,
+            elsewhere: 0,
+        }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{StoreError, ingest::Job};
+use super::{StoreError, ingest::Job, writer::Context};
 use crate::model::{CardId, IncidentId, RoomAddress, Timestamp};
 
 impl Job<'_> {
@@ -32,6 +32,7 @@ impl Job<'_> {
 /// The cards whose place this one took can now tell where they go on.
 pub(super) async fn point_to(
     connection: &mut SqliteConnection,
+    context: &mut Context,
     card: &CardId,
     since: Timestamp,
 ) -> Result<(), StoreError> {
@@ -39,11 +40,13 @@ pub(super) async fn point_to(
     let unshow = format!("UPDATE card_incident SET shown_rev = 0 WHERE card IN {OLD}");
     // Made of literals only.
     sqlx::query(sqlx::AssertSqlSafe(unshow)).bind(card.as_str()).execute(&mut *connection).await?;
-    sqlx::query("UPDATE card SET dirty_since = $2 WHERE superseded_by = $1 AND root_event IS NOT NULL")
+    let due = sqlx::query("UPDATE card SET dirty_since = $2 WHERE superseded_by = $1 AND root_event IS NOT NULL")
         .bind(card.as_str())
         .bind(since.0)
         .execute(connection)
         .await?;
+    // They may be in other rooms than the one that has just been served.
+    context.wake |= due.rows_affected() > 0;
     Ok(())
 }
 

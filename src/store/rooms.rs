@@ -1,6 +1,6 @@
 //! Which room stands behind an address: what was found out about it once holds until the operator says otherwise.
 
-use sqlx::Row;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::{Store, StoreError};
 use crate::model::{Place, RoomAddress};
@@ -10,16 +10,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn places(&self) -> Result<Vec<(RoomAddress, Place)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
-            .fetch_all(&mut *connection)
-            .await?;
-        let mut places = Vec::new();
-        for row in rows {
-            // An address that this version cannot read is no room of its config either.
-            let Ok(address) = RoomAddress::parse(row.try_get("name")?) else { continue };
-            places.push((address, Place { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
-        }
-        Ok(places)
+        read(&mut connection).await
     }
 
     /// # Errors
@@ -43,4 +34,17 @@ impl Store {
             })
             .await
     }
+}
+
+pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomAddress, Place)>, StoreError> {
+    let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
+        .fetch_all(connection)
+        .await?;
+    let mut places = Vec::new();
+    for row in rows {
+        // An address that this version cannot read is no room of its config either.
+        let Ok(address) = RoomAddress::parse(row.try_get("name")?) else { continue };
+        places.push((address, Place { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
+    }
+    Ok(places)
 }

@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 /// Rows that go into one statement.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;
 
 pub(super) const INCIDENT: &str = "id, route, receiver, group_key, state, severity, opened_at, heard_at, closed_at, \
      flaps, rev, notification, doc";

@@ -16,8 +16,11 @@ use crate::{
 };
 
 mod dead;
+mod elsewhere;
 mod line;
+mod moved;
 mod overview;
+mod respell;
 mod retention;
 mod sample;
 mod scans;
@@ -92,6 +95,9 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
             let notes = if known.is_some() { vec![note.clone()] } else { Vec::new() };
             adding(known, &fingerprint, state, notes)
         }),
+        by_receiver: false,
+        resolved: Vec::new(),
+        settle: Box::new(|_, _| None),
     }
 }
 

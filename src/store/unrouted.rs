@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// Routes and rooms of live cards that show something open, or wait to be posted.
-    async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
+    pub(crate) async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
         let rows = sqlx::query(
             // Left, so that what is open comes first and not all that ever was; without a card there is nothing to see.
@@ -219,7 +219,7 @@ async fn close_card(
 }
 
 /// The whole card.
-async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
         .bind(card.as_str())
         .execute(&mut *connection)
@@ -269,7 +269,7 @@ pub(super) async fn forget_unposted_of_unrouted(
 }
 
 /// A digest that goes on without these.
-async fn lose_incidents(
+pub(super) async fn lose_incidents(
     connection: &mut SqliteConnection,
     context: &mut Context,
     card: &CardId,

@@ -37,6 +37,7 @@ mod reload;
 mod reminders;
 mod render_command;
 mod rooms;
+mod routing_edits;
 mod serve;
 mod spine;
 mod status;

@@ -313,3 +313,97 @@ async fn a_room_that_shut_the_bot_out_is_given_up() {
     assert!(!metrics.contains("\"ops\"") && !metrics.contains("ops/1"), "{metrics}");
     assert_eq!(receiver.get("/healthz/delivery").await.status, 200, "nobody waits for it");
 }
+
+/// A config whose route names this room.
+fn names(receiver: &mut Receiver, rooms: &[&str]) {
+    let rooms: Vec<Value> = rooms.iter().map(|room| Value::from(*room)).collect();
+    receiver.swap_config(|config| {
+        drop(config["routes"]["default"].as_table_mut().expect("a table").insert("rooms".to_owned(), rooms.into()));
+    });
+}
+
+/// The one card there is shows so many alerts, and nothing was ever said to be routed elsewhere.
+fn one_card(firing: usize) -> impl Fn(&RoomView) -> bool {
+    move |view| {
+        assert!(!view.text().contains(GONE), "{}", view.text());
+        view.cards().len() == 1 && view.card().has(&format!("{firing} firing"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_named_by_its_alias_instead_keeps_its_cards() {
+    let scene = Scene::new().await;
+    let (id, alias) = (scene.room.id.clone(), format!("#swap-{}:localhost", scene.bot.local()));
+    scene.sre.point_alias(&alias, &id).await;
+    let mut receiver = ReceiverBuilder::of(&scene).start().await;
+    let fires = |count: usize| Payload::group("Swap").firing(&["n01", "n02", "n03", "n04", "n05", "n06"][..count]);
+    receiver.accept("default", fires(2)).await;
+    scene.room.wait_for("a card", DEADLINE, one_card(2)).await;
+
+    // The alias was never looked up.
+    names(&mut receiver, &[&alias]);
+    hang_up(&mut receiver).await;
+    receiver.accept("default", fires(3)).await;
+    scene.room.wait_for("the same card", DEADLINE, one_card(3)).await;
+    names(&mut receiver, &[&id]);
+    hang_up(&mut receiver).await;
+    receiver.accept("default", fires(4)).await;
+    scene.room.wait_for("and back", DEADLINE, one_card(4)).await;
+
+    // And between two runs.
+    receiver.sigterm(DEADLINE).await;
+    names(&mut receiver, &[&alias]);
+    receiver.restart().await;
+    receiver.accept("default", fires(5)).await;
+    scene.room.wait_for("after a restart", DEADLINE, one_card(5)).await;
+    receiver.accept("default", Payload::group("Swap").resolved(&["n01", "n02", "n03", "n04", "n05"])).await;
+    let green = |view: &RoomView| view.cards().len() == 1 && view.card().has("RESOLVED");
+    scene.room.wait_for("green", DEADLINE, green).await;
+    assert!(receiver.logs().contains("a room is named by another address; its cards go on under the new one"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_that_is_looked_up_for_the_first_time_at_a_start_keeps_the_cards() {
+    let scene = Scene::new().await;
+    let alias = format!("#late-{}:localhost", scene.bot.local());
+    scene.sre.point_alias(&alias, &scene.room.id).await;
+    let mut receiver = ReceiverBuilder::of(&scene).start().await;
+    receiver.accept("default", Payload::group("Late").firing(&["n01", "n02"])).await;
+    scene.room.wait_for("a card", DEADLINE, one_card(2)).await;
+    receiver.sigterm(DEADLINE).await;
+    names(&mut receiver, &[&alias]);
+    receiver.restart().await;
+    receiver.wait_log(&["its cards go on under the new one", "cards=1"]).await;
+    receiver.accept("default", Payload::group("Late").firing(&["n01", "n02", "n03"])).await;
+    scene.room.wait_for("the same card", DEADLINE, one_card(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_a_route_names_twice_is_told_of_and_posted_to_once() {
+    let scene = Scene::new().await;
+    let alias = format!("#twin-{}:localhost", scene.bot.local());
+    scene.sre.point_alias(&alias, &scene.room.id).await;
+    let mut receiver = ReceiverBuilder::of(&scene).route("default", &[&scene.room.id, &alias]).start().await;
+    receiver.wait_log(&["WARN", "names the same room twice", &alias]).await;
+    let notice = |health: &serde_json::Value| {
+        health["parts"]["routes"]["default"]["rooms"]["default/2"]["notice"].as_str().unwrap_or_default().to_owned()
+    };
+    let health = receiver.get("/healthz").await.json();
+    assert!(notice(&health).contains("the same room as default/1"), "{health:#}");
+    assert_eq!(health["status"], "ok");
+    receiver.accept("default", Payload::group("Twin").firing(&["n01", "n02"])).await;
+    receiver.accept("default", Payload::group("Twin").firing(&["n01", "n02", "n03"])).await;
+    receiver.accept("default", group("Last")).await;
+    let both =
+        |view: &RoomView| shows("Last")(view) && shows("Twin")(view) && view.cards_with("Twin")[0].has("3 firing");
+    scene.room.wait_for("each once", DEADLINE, both).await;
+    assert_eq!(told(&receiver, "names the same room twice"), 1);
+
+    names(&mut receiver, &[&alias]);
+    hang_up(&mut receiver).await;
+    assert_eq!(notice(&receiver.get("/healthz").await.json()), "");
+    receiver.accept("default", Payload::group("Twin").firing(&["n01", "n02", "n03", "n04"])).await;
+    let grown = |view: &RoomView| view.cards().len() == 2 && view.cards_with("Twin")[0].has("4 firing");
+    let view = scene.room.wait_for("the one that is left goes on", DEADLINE, grown).await;
+    assert!(!view.text().contains(GONE), "{}", view.text());
+}

@@ -175,7 +175,7 @@ impl View<'_> {
                     words: judged.words,
                     since: hold.map(|hold| self.times.at(hold.since)),
                     until: hold.and_then(|hold| Some(self.times.at(hold.until?))),
-                    notice: known.notice.as_deref().map(words).unwrap_or_default(),
+                    notice: known.notices().as_deref().map(words).unwrap_or_default(),
                     runbook: keys.or_else(|| runbook(&hold?.reason)),
                     waiting: self.report.waiting_in(address),
                     oldest: self.oldest_in(address),

@@ -98,6 +98,7 @@ prop_compose! {
                 labels,
                 annotations,
                 generator_url: urls.0,
+                starts_at: None,
                 dashboard_url: urls.1,
                 panel_url: urls.2,
                 silence_url: urls.3,

@@ -4,7 +4,7 @@ use super::{
     check::assert_sound,
     samples::{api_down, crash_loop, style},
 };
-use crate::render::unrouted;
+use crate::render::{moved, unrouted};
 
 #[test]
 fn whose_card_it_was_and_no_state() {
@@ -17,4 +17,18 @@ fn whose_card_it_was_and_no_state() {
         assert_sound(&message);
         assert_eq!(message.body, expected);
     }
+}
+
+#[test]
+fn where_it_goes_on() {
+    let (one, other) = (crash_loop(), api_down());
+    let words = "goes on with the route web, and is no longer updated here";
+    let message = moved(&style(), &[&one], "web", None);
+    assert_sound(&message);
+    assert_eq!(message.body, format!("⏩ PodCrashLooping: {words}"));
+    let to = "https://matrix.to/#/!room:example.org/$event";
+    let message = moved(&style(), &[&one, &other], "web", Some(to));
+    assert_sound(&message);
+    assert_eq!(message.body, format!("⏩ PodCrashLooping and 1 more: {words}\nContinued: {to}"));
+    assert!(message.html.contains(to), "{}", message.html);
 }

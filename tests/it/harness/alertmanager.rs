@@ -133,6 +133,13 @@ impl Alertmanager {
         self.launch().await;
     }
 
+    /// Takes over an edited config, as an operator has it do; what fires goes on firing.
+    pub async fn reload(&self, config: &AlertmanagerConfig) {
+        self.scratch.write("alertmanager.yml", &config.json.to_string());
+        let answer = Answer::to(client().post(format!("{}/-/reload", self.url()))).await.expect("Alertmanager answers");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
