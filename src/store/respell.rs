@@ -8,7 +8,7 @@ use super::{Store, StoreError, writer::Context};
 use crate::model::{CardId, CardKind, RoomAddress, RouteName, Spellings, Timestamp};
 
 /// Cards that are looked at in one transaction.
-const BATCH: usize = 500;
+const BATCH: i64 = 500;
 
 /// Cards that go on under another address of their room.
 #[derive(Clone, Debug)]
@@ -88,10 +88,10 @@ async fn part(
     let cards: Vec<String> = sqlx::query_scalar("SELECT id FROM card WHERE room = $1 AND id > $2 ORDER BY id LIMIT $3")
         .bind(respelling.from.as_str())
         .bind(after)
-        .bind(BATCH as i64)
+        .bind(BATCH)
         .fetch_all(&mut *connection)
         .await?;
-    let next = if cards.len() < BATCH { None } else { cards.last().cloned() };
+    let next = cards.last().filter(|_| cards.len() as u64 >= BATCH.unsigned_abs()).cloned();
     let mut going = going(connection, respelling, &cards).await?;
     let waiting = doubly_unfinished(connection, respelling).await?;
     let waits = waiting.is_some_and(|card| going.remove(&card));

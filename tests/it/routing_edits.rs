@@ -12,7 +12,7 @@ fn labels<'a>(name: &'a str, instance: &'a str) -> [(&'a str, &'a str); 3] {
 }
 
 /// Every card that names it is green.
-fn is_over<'a>(name: &'a str, cards: usize) -> impl Fn(&RoomView) -> bool + 'a {
+fn is_over(name: &str, cards: usize) -> impl Fn(&RoomView) -> bool {
     move |view| {
         let shown = view.cards_with(name);
         shown.len() == cards && shown.iter().all(|card| card.first_line().starts_with(&format!("🟢 RESOLVED {name}")))
