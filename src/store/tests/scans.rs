@@ -271,6 +271,16 @@ async fn change_config(store: &Store) {
     )
     .await;
     store.make_digest(&room()).await.expect("committed").expect("a digest");
+    // Another name of the room, and a receiver that takes another route.
+    let to = RoomAddress::parse("#room:example.org").expect("a room");
+    let respelling = Respelling { from: room(), to: to.clone(), routes: [route("default")].into(), kept: [].into() };
+    assert!(store.has_cards_of(&respelling).await.expect("read"));
+    store.respell(&respelling).await.expect("committed");
+    let back = Respelling { from: to, to: room(), ..respelling };
+    store.respell(&back).await.expect("committed");
+    store.open_receivers().await.expect("read");
+    let moved = Move { from: route("default"), receiver: "r".to_owned(), to: route("web") };
+    store.close_moved(&moved).await.expect("committed");
     let routing = [(route("default"), vec![room()])].into();
     assert!(store.close_unrouted(&routing).await.expect("committed").cards > 0);
     let elsewhere = [(route("default"), Vec::new())].into();
@@ -302,7 +312,7 @@ const LARGE: [&str; 7] =
     ["card_root", "card_superseded", "incident_closed", "op_done", "op_done_at", "op_over", "op_passed"];
 
 /// How a statement begins, and a step of its plan, that is right as it is.
-const RIGHT: [(&str, &str); 6] = [
+const RIGHT: [(&str, &str); 7] = [
     // Now and then, beside the writer and the lanes.
     ("SELECT id FROM card WHERE NOT EXISTS (SELECT 1 FROM card_incident", "SCAN card"),
     // Once, when a room that is no longer routed is given up.
@@ -312,6 +322,11 @@ const RIGHT: [(&str, &str); 6] = [
     ("SELECT max(heard_at) FROM incident WHERE state = $1", "SEARCH incident"),
     // In the order of the index, and up to a limit.
     ("SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL", "SEARCH op"),
+    // When a room has got another address in the config, and beside the lanes.
+    (
+        "SELECT count(*) FROM (SELECT 1 FROM card JOIN card_incident ON card_incident.card = card.id JOIN incident",
+        "SEARCH incident",
+    ),
     // Any one entry will do.
     ("DELETE FROM op WHERE txn_id IN", "SEARCH later"),
 ];
