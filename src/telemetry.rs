@@ -4,10 +4,11 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
-/// Foreign crates are capped here unless the filter names them: at debug level, HTTP clients print what they send.
-const CAPPED: &str = "info";
+/// Foreign crates are capped here unless the filter names them: at debug level, HTTP clients print what they send, and
+/// what they warn of is nothing that an operator can act on.
+const CAPPED: &str = "error";
 /// Crates whose every failed request is an error line of theirs, beside the one line in which the receiver says it.
-const QUIET: [&str; 3] = ["matrix_sdk=off", "matrix_sdk_base=warn", "matrix_sdk_crypto=warn"];
+const QUIET: [&str; 3] = ["matrix_sdk=off", "matrix_sdk_base=error", "matrix_sdk_crypto=error"];
 
 /// Puts another filter in place of the one that the subscriber was installed with.
 type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
@@ -77,11 +78,21 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
 mod tests {
     use super::filter;
 
+    /// None of it is anything that an operator can act on, such as missing backups with every sync.
+    #[test]
+    fn foreign_crates_do_not_warn_unless_named() {
+        let quiet = filter("info").expect("a filter").to_string();
+        let foreign = |directive: &&str| !directive.starts_with("matrix_alertmanager_receiver=");
+        assert!(quiet.split(',').filter(foreign).all(|it| it.ends_with("error") || it.ends_with("off")), "{quiet}");
+        let named = filter("info,matrix_sdk_crypto=warn").expect("a filter").to_string();
+        assert!(named.contains("matrix_sdk_crypto=warn"), "{named}");
+    }
+
     #[test]
     fn a_bare_level_is_the_receivers_own() {
         let text = filter("trace").expect("a filter").to_string();
         assert!(text.contains("matrix_alertmanager_receiver=trace"), "{text}");
-        assert!(text.contains("info") && !text.split(',').any(|directive| directive == "trace"), "{text}");
+        assert!(text.contains("error") && !text.split(',').any(|directive| directive == "trace"), "{text}");
         assert!(filter("debug,hyper=trace").expect("a filter").to_string().contains("hyper=trace"));
         assert!(filter("=,=").is_err());
     }

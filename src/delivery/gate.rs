@@ -25,6 +25,8 @@ use crate::{
     model::Timestamp,
 };
 
+/// So many tries may find the account at fault, before that is logged here.
+const ACCOUNT_TRIES: u32 = 4;
 /// Of so many sends under a limit one goes to the oldest waiting edit, so that green is not starved.
 const EDITS_SHARE: u32 = 4;
 
@@ -307,7 +309,7 @@ impl Gate {
 
     /// A send failed in a way that concerns all rooms. Returns how long nothing will be sent.
     pub fn close(&self, error: &SendError) -> Duration {
-        let (wait, news) = {
+        let (wait, news, loud) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let news = state.reason != Some(error.reason);
             state.failures = if news { 1 } else { state.failures.saturating_add(1) };
@@ -317,19 +319,25 @@ impl Gate {
             state.until = Some(state.until.map_or(until, |before| before.max(until)));
             state.reason = Some(error.reason);
             state.closings += 1;
-            (wait, news)
+            // The account finds out itself what is wrong, and says so; a start begins with it not being ready.
+            let accounts = error.reason.scope() == Scope::Account && error.reason != Reason::RateLimited;
+            let loud = if accounts { state.failures == ACCOUNT_TRIES } else { news };
+            (wait, news, loud)
         };
         let rate_limit = error.reason == Reason::RateLimited;
         if rate_limit {
             self.metrics.rate_limited.inc();
         }
         let now = self.clock.now();
-        self.health.update(|health| {
+        let known = self.health.update(|health| {
             let since = health.account_hold.as_ref().filter(|_| !news).map_or(now, |hold| hold.since);
             health.account_hold =
                 Some(Hold { reason: error.to_string(), rate_limit, since, until: Some(now.plus(wait)) });
+            error.reason.scope() == Scope::Account && health.homeserver_fault.is_some()
         });
-        if news {
+        if loud && known {
+            tracing::debug!(reason = error.reason.as_str(), "everything waits for the account");
+        } else if loud {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             if rate_limit {
                 tracing::info!(wait_ms, "the homeserver limits our rate; everything waits");

@@ -18,6 +18,8 @@ const ACCOUNT: Backoff = Backoff { first: Duration::from_millis(500), last: Dura
 const ROOM: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_mins(5) };
 /// One event fails while others get through: nobody else waits for it but its room.
 const ALONE: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(5) };
+/// A 429 may ask for no wait at all, and yet be followed by the next.
+const LIMIT_FLOOR: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(4) };
 /// For a 429 that does not say how long.
 const RATE_LIMIT: Duration = Duration::from_secs(5);
 /// A homeserver that asks for more is asked again after this.
@@ -26,16 +28,19 @@ const LONGEST_RATE_LIMIT: Duration = Duration::from_mins(15);
 /// The wait after the `failures`th failure in a row (counted from 1). `jitter` in 0..1 spreads receivers that lost the
 /// same homeserver at the same moment; it never shortens a wait that the homeserver asked for.
 pub fn wait(error: &SendError, failures: u32, jitter: f64) -> Duration {
-    if error.reason == Reason::RateLimited {
+    if matches!(error.reason, Reason::RateLimited | Reason::JoinLimited) {
+        let floor = LIMIT_FLOOR.doubled(failures);
         let asked = error.retry_after.unwrap_or(RATE_LIMIT).min(LONGEST_RATE_LIMIT);
-        return asked + Duration::from_millis(50).mul_f64(jitter);
+        return asked.max(floor) + Duration::from_millis(50).mul_f64(jitter);
     }
     let backoff = match error.reason.scope() {
         Scope::Server => SERVER,
         Scope::Account => ACCOUNT,
         Scope::Room | Scope::Event => ROOM,
     };
-    backoff.wait(failures, jitter)
+    // A homeserver or its proxy may know when it is back.
+    let asked = error.retry_after.filter(|_| error.reason.scope() == Scope::Server).unwrap_or_default();
+    backoff.wait(failures, jitter).max(asked.min(LONGEST_RATE_LIMIT))
 }
 
 /// The same for an event that fails for a reason of its own.
@@ -44,9 +49,12 @@ pub fn wait_alone(failures: u32, jitter: f64) -> Duration {
 }
 
 impl Backoff {
+    fn doubled(&self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.last)
+    }
+
     fn wait(&self, failures: u32, jitter: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.min(self.last).mul_f64(0.75 + 0.5 * jitter).min(self.last)
+        self.doubled(failures).mul_f64(0.75 + 0.5 * jitter).min(self.last)
     }
 }
 
@@ -66,6 +74,21 @@ mod tests {
             assert!(waited >= asked && waited < asked + Duration::from_millis(60), "{waited:?}");
         }
         assert_eq!(wait(&error(Reason::RateLimited, None), 1, 0.0), RATE_LIMIT);
+    }
+
+    #[test]
+    fn a_limit_that_asks_for_no_wait_is_not_hammered() {
+        let waits =
+            [1, 2, 3, 4, 5, 9].map(|failures| wait(&error(Reason::RateLimited, Some(Duration::ZERO)), failures, 0.0));
+        assert_eq!(waits.map(|wait| wait.as_millis()), [500, 1000, 2000, 4000, 4000, 4000]);
+    }
+
+    #[test]
+    fn a_fault_that_says_when_it_is_over_is_waited_out() {
+        let minute = Duration::from_mins(1);
+        assert_eq!(wait(&error(Reason::ServerError, Some(minute)), 1, 0.5), minute);
+        assert!(wait(&error(Reason::ServerError, Some(Duration::ZERO)), 1, 0.5) >= Duration::from_millis(750));
+        assert_eq!(wait(&error(Reason::ServerError, Some(minute * 600)), 1, 0.5), LONGEST_RATE_LIMIT);
     }
 
     #[test]

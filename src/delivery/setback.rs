@@ -8,7 +8,7 @@ use super::{
     gate::Permit,
     lane::{Lane, Turn},
     retry,
-    transport::{BoxFuture, Scope, SendError},
+    transport::{BoxFuture, Reason, Scope, SendError},
 };
 use crate::{
     health::Hold,
@@ -55,11 +55,20 @@ impl Lane {
     /// The op stays where it is, and what the fault concerns waits.
     pub(super) fn wait_after(&mut self, op: &Op, error: &SendError, permit: &Permit, verdict: Verdict) -> Turn {
         let (wait, turn) = self.hold(error, permit, verdict);
-        tracing::warn!(
-            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
-            reason = %error, attempts = op.attempts, in_doubt = error.reason.in_doubt() || op.state == OpState::InDoubt,
-            retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "not shown yet, will try again"
-        );
+        let in_doubt = error.reason.in_doubt() || op.state == OpState::InDoubt;
+        let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        if error.reason.scope() == Scope::Account {
+            // Not of this event, and said by the account or at the gate.
+            tracing::debug!(
+                notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+                reason = error.reason.as_str(), attempts = op.attempts, in_doubt, retry_in_ms, "waits for the account"
+            );
+        } else {
+            tracing::warn!(
+                notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(),
+                reason = %error, attempts = op.attempts, in_doubt, retry_in_ms, "not shown yet, will try again"
+            );
+        }
         turn
     }
 
@@ -173,7 +182,12 @@ impl Lane {
             if let Some(room) = health.rooms.get_mut(&self.room) {
                 let since = room.hold.as_ref().map_or(now, |hold| hold.since);
                 let until = Some(now.plus(wait));
-                room.hold = Some(Hold { reason: error.to_string(), rate_limit: false, since, until });
+                room.hold = Some(Hold {
+                    reason: error.to_string(),
+                    rate_limit: error.reason == Reason::JoinLimited,
+                    since,
+                    until,
+                });
             }
         });
         wait

@@ -137,6 +137,8 @@ pub enum Reason {
     AccountRefused,
     /// Not in the room, not allowed to send there, or no such room.
     RoomRefused,
+    /// The homeserver limits how often rooms are entered, and this one is not yet.
+    JoinLimited,
     /// The room is encrypted and its keys cannot be had.
     KeysNotReady,
     /// 413.
@@ -146,7 +148,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RateLimited,
         Self::Unreachable,
         Self::NoAnswer,
@@ -156,6 +158,7 @@ impl Reason {
         Self::TokenRejected,
         Self::AccountRefused,
         Self::RoomRefused,
+        Self::JoinLimited,
         Self::KeysNotReady,
         Self::TooLarge,
         Self::BadEvent,
@@ -173,6 +176,7 @@ impl Reason {
             Self::TokenRejected => "token_rejected",
             Self::AccountRefused => "account_refused",
             Self::RoomRefused => "room_refused",
+            Self::JoinLimited => "join_limited",
             Self::KeysNotReady => "keys_not_ready",
             Self::TooLarge => "too_large",
             Self::BadEvent => "bad_event",
@@ -184,7 +188,7 @@ impl Reason {
     pub fn scope(self) -> Scope {
         match self {
             Self::TooLarge | Self::BadEvent => Scope::Event,
-            Self::RoomRefused | Self::KeysNotReady => Scope::Room,
+            Self::RoomRefused | Self::JoinLimited | Self::KeysNotReady => Scope::Room,
             Self::RateLimited | Self::NotReady | Self::TokenRejected | Self::AccountRefused => Scope::Account,
             Self::Unreachable | Self::NoAnswer | Self::ServerError | Self::Unreadable => Scope::Server,
         }

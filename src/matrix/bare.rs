@@ -56,22 +56,23 @@ impl Bare<'_> {
         let request = get_state::Request::new(room.to_owned(), StateEventType::RoomEncryption, String::new());
         match self.wire.ask(request, self.token()).await {
             Ok(_) => Ok(true),
-            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(false),
-            Err(error) => Err(errors::http(&error).error),
+            Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(error.fault().error),
         }
     }
 
-    async fn send(&self, room: &RoomId, txn_id: &TxnId, content: &str) -> Result<String, SendError> {
+    pub async fn send(&self, room: &RoomId, txn_id: &TxnId, content: &str) -> Result<String, SendError> {
         let content: Raw<AnyMessageLikeEventContent> = Raw::from_json_string(content.to_owned())
             .map_err(|error| errors::fault(Reason::BadEvent, format!("the content is not JSON: {error}")))?;
         let txn_id = <&TransactionId>::from(txn_id.as_str()).to_owned();
         let request = send_event::Request::new_raw(room.to_owned(), txn_id, MessageLikeEventType::RoomMessage, content);
-        let answer = self.wire.ask(request, self.token()).await.map_err(|error| errors::http(&error).error)?;
+        let answer = self.wire.ask_within(request, self.token(), SEND_TIMEOUT).await;
+        let answer = answer.map_err(|error| error.fault().error)?;
         Ok(answer.event_id.to_string())
     }
 
     pub async fn messages(&self, request: get_messages::Request) -> Result<get_messages::Response, SendError> {
-        self.wire.ask(request, self.token()).await.map_err(|error| errors::http(&error).error)
+        self.wire.ask(request, self.token()).await.map_err(|error| error.fault().error)
     }
 }
 
@@ -142,7 +143,7 @@ impl Account {
             if why == NoKeys::StoreFails && began.elapsed() > STORE_AGAIN {
                 return;
             }
-            let _ = timeout(ROUND, self.wake.notified()).await;
+            let _ = self.beside_signs_of_life(timeout(ROUND, self.wake.notified())).await;
         }
     }
 }

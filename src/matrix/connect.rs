@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A token that ends is renewed as long before its end, or halfway to it.
 const RENEW_BEFORE: Duration = Duration::from_mins(1);
 const NO_TOKEN: &str =
-    "token rejected: there is no good access token: set matrix.access_token_file or matrix.password_file, or run login";
+    "there is no good access token: set matrix.access_token_file or matrix.password_file, or run login";
 
 impl Account {
     /// Opens the store of the last run's session before the homeserver is asked, so that a damaged store shows
@@ -291,7 +291,7 @@ impl Account {
             Some(Credential::Password(_)) => "set the right matrix.password and start again",
             None => "run login",
         };
-        SendError { detail: format!("token rejected: {}; nothing is lost meanwhile: {advice}", fault.detail), ..fault }
+        SendError { detail: format!("{}; nothing is lost meanwhile: {advice}", fault.detail), ..fault }
     }
 
     async fn remember_device(&self, session: &Session, way: &Way) {
@@ -341,10 +341,15 @@ impl Account {
     /// The homeserver cannot be used: for health, metrics and, once, the log.
     pub(super) fn report_down(&self, fault: &SendError) {
         self.setup.metrics.homeserver_up.set(0);
-        self.setup.health.update(|health| health.homeserver_fault = Some(fault.detail.clone()));
-        if lock(&self.told).is_news(&fault.detail) {
+        // Where the reason does not stand beside it, a refused token is to be seen as what it is.
+        let told = match fault.reason {
+            Reason::TokenRejected => format!("token rejected: {}", fault.detail),
+            _ => fault.detail.clone(),
+        };
+        self.setup.health.update(|health| health.homeserver_fault = Some(told.clone()));
+        if lock(&self.told).is_news(&told) {
             let homeserver = self.setup.config.homeserver.host_str().unwrap_or_default();
-            tracing::warn!(homeserver, reason = fault.reason.as_str(), "nothing can be sent: {}", fault.detail);
+            tracing::warn!(homeserver, reason = fault.reason.as_str(), "nothing can be sent: {told}");
         }
     }
 

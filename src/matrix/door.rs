@@ -42,8 +42,8 @@ impl Door<'_> {
         match self.bare.wire.ask(get_alias::Request::new(alias.to_owned()), self.bare.token()).await {
             Ok(answer) => Ok(Lookup::Room(answer.room_id, answer.servers)),
             Err(error) => {
-                let gone = error.client_api_error_kind() == Some(&ErrorKind::NotFound);
-                let fault = errors::http(&error).of_join();
+                let gone = error.kind() == Some(&ErrorKind::NotFound);
+                let fault = error.fault().of_join();
                 if gone { Ok(Lookup::Nothing(fault)) } else { Err(fault) }
             }
         }
@@ -85,7 +85,7 @@ impl Door<'_> {
         let mut request = join::Request::new(<&RoomOrAliasId>::from(id).to_owned());
         request.via = via;
         let joined = self.bare.wire.ask(request, self.bare.token()).await;
-        joined.map(drop).map_err(|error| errors::http(&error).of_join())
+        joined.map(drop).map_err(|error| error.fault().of_join())
     }
 
     /// Best effort.
@@ -113,8 +113,8 @@ impl Door<'_> {
                 let json: Value = serde_json::from_str(answer.event_or_content.get()).unwrap_or_default();
                 Ok(json.pointer(part).and_then(Value::as_str).and_then(|id| RoomId::parse(id).ok()))
             }
-            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(errors::http(&error).of_join()),
+            Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error.fault().of_join()),
         }
     }
 }

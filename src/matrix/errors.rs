@@ -3,12 +3,14 @@
 
 use std::{error::Error as _, time::Duration};
 
+use jiff::fmt::rfc2822::DateTimeParser;
 use matrix_sdk::{
     HttpError, reqwest,
     ruma::api::{
         client::uiaa::UiaaResponse,
         error::{Error as ApiError, ErrorBody, ErrorCode, ErrorKind, FromHttpResponseError, RetryAfter},
     },
+    ruma::exports::http as web,
 };
 
 use crate::delivery::{Reason, SendError};
@@ -36,16 +38,24 @@ impl Fault {
 
     /// The same, for a request that resolves an alias or joins a room: such a failure is the room's own unless it
     /// clearly is the account's or the homeserver's. Another server may stand behind the answer, and joins have a
-    /// rate limit of their own, so 5xx, silence and 429 say nothing about sends to other rooms.
+    /// rate limit apart from that of sends, so 5xx, silence and 429 say nothing about sends to other rooms.
     pub fn of_join(self) -> SendError {
         let SendError { reason, retry_after, detail } = self.error;
+        let limited = reason == Reason::RateLimited;
         let matrix = self.errcode.is_some_and(|code| code != "M_RESOURCE_LIMIT_EXCEEDED");
         let reason = match reason {
             Reason::ServerError if !matrix => reason,
             Reason::Unreachable | Reason::NotReady | Reason::TokenRejected | Reason::AccountRefused => reason,
             _ => Reason::RoomRefused,
         };
-        let detail = if reason == Reason::RoomRefused { format!("not joined: {detail}") } else { detail };
+        let reason = if limited { Reason::JoinLimited } else { reason };
+        let detail = if reason == Reason::JoinLimited {
+            format!("the homeserver limits how often rooms are entered: {detail}")
+        } else if reason == Reason::RoomRefused {
+            format!("not joined: {detail}")
+        } else {
+            detail
+        };
         SendError { reason, retry_after, detail }
     }
 }
@@ -123,7 +133,8 @@ pub(super) fn api(error: &ApiError) -> Fault {
         Some(code) => format!("{status} {code}: {text}"),
         None => format!("{status} without a Matrix error (a proxy's answer?)"),
     };
-    let retry_after = (reason == Reason::RateLimited).then(|| retry_after(error)).flatten();
+    let obeyed = matches!(reason, Reason::RateLimited | Reason::ServerError);
+    let retry_after = obeyed.then(|| retry_after(error)).flatten();
     let soft_logout = match &error.body {
         ErrorBody::Standard(body) => matches!(&body.kind, ErrorKind::UnknownToken(data) if data.soft_logout),
         _ => false,
@@ -174,8 +185,29 @@ fn by_code(status: u16, code: &ErrorCode) -> Reason {
     }
 }
 
-/// `Retry-After` wins over `retry_after_ms`. A date instead of seconds is not used: it would tie us to the
-/// homeserver's clock, and our own backoff serves as well.
+/// What a header says about when to come again (<https://www.rfc-editor.org/rfc/rfc9110#name-retry-after>). A date counts
+/// from the answer's own `Date`, so that our clock and the homeserver's need not agree.
+pub(super) fn retry_after_of(headers: &web::HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &web::HeaderValue| value.to_str().ok()).map(str::trim);
+    let again = text(web::header::RETRY_AFTER)?;
+    let wait = if let Ok(seconds) = again.parse::<f64>() {
+        from_seconds(seconds)?
+    } else {
+        let date = |text: &str| DateTimeParser::new().parse_timestamp(text).ok();
+        let wait = date(again)?.duration_since(date(text(web::header::DATE)?)?);
+        Duration::try_from(wait).unwrap_or_default()
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+fn from_seconds(seconds: f64) -> Option<Duration> {
+    if seconds.is_nan() {
+        return None;
+    }
+    Some(Duration::from_secs_f64(seconds.clamp(0.0, MAX_RETRY_AFTER.as_secs_f64())))
+}
+
+/// As the body says it, where no header does. See [`retry_after_of`].
 fn retry_after(error: &ApiError) -> Option<Duration> {
     let wait = match &error.body {
         ErrorBody::Standard(body) => match &body.kind {
@@ -186,7 +218,9 @@ fn retry_after(error: &ApiError) -> Option<Duration> {
             _ => None,
         },
         ErrorBody::Json(body) => {
-            body.get("retry_after_ms").and_then(serde_json::Value::as_u64).map(Duration::from_millis)
+            let asked = body.get("retry_after_ms");
+            let number = asked.and_then(|asked| asked.as_f64().or_else(|| asked.as_str()?.trim().parse().ok()));
+            number.and_then(|millis| from_seconds(millis / 1000.0))
         }
         ErrorBody::NotJson { .. } => None,
     };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Grows from try to try up to a cap, with jitter, so that many receivers do not return as one.
 #[derive(Debug)]
 pub(super) struct Backoff {
@@ -27,20 +29,37 @@ impl Backoff {
     }
 }
 
-/// The last fault that was logged: the same one again is no news.
+/// The same fault is logged again after this, and then after twice as long each time.
+const REMIND_FIRST: Duration = Duration::from_mins(10);
+const REMIND_LAST: Duration = Duration::from_hours(12);
+
+/// The last fault that was logged: the same one is logged again ever less often.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    last: Option<String>,
+    last: Option<Fault>,
+}
+
+#[derive(Debug)]
+struct Fault {
+    text: String,
+    at: Instant,
+    silence: Duration,
 }
 
 impl Told {
-    /// Whether `text` differs from what was said last.
+    /// Whether `text` differs from what was said last, or that was long ago.
     pub fn is_news(&mut self, text: &str) -> bool {
-        let news = self.last.as_deref() != Some(text);
-        if news {
-            self.last = Some(text.to_owned());
-        }
-        news
+        self.is_news_at(text, Instant::now())
+    }
+
+    fn is_news_at(&mut self, text: &str, now: Instant) -> bool {
+        let silence = match &self.last {
+            Some(last) if last.text == text && now.duration_since(last.at) < last.silence => return false,
+            Some(last) if last.text == text => (last.silence * 2).min(REMIND_LAST),
+            _ => REMIND_FIRST,
+        };
+        self.last = Some(Fault { text: text.to_owned(), at: now, silence });
+        true
     }
 
     /// Whether there was a fault; forgets it.
@@ -62,6 +81,13 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.pause() < Duration::from_millis(1201));
+    }
+
+    #[test]
+    fn the_same_fault_is_said_ever_less_often() {
+        let (mut told, began) = (Told::default(), Instant::now());
+        let minutes = |minute: &u64| told.is_news_at("a", began + Duration::from_mins(*minute));
+        assert_eq!((0..=150).filter(minutes).collect::<Vec<_>>(), [0, 10, 30, 70, 150]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     delivery::{Reason, SendError},
+    health::Hold,
     model::{Place, RoomAddress},
 };
 
@@ -132,6 +133,11 @@ impl Rooms {
         if seat.failed.take().is_some() {
             chair.entered.notify_one();
         }
+    }
+
+    /// Whether the failure is the room's, as opposed to the account's or the homeserver's, of which others tell.
+    fn is_own(error: &SendError) -> bool {
+        matches!(error.reason, Reason::RoomRefused | Reason::JoinLimited)
     }
 
     /// Takes from a sync what makes a try to join worth while at once.
@@ -249,12 +255,14 @@ impl Account {
         let chair = self.rooms.chair(address);
         let mut seat = chair.seat.lock().await;
         if let Some(id) = self.seated(door, &seat, visit).await {
+            self.note_entered(address, &seat);
             self.rooms.settle(address, &chair, &mut seat, &id);
             return Ok(id);
         }
         if let Some(failed) = &seat.failed
             && failed.holds(visit, Instant::now())
         {
+            self.note_shut_out(address, &failed.error);
             return Err(failed.error.clone());
         }
         // Before the first sync it may well be a room that we are in already.
@@ -268,9 +276,11 @@ impl Account {
                     seat.entered = Some(id.clone());
                 }
                 self.keep_place(address, &mut seat).await;
+                self.note_entered(address, &seat);
                 self.rooms.settle(address, &chair, &mut seat, id);
             }
             Err(error) => {
+                self.note_shut_out(address, error);
                 let failed = Failed::again(seat.failed.take(), error, address);
                 seat.failed = Some(failed);
                 seat.entered = None;
@@ -302,6 +312,32 @@ impl Account {
         match (self.setup.save_place)(address.clone(), place.clone()).await {
             Ok(()) => seat.kept = Some(place),
             Err(error) => tracing::warn!(room = %address, "where it leads is not kept: {error:#}"),
+        }
+    }
+
+    /// For health: the room cannot be entered, whether or not anything is to be sent there.
+    fn note_shut_out(&self, address: &RoomAddress, error: &SendError) {
+        if !Rooms::is_own(error) {
+            return;
+        }
+        let now = self.setup.clock.now();
+        self.setup.health.update(|health| {
+            if let Some(room) = health.rooms.get_mut(address) {
+                let since = room.hold.as_ref().map_or(now, |hold| hold.since);
+                let rate_limit = error.reason == Reason::JoinLimited;
+                room.hold = Some(Hold { reason: error.to_string(), rate_limit, since, until: None });
+            }
+        });
+    }
+
+    /// For health: what [`Self::note_shut_out`] said is over.
+    fn note_entered(&self, address: &RoomAddress, seat: &Seat) {
+        if seat.failed.as_ref().is_some_and(|failed| Rooms::is_own(&failed.error)) {
+            self.setup.health.update(|health| {
+                if let Some(room) = health.rooms.get_mut(address) {
+                    room.hold = None;
+                }
+            });
         }
     }
 

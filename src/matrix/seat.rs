@@ -20,6 +20,9 @@ use crate::{
 /// A room is not tried more often than this, whoever asks.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_mins(5);
+/// A limit of joins that does not say for how long; and the least that is waited.
+const LIMITED: Duration = Duration::from_secs(5);
+const LIMITED_LEAST: Duration = Duration::from_millis(500);
 /// Upgrades that are followed at once. More in a row are a circle, or a joke.
 const MAX_UPGRADES: usize = 10;
 /// What is known of one address.
@@ -81,6 +84,12 @@ impl Failed {
 
     /// After one more failure: a room that refuses is asked ever less often, and that is logged when it is news.
     pub fn again(before: Option<Self>, error: &SendError, address: &RoomAddress) -> Self {
+        if error.reason == Reason::JoinLimited {
+            if before.is_none_or(|before| before.error.reason != error.reason) {
+                tracing::info!(room = %address, "the room is entered later: {}", error.detail);
+            }
+            return Self::new(error, error.retry_after.unwrap_or(LIMITED).max(LIMITED_LEAST));
+        }
         if error.reason != Reason::RoomRefused {
             // The account's or the homeserver's fault, which others report.
             return Self::new(error, FIRST_PAUSE);
@@ -98,6 +107,7 @@ impl Failed {
         let pause = match visit {
             Visit::Round => self.pause,
             Visit::Send if self.error.reason == Reason::RoomRefused => FIRST_PAUSE,
+            Visit::Send if self.error.reason == Reason::JoinLimited => self.pause,
             Visit::Send => Duration::ZERO,
         };
         !self.news && now.duration_since(self.at) < pause
@@ -265,6 +275,11 @@ mod tests {
         assert_eq!(held(&second, FIRST_PAUSE * 2), (false, false));
         second.news = true;
         assert_eq!(held(&second, Duration::ZERO), (false, false));
+
+        let limited = SendError { retry_after: Some(LIMITED_LEAST), ..errors::fault(Reason::JoinLimited, "too many") };
+        let limited = Failed::again(None, &limited, &address);
+        assert_eq!(held(&limited, Duration::ZERO), (true, true));
+        assert_eq!(held(&limited, LIMITED_LEAST), (false, false), "as long as was asked");
 
         let down = Failed::again(Some(second), &errors::fault(Reason::Unreachable, "down"), &address);
         assert_eq!(held(&down, Duration::ZERO), (true, false));

@@ -95,6 +95,7 @@ impl Account {
         txn_id: &TxnId,
         content: &str,
     ) -> Result<String, SendError> {
+        let frozen = content;
         // Raw: the bytes that were frozen are the bytes that go out.
         let content: Raw<AnyMessageLikeEventContent> = Raw::from_json_string(content.to_owned())
             .map_err(|error| errors::fault(Reason::BadEvent, format!("the content is not JSON: {error}")))?;
@@ -118,11 +119,19 @@ impl Account {
                 () = self.setup.cancel.cancelled() => return Err(errors::fault(Reason::NotReady, "stopping")),
             }
         }
-        let txn_id = <&TransactionId>::from(txn_id.as_str());
-        let send = room.send_raw("m.room.message", content).with_transaction_id(txn_id).into_future();
+        let send = async {
+            if !encrypted {
+                // The SDK would add nothing, and keep less of what a refusal says.
+                let token = client.access_token().unwrap_or_default();
+                return Bare { wire: self.wire()?, token: &token }.send(room.room_id(), txn_id, frozen).await;
+            }
+            let txn_id = <&TransactionId>::from(txn_id.as_str());
+            let sent = room.send_raw("m.room.message", content).with_transaction_id(txn_id).await;
+            sent.map(|done| done.response.event_id.to_string()).map_err(|error| errors::sdk(&error).error)
+        };
         let error = match timeout(SEND_TIMEOUT, send).await {
-            Ok(Ok(done)) => return Ok(done.response.event_id.to_string()),
-            Ok(Err(error)) => errors::sdk(&error).error,
+            Ok(Ok(event)) => return Ok(event),
+            Ok(Err(error)) => error,
             Err(_) => no_answer(),
         };
         if encrypted && (error.reason.scope() == Scope::Event || error.reason == Reason::KeysNotReady) {

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use matrix_sdk::{
-    HttpError,
     ruma::{
         EventId, OwnedEventId, OwnedRoomId, RoomId,
         api::{auth_scheme::SendAccessToken, client::room::get_room_event::v3 as get_room_event, error::ErrorKind},
@@ -13,7 +12,7 @@ use matrix_sdk::{
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Account, bare::Bare, errors, lock, rooms::Rooms, way::Way};
+use super::{Account, bare::Bare, errors, lock, rooms::Rooms, way::Way, wire::Refusal};
 use crate::{
     delivery::{Reason, RoomNews, SendError, Sight},
     model::RoomAddress,
@@ -98,7 +97,7 @@ impl Account {
             let (room, answer) = match &open.way {
                 Way::Keys(client) => {
                     let room = self.room(client, address).await?.room_id().to_owned();
-                    let answer = client.send(request(&room, event)).await;
+                    let answer = client.send(request(&room, event)).await.map_err(Refusal::from);
                     (room, answer)
                 }
                 Way::Bare(_) => {
@@ -125,15 +124,15 @@ fn request(room: &RoomId, event: OwnedEventId) -> get_room_event::Request {
     get_room_event::Request::new(room.to_owned(), event)
 }
 
-fn judge(room: &RoomId, answer: Result<get_room_event::Response, HttpError>) -> Result<Sight, SendError> {
+fn judge(room: &RoomId, answer: Result<get_room_event::Response, Refusal>) -> Result<Sight, SendError> {
     match answer {
         Ok(answer) => {
             let json = answer.event.deserialize_as_unchecked::<Value>().unwrap_or_default();
             let gone = is_redacted(&json) || !is_in(&json, room);
             Ok(if gone { Sight::Gone } else { Sight::There })
         }
-        Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => Ok(Sight::Gone),
-        Err(error) => Err(errors::http(&error).error),
+        Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(Sight::Gone),
+        Err(error) => Err(error.fault().error),
     }
 }
 

@@ -14,7 +14,7 @@ use matrix_sdk::{
         uint,
     },
 };
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     Account, errors,
@@ -25,8 +25,16 @@ use crate::{
     model::Timestamp,
 };
 
-/// How long the homeserver may hold a sync when there is no news.
+/// How long the homeserver may hold a sync when there is nothing to tell.
 const LONG_POLL: Duration = Duration::from_secs(30);
+/// A sync that runs for as long makes us ask whether the homeserver is there at all, and again each time that it does.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(8);
+/// It must say so within this.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
+/// What ends sooner than this without an answer is a fault, not a poll that a proxy found too long.
+const SHORTEST_CUT: Duration = Duration::from_secs(2);
+/// Something between us and the homeserver may have become more patient: a longer poll is tried after this.
+const LONGER_AGAIN: Duration = Duration::from_hours(6);
 /// The same after a sync that brought no answer: the SDK allows the answer that much more time, which a first sync
 /// of a large account may need.
 const CATCH_UP: Duration = Duration::from_secs(100);
@@ -40,10 +48,18 @@ impl Account {
         let mut told = Told::default();
         // No waiting for news at first: that the sync works is the news.
         let mut poll = Duration::ZERO;
+        let mut patience = Patience::default();
         loop {
             let began = Instant::now();
-            let fault = match client.sync_once(settings(poll)).await {
+            let fault = match self.beside_signs_of_life(client.sync_once(settings(poll))).await {
                 Ok(answer) => {
+                    if let Some(longest) = patience.answered() {
+                        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+                        tracing::info!(
+                            longest_ms,
+                            "something on the way cuts long polls; they are shorter from now on"
+                        );
+                    }
                     if told.is_over() {
                         tracing::info!("sync works again");
                     }
@@ -52,22 +68,57 @@ impl Account {
                     backoff.reset();
                     // Not beside a sync: both upload keys.
                     self.tend_trust(client).await;
-                    poll = LONG_POLL;
+                    poll = patience.poll(Instant::now());
                     sleep_until(began + MIN_INTERVAL).await;
                     continue;
                 }
                 Err(error) => errors::sdk(&error).error,
             };
+            // Whether the homeserver is gone is for the next sync to say, which does not wait.
+            if patience.is_cut(&fault, poll, began.elapsed()) {
+                tracing::debug!("a long poll was cut: {}", fault.detail);
+                poll = Duration::ZERO;
+                continue;
+            }
             let slow = fault.reason == Reason::NoAnswer && poll == Duration::ZERO;
             poll = if slow { CATCH_UP } else { Duration::ZERO };
             self.setup.health.update(|health| health.sync_fault = Some(fault.detail.clone()));
-            if told.is_news(&fault.detail) {
+            // Of a session that is over the next try to connect says more.
+            let good = self.is_session_good().await;
+            if (good || !ends_session(&fault)) && told.is_news(&fault.detail) {
                 tracing::warn!(reason = fault.reason.as_str(), "sync failed: {}", fault.detail);
             }
-            if ends_session(&fault) || !self.is_session_good().await {
+            if !good {
                 return;
             }
             sleep(fault.retry_after.unwrap_or_else(|| backoff.pause())).await;
+        }
+    }
+
+    /// What the sync brings. A homeserver that takes requests and never answers is noticed meanwhile: the sync itself goes
+    /// on, since one that is broken off could lose keys that it has brought.
+    pub(super) async fn beside_signs_of_life<T>(&self, sync: impl Future<Output = T>) -> T {
+        let mut sync = std::pin::pin!(sync);
+        loop {
+            if let Ok(done) = timeout(SIGN_OF_LIFE, &mut sync).await {
+                return done;
+            }
+            tokio::select! {
+                biased;
+                done = &mut sync => return done,
+                () = self.look_for_life() => {}
+            }
+        }
+    }
+
+    async fn look_for_life(&self) {
+        let token = self.open.read().await.as_ref().map(|open| open.session.token.clone());
+        let (Some(token), Ok(wire)) = (token, self.wire()) else { return };
+        match timeout(SIGN_TIMEOUT, wire.whoami(&token)).await {
+            Ok(Ok(_)) => self.report_up(),
+            Ok(Err(fault)) if ends_session(&fault) => {}
+            Ok(Err(fault)) => self.report_down(&fault),
+            Err(_) => self.report_down(&errors::fault(Reason::NoAnswer, "no answer in time")),
         }
     }
 
@@ -94,6 +145,37 @@ impl Account {
         if !self.synced.swap(true, Ordering::Relaxed) {
             tracing::info!("in sync with the homeserver");
         }
+    }
+}
+
+/// How long a poll may be before something on the way cuts it.
+#[derive(Debug, Default)]
+struct Patience {
+    /// What was learned, and when.
+    learned: Option<(Duration, Instant)>,
+    /// The last sync was cut after so long. Whose fault that was is not known yet.
+    cut: Option<Duration>,
+}
+
+impl Patience {
+    fn poll(&mut self, now: Instant) -> Duration {
+        self.learned.take_if(|(_, at)| now.duration_since(*at) > LONGER_AGAIN);
+        self.learned.map_or(LONG_POLL, |(longest, _)| longest)
+    }
+
+    /// Whether a sync that failed after `took` was a poll that had nothing to tell and was cut before its end.
+    fn is_cut(&mut self, fault: &SendError, poll: Duration, took: Duration) -> bool {
+        let silent = matches!(fault.reason, Reason::NoAnswer | Reason::ServerError | Reason::Unreadable);
+        let cut = silent && fault.retry_after.is_none() && (SHORTEST_CUT..poll).contains(&took);
+        self.cut = cut.then_some(took);
+        cut
+    }
+
+    /// A sync was answered. The homeserver is there: the cut before it was not its end. Returns what is news in that.
+    fn answered(&mut self) -> Option<Duration> {
+        let longest = self.cut.take()?.mul_f64(0.6).max(Duration::from_secs(1));
+        self.learned = Some((longest, Instant::now()));
+        Some(longest)
     }
 }
 
@@ -126,4 +208,38 @@ fn settings(poll: Duration) -> SyncSettings {
     filter.account_data = account_data;
     filter.room = room;
     SyncSettings::new().timeout(poll).set_presence(PresenceState::Offline).filter(SyncFilter::FilterDefinition(filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn polls_are_shorter_than_what_is_cut_until_much_later() {
+        let mut patience = Patience::default();
+        let now = Instant::now();
+        assert_eq!(patience.poll(now), LONG_POLL);
+        let broken = errors::fault(Reason::NoAnswer, "the connection broke");
+        assert!(patience.is_cut(&broken, LONG_POLL, seconds(10)));
+        assert_eq!(patience.answered(), Some(seconds(6)));
+        assert_eq!((patience.poll(now), patience.answered()), (seconds(6), None));
+        assert_eq!(patience.poll(now + LONGER_AGAIN + seconds(9)), LONG_POLL);
+    }
+
+    #[test]
+    fn what_fails_at_once_or_after_its_end_or_twice_is_a_fault() {
+        let mut patience = Patience::default();
+        let broken = errors::fault(Reason::NoAnswer, "the connection broke");
+        let refused = errors::fault(Reason::Unreachable, "cannot connect");
+        assert!(!patience.is_cut(&broken, LONG_POLL, seconds(1)));
+        assert!(!patience.is_cut(&broken, LONG_POLL, seconds(31)));
+        assert!(!patience.is_cut(&refused, LONG_POLL, seconds(10)));
+        assert!(patience.is_cut(&broken, LONG_POLL, seconds(10)));
+        assert!(!patience.is_cut(&broken, Duration::ZERO, seconds(10)), "it does not wait");
+        assert_eq!(patience.answered(), None, "a fault in between");
+    }
 }

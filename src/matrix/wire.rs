@@ -19,7 +19,7 @@ use matrix_sdk::{
                 session::{login::v3 as login, logout::v3 as logout, refresh_token::v3 as refresh},
                 uiaa::{MatrixUserIdentifier, UserIdentifier},
             },
-            error::FromHttpResponseError,
+            error::{ErrorKind, FromHttpResponseError},
             path_builder::PathBuilder,
         },
         encryption::CrossSigningKey,
@@ -109,7 +109,7 @@ impl Wire {
     /// As [`Self::whoami`], with all that a refusal says.
     pub async fn owner(&self, token: &str) -> Result<Owner, Fault> {
         let answer = self.ask(whoami::v3::Request::new(), SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| errors::http(&error))?;
+        let answer = answer.map_err(|error| error.fault())?;
         Ok(Owner { user: answer.user_id.into(), device: answer.device_id.map(Into::into) })
     }
 
@@ -162,7 +162,7 @@ impl Wire {
         let mut request = get_keys::Request::new();
         request.device_keys.insert(user.clone(), vec![OwnedDeviceId::from(device)]);
         let answer = self.ask(request, SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| errors::http(&error).error)?;
+        let answer = answer.map_err(|error| error.fault().error)?;
         let device = OwnedDeviceId::from(device);
         let Some(keys) = answer.device_keys.get(&user).and_then(|devices| devices.get(&device)) else {
             return Ok(None);
@@ -179,7 +179,7 @@ impl Wire {
         // All of its devices: one that is asked for alone may come without the identity's signature.
         request.device_keys.insert(user.to_owned(), Vec::new());
         let answer = self.ask(request, SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| errors::http(&error).error)?;
+        let answer = answer.map_err(|error| error.fault().error)?;
         let key_of = |keys: &BTreeMap<OwnedUserId, Raw<CrossSigningKey>>| {
             let json = keys.get(user)?.deserialize_as_unchecked::<Value>().ok()?;
             json["keys"].as_object()?.values().next()?.as_str().map(ToOwned::to_owned)
@@ -195,14 +195,29 @@ impl Wire {
     pub async fn log_out(&self, token: &str) -> Result<(), SendError> {
         match self.ask(logout::Request::new(), SendAccessToken::IfRequired(token)).await {
             Ok(_) => Ok(()),
-            Err(error) => match errors::http(&error).error {
+            Err(error) => match error.fault().error {
                 fault if fault.reason == Reason::TokenRejected => Ok(()),
                 fault => Err(fault),
             },
         }
     }
 
-    pub(super) async fn ask<R>(&self, request: R, token: SendAccessToken<'_>) -> Result<R::IncomingResponse, HttpError>
+    pub(super) async fn ask<R>(&self, request: R, token: SendAccessToken<'_>) -> Result<R::IncomingResponse, Refusal>
+    where
+        R: OutgoingRequest,
+        R::Authentication: for<'a> AuthScheme<Input<'a> = SendAccessToken<'a>>,
+        R::PathBuilder: for<'a> PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
+        HttpError: From<FromHttpResponseError<R::EndpointError>>,
+    {
+        self.ask_within(request, token, TIMEOUT).await
+    }
+
+    pub(super) async fn ask_within<R>(
+        &self,
+        request: R,
+        token: SendAccessToken<'_>,
+        timeout: Duration,
+    ) -> Result<R::IncomingResponse, Refusal>
     where
         R: OutgoingRequest,
         R::Authentication: for<'a> AuthScheme<Input<'a> = SendAccessToken<'a>>,
@@ -214,21 +229,57 @@ impl Wire {
             .try_into_http_request(self.homeserver.as_str(), token, Cow::Owned(versions))
             .map_err(HttpError::IntoHttp)?;
         let mut request = reqwest::Request::try_from(request)?;
-        *request.timeout_mut() = Some(TIMEOUT);
+        *request.timeout_mut() = Some(timeout);
         let answer = self.http.execute(request).await?;
+        let asked = errors::retry_after_of(answer.headers());
         let mut whole = http::Response::builder().status(answer.status());
         for (name, value) in answer.headers() {
             whole = whole.header(name, value);
         }
         let body = answer.bytes().await?;
         let whole = whole.body(body).map_err(|error| HttpError::IntoHttp(error.into()))?;
-        Ok(R::IncomingResponse::try_from_http_response(whole)?)
+        let answer = R::IncomingResponse::try_from_http_response(whole);
+        answer.map_err(|error| Refusal { error: error.into(), asked })
+    }
+}
+
+/// A request that failed, with what the SDK's errors do not keep of an answer.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    error: HttpError,
+    /// When to come again, as the answer's headers say.
+    asked: Option<Duration>,
+}
+
+impl Refusal {
+    pub fn fault(&self) -> Fault {
+        let mut fault = errors::http(&self.error);
+        if matches!(fault.error.reason, Reason::RateLimited | Reason::ServerError) {
+            fault.error.retry_after = self.asked.or(fault.error.retry_after);
+        }
+        fault
+    }
+
+    pub fn kind(&self) -> Option<&ErrorKind> {
+        self.error.client_api_error_kind()
+    }
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        Self { error, asked: None }
+    }
+}
+
+impl From<reqwest::Error> for Refusal {
+    fn from(error: reqwest::Error) -> Self {
+        HttpError::Reqwest(error).into()
     }
 }
 
 /// A refused login is the credential's fault, whatever 4xx it came as.
-fn login_refusal(error: &HttpError) -> SendError {
-    let SendError { reason, retry_after, detail } = errors::http(error).error;
+fn login_refusal(error: &Refusal) -> SendError {
+    let SendError { reason, retry_after, detail } = error.fault().error;
     match reason {
         Reason::RoomRefused | Reason::BadEvent | Reason::TokenRejected => {
             SendError { reason: Reason::TokenRejected, retry_after, detail: format!("login refused: {detail}") }
@@ -246,6 +297,32 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn retry_after_is_obeyed_whatever_comes_with_it() {
+        let date = "Wed, 21 Oct 2037 07:28:09 GMT";
+        let bodies = [
+            r#"{"errcode":"M_LIMIT_EXCEEDED","error":"slow","retry_after_ms":1}"#,
+            r#"{"errcode":"M_UNKNOWN","error":"busy"}"#,
+            r#"{"message":"API rate limit exceeded"}"#,
+            "<html>later</html>",
+            "",
+        ];
+        for status in [429, 503] {
+            for again in ["9", date] {
+                for body in bodies {
+                    let server = MockServer::start().await;
+                    let answer = ResponseTemplate::new(status)
+                        .insert_header("date", "Wed, 21 Oct 2037 07:28:00 GMT")
+                        .insert_header("retry-after", again)
+                        .set_body_string(body);
+                    Mock::given(method("GET")).respond_with(answer).mount(&server).await;
+                    let fault = Wire::at(&server.uri()).whoami("token").await.unwrap_err();
+                    assert_eq!(fault.retry_after, Some(Duration::from_secs(9)), "{status} {again} {body}: {fault}");
+                }
+            }
+        }
+    }
 
     /// Tokens that end are told of by the answer only, and asking for those that can be refreshed makes them end.
     #[tokio::test]

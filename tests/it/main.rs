@@ -30,6 +30,7 @@ mod memory;
 mod observe;
 mod presentation;
 mod proxy_selftest;
+mod quiet;
 mod reach;
 mod readers;
 mod release;

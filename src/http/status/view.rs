@@ -358,7 +358,7 @@ fn kind(kind: OpKind) -> &'static str {
 fn runbook(reason: &str) -> Option<&'static str> {
     let word = reason.split(':').next().unwrap_or_default();
     Some(match word {
-        "rate_limited" => "Rate limited",
+        "rate_limited" | "join_limited" => "Rate limited",
         "token_rejected" | "account_refused" => "Token expired or rotated",
         "room_refused" => "Wrong room id, or not in the room",
         "keys_not_ready" => "An encrypted room is held",

@@ -109,6 +109,34 @@ fn how_long_to_wait() {
 }
 
 #[test]
+fn how_long_a_header_or_an_odd_number_says() {
+    let of = |headers: &[(&str, &str)]| {
+        let mut map = web::HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(web::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        retry_after_of(&map)
+    };
+    let date = ("date", "Wed, 21 Oct 2037 07:28:00 GMT");
+    assert_eq!(of(&[]), None);
+    assert_eq!(of(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
+    assert_eq!(of(&[("retry-after", "-7")]), Some(Duration::ZERO));
+    assert_eq!(of(&[("retry-after", "soon")]), None);
+    assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2037 07:28:09 GMT"), date]), Some(Duration::from_secs(9)));
+    assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2037 07:27:00 GMT"), date]), Some(Duration::ZERO));
+    assert_eq!(of(&[("retry-after", "Thu, 22 Oct 2037 07:28:00 GMT"), date]), Some(MAX_RETRY_AFTER));
+    assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2037 07:28:09 GMT")]), None, "by whose clock?");
+
+    let wait = |ms: &str| {
+        answer(429, &[], &format!(r#"{{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":{ms}}}"#)).error.retry_after
+    };
+    assert_eq!(wait("1500.5"), Some(Duration::from_micros(1_500_500)));
+    assert_eq!(wait("\"1500\""), Some(Duration::from_millis(1500)));
+    assert_eq!((wait("-1"), wait("0")), (Some(Duration::ZERO), Some(Duration::ZERO)));
+    assert_eq!((wait("1e300"), wait("null")), (Some(MAX_RETRY_AFTER), None));
+}
+
+#[test]
 fn the_homeservers_text_is_bounded_and_one_line() {
     let body = format!(r#"{{"errcode":"M_UNKNOWN","error":"a\nb\u001b[31m{}"}}"#, "é".repeat(1000));
     let detail = answer(400, &[], &body).error.detail;
@@ -141,7 +169,7 @@ fn a_failed_join_is_the_rooms_own_unless_clearly_not() {
     assert_eq!(reason(matrix(404, "M_NOT_FOUND")), Reason::RoomRefused);
     // The other server is down, not ours.
     assert_eq!(reason(matrix(502, "M_UNKNOWN")), Reason::RoomRefused);
-    assert_eq!(reason(matrix(429, "M_LIMIT_EXCEEDED")), Reason::RoomRefused);
+    assert_eq!(reason(matrix(429, "M_LIMIT_EXCEEDED")), Reason::JoinLimited);
     assert_eq!(reason(matrix(400, "M_BAD_JSON")), Reason::RoomRefused);
     assert_eq!(reason(answer(502, &[], "<html>")), Reason::ServerError);
     assert_eq!(reason(matrix(403, "M_RESOURCE_LIMIT_EXCEEDED")), Reason::ServerError);

@@ -63,6 +63,8 @@ pub enum Fault {
     Respond(Reply),
     /// The homeserver does it; the connection is closed in place of its answer.
     CutAfter,
+    /// The homeserver does it; the connection is closed if that takes longer than this, as by a reverse proxy.
+    CutAt(Duration),
     /// The homeserver does it; no answer ever.
     HangAfter,
     /// The homeserver does it; this is answered instead, as by a reverse proxy that lost patience.

@@ -83,6 +83,7 @@ async fn meet(
             ask.await?;
             Err(Cut)
         }
+        Fault::CutAt(patience) => tokio::time::timeout(patience, ask).await.map_err(|_| Cut)?,
         Fault::HangAfter => {
             ask.await?;
             never().await
