@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use matrix_sdk::{
-    Client,
+    Client, Room,
     config::SyncSettings,
     ruma::{
         api::client::{
@@ -38,6 +38,8 @@ const LONGER_AGAIN: Duration = Duration::from_hours(6);
 /// The same after a sync that brought no answer: the SDK allows the answer that much more time, which a first sync
 /// of a large account may need.
 const CATCH_UP: Duration = Duration::from_secs(100);
+/// Events of the timeline that nobody reads here. Each would bring its sender along.
+const TALK: [&str; 6] = ["m.room.message", "m.room.encrypted", "m.reaction", "m.sticker", "m.call.*", "m.poll.*"];
 /// Two syncs are never closer than this, even if the homeserver always has news.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -49,10 +51,20 @@ impl Account {
         // No waiting for news at first: that the sync works is the news.
         let mut poll = Duration::ZERO;
         let mut patience = Patience::default();
+        // Whether a sync with members has ended on this connection.
+        let mut had_members = false;
         loop {
             let began = Instant::now();
-            let fault = match self.beside_signs_of_life(client.sync_once(settings(poll))).await {
+            // The first tells whether there is an encrypted room.
+            let members = encrypted_rooms(client).next().is_some();
+            let fault = match self.beside_signs_of_life(client.sync_once(settings(poll, members))).await {
                 Ok(answer) => {
+                    if members && !had_members {
+                        // Who joined while syncs left members out is in no list of the SDK's, also if it has asked for one
+                        // meanwhile. The next send asks again, and from now on syncs keep the list.
+                        encrypted_rooms(client).for_each(|room| room.mark_members_missing());
+                    }
+                    had_members = members;
                     if let Some(longest) = patience.answered() {
                         let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
                         tracing::info!(
@@ -68,7 +80,9 @@ impl Account {
                     backoff.reset();
                     // Not beside a sync: both upload keys.
                     self.tend_trust(client).await;
-                    poll = patience.poll(Instant::now());
+                    // A room that has just become encrypted is not to wait for its members.
+                    let at_once = !members && encrypted_rooms(client).next().is_some();
+                    poll = if at_once { Duration::ZERO } else { patience.poll(Instant::now()) };
                     sleep_until(began + MIN_INTERVAL).await;
                     continue;
                 }
@@ -188,11 +202,23 @@ fn unix_seconds(at: Timestamp) -> f64 {
     at.0 as f64 / 1000.0
 }
 
-/// Everything that is not needed to send is left out: presence, receipts, typing, most of the timeline.
-fn settings(poll: Duration) -> SyncSettings {
+/// The rooms whose members must be known, since keys go to their devices.
+fn encrypted_rooms(client: &Client) -> impl Iterator<Item = Room> {
+    client.joined_rooms().into_iter().filter(|room| room.encryption_state().is_encrypted())
+}
+
+/// Everything that is not needed to send is left out: presence, receipts, typing, most of the timeline, and without
+/// `members` what people say to each other and who they are: the SDK keeps each member that it ever sees. Those
+/// that join or leave meanwhile it does see.
+fn settings(poll: Duration, members: bool) -> SyncSettings {
     let mut timeline = RoomEventFilter::with_lazy_loading();
     timeline.limit = Some(uint!(10));
     let mut state = RoomEventFilter::empty();
+    if !members {
+        // Members stay in the timeline: without them Synapse does not tell that the account was taken out of a room.
+        timeline.not_types = TALK.map(ToOwned::to_owned).to_vec();
+        state.not_types = vec!["m.room.member".to_owned()];
+    }
     state.lazy_load_options = LazyLoadOptions::Enabled { include_redundant_members: false };
     let mut room = RoomFilter::empty();
     room.timeline = timeline;

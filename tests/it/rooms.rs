@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::harness::{
     DEADLINE, Fault, FaultProxy, Match, NewRoom, Payload, Receiver, ReceiverBuilder, Reply, Room, RoomView, Scene,
@@ -204,4 +205,55 @@ async fn without_keys_upgrades_are_followed_and_aliases_kept_as_well() {
     receiver.accept("default", group("Moved")).await;
     held(&receiver, &["leads to", "matrix.aliases"]).await;
     assert!(scene.room.view().await.cards().is_empty());
+}
+
+/// The SDK keeps each member that it ever sees, some ten KiB apiece; in a plain room nobody needs them.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_plain_room_are_not_kept() {
+    let scene = Scene::new().await;
+    let mut users = Vec::new();
+    for _ in 0..20 {
+        let user = scene.synapse.user("talker").await;
+        scene.sre.invite(&scene.room.id, &user).await;
+        user.join(&scene.room.id).await;
+        users.push(user);
+    }
+    // Far enough back not to be part of the first sync.
+    for n in 0..12 {
+        scene.sre.send_text(&scene.room.id, &format!("quiet {n}")).await;
+    }
+    let mut receiver = ReceiverBuilder::of(&scene).start().await;
+    receiver.accept("default", group("First")).await;
+    scene.room.wait_for("a card", DEADLINE, shows("First")).await;
+    for user in &users {
+        user.send_text(&scene.room.id, "talk").await;
+    }
+    // A first sync does not wait, and brings what has come meanwhile.
+    receiver.restart().await;
+    receiver.accept("default", group("Second")).await;
+    scene.room.wait_for("another card", DEADLINE, shows("Second")).await;
+    receiver.sigterm(DEADLINE).await;
+    let device = scene.bot.device_id.clone();
+    let file = receiver.store_path().join("matrix").join(device).join("matrix-sdk-state.sqlite3");
+    let options = SqliteConnectOptions::new().filename(&file).read_only(true);
+    let mut store = SqliteConnection::connect_with(&options).await.expect("the SDK's store opens");
+    let members: i64 = sqlx::query_scalar("SELECT count(*) FROM member").fetch_one(&mut store).await.expect("counted");
+    store.close().await.expect("closed");
+    // The first sync has ten events, some of which may be those of people who came.
+    assert!(members <= 11, "{members} members");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kick_shows_before_the_next_alert() {
+    let scene = Scene::new().await;
+    let room = Room::with(&scene.sre, &scene.bot, NewRoom::named("public").public()).await;
+    let receiver = ReceiverBuilder::new(&scene.bot).route("default", &[&room.id]).start().await;
+    receiver.accept("default", group("First")).await;
+    room.wait_for("a card", DEADLINE, shows("First")).await;
+    scene.sre.kick(&room.id, &scene.bot).await;
+    held(&receiver, &["kicked by", "invite it"]).await;
+    assert_eq!(receiver.get("/healthz/delivery").await.status, 503);
+    scene.sre.invite(&room.id, &scene.bot).await;
+    eventually("well again", DEADLINE, async || (receiver.get("/healthz/delivery").await.status == 200).then_some(()))
+        .await;
 }

@@ -169,6 +169,32 @@ async fn a_room_that_becomes_encrypted_gets_keys_and_trust() {
     assert_eq!(receiver.metric("device_signed", &[]).await, 1.0);
 }
 
+/// Syncs leave members out as long as no room is encrypted: who joined then has to be asked for, and who joins later is
+/// told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joined_before_a_room_became_encrypted_reads_it_as_well() {
+    let scene = Scene::new().await;
+    let receiver = ReceiverBuilder::of(&scene).start().await;
+    receiver.accept("default", Payload::group("Open").firing(&["n01"])).await;
+    scene.room.wait_for("in the clear", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
+    let early = scene.synapse.user("early").await;
+    let late = scene.synapse.user("late").await;
+    scene.sre.invite(&scene.room.id, &early).await;
+    early.join(&scene.room.id).await;
+    let reads_early = Reader::new(&early).await;
+    let algorithm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    scene.sre.set_state(&scene.room.id, "m.room.encryption", "", algorithm).await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    reads_early.reads(&scene.room, "Secret").await;
+    let reads_late = Reader::new(&late).await;
+    scene.sre.invite(&scene.room.id, &late).await;
+    late.join(&scene.room.id).await;
+    crate::harness::caught_up(&receiver, &scene.room).await;
+    receiver.accept("default", Payload::group("Later").firing(&["n01"])).await;
+    reads_late.reads(&scene.room, "Later").await;
+    reads_early.reads(&scene.room, "Later").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_passphrase_holds_encrypted_rooms() {
     let scene = Scene::encrypted().await;
