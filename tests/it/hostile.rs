@@ -186,7 +186,7 @@ async fn only_a_broken_envelope_is_refused_and_the_answer_says_where() {
         (with("receiver", json!(null)), "receiver"),
         (with("groupLabels", json!([])), "groupLabels"),
         (with("truncatedAlerts", json!(-1)), "truncatedAlerts"),
-        (format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), "line 1"),
+        (format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), "found a list"),
     ] {
         let answer = post(&receiver, body.clone()).await;
         let start: String = body.chars().take(80).collect();
