@@ -262,7 +262,7 @@ impl Account {
         if let Some(failed) = &seat.failed
             && failed.holds(visit, Instant::now())
         {
-            self.note_shut_out(address, &failed.error);
+            self.note_shut_out(address, &failed.error, failed.pause);
             return Err(failed.error.clone());
         }
         // Before the first sync it may well be a room that we are in already.
@@ -280,8 +280,8 @@ impl Account {
                 self.rooms.settle(address, &chair, &mut seat, id);
             }
             Err(error) => {
-                self.note_shut_out(address, error);
                 let failed = Failed::again(seat.failed.take(), error, address);
+                self.note_shut_out(address, error, failed.pause);
                 seat.failed = Some(failed);
                 seat.entered = None;
             }
@@ -315,8 +315,8 @@ impl Account {
         }
     }
 
-    /// For health: the room cannot be entered, whether or not anything is to be sent there.
-    fn note_shut_out(&self, address: &RoomAddress, error: &SendError) {
+    /// For health: the room cannot be entered, whether or not anything is to be sent there. It is tried again after `pause`.
+    fn note_shut_out(&self, address: &RoomAddress, error: &SendError, pause: Duration) {
         if !Rooms::is_own(error) {
             return;
         }
@@ -325,7 +325,8 @@ impl Account {
             if let Some(room) = health.rooms.get_mut(address) {
                 let since = room.hold.as_ref().map_or(now, |hold| hold.since);
                 let rate_limit = error.reason == Reason::JoinLimited;
-                room.hold = Some(Hold { reason: error.to_string(), rate_limit, since, until: None });
+                let until = Some(now.plus(pause));
+                room.hold = Some(Hold { reason: error.to_string(), rate_limit, since, until });
             }
         });
     }

@@ -71,7 +71,8 @@ impl Seat {
 
 pub(super) struct Failed {
     at: Instant,
-    pause: Duration,
+    /// The account tries again by itself after this.
+    pub pause: Duration,
     /// Something happened since that makes another try worth while at once.
     pub news: bool,
     pub error: SendError,
