@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{any, get},
@@ -171,7 +171,10 @@ async fn count(
     let (handler, is_post) = (handler(&request), request.method() == Method::POST);
     // What somebody posts here is lost, whatever it was meant for.
     let lost = (is_post && handler != "alerts").then(|| misdirected::Post::of(&app, side, &request));
-    let response = next.run(request).await.into_response();
+    let mut response = next.run(request).await.into_response();
+    if app.health.is_stopping() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status();
     if let Some(lost) = &lost {
         lost.warn(&app, status);

@@ -1,7 +1,11 @@
 //! The listening socket. A slow client holds up nobody: headers, bodies, idle connections and answers that are not read
 //! all have a time limit, and connections have a limit to their number.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Shutdown, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::extract::Request;
 use axum_server::{Handle, Server, accept::Accept, service::SendService};
@@ -10,6 +14,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +29,9 @@ const READ_BUFFER: usize = 32 * 1024;
 const SEND_BUFFER: u32 = 32 * 1024;
 /// Connections that the kernel has ready before they are accepted.
 const BACKLOG: u32 = 1024;
+/// A client that asks on a kept connection just as it is closed gets no answer. So each answer at a stop says that its
+/// connection is over, and this is how long clients have to ask once more.
+const LAST_ANSWERS: Duration = Duration::from_millis(400);
 /// Connections still busy this long after the stop are closed.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -71,17 +79,19 @@ impl Bound {
     /// # Errors
     /// When the socket cannot be served.
     pub async fn serve(self, app: Arc<App>, side: Side, stop: CancellationToken) -> std::io::Result<()> {
+        let listening = self.listener.try_clone()?;
         let server = axum_server::from_tcp(self.listener)?;
         let admission = Admission::new(Arc::clone(&app), side);
         match self.tls {
-            None => run(server.acceptor(admission), app, side, stop).await,
-            Some(tls) => run(server.acceptor(tls.acceptor(admission, &app)), app, side, stop).await,
+            None => run(server.acceptor(admission), listening, app, side, stop).await,
+            Some(tls) => run(server.acceptor(tls.acceptor(admission, &app)), listening, app, side, stop).await,
         }
     }
 }
 
 async fn run<A>(
     server: Server<SocketAddr, A>,
+    listening: std::net::TcpListener,
     app: Arc<App>,
     side: Side,
     stop: CancellationToken,
@@ -101,7 +111,12 @@ where
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended,
-        () = stop.cancelled() => handle.graceful_shutdown(Some(DRAIN)),
+        () = async {
+            stop.cancelled().await;
+            // Who comes now is refused; who has come already has not always been read from yet.
+            let _ = socket2::SockRef::from(&listening).shutdown(Shutdown::Both);
+            sleep(LAST_ANSWERS).await;
+        } => handle.graceful_shutdown(Some(DRAIN)),
     }
     serving.await
 }
@@ -111,7 +126,7 @@ fn not_accepted(app: &Arc<App>) -> impl Fn(Option<&SocketAddr>, &std::io::Error)
     let (app, said) = (Arc::clone(app), Refusals::default());
     move |client, error| {
         // With an address it was accepted, and is logged elsewhere.
-        if client.is_none() && said.is_news(app.clock.now()) {
+        if client.is_none() && !app.health.is_stopping() && said.is_news(app.clock.now()) {
             tracing::warn!(%error, "no connection can be accepted (said once a minute)");
         }
     }
