@@ -52,7 +52,7 @@ impl Bare<'_> {
         SendAccessToken::IfRequired(self.token)
     }
 
-    async fn is_encrypted(&self, room: &RoomId) -> Result<bool, SendError> {
+    pub async fn is_encrypted(&self, room: &RoomId) -> Result<bool, SendError> {
         let request = get_state::Request::new(room.to_owned(), StateEventType::RoomEncryption, String::new());
         match self.wire.ask(request, self.token()).await {
             Ok(_) => Ok(true),

@@ -23,6 +23,7 @@ use super::{
     errors, lock,
     seat::{FIRST_PAUSE, Failed, Seat, Visit, enter_now},
     sight::Sights,
+    sync::encrypted_rooms,
 };
 use crate::{
     delivery::{Reason, SendError},
@@ -34,6 +35,9 @@ use crate::{
 const ROUND: Duration = Duration::from_secs(5);
 /// The first sync tells which rooms are joined already; the wait for it is not endless.
 const FIRST_SYNC: Duration = Duration::from_secs(10);
+
+/// How often to ask whether the account is still in its rooms.
+const MEMBERSHIP_CHECK: Duration = Duration::from_secs(15);
 
 /// Invitations to rooms that are not configured: as many are told of.
 const MAX_FOREIGN: usize = 50;
@@ -207,13 +211,36 @@ impl Account {
             }
         };
         let _ = timeout(FIRST_SYNC, first_sync).await;
+        let mut asked = Instant::now();
         loop {
             self.rooms.take_news().await;
+            if asked.elapsed() > MEMBERSHIP_CHECK && encrypted_rooms(client).next().is_none() {
+                self.find_lost_rooms(client).await;
+                asked = Instant::now();
+            }
             for address in &self.rooms.served() {
                 // Kept in the seat for the lane's next send to tell.
                 let _ = self.enter_with_keys(client, address, Visit::Round).await;
             }
             let _ = timeout(ROUND, self.rooms.wake.notified()).await;
+        }
+    }
+
+    /// Asks which rooms the account is in: syncs that leave members out do not report that it was removed from one. Where
+    /// the homeserver does not say, the next send finds out.
+    async fn find_lost_rooms(&self, client: &Client) {
+        let token = client.access_token().unwrap_or_default();
+        let Ok(wire) = self.wire() else { return };
+        let door = Door { bare: Bare { wire, token: &token }, client: Some(client) };
+        let Ok(joined) = door.joined_rooms().await else { return };
+        for address in &self.rooms.served() {
+            let chair = self.rooms.chair(address);
+            let mut seat = chair.seat.lock().await;
+            let current = seat.place.as_ref().and_then(|place| RoomId::parse(place.current()).ok());
+            // A room that was joined after the answer is asked about once more, and found to be joined.
+            if current.is_some_and(|id| door.is_in(&id) && !joined.contains(&id)) {
+                seat.lost = true;
+            }
         }
     }
 
@@ -239,7 +266,9 @@ impl Account {
         let chair = self.rooms.chair(address);
         let mut seat = chair.seat.lock().await;
         seat.joined = false;
-        // An alias may lead to another room by now; an id is what it is, and the next sync tells whether we are out.
+        // The next try asks whether the account is still in the room.
+        seat.lost = true;
+        // An alias may lead to another room by now.
         if address.is_alias() {
             seat.looked_up = false;
             seat.asked = None;
@@ -294,7 +323,7 @@ impl Account {
         let id = RoomId::parse(seat.place.as_ref()?.current()).ok()?;
         // A directory that does not answer need not keep us out of a room that we are in: it is asked again later.
         let asked_now = seat.asked.is_some_and(|at| at.elapsed() < FIRST_PAUSE);
-        let known = seat.looked_up || (asked_now && seat.failed.is_none());
+        let known = !seat.lost && (seat.looked_up || (asked_now && seat.failed.is_none()));
         if !known || !(door.is_in(&id) || (door.client.is_none() && seat.joined)) {
             return None;
         }

@@ -9,7 +9,7 @@ use matrix_sdk::{
 use tokio::time::Instant;
 
 use super::{
-    door::{Door, Lookup},
+    door::{Door, Lookup, Membership},
     errors,
 };
 use crate::{
@@ -39,6 +39,8 @@ pub(super) struct Seat {
     pub asked: Option<Instant>,
     /// Joined by a bare request, which no sync confirms.
     pub joined: bool,
+    /// The homeserver says that the account is not in the room, whatever the last sync said.
+    pub lost: bool,
     /// A room that we want to get into and cannot: what an alias or an upgrade leads to.
     pub wanted: Option<OwnedRoomId>,
     /// A room that a tombstone names and that does not name ours as its predecessor.
@@ -57,6 +59,7 @@ impl Seat {
             looked_up: !address.is_alias(),
             asked: None,
             joined: false,
+            lost: false,
             wanted: None,
             ignored: None,
             failed: None,
@@ -143,7 +146,10 @@ pub(super) async fn enter_now(
         return Err(errors::fault(Reason::RoomRefused, format!("{address} is not a room address")));
     };
     let via = looked.as_ref().map(|(_, via)| via.clone()).unwrap_or_default();
-    let joined = get_in(door, &id, via.clone(), may_join).await;
+    let joined = get_in(door, &id, via.clone(), may_join, seat.lost).await;
+    if joined.is_ok() {
+        seat.lost = false;
+    }
     // One who was shown out of the replaced room may still be welcome in the new one, but cannot see that it is one.
     if joined.is_ok() {
         for _ in 0..MAX_UPGRADES {
@@ -202,17 +208,24 @@ async fn look_up(
     }
 }
 
-async fn get_in(door: Door<'_>, id: &RoomId, via: Vec<OwnedServerName>, may_join: bool) -> Result<(), SendError> {
-    if door.is_in(id) {
+async fn get_in(
+    door: Door<'_>,
+    id: &RoomId,
+    via: Vec<OwnedServerName>,
+    may_join: bool,
+    lost: bool,
+) -> Result<(), SendError> {
+    if door.is_in(id) && !lost {
         return Ok(());
     }
     if !may_join {
         return Err(errors::fault(Reason::NotReady, "not connected yet: the first sync is under way"));
     }
-    if let Some(shown_out) = door.shown_out(id).await {
-        return Err(shown_out);
+    match door.membership(id, lost).await? {
+        Membership::Removed(why) => Err(why),
+        Membership::Joined if door.is_in(id) => Ok(()),
+        _ => door.join(id, via).await,
     }
-    door.join(id, via).await
 }
 
 /// To the room that has replaced `id`, if one has.
@@ -230,7 +243,7 @@ async fn follow(
     let was_in = door.is_in(&next);
     let mut via = via.to_vec();
     via.extend(id.server_name().map(ToOwned::to_owned));
-    if let Err(error) = get_in(door, &next, via, true).await {
+    if let Err(error) = get_in(door, &next, via, true, false).await {
         seat.wanted = Some(next.clone());
         if error.reason != Reason::RoomRefused {
             return Err(error);

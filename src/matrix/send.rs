@@ -6,15 +6,7 @@ use std::time::Duration;
 use matrix_sdk::{
     Client, Error, HttpError, Room,
     config::RequestConfig,
-    ruma::{
-        TransactionId,
-        api::{
-            client::state::get_state_event_for_key::v3 as get_state,
-            error::{ErrorKind, IntoHttpError},
-        },
-        events::{AnyMessageLikeEventContent, StateEventType},
-        serde::Raw,
-    },
+    ruma::{TransactionId, api::error::IntoHttpError, events::AnyMessageLikeEventContent, serde::Raw},
 };
 use tokio::time::{sleep, timeout};
 
@@ -165,11 +157,10 @@ impl Account {
         if room.encryption_state().is_encrypted() {
             return Ok(());
         }
-        let request = get_state::Request::new(room.room_id().to_owned(), StateEventType::RoomEncryption, String::new());
-        match client.send(request).await {
-            Ok(_) => {}
-            Err(error) if error.client_api_error_kind() == Some(&ErrorKind::NotFound) => return Ok(()),
-            Err(error) => return Err(before_send(errors::http(&error).error)),
+        let token = client.access_token().unwrap_or_default();
+        let bare = Bare { wire: self.wire()?, token: &token };
+        if !bare.is_encrypted(room.room_id()).await.map_err(before_send)? {
+            return Ok(());
         }
         let told = async {
             while !room.encryption_state().is_encrypted() {

@@ -38,8 +38,9 @@ const LONGER_AGAIN: Duration = Duration::from_hours(6);
 /// The same after a sync that brought no answer: the SDK allows the answer that much more time, which a first sync
 /// of a large account may need.
 const CATCH_UP: Duration = Duration::from_secs(100);
-/// Events of the timeline that nobody reads here. Each would bring its sender along.
-const TALK: [&str; 6] = ["m.room.message", "m.room.encrypted", "m.reaction", "m.sticker", "m.call.*", "m.poll.*"];
+/// Events that syncs of plain rooms leave out: nothing here reads them, and the SDK would store each sender or member.
+const PEOPLE: [&str; 7] =
+    ["m.room.member", "m.room.message", "m.room.encrypted", "m.reaction", "m.sticker", "m.call.*", "m.poll.*"];
 /// Two syncs are never closer than this, even if the homeserver always has news.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -203,20 +204,19 @@ fn unix_seconds(at: Timestamp) -> f64 {
 }
 
 /// The rooms whose members must be known, since keys go to their devices.
-fn encrypted_rooms(client: &Client) -> impl Iterator<Item = Room> {
+pub(super) fn encrypted_rooms(client: &Client) -> impl Iterator<Item = Room> {
     client.joined_rooms().into_iter().filter(|room| room.encryption_state().is_encrypted())
 }
 
-/// Everything that is not needed to send is left out: presence, receipts, typing, most of the timeline, and without
-/// `members` what people say to each other and who they are: the SDK keeps each member that it ever sees. Those
-/// that join or leave meanwhile it does see.
+/// Leaves out everything that sends do not need: presence, receipts, typing, most of the timeline, and without `members`
+/// also who is in a room and what they say, since the SDK stores each member that it ever sees. Synapse then does not
+/// report either that the account was removed from a room: `Account::find_lost_rooms` does.
 fn settings(poll: Duration, members: bool) -> SyncSettings {
     let mut timeline = RoomEventFilter::with_lazy_loading();
     timeline.limit = Some(uint!(10));
     let mut state = RoomEventFilter::empty();
     if !members {
-        // Members stay in the timeline: without them Synapse does not tell that the account was taken out of a room.
-        timeline.not_types = TALK.map(ToOwned::to_owned).to_vec();
+        timeline.not_types = PEOPLE.map(ToOwned::to_owned).to_vec();
         state.not_types = vec!["m.room.member".to_owned()];
     }
     state.lazy_load_options = LazyLoadOptions::Enabled { include_redundant_members: false };
