@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod matrix;
 pub mod metrics;
 pub mod model;
+mod pacing;
 pub mod render;
 pub mod store;
 pub mod telemetry;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     lanes::Lanes,
-    spelling::{self, LOOK_UP, Look},
+    room_addresses::{self, LOOK_UP, Look},
     watch::Fingerprint,
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     matrix::Account,
     metrics::Metrics,
     model::{NoKeys, RoomAddress, RoomName, RouteName, Spellings},
-    render::{Style, custom::Templates},
+    render::{Style, templates::Templates},
     store::Store,
     telemetry,
 };
@@ -282,7 +282,7 @@ impl Reloader {
     /// on would get a second card in a room that already shows it.
     async fn look_up(&self, config: &Config) {
         let known = async {
-            while spelling::is_open(&self.store, config).await.unwrap_or(false) {
+            while room_addresses::is_open(&self.store, config).await.unwrap_or(false) {
                 self.learned.notified().await;
             }
         };
@@ -295,7 +295,7 @@ impl Reloader {
         let config = self.app.config();
         let look = Look { all, patient: self.since.elapsed() < LOOK_UP };
         let mut waiting = BTreeSet::new();
-        match spelling::sort_out(&self.store, &config, Some(&self.lanes), look).await {
+        match room_addresses::sort_out(&self.store, &config, Some(&self.lanes), look).await {
             Ok(found) => {
                 self.keep_lanes(&found.waiting);
                 self.lanes.ensure(found.rooms.into_iter().chain(found.waiting.iter().cloned()));

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Config,
-    client::{self, Trust},
+    support::http_client::{self, Trust},
 };
 use crate::config::{Faults, Purpose};
 
@@ -25,7 +25,7 @@ Examples:
   matrix-alertmanager-receiver healthcheck && echo alive
   HEALTHCHECK CMD [\"matrix-alertmanager-receiver\", \"healthcheck\"]      (in a Dockerfile)")]
 pub struct Healthcheck {
-    #[arg(long, value_parser = client::receiver_url, help = "\
+    #[arg(long, value_parser = http_client::receiver_url, help = "\
         The address of the receiver, where it is not what http.listen says, such as http://127.0.0.1:9088")]
     url: Option<Url>,
 }
@@ -43,21 +43,21 @@ impl Healthcheck {
 
     fn verdict(self, config: Option<&Path>) -> anyhow::Result<()> {
         let (base, ours) = if let Some(url) = self.url {
-            let ours = client::is_loopback(&url);
+            let ours = http_client::is_loopback(&url);
             (url, ours)
         } else {
             let config = Config::load(config, &crate::config::environment(), Purpose::Render);
-            let base = client::local_url(&config.map_err(|faults| in_one_line(&faults))?.http)?;
+            let base = http_client::local_url(&config.map_err(|faults| in_one_line(&faults))?.http)?;
             (base, true)
         };
         // A certificate that has ended, or files that do not fit, are no reason to have the process killed: the next one
         // might not even start.
         let trust = if ours { Trust::Anybody } else { Trust::System };
-        let url = client::below(&base, &["livez"]);
-        client::block_on(async {
-            let answer = client::ask(client::client(&base, TIMEOUT, trust, ours)?.get(url.clone())).await;
+        let url = http_client::below(&base, &["livez"]);
+        http_client::block_on(async {
+            let answer = http_client::ask(http_client::client(&base, TIMEOUT, trust, ours)?.get(url.clone())).await;
             let answer = answer.map_err(|why| anyhow::anyhow!("{url}: {why}"))?;
-            anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, client::tame(&answer.body));
+            anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, http_client::tame(&answer.body));
             Ok(())
         })
     }

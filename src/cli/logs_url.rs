@@ -6,9 +6,9 @@ use anyhow::{bail, ensure};
 use clap::Args;
 
 use super::render::print;
-use crate::render::{
+use crate::render::links::{
     explore::{LogsUrl as Parsed, log_query, loki_url},
-    holes::Holes,
+    placeholders::Holes,
 };
 
 /// Prints a logs_url annotation: a Grafana Explore link to a Loki query, ready for an alerting rule.

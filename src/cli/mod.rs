@@ -3,7 +3,6 @@
 #![expect(clippy::print_stdout, reason = "commands answer on standard output")]
 
 mod check;
-mod client;
 mod completions;
 mod dead_letters;
 mod healthcheck;
@@ -11,12 +10,10 @@ mod import;
 mod lint_rules;
 mod login;
 mod logs_url;
-mod pinned;
 mod render;
 mod send_test;
 mod serve;
-mod terminal;
-mod yaml;
+mod support;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::{Config, terminal};
+use super::{Config, support::terminal};
 use crate::{
     clock::Clock,
     config::{Purpose, Route, TemplateFile, TemplateName},
@@ -22,7 +22,7 @@ use crate::{
     },
     render::{
         self, Envelope, Message, Style,
-        custom::{self, Fallback, Rendered, Templates},
+        templates::{self, Fallback, Rendered, Templates},
     },
 };
 
@@ -124,10 +124,10 @@ impl Render {
     /// The kind of message that the first template named is for; a card without one.
     fn rendered(&self, style: &Style, incident: &Incident, now: Timestamp) -> Rendered {
         match self.templates.first().map(|(name, _)| name) {
-            None | Some(TemplateName::CardHtml | TemplateName::CardText) => custom::card(style, incident, None, now),
+            None | Some(TemplateName::CardHtml | TemplateName::CardText) => templates::card(style, incident, None, now),
             Some(TemplateName::DigestHtml | TemplateName::DigestText) => {
                 let built_in = render::digest(style, &[incident], None, now, 0, true).message;
-                custom::digest(style, &[incident], None, now, built_in)
+                templates::digest(style, &[incident], None, now, built_in)
             }
             Some(TemplateName::ReplyHtml | TemplateName::ReplyText) => {
                 let kind =
@@ -141,7 +141,7 @@ impl Render {
                     notification: incident.notification.clone(),
                     args: NoteArgs { fingerprints: Vec::new(), flaps: 0, gap_ms: None },
                 };
-                custom::reply(style, incident, &[&note], None, now)
+                templates::reply(style, incident, &[&note], None, now)
             }
         }
     }

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     Config,
-    client::{self, Trust},
+    support::http_client::{self, Trust},
 };
 use crate::{
     clock::Clock,
@@ -42,7 +42,7 @@ pub struct SendTest {
     /// How long the test fires before it is resolved.
     #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     lasts: Duration,
-    #[arg(long, value_parser = client::receiver_url, help = "\
+    #[arg(long, value_parser = http_client::receiver_url, help = "\
         The address of the receiver, where it is not what http.listen says, such as https://alerts.example.org")]
     url: Option<Url>,
 }
@@ -56,19 +56,19 @@ impl SendTest {
         let config = Config::load(config, &crate::config::environment(), Purpose::Webhook)?;
         let base = match &self.url {
             Some(url) => url.clone(),
-            None => client::local_url(&config.http)?,
+            None => http_client::local_url(&config.http)?,
         };
-        let ours = self.url.is_none() || client::is_loopback(&base);
+        let ours = self.url.is_none() || http_client::is_loopback(&base);
         let trust = match &config.http.tls {
             Some(tls) if ours => Trust::Only(&tls.cert_file),
             _ => Trust::System,
         };
         let webhook = Webhook {
-            client: client::client(&base, TIMEOUT, trust, ours)?,
-            url: client::below(&base, &["alerts", self.route.as_str()]),
+            client: http_client::client(&base, TIMEOUT, trust, ours)?,
+            url: http_client::below(&base, &["alerts", self.route.as_str()]),
             auth: &config.http.auth,
         };
-        client::block_on(self.send(&webhook, &config))?;
+        http_client::block_on(self.send(&webhook, &config))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -118,16 +118,16 @@ impl Webhook<'_> {
     /// Returns the notification's id.
     async fn post(&self, payload: &Value) -> anyhow::Result<String> {
         let request = self.authorized(self.client.post(self.url.clone())).json(payload);
-        let answer = client::ask(request).await;
+        let answer = http_client::ask(request).await;
         let answer = answer.map_err(|why| anyhow::anyhow!("{}: {why}; does the receiver run there?", self.url))?;
         let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         if answer.status == 200 {
             return match body["notification"].as_str() {
-                Some(id) if body["status"] == "accepted" => Ok(client::tame(id)),
+                Some(id) if body["status"] == "accepted" => Ok(http_client::tame(id)),
                 _ => bail!("{}: 200, but that is not how the receiver answers; who listens there?", self.url),
             };
         }
-        let said = client::tame(body["error"].as_str().unwrap_or(&answer.body));
+        let said = http_client::tame(body["error"].as_str().unwrap_or(&answer.body));
         let advice = self.advice(answer.status, answer.location.as_deref());
         bail!("{}: {} {said}; {advice}", self.url, answer.status)
     }

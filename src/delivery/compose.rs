@@ -9,7 +9,7 @@ use crate::{
     },
     render::{
         self, Envelope, Relation, Style,
-        custom::{self, Fallback, Rendered},
+        templates::{self, Fallback, Rendered},
     },
     store::{NewOp, Snapshot},
 };
@@ -240,7 +240,7 @@ fn show(
     if kind == CardKind::Incident {
         let Some(incident) = incidents.first() else { return Err(Vec::new()) };
         return Ok(match plainness {
-            0 => custom::card(style, incident, root_at, now),
+            0 => templates::card(style, incident, root_at, now),
             _ => Rendered::built_in(render::card(style, incident, root_at, now, plainness)),
         });
     }
@@ -250,7 +250,7 @@ fn show(
     let splits = !complete && plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
     match plainness {
         _ if splits => Err(unnamed),
-        0 => Ok(custom::digest(style, incidents, root_at, now, digest.message)),
+        0 => Ok(templates::digest(style, incidents, root_at, now, digest.message)),
         _ => Ok(Rendered::built_in(digest.message)),
     }
 }
@@ -259,11 +259,11 @@ fn show(
 fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
     let Frame { style, wall: now, plainness, .. } = *frame;
     match (card.kind, incidents.first(), plainness) {
-        (CardKind::Incident, Some(first), 0) => custom::reply(style, first, notes, card.root_at, now),
+        (CardKind::Incident, Some(first), 0) => templates::reply(style, first, notes, card.root_at, now),
         (CardKind::Incident, Some(first), _) => {
             Rendered::built_in(render::reply(style, first, notes, card.root_at, now, plainness))
         }
-        (_, _, 0) => custom::digest_reply(style, incidents, notes, card.root_at, now),
+        (_, _, 0) => templates::digest_reply(style, incidents, notes, card.root_at, now),
         _ => Rendered::built_in(render::digest_reply(style, incidents, notes, card.root_at, now, plainness)),
     }
 }
@@ -272,9 +272,9 @@ fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>)
 fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
     let Frame { style, wall: now, plainness, .. } = *frame;
     match (kind, incidents.first(), plainness) {
-        (CardKind::Incident, Some(first), 0) => custom::post(style, first, notes, now),
+        (CardKind::Incident, Some(first), 0) => templates::post(style, first, notes, now),
         (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, plainness)),
-        (_, _, 0) => custom::digest_reply(style, incidents, notes, None, now),
+        (_, _, 0) => templates::digest_reply(style, incidents, notes, None, now),
         _ => Rendered::built_in(render::digest_reply(style, incidents, notes, None, now, plainness)),
     }
 }

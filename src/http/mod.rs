@@ -1,19 +1,19 @@
 //! The HTTP side: webhooks in, probes and metrics out. Nothing here waits for the homeserver.
 
 mod admission;
-mod alerts;
 mod answer;
 mod auth;
 mod certificate;
 mod connection;
-mod control;
-mod healthz;
+mod control_socket;
+mod health;
+mod in_flight;
 mod misdirected;
-mod places;
 mod probes;
-mod serve;
+mod server;
 mod status;
 mod tls;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ use axum::{
     routing::{any, get},
 };
 pub use certificate::Pair;
-pub use control::{CONTROL_SOCKET, ControlSocket};
-pub use serve::{Bound, Side, bind};
+pub use control_socket::{CONTROL_SOCKET, ControlSocket};
+pub use server::{Bound, Side, bind};
 pub use status::sample;
 pub use tls::Tls;
 
@@ -36,8 +36,8 @@ use self::{
     answer::Answer,
     auth::{Guard, Refusals},
     connection::Reserved,
+    in_flight::Bodies,
     misdirected::Misdirected,
-    places::Bodies,
     status::History,
 };
 use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, store::Store};
@@ -127,7 +127,7 @@ impl App {
 pub fn router(app: Arc<App>, side: Side) -> Router {
     let router = match side {
         Side::Main { .. } => {
-            Router::new().route("/alerts", any(alerts::post)).route("/alerts/{route}", any(alerts::post_to))
+            Router::new().route("/alerts", any(webhook::post)).route("/alerts/{route}", any(webhook::post_to))
         }
         Side::Admin => Router::new(),
     };
@@ -135,8 +135,8 @@ pub fn router(app: Arc<App>, side: Side) -> Router {
         .route("/", get(status::page))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
-        .route("/healthz", get(healthz::healthz))
-        .route("/healthz/delivery", get(healthz::delivery))
+        .route("/healthz", get(health::healthz))
+        .route("/healthz/delivery", get(health::delivery))
         .route("/metrics", get(probes::metrics))
         .fallback(misdirected::nothing_here)
         .method_not_allowed_fallback(misdirected::not_allowed);

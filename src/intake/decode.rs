@@ -8,9 +8,8 @@ use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
 use super::{
-    digest,
-    lean::{self, Fields, First},
-    scrub,
+    bounded_json::{self, Fields, First},
+    content_hash, scrub,
 };
 use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
 
@@ -99,14 +98,15 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     let not_json = |error: serde_json::Error| DecodeError::NotJson(error.to_string());
     let wanted = |name: &str| FIELDS.contains(&name);
     let Some(fields) = Fields::of(&text, wanted, FIELDS.len()).map_err(not_json)? else {
-        let found = serde_json::from_str::<&RawValue>(&text).map(lean::scalar).map_err(not_json)?;
+        let found = serde_json::from_str::<&RawValue>(&text).map(bounded_json::scalar).map_err(not_json)?;
         return Err(DecodeError::NotWebhook(format!("expected an object at the top, found {}", kind(&found))));
     };
-    lean::check_depth(&text).map_err(not_json)?;
+    bounded_json::check_depth(&text).map_err(not_json)?;
     let read = |name: &&str| {
         let raw = fields.get(name)?;
         let is_labels = *name == "groupLabels";
-        let value = if is_labels { lean::labels(raw, MAX_LABELS + 1, MAX_VALUE) } else { lean::scalar(raw) };
+        let value =
+            if is_labels { bounded_json::labels(raw, MAX_LABELS + 1, MAX_VALUE) } else { bounded_json::scalar(raw) };
         Some(((*name).to_owned(), value))
     };
     let envelope: Map<String, Value> = FIELDS.iter().filter_map(read).collect();
@@ -128,7 +128,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     // One at a time, as long as there is room.
     let (mut listed, mut entries) = (Vec::new(), 0);
     for raw in &alerts.elements {
-        let alert = read_alert(&lean::alert(raw, MAX_LABELS + 1, MAX_VALUE), &mut odd);
+        let alert = read_alert(&bounded_json::alert(raw, MAX_LABELS + 1, MAX_VALUE), &mut odd);
         entries += alert.doc.labels.len() + alert.doc.annotations.len();
         if entries > MAX_ENTRIES {
             break;
@@ -147,7 +147,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         odd,
         digest: String::new(),
     };
-    webhook.digest = digest::of(&webhook);
+    webhook.digest = content_hash::of(&webhook);
     Ok(webhook)
 }
 

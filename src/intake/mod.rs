@@ -1,8 +1,8 @@
 //! Intake: the bytes of a webhook become a [`Webhook`], a route and then [`crate::model::Changes`]. Pure; takes `now`.
 
+mod bounded_json;
+mod content_hash;
 mod decode;
-mod digest;
-mod lean;
 mod reconcile;
 mod routing;
 mod scrub;

@@ -6,26 +6,12 @@
 //! serves plain rooms only (`bare`). Sends (`send`) and searches for what was sent (`readback`) come from the lanes at any time and are told at
 //! once why they cannot go out. No failure ends the task.
 
-mod bare;
-mod connect;
-mod door;
-mod errors;
-mod homeserver;
-mod login;
-mod pace;
-mod reach;
-mod readback;
-mod recovery;
+mod api;
+mod encryption;
+mod events;
 mod rooms;
-mod seat;
-mod send;
-mod sight;
-mod stored;
+mod session;
 mod sync;
-mod tend;
-mod trust;
-mod way;
-mod wire;
 
 use std::{
     collections::HashMap,
@@ -43,12 +29,19 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, OnceCell, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{
-    login::{LogIn, log_in, log_out},
-    reach::{client as http_client, locate},
-    stored::{StoredSession, has_keys},
+use self::{
+    api::client::Wire,
+    encryption::{recovery::Kit, upkeep::Tending},
+    rooms::Rooms,
+    session::{mode::Way, storage::Session},
 };
-use self::{pace::Told, recovery::Kit, rooms::Rooms, stored::Session, tend::Tending, way::Way, wire::Wire};
+pub(crate) use self::{
+    api::connection::{client as http_client, locate},
+    session::{
+        login::{LogIn, log_in, log_out},
+        storage::{StoredSession, has_keys},
+    },
+};
 use crate::{
     clock::Clock,
     config,
@@ -56,6 +49,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     model::{Place, RoomAddress, TxnId},
+    pacing::Told,
 };
 
 /// Puts a device id where the next start finds it.
@@ -139,7 +133,8 @@ impl Account {
     /// The account, and the task that must run for it to do anything. The task ends only when `cancel` is
     /// cancelled; sends still work after that, so that lanes can finish what they are at.
     pub fn start(mut setup: Setup) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let not_yet = Link::Down { error: errors::fault(Reason::NotReady, "not connected yet"), worth_waking: true };
+        let not_yet =
+            Link::Down { error: api::errors::fault(Reason::NotReady, "not connected yet"), worth_waking: true };
         let account = Arc::new(Self {
             wire: OnceCell::new(),
             open: RwLock::new(None),
@@ -214,7 +209,7 @@ impl Account {
 
     /// What [`Self::reach`] has made.
     fn wire(&self) -> Result<&Wire, SendError> {
-        self.wire.get().ok_or_else(|| errors::fault(Reason::NotReady, "not connected yet"))
+        self.wire.get().ok_or_else(|| api::errors::fault(Reason::NotReady, "not connected yet"))
     }
 }
 

@@ -16,13 +16,11 @@ use matrix_sdk::{
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{
-    Account, errors,
-    pace::{Backoff, Told},
-};
+use super::{Account, api::errors};
 use crate::{
     delivery::{Reason, SendError},
     model::Timestamp,
+    pacing::{Backoff, Told},
 };
 
 /// How long the homeserver may hold a sync when there is nothing to tell.

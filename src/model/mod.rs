@@ -5,9 +5,9 @@ mod card;
 mod changes;
 mod ids;
 mod incident;
-mod keys;
+mod no_keys;
 mod op;
-mod place;
+mod room;
 mod time;
 
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
@@ -17,7 +17,7 @@ pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
-pub use keys::NoKeys;
+pub use no_keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
-pub use place::{Place, Spellings};
+pub use room::{Place, Spellings};
 pub use time::Timestamp;

@@ -1,44 +1,41 @@
 //! Incidents -> messages. Pure: it is given the time, and returns values.
 //!
-//! [`View`](view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
+//! [`View`](card::view::View) decides every word and link of a card, the templates in `templates/` set them in two forms, and
 //! what is too long for an event is stepped down until it fits. [`digest()`] does the same for several incidents in one
 //! message. [`custom`] puts an operator's own templates in place of the built-in ones.
 
-pub mod custom;
+mod card;
 mod digest;
 mod event;
-pub mod explore;
-mod extra;
-mod group;
-mod headline;
-pub mod holes;
-mod lines;
-mod links;
-mod logs;
+pub mod links;
 mod places;
 mod reply;
 pub mod status;
+pub mod templates;
 mod text;
 mod time;
-mod view;
 
 use std::collections::BTreeMap;
 
 use askama::Template;
 use jiff::tz::TimeZone;
 
+use self::{
+    card::{
+        headline::Headline,
+        lines::Mark,
+        view::{Shape, Shown, View},
+    },
+    links::custom::Extra,
+    reply::Reply,
+};
 pub use self::{
     digest::{Digest, digest, digest_reply, green_notice},
     event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, permalink, reply_content},
-    extra::LinkTemplateFaults,
-    links::{BrokenLink, broken_links},
-};
-use self::{
-    extra::Extra,
-    headline::Headline,
-    lines::Mark,
-    reply::Reply,
-    view::{Shape, Shown, View},
+    links::{
+        custom::LinkTemplateFaults,
+        url::{BrokenLink, broken_links},
+    },
 };
 use crate::{
     config,
@@ -63,7 +60,7 @@ pub struct Style {
     /// Logs links of each route.
     route_grafana: BTreeMap<RouteName, Option<config::Grafana>>,
     extra: Extra,
-    templates: custom::Templates,
+    templates: templates::Templates,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,11 +75,11 @@ impl Style {
         Ok(Self {
             zone,
             display: display.clone(),
-            rewrite: links::normal_rules(&links.rewrite),
+            rewrite: links::url::normal_rules(&links.rewrite),
             grafana: links.grafana.clone(),
             route_grafana: BTreeMap::new(),
             extra: Extra::default(),
-            templates: custom::Templates::default(),
+            templates: templates::Templates::default(),
         })
     }
 
@@ -251,7 +248,7 @@ pub fn post(style: &Style, incident: &Incident, notes: &[&Note], now: Timestamp,
 /// `plainness` 0 is as meant, from 1 on it is a line without a link.
 #[must_use]
 pub fn continued(style: &Style, incidents: &[&Incident], to: &str, plainness: u32) -> Message {
-    let names: Vec<String> = incidents.iter().take(1).map(|incident| headline::title(style, incident)).collect();
+    let names: Vec<String> = incidents.iter().take(1).map(|incident| card::headline::title(style, incident)).collect();
     let line = format!("⏩ {}: continued below, on a newer card", names.join(", "));
     let line = text_only(line);
     if plainness > 0 {
@@ -265,7 +262,7 @@ pub fn continued(style: &Style, incidents: &[&Incident], to: &str, plainness: u3
 /// stale.
 #[must_use]
 pub fn unrouted(style: &Style, incidents: &[&Incident]) -> Message {
-    let name = incidents.first().map(|incident| headline::title(style, incident)).unwrap_or_default();
+    let name = incidents.first().map(|incident| card::headline::title(style, incident)).unwrap_or_default();
     let others = incidents.len().saturating_sub(1);
     let others = if others > 0 { format!(" and {others} more") } else { String::new() };
     text_only(format!("🔌 {name}{others}: no longer routed here, and no longer updated"))
@@ -274,7 +271,7 @@ pub fn unrouted(style: &Style, incidents: &[&Incident]) -> Message {
 /// What a card shows once its receiver takes another route: which one, and where its new card is once there is one.
 #[must_use]
 pub fn moved(style: &Style, incidents: &[&Incident], route: &str, to: Option<&str>) -> Message {
-    let name = incidents.first().map(|incident| headline::title(style, incident)).unwrap_or_default();
+    let name = incidents.first().map(|incident| card::headline::title(style, incident)).unwrap_or_default();
     let others = incidents.len().saturating_sub(1);
     let others = if others > 0 { format!(" and {others} more") } else { String::new() };
     let line = text_only(format!("⏩ {name}{others}: goes on with the route {route}, and is no longer updated here"));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    group::{Seen, differing},
+    card::group::{Seen, differing},
     text,
 };
 use crate::model::Labels;

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use super::{
     Style,
-    group::{Group, Seen, same},
-    headline::{self, MAX_LINE},
-    lines,
-    links::{self, Link, LinkKind},
-    logs, places, text,
+    card::{
+        group::{Group, Seen, same},
+        headline::{self, MAX_LINE},
+        lines,
+    },
+    links::{
+        logs,
+        url::{self, Link, LinkKind},
+    },
+    places, text,
     time::{self, Dial},
 };
 use crate::model::{AlertState, Incident, IncidentState, Note, NoteKind, Timestamp};
@@ -203,7 +208,7 @@ impl<'a> Writer<'a> {
 
     /// One link where the alerts share it, else one for each of the first few.
     fn logs(&self, about: &[&Seen<'_>]) -> Vec<Link> {
-        let of = |seen: &Seen<'_>| links::of_kind(self.style, self.group.incident, seen.alert, LinkKind::Logs);
+        let of = |seen: &Seen<'_>| url::of_kind(self.style, self.group.incident, seen.alert, LinkKind::Logs);
         if let Some(shared) = same(about.iter().map(|seen| of(seen))) {
             let range = self.group.range_of(about.iter().copied());
             return shared.map(|link| logs::in_time(link, range)).into_iter().collect();

@@ -3,51 +3,31 @@
 //! Nothing outside of this folder knows which database it is.
 
 mod cards;
-mod dead;
-mod digest;
-mod doubt;
-mod due;
-mod error;
-mod ingest;
-mod line;
-mod meta;
-mod monitoring;
-mod moved;
-mod open;
+mod db;
+mod incidents;
 mod outbox;
-mod overview;
-mod repeat;
-mod reposts;
-mod respell;
-mod retention;
+mod reports;
 mod rooms;
-mod roots;
-mod rows;
-mod sample;
-mod stale;
-mod stats;
-mod unrouted;
-mod writer;
 
-pub use dead::{DeadLetter, Follows};
-pub use doubt::{FoundRoot, Recorded};
-pub use due::{DueCard, DueCards, DueNotes, Snapshot};
-pub use error::StoreError;
-pub use ingest::{Ingest, Ingested};
-pub use moved::Move;
-pub use open::{keep_temporary_files_in, occupy, try_out};
+pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};
+pub use cards::unrouted::{Routing, Unrouted};
+pub use db::error::StoreError;
+pub use db::open::{keep_temporary_files_in, occupy, try_out};
+pub use incidents::ingest::{Ingest, Ingested};
+pub use incidents::rerouted::Move;
 pub use outbox::NewOp;
-pub use overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
-pub use respell::Respelling;
-pub use stats::Stats;
-pub use unrouted::{Routing, Unrouted};
+pub use outbox::dead_letters::{DeadLetter, Follows};
+pub use outbox::in_doubt::{FoundRoot, Recorded};
+pub use reports::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
+pub use reports::stats::Stats;
+pub use rooms::addresses::Respelling;
 
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
 use self::{
-    monitoring::{Commits, Shared},
-    stats::Numbers,
+    db::monitoring::{Commits, Shared},
+    reports::stats::Numbers,
 };
 use crate::{clock::Clock, model::RoomAddress};
 
@@ -61,7 +41,7 @@ pub struct Store {
     numbers: Shared<(), Numbers>,
     overview: Shared<Vec<RoomAddress>, Overview>,
     commits: Commits,
-    writer: writer::Handle,
+    writer: db::writer::Handle,
     clock: Clock,
     /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.
     wake: watch::Sender<u64>,

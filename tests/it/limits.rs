@@ -67,7 +67,7 @@ async fn a_silent_connection_is_closed() {
     let receiver = ReceiverBuilder::of(&scene).start().await;
     let mut silent = connect(&receiver, "").await;
     let mut byte = [0];
-    // `http/serve.rs` gives it 30 s.
+    // `http/server.rs` gives it 30 s.
     let ended = timeout(DEADLINE * 2, silent.read(&mut byte)).await.expect("it was closed");
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    cli::client::{self, ask, tame},
+    cli::support::http_client::{self, ask, tame},
     config, matrix,
 };
 
@@ -74,7 +74,7 @@ impl Homeserver {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        self.client.request(method, client::below(&self.base, path)).timeout(TIMEOUT)
+        self.client.request(method, http_client::below(&self.base, path)).timeout(TIMEOUT)
     }
 
     async fn ask(&self, mut request: RequestBuilder) -> Result<Answer, String> {

@@ -13,7 +13,7 @@ use std::{fmt::Display, path::Path, process::ExitCode};
 
 use clap::Args;
 
-use super::{Config, client};
+use super::{Config, support::http_client};
 use crate::{
     clock::Clock,
     config::{Auth, Credential, Purpose, Secret},
@@ -53,7 +53,7 @@ impl Check {
                 templates::check(&loaded, &mut report);
                 store::check(&loaded.store.path, &mut report);
                 if self.online {
-                    client::block_on(async {
+                    http_client::block_on(async {
                         online::check(&loaded, &mut report).await;
                         Ok(())
                     })?;

@@ -11,7 +11,7 @@ use super::{
     room::{self, Membership},
 };
 use crate::{
-    cli::client,
+    cli::support::http_client,
     config::{Config, Credential},
     matrix::StoredSession,
     model::{RoomAddress, RoomName},
@@ -52,7 +52,7 @@ async fn answers(homeserver: &Homeserver, report: &mut Report) -> Result<bool, S
         Some(url) => format!("it names another address, set matrix.homeserver = {url:?}"),
         None => "set matrix.homeserver to the base URL of the client API, the one that Matrix clients use".to_owned(),
     };
-    report.fault(format!("homeserver: {}: {} -> {advice}", client::below(base, &path), answer.refusal));
+    report.fault(format!("homeserver: {}: {} -> {advice}", http_client::below(base, &path), answer.refusal));
     Ok(false)
 }
 

@@ -8,7 +8,7 @@ use super::{
     power::{Create, Powers},
     readers,
 };
-use crate::{cli::client::tame, model::RoomAddress};
+use crate::{cli::support::http_client::tame, model::RoomAddress};
 
 /// As many upgrades as serve follows at once.
 const MAX_UPGRADES: usize = 10;

@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Report, client};
-use crate::store;
+use super::Report;
+use crate::{cli::support::http_client, store};
 
 /// Files of an earlier run, which may belong to another user: to root, after a first try by hand.
 const FILES: [&str; 3] = ["receiver.sqlite3", "lock", "session.json"];
 
 pub(super) fn check(folder: &Path, report: &mut Report) {
     match usable(folder) {
-        Ok((found, at)) => match client::block_on(async { Ok(store::try_out(&at).await?) }) {
+        Ok((found, at)) => match http_client::block_on(async { Ok(store::try_out(&at).await?) }) {
             Ok(()) => report.ok(format!("store: {} {found}", folder.display())),
             Err(fault) => report.fault(format!("store: what the receiver does there was tried and fails: {fault:#}")),
         },

@@ -3,7 +3,7 @@
 use super::Report;
 use crate::{
     config::Config,
-    render::{Style, custom::Templates},
+    render::{Style, templates::Templates},
 };
 
 pub(super) fn check(config: &Config, report: &mut Report) {

@@ -20,8 +20,8 @@ pub(super) use self::show::{clean, json_text};
 use self::show::{in_full, table, text};
 use super::{
     Config,
-    client::{self, tame},
     render::print,
+    support::http_client::{self, tame},
 };
 use crate::{config::Purpose, http::CONTROL_SOCKET};
 
@@ -85,7 +85,7 @@ impl DeadLetters {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
         let control = Control::of(&config)?;
-        client::block_on(async {
+        http_client::block_on(async {
             match self.action.unwrap_or(Action::List { json: self.json }) {
                 Action::List { json } => control.list(json).await,
                 Action::Show { id, json } => control.show(&id, json).await,
@@ -106,15 +106,15 @@ impl Control {
     fn of(config: &Config) -> anyhow::Result<Self> {
         let socket = config.store.path.join(CONTROL_SOCKET);
         reach(&socket)?;
-        let builder = Client::builder().user_agent(client::USER_AGENT).timeout(TIMEOUT).no_proxy();
+        let builder = Client::builder().user_agent(http_client::USER_AGENT).timeout(TIMEOUT).no_proxy();
         let client = builder.tls_certs_only([]).unix_socket(socket.as_path()).build();
         Ok(Self { client: client.context("cannot make an HTTP client")?, socket })
     }
 
     async fn ask(&self, method: Method, path: &[&str]) -> anyhow::Result<Value> {
         // The host is for form's sake: the socket is the address.
-        let url = client::below(&Url::parse("http://localhost/dead-letters")?, path);
-        let answer = client::ask(self.client.request(method, url)).await;
+        let url = http_client::below(&Url::parse("http://localhost/dead-letters")?, path);
+        let answer = http_client::ask(self.client.request(method, url)).await;
         let answer = answer.map_err(|why| anyhow::anyhow!("{}: {why}", self.socket.display()))?;
         let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         if answer.status != 200 {

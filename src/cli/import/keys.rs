@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::values::Value;
-use crate::cli::yaml::{Bad, Found, Tree};
+use crate::cli::support::yaml::{Bad, Found, Tree};
 
 /// Keys with one value each.
 const SINGLE: [&str; 12] = [

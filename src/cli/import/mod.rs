@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, ValueEnum};
 
 use self::{keys::Keys, report::Report};
-use super::{dead_letters::clean, lint_rules::Source, render::print, yaml::Tree};
+use super::{dead_letters::clean, lint_rules::Source, render::print, support::yaml::Tree};
 
 /// Writes the config of another receiver as TOML, and tells line by line what maps, what changes, what has no counterpart.
 ///

@@ -8,7 +8,7 @@ use super::{
     promql::kept_labels,
     rules::{Rule, Rules},
 };
-use crate::cli::yaml::{Bad, Found, Place, Tree};
+use crate::cli::support::yaml::{Bad, Found, Place, Tree};
 
 /// What became of one file.
 #[derive(Debug, Default)]

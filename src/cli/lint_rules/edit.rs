@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::Range};
 
 use granit_parser::ScalarStyle;
 
-use crate::cli::yaml::{Meant, Scalar, differs_only};
+use crate::cli::support::yaml::{Meant, Scalar, differs_only};
 
 /// Changes of one file, none of which overlap.
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ fn plain_can_say(value: &str, flow: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::yaml::Tree;
+    use crate::cli::support::yaml::Tree;
 
     /// The file with the value of `a.u` replaced.
     fn replaced(source: &str, value: &str) -> Result<String, &'static str> {

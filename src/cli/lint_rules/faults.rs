@@ -1,7 +1,6 @@
 //! What can be wrong with a rule. The codes are documented in the README; they are for programs and do not change.
 
-use crate::cli::yaml::Place;
-use crate::render::explore::Problem;
+use crate::{cli::support::yaml::Place, render::links::explore::Problem};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {

@@ -23,9 +23,10 @@ use self::{
     sources::sources,
 };
 use super::{
-    Config, client,
+    Config,
     dead_letters::{clean, json_text},
     render::print,
+    support::http_client,
 };
 use crate::config::{Display, Purpose};
 
@@ -90,7 +91,7 @@ pub struct LintRules {
     #[arg(long, value_name = "UID")]
     datasource: Option<String>,
     /// The one address that a logs_url may lead to.
-    #[arg(long, value_name = "URL", value_parser = client::grafana_url)]
+    #[arg(long, value_name = "URL", value_parser = http_client::grafana_url)]
     grafana: Option<Url>,
     /// Labels that alerts have, beside the usual ones (namespace, pod, container, job, instance, node, …).
     #[arg(long = "label", value_name = "NAME")]

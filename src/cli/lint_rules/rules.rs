@@ -1,6 +1,6 @@
 //! The alerting rules of a file: Prometheus' own `groups:`, PrometheusRule resources, and lists of them.
 
-use crate::cli::yaml::{Bad, Found, Place, Tree};
+use crate::cli::support::yaml::{Bad, Found, Place, Tree};
 
 /// Of one file; repeated aliases make many of few bytes.
 const MAX_RULES: usize = 20_000;

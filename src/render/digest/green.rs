@@ -2,15 +2,16 @@
 
 use super::{
     super::{
-        MAX_BYTES, Message, Style,
-        lines::{Line, Mark},
-        text, text_only,
+        MAX_BYTES, Message, Style, text, text_only,
         time::{self, Dial},
     },
     MAX_ROWS, Page, head, more_line, most_that_fit,
     row::{self, Row},
 };
-use crate::model::{Incident, Timestamp};
+use crate::{
+    model::{Incident, Timestamp},
+    render::card::lines::{Line, Mark},
+};
 
 /// How a line is set.
 #[derive(Clone, Copy)]

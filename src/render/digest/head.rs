@@ -1,14 +1,13 @@
 //! The first line of a message about several incidents: how many there are, and the names of those that matter most.
 
 use super::{
-    super::{
-        Style,
-        headline::{GREEN, MAX_LINE},
-        text, time,
-    },
+    super::{Style, text, time},
     row::{Ranked, Row},
 };
-use crate::model::IncidentState;
+use crate::{
+    model::IncidentState,
+    render::card::headline::{GREEN, MAX_LINE},
+};
 
 const MAX_WORD: usize = 20;
 /// Less room than this is not worth a name.

@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{
-    Style,
-    group::{Group, Seen, clean_labels, same},
-    headline,
-    lines::{self, Line, Mark},
-    links::{self, Link, LinkKind},
-    logs, places, text,
-    time::Dial,
+use super::super::{Style, places, text, time::Dial};
+use crate::{
+    model::{AlertState, Incident, IncidentState, Labels, Timestamp},
+    render::{
+        card::{
+            group::{Group, Seen, clean_labels, same},
+            headline,
+            lines::{self, Line, Mark},
+        },
+        links::{
+            logs,
+            url::{self, Link, LinkKind},
+        },
+    },
 };
-use crate::model::{AlertState, Incident, IncidentState, Labels, Timestamp};
 
 const MAX_PLACE: usize = 80;
 const MAX_CLUSTER: usize = 24;
@@ -123,7 +128,7 @@ impl Row {
             place: place(&group),
             since: group.since(),
             span: group.span(now),
-            alertmanager: links::alertmanager(style, &incident.doc.external_url),
+            alertmanager: url::alertmanager(style, &incident.doc.external_url),
             emoji,
             mark,
             outcome: outcome(&group, dial, now),
@@ -238,14 +243,14 @@ fn what(group: &Group<'_>, name: &str) -> String {
 /// One link: one that all firing alerts share, else the logs of the first of them, which the link then names.
 fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
     let of = |kind| {
-        let shared = same(group.focus().map(|seen| links::of_kind(style, group.incident, seen.alert, kind))).flatten();
+        let shared = same(group.focus().map(|seen| url::of_kind(style, group.incident, seen.alert, kind))).flatten();
         shared.map(|link| logs::in_time(link, group.range_of(group.focus())))
     };
     let first = || {
         let seen = group.focus().next()?;
         let (name, place) = lines::name_and_place(group, seen);
         let label = format!("Logs {name} {place}");
-        let link = links::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
+        let link = url::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
         let link = Link { label: text::cut(label.trim_end(), MAX_APART), ..link };
         Some(logs::in_time(link, group.range_of(std::iter::once(seen))))
     };

@@ -2,10 +2,7 @@
 
 use super::{
     super::{
-        Message, Style,
-        headline::MAX_LINE,
-        is_one_line,
-        links::Link,
+        Message, Style, is_one_line,
         reply::{self, Reply, Said},
         reply_line, set_reply, text, text_only,
         time::Dial,
@@ -14,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Incident, Note, Timestamp},
-    render::MAX_BYTES,
+    render::{MAX_BYTES, card::headline::MAX_LINE, links::url::Link},
 };
 
 /// More lines than this are counted.

@@ -1,7 +1,10 @@
 //! An incident in a few words, from what is known of it without all of its alerts.
 
-use super::super::{Style, group::Group, headline, places, text};
-use crate::model::{AlertState, Incident, IncidentState};
+use super::super::{Style, places, text};
+use crate::{
+    model::{AlertState, Incident, IncidentState},
+    render::card::{group::Group, headline},
+};
 
 const MAX_PLACE: usize = 120;
 const MAX_WHAT: usize = 160;
@@ -34,7 +37,7 @@ pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], ha
         None if complete => headline::name(&group),
         None => format!("{total}{more} alerts"),
     };
-    let mut labels = super::super::group::clean_labels(&incident.doc.group_labels);
+    let mut labels = crate::render::card::group::clean_labels(&incident.doc.group_labels);
     labels.retain(|name, _| name != "alertname" && name != "severity");
     let mut place = places::all(&labels);
     if complete && group.alerts.len() == 1 && place.is_empty() {

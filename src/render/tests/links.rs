@@ -4,7 +4,7 @@ use super::samples::{alert, at, incident, style};
 use crate::{
     config::{Display, Links, Rewrite},
     model::{Alert, Incident},
-    render::{Style, card, links},
+    render::{Style, card, links::url},
 };
 
 /// The links of a card as the plain body tells them.
@@ -16,7 +16,7 @@ fn links_of(style: &Style, incident: &Incident) -> Vec<String> {
 
 fn logs(url: &str) -> Option<String> {
     let alert = alert("1", &[], &[("logs_url", url)]);
-    links::of_kind(&style(), &incident(Vec::new()), &alert, links::LinkKind::Logs).map(|link| link.url)
+    url::of_kind(&style(), &incident(Vec::new()), &alert, url::LinkKind::Logs).map(|link| link.url)
 }
 
 #[test]

@@ -91,7 +91,7 @@ async fn the_look_up_goes_by_its_index() {
     let Fixture { store, .. } = open(folder.path()).await;
     let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "EXPLAIN QUERY PLAN {} 'r' AND alert.fingerprint IN ('a', 'b')",
-        ingest::HOLDING
+        incidents::ingest::HOLDING
     )))
     .fetch_all(&store.readers)
     .await

@@ -1,0 +1,312 @@
+//! One `logs_url`: what is wrong with it, and its mended value. Template holes keep their bytes throughout.
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::{
+    Settings,
+    faults::Code,
+    holes::{Hole, Masked, Unclosed, holes},
+};
+use crate::render::links::explore::{Form, LogsUrl, Problem};
+
+/// As long as what [`LogsUrl`] reads.
+const MAX_VALUE: usize = 64 * 1024;
+/// Of a hole that was encoded.
+const MAX_HOLE: usize = 600;
+const MAX_HOLES: usize = 200;
+/// A pane whose queries name their datasources one by one.
+const MIXED: &str = "-- Mixed --";
+/// Labels of an alert that are also labels of its logs, in the order in which a selector names them.
+const SELECTORS: [&str; 5] = ["namespace", "pod", "container", "job", "instance"];
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Inspected {
+    /// With what to say, and whether `mended` mends it.
+    pub(super) faults: Vec<(Code, String, bool)>,
+    /// The value without the faults that can be mended; `None` when there are none such.
+    pub(super) mended: Option<String>,
+}
+
+impl Inspected {
+    fn add(&mut self, code: Code, message: impl Into<String>, mends: bool) {
+        // Several panes may have the same fault.
+        let message = message.into();
+        if !self.faults.iter().any(|(known, said, _)| *known == code && *said == message) {
+            self.faults.push((code, message, mends));
+        }
+    }
+}
+
+/// `kept`: the only labels that the alert can have, if that is known.
+pub(super) fn inspect(value: &str, settings: &Settings, kept: Option<&[String]>) -> Inspected {
+    let mut found = inspect_once(value, settings, kept);
+    // A hole of which only one end was encoded is one once the other end is encoded as well.
+    if let Some(further) = found.mended.as_deref().and_then(|mended| inspect_once(mended, settings, kept).mended) {
+        found.mended = Some(further);
+    }
+    found
+}
+
+fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> Inspected {
+    let mut found = Inspected::default();
+    if value.len() > MAX_VALUE {
+        found.add(Code::Link(Problem::TooLong), format!("logs_url {}", Problem::TooLong), false);
+        return found;
+    }
+    let value = value.trim();
+    let (text, holes) = match with_holes(value) {
+        Ok(read) => read,
+        Err(Unclosed(at)) => {
+            let begin: String = value[at..].chars().take(20).collect();
+            found.add(Code::Template, format!("logs_url has a template hole that does not end: {begin}"), false);
+            return found;
+        }
+    };
+    if holes.len() > MAX_HOLES {
+        found.add(Code::Template, format!("logs_url has more than {MAX_HOLES} template holes"), false);
+        return found;
+    }
+    if text != value {
+        let why = "logs_url has template holes that are percent-encoded, which Prometheus does not fill in";
+        found.add(Code::EncodedHole, why, true);
+    }
+    check_labels(&holes, settings, kept, &mut found);
+    let masked = Masked::of(&text, &holes);
+    let link = LogsUrl::parse(&masked.text);
+    let mut states: Vec<Value> = link.states().cloned().collect();
+    if link.broken().is_none() {
+        for state in &mut states {
+            each_pane(link.form(), state, |pane| check_pane(pane, link.form(), settings, &mut found));
+        }
+    }
+    for &problem in link.problems() {
+        // Where the datasource could be told, the pane has it by now.
+        let mends = match problem {
+            Problem::NoDatasource => found.faults.iter().any(|(code, ..)| *code == Code::Link(problem)),
+            Problem::NoState | Problem::NoQuery => false,
+            _ => !problem.is_fatal(),
+        };
+        found.add(Code::Link(problem), format!("logs_url {problem}"), mends);
+    }
+    if link.broken().is_none() {
+        let url = with_states(&link.to_url(), link.form(), &states, &found);
+        let url = check_host(url, link.is_explore(), settings, &mut found);
+        let again = LogsUrl::parse(&url);
+        for (code, _, mends) in &mut found.faults {
+            *mends &= !matches!(code, Code::Link(problem) if again.problems().contains(problem));
+        }
+        if found.faults.iter().any(|(.., mends)| *mends) {
+            found.mended = Some(masked.unmask(&url));
+        }
+    } else {
+        found.faults.iter_mut().for_each(|(.., mends)| *mends = false);
+    }
+    found
+}
+
+/// The value with its holes as Prometheus reads them, and where they are.
+fn with_holes(value: &str) -> Result<(String, Vec<Hole>), Unclosed> {
+    let given = holes(value)?;
+    let mut text = String::with_capacity(value.len());
+    let mut at = 0;
+    // Between the holes that are there, those that were encoded along with the JSON.
+    for hole in &given {
+        text.push_str(&with_decoded_holes(&value[at..hole.bytes.start]));
+        text.push_str(&value[hole.bytes.clone()]);
+        at = hole.bytes.end;
+    }
+    text.push_str(&with_decoded_holes(&value[at..]));
+    // What came out of the encoding might be no template at all.
+    match holes(&text) {
+        Ok(holes) => Ok((text, holes)),
+        Err(_) => Ok((value.to_owned(), given)),
+    }
+}
+
+/// Only holes that name a label: LogQL has templates of its own, which must be encoded.
+fn with_decoded_holes(text: &str) -> String {
+    const OPEN: &str = "%7B%7B";
+    const CLOSE: &str = "%7D%7D";
+    // ASCII only, so that both have the same bytes.
+    let upper = text.to_ascii_uppercase();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(start) = upper[at..].find(OPEN).map(|found| at + found) {
+        let near = &upper[start..upper.floor_char_boundary(start + MAX_HOLE)];
+        let end = near.find(CLOSE).map_or(start + OPEN.len(), |found| start + found + CLOSE.len());
+        let inside = text[start..end].replace('+', " ");
+        let decoded = urlencoding::decode(&inside).map(|hole| hole.replace("\\\"", "\"")).unwrap_or_default();
+        let names_labels = holes(&decoded).is_ok_and(|holes| holes.len() == 1 && !holes[0].labels.is_empty());
+        // Of several opening braces the last two are the hole's: `{app=~{{ … }}}` is rare, but three in a row are not.
+        let (keep, hole) = if names_labels { (start, decoded.as_str()) } else { (start + "%7B".len(), "") };
+        out.push_str(&text[at..keep]);
+        out.push_str(hole);
+        at = if names_labels { end } else { keep };
+    }
+    out.push_str(&text[at..]);
+    out
+}
+
+fn check_labels(holes: &[Hole], settings: &Settings, kept: Option<&[String]>, found: &mut Inspected) {
+    for label in holes.iter().flat_map(|hole| &hole.labels) {
+        match kept {
+            Some(kept) if !kept.contains(label) => {
+                let kept = if kept.is_empty() { "no label".to_owned() } else { kept.join(", ") };
+                let why = format!("logs_url shows the label {label:?}, but the rule's expression keeps only {kept}");
+                found.add(Code::LostLabel, why.replace("only no label", "no label"), false);
+            }
+            None if !settings.labels.contains(label) => {
+                let why = format!("logs_url shows the label {label:?}, which is not known");
+                let near = nearest(label, settings.labels.iter().map(String::as_str)).map(str::to_owned);
+                let hint = near.map_or(" (--label makes it known)".to_owned(), |near| format!("; {near:?} is"));
+                found.add(Code::UnknownLabel, format!("{why}{hint}"), false);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The known name that `name` may have been meant as.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    known.filter(|other| likeness(other) >= 0.7).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+fn each_pane(form: Option<Form>, state: &mut Value, mut act: impl FnMut(&mut Map<String, Value>)) {
+    match (form, state) {
+        (Some(Form::Panes), Value::Object(panes)) => panes.values_mut().filter_map(Value::as_object_mut).for_each(act),
+        (Some(Form::Left), Value::Object(pane)) => act(pane),
+        // The short form of old Grafanas has its datasource in the third place and no names for its queries.
+        _ => {}
+    }
+}
+
+/// Datasource and queries of a pane, which is mended where that can be told.
+fn check_pane(pane: &mut Map<String, Value>, form: Option<Form>, settings: &Settings, found: &mut Inspected) {
+    let named = |pane: &Map<String, Value>| {
+        pane.get("datasource").and_then(Value::as_str).filter(|name| !name.trim().is_empty()).map(str::to_owned)
+    };
+    let own = pane.get("queries").and_then(Value::as_array).and_then(|queries| queries.iter().find_map(query_uid));
+    match (named(pane), &settings.datasource) {
+        (None, required) => {
+            if let Some(uid) = required.clone().or(own) {
+                pane.insert("datasource".to_owned(), Value::String(uid));
+                found.add(Code::Link(Problem::NoDatasource), format!("logs_url {}", Problem::NoDatasource), true);
+            }
+        }
+        (Some(name), Some(required)) if name != *required && name != MIXED => {
+            let why = format!("logs_url names the datasource {name:?}, not {required:?}");
+            found.add(Code::WrongDatasource, why, true);
+            pane.insert("datasource".to_owned(), Value::String(required.clone()));
+        }
+        _ => {}
+    }
+    let uid = named(pane);
+    let Some(queries) = pane.get_mut("queries").and_then(Value::as_array_mut) else { return };
+    let mut taken: Vec<String> = queries.iter().filter_map(ref_id).map(str::to_owned).collect();
+    for query in queries {
+        if ref_id(query).is_none() {
+            let free = ('A'..='Z').map(String::from).find(|name| !taken.contains(name)).unwrap_or_else(|| "Z1".into());
+            query["refId"] = Value::String(free.clone());
+            taken.push(free);
+            found.add(Code::NoRefId, "logs_url has a query without refId", true);
+        }
+        check_query(query, uid.as_deref(), form, settings, found);
+    }
+}
+
+fn check_query(query: &mut Value, uid: Option<&str>, form: Option<Form>, settings: &Settings, found: &mut Inspected) {
+    let kind = query["datasource"]["type"].as_str().unwrap_or("loki").to_owned();
+    let says = |key: &str| query[key].as_str().is_some_and(|text| !text.trim().is_empty());
+    if !says("expr") && kind == "loki" {
+        found.add(Code::Link(Problem::NoQuery), "logs_url has a query without expr", false);
+    }
+    let own = query_uid(query);
+    let whole = own.is_some() && query["datasource"]["type"].is_string();
+    match (&own, &settings.datasource) {
+        (Some(own), Some(required)) if own != required => {
+            found.add(Code::WrongDatasource, format!("logs_url names the datasource {own:?}, not {required:?}"), true);
+            query["datasource"] = json!({ "type": kind, "uid": required });
+        }
+        // Before panes there were, a query had no datasource of its own.
+        _ if form == Some(Form::Panes) && !whole => {
+            let uid = own.as_deref().or(uid).filter(|uid| *uid != MIXED);
+            if let Some(uid) = uid {
+                query["datasource"] = json!({ "type": kind, "uid": uid });
+            }
+            let why = "logs_url has a query without a datasource of the form {\"type\": …, \"uid\": …}";
+            found.add(Code::QueryDatasource, why, uid.is_some());
+        }
+        _ => {}
+    }
+}
+
+fn ref_id(query: &Value) -> Option<&str> {
+    query.get("refId").and_then(Value::as_str).filter(|name| !name.trim().is_empty())
+}
+
+fn query_uid(query: &Value) -> Option<String> {
+    let datasource = query.get("datasource")?;
+    let uid = datasource.as_str().or_else(|| datasource.get("uid").and_then(Value::as_str));
+    uid.filter(|uid| !uid.trim().is_empty()).map(str::to_owned)
+}
+
+/// `url`, in which the states are the ones given; as it is when none of them was changed.
+fn with_states(url: &str, form: Option<Form>, states: &[Value], found: &Inspected) -> String {
+    let ours = |code: &Code| {
+        let of_panes = [Code::NoRefId, Code::QueryDatasource, Code::WrongDatasource];
+        of_panes.contains(code) || *code == Code::Link(Problem::NoDatasource)
+    };
+    let changed = found.faults.iter().any(|(code, _, mends)| *mends && ours(code));
+    let Some((before, query)) = url.split_once('?').filter(|_| changed) else { return url.to_owned() };
+    let names: &[&str] = if form == Some(Form::Panes) { &["panes"] } else { &["left", "right"] };
+    let (query, fragment) = query.split_at(query.find('#').unwrap_or(query.len()));
+    let mut states = states.iter();
+    let params = query.split('&').map(|param| match param.split_once('=') {
+        Some((name, value)) if names.contains(&name) && !value.is_empty() => states
+            .next()
+            .map_or_else(|| param.to_owned(), |state| format!("{name}={}", urlencoding::encode(&state.to_string()))),
+        _ => param.to_owned(),
+    });
+    format!("{before}?{}{fragment}", params.collect::<Vec<_>>().join("&"))
+}
+
+/// The link, which leads to the Grafana that is required if it led to another one.
+fn check_host(url: String, is_explore: bool, settings: &Settings, found: &mut Inspected) -> String {
+    let Some(grafana) = &settings.grafana else { return url };
+    let Ok(parsed) = Url::parse(&url) else { return url };
+    let base = grafana.path().trim_end_matches('/');
+    let below = parsed.path().strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let same_host = parsed.host_str() == grafana.host_str();
+    if same_host && parsed.port_or_known_default() == grafana.port_or_known_default() && below {
+        return url;
+    }
+    let required = grafana.as_str().trim_end_matches('/');
+    found.add(Code::WrongHost, format!("logs_url does not lead to {required}"), is_explore);
+    match url.find(['?', '#']) {
+        Some(query) if is_explore => format!("{required}/explore{}", &url[query..]),
+        _ => url,
+    }
+}
+
+/// The value for a rule that has none, if the settings and the labels that its expression keeps give one.
+pub(super) fn proposal(settings: &Settings, kept: Option<&[String]>) -> Option<String> {
+    let (grafana, uid) = (settings.grafana.as_ref()?, settings.datasource.as_ref()?);
+    let kept = kept?;
+    let labels = SELECTORS.iter().filter(|label| kept.iter().any(|kept| kept == *label));
+    let matchers: Vec<String> = labels.map(|label| format!("{label}=\"{{{{ $labels.{label} }}}}\"")).collect();
+    if matchers.is_empty() {
+        return None;
+    }
+    let expr = format!("{{{}}}", matchers.join(","));
+    // Parsed as if somebody had written it raw.
+    let datasource = json!({ "type": "loki", "uid": uid });
+    let query = json!({ "refId": "A", "expr": expr, "datasource": datasource });
+    let panes = json!({ "logs": { "datasource": uid, "queries": [query] } });
+    let raw = format!("{}/explore?schemaVersion=1&panes={panes}", grafana.as_str().trim_end_matches('/'));
+    inspect(&raw, settings, Some(kept)).mended
+}
+
+#[cfg(test)]
+mod tests;

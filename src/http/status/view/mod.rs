@@ -1,0 +1,369 @@
+//! What is so -> what the page shows. How well something is comes from the report behind `/healthz`, so that the two
+//! never disagree.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::super::{App, InForce};
+use crate::{
+    config::Config,
+    http::health::{Ids, Report},
+    model::{OpKind, OpState, RoomAddress},
+    render::{
+        Style, StyleError,
+        status::{
+            self, Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Page, Part, Place, RoomRow, Times,
+            WaitingRow, event_link, room_link, short, words,
+        },
+    },
+    store::{DeadLetter, OpenIncident, Overview, PlacedCard, SeenIncident, Stats, WaitingCard},
+};
+
+/// The page never waits longer than this for the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// # Errors
+/// When the config's time zone is unknown, which no start lets pass.
+pub async fn page(app: &App, in_force: &InForce) -> Result<Page, StyleError> {
+    let config = in_force.config.as_ref();
+    let report = Report::take(app, in_force, Ids::Told).await;
+    let overview = timeout(STORE_TIMEOUT, app.store.overview(&in_force.rooms)).await.ok().and_then(Result::ok);
+    let places = timeout(STORE_TIMEOUT, app.store.places()).await.ok().and_then(Result::ok).unwrap_or_default();
+    let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
+    let style = Style::new(&config.display, &config.links)?;
+    let times = Times::new(&config.display.timezone, report.now, report.ahead());
+    let view = View { config, report: &report, overview: overview.as_deref(), places, style, times };
+    Ok(view.page(app))
+}
+
+struct View<'a> {
+    config: &'a Config,
+    report: &'a Report,
+    overview: Option<&'a Overview>,
+    /// The rooms behind addresses.
+    places: HashMap<RoomAddress, String>,
+    style: Style,
+    times: Times,
+}
+
+impl View<'_> {
+    fn page(&self, app: &App) -> Page {
+        let level = Level::parse(self.report.status()).unwrap_or(Level::Failing);
+        let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
+        parts.extend(self.certificate());
+        parts.push(self.in_force());
+        let (rooms, backlog) = (self.rooms(), self.backlog());
+        let overview = self.overview;
+        let total = |stats: &Stats| stats.incidents_open.iter().map(|(_, count)| count).sum();
+        Page {
+            level,
+            reasons: reasons(level, &parts, &rooms, &backlog),
+            parts,
+            rooms,
+            backlog,
+            deliveries: self.deliveries(),
+            picture: app.history.picture(self.report.now, app.metrics.totals()),
+            incidents: overview.map(|overview| {
+                let rows: Vec<_> = overview.incidents.iter().map(|open| self.incident(open)).collect();
+                List::of(rows, self.report.stats.as_ref().map_or(0, total))
+            }),
+            letters: overview.map(|overview| {
+                let rows = overview.dead_letters.iter().map(|letter| self.letter(letter)).collect();
+                List::of(rows, overview.dead_letters_in_all)
+            }),
+            version: self.report.health.version.clone(),
+            started: self.report.health.started_at.map(|at| self.times.at(at)),
+            made: self.times.now(),
+        }
+    }
+
+    fn accepting(&self) -> Part {
+        let mut part = match &self.report.failing {
+            Some(reason) => Part { level: Level::Failing, words: sentence(&words(reason)), ..named("Accepting") },
+            None => Part {
+                words: "Webhooks are taken and answered 200 once they are on disk.".to_owned(),
+                ..named("Accepting")
+            },
+        };
+        if part.level != Level::Ok && !self.report.health.stopping {
+            part.runbook = Some("Disk full");
+        }
+        match self.overview.map(|overview| overview.heard) {
+            Some(Some(heard)) => part.last = Some(("Last one accepted", self.times.at(heard))),
+            Some(None) => part.details.push("None has been accepted yet.".to_owned()),
+            None => {}
+        }
+        part
+    }
+
+    fn homeserver(&self) -> Part {
+        let mut part = judged("Homeserver", &self.report.homeserver());
+        let matrix = &self.config.matrix;
+        part.details = vec![words(&format!("{} as {}", matrix.homeserver, matrix.user_id))];
+        let health = &self.report.health;
+        let hold = health.account_hold.as_ref();
+        if let (Level::Degraded, None, Some(hold)) = (part.level, &health.homeserver_fault, hold)
+            && let Some(until) = hold.until
+        {
+            part.last = Some(("Tried again", self.times.at(until)));
+        }
+        if part.level != Level::Ok {
+            let reason = hold.map_or(health.homeserver_fault.as_deref().unwrap_or_default(), |hold| &hold.reason);
+            part.runbook = Some(runbook(reason).unwrap_or("Homeserver down"));
+        }
+        part
+    }
+
+    fn sync(&self) -> Part {
+        let mut part = judged("Sync", &self.report.sync());
+        part.last = self.report.health.last_sync.map(|at| ("Last one", self.times.at(at)));
+        part
+    }
+
+    fn encryption(&self) -> Part {
+        let told = self.report.encryption();
+        let mut part = judged("Encryption", &told);
+        part.details.extend(told["notice"].as_str().map(words));
+        if part.level != Level::Ok {
+            let held = self.report.health.no_keys.is_some();
+            part.runbook = Some(if held { "An encrypted room is held" } else { "Clients show a warning" });
+        }
+        part
+    }
+
+    fn certificate(&self) -> Option<Part> {
+        let mut part = judged("Certificate", &self.report.certificate()?);
+        part.last = self.report.health.certificate.as_ref().map(|used| ("Ends", self.times.at_wall(used.not_after)));
+        if part.level != Level::Ok {
+            part.runbook = Some("The certificate");
+        }
+        Some(part)
+    }
+
+    fn in_force(&self) -> Part {
+        let told = self.report.config();
+        let mut part = judged("Config", &told);
+        part.details.extend(told["notice"].as_str().map(words));
+        part.last = self.report.health.config.since.map(|at| ("Read", self.times.at(at)));
+        if part.level != Level::Ok {
+            part.runbook = Some("The config is refused");
+        }
+        part
+    }
+
+    /// Held ones first, else in the order of the config. A room that several routes share is shown once.
+    fn rooms(&self) -> Vec<RoomRow> {
+        let mut rows = Vec::new();
+        for (_, rooms) in &self.report.routes {
+            let told = self.report.route(rooms);
+            for address in rooms {
+                let Some(known) = self.report.health.rooms.get(address) else { continue };
+                let judged = judged("", &told["rooms"][known.name.as_str()]);
+                if rows.iter().any(|row: &RoomRow| row.address == address.as_str()) {
+                    continue;
+                }
+                let hold = known.hold.as_ref().filter(|_| judged.level != Level::Ok);
+                let keys = known.no_keys.map(|_| "An encrypted room is held");
+                rows.push(RoomRow {
+                    room: self.place(address),
+                    address: address.to_string(),
+                    level: judged.level,
+                    words: judged.words,
+                    since: hold.map(|hold| self.times.at(hold.since)),
+                    until: hold.and_then(|hold| Some(self.times.at(hold.until?))),
+                    notice: known.notices().as_deref().map(words).unwrap_or_default(),
+                    runbook: keys.or_else(|| runbook(&hold?.reason)),
+                    waiting: self.report.waiting_in(address),
+                    oldest: self.oldest_in(address),
+                });
+            }
+        }
+        rows.sort_by_key(|row| row.level == Level::Ok);
+        rows
+    }
+
+    fn oldest_in(&self, address: &RoomAddress) -> Option<status::Moment> {
+        let oldest = &self.report.stats.as_ref()?.oldest_by_room;
+        oldest.iter().find(|(room, _)| room == address.as_str()).map(|(_, since)| self.times.at(*since))
+    }
+
+    fn backlog(&self) -> Backlog {
+        let mut part = judged("", &self.report.backlog());
+        let waiting = self.report.stats.as_ref().map_or(0, |stats| stats.waiting);
+        if part.level == Level::Ok {
+            part.words = match self.report.stats.as_ref().and_then(|stats| stats.oldest) {
+                None => "Nothing: every room shows all that was accepted.".to_owned(),
+                Some(oldest) => format!("{}; the oldest change is {} old.", cards(waiting), self.times.age(oldest)),
+            };
+        }
+        let ops = self.report.stats.iter().flat_map(|stats| &stats.ops);
+        let events = ops.filter_map(|(state, count)| {
+            let words = match state {
+                OpState::InFlight => "being sent",
+                OpState::InDoubt => "in doubt: the homeserver has not answered whether it has them",
+                OpState::Parked => "set aside: others get through, these do not",
+                OpState::Done | OpState::Refused | OpState::Dead => return None,
+            };
+            Some(format!("{count} {words}"))
+        });
+        let events = events.collect();
+        let runbook = match part.level {
+            Level::Ok => None,
+            _ if self.report.dead().is_some() => Some("Dead letters"),
+            _ => Some("Backlog"),
+        };
+        let rows: Vec<_> =
+            self.overview.iter().flat_map(|overview| &overview.waiting).map(|card| self.waiting(card)).collect();
+        Backlog { level: part.level, words: part.words, events, runbook, cards: List::of(rows, waiting) }
+    }
+
+    fn waiting(&self, card: &WaitingCard) -> WaitingRow {
+        WaitingRow {
+            told: self.told(&card.leads),
+            others: card.others,
+            room: self.place(&card.room),
+            since: self.times.at(card.since),
+        }
+    }
+
+    fn told(&self, seen: &SeenIncident) -> status::Told {
+        status::tell(&self.style, &seen.incident, &seen.counts, seen.has_more)
+    }
+
+    fn deliveries(&self) -> Vec<DeliveryRow> {
+        let row = |delivery: &crate::health::Delivery| DeliveryRow {
+            at: self.times.at(delivery.at),
+            room: self.place(&delivery.room),
+            event: Link {
+                words: kind(delivery.kind).to_owned(),
+                url: self.room_id(&delivery.room).map(|room| event_link(room, &delivery.event, self.server())),
+            },
+            took: short(delivery.took),
+        };
+        self.report.health.deliveries.iter().map(row).collect()
+    }
+
+    fn incident(&self, open: &OpenIncident) -> IncidentRow {
+        let incident = &open.seen.incident;
+        let link = |card: &PlacedCard| {
+            let room = self.room_name(&card.room);
+            let url = card.event.as_deref().zip(self.room_id(&card.room));
+            let url = url.map(|(event, room)| event_link(room, event, self.server()));
+            let words = if card.event.is_some() { format!("card in {room}") } else { format!("not yet in {room}") };
+            Link { words, url }
+        };
+        IncidentRow {
+            told: self.told(&open.seen),
+            route: incident.key.route.to_string(),
+            since: self.times.at(incident.opened_at),
+            heard: self.times.at(incident.heard_at),
+            cards: open.cards.iter().map(link).collect(),
+        }
+    }
+
+    fn letter(&self, letter: &DeadLetter) -> LetterRow {
+        LetterRow {
+            at: self.times.at(letter.at),
+            room: self.place(&letter.op.room),
+            kind: kind(letter.op.kind),
+            says: words(&letter.first_line()),
+            reason: words(&letter.error),
+            id: words(letter.op.txn_id.as_str()),
+        }
+    }
+
+    fn place(&self, address: &RoomAddress) -> Place {
+        let url = self.room_id(address).map(|room| room_link(room, self.server()));
+        Place { words: self.room_name(address), url }
+    }
+
+    /// `<route>/<n>`; a room that the config no longer names by its address.
+    fn room_name(&self, address: &RoomAddress) -> String {
+        let known = self.report.health.rooms.get(address);
+        known.map_or_else(|| words(address.as_str()), |room| room.name.to_string())
+    }
+
+    /// `None`: an alias that has not been looked up yet.
+    fn room_id<'a>(&'a self, address: &'a RoomAddress) -> Option<&'a str> {
+        let known = self.places.get(address).map(String::as_str);
+        known.or((!address.is_alias()).then_some(address.as_str()))
+    }
+
+    /// The bot's own, which is in all of its rooms.
+    fn server(&self) -> &str {
+        self.config.matrix.user_id.split_once(':').map_or("", |(_, server)| server)
+    }
+}
+
+fn named(name: &'static str) -> Part {
+    Part { name, level: Level::Ok, words: String::new(), details: Vec::new(), last: None, runbook: None }
+}
+
+/// A part of the report as it is told by `/healthz`.
+fn judged(name: &'static str, told: &Value) -> Part {
+    let level = told["status"].as_str().and_then(Level::parse).unwrap_or(Level::Degraded);
+    Part { level, words: sentence(&words(told["reason"].as_str().unwrap_or_default())), ..named(name) }
+}
+
+/// Why the verdict is as it is, in the order in which an operator asks.
+fn reasons(level: Level, parts: &[Part], rooms: &[RoomRow], backlog: &Backlog) -> Vec<String> {
+    if level == Level::Ok {
+        return vec![match backlog.cards.total() {
+            0 => "Webhooks are taken, and every room shows all that was accepted.".to_owned(),
+            waiting => format!("Webhooks are taken and delivered; {}.", cards(waiting)),
+        }];
+    }
+    let bad = |part: &&Part| part.level != Level::Ok;
+    let (first, later) = parts.split_at(parts.len().min(2));
+    let said = |part: &Part| format!("{}: {}", part.name, part.words);
+    let mut reasons: Vec<String> = first.iter().filter(bad).map(said).collect();
+    let held = rooms.iter().filter(|room| room.level != Level::Ok);
+    reasons.extend(held.map(|room| format!("Room {} is held: {}", room.room.words, room.words)));
+    if backlog.level != Level::Ok {
+        reasons.push(format!("Waiting: {}", backlog.words));
+    }
+    reasons.extend(later.iter().filter(bad).map(said));
+    reasons
+}
+
+/// With a capital at its start, unless that is a word of the log and the metrics.
+fn sentence(words: &str) -> String {
+    let first = words.split(' ').next().unwrap_or_default();
+    let mut chars = words.chars();
+    match chars.next() {
+        Some(c) if !first.contains('_') => c.to_uppercase().chain(chars).collect(),
+        _ => words.to_owned(),
+    }
+}
+
+fn cards(count: i64) -> String {
+    if count == 1 { "1 card waits".to_owned() } else { format!("{count} cards wait") }
+}
+
+fn kind(kind: OpKind) -> &'static str {
+    match kind {
+        OpKind::Card => "new card",
+        OpKind::Edit => "edit",
+        OpKind::Reply => "reply",
+        OpKind::Post => "message",
+        OpKind::Notice => "notice",
+    }
+}
+
+/// The heading of docs/RUNBOOK.md for what a send failed of, which begins with a word of a closed set.
+fn runbook(reason: &str) -> Option<&'static str> {
+    let word = reason.split(':').next().unwrap_or_default();
+    Some(match word {
+        "rate_limited" | "join_limited" => "Rate limited",
+        "token_rejected" | "account_refused" => "Token expired or rotated",
+        "room_refused" => "Wrong room id, or not in the room",
+        "keys_not_ready" => "An encrypted room is held",
+        "unreachable" | "no_answer" | "server_error" | "unreadable" | "not_ready" => "Homeserver down",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

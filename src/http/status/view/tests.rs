@@ -1,0 +1,187 @@
+//! What the page makes of the state of things.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    clock::Clock,
+    config::Purpose,
+    health::{Delivery, Health, Hold, Trust},
+    metrics::Metrics,
+    model::{NoKeys, Timestamp},
+    store::Store,
+};
+
+const NOW: Timestamp = Timestamp(1_795_305_600_000);
+
+/// An app that nobody serves, with two rooms, and the folder of its store.
+async fn app() -> (App, TempDir) {
+    let folder = TempDir::new().expect("a folder");
+    let env = [
+        ("MATRIX_HOMESERVER", "https://matrix.example.org"),
+        ("MATRIX_USER_ID", "@alerts:example.org"),
+        ("MATRIX_ACCESS_TOKEN", "syt_secret"),
+        ("MATRIX_ROOM_ID", "!abc:example.org,#ops:example.org"),
+    ];
+    let env: BTreeMap<_, _> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let config = Config::load(None, &env, Purpose::Serve).expect("a config");
+    let (clock, metrics) = (Clock::manual(NOW), Arc::new(Metrics::new(&[], &[], "v", "c")));
+    let health = Arc::new(Health::new(&config.rooms()));
+    health.update(|health| {
+        health.started_at = Some(NOW);
+        health.writer_beat = Some(NOW);
+        health.last_sync = Some(NOW);
+        health.connected = true;
+    });
+    let store = Store::open(folder.path(), clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await;
+    (App::new(Arc::new(config), store.expect("a store"), clock, metrics, health), folder)
+}
+
+fn room() -> RoomAddress {
+    RoomAddress::parse("#ops:example.org").expect("an alias")
+}
+
+fn hold(reason: &str, rate_limit: bool) -> Hold {
+    Hold { reason: reason.to_owned(), rate_limit, since: NOW, until: Some(NOW.plus(Duration::from_secs(20))) }
+}
+
+async fn made(app: &App) -> Page {
+    page(app, &app.in_force()).await.expect("a page")
+}
+
+type Change = fn(&mut crate::health::State);
+
+/// Whatever is the matter, the page's verdict is that of `/healthz`, and its first line says what it is.
+#[tokio::test]
+async fn the_verdict_is_that_of_healthz_and_says_why() {
+    let cases: [(Change, Level, &str, Option<&str>); 9] = [
+        (|_| {}, Level::Ok, "Webhooks are taken, and every room shows all that was accepted.", None),
+        (
+            |health| health.store_fault = Some("disk full".to_owned()),
+            Level::Failing,
+            "Accepting: Webhooks cannot be committed: disk full",
+            Some("Disk full"),
+        ),
+        (|health| health.stopping = true, Level::Failing, "Accepting: Shutting down", None),
+        (
+            |health| health.account_hold = Some(hold("rate_limited: 429", true)),
+            Level::Degraded,
+            "Homeserver: The homeserver limits our rate; what waits is sent when it allows",
+            Some("Rate limited"),
+        ),
+        (
+            |health| health.account_hold = Some(hold("token_rejected: M_UNKNOWN_TOKEN", false)),
+            Level::Degraded,
+            "Homeserver: token_rejected: M_UNKNOWN_TOKEN",
+            Some("Token expired or rotated"),
+        ),
+        (
+            |health| health.homeserver_fault = Some("cannot connect to @x:example.org".to_owned()),
+            Level::Degraded,
+            "Homeserver: Cannot connect to @x:example.org",
+            Some("Homeserver down"),
+        ),
+        (
+            |health| {
+                let room = health.rooms.get_mut(&room()).expect("known");
+                room.hold = Some(hold("room_refused: not joined", false));
+            },
+            Level::Degraded,
+            "Room default/2 is held: room_refused: not joined",
+            Some("Wrong room id, or not in the room"),
+        ),
+        (
+            |health| {
+                let room = health.rooms.get_mut(&room()).expect("known");
+                (room.no_keys, health.no_keys) = (Some(NoKeys::StoreLost), Some(NoKeys::StoreLost));
+            },
+            Level::Degraded,
+            "Room default/2 is held: Encrypted, and the keys of this device are no longer in store.path",
+            Some("An encrypted room is held"),
+        ),
+        (
+            |health| health.trust = Trust::Unsigned("no recovery key".to_owned()),
+            Level::Degraded,
+            "Encryption: Clients show a warning: no recovery key",
+            Some("Clients show a warning"),
+        ),
+    ];
+    for (change, level, first, heading) in cases {
+        let (app, _folder) = app().await;
+        app.health.update(change);
+        let page = made(&app).await;
+        assert_eq!(
+            (page.level, page.level.as_str()),
+            (level, Report::take(&app, &app.in_force(), Ids::Blank).await.status()),
+            "{first}"
+        );
+        assert!(page.reasons[0].starts_with(first), "{:?}, not {first}", page.reasons);
+        let headings: Vec<_> = page
+            .parts
+            .iter()
+            .map(|part| part.runbook)
+            .chain(page.rooms.iter().map(|room| room.runbook))
+            .flatten()
+            .collect();
+        assert_eq!(headings.first().copied(), heading, "{first}");
+        let html = page.html().expect("a page");
+        assert!(!html.contains("syt_secret"));
+        app.store.close().await;
+    }
+}
+
+#[test]
+fn every_heading_that_is_named_is_in_the_runbook() {
+    let runbook_md = include_str!("../../../../docs/RUNBOOK.md");
+    let reasons = [
+        "rate_limited",
+        "token_rejected",
+        "account_refused",
+        "room_refused",
+        "keys_not_ready",
+        "unreachable",
+        "no_answer",
+        "server_error",
+        "unreadable",
+        "not_ready",
+    ];
+    let named = reasons.map(|reason| runbook(&format!("{reason}: why")).expect("a heading"));
+    let others = ["Disk full", "Backlog", "Dead letters", "An encrypted room is held", "Clients show a warning"];
+    for heading in named.iter().chain(&others) {
+        assert!(runbook_md.contains(&format!("\n## {heading}\n")), "{heading}");
+    }
+    assert_eq!(runbook("something else"), None);
+}
+
+#[tokio::test]
+async fn held_rooms_come_first_and_lead_to_the_room_behind_the_alias() {
+    let (app, _folder) = app().await;
+    let page_before = made(&app).await;
+    let links: Vec<_> =
+        page_before.rooms.iter().map(|row| (row.room.words.as_str(), row.room.url.as_deref())).collect();
+    let by_id = Some("https://matrix.to/#/%21abc%3Aexample.org?via=example.org");
+    assert_eq!(links, [("default/1", by_id), ("default/2", None)], "nobody knows yet where the alias leads");
+    let place = crate::model::Place { first: "!old".to_owned(), successor: Some("!new".to_owned()) };
+    app.store.set_place(room(), place).await.expect("committed");
+    app.health.update(|health| {
+        health.rooms.get_mut(&room()).expect("known").hold = Some(hold("room_refused: not joined", false));
+        health.delivered(Delivery {
+            at: NOW,
+            took: Duration::from_millis(120),
+            room: room(),
+            kind: OpKind::Edit,
+            event: "$event".to_owned(),
+        });
+    });
+    let page = made(&app).await;
+    let first = &page.rooms[0];
+    assert_eq!((first.room.words.as_str(), first.level), ("default/2", Level::Degraded));
+    assert_eq!(first.room.url.as_deref(), Some("https://matrix.to/#/%21new?via=example.org"));
+    assert_eq!(first.until.as_ref().map(|until| until.near.as_str()), Some("in 20 s"));
+    let delivery = &page.deliveries[0];
+    assert_eq!((delivery.event.words.as_str(), delivery.took.as_str()), ("edit", "120 ms"));
+    assert_eq!(delivery.event.url.as_deref(), Some("https://matrix.to/#/%21new/%24event?via=example.org"));
+    app.store.close().await;
+}

@@ -1,0 +1,245 @@
+//! `POST /alerts` and `POST /alerts/{route}`: 200 only for what is on disk.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, RawQuery, State, rejection::PathRejection},
+    http::{HeaderMap, Method, header},
+};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{App, InForce, answer::Answer, auth::Proof, in_flight::Place};
+use crate::{
+    clock::Clock,
+    config::Route,
+    intake::{self, PathKind, RouteError, Rules, Webhook},
+    model::IncidentKey,
+    store::{Ingest, Ingested},
+};
+
+/// A whole body must arrive within this; Alertmanager's own patience is 10 s at least.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub async fn post(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    answer(&app, &Asked { path: None, query, method, headers }, body).await
+}
+
+pub async fn post_to(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    answer(&app, &Asked { path: Some(path.map(|Path(path)| path)), query, method, headers }, body).await
+}
+
+/// A request without its body. No `Debug`: the query and the headers may hold secrets, and nothing may print them.
+struct Asked {
+    /// What follows `/alerts/`, decoded, if it can be.
+    path: Option<Result<String, PathRejection>>,
+    query: Option<String>,
+    method: Method,
+    headers: HeaderMap,
+}
+
+async fn answer(app: &Arc<App>, asked: &Asked, body: Body) -> Answer {
+    match accept(app, asked, body).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+/// The order of the checks is part of the interface: 405, 401, 404, 413, 400.
+async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Answer> {
+    let headers = &asked.headers;
+    if asked.method != Method::POST {
+        return Err(Answer::method_not_allowed("POST"));
+    }
+    let in_force = app.in_force();
+    let proof = in_force.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
+        if app.refusals.is_news(app.clock.now()) {
+            tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
+        }
+    })?;
+    let path = asked.path.as_ref().map(Result::as_ref).transpose();
+    let path = path.map_err(|_| Answer::not_found("unknown route: its name is not UTF-8"))?;
+    let by_path = path.map(|path| intake::route_of_path(&in_force.config, path));
+    let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
+    if app.health.is_stopping() {
+        return Err(Answer::unavailable("the receiver is shutting down"));
+    }
+    let (body, place) = read(app, in_force.config.http.max_body_bytes, headers, body).await?;
+    let Some(place) = app.bodies.decode(place, body.len()).await else { return Err(too_much(app)) };
+    let webhook = intake::decode(&body).map_err(|error| {
+        tracing::warn!(%error, "refused a webhook");
+        Answer::bad_request(&error.to_string())
+    })?;
+    let routes = &in_force.config.routes;
+    let route = match by_path {
+        Some((route, _)) => route,
+        None => intake::choose_route(routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
+    };
+    let counts = Counts::of(&webhook);
+    let ingested =
+        app.store.ingest(ingest(&in_force, &app.clock, route, by_path.is_none(), webhook, body, place)).await.map_err(
+            |error| {
+                tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+                Answer::unavailable(&format!("cannot commit: {error}"))
+            },
+        )?;
+    record(app, route, &counts, &ingested);
+    record_compat(app, proof, by_path.map(|(_, kind)| kind));
+    Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
+}
+
+fn unrouted(error: &RouteError) -> Answer {
+    tracing::warn!(%error, "refused a webhook");
+    Answer::not_found(&error.to_string())
+}
+
+fn too_much(app: &App) -> Answer {
+    if app.flooded.is_news(app.clock.now()) {
+        tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
+    }
+    Answer::unavailable("too much is under way at once")
+}
+
+/// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
+/// take a 408 for final.
+async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
+    if let Some(encoding) = foreign_encoding(headers) {
+        tracing::warn!(%encoding, "refused a webhook: its body is compressed");
+        return Err(Answer::unsupported(&format!(
+            "the body is announced as Content-Encoding: {encoding}; bodies are taken as they are, uncompressed"
+        )));
+    }
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(Answer::too_large(limit));
+    }
+    let Some(place) = app.bodies.place(announced.unwrap_or(limit)).await else {
+        return Err(too_much(app));
+    };
+    let collect = async {
+        let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| Answer::bad_request("the body ended before it was complete"))?;
+            if bytes.len() + chunk.len() > limit {
+                return Err(Answer::too_large(limit));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(bytes))
+    };
+    let bytes = timeout(BODY_TIMEOUT, collect).await;
+    Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, place))
+}
+
+/// How the body is encoded, if it is; cut, since a stranger wrote it.
+fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let words = encodings.flat_map(|value| {
+        String::from_utf8_lossy(value.as_bytes()).split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>()
+    });
+    let mut foreign = words.filter(|word| !word.is_empty() && !word.eq_ignore_ascii_case("identity"));
+    foreign.next().map(|word| word.chars().filter(|c| !c.is_control()).take(32).collect())
+}
+
+fn ingest(
+    in_force: &InForce,
+    clock: &Clock,
+    route: &Route,
+    by_receiver: bool,
+    mut webhook: Webhook,
+    body: Bytes,
+    place: Place,
+) -> Ingest {
+    let (clock, clock_too) = (clock.clone(), clock.clone());
+    let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
+    webhook.digest.push_str(&in_force.run);
+    let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
+    let digest = webhook.digest.clone();
+    let rooms = route.rooms.clone();
+    // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
+    let said = Arc::new((webhook, place));
+    let (config_too, name_too, said_too) = (Arc::clone(&config), name.clone(), Arc::clone(&said));
+    Ingest {
+        key: IncidentKey {
+            route: route.name.clone(),
+            receiver: said.0.receiver.clone(),
+            group_key: said.0.group_key.clone(),
+        },
+        body: body.into(),
+        digest,
+        by_receiver,
+        rooms,
+        decide: Box::new(move |known, now| {
+            let rules = Rules { ahead: clock.ahead(), ..Rules::of(&config.routes[&name], &config.display) };
+            intake::reconcile(known, &said.0, &rules, now)
+        }),
+        resolved,
+        settle: Box::new(move |known, now| {
+            let rules = Rules::of(&config_too.routes[&name_too], &config_too.display);
+            let rules = Rules { ahead: clock_too.ahead(), ..rules };
+            intake::settle(known, &said_too.0, &rules, now)
+        }),
+    }
+}
+
+/// What the log and the metrics say about a payload.
+struct Counts {
+    firing: u64,
+    resolved: u64,
+    odd: u32,
+}
+
+impl Counts {
+    fn of(webhook: &Webhook) -> Self {
+        let firing = webhook.alerts.iter().filter(|alert| alert.firing).count() as u64;
+        Self { firing, resolved: webhook.alerts.len() as u64 - firing, odd: webhook.odd }
+    }
+}
+
+fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
+    let (name, outcome) = (route.name.as_str(), ingested.outcome.as_str());
+    app.metrics.notifications.with_label_values(&[name, outcome]).inc();
+    app.metrics.alerts.with_label_values(&[name, "firing"]).inc_by(counts.firing);
+    app.metrics.alerts.with_label_values(&[name, "resolved"]).inc_by(counts.resolved);
+    app.metrics.odd_fields.with_label_values(&[name]).inc_by(u64::from(counts.odd));
+    app.metrics.alerts_forgotten.with_label_values(&[name]).inc_by(ingested.forgotten as u64);
+    let incident = ingested.incident.as_ref().map(tracing::field::display);
+    tracing::info!(
+        notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,
+        resolved = counts.resolved, odd_fields = counts.odd, "accepted"
+    );
+    if ingested.elsewhere > 0 {
+        tracing::info!(
+            notification = %ingested.notification, route = name, incidents = ingested.elsewhere,
+            "what it reports as resolved was resolved in other incidents of the route as well"
+        );
+    }
+}
+
+/// Counts what came in by another receiver's URL: once that stands still, the setting can go.
+fn record_compat(app: &App, proof: Proof, path: Option<PathKind>) {
+    let by_path = match path {
+        Some(PathKind::Room) => Some("room_path"),
+        Some(PathKind::OldName) => Some("name"),
+        Some(PathKind::Route) | None => None,
+    };
+    let by_query = (proof == Proof::Query).then_some("query_secret");
+    for shape in by_path.into_iter().chain(by_query) {
+        app.metrics.compat_notifications.with_label_values(&[shape]).inc();
+    }
+}

@@ -1,0 +1,517 @@
+//! What a notification changes. The rules of "Reading a payload" in the design, as pure functions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::decode::{Listed, Reason, Webhook};
+use crate::{
+    config::{Display, Route, Updates},
+    model::{
+        Alert, AlertDoc, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, IncidentWrite, Known, LeftOut, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+    },
+};
+
+/// Resolved alerts of a live incident that are remembered for its card; the oldest are forgotten beyond it.
+const MAX_RESOLVED: usize = 500;
+/// Alerts that a live incident remembers although its last payload does not list them and they are not resolved: absent,
+/// or left out by Alertmanager. The longest unchanged are forgotten beyond it, absent ones first.
+const MAX_UNLISTED: usize = 10_000;
+/// What counts as "long absent" where reminders are off.
+const DEFAULT_REMIND_AFTER: Duration = Duration::from_mins(30);
+
+/// The part of a route that decides.
+#[derive(Clone, Debug)]
+pub struct Rules<'a> {
+    pub remind_after: Option<Duration>,
+    pub reopen_after: Duration,
+    /// How old a card gets before a new firing alert has it posted anew; `None`: as old as it likes.
+    pub repost_after: Option<Duration>,
+    /// Whether cards ever speak after their first event; not with `updates = "edit"`.
+    pub speaks: bool,
+    /// How far the wall clock, by which Alertmanager tells its times, is ahead of `now`, in milliseconds.
+    pub ahead: i64,
+    pub display: &'a Display,
+}
+
+impl<'a> Rules<'a> {
+    #[must_use]
+    pub fn of(route: &Route, display: &'a Display) -> Self {
+        Self {
+            remind_after: route.remind_after,
+            reopen_after: route.reopen_after,
+            // A message of its own is where people look anyway, and with edits alone nothing is to ring after the first.
+            repost_after: route.repost_after.filter(|_| matches!(route.updates, Updates::Thread | Updates::Reply)),
+            speaks: route.updates != Updates::Edit,
+            ahead: 0,
+            display,
+        }
+    }
+
+    /// What the wall clock shows at a time of ours.
+    fn wall(&self, at: Timestamp) -> Timestamp {
+        at.moved(self.ahead)
+    }
+}
+
+/// Decides what `webhook` changes. `known` is the newest incident of its group, if there is one.
+#[must_use]
+pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let firing = webhook.alerts.iter().any(|alert| alert.firing);
+    let Some(known) = known else {
+        return open_new(webhook, rules, now);
+    };
+    let incident = &known.incident;
+    if known.repeated {
+        return repeated(known, webhook, rules, now);
+    }
+    match incident.state {
+        IncidentState::Firing | IncidentState::Quiet | IncidentState::Unlisted => update(known, webhook, rules, now),
+        IncidentState::Resolved if firing => {
+            let closed_at = incident.closed_at.unwrap_or(incident.heard_at);
+            if now.since(closed_at) < rules.reopen_after {
+                update(known, webhook, rules, now)
+            } else {
+                open_new(webhook, rules, now)
+            }
+        }
+        IncidentState::Stale if firing => open_new(webhook, rules, now),
+        IncidentState::Stale if !webhook.alerts.is_empty() => update(known, webhook, rules, now),
+        IncidentState::Resolved if webhook.alerts.iter().any(|alert| is_unseen(incident, alert, rules)) => {
+            open_new(webhook, rules, now)
+        }
+        IncidentState::Resolved | IncidentState::Stale => unchanged(incident),
+    }
+}
+
+/// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
+fn is_unseen(incident: &Incident, listed: &Listed, rules: &Rules<'_>) -> bool {
+    let stored = find(&incident.alerts, &listed.fingerprint);
+    let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.heard_at));
+    let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
+    // It must have ended later as well: what claims to begin after its end would be unseen each time it is told.
+    listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
+}
+
+/// One of `alerts`, which are sorted by fingerprint: with thousands of them, looking at each for each takes seconds.
+fn find<'a>(alerts: &'a [Alert], fingerprint: &str) -> Option<&'a Alert> {
+    let at = alerts.binary_search_by(|alert| alert.fingerprint.as_str().cmp(fingerprint)).ok()?;
+    alerts.get(at)
+}
+
+fn unchanged(incident: &Incident) -> Changes {
+    Changes {
+        outcome: Outcome::Unchanged,
+        write: IncidentWrite::Update,
+        state: incident.state,
+        severity: incident.severity,
+        closed_at: incident.closed_at,
+        flaps: incident.flaps,
+        doc: incident.doc.clone(),
+        alerts: Vec::new(),
+        forgotten: Vec::new(),
+        news: false,
+        notes: Vec::new(),
+        reposts: Vec::new(),
+    }
+}
+
+/// What `webhook` changes in another open incident of its route: what it reports as resolved is resolved there as well,
+/// since that is a fact about an alert. That something fires is none about another incident, which may have heard later.
+#[must_use]
+pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
+    let incident = &known.incident;
+    let mut alerts = incident.alerts.clone();
+    let mut news = News::default();
+    for listed in webhook.alerts.iter().filter(|listed| !listed.firing) {
+        let found = alerts.binary_search_by(|alert| alert.fingerprint.cmp(&listed.fingerprint));
+        let Some(alert) = found.ok().and_then(|at| alerts.get_mut(at)) else { continue };
+        if alert.state != AlertState::Resolved && alert.is_over_at(listed.ends_at.unwrap_or(rules.wall(now))) {
+            step(alert, listed, rules, now, &mut news);
+        }
+    }
+    if !incident.state.is_open() || news.resolved.is_empty() {
+        return None;
+    }
+    let state = state_of(&alerts, incident.doc.truncated > 0);
+    let speaks = rules.speaks;
+    let notes = if speaks { notes_of(&news, false, state, incident.state, incident.flaps) } else { Vec::new() };
+    let severity = severity_of(&alerts, rules.display);
+    alerts.retain(|alert| find(&incident.alerts, &alert.fingerprint) != Some(alert));
+    Some(Changes {
+        outcome: if state.is_open() { Outcome::Changed } else { Outcome::Resolved },
+        state,
+        severity,
+        closed_at: (!state.is_open()).then_some(now),
+        // It is no longer as its own last notification left it: the same again is news, and not a repeat.
+        doc: IncidentDoc { digest: String::new(), ..incident.doc.clone() },
+        alerts,
+        news: true,
+        notes,
+        ..unchanged(incident)
+    })
+}
+
+/// What [`update`] would find, only sooner and without the alerts: of a repeat, time alone can make news.
+fn repeated(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let notes: Vec<NewNote> = reminder(known, webhook, rules, now).into_iter().filter(|_| rules.speaks).collect();
+    let outcome = if notes.is_empty() { Outcome::Unchanged } else { Outcome::Reminded };
+    Changes { outcome, notes, ..unchanged(&known.incident) }
+}
+
+fn doc_of(webhook: &Webhook) -> IncidentDoc {
+    IncidentDoc {
+        group_labels: webhook.group_labels.clone(),
+        external_url: webhook.external_url.clone(),
+        truncated: webhook.truncated,
+        digest: webhook.digest.clone(),
+    }
+}
+
+/// A group without an incident (or whose last one is over for good).
+fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let alerts: Vec<Alert> = webhook.alerts.iter().map(|listed| first_seen(listed, rules, now)).collect();
+    let state = state_of(&alerts, leaves_out(webhook));
+    // An empty list about a group nobody knows: there is nothing to show.
+    let write = if alerts.is_empty() { IncidentWrite::None } else { IncidentWrite::Insert };
+    Changes {
+        outcome: match (write, state) {
+            (IncidentWrite::None, _) => Outcome::Unchanged,
+            (_, IncidentState::Resolved) => Outcome::Resolved,
+            _ => Outcome::Opened,
+        },
+        write,
+        state,
+        severity: severity_of(&alerts, rules.display),
+        closed_at: (!state.is_open()).then_some(now),
+        flaps: 0,
+        doc: doc_of(webhook),
+        news: write == IncidentWrite::Insert,
+        alerts,
+        forgotten: Vec::new(),
+        notes: Vec::new(),
+        reposts: Vec::new(),
+    }
+}
+
+fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
+    let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(rules.wall(now));
+    Alert {
+        fingerprint: listed.fingerprint.clone(),
+        state: listed.state(),
+        starts_at,
+        ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(rules.wall(now))),
+        absent_since: None,
+        changed_at: now,
+        doc: alert_doc(listed, rules.wall(now)),
+    }
+}
+
+fn alert_doc(listed: &Listed, now: Timestamp) -> AlertDoc {
+    AlertDoc { starts_at: listed.starts_at.map(|at| at.min(now)), ..listed.doc.clone() }
+}
+
+/// The fingerprints of alerts by what happened to them.
+#[derive(Default)]
+struct News {
+    new: Vec<String>,
+    again: Vec<String>,
+    back: Vec<String>,
+    /// The longest absence of those that are back.
+    gap: Duration,
+    resolved: Vec<String>,
+    /// Something that a card shows but that nobody is told of.
+    quiet: bool,
+}
+
+fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
+    let incident = &known.incident;
+    let mut alerts: BTreeMap<&str, Alert> =
+        incident.alerts.iter().map(|alert| (alert.fingerprint.as_str(), alert.clone())).collect();
+    let mut news = News::default();
+    for listed in &webhook.alerts {
+        match alerts.get_mut(listed.fingerprint.as_str()) {
+            None => {
+                if listed.firing {
+                    news.new.push(listed.fingerprint.clone());
+                } else {
+                    // First seen resolved: counted on the card, not announced.
+                    news.quiet = true;
+                }
+                alerts.insert(&listed.fingerprint, first_seen(listed, rules, now));
+            }
+            Some(alert) => step(alert, listed, rules, now, &mut news),
+        }
+    }
+    for alert in alerts.values_mut() {
+        let listed = webhook.alerts.binary_search_by(|l| l.fingerprint.as_str().cmp(&alert.fingerprint)).is_ok();
+        if !listed {
+            step_unlisted(alert, webhook, rules, now, &mut news);
+        }
+    }
+    let alerts: Vec<Alert> = alerts.into_values().collect();
+    conclude(known, webhook, rules, now, alerts, &news)
+}
+
+/// One alert that was known before and is listed now.
+fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+    alert.doc = alert_doc(listed, rules.wall(now));
+    let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
+    // A firing that began only after the last one was over has a start of its own.
+    let start_after = |over: Option<Timestamp>| match (listed.starts_at, over) {
+        (Some(starts_at), Some(over)) if starts_at > over => starts_at,
+        _ => earliest,
+    };
+    match (alert.state, listed.firing) {
+        (AlertState::Firing, true) => alert.starts_at = earliest,
+        (AlertState::Absent, true) => {
+            let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
+            let gap = now.since(absent_since);
+            if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
+                news.back.push(alert.fingerprint.clone());
+                news.gap = news.gap.max(gap);
+            } else {
+                news.quiet = true;
+            }
+            alert.starts_at = start_after(Some(rules.wall(absent_since)));
+        }
+        (AlertState::Resolved, true) => {
+            news.again.push(alert.fingerprint.clone());
+            alert.starts_at = start_after(alert.ends_at);
+        }
+        (AlertState::Firing | AlertState::Absent, false) => {
+            news.resolved.push(alert.fingerprint.clone());
+            alert.starts_at = earliest;
+            alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));
+        }
+        (AlertState::Resolved, false) => {
+            // A firing and resolving in between that nobody told us of moves the times, not the state.
+            alert.starts_at = start_after(alert.ends_at);
+            alert.ends_at = alert.ends_at.max(listed.ends_at);
+        }
+    }
+    if alert.state != listed.state() {
+        alert.state = listed.state();
+        alert.changed_at = now;
+        alert.absent_since = None;
+    }
+    if listed.firing {
+        alert.ends_at = None;
+    }
+}
+
+/// One alert that was known before and is not in the payload.
+fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+    let truncated = webhook.truncated > 0;
+    match alert.state {
+        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == Reason::AllResolved => {
+            let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
+            alert.state = AlertState::Resolved;
+            alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
+            alert.absent_since = None;
+            alert.changed_at = now;
+            news.resolved.push(alert.fingerprint.clone());
+        }
+        AlertState::Firing if !truncated => {
+            alert.state = AlertState::Absent;
+            alert.absent_since = Some(now);
+            alert.changed_at = now;
+            news.quiet = true;
+        }
+        _ => {}
+    }
+}
+
+/// Whether there are alerts that it does not list and of which it does not say that they are resolved.
+fn leaves_out(webhook: &Webhook) -> bool {
+    webhook.truncated > 0 && webhook.reason != Reason::AllResolved
+}
+
+fn state_of(alerts: &[Alert], some_left_out: bool) -> IncidentState {
+    let any = |state| alerts.iter().any(|alert| alert.state == state);
+    if any(AlertState::Firing) {
+        IncidentState::Firing
+    } else if any(AlertState::Absent) {
+        IncidentState::Quiet
+    } else if some_left_out {
+        IncidentState::Unlisted
+    } else {
+        IncidentState::Resolved
+    }
+}
+
+fn severity_of(alerts: &[Alert], display: &Display) -> u32 {
+    let rank = |alert: &Alert| display.rank(alert.doc.labels.get("severity").map(String::as_str));
+    let live = alerts.iter().filter(|alert| alert.state != AlertState::Resolved).map(rank).min();
+    live.or_else(|| alerts.iter().map(rank).min()).unwrap_or_else(|| display.rank(None))
+}
+
+fn conclude(
+    known: &Known,
+    webhook: &Webhook,
+    rules: &Rules<'_>,
+    now: Timestamp,
+    mut alerts: Vec<Alert>,
+    news: &News,
+) -> Changes {
+    let incident = &known.incident;
+    let forgotten = forget(&mut alerts, webhook);
+    let state = state_of(&alerts, leaves_out(webhook));
+    let reopened = !incident.state.is_open() && state.is_open();
+    let flaps = incident.flaps + u32::from(reopened || !news.again.is_empty());
+    let changed = state != incident.state
+        || news.quiet
+        || [&news.new, &news.again, &news.back, &news.resolved].iter().any(|list| !list.is_empty());
+    let mut notes = if changed { notes_of(news, reopened, state, incident.state, flaps) } else { Vec::new() };
+    let reminded = if changed { None } else { reminder(known, webhook, rules, now) };
+    notes.extend(reminded.clone());
+    if !rules.speaks {
+        notes.clear();
+    }
+    let reposts = reposts(known, &notes, rules, now);
+    let outcome = match () {
+        () if reopened => Outcome::Reopened,
+        () if changed && !state.is_open() => Outcome::Resolved,
+        () if changed => Outcome::Changed,
+        () if !notes.is_empty() => Outcome::Reminded,
+        () => Outcome::Unchanged,
+    };
+    let severity = severity_of(&alerts, rules.display);
+    alerts.retain(|alert| find(&incident.alerts, &alert.fingerprint) != Some(alert));
+    Changes {
+        outcome,
+        write: IncidentWrite::Update,
+        state,
+        severity,
+        closed_at: if state.is_open() { None } else { incident.closed_at.filter(|_| !changed).or(Some(now)) },
+        flaps,
+        doc: doc_of(webhook),
+        alerts,
+        forgotten,
+        news: changed,
+        notes,
+        reposts,
+    }
+}
+
+/// Drops alerts beyond the bounds, sparing those of this payload.
+fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
+    let listed = |alert: &Alert| webhook.alerts.binary_search_by(|l| l.fingerprint.cmp(&alert.fingerprint)).is_ok();
+    let unlisted = alerts.iter().filter(|alert| !listed(alert));
+    let (resolved, live): (Vec<_>, Vec<_>) = unlisted.partition(|alert| alert.state == AlertState::Resolved);
+    let mut forgotten = Vec::new();
+    for (mut candidates, most) in [(resolved, MAX_RESOLVED), (live, MAX_UNLISTED)] {
+        let excess = candidates.len().saturating_sub(most);
+        candidates.sort_by_key(|alert| (alert.state == AlertState::Firing, alert.changed_at, &alert.fingerprint));
+        forgotten.extend(candidates.into_iter().take(excess).map(|alert| alert.fingerprint.clone()));
+    }
+    if forgotten.is_empty() {
+        return forgotten;
+    }
+    forgotten.sort();
+    alerts.retain(|alert| forgotten.binary_search(&alert.fingerprint).is_err());
+    forgotten
+}
+
+fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentState, flaps: u32) -> Vec<NewNote> {
+    let mut notes = Vec::new();
+    let mut say = |kind, fingerprints: Vec<String>| {
+        let flaps = if kind == NoteKind::Again { flaps } else { 0 };
+        let gap = (kind == NoteKind::Back).then(|| u64::try_from(news.gap.as_millis()).unwrap_or(u64::MAX));
+        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap }, cards: None });
+    };
+    if reopened && state == IncidentState::Firing {
+        // On a card that was green, all that fires does so again, whichever alert of the group it is.
+        let mut firing = news.again.clone();
+        firing.extend(news.new.iter().cloned());
+        say(NoteKind::Again, firing);
+    } else {
+        for (kind, list) in
+            [(NoteKind::NewFiring, &news.new), (NoteKind::Again, &news.again), (NoteKind::Back, &news.back)]
+        {
+            if !list.is_empty() {
+                say(kind, list.clone());
+            }
+        }
+    }
+    if state == IncidentState::Resolved && before != state {
+        say(NoteKind::Resolved, Vec::new());
+    } else if !news.resolved.is_empty() {
+        say(NoteKind::PartlyResolved, news.resolved.clone());
+    }
+    notes
+}
+
+/// What is new in an incident would be told where nobody looks any more.
+fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) -> Vec<CardId> {
+    let Some(repost_after) = rules.repost_after else { return Vec::new() };
+    if !known.incident.state.is_open() || !notes.iter().any(|note| note.kind.mentions()) {
+        return Vec::new();
+    }
+    let is_old = |card: &&CardState| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
+    known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
+}
+
+/// An unchanged payload that Alertmanager sent because time passed, about cards that have been silent for long.
+fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<NewNote> {
+    let remind_after = rules.remind_after?;
+    let repeated = matches!(webhook.reason, Reason::RepeatInterval | Reason::Missing);
+    if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
+        return None;
+    }
+    let silent = |card: &&CardState| {
+        !card.notes_waiting && card.spoke_at.is_some_and(|spoke_at| now.since(spoke_at) >= remind_after)
+    };
+    let cards: Vec<CardId> = known.cards.iter().filter(silent).map(|card| card.id.clone()).collect();
+    (!cards.is_empty()).then(|| NewNote { kind: NoteKind::Reminder, args: NoteArgs::default(), cards: Some(cards) })
+}
+
+/// The incident after `changes`: what the store holds once they are applied.
+#[must_use]
+pub fn apply(
+    known: Option<&Incident>,
+    key: &IncidentKey,
+    id: &IncidentId,
+    changes: &Changes,
+    notification: &NotificationId,
+    now: Timestamp,
+) -> Option<Incident> {
+    let mut incident = match changes.write {
+        IncidentWrite::None => return known.cloned(),
+        IncidentWrite::Update => known?.clone(),
+        IncidentWrite::Insert => Incident {
+            id: id.clone(),
+            key: key.clone(),
+            state: changes.state,
+            severity: changes.severity,
+            opened_at: now,
+            heard_at: now,
+            closed_at: None,
+            flaps: 0,
+            rev: 0,
+            notification: notification.clone(),
+            doc: IncidentDoc::default(),
+            alerts: Vec::new(),
+            left_out: LeftOut::default(),
+        },
+    };
+    incident.state = changes.state;
+    incident.severity = changes.severity;
+    incident.heard_at = now;
+    incident.closed_at = changes.closed_at;
+    incident.flaps = changes.flaps;
+    incident.doc = changes.doc.clone();
+    if changes.news {
+        incident.rev += 1;
+        incident.notification = notification.clone();
+    }
+    incident.alerts.retain(|alert| {
+        changes.forgotten.binary_search(&alert.fingerprint).is_err()
+            && find(&changes.alerts, &alert.fingerprint).is_none()
+    });
+    incident.alerts.extend(changes.alerts.iter().cloned());
+    incident.alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+    Some(incident)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Whether a session may have keys: through the SDK with all that belongs to it, or bare.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use matrix_sdk::Client;
+use tokio::time::timeout;
+
+use super::storage::{Session, Vault};
+use crate::{
+    config::Secret,
+    delivery::{Reason, SendError},
+    health::Trust,
+    matrix::{Account, Open, api::client::Wire, lock},
+    model::{NoKeys, RoomAddress},
+};
+
+/// What the SDK still does for a session that is closed must not touch its store any more.
+const WIND_DOWN: Duration = Duration::from_secs(5);
+/// In place of the device of a token that has none.
+const NO_DEVICE: &str = "no device";
+
+/// How a session sends.
+#[derive(Clone)]
+pub(crate) enum Way {
+    /// Through the SDK, which encrypts.
+    Keys(Client),
+    /// Plain rooms only.
+    Bare(NoKeys),
+}
+
+impl Account {
+    pub(crate) fn vault<'a>(&'a self, device: &'a str) -> Vault<'a> {
+        Vault {
+            store: &self.setup.store_path,
+            user: &self.setup.config.user_id,
+            device,
+            passphrase: self.setup.config.store_passphrase.as_ref().map(Secret::expose),
+        }
+    }
+
+    /// Decides how a session that the homeserver has just confirmed sends, and opens it that way.
+    ///
+    /// The homeserver is asked for the device's keys first. If it has some that are not in our store, another client
+    /// made them, or our store is lost: with new ones in their place that client could no longer read, and nobody could
+    /// tell who is who.
+    pub(crate) async fn open_way(&self, wire: &Wire, session: &Session) -> Result<Way, SendError> {
+        let why = match &session.device {
+            None => NoKeys::NoDevice,
+            Some(device) => {
+                let published = wire.device_key(&self.setup.config.user_id, device, &session.token).await?;
+                if published.is_some() && !self.vault(device).exists() {
+                    self.whose(device)
+                } else {
+                    match self.open(session, device).await {
+                        Ok(client) => {
+                            let own = client.encryption().ed25519_key().await;
+                            if published.is_none() || published == own {
+                                return Ok(Way::Keys(client));
+                            }
+                            self.whose(device)
+                        }
+                        Err(fault) if fault.reason == Reason::NotReady => {
+                            tracing::error!("only plain rooms can be served: {}", fault.detail);
+                            NoKeys::StoreFails
+                        }
+                        Err(fault) => return Err(fault),
+                    }
+                }
+            }
+        };
+        self.close().await;
+        *self.open.write().await = Some(Open { session: session.clone(), way: Way::Bare(why) });
+        lock(&self.device).clone_from(&session.device);
+        Ok(Way::Bare(why))
+    }
+
+    /// Keys that are not ours any more were ours if we have sent from this device before.
+    fn whose(&self, device: &str) -> NoKeys {
+        let ours = lock(&self.saved_device).as_deref() == Some(device);
+        if ours { NoKeys::StoreLost } else { NoKeys::ForeignDevice }
+    }
+
+    /// Opens the session's store unless it is open; an older one is closed first.
+    pub(crate) async fn open(&self, session: &Session, device: &str) -> Result<Client, SendError> {
+        if let Some(Open { session: known, way: Way::Keys(client) }) = self.open.read().await.as_ref()
+            && known == session
+        {
+            return Ok(client.clone());
+        }
+        self.close().await;
+        let client = self.vault(device).open(self.wire()?, &session.token).await?;
+        *self.open.write().await = Some(Open { session: session.clone(), way: Way::Keys(client.clone()) });
+        *lock(&self.device) = Some(device.to_owned());
+        Ok(client)
+    }
+
+    /// Waits for the sends under way, and until the SDK lets go of the store.
+    async fn close(&self) {
+        if let Some(Open { way: Way::Keys(client), .. }) = self.open.write().await.take() {
+            let _ = timeout(WIND_DOWN, client.encryption().wait_for_e2ee_initialization_tasks()).await;
+        }
+    }
+
+    /// For health, metrics and the log: whether the session can encrypt.
+    pub(crate) fn report_way(&self, way: &Way) {
+        let why = if let Way::Bare(why) = way { Some(*why) } else { None };
+        let before = self.setup.health.update(|health| std::mem::replace(&mut health.no_keys, why));
+        if why.is_none() {
+            for room in self.rooms.served() {
+                self.note_keys(&room, None);
+            }
+        }
+        let Some(why) = why.filter(|why| before != Some(*why)) else { return };
+        self.setup.health.update(|health| health.trust = Trust::NotNeeded);
+        tracing::error!(reason = why.as_str(), "encrypted rooms are held, plain rooms go on: {}", why.advice());
+    }
+
+    /// Whether events for the room can be encrypted; `None`: they can, or need not be.
+    pub(crate) fn note_keys(&self, address: &RoomAddress, why: Option<NoKeys>) {
+        let changed = self.setup.health.update(|health| {
+            let room = health.rooms.get_mut(address)?;
+            let before = std::mem::replace(&mut room.no_keys, why);
+            (before != why).then(|| room.name.clone())
+        });
+        let Some(room) = changed else { return };
+        for reason in NoKeys::ALL {
+            let gauge = self.setup.metrics.rooms_without_keys.with_label_values(&[room.as_str(), reason.as_str()]);
+            gauge.set(i64::from(why == Some(reason)));
+        }
+        if let Some(why) = why {
+            tracing::warn!(%room, reason = why.as_str(), "the encrypted room is held: {}", why.advice());
+        } else {
+            tracing::info!(%room, "the room is no longer held for its keys");
+        }
+    }
+
+    /// The device that transaction ids hang on. Without one, homeservers forget them at their next restart; so each send
+    /// then counts as one from another device, and what is in doubt is looked for in the room.
+    pub(crate) fn sending_device(&self) -> Option<String> {
+        let device = lock(&self.device).clone();
+        let nameless = || {
+            let bare = self.setup.health.update(|health| health.no_keys) == Some(NoKeys::NoDevice);
+            let run = self.setup.health.update(|health| health.started_at).map_or(0, |at| at.0);
+            bare.then(|| format!("{NO_DEVICE} {run}-{}", self.bare_sends.load(Ordering::Relaxed)))
+        };
+        device.or_else(nameless)
+    }
+}

@@ -1,0 +1,195 @@
+//! The view model of a card: all words and links decided, nothing left to a template but how they are set.
+
+use super::{
+    group::Group,
+    headline::{Headline, headline},
+    lines::{Line, Mark, Told, lines, over},
+};
+use crate::{
+    model::{AlertState, Incident, IncidentState, Timestamp},
+    render::{
+        Style,
+        links::{logs, url::Link},
+        text,
+        time::Dial,
+    },
+};
+
+const MAX_CHIPS: usize = 12;
+const MAX_CHIP_NAME: usize = 40;
+const MAX_CHIP_VALUE: usize = 80;
+const MAX_DETAIL_LINES: usize = 6;
+const MAX_DETAIL_CHARS: usize = 600;
+/// So that a long summary leaves room for the description.
+const MAX_DETAIL_LINE: usize = 400;
+/// A line takes more than 31 bytes, so that more than this never fit into one event.
+const MAX_LINES: usize = 700;
+/// How an alert was scraped tells least of all, so it comes last.
+const SCRAPING: [&str; 6] = ["job", "service", "endpoint", "prometheus", "prometheus_replica", "receive"];
+
+/// A card with everything it could say; [`Shape`] says how much of it is shown.
+pub(crate) struct View {
+    pub(crate) head: Headline,
+    details: Vec<String>,
+    chips: Vec<String>,
+    more_chips: usize,
+    /// The alerts that matter now, as many as could ever fit.
+    lines: Vec<Line>,
+    /// How many there are, and what they are.
+    count: (usize, &'static str),
+    /// The others.
+    over: Vec<Line>,
+    /// When it began, or from when to when it lasted.
+    when: String,
+    links: Vec<Link>,
+}
+
+/// How much of a card is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// How many of the alerts that matter now have a line; `None`: no list at all.
+    pub(crate) lines: Option<usize>,
+    pub(crate) details: bool,
+    /// Longer links are left out.
+    pub(crate) max_url: usize,
+}
+
+/// What the templates set.
+pub(crate) struct Shown<'a> {
+    pub(crate) head: &'a Headline,
+    pub(crate) details: &'a [String],
+    pub(crate) chips: &'a [String],
+    pub(crate) more_chips: usize,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) when: &'a str,
+    pub(crate) links: Vec<Link>,
+}
+
+impl View {
+    pub(crate) fn new(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp) -> Self {
+        let group = Group::new(style, incident);
+        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+        let head = headline(style, &group, &dial, now);
+        let shared = group.shared_links(style);
+        let told = Told::new(style, &group, &dial, &shared);
+        // What is resolved is over even where nothing else is left to tell.
+        let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
+        let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
+        let others = others.filter(|state| Some(*state) != main);
+        let (lines, over) = if group.is_list() {
+            (main.map(|state| lines(&told, state, MAX_LINES)), others.flat_map(|state| over(&told, state)).collect())
+        } else {
+            (None, Vec::new())
+        };
+        let (chips, more_chips) = chips(&group, &head);
+        Self {
+            details: details(&group, &head).into_iter().chain(broken_logs(style, &group)).collect(),
+            chips,
+            more_chips,
+            lines: lines.unwrap_or_default(),
+            count: (
+                incident.count(group.focus),
+                if group.focus == AlertState::Firing { "firing" } else { "no longer reported" },
+            ),
+            over,
+            when: when(&group, &dial, now),
+            links: shared,
+            head,
+        }
+    }
+
+    /// How many alerts could have a line.
+    pub(crate) fn most_lines(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub(crate) fn shown(&self, shape: Shape) -> Shown<'_> {
+        let mut shown = Vec::new();
+        if let Some(most) = shape.lines {
+            shown.extend(self.lines.iter().take(most).cloned());
+            let (count, word) = self.count;
+            if !self.lines.is_empty() && shown.len() < count {
+                shown.push(more(count - shown.len(), word));
+            }
+            shown.extend(self.over.iter().cloned());
+        }
+        for line in &mut shown {
+            line.links.retain(|link| link.url.len() <= shape.max_url);
+        }
+        Shown {
+            head: &self.head,
+            details: if shape.details { &self.details } else { &[] },
+            chips: &self.chips,
+            more_chips: self.more_chips,
+            lines: shown,
+            when: &self.when,
+            links: self.links.iter().filter(|link| link.url.len() <= shape.max_url).cloned().collect(),
+        }
+    }
+}
+
+fn more(count: usize, word: &str) -> Line {
+    let name = format!("+{count} more {word}");
+    Line { emoji: String::new(), mark: Mark::Plain, name, rest: String::new(), links: Vec::new() }
+}
+
+/// The text of what happened where the first line cut it, and the description where it adds something.
+fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
+    let mut lines: Vec<&String> = group.what.iter().skip(usize::from(!head.cut)).collect();
+    let told = group.what.join(" ");
+    if text::adds(&group.description.join(" "), &told) {
+        lines.extend(group.description.iter().filter(|line| text::adds(line, &told)));
+    }
+    let mut details = Vec::new();
+    let mut room = MAX_DETAIL_CHARS;
+    let more = lines.len() > MAX_DETAIL_LINES;
+    for line in lines.into_iter().take(MAX_DETAIL_LINES) {
+        if room < 20 {
+            break;
+        }
+        let shown = text::show(line, room.min(MAX_DETAIL_LINE));
+        room = room.saturating_sub(shown.chars().count());
+        details.push(shown);
+    }
+    if more && let Some(last) = details.last_mut().filter(|last| !last.ends_with('…')) {
+        last.push_str(" …");
+    }
+    details
+}
+
+/// That alerts have a `logs_url` of which no link can be made: somebody has to mend the rule.
+fn broken_logs(style: &Style, group: &Group<'_>) -> Option<String> {
+    let mut broken = group.focus().filter_map(|seen| logs::broken(style, seen.alert));
+    let (problem, shown) = broken.next()?;
+    let of = match broken.count() {
+        0 => String::new(),
+        others => format!(" of {} alerts", others + 1),
+    };
+    Some(format!("logs_url{of} {problem}: {shown}"))
+}
+
+/// The labels that all alerts share, and how many more there are.
+fn chips(group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
+    let said = |name: &str| ["alertname", "severity"].contains(&name) || head.said.iter().any(|said| said == name);
+    let mut labels: Vec<_> = group.common.iter().filter(|(name, _)| !said(name)).collect();
+    labels.sort_by_key(|(name, _)| {
+        let first = ["namespace", "pod", "container"].iter().position(|telling| telling == name).unwrap_or(3);
+        (SCRAPING.iter().position(|last| last == name).map_or(0, |at| at + 1), first)
+    });
+    let chip = |(name, value): &(&String, &String)| {
+        format!("{}={}", text::show(name, MAX_CHIP_NAME), text::show(value, MAX_CHIP_VALUE))
+    };
+    (labels.iter().take(MAX_CHIPS).map(chip).collect(), labels.len().saturating_sub(MAX_CHIPS))
+}
+
+fn when(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+    match group.incident.state {
+        IncidentState::Firing => format!("since {}", dial.with_zone(group.since())),
+        IncidentState::Quiet => format!("since {}, perhaps silenced", dial.with_zone(group.since())),
+        IncidentState::Stale => format!("began {}", dial.with_zone(group.span(now).0)),
+        IncidentState::Resolved | IncidentState::Unlisted => {
+            let (from, to) = group.span(now);
+            dial.range(from, to)
+        }
+    }
+}

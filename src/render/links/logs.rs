@@ -1,0 +1,115 @@
+//! The Logs link of an alert: what its `logs_url` says, else what is built from its labels; and the time it shows.
+
+use super::{
+    explore::{LogsUrl, Problem, Range, log_query, loki_url, quoted},
+    url::{self, Link, LinkKind},
+};
+use crate::{
+    config::Grafana,
+    model::{Alert, Incident, Labels},
+    render::{Style, text},
+};
+
+const ANNOTATION: &str = "logs_url";
+/// Of a broken value so much is shown, in characters.
+const MAX_SHOWN: usize = 80;
+
+/// The link without a time range, so that alerts can be found to share it.
+pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert) -> Option<Link> {
+    annotated(style, alert).and_then(Result::ok).or_else(|| {
+        let grafana = style.grafana(incident)?;
+        url::link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
+    })
+}
+
+/// What is wrong with the alert's `logs_url`, if no link can be made of it, and what it says, fit to be shown.
+pub(crate) fn broken(style: &Style, alert: &Alert) -> Option<(Problem, String)> {
+    let problem = annotated(style, alert)?.err()?;
+    Some((problem, inert(alert.doc.annotations.get(ANNOTATION)?)))
+}
+
+/// `link` with the time range that it stands for, if it is one of logs that has none.
+pub(crate) fn in_time(link: Link, range: Range) -> Link {
+    if link.kind != LinkKind::Logs {
+        return link;
+    }
+    let mut parsed = LogsUrl::parse(&link.url);
+    let ranged = parsed.put_range(range).then(|| url::safe(&parsed.to_url())).flatten();
+    match ranged.filter(|url| url.len() <= url::MAX_URL) {
+        Some(url) => Link { url, ..link },
+        None => link,
+    }
+}
+
+/// `None`: the alert has no such annotation.
+fn annotated(style: &Style, alert: &Alert) -> Option<Result<Link, Problem>> {
+    let raw = alert.doc.annotations.get(ANNOTATION).filter(|raw| !raw.trim().is_empty())?;
+    let parsed = LogsUrl::parse(raw);
+    if let Some(problem) = parsed.broken() {
+        return Some(Err(problem));
+    }
+    Some(url::link(style, LinkKind::Logs, &parsed.to_url()).ok_or(Problem::TooLong))
+}
+
+/// A query for the streams that carry the alert's labels; `None` where it has none of them.
+fn built(grafana: &Grafana, labels: &Labels) -> Option<String> {
+    let mut matchers: Vec<(&str, &str)> = Vec::new();
+    for fallback in [false, true] {
+        if !matchers.is_empty() {
+            break;
+        }
+        for label in grafana.labels.iter().filter(|label| label.fallback == fallback) {
+            let value = labels.get(&label.alert).filter(|value| !value.is_empty());
+            // Two labels of an alert may stand for one of Loki's, the better one first.
+            if let Some(value) = value
+                && !matchers.iter().any(|(name, _)| *name == label.loki)
+            {
+                matchers.push((&label.loki, value));
+            }
+        }
+    }
+    if matchers.is_empty() {
+        return None;
+    }
+    let matchers: Vec<String> = matchers.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+    let query = log_query(&matchers.join(","), grafana.line_filter.as_deref().unwrap_or_default());
+    Some(loki_url(&grafana.url, grafana.org_id, &grafana.loki_datasource, &query))
+}
+
+/// The text of a broken value without scheme and host, of which clients would make a link again, and without what may
+/// stand before the host.
+fn inert(raw: &str) -> String {
+    let decoded = urlencoding::decode(raw).map_or_else(|_| raw.to_owned(), std::borrow::Cow::into_owned);
+    let clean = text::clean(&decoded);
+    let (scheme, rest) = match clean.split_once("//") {
+        Some((before, rest)) if before.is_empty() || before.ends_with(':') => (true, rest),
+        _ => (false, clean.as_str()),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = scheme || rest[..end].contains('@') || (end < rest.len() && rest[..end].contains(['.', ':']));
+    let shown = if host { format!("…{}", &rest[end..]) } else { rest.to_owned() };
+    text::show(&shown.replace("://", ": //"), MAX_SHOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inert;
+
+    #[test]
+    fn what_is_broken_is_shown_so_that_no_client_makes_a_link_of_it() {
+        for (raw, shown) in [
+            ("see the wiki", "see the wiki"),
+            ("javascript:alert(1)", "javascript:alert(1)"),
+            ("https://grafana.example.org/explore?panes=%7B%22a", "…/explore?panes={\"a"),
+            ("https://u:secret@grafana.example.org", "…"),
+            ("u:secret@grafana.example.org", "…"),
+            ("grafana.example.org/explore?x", "…/explore?x"),
+            ("//example.org/x", "…/x"),
+            ("ftp://a/b?c=https://d", "…/b?c=https: //d"),
+            ("a\nb\u{202e}c", "a bc"),
+        ] {
+            assert_eq!(inert(raw), shown, "{raw}");
+        }
+        assert!(inert(&"x ".repeat(9000)).chars().count() <= 80);
+    }
+}

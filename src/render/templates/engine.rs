@@ -1,0 +1,201 @@
+//! One template file: compiled, with the filters it may use, and run within bounds.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use jiff::{fmt::strtime, tz::TimeZone};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, State, Value, syntax::SyntaxConfig};
+
+use crate::{
+    model::Timestamp,
+    render::{MAX_BYTES, text, time},
+};
+
+/// What one run may take, in minijinja's units: about an instruction or 64 bytes each. The longest message that fits
+/// takes a tenth of it.
+const FUEL: u64 = 400_000;
+/// Macros that call themselves go no deeper; the thread that renders has a stack of 2 MiB.
+const MAX_RECURSION: usize = 40;
+/// What a fault may quote, in characters: a part of it may come from a payload.
+const MAX_FAULT: usize = 300;
+
+/// Why a template gave nothing that can be sent. A closed set: label values of `render_fallbacks_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It does not compile, or failed while it ran.
+    Error,
+    /// It did more than any message needs.
+    TooSlow,
+    /// The message would not fit into an event.
+    TooLarge,
+    /// It says nothing.
+    Empty,
+}
+
+impl Reason {
+    pub const ALL: [Self; 4] = [Self::Error, Self::TooSlow, Self::TooLarge, Self::Empty];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::TooSlow => "too_slow",
+            Self::TooLarge => "too_large",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// What is wrong with a template, or was on one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub reason: Reason,
+    /// Line and column, both from 1, in characters; `None` where the whole of it is meant.
+    pub place: Option<(usize, usize)>,
+    /// One line, of bounded length.
+    pub text: String,
+}
+
+impl Fault {
+    pub(super) fn whole(reason: Reason, text: impl Into<String>) -> Self {
+        Self { reason, place: None, text: text.into() }
+    }
+}
+
+/// `3:14: unknown filter: …`, as it follows the name of a file and a colon.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}: ")?;
+        } else {
+            f.write_str(" ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// A compiled template. Its text does not change while the receiver runs.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    env: Environment<'static>,
+}
+
+/// The template's own name within its environment, which holds nothing else.
+const NAME: &str = "template";
+
+impl Compiled {
+    /// `fields` are the names that a template may use at the top.
+    pub(super) fn new(source: &str, html: bool, zone: &TimeZone, fields: &BTreeSet<String>) -> Result<Self, Fault> {
+        let mut env = environment(html, zone);
+        env.add_template_owned(NAME, source.to_owned()).map_err(|error| fault(source, &error))?;
+        let compiled = Self { env };
+        compiled.know_all_names(source, fields)?;
+        Ok(compiled)
+    }
+
+    /// Branches that no sample takes may name what there is not.
+    fn know_all_names(&self, source: &str, fields: &BTreeSet<String>) -> Result<(), Fault> {
+        let template = self.env.get_template(NAME).map_err(|error| fault(source, &error))?;
+        let globals: BTreeSet<&str> = self.env.globals().map(|(name, _)| name).collect();
+        let mut unknown: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+        unknown.retain(|name| !fields.contains(name) && !globals.contains(name.as_str()));
+        unknown.sort();
+        let Some(name) = unknown.first() else { return Ok(()) };
+        let place = word(source, name).map(|at| place(source, at));
+        let known: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let text = format!("nothing is called {name}; there are {}", known.join(", "));
+        Err(Fault { reason: Reason::Error, place, text })
+    }
+
+    pub(super) fn run(&self, context: &Value) -> Result<String, Fault> {
+        let template = self.env.get_template(NAME).map_err(|error| fault("", &error))?;
+        let output = template.render(context.clone()).map_err(|error| fault(template.source(), &error))?;
+        if output.len() > 2 * MAX_BYTES {
+            return Err(too_large(output.len()));
+        }
+        Ok(output)
+    }
+}
+
+pub(super) fn too_large(bytes: usize) -> Fault {
+    Fault::whole(Reason::TooLarge, format!("gives {bytes} bytes, a message has room for {MAX_BYTES}"))
+}
+
+fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
+    let mut env = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    if let Ok(syntax) = syntax.build() {
+        env.set_syntax(syntax);
+    }
+    env.set_fuel(Some(FUEL));
+    env.set_recursion_limit(MAX_RECURSION);
+    env.set_auto_escape_callback(move |_| if html { AutoEscape::Html } else { AutoEscape::None });
+    env.set_formatter(move |out, state, value| write(html, out, state, value));
+    // There is no way to print a label as markup, so nobody can do it by mistake.
+    env.remove_filter("safe");
+    // It prints all there is, which is of no use in a room.
+    env.remove_global("debug");
+    env.add_filter("urlencode", |value: &Value| urlencoding::encode(&printed(value)).into_owned());
+    env.add_filter("truncate", |value: &Value, most: usize| {
+        text::cut(&text::clean(&printed(value)), most.clamp(4, 8192))
+    });
+    env.add_filter("duration", |ms: i64| time::words(Duration::from_millis(u64::try_from(ms).unwrap_or(0))));
+    let zone = zone.clone();
+    env.add_filter("time", move |ms: i64, format: Option<&str>| {
+        let at = time::zoned(Timestamp(ms), &zone);
+        strtime::format(format.unwrap_or("%H:%M"), &at)
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    });
+    env
+}
+
+/// As it is printed, before it is escaped.
+fn printed(value: &Value) -> String {
+    if value.is_undefined() || value.is_none() { String::new() } else { value.to_string() }
+}
+
+/// Prints a value: nothing for what is not set, markup only where the template itself wrote it, whatever it says of
+/// escaping, and text of foreign direction kept from reordering its surroundings.
+fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let printed = printed(value);
+    let markup = html && value.is_safe();
+    let printed = if markup || text::is_isolated(&printed) { printed } else { text::isolate(&printed) };
+    let written = if html && !markup { write!(out, "{}", HtmlEscape(&printed)) } else { out.write_str(&printed) };
+    written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the message could not be written"))
+}
+
+/// In words, with the place of the innermost cause that has one.
+fn fault(source: &str, error: &Error) -> Fault {
+    let reason = if error.kind() == ErrorKind::OutOfFuel { Reason::TooSlow } else { Reason::Error };
+    let place = error.range().map(|range| place(source, range.start)).or_else(|| error.line().map(|line| (line, 1)));
+    let text = match error.kind() {
+        ErrorKind::OutOfFuel => "did more than any message needs: is there a loop without an end?".to_owned(),
+        ErrorKind::TemplateNotFound => "a template cannot load others".to_owned(),
+        kind => match error.detail() {
+            Some(detail) => format!("{kind}: {detail}"),
+            None => kind.to_string(),
+        },
+    };
+    Fault { reason, place, text: text::cut(&text::clean(&text), MAX_FAULT) }
+}
+
+/// Line and column of a byte, both from 1.
+fn place(source: &str, at: usize) -> (usize, usize) {
+    let before = source.get(..at).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Where `name` is first used as a word within `{{ }}` or `{% %}`.
+fn word(source: &str, name: &str) -> Option<usize> {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let within = |at: usize| {
+        let before = &source[..at];
+        before.rfind("{{").max(before.rfind("{%")) > before.rfind("}}").max(before.rfind("%}"))
+    };
+    source.match_indices(name).map(|(at, _)| at).find(|at| {
+        !source[..*at].chars().next_back().is_some_and(part)
+            && !source[at + name.len()..].chars().next().is_some_and(|c| c.is_alphanumeric() || c == '_')
+            && within(*at)
+    })
+}

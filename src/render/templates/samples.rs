@@ -1,0 +1,289 @@
+//! What every template must be able to show: made-up incidents of all kinds, hostile ones among them.
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::view::{CardView, DigestView, Moment, ReplyView};
+use crate::{
+    config::TemplateName,
+    model::{
+        Alert, AlertDoc, AlertState, CardId, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, Labels,
+        LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
+    },
+    render::{Message, Style, digest, reply},
+};
+
+/// One thing to show.
+pub(super) struct Sample {
+    pub(super) name: &'static str,
+    /// The templates that it is for.
+    pub(super) kind: [TemplateName; 2],
+    pub(super) view: Json,
+    pub(super) built_in: Message,
+}
+
+/// 22 November 2026, 12:00 UTC.
+const NOON: i64 = 1_795_348_800_000;
+
+fn noon(minutes: i64) -> Timestamp {
+    Timestamp(NOON + minutes * 60_000)
+}
+
+pub(super) fn all(style: &Style) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (name, incident) in incidents() {
+        samples.push(card(style, name, &incident));
+    }
+    let all: Vec<Incident> = incidents().into_iter().map(|(_, incident)| incident).collect();
+    let refs: Vec<&Incident> = all.iter().collect();
+    let over: Vec<&Incident> = refs.iter().filter(|one| one.state == IncidentState::Resolved).copied().collect();
+    samples.push(digest_of(style, "a digest of everything", &refs));
+    samples.push(digest_of(style, "a digest of two", &refs[..2]));
+    samples.push(digest_of(style, "a digest that is over", &over));
+    for kind in [
+        (NoteKind::NewFiring, "a reply: new alerts"),
+        (NoteKind::Again, "a reply: firing again"),
+        (NoteKind::Back, "a reply: reported again"),
+        (NoteKind::Reminder, "a reply: a reminder"),
+        (NoteKind::PartlyResolved, "a reply: partly resolved"),
+    ] {
+        samples.push(reply_of(style, kind.1, &several(), &note(kind.0)));
+    }
+    samples.push(reply_of(style, "a reply: resolved", &resolved_one(), &note(NoteKind::Resolved)));
+    samples.push(reply_of(style, "a reply: hostile labels", &hostile(), &note(NoteKind::NewFiring)));
+    samples.push(digest_reply(style, &refs));
+    samples
+}
+
+/// Cards, by name.
+pub(super) fn incidents() -> Vec<(&'static str, Incident)> {
+    vec![
+        ("one alert firing", incident("01", vec![crash_loop()])),
+        ("several alerts", several()),
+        ("one alert resolved", resolved_one()),
+        ("partly resolved", incident("04", vec![node(1), over(node(2))])),
+        ("no longer reported", incident("05", vec![gone(node(1)), gone(node(2))])),
+        ("some left out by Alertmanager", truncated()),
+        ("no news", stale()),
+        ("forty alerts", incident("08", (1..=40).map(node).collect())),
+        ("no labels at all", bare()),
+        ("hostile labels", hostile()),
+    ]
+}
+
+fn card(style: &Style, name: &'static str, incident: &Incident) -> Sample {
+    let (now, root_at) = (noon(30), Some(noon(3)));
+    Sample {
+        name,
+        kind: [TemplateName::CardHtml, TemplateName::CardText],
+        view: json(&CardView::new(style, incident, Moment { root_at, now })),
+        built_in: crate::render::card(style, incident, root_at, now, 0),
+    }
+}
+
+fn digest_of(style: &Style, name: &'static str, incidents: &[&Incident]) -> Sample {
+    let (now, root_at) = (noon(30), Some(noon(3)));
+    let full = digest::in_full(style, incidents, root_at, now);
+    Sample {
+        name,
+        kind: [TemplateName::DigestHtml, TemplateName::DigestText],
+        view: json(&DigestView::new(style, incidents, &full, Moment { root_at, now })),
+        built_in: digest(style, incidents, root_at, now, 0, true).message,
+    }
+}
+
+fn reply_of(style: &Style, name: &'static str, incident: &Incident, note: &Note) -> Sample {
+    let (now, root_at) = (noon(30), Some(noon(3)));
+    let reply = reply::reply(style, incident, &[note], root_at, now);
+    Sample {
+        name,
+        kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
+        view: json(&ReplyView::new(style, &[incident], &reply, Moment { root_at, now })),
+        built_in: crate::render::reply(style, incident, &[note], root_at, now, 0),
+    }
+}
+
+fn digest_reply(style: &Style, incidents: &[&Incident]) -> Sample {
+    let (now, root_at) = (noon(30), Some(noon(3)));
+    let notes: Vec<Note> =
+        incidents.iter().map(|incident| Note { incident: incident.id.clone(), ..note(NoteKind::NewFiring) }).collect();
+    let notes: Vec<&Note> = notes.iter().collect();
+    let reply = digest::merged(style, incidents, &notes, root_at, now);
+    Sample {
+        name: "a reply in a digest's thread",
+        kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
+        view: json(&ReplyView::new(style, incidents, &reply, Moment { root_at, now })),
+        built_in: crate::render::digest_reply(style, incidents, &notes, root_at, now, 0),
+    }
+}
+
+fn json(view: &impl Serialize) -> Json {
+    serde_json::to_value(view).unwrap_or_default()
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn alert(fingerprint: &str, pairs: &[(&str, &str)], annotations: &[(&str, &str)]) -> Alert {
+    Alert {
+        fingerprint: fingerprint.to_owned(),
+        state: AlertState::Firing,
+        starts_at: noon(3),
+        ends_at: None,
+        absent_since: None,
+        changed_at: noon(3),
+        doc: AlertDoc {
+            labels: labels(pairs),
+            annotations: labels(annotations),
+            generator_url: "https://prometheus.example.org/graph?g0.expr=up".to_owned(),
+            ..AlertDoc::default()
+        },
+    }
+}
+
+fn over(alert: Alert) -> Alert {
+    Alert { state: AlertState::Resolved, ends_at: Some(noon(25)), changed_at: noon(25), ..alert }
+}
+
+fn gone(alert: Alert) -> Alert {
+    Alert { state: AlertState::Absent, absent_since: Some(noon(20)), changed_at: noon(20), ..alert }
+}
+
+fn crash_loop() -> Alert {
+    alert(
+        "crash",
+        &[
+            ("alertname", "PodCrashLooping"),
+            ("severity", "critical"),
+            ("namespace", "media"),
+            ("pod", "jellyfin-0"),
+            ("container", "jellyfin"),
+        ],
+        &[
+            ("summary", "Pod media/jellyfin-0 is crash looping"),
+            ("description", "Restarted 5 times in the last 15 minutes.\nLook at the logs first."),
+            ("runbook_url", "https://runbooks.example.org/crash"),
+            ("logs_url", "https://grafana.example.org/explore?left=%7B%7D"),
+        ],
+    )
+}
+
+fn node(number: u32) -> Alert {
+    let name = format!("worker{number:02}");
+    let mut alert = alert(
+        &name,
+        &[
+            ("alertname", "NodeDiskPressure"),
+            ("severity", "warning"),
+            ("cluster", "the-cluster"),
+            ("job", "node-exporter"),
+            ("instance", &name),
+        ],
+        &[
+            ("summary", &format!("disk usage above 90%, only {number}.1% remaining")),
+            ("runbook_url", "https://runbooks.example.org/disk"),
+            ("logs_url", &format!("https://grafana.example.org/explore?node={name}")),
+        ],
+    );
+    alert.starts_at = noon(3 + i64::from(number % 5));
+    alert
+}
+
+fn several() -> Incident {
+    incident("02", vec![node(1), over(node(2)), gone(node(3)), node(4)])
+}
+
+fn resolved_one() -> Incident {
+    incident("03", vec![over(crash_loop())])
+}
+
+fn truncated() -> Incident {
+    let mut incident = incident("06", vec![over(node(1)), over(node(2))]);
+    incident.state = IncidentState::Unlisted;
+    incident.closed_at = None;
+    incident.doc.truncated = 3;
+    incident
+}
+
+fn stale() -> Incident {
+    let mut incident = incident("07", vec![node(1)]);
+    incident.state = IncidentState::Stale;
+    incident.closed_at = Some(noon(30));
+    incident
+}
+
+fn bare() -> Incident {
+    let mut alert = alert("bare", &[], &[]);
+    alert.doc.generator_url.clear();
+    let mut incident = incident("09", vec![alert]);
+    incident.doc = IncidentDoc::default();
+    incident
+}
+
+/// What must come out as text, whatever a template does with it.
+fn hostile() -> Incident {
+    let long = "x".repeat(3000);
+    let alert = alert(
+        "hostile",
+        &[
+            ("alertname", "<script>alert(1)</script>"),
+            ("severity", "</strong><h1>"),
+            ("instance", "\"><a href=\"javascript:alert(1)\">click</a>"),
+            ("direction", "\u{202e}txet \u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            ("{{ now }}", "{% for x in y %}"),
+            ("long", &long),
+        ],
+        &[
+            ("summary", "<img src=x onerror=alert(1)> & <b>bold</b>\u{7}"),
+            ("description", "line one\r\nline two\n</ul></li><table><tr><td>"),
+            ("runbook_url", "javascript:alert(1)"),
+            ("logs_url", "https://user:secret@grafana.example.org/explore"),
+        ],
+    );
+    incident("10", vec![alert])
+}
+
+fn note(kind: NoteKind) -> Note {
+    Note {
+        id: 1,
+        card: CardId("sample".to_owned()),
+        incident: IncidentId("02".to_owned()),
+        kind,
+        at: noon(25),
+        notification: NotificationId("sample".to_owned()),
+        args: NoteArgs { fingerprints: Vec::new(), flaps: 2, gap_ms: Some(3_600_000) },
+    }
+}
+
+fn incident(id: &str, alerts: Vec<Alert>) -> Incident {
+    let any = |state| alerts.iter().any(|alert| alert.state == state);
+    let state = match (any(AlertState::Firing), any(AlertState::Absent)) {
+        (true, _) => IncidentState::Firing,
+        (false, true) => IncidentState::Quiet,
+        (false, false) => IncidentState::Resolved,
+    };
+    Incident {
+        id: IncidentId(id.to_owned()),
+        key: IncidentKey {
+            route: RouteName::parse("default").expect("a route's name"),
+            receiver: "matrix".to_owned(),
+            group_key: "{}:{}".to_owned(),
+        },
+        state,
+        severity: 0,
+        opened_at: noon(3),
+        heard_at: noon(25),
+        closed_at: (state == IncidentState::Resolved).then(|| noon(25)),
+        flaps: 0,
+        rev: 1,
+        notification: NotificationId("sample".to_owned()),
+        doc: IncidentDoc {
+            group_labels: labels(&[("alertname", "Sample")]),
+            external_url: "https://alertmanager.example.org".to_owned(),
+            ..IncidentDoc::default()
+        },
+        alerts,
+        left_out: LeftOut::default(),
+    }
+}

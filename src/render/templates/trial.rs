@@ -1,0 +1,173 @@
+//! Templates are tried before they are used: a fault is found at start, not at night.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::{
+    Custom, Set, Templates,
+    engine::{self, Compiled, Fault, Reason},
+    samples::{self, Sample},
+    sanitise, value,
+};
+use crate::{
+    config::{Config, TemplateFile, TemplateName},
+    render::{MAX_BYTES, Style, card::headline::MAX_LINE},
+};
+
+/// What is wrong with a file, as an operator needs to hear it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct TemplateFault {
+    file: TemplateFile,
+    /// The sample it failed on; `None` where it fails on all.
+    sample: Option<&'static str>,
+    fault: Fault,
+}
+
+/// `templates.card_html: /etc/receiver/card.html.j2:3:14: unknown filter: … (on the sample "several alerts")`
+impl fmt::Display for TemplateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}:{}", self.file.key, self.file.path.display(), self.fault)?;
+        self.sample.map_or(Ok(()), |sample| write!(f, " (on the sample {sample:?})"))
+    }
+}
+
+/// All that is wrong, a line for each file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct TemplateFaults(pub Vec<TemplateFault>);
+
+/// What a template that works should still be known for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    pub template: TemplateName,
+    pub file: TemplateFile,
+    /// On so many it was tried.
+    pub samples: usize,
+    /// Words for people, one each.
+    pub notes: Vec<String>,
+}
+
+impl Templates {
+    /// Reads and compiles all files that the config names, and tries each on all samples.
+    ///
+    /// # Errors
+    /// With everything that is wrong, one for each file.
+    pub fn load(config: &Config, style: &Style) -> Result<Self, TemplateFaults> {
+        let named = config.routes.values().map(|route| &route.templates).chain([&config.templates]);
+        if named.clone().all(BTreeMap::is_empty) {
+            return Ok(Self::default());
+        }
+        let samples = samples::all(style);
+        let mut tried: BTreeMap<(TemplateName, PathBuf), Option<Arc<Custom>>> = BTreeMap::new();
+        let mut faults = Vec::new();
+        // The common ones first, so that a file is known by the key that most read.
+        for (name, file) in config.templates.iter().chain(named.flatten()) {
+            tried.entry((*name, file.path.clone())).or_insert_with(|| {
+                match Custom::load(*name, file, style, &samples) {
+                    Ok(custom) => Some(Arc::new(custom)),
+                    Err(fault) => {
+                        faults.push(fault);
+                        None
+                    }
+                }
+            });
+        }
+        if !faults.is_empty() {
+            return Err(TemplateFaults(faults));
+        }
+        let set = |files: &BTreeMap<TemplateName, TemplateFile>| -> Set {
+            let custom = |(name, file): (&TemplateName, &TemplateFile)| {
+                Some((*name, tried.get(&(*name, file.path.clone()))?.clone()?))
+            };
+            files.iter().filter_map(custom).collect()
+        };
+        Ok(Self {
+            common: set(&config.templates),
+            routes: config.routes.iter().map(|(name, route)| (name.clone(), set(&route.templates))).collect(),
+        })
+    }
+
+    /// Every file once.
+    #[must_use]
+    pub fn tried(&self) -> Vec<Tried> {
+        let mut all: Vec<Tried> = Vec::new();
+        for custom in [&self.common].into_iter().chain(self.routes.values()).flat_map(BTreeMap::values) {
+            let tried = Tried {
+                template: custom.name,
+                file: custom.file.clone(),
+                samples: custom.samples,
+                notes: custom.notes.clone(),
+            };
+            if !all.contains(&tried) {
+                all.push(tried);
+            }
+        }
+        all
+    }
+}
+
+impl Custom {
+    pub(super) fn load(
+        name: TemplateName,
+        file: &TemplateFile,
+        style: &Style,
+        samples: &[Sample],
+    ) -> Result<Self, TemplateFault> {
+        let failed = |sample, fault| TemplateFault { file: file.clone(), sample, fault };
+        let source = file.read().map_err(|text| failed(None, Fault::whole(Reason::Error, text)))?;
+        let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.suits(name)).collect();
+        let fields: BTreeSet<String> =
+            samples.iter().filter_map(|sample| sample.view.as_object()).flat_map(|view| view.keys().cloned()).collect();
+        let compiled = Compiled::new(&source, name.is_html(), style.zone(), &fields).map_err(|f| failed(None, f))?;
+        let mut custom = Self { name, file: file.clone(), compiled, samples: samples.len(), notes: Vec::new() };
+        let mut notes = BTreeMap::new();
+        for sample in samples {
+            custom.attempt(sample, &mut notes).map_err(|fault| failed(Some(sample.name), fault))?;
+        }
+        custom.notes = notes.into_values().collect();
+        Ok(custom)
+    }
+
+    fn attempt(&self, sample: &Sample, notes: &mut BTreeMap<String, String>) -> Result<(), Fault> {
+        let context = value::context(&sample.view);
+        let form = self.form(&context)?;
+        let mut message = sample.built_in.clone();
+        let part = if self.name.is_html() { &mut message.html } else { &mut message.body };
+        part.clone_from(&form);
+        if message.bytes() > MAX_BYTES {
+            return Err(engine::too_large(message.bytes()));
+        }
+        let first = if self.name.is_html() {
+            let sanitised = sanitise::sanitise(&self.compiled.run(&context)?);
+            for lost in sanitised.iter().flat_map(|sanitised| &sanitised.dropped) {
+                let note = match lost.as_str() {
+                    "a[href]" => "has a link that is no http or https URL; it is shown as text".to_owned(),
+                    name => format!("uses <{name}>, which no room is shown"),
+                };
+                notes.insert(lost.clone(), note);
+            }
+            sanitised.map(|sanitised| sanitised.text).unwrap_or_default()
+        } else {
+            form
+        };
+        let length = first.trim_start().lines().next().unwrap_or_default().chars().count();
+        if length > MAX_LINE {
+            let note = format!(
+                "has a first line of {length} characters on the sample {:?}; phones show about {MAX_LINE}",
+                sample.name
+            );
+            notes.entry("first line".to_owned()).or_insert(note);
+        }
+        Ok(())
+    }
+}
+
+impl Sample {
+    fn suits(&self, name: TemplateName) -> bool {
+        self.kind.contains(&name)
+    }
+}

@@ -1,0 +1,301 @@
+//! What a template of one's own may use. Every name in here is documented in `docs/TEMPLATES.md` and stays; the built-in
+//! templates and the code behind them may change without it.
+
+use serde::Serialize;
+
+use crate::{
+    model::{AlertState, Incident, Labels, Timestamp},
+    render::{
+        Style,
+        card::{
+            group::{self, Group, Seen},
+            headline::Headline,
+            lines::{Line, Mark},
+            view::{Shape, View},
+        },
+        digest::InFull,
+        links::url::{self, Link, LinkKind},
+        places, plain_head,
+        reply::Reply,
+        text,
+        time::{self, Dial},
+    },
+};
+
+/// Longest link that a template is given; as in built-in messages.
+const MAX_URL: usize = 4096;
+/// Longest annotation, in lines; of longer ones nothing fits into an event anyway.
+const MAX_LINES: usize = 200;
+
+/// When a message is made, and against which day its times are told.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) root_at: Option<Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+/// One incident: the names of `card_*` templates.
+#[derive(Serialize)]
+pub(super) struct CardView {
+    route: String,
+    receiver: String,
+    state: &'static str,
+    severity: String,
+    emoji: String,
+    word: String,
+    color: String,
+    name: String,
+    rest: String,
+    headline: String,
+    what: Vec<String>,
+    details: Vec<String>,
+    labels: Labels,
+    annotations: Labels,
+    group_labels: Labels,
+    chips: Vec<String>,
+    more_chips: usize,
+    counts: Counts,
+    alerts: Vec<AlertView>,
+    lines: Vec<LineView>,
+    when: String,
+    starts_at: i64,
+    ends_at: Option<i64>,
+    now: i64,
+    took: String,
+    flaps: u32,
+    links: Vec<LinkView>,
+    alertmanager_url: String,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    firing: usize,
+    resolved: usize,
+    absent: usize,
+    not_listed: u64,
+}
+
+#[derive(Serialize)]
+struct AlertView {
+    state: &'static str,
+    severity: String,
+    emoji: String,
+    name: String,
+    place: String,
+    what: Vec<String>,
+    labels: Labels,
+    annotations: Labels,
+    since: String,
+    starts_at: i64,
+    ends_at: Option<i64>,
+    took: String,
+    links: Vec<LinkView>,
+}
+
+#[derive(Serialize)]
+struct LinkView {
+    kind: String,
+    label: String,
+    url: String,
+}
+
+#[derive(Serialize)]
+struct LineView {
+    emoji: String,
+    mark: &'static str,
+    name: String,
+    rest: String,
+    links: Vec<LinkView>,
+}
+
+/// Several incidents: the names of `digest_*` templates.
+#[derive(Serialize)]
+pub(super) struct DigestView {
+    emoji: String,
+    word: &'static str,
+    color: &'static str,
+    name: String,
+    rest: String,
+    headline: String,
+    lines: Vec<LineView>,
+    incidents: Vec<CardView>,
+    when: String,
+    now: i64,
+    links: Vec<LinkView>,
+}
+
+/// News in a thread: the names of `reply_*` templates.
+#[derive(Serialize)]
+pub(super) struct ReplyView {
+    headline: String,
+    news: Vec<NewsView>,
+    more: usize,
+    incidents: Vec<CardView>,
+    now: i64,
+    links: Vec<LinkView>,
+}
+
+#[derive(Serialize)]
+struct NewsView {
+    emoji: String,
+    name: String,
+    words: String,
+}
+
+impl CardView {
+    pub(super) fn new(style: &Style, incident: &Incident, moment: Moment) -> Self {
+        let Moment { root_at, now } = moment;
+        let view = View::new(style, incident, root_at, now);
+        let shown = view.shown(Shape { lines: Some(view.most_lines()), details: true, max_url: MAX_URL });
+        let group = Group::new(style, incident);
+        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+        let Headline { emoji, word, color, name, rest, .. } = shown.head;
+        let (starts_at, ended) = group.span(now);
+        let ends_at = (!incident.state.is_open()).then_some(ended);
+        Self {
+            route: incident.key.route.to_string(),
+            receiver: text::clean(&incident.key.receiver),
+            state: incident.state.as_str(),
+            severity: severity(group.focus().min_by_key(|seen| seen.rank)),
+            emoji: emoji.clone(),
+            word: word.clone(),
+            color: color.clone(),
+            name: name.clone(),
+            rest: rest.clone(),
+            headline: plain_head(shown.head),
+            what: group.what.clone(),
+            details: shown.details.to_vec(),
+            labels: group.common.clone(),
+            annotations: cleaned(&group::common_labels(group.focus().map(|seen| &seen.alert.doc.annotations))),
+            group_labels: group::clean_labels(&incident.doc.group_labels),
+            chips: shown.chips.to_vec(),
+            more_chips: shown.more_chips,
+            counts: Counts {
+                firing: incident.count(AlertState::Firing),
+                resolved: incident.count(AlertState::Resolved),
+                absent: incident.count(AlertState::Absent),
+                not_listed: incident.doc.truncated,
+            },
+            alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &dial, seen, now)).collect(),
+            lines: shown.lines.iter().map(LineView::new).collect(),
+            when: shown.when.to_owned(),
+            starts_at: starts_at.0,
+            ends_at: ends_at.map(|at| at.0),
+            now: now.0,
+            took: time::words(ends_at.unwrap_or(now).since(starts_at)),
+            flaps: incident.flaps,
+            links: shown.links.iter().map(LinkView::new).collect(),
+            alertmanager_url: url::alertmanager(style, &incident.doc.external_url)
+                .map(|link| link.url)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl AlertView {
+    fn new(style: &Style, group: &Group<'_>, dial: &Dial<'_>, seen: &Seen<'_>, now: Timestamp) -> Self {
+        let (alert, starts_at) = (seen.alert, group.start(seen));
+        let range = group.range_of(std::iter::once(seen));
+        let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
+        let among = group.places.of(seen);
+        let place = if among.is_empty() { places::alone(&seen.labels).0 } else { among };
+        Self {
+            state: alert.state.as_str(),
+            severity: severity(Some(seen)),
+            emoji: match alert.state {
+                AlertState::Firing => style.emoji(seen.rank),
+                AlertState::Resolved => "🟢".to_owned(),
+                AlertState::Absent => "🔕".to_owned(),
+            },
+            name: text::cut(seen.label("alertname").unwrap_or_default(), 200),
+            place: text::cut(&place, 100),
+            what: seen.what().into_iter().take(MAX_LINES).collect(),
+            labels: seen.labels.clone(),
+            annotations: cleaned(&alert.doc.annotations),
+            since: dial.minute(starts_at),
+            starts_at: starts_at.0,
+            ends_at: ends_at.map(|at| at.0),
+            took: time::words(ends_at.unwrap_or(now).since(starts_at)),
+            links: url::of_alert(style, group.incident, alert, range).iter().map(LinkView::new).collect(),
+        }
+    }
+}
+
+impl LinkView {
+    fn new(link: &Link) -> Self {
+        let kind = match link.kind {
+            LinkKind::Extra(_) => "extra".to_owned(),
+            kind => kind.label().to_lowercase(),
+        };
+        Self { kind, label: link.label.clone(), url: link.url.clone() }
+    }
+}
+
+impl LineView {
+    fn new(line: &Line) -> Self {
+        Self {
+            emoji: line.emoji.clone(),
+            mark: match line.mark {
+                Mark::Strong => "strong",
+                Mark::Struck => "del",
+                Mark::Slanted => "em",
+                Mark::Plain => "",
+            },
+            name: line.name.clone(),
+            rest: line.rest.clone(),
+            links: line.links.iter().map(LinkView::new).collect(),
+        }
+    }
+}
+
+impl DigestView {
+    pub(super) fn new(style: &Style, incidents: &[&Incident], full: &InFull, moment: Moment) -> Self {
+        let head = &full.head;
+        let of = |id: &_| incidents.iter().find(|incident| incident.id == *id);
+        Self {
+            emoji: head.emoji.clone(),
+            word: head.word,
+            color: head.color,
+            name: head.count.clone(),
+            rest: head.rest.clone(),
+            headline: head.line(),
+            lines: full.lines.iter().map(LineView::new).collect(),
+            incidents: full.order.iter().filter_map(of).map(|one| CardView::new(style, one, moment)).collect(),
+            when: full.when.clone(),
+            now: moment.now.0,
+            links: full.links.iter().map(LinkView::new).collect(),
+        }
+    }
+}
+
+impl ReplyView {
+    pub(super) fn new(style: &Style, incidents: &[&Incident], reply: &Reply, moment: Moment) -> Self {
+        Self {
+            headline: crate::render::reply_line(reply),
+            news: reply
+                .lines
+                .iter()
+                .map(|said| NewsView { emoji: said.emoji.clone(), name: said.name.clone(), words: said.words.clone() })
+                .collect(),
+            more: reply.more,
+            incidents: incidents.iter().map(|one| CardView::new(style, one, moment)).collect(),
+            now: moment.now.0,
+            links: reply.links.iter().map(LinkView::new).collect(),
+        }
+    }
+}
+
+/// The `severity` label, made lower case.
+fn severity(seen: Option<&Seen<'_>>) -> String {
+    seen.and_then(|seen| seen.label("severity")).unwrap_or_default().to_lowercase()
+}
+
+/// Annotations keep their line breaks, and nothing else that is not to be seen.
+fn cleaned(annotations: &Labels) -> Labels {
+    let lines = |raw: &str| text::lines(raw).into_iter().take(MAX_LINES).collect::<Vec<_>>().join("\n");
+    annotations
+        .iter()
+        .map(|(name, value)| (text::clean(name), lines(value)))
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        .collect()
+}

@@ -1,0 +1,389 @@
+//! What rooms do not show yet, read for the lanes: which cards are due, and all there is to know about one.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    model::{Card, CardId, CardKind, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
+    store::{Store, StoreError, db::rows, incidents::sample},
+};
+
+/// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
+const DUE: i64 = 64;
+
+const NEW: &str = "card.root_event IS NULL AND card.superseded_by IS NULL";
+const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked')";
+/// Alerts that are read in full for what is to be said about the incidents of a digest, those of one incident at least;
+/// what there is to say about the others comes in a further reply.
+const IN_FULL: i64 = 2_000;
+/// Bytes of the notes that are read at once, one at least; the others come in a further reply.
+const NOTE_BYTES: usize = 1 << 20;
+/// A card of more alerts waits for other such cards: only one is in memory at a time, whatever rooms they are for.
+const LARGE: i64 = 1_000;
+
+/// The revision that a card shows for good once it tells that it goes on elsewhere.
+pub(crate) const SUPERSEDED: i64 = i64::MAX;
+
+/// A card whose room is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueCard {
+    pub card: CardId,
+    /// Of its most severe incident; 0 is the most severe.
+    pub severity: u32,
+    pub dirty_since: Timestamp,
+    /// What waits to be said in its thread.
+    pub notes: Option<DueNotes>,
+}
+
+/// The notes of a card in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueNotes {
+    /// One of them makes phones ring.
+    pub loud: bool,
+    /// They only say that it is over.
+    pub green: bool,
+    pub oldest: Timestamp,
+}
+
+/// The due cards of one room by what they need next, each in the order in which they should go out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueCards {
+    /// Not in the room yet.
+    pub new: Vec<DueCard>,
+    /// Something to say in the thread.
+    pub notes: Vec<DueCard>,
+    /// Only an edit.
+    pub edits: Vec<DueCard>,
+    /// How many more there are that are not in the room yet.
+    pub new_beyond: usize,
+    /// How many more have something to say and nothing but that it is over.
+    pub green_beyond: usize,
+}
+
+/// All that is needed to write a card's next event, read at one instant. The times that its words tell are those of the
+/// wall clock.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub card: Card,
+    /// With the revision of each that the room shows. Those of a digest have few of their alerts, unless there is
+    /// something to say about them; see [`Incident::left_out`].
+    pub incidents: Vec<(Incident, i64)>,
+    /// Not yet part of an op, oldest first; as many as are said at once.
+    pub notes: Vec<Note>,
+    /// The first event of the card that took this one's place.
+    pub continued: Option<String>,
+    /// Held by a large one.
+    pub turn: Option<Arc<OwnedSemaphorePermit>>,
+    /// The room of that card.
+    pub continued_in: Option<String>,
+    /// The route on which it goes on, where its receiver takes another one by now.
+    pub moved_to: Option<String>,
+}
+
+impl Snapshot {
+    /// The newest revision in it.
+    #[must_use]
+    pub fn rev(&self) -> i64 {
+        if self.card.superseded_by.is_some() {
+            return SUPERSEDED;
+        }
+        self.incidents.iter().map(|(incident, _)| incident.rev).max().unwrap_or(0)
+    }
+
+    fn shown(mut self, ahead_ms: i64) -> Self {
+        self.card.root_at = self.card.root_at.map(|at| at.moved(ahead_ms));
+        self.incidents = self.incidents.into_iter().map(|(incident, rev)| (incident.shown(ahead_ms), rev)).collect();
+        self
+    }
+
+    /// Whether the room shows less than the newest revision.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.incidents.iter().any(|(incident, shown)| incident.rev > *shown)
+    }
+}
+
+impl Store {
+    /// What `room` needs next; a card of which an op is parked waits for that. Subscribe to [`Store::wake_ups`] first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn due(&self, room: &RoomAddress) -> Result<DueCards, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let mut due = DueCards {
+            new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
+            notes: noted_cards(&mut transaction, room).await?,
+            edits: due_cards(
+                &mut transaction,
+                room,
+                "card.root_event IS NOT NULL AND NOT EXISTS \
+                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) AND (card.superseded_by IS NULL \
+                 OR EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL))",
+                "card.dirty_since",
+            )
+            .await?,
+            ..DueCards::default()
+        };
+        // Whether they are more than `digest_above` is not for a list to say that ends before it.
+        if is_cut(&due.new) {
+            due.new_beyond = beyond(count_due(&mut transaction, room, NEW).await?);
+        }
+        if is_cut(&due.notes) {
+            let listed = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
+            due.green_beyond = count_green(&mut transaction, room).await?.saturating_sub(listed);
+        }
+        transaction.commit().await?;
+        Ok(due)
+    }
+
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot(&self, card: &CardId) -> Result<Option<Snapshot>, StoreError> {
+        self.read_card(card, None).await
+    }
+
+    /// The same with the notes that an op says in place of those that wait.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot_for(&self, card: &CardId, op: &TxnId) -> Result<Option<Snapshot>, StoreError> {
+        self.read_card(card, Some(op)).await
+    }
+
+    async fn read_card(&self, card: &CardId, op: Option<&TxnId>) -> Result<Option<Snapshot>, StoreError> {
+        let turn = if self.is_large(card).await? {
+            Arc::clone(&self.large).acquire_owned().await.ok().map(Arc::new)
+        } else {
+            None
+        };
+        let mut connection = self.readers.acquire().await?;
+        // One transaction, so that incidents and notes are of one instant.
+        let mut transaction = connection.begin().await?;
+        let snapshot = read_snapshot(&mut transaction, card, op).await?;
+        transaction.commit().await?;
+        Ok(snapshot.map(|snapshot| Snapshot { turn, ..snapshot.shown(self.clock.ahead()) }))
+    }
+
+    /// Whether more than [`LARGE`] alerts are behind a card; they are not counted to the end.
+    async fn is_large(&self, card: &CardId) -> Result<bool, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let counted: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM card_incident JOIN alert ON alert.incident = card_incident.incident \
+             WHERE card_incident.card = $1 LIMIT $2) AS counted",
+        )
+        .bind(card.as_str())
+        .bind(LARGE + 1)
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(counted > LARGE)
+    }
+}
+
+fn is_cut(list: &[DueCard]) -> bool {
+    i64::try_from(list.len()).is_ok_and(|len| len >= DUE)
+}
+
+fn beyond(total: i64) -> usize {
+    usize::try_from(total - DUE).unwrap_or(0)
+}
+
+async fn count_due(
+    connection: &mut SqliteConnection,
+    room: &RoomAddress,
+    which: &'static str,
+) -> Result<i64, StoreError> {
+    let sql = format!(
+        "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
+         AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND {NOT_PARKED}"
+    );
+    // Made of literals only.
+    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(room.as_str()).fetch_one(connection).await?)
+}
+
+/// Cards with something to say and nothing that rings, as in [`noted_cards`].
+async fn count_green(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<usize, StoreError> {
+    let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
+    let green: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
+         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         AND EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind = $3) \
+         AND NOT EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind NOT IN ($2, $3))",
+    )
+    .bind(room.as_str())
+    .bind(quiet[0])
+    .bind(quiet[1])
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(green).unwrap_or(0))
+}
+
+async fn due_cards(
+    connection: &mut SqliteConnection,
+    room: &RoomAddress,
+    which: &'static str,
+    order: &'static str,
+) -> Result<Vec<DueCard>, StoreError> {
+    let sql = format!(
+        "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
+         JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} AND {NOT_PARKED} \
+         GROUP BY card.id, card.dirty_since ORDER BY {order}, card.id LIMIT $2"
+    );
+    // Made of literals only.
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(room.as_str())
+        .bind(DUE)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(DueCard {
+                card: CardId(row.try_get("id")?),
+                severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
+                dirty_since: Timestamp(row.try_get("dirty_since")?),
+                notes: None,
+            })
+        })
+        .collect()
+}
+
+/// Cards with something to say, oldest first.
+async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
+    let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
+    sqlx::query(
+        "SELECT card.id, card.dirty_since, min(note.at) AS oldest, min(incident.severity) AS severity, \
+         sum(CASE WHEN note.kind IN ($2, $3) THEN 0 ELSE 1 END) AS loud, \
+         sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
+         FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
+         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
+    )
+    .bind(room.as_str())
+    .bind(quiet[0])
+    .bind(quiet[1])
+    .bind(DUE)
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| {
+        let loud = row.try_get::<i64, _>("loud")? > 0;
+        let notes = DueNotes {
+            loud,
+            green: !loud && row.try_get::<i64, _>("green")? > 0,
+            oldest: Timestamp(row.try_get("oldest")?),
+        };
+        Ok(DueCard {
+            card: CardId(row.try_get("id")?),
+            severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
+            dirty_since: Timestamp(row.try_get("dirty_since")?),
+            notes: Some(notes),
+        })
+    })
+    .collect()
+}
+
+async fn read_snapshot(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    op: Option<&TxnId>,
+) -> Result<Option<Snapshot>, StoreError> {
+    let row =
+        sqlx::query("SELECT * FROM card WHERE id = $1").bind(card.as_str()).fetch_optional(&mut *connection).await?;
+    let Some(row) = row else { return Ok(None) };
+    let sql = format!(
+        "SELECT {}, shown_rev FROM incident JOIN card_incident ON card_incident.incident = incident.id \
+         WHERE card_incident.card = $1 ORDER BY incident.id",
+        rows::INCIDENT
+    );
+    let incident_rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).fetch_all(&mut *connection).await?;
+    let card = rows::card(&row)?;
+    let mut notes = read_notes(connection, &card.id, op).await?;
+    // A digest that is not in the room yet shows all of its incidents, and says nothing about any.
+    let full = match (card.kind, &card.root_event) {
+        (CardKind::Digest, None) => Some(BTreeSet::new()),
+        (CardKind::Digest, Some(_)) => Some(spoken_of(connection, &mut notes, op.is_some()).await?),
+        (CardKind::Incident, _) => None,
+    };
+    let mut incidents = Vec::with_capacity(incident_rows.len());
+    for row in &incident_rows {
+        let mut incident = rows::incident(row)?;
+        if full.as_ref().is_none_or(|full| full.contains(&incident.id)) {
+            incident.alerts = rows::alerts_of(connection, &incident.id).await?;
+        } else {
+            sample::take(connection, &mut incident).await?;
+        }
+        incidents.push((incident, row.try_get("shown_rev")?));
+    }
+    let (mut continued, mut continued_in, mut moved_to) = (None, None, None);
+    if let Some(next) = &card.superseded_by {
+        if let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
+            .bind(next.as_str())
+            .fetch_optional(&mut *connection)
+            .await?
+        {
+            (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
+        }
+        moved_to = sqlx::query_scalar(
+            "SELECT moved_to FROM incident JOIN card_incident ON card_incident.incident = incident.id \
+             WHERE card_incident.card = $1 AND moved_to IS NOT NULL LIMIT 1",
+        )
+        .bind(card.id.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    }
+    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, moved_to, turn: None }))
+}
+
+/// Those of the op, or as many of those that wait as are said at once.
+async fn read_notes(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    op: Option<&TxnId>,
+) -> Result<Vec<Note>, StoreError> {
+    let mut rows = match op {
+        Some(op) => sqlx::query("SELECT * FROM note WHERE op = $1 ORDER BY id").bind(op.as_str().to_owned()),
+        None => {
+            sqlx::query("SELECT * FROM note WHERE card = $1 AND op IS NULL ORDER BY id").bind(card.as_str().to_owned())
+        }
+    }
+    .fetch(connection);
+    let (mut notes, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        bytes += row.try_get::<&str, _>("args")?.len();
+        if bytes > NOTE_BYTES && !notes.is_empty() {
+            break;
+        }
+        notes.push(rows::note(&row)?);
+    }
+    Ok(notes)
+}
+
+/// The incidents that the notes are about; notes of more alerts than are read in full are left for later, unless
+/// `all` must be said.
+async fn spoken_of(
+    connection: &mut SqliteConnection,
+    notes: &mut Vec<Note>,
+    all: bool,
+) -> Result<BTreeSet<IncidentId>, StoreError> {
+    let (mut full, mut later, mut left) = (BTreeSet::new(), BTreeSet::new(), IN_FULL);
+    for note in notes.iter() {
+        if full.contains(&note.incident) || later.contains(&note.incident) {
+            continue;
+        }
+        let alerts: i64 = sqlx::query_scalar("SELECT count(*) FROM alert WHERE incident = $1")
+            .bind(note.incident.as_str())
+            .fetch_one(&mut *connection)
+            .await?;
+        left -= alerts;
+        let chosen = if left >= 0 || full.is_empty() || all { &mut full } else { &mut later };
+        chosen.insert(note.incident.clone());
+    }
+    notes.retain(|note| !later.contains(&note.incident));
+    Ok(full)
+}

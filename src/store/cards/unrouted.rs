@@ -1,0 +1,338 @@
+//! What the config no longer routes: incidents of routes that are gone, and cards in rooms that their routes do not name
+//! any more. A card that is in the room owes it one last event; what was never posted is dropped.
+//!
+//! Such a card is superseded by itself: it is nobody's live card, nothing is said in its thread, and as with any card
+//! whose place was taken there is one last edit to make.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::due::SUPERSEDED;
+use crate::{
+    model::{CardId, OpState, RoomAddress, RouteName, Timestamp},
+    store::{Store, StoreError, db::writer::Context},
+};
+
+/// Cards, or incidents, that one transaction closes.
+const BATCH: u32 = 100;
+
+/// The rooms of each route.
+pub type Routing = BTreeMap<RouteName, Vec<RoomAddress>>;
+
+/// What was found to be routed no longer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unrouted {
+    /// Cards that were closed, or digests that lost a part.
+    pub cards: usize,
+    /// Incidents that no room shows any more.
+    pub incidents: u64,
+    /// Rooms that no route names and that have something to be told still.
+    pub rooms: BTreeSet<RoomAddress>,
+}
+
+impl Store {
+    /// Closes what `routing` does not lead anywhere: to be called when it has changed, and again for what was accepted
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be committed; what was closed until then stays closed.
+    pub async fn close_unrouted(&self, routing: &Routing) -> Result<Unrouted, StoreError> {
+        let mut unrouted = Unrouted::default();
+        for (route, room) in self.pairs().await? {
+            if routing.get(&route).is_some_and(|rooms| rooms.contains(&room)) {
+                continue;
+            }
+            unrouted.cards += self.close_cards(&route, &room, routing).await?;
+        }
+        unrouted.incidents = self.close_incidents().await?;
+        let served: BTreeSet<&RoomAddress> = routing.values().flatten().collect();
+        unrouted.rooms = self.rooms_with_work().await?.into_iter().filter(|room| !served.contains(room)).collect();
+        Ok(unrouted)
+    }
+
+    /// Nothing more is sent to a room that no route names: its cards stay as they are. Returns how many were behind.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn give_up_room(&self, room: &RoomAddress, error: &str) -> Result<u64, StoreError> {
+        let (room, error, now) = (room.clone(), error.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, _| Box::pin(async move { give_up(connection, &room, &error, now).await }))
+            .await
+    }
+
+    /// Routes and rooms of live cards that show something open, or wait to be posted.
+    pub(crate) async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
+        let mut connection = self.monitoring.acquire().await?;
+        let rows = sqlx::query(
+            // Left, so that what is open comes first and not all that ever was; without a card there is nothing to see.
+            "SELECT incident.route AS route, card.room AS room FROM incident \
+             LEFT JOIN card_incident ON card_incident.incident = incident.id \
+             LEFT JOIN card ON card.id = card_incident.card AND card.superseded_by IS NULL \
+             WHERE incident.closed_at IS NULL \
+             UNION SELECT incident.route, card.room FROM card \
+             LEFT JOIN card_incident ON card_incident.card = card.id \
+             LEFT JOIN incident ON incident.id = card_incident.incident \
+             WHERE card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.superseded_by IS NULL",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut pairs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (Some(route), Some(room)) = (row.try_get("route")?, row.try_get("room")?) else { continue };
+            if let (Ok(route), Ok(room)) = (RouteName::parse(route), RoomAddress::parse(room)) {
+                pairs.push((route, room));
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// Rooms with a card that is behind, or with an event that is on its way.
+    async fn rooms_with_work(&self) -> Result<Vec<RoomAddress>, StoreError> {
+        let mut connection = self.monitoring.acquire().await?;
+        let rooms: Vec<String> = sqlx::query_scalar(
+            "SELECT room FROM card WHERE dirty_since IS NOT NULL UNION SELECT room FROM op \
+             WHERE state IN ('in_flight', 'in_doubt', 'parked') AND state NOT IN ('done', 'refused')",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(rooms.iter().filter_map(|room| RoomAddress::parse(room).ok()).collect())
+    }
+
+    async fn close_cards(&self, route: &RouteName, room: &RoomAddress, routing: &Routing) -> Result<usize, StoreError> {
+        let mut closed = 0;
+        loop {
+            let (route, room, now) = (route.clone(), room.clone(), self.clock.now());
+            let served: Vec<String> = routing
+                .iter()
+                .filter(|(_, rooms)| rooms.contains(&room))
+                .map(|(name, _)| name.as_str().to_owned())
+                .collect();
+            let batch = self
+                .writer
+                .write(move |connection, context| {
+                    Box::pin(async move {
+                        let cards = cards_of(connection, &route, &room).await?;
+                        for card in &cards {
+                            close_card(connection, context, card, &served, now).await?;
+                        }
+                        Ok(cards.len())
+                    })
+                })
+                .await?;
+            closed += batch;
+            // What comes in meanwhile is found the next time.
+            if batch < BATCH as usize {
+                return Ok(closed);
+            }
+        }
+    }
+
+    /// As "no news": what becomes of those of a route that is gone nobody will tell us, and those of a route all of whose
+    /// rooms were replaced open anew with their next notification, in the new rooms. One whose webhook was under way has a
+    /// card still, and is closed once that is.
+    async fn close_incidents(&self) -> Result<u64, StoreError> {
+        const HIDDEN: &str = "incident.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM card_incident \
+             JOIN card ON card.id = card_incident.card \
+             WHERE card_incident.incident = incident.id AND card.superseded_by IS NULL)";
+        let mut connection = self.monitoring.acquire().await?;
+        let find = format!("SELECT count(*) FROM incident WHERE {HIDDEN}");
+        // Made of literals only, here and below.
+        let hidden: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(find)).fetch_one(&mut *connection).await?;
+        drop(connection);
+        if hidden == 0 {
+            return Ok(0);
+        }
+        let mut closed = 0;
+        loop {
+            let now = self.clock.now();
+            let batch = self
+                .writer
+                .write(move |connection, _| {
+                    Box::pin(async move {
+                        let close = format!(
+                            "UPDATE incident SET state = 'stale', closed_at = $1 WHERE id IN \
+                             (SELECT id FROM incident WHERE {HIDDEN} LIMIT $2)"
+                        );
+                        let closed =
+                            sqlx::query(sqlx::AssertSqlSafe(close)).bind(now.0).bind(BATCH).execute(connection).await?;
+                        Ok(closed.rows_affected())
+                    })
+                })
+                .await?;
+            closed += batch;
+            if batch < u64::from(BATCH) {
+                return Ok(closed);
+            }
+        }
+    }
+}
+
+/// Live cards of `room` that show something open of `route`, or wait to be posted with something of it.
+async fn cards_of(
+    connection: &mut SqliteConnection,
+    route: &RouteName,
+    room: &RoomAddress,
+) -> Result<Vec<CardId>, StoreError> {
+    let cards: Vec<String> = sqlx::query_scalar(
+        // Left, so that what is open comes first and not all that the room ever saw.
+        "SELECT id FROM (SELECT card.id FROM incident LEFT JOIN card_incident ON card_incident.incident = incident.id \
+           LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.superseded_by IS NULL \
+           WHERE incident.route = $2 AND incident.closed_at IS NULL \
+           UNION SELECT card.id FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL \
+           AND card.root_event IS NULL AND card.superseded_by IS NULL AND EXISTS \
+           (SELECT 1 FROM card_incident JOIN incident ON incident.id = card_incident.incident \
+            WHERE card_incident.card = card.id AND incident.route = $2)) AS live WHERE id IS NOT NULL LIMIT $3",
+    )
+    .bind(room.as_str())
+    .bind(route.as_str())
+    .bind(BATCH)
+    .fetch_all(connection)
+    .await?;
+    Ok(cards.into_iter().map(CardId).collect())
+}
+
+/// `served`: the routes that still lead into the card's room.
+async fn close_card(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    card: &CardId,
+    served: &[String],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT incident.id, incident.route, card.root_event FROM card_incident \
+         JOIN incident ON incident.id = card_incident.incident JOIN card ON card.id = card_incident.card \
+         WHERE card.id = $1 ORDER BY incident.id",
+    )
+    .bind(card.as_str())
+    .fetch_all(&mut *connection)
+    .await?;
+    let (mut stays, mut goes) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let (id, route): (String, String) = (row.try_get("id")?, row.try_get("route")?);
+        if served.contains(&route) { stays.push(id) } else { goes.push(id) }
+    }
+    context.wake = true;
+    match stays.first() {
+        None => retire(connection, card, now).await,
+        Some(one) => lose_incidents(connection, context, card, &goes, one, now).await,
+    }
+}
+
+/// The whole card.
+pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
+        .bind(card.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
+        .bind(card.as_str())
+        .execute(&mut *connection)
+        .await?;
+    disown(connection, card, now).await?;
+    // Should its first event be on its way, it is due once that is known to be in the room.
+    sqlx::query(
+        "UPDATE card SET superseded_by = id, dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $2 END \
+         WHERE id = $1",
+    )
+    .bind(card.as_str())
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Cards whose place this one was to take, and that were not told so yet, will not hear of it any more: they owe the room
+/// a last edit of their own.
+async fn disown(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+    const WAITING: &str = "(SELECT old.id FROM card AS old JOIN card AS next ON next.id = old.superseded_by \
+         WHERE next.id = $1 AND old.id <> $1 AND next.root_event IS NULL AND old.root_event IS NOT NULL)";
+    for sql in [
+        format!("UPDATE card_incident SET shown_rev = 0 WHERE card IN {WAITING} AND $2 IS NOT NULL"),
+        format!("UPDATE card SET superseded_by = id, dirty_since = $2 WHERE id IN {WAITING}"),
+    ] {
+        // Made of literals only.
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).bind(now.0).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What no route leads into the room any more, and what never came into it, owes the room nothing.
+pub(crate) async fn forget_unposted_of_unrouted(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1 AND superseded_by = id AND root_event IS NULL")
+        .bind(card.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A digest that goes on without these.
+pub(crate) async fn lose_incidents(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    card: &CardId,
+    goes: &[String],
+    stays: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for incident in goes {
+        for sql in [
+            "DELETE FROM note WHERE card = $1 AND incident = $2 AND op IS NULL",
+            "DELETE FROM card_incident WHERE card = $1 AND incident = $2",
+        ] {
+            sqlx::query(sql).bind(card.as_str()).bind(incident).execute(&mut *connection).await?;
+        }
+    }
+    // A revision of its own, so that an edit that is on its way does not count as showing it.
+    sqlx::query("UPDATE incident SET rev = $2 WHERE id = $1")
+        .bind(stays)
+        .bind(context.next())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+        .bind(card.as_str())
+        .bind(now.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn give_up(
+    connection: &mut SqliteConnection,
+    room: &RoomAddress,
+    error: &str,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    sqlx::query(
+        "UPDATE op SET state = $2, error = $3, ended_at = $4, content = '' WHERE room = $1 \
+         AND state IN ('in_flight', 'in_doubt', 'parked') AND state NOT IN ('done', 'refused')",
+    )
+    .bind(room.as_str())
+    .bind(OpState::Refused.as_str())
+    .bind(error)
+    .bind(now.0)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)")
+        .bind(room.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "UPDATE card_incident SET shown_rev = $2 WHERE card IN \
+         (SELECT id FROM card WHERE room = $1 AND superseded_by IS NOT NULL)",
+    )
+    .bind(room.as_str())
+    .bind(SUPERSEDED)
+    .execute(&mut *connection)
+    .await?;
+    let behind = sqlx::query("UPDATE card SET dirty_since = NULL WHERE room = $1 AND dirty_since IS NOT NULL")
+        .bind(room.as_str())
+        .execute(connection)
+        .await?;
+    Ok(behind.rows_affected())
+}

@@ -1,0 +1,82 @@
+//! Why the store could not do it.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot use {}: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("{} is in use by another process", path.display())]
+    InUse { path: PathBuf },
+    #[error("cannot open {}: {source}", path.display())]
+    Open { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(
+        "{} is damaged: {reason}. It was left as it is. Restore it from a backup, or move receiver.sqlite3 and its -wal and \
+         -shm files out of the way to start with an empty one: rooms keep what they show, and what still fires gets a new \
+         card with Alertmanager's next notification", path.display()
+    )]
+    Damaged { path: PathBuf, reason: String },
+    #[error(
+        "cannot commit to the store in {}: {reason}. Nothing could be accepted: look whether its file system is read-only \
+         or out of space, and whether the folder and all files in it belong to the receiver's user", path.display()
+    )]
+    Unusable { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Database(String),
+    #[error("the store did not answer within {0} s")]
+    Late(u64),
+    #[error("a panic, which is a bug of the receiver; what caused it was undone")]
+    Panic,
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(in_words(&error))
+    }
+}
+
+/// SQLite's own words say what is wrong with the disk; sqlx wraps them in more than an operator needs.
+pub(crate) fn in_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => {
+            let advice = match code(error) {
+                Some(CORRUPT | NO_DATABASE) => "; the file is damaged, a restart tells more",
+                _ if whole_code(error) == Some(NO_TEMPORARY_FOLDER) => "; no folder for temporary files can be written",
+                _ => "",
+            };
+            match database.code() {
+                Some(code) => format!("{} (SQLite code {code}){advice}", database.message()),
+                None => database.message().to_owned(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+/// `SQLITE_FULL`, `SQLITE_CORRUPT`, `SQLITE_NOTADB`, and `SQLITE_IOERR_GETTEMPPATH`.
+const FULL: i32 = 13;
+const CORRUPT: i32 = 11;
+const NO_DATABASE: i32 = 26;
+const NO_TEMPORARY_FOLDER: i32 = 6410;
+
+pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(code(error), Some(CORRUPT | NO_DATABASE))
+}
+
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    code(error) == Some(FULL)
+}
+
+/// Without what SQLite adds in the higher bits.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    whole_code(error).map(|code| code & 0xff)
+}
+
+fn whole_code(error: &sqlx::Error) -> Option<i32> {
+    match error {
+        sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
+        _ => None,
+    }
+}

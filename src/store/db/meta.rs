@@ -1,0 +1,85 @@
+//! The few facts about the store itself.
+
+use sqlx::SqliteConnection;
+
+use crate::{
+    clock::Mark,
+    store::{Store, StoreError},
+};
+
+const SEQ: &str = "seq";
+const STORE: &str = "store";
+const DEVICE: &str = "device";
+const OPENED: &str = "opened";
+const CLOCK: &str = "clock";
+
+impl Store {
+    /// The Matrix device that sent last.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn device(&self) -> Result<Option<String>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        Ok(read(&mut connection, DEVICE).await?)
+    }
+
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn set_device(&self, device: String) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection, _| Box::pin(async move { Ok(write(connection, DEVICE, &device).await?) }))
+            .await
+    }
+
+    /// Gives the store an id of its own, once.
+    pub(crate) async fn ensure_identity(&self) -> Result<(), StoreError> {
+        self.writer
+            .write(|connection, _| {
+                Box::pin(async move {
+                    if read(connection, STORE).await?.is_none() {
+                        write(connection, STORE, &ulid::Ulid::new().to_string()).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+/// Something else each time, so that there is something to commit.
+pub(crate) async fn write_opened(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    write(connection, OPENED, &ulid::Ulid::new().to_string()).await
+}
+
+pub(crate) async fn read_seq(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    match read(connection, SEQ).await? {
+        None => Ok(0),
+        Some(text) => text.parse().map_err(|_| StoreError::Database(format!("meta.seq is not a number: {text:?}"))),
+    }
+}
+
+pub(crate) async fn write_seq(connection: &mut SqliteConnection, seq: i64) -> Result<(), sqlx::Error> {
+    write(connection, SEQ, &seq.to_string()).await
+}
+
+/// Where the time of the process before this one stood. `None` as well where it cannot be read: then it starts afresh.
+pub(crate) async fn read_mark(connection: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
+    Ok(read(connection, CLOCK).await?.and_then(|text| text.parse().ok()))
+}
+
+pub(crate) async fn write_mark(connection: &mut SqliteConnection, mark: &Mark) -> Result<(), sqlx::Error> {
+    write(connection, CLOCK, &mark.to_string()).await
+}
+
+async fn read(connection: &mut SqliteConnection, key: &str) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(connection).await
+}
+
+async fn write(connection: &mut SqliteConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+        .bind(key)
+        .bind(value)
+        .execute(connection)
+        .await
+        .map(drop)
+}

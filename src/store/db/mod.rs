@@ -1,0 +1,9 @@
+//! The database: opening it, its one writer, rows and errors.
+
+pub(crate) mod error;
+pub(crate) mod meta;
+pub(crate) mod monitoring;
+pub(crate) mod open;
+pub(crate) mod rows;
+pub(crate) mod timeline;
+pub(crate) mod writer;

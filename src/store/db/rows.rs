@@ -1,0 +1,204 @@
+//! Rows <-> the words of the field.
+
+use futures_util::{TryStreamExt as _, stream::BoxStream};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use crate::{
+    model::{
+        Alert, AlertState, Card, CardId, CardKind, Incident, IncidentId, IncidentKey, IncidentState, LeftOut, Note,
+        NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
+    },
+    store::StoreError,
+};
+
+/// Rows that go into one statement.
+pub(crate) const CHUNK: usize = 500;
+
+pub(crate) const INCIDENT: &str = "id, route, receiver, group_key, state, severity, opened_at, heard_at, closed_at, \
+     flaps, rev, notification, doc";
+
+fn bad(what: &str, value: &str) -> StoreError {
+    StoreError::Database(format!("the store holds an unknown {what}: {value:?}"))
+}
+
+/// A number that was written as unsigned.
+fn unsigned(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
+    let number: i64 = row.try_get(column)?;
+    u32::try_from(number).map_err(|_| bad(column, &number.to_string()))
+}
+
+fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, StoreError> {
+    Ok(Timestamp(row.try_get(column)?))
+}
+
+fn maybe_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp))
+}
+
+fn word<T>(row: &SqliteRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    parse(text).ok_or_else(|| bad(column, text))
+}
+
+fn document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Database(format!("the store holds an odd {column}: {error}")))
+}
+
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
+}
+
+/// Without its alerts.
+pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
+    Ok(Incident {
+        id: IncidentId(row.try_get("id")?),
+        key: IncidentKey {
+            route: word(row, "route", |text| RouteName::parse(text).ok())?,
+            receiver: row.try_get("receiver")?,
+            group_key: row.try_get("group_key")?,
+        },
+        state: word(row, "state", IncidentState::parse)?,
+        severity: unsigned(row, "severity")?,
+        opened_at: time(row, "opened_at")?,
+        heard_at: time(row, "heard_at")?,
+        closed_at: maybe_time(row, "closed_at")?,
+        flaps: unsigned(row, "flaps")?,
+        rev: row.try_get("rev")?,
+        notification: NotificationId(row.try_get("notification")?),
+        doc: document(row, "doc")?,
+        alerts: Vec::new(),
+        left_out: LeftOut::default(),
+    })
+}
+
+pub(crate) fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
+    Ok(Alert {
+        fingerprint: row.try_get("fingerprint")?,
+        state: word(row, "state", AlertState::parse)?,
+        starts_at: time(row, "starts_at")?,
+        ends_at: maybe_time(row, "ends_at")?,
+        absent_since: maybe_time(row, "absent_since")?,
+        changed_at: time(row, "changed_at")?,
+        doc: document(row, "doc")?,
+    })
+}
+
+pub(crate) fn card(row: &SqliteRow) -> Result<Card, StoreError> {
+    Ok(Card {
+        id: CardId(row.try_get("id")?),
+        room: word(row, "room", |text| RoomAddress::parse(text).ok())?,
+        kind: word(row, "kind", CardKind::parse)?,
+        root_event: row.try_get("root_event")?,
+        root_at: maybe_time(row, "root_at")?,
+        last_reply: row.try_get("last_reply")?,
+        spoke_at: maybe_time(row, "spoke_at")?,
+        dirty_since: maybe_time(row, "dirty_since")?,
+        superseded_by: row.try_get::<Option<String>, _>("superseded_by")?.map(CardId),
+    })
+}
+
+pub(crate) fn note(row: &SqliteRow) -> Result<Note, StoreError> {
+    Ok(Note {
+        id: row.try_get("id")?,
+        card: CardId(row.try_get("card")?),
+        incident: IncidentId(row.try_get("incident")?),
+        kind: word(row, "kind", NoteKind::parse)?,
+        at: time(row, "at")?,
+        notification: NotificationId(row.try_get("notification")?),
+        args: document(row, "args")?,
+    })
+}
+
+pub(crate) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
+    Ok(Op {
+        txn_id: TxnId(row.try_get("txn_id")?),
+        card: CardId(row.try_get("card")?),
+        room: word(row, "room", |text| RoomAddress::parse(text).ok())?,
+        kind: word(row, "kind", OpKind::parse)?,
+        content: row.try_get("content")?,
+        rev: row.try_get("rev")?,
+        plainness: unsigned(row, "plainness")?,
+        speaks: row.try_get::<i64, _>("speaks")? != 0,
+        since: time(row, "since")?,
+        notification: NotificationId(row.try_get("notification")?),
+        incident: IncidentId(row.try_get("incident")?),
+        device: row.try_get("device")?,
+        state: word(row, "state", OpState::parse)?,
+        first_try: maybe_time(row, "first_try")?,
+        attempts: unsigned(row, "attempts")?,
+        frozen_seq: row.try_get("frozen_seq")?,
+        alone: row.try_get::<i64, _>("alone")? != 0,
+    })
+}
+
+/// The alerts of an incident, sorted by fingerprint.
+pub(crate) async fn alerts_of(
+    connection: &mut SqliteConnection,
+    incident: &IncidentId,
+) -> Result<Vec<Alert>, StoreError> {
+    // Row by row: each holds its values a second time.
+    let mut stream = stream_alerts(connection, incident);
+    let mut alerts = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        alerts.push(alert(&row)?);
+    }
+    Ok(alerts)
+}
+
+/// The same without holding them all.
+pub(crate) fn stream_alerts<'c>(
+    connection: &'c mut SqliteConnection,
+    incident: &IncidentId,
+) -> BoxStream<'c, Result<SqliteRow, sqlx::Error>> {
+    sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint")
+        .bind(incident.as_str().to_owned())
+        .fetch(connection)
+}
+
+/// At most `most` of them.
+pub(crate) async fn some_alerts_of(
+    connection: &mut SqliteConnection,
+    incident: &IncidentId,
+    most: i64,
+) -> Result<Vec<Alert>, StoreError> {
+    sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint LIMIT $2")
+        .bind(incident.as_str())
+        .bind(most)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(alert)
+        .collect()
+}
+
+pub(crate) async fn save_alerts(
+    connection: &mut SqliteConnection,
+    incident: &IncidentId,
+    alerts: &[Alert],
+) -> Result<(), StoreError> {
+    for chunk in alerts.chunks(CHUNK) {
+        let docs = chunk.iter().map(|alert| to_json(&alert.doc)).collect::<Result<Vec<_>, _>>()?;
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO alert (incident, fingerprint, state, starts_at, ends_at, absent_since, changed_at, doc) ",
+        );
+        query.push_values(chunk.iter().zip(docs), |mut row, (alert, doc)| {
+            row.push_bind(incident.as_str())
+                .push_bind(alert.fingerprint.as_str())
+                .push_bind(alert.state.as_str())
+                .push_bind(alert.starts_at.0)
+                .push_bind(alert.ends_at.map(|at| at.0))
+                .push_bind(alert.absent_since.map(|at| at.0))
+                .push_bind(alert.changed_at.0)
+                .push_bind(doc);
+        });
+        query.push(
+            " ON CONFLICT (incident, fingerprint) DO UPDATE SET state = excluded.state, \
+             starts_at = excluded.starts_at, ends_at = excluded.ends_at, absent_since = excluded.absent_since, \
+             changed_at = excluded.changed_at, doc = excluded.doc",
+        );
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::rerouted;
+use crate::{
+    model::{
+        Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress,
+        RouteName, Timestamp,
+    },
+    store::{
+        Store, StoreError, cards,
+        db::{rows, writer::Context},
+    },
+};
+
+/// Other incidents that one transaction settles.
+const SETTLED: usize = 50;
+pub(crate) const HOLDING: &str = "SELECT DISTINCT alert.incident FROM alert CROSS JOIN incident \
+     WHERE incident.id = alert.incident AND incident.closed_at IS NULL AND alert.state <> 'resolved' \
+     AND incident.route = ";
+
+type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
+type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
+
+/// A webhook that has been read and routed, on its way into the store.
+pub struct Ingest {
+    pub key: IncidentKey,
+    /// As it came over the wire; kept for `store.retention`.
+    pub body: Vec<u8>,
+    /// Of all that the notification says. An open incident that keeps the same one is handed to `decide` as repeated,
+    /// without its alerts. Empty: never.
+    pub digest: String,
+    /// Whether the config's `receivers` chose its route.
+    pub by_receiver: bool,
+    /// The rooms of its route.
+    pub rooms: Vec<RoomAddress>,
+    /// The rules: what is known -> what changes. Asked a second time if the first answer was given too early.
+    pub decide: Decide,
+    /// The fingerprints that it reports as resolved.
+    pub resolved: Vec<String>,
+    /// The rules for another open incident of the route that holds some of them.
+    pub settle: Settle,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    pub notification: NotificationId,
+    /// `None`: it spoke of nothing.
+    pub incident: Option<IncidentId>,
+    pub outcome: Outcome,
+    /// Alerts that the incident no longer remembers.
+    pub forgotten: usize,
+    /// Other incidents in which alerts were resolved.
+    pub elsewhere: usize,
+}
+
+impl Store {
+    /// Returns once the notification is on disk.
+    ///
+    /// # Errors
+    /// When it cannot be committed, or not in time. It may have been committed all the same, if it was merely late.
+    pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
+        let clock = self.clock.clone();
+        let group = hash(ingest.key.group_key.as_bytes());
+        if let Some(ingested) = self.heard_again(&ingest, &group, clock.now()).await? {
+            return Ok(ingested);
+        }
+        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
+        let (mut ingested, mut rest) = self
+            .writer
+            .write(move |connection, context| {
+                Box::pin(
+                    async move { Job { connection, context, hashes, by_receiver, now: clock.now() }.run(ingest).await },
+                )
+            })
+            .await?;
+        // Should one of these fail, the webhook is not answered 200 and comes again.
+        while let Some(others) = rest.take() {
+            let now = self.clock.now();
+            let (settled, left) = self
+                .writer
+                .write(move |connection, context| {
+                    let hashes = Hashes::default();
+                    Box::pin(
+                        async move { Job { connection, context, hashes, by_receiver: None, now }.settle(others).await },
+                    )
+                })
+                .await?;
+            ingested.elsewhere += settled;
+            rest = left;
+        }
+        Ok(ingested)
+    }
+}
+
+/// Other incidents of the route that hold alerts which a notification reports as resolved.
+struct Others {
+    incidents: Vec<IncidentId>,
+    settle: Settle,
+    rooms: Vec<RoomAddress>,
+    notification: NotificationId,
+}
+
+#[derive(Default)]
+struct Hashes {
+    group: String,
+    body: String,
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..16])
+}
+
+/// One notification inside the writer's transaction; what it does to cards is in [`crate::store::cards`].
+pub(crate) struct Job<'c> {
+    pub(crate) connection: &'c mut SqliteConnection,
+    pub(crate) context: &'c mut Context,
+    hashes: Hashes,
+    /// See [`Ingest::by_receiver`].
+    by_receiver: Option<bool>,
+    pub(crate) now: Timestamp,
+}
+
+impl Job<'_> {
+    async fn run(mut self, ingest: Ingest) -> Result<(Ingested, Option<Others>), StoreError> {
+        let Ingest { key, body, digest, by_receiver, rooms, decide, resolved, settle } = ingest;
+        let known = self.known(&key, &digest).await?;
+        let changes = decide(known.as_ref(), self.now);
+        let existing = known.as_ref().map(|known| &known.incident);
+        let incidents = self.others(&key, existing, &resolved, &settle).await?;
+        let outcome = if incidents.is_empty() { changes.outcome } else { changes.outcome.with_change() };
+        let says = changes.news || !changes.notes.is_empty();
+        let news = says || !incidents.is_empty();
+        let repeated = if news { None } else { self.repeat(existing).await? };
+        let notification = match (repeated, changes.write) {
+            (Some(notification), _) => notification,
+            // Together with its incident.
+            (None, IncidentWrite::Insert) => NotificationId(ulid::Ulid::new().to_string()),
+            (None, _) => self.insert_notification(&key, news.then_some(body.as_slice())).await?,
+        };
+        let incident = match changes.write {
+            IncidentWrite::None => None,
+            IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification, &body).await?),
+            IncidentWrite::Update => {
+                let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
+                Some(self.update_incident(incident, &changes, &notification, self.now, self.by_receiver).await?)
+            }
+        };
+        if let Some(incident) = &incident
+            && says
+        {
+            self.save_cards(incident, &rooms, &changes, &notification).await?;
+        }
+        if let (Some(incident), IncidentWrite::Insert, true) = (&incident, changes.write, by_receiver) {
+            rerouted::go_on(self.connection, &key, &self.hashes.group, incident, self.now).await?;
+        }
+        let forgotten = changes.forgotten.len();
+        let others = Others { incidents, settle, rooms, notification: notification.clone() };
+        let (elsewhere, rest) = self.settle(others).await?;
+        Ok((Ingested { notification, incident, outcome, forgotten, elsewhere }, rest))
+    }
+
+    /// The other open incidents of the route in which something of what is resolved is so from now on.
+    async fn others(
+        &mut self,
+        key: &IncidentKey,
+        own: Option<&Incident>,
+        resolved: &[String],
+        settle: &Settle,
+    ) -> Result<Vec<IncidentId>, StoreError> {
+        let mut held = holding(self.connection, &key.route, own.map(|own| &own.id), resolved).await?;
+        // Mostly one or two, of which an earlier firing may be all that it tells; of many it is taken for granted.
+        if held.len() <= SETTLED {
+            let mut changed = Vec::with_capacity(held.len());
+            for id in held {
+                let known = self.open_incident(&id).await?;
+                if known.is_some_and(|known| settle(&known, self.now).is_some()) {
+                    changed.push(id);
+                }
+            }
+            held = changed;
+        }
+        Ok(held)
+    }
+
+    /// Applies the rules to some of them; how many changed, and what is left for further transactions, so that the writer
+    /// serves others in between.
+    async fn settle(&mut self, mut others: Others) -> Result<(usize, Option<Others>), StoreError> {
+        let left = others.incidents.split_off(others.incidents.len().min(SETTLED));
+        let mut settled = 0;
+        for id in std::mem::replace(&mut others.incidents, left) {
+            // It may have changed since it was found.
+            let Some(known) = self.open_incident(&id).await? else { continue };
+            let Some(changes) = (others.settle)(&known, self.now) else { continue };
+            // When its own group was heard of stays as it is: nothing was said of its other alerts.
+            self.update_incident(&known.incident, &changes, &others.notification, known.incident.heard_at, None)
+                .await?;
+            self.save_cards(&id, &others.rooms, &changes, &others.notification).await?;
+            settled += 1;
+        }
+        Ok((settled, (!others.incidents.is_empty()).then_some(others)))
+    }
+
+    async fn open_incident(&mut self, id: &IncidentId) -> Result<Option<Known>, StoreError> {
+        let row = sqlx::query("SELECT * FROM incident WHERE id = $1 AND closed_at IS NULL")
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.connection)
+            .await?;
+        match row {
+            Some(row) => self.with_all(rows::incident(&row)?).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn with_all(&mut self, mut incident: Incident) -> Result<Known, StoreError> {
+        incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
+        let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        Ok(Known { incident, cards, repeated: false })
+    }
+
+    /// The newest incident of the group with its live cards and, unless it is as `digest` tells, its alerts: reading
+    /// those of a large group costs more than all the rest.
+    async fn known(&mut self, key: &IncidentKey, digest: &str) -> Result<Option<Known>, StoreError> {
+        let Some(incident) = newest_incident(self.connection, key, &self.hashes.group).await? else {
+            return Ok(None);
+        };
+        if !incident.is_as_told_by(digest) {
+            return self.with_all(incident).await.map(Some);
+        }
+        let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        Ok(Some(Known { incident, cards, repeated: true }))
+    }
+
+    /// Counts the notification as a repeat of the one that last changed the incident.
+    async fn repeat(&mut self, incident: Option<&Incident>) -> Result<Option<NotificationId>, StoreError> {
+        let repeated = match incident {
+            Some(incident) => {
+                sqlx::query_scalar("UPDATE notification SET repeats = repeats + 1 WHERE id = $1 RETURNING id")
+                    .bind(incident.notification.as_str())
+            }
+            None => sqlx::query_scalar(
+                "UPDATE notification SET repeats = repeats + 1 WHERE id = \
+                 (SELECT id FROM notification WHERE group_hash = $1 AND body_hash = $2 ORDER BY at DESC, id DESC LIMIT 1) \
+                 RETURNING id",
+            )
+            .bind(&self.hashes.group)
+            .bind(&self.hashes.body),
+        };
+        Ok(repeated.fetch_optional(&mut *self.connection).await?.map(NotificationId))
+    }
+
+    async fn insert_notification(
+        &mut self,
+        key: &IncidentKey,
+        body: Option<&[u8]>,
+    ) -> Result<NotificationId, StoreError> {
+        let id = NotificationId(ulid::Ulid::new().to_string());
+        sqlx::query(
+            "INSERT INTO notification (id, at, route, group_hash, body_hash, body) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(id.as_str())
+        .bind(self.now.0)
+        .bind(key.route.as_str())
+        .bind(&self.hashes.group)
+        .bind(&self.hashes.body)
+        .bind(body)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(id)
+    }
+
+    /// With the notification that opens it. Both in one call: each costs a trip to the database's thread and back.
+    async fn insert_incident(
+        &mut self,
+        key: &IncidentKey,
+        changes: &Changes,
+        notification: &NotificationId,
+        body: &[u8],
+    ) -> Result<IncidentId, StoreError> {
+        let id = IncidentId(ulid::Ulid::new().to_string());
+        sqlx::query(
+            "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
+             VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
+             INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
+             closed_at, flaps, rev, notification, doc, by_receiver) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17)",
+        )
+        .bind(id.as_str())
+        .bind(key.route.as_str())
+        .bind(&key.receiver)
+        .bind(&key.group_key)
+        .bind(&self.hashes.group)
+        .bind(changes.state.as_str())
+        .bind(i64::from(changes.severity))
+        .bind(self.now.0)
+        .bind(self.now.0)
+        .bind(changes.closed_at.map(|at| at.0))
+        .bind(i64::from(changes.flaps))
+        .bind(self.context.next())
+        .bind(notification.as_str())
+        .bind(rows::to_json(&changes.doc)?)
+        .bind(&self.hashes.body)
+        .bind(body)
+        .bind(i64::from(self.by_receiver == Some(true)))
+        .execute(&mut *self.connection)
+        .await?;
+        rows::save_alerts(self.connection, &id, &changes.alerts).await?;
+        Ok(id)
+    }
+
+    async fn update_incident(
+        &mut self,
+        incident: &Incident,
+        changes: &Changes,
+        notification: &NotificationId,
+        heard_at: Timestamp,
+        by_receiver: Option<bool>,
+    ) -> Result<IncidentId, StoreError> {
+        let rev = if changes.news { self.context.next() } else { incident.rev };
+        let shown = if changes.news { notification } else { &incident.notification };
+        sqlx::query(
+            "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
+             notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver) WHERE id = $1",
+        )
+        .bind(incident.id.as_str())
+        .bind(changes.state.as_str())
+        .bind(i64::from(changes.severity))
+        .bind(heard_at.0)
+        .bind(changes.closed_at.map(|at| at.0))
+        .bind(i64::from(changes.flaps))
+        .bind(rev)
+        .bind(shown.as_str())
+        .bind(rows::to_json(&changes.doc)?)
+        .bind(by_receiver.map(i64::from))
+        .execute(&mut *self.connection)
+        .await?;
+        for fingerprint in &changes.forgotten {
+            sqlx::query("DELETE FROM alert WHERE incident = $1 AND fingerprint = $2")
+                .bind(incident.id.as_str())
+                .bind(fingerprint)
+                .execute(&mut *self.connection)
+                .await?;
+        }
+        rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
+        Ok(incident.id.clone())
+    }
+}
+
+/// The open incidents of the route in which one of these is not resolved; all but `own`.
+pub(crate) async fn holding(
+    connection: &mut SqliteConnection,
+    route: &RouteName,
+    own: Option<&IncidentId>,
+    fingerprints: &[String],
+) -> Result<Vec<IncidentId>, StoreError> {
+    let mut found = BTreeSet::new();
+    for chunk in fingerprints.chunks(rows::CHUNK) {
+        // From the alerts to the incidents, never the other way round: there may be thousands of open ones.
+        let mut query = QueryBuilder::<Sqlite>::new(HOLDING);
+        query.push_bind(route.as_str()).push(" AND alert.fingerprint IN (");
+        let mut list = query.separated(", ");
+        for fingerprint in chunk {
+            list.push_bind(fingerprint);
+        }
+        let ids: Vec<String> =
+            query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+        found.extend(ids.into_iter().map(IncidentId));
+    }
+    Ok(found.into_iter().filter(|id| Some(id) != own).collect())
+}
+
+/// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed
+/// last. By the store's counter, since a clock that was ahead once would put a closed one before an open one.
+pub(crate) async fn newest_incident(
+    connection: &mut SqliteConnection,
+    key: &IncidentKey,
+    group_hash: &str,
+) -> Result<Option<Incident>, StoreError> {
+    sqlx::query(
+        "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
+         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1",
+    )
+    .bind(key.route.as_str())
+    .bind(&key.receiver)
+    .bind(group_hash)
+    .fetch_optional(connection)
+    .await?
+    .as_ref()
+    .map(rows::incident)
+    .transpose()
+}

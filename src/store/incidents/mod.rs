@@ -1,0 +1,8 @@
+//! Incidents: what webhooks change, and what ends them.
+
+pub(crate) mod ingest;
+pub(crate) mod repeats;
+pub(crate) mod rerouted;
+pub(crate) mod retention;
+pub(crate) mod sample;
+pub(crate) mod stale;

@@ -1,0 +1,196 @@
+//! Receivers that the config leads to another route: what is open on the old one goes on there, as an incident with cards of
+//! its own, and the old cards say so.
+
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::{
+    model::{CardId, IncidentId, IncidentKey, RouteName, Timestamp},
+    store::{
+        Store, StoreError,
+        cards::unrouted::{lose_incidents, retire},
+        db::writer::Context,
+    },
+};
+
+/// Incidents that one transaction closes.
+const BATCH: usize = 100;
+/// What is left open of a receiver on a route that is not its own any more.
+const LEFT: &str = "closed_at IS NULL AND route = $1 AND receiver = $2 AND by_receiver = 1";
+
+/// A receiver that takes another route from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    pub from: RouteName,
+    pub receiver: String,
+    pub to: RouteName,
+}
+
+impl Store {
+    /// Routes and receivers of what is open and came without a route in the URL.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open_receivers(&self) -> Result<Vec<(RouteName, String)>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let rows =
+            sqlx::query("SELECT DISTINCT route, receiver FROM incident WHERE closed_at IS NULL AND by_receiver = 1")
+                .fetch_all(&mut *connection)
+                .await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Ok(route) = RouteName::parse(row.try_get("route")?) {
+                found.push((route, row.try_get("receiver")?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Closes what a receiver has left open on its old route; returns how many incidents.
+    ///
+    /// # Errors
+    /// When it cannot be committed; what was closed until then stays closed.
+    pub async fn close_moved(&self, moved: &Move) -> Result<usize, StoreError> {
+        let mut closed = 0;
+        loop {
+            let (moved, now) = (moved.clone(), self.clock.now());
+            let batch = self
+                .writer
+                .write(move |connection, context| {
+                    Box::pin(async move { close_some(connection, context, &moved, now).await })
+                })
+                .await?;
+            closed += batch;
+            if batch < BATCH {
+                return Ok(closed);
+            }
+        }
+    }
+}
+
+async fn close_some(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    moved: &Move,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    // Made of literals only.
+    let find =
+        sqlx::AssertSqlSafe(format!("SELECT id, group_key, group_hash FROM incident WHERE {LEFT} LIMIT {BATCH}"));
+    let rows = sqlx::query(find).bind(moved.from.as_str()).bind(&moved.receiver).fetch_all(&mut *connection).await?;
+    let mut closed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let id: String = row.try_get("id")?;
+        close_cards(connection, context, moved, &id, now).await?;
+        closed.push((id, row));
+    }
+    for (id, row) in &closed {
+        sqlx::query("UPDATE incident SET state = 'stale', closed_at = $2, rev = $3, moved_to = $4 WHERE id = $1")
+            .bind(id)
+            .bind(now.0)
+            .bind(context.next())
+            .bind(moved.to.as_str())
+            .execute(&mut *connection)
+            .await?;
+        let hash: String = row.try_get("group_hash")?;
+        let key = IncidentKey {
+            route: moved.to.clone(),
+            receiver: moved.receiver.clone(),
+            group_key: row.try_get("group_key")?,
+        };
+        // It may have begun there before.
+        if let Some(there) = super::ingest::newest_incident(connection, &key, &hash).await?
+            && there.state.is_open()
+        {
+            go_on(connection, &key, &hash, &there.id, now).await?;
+        }
+        context.wake = true;
+    }
+    Ok(closed.len())
+}
+
+/// Its live cards: a digest that shows something else as well goes on without it.
+async fn close_cards(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    moved: &Move,
+    incident: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let cards: Vec<String> = sqlx::query_scalar(
+        "SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
+         WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+    )
+    .bind(incident)
+    .fetch_all(&mut *connection)
+    .await?;
+    for card in cards.into_iter().map(CardId) {
+        let stays: Option<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM incident JOIN card_incident ON card_incident.incident = incident.id \
+             WHERE card_incident.card = $3 AND NOT ({LEFT}) ORDER BY id LIMIT 1"
+        )))
+        .bind(moved.from.as_str())
+        .bind(&moved.receiver)
+        .bind(card.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        match stays {
+            Some(stays) => lose_incidents(connection, context, &card, &[incident.to_owned()], &stays, now).await?,
+            None => retire(connection, &card, now).await?,
+        }
+    }
+    Ok(())
+}
+
+/// The cards of the group that other routes have left point to a card of this incident: one in the same room, if there is
+/// one. They are due once its first event is in the room.
+pub(crate) async fn go_on(
+    connection: &mut SqliteConnection,
+    key: &IncidentKey,
+    group_hash: &str,
+    incident: &IncidentId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let left = sqlx::query(
+        "SELECT card.id, card.room FROM incident JOIN card_incident ON card_incident.incident = incident.id \
+         JOIN card ON card.id = card_incident.card WHERE incident.moved_to = $1 AND incident.receiver = $2 \
+         AND incident.group_hash = $3 AND card.kind = 'incident' AND card.superseded_by = card.id \
+         AND card.root_event IS NOT NULL",
+    )
+    .bind(key.route.as_str())
+    .bind(&key.receiver)
+    .bind(group_hash)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &left {
+        let (old, room): (String, String) = (row.try_get("id")?, row.try_get("room")?);
+        let next = sqlx::query(
+            "SELECT card.id, card.root_event IS NOT NULL AS posted FROM card \
+             JOIN card_incident ON card_incident.card = card.id \
+             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL AND card.id <> $2 \
+             ORDER BY CASE WHEN card.room = $3 THEN 0 ELSE 1 END, card.id LIMIT 1",
+        )
+        .bind(incident.as_str())
+        .bind(&old)
+        .bind(&room)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(next) = next else { continue };
+        let posted = next.try_get::<i64, _>("posted")? != 0;
+        sqlx::query(
+            "UPDATE card SET superseded_by = $2, dirty_since = CASE WHEN $3 = 1 THEN $4 ELSE dirty_since END WHERE id = $1",
+        )
+        .bind(&old)
+        .bind(next.try_get::<String, _>("id")?)
+        .bind(i64::from(posted))
+        .bind(now.0)
+        .execute(&mut *connection)
+        .await?;
+        if posted {
+            sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
+                .bind(&old)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    Ok(())
+}

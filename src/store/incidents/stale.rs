@@ -1,0 +1,55 @@
+//! Closing what nobody has spoken of for long.
+
+use std::time::Duration;
+
+use crate::{
+    model::RouteName,
+    store::{Store, StoreError},
+};
+
+/// Incidents that one transaction closes.
+const BATCH: i64 = 100;
+
+impl Store {
+    /// Closes the open incidents of a route that no notification has mentioned for `after`, as "no news", never as
+    /// resolved; their cards say so. Returns how many.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn close_stale(&self, route: &RouteName, after: Duration) -> Result<usize, StoreError> {
+        let (route, now) = (route.to_string(), self.clock.now());
+        let before = now.minus(after);
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let stale: Vec<String> = sqlx::query_scalar(
+                        "SELECT id FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at <= $2 LIMIT $3",
+                    )
+                    .bind(&route)
+                    .bind(before.0)
+                    .bind(BATCH)
+                    .fetch_all(&mut *connection)
+                    .await?;
+                    for incident in &stale {
+                        sqlx::query("UPDATE incident SET state = 'stale', closed_at = $2, rev = $3 WHERE id = $1")
+                            .bind(incident)
+                            .bind(now.0)
+                            .bind(context.next())
+                            .execute(&mut *connection)
+                            .await?;
+                        sqlx::query(
+                            "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE superseded_by IS NULL AND id IN \
+                             (SELECT card FROM card_incident WHERE incident = $1)",
+                        )
+                        .bind(incident)
+                        .bind(now.0)
+                        .execute(&mut *connection)
+                        .await?;
+                        context.wake = true;
+                    }
+                    Ok(stale.len())
+                })
+            })
+            .await
+    }
+}

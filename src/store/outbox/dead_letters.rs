@@ -1,0 +1,219 @@
+//! Dead letters: what the homeserver refused in every form, kept until somebody decides or a month has passed.
+
+use serde_json::Value;
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{end_op, make_due};
+use crate::{
+    model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
+    store::{
+        Store, StoreError,
+        db::{rows, writer::Context},
+    },
+};
+
+/// Dead letters that one list holds at most, the oldest.
+const LISTED: i64 = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub op: Op,
+    /// Why its last form was refused.
+    pub error: String,
+    /// When it was set aside.
+    pub at: Timestamp,
+}
+
+/// What a room gets in place of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// The card's first event.
+    Card,
+    /// The card as it is now.
+    Edit,
+    /// Nothing is left to show.
+    Nothing,
+}
+
+impl Store {
+    /// The oldest dead letters, and how many there are in all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn dead_letters(&self) -> Result<(Vec<DeadLetter>, i64), StoreError> {
+        let mut connection = self.monitoring.acquire().await?;
+        // The second condition on the state is that of the index.
+        let total =
+            sqlx::query_scalar("SELECT count(*) FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')")
+                .fetch_one(&mut *connection);
+        let total: i64 = total.await?;
+        let letters = sqlx::query("SELECT * FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused') ORDER BY ended_at, txn_id LIMIT $1")
+            .bind(LISTED)
+            .fetch_all(&mut *connection)
+            .await?
+            .iter()
+            .map(letter)
+            .collect::<Result<_, _>>()?;
+        Ok((letters, total))
+    }
+
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+        let mut connection = self.monitoring.acquire().await?;
+        find(&mut connection, id).await
+    }
+
+    /// Forgets what a dead letter wanted to say; `None`: there is no such dead letter.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn drop_dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection, context| Box::pin(async move { lay_to_rest(connection, context, &id).await }))
+            .await
+    }
+
+    /// The dead letter of `room` that a fault of the homeserver made and that is to be tried again next, and when.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn next_dead(&self, room: &RoomAddress) -> Result<Option<(TxnId, Timestamp)>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        // The second condition on the state is that of the index.
+        let row = sqlx::query(
+            "SELECT txn_id, next_try FROM op WHERE room = $1 AND state = 'dead' AND state NOT IN ('done', 'refused') \
+             AND reason IS NOT NULL ORDER BY coalesce(next_try, 0), txn_id LIMIT 1",
+        )
+        .bind(room.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let at: Option<i64> = row.try_get("next_try")?;
+        Ok(Some((TxnId(row.try_get("txn_id")?), Timestamp(at.unwrap_or_default()))))
+    }
+
+    /// The card of a dead letter is due again, so that its newest state is composed anew and in full; `None`: there is
+    /// no such dead letter. What a reply said is gone.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn retry_dead_letter(&self, id: &TxnId) -> Result<Option<(DeadLetter, Follows)>, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let Some(letter) = lay_to_rest(connection, context, &id).await? else { return Ok(None) };
+                    let Some((card, mut follows)) = card_for(connection, &letter.op).await? else {
+                        return Ok(Some((letter, Follows::Nothing)));
+                    };
+                    if letter.op.kind == OpKind::Post {
+                        // No edit would follow: it begins anew instead.
+                        sqlx::query("UPDATE card SET root_event = NULL WHERE id = $1")
+                            .bind(card.as_str())
+                            .execute(&mut *connection)
+                            .await?;
+                        follows = Follows::Card;
+                    }
+                    unshow(connection, &card).await?;
+                    make_due(connection, &card, letter.op.since).await?;
+                    context.wake = true;
+                    Ok(Some((letter, follows)))
+                })
+            })
+            .await
+    }
+}
+
+/// The newest dead letters, and how many there are in all. The second condition on the state is that of the index.
+pub(crate) async fn newest(connection: &mut SqliteConnection, most: i64) -> Result<(Vec<DeadLetter>, i64), StoreError> {
+    const DEAD: &str = "FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')";
+    let sql = format!("SELECT count(*) {DEAD}");
+    let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+    let sql = format!("SELECT * {DEAD} ORDER BY ended_at DESC, txn_id LIMIT $1");
+    let letters = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(most)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(letter)
+        .collect::<Result<_, _>>()?;
+    Ok((letters, total))
+}
+
+fn letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    let op = rows::op(row)?;
+    let at = row.try_get::<Option<i64>, _>("ended_at")?.map_or(op.since, Timestamp);
+    Ok(DeadLetter { op, error: row.try_get::<Option<String>, _>("error")?.unwrap_or_default(), at })
+}
+
+async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+    let row = sqlx::query("SELECT * FROM op WHERE txn_id = $1 AND state = 'dead'")
+        .bind(id.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(letter).transpose()
+}
+
+/// From now on it is an op that was refused, like any other that something else took the place of.
+async fn lay_to_rest(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    id: &TxnId,
+) -> Result<Option<DeadLetter>, StoreError> {
+    let Some(letter) = find(connection, id).await? else { return Ok(None) };
+    end_op(connection, context, id, OpState::Refused, None, Some(&letter.error), letter.at).await?;
+    Ok(Some(letter))
+}
+
+/// The card that shows the op's incident in its room. Mostly the op's own, but a card that never came into the room gives
+/// its incidents to a digest.
+async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(CardId, Follows)>, StoreError> {
+    // Left, so that the few cards in question come first and not all of the room.
+    let found = sqlx::query(
+        "SELECT card.id, card.root_event FROM (SELECT card FROM card_incident WHERE card = $2 \
+         UNION SELECT card FROM card_incident WHERE incident = $3) AS known \
+         LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.superseded_by IS NULL \
+         ORDER BY CASE WHEN card.id IS NULL THEN 2 WHEN card.id = $2 THEN 0 ELSE 1 END, card.id LIMIT 1",
+    )
+    .bind(op.room.as_str())
+    .bind(op.card.as_str())
+    .bind(op.incident.as_str())
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = found else { return Ok(None) };
+    let Some(card) = row.try_get("id")? else { return Ok(None) };
+    let is_posted = row.try_get::<Option<String>, _>("root_event")?.is_some();
+    Ok(Some((CardId(card), if is_posted { Follows::Edit } else { Follows::Card })))
+}
+
+/// Burying counted the card as shown; a reply never did, but the edit stands in for it.
+async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) - 1 \
+         WHERE card = $1 \
+         AND shown_rev >= (SELECT rev FROM incident WHERE incident.id = card_incident.incident)",
+    )
+    .bind(card.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl DeadLetter {
+    /// What it would have said first; empty where that cannot be told.
+    #[must_use]
+    pub fn first_line(&self) -> String {
+        let content: Value = serde_json::from_str(&self.op.content).unwrap_or_default();
+        // The body of an edit is that of its fallback.
+        let shown = content.get("m.new_content").unwrap_or(&content);
+        shown["body"].as_str().and_then(|body| body.lines().next()).unwrap_or_default().to_owned()
+    }
+
+    /// Whether it was something said in the thread or room, which no newer state of the card brings back.
+    #[must_use]
+    pub fn was_said_once(&self) -> bool {
+        matches!(self.op.kind, OpKind::Reply | OpKind::Notice)
+    }
+}

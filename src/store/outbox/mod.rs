@@ -1,0 +1,500 @@
+//! Ops: frozen, on their way, acknowledged, in doubt, given back, replaced or set aside.
+
+pub(crate) mod dead_letters;
+pub(crate) mod in_doubt;
+
+use futures_util::future::BoxFuture;
+use sqlx::SqliteConnection;
+
+use super::{
+    Store, StoreError,
+    cards::{
+        due::SUPERSEDED,
+        reposts::{forget_notes_of_superseded, point_to},
+        unrouted::forget_unposted_of_unrouted,
+    },
+    db::{rows, writer::Context},
+};
+use crate::model::{CardId, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
+
+/// Notifications that one acknowledged event names in the log at most.
+pub const COVERED: i64 = 20;
+
+/// An op about to be frozen.
+#[derive(Clone, Debug)]
+pub struct NewOp {
+    pub txn_id: TxnId,
+    pub card: CardId,
+    pub room: RoomAddress,
+    pub kind: OpKind,
+    pub content: String,
+    pub rev: i64,
+    pub plainness: u32,
+    pub speaks: bool,
+    pub since: Timestamp,
+    pub notification: NotificationId,
+    pub incident: IncidentId,
+    pub device: Option<String>,
+    /// When it is frozen, which is when its first try begins.
+    pub first_try: Timestamp,
+    /// The notes that it says, or that a card's first event makes needless; part of it from now on.
+    pub notes: Vec<i64>,
+}
+
+impl NewOp {
+    /// As the store holds it once it is frozen, as the `frozen_seq`th.
+    fn frozen(&self, frozen_seq: i64) -> Op {
+        Op {
+            txn_id: self.txn_id.clone(),
+            card: self.card.clone(),
+            room: self.room.clone(),
+            kind: self.kind,
+            content: self.content.clone(),
+            rev: self.rev,
+            plainness: self.plainness,
+            speaks: self.speaks,
+            since: self.since,
+            notification: self.notification.clone(),
+            incident: self.incident.clone(),
+            device: self.device.clone(),
+            state: OpState::InFlight,
+            first_try: Some(self.first_try),
+            attempts: 1,
+            frozen_seq,
+            alone: false,
+        }
+    }
+}
+
+impl Store {
+    /// The op of `room` that may be under way or in doubt.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn unfinished(&self, room: &RoomAddress) -> Result<Option<Op>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let row = sqlx::query("SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')")
+            .bind(room.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        row.as_ref().map(rows::op).transpose()
+    }
+
+    /// Freezes an op before its first send.
+    ///
+    /// # Errors
+    /// When it cannot be committed, or when the room has an unfinished op already.
+    pub async fn freeze(&self, op: NewOp) -> Result<Op, StoreError> {
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let frozen = insert_op(connection, context, &op).await?;
+                    settle(connection, context, &op.card, shown_by(op.kind, op.rev)).await?;
+                    Ok(frozen)
+                })
+            })
+            .await
+    }
+
+    /// Notes that are no longer true are forgotten unsaid.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn drop_notes(&self, card: &CardId, notes: Vec<i64>) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                for note in notes {
+                    sqlx::query("DELETE FROM note WHERE id = $1 AND op IS NULL")
+                        .bind(note)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                settle(connection, context, &card, None).await
+            })
+        })
+        .await
+    }
+
+    /// The card is no longer due unless something is left to show or say.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn settle_card(&self, card: &CardId) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| Box::pin(async move { settle(connection, context, &card, None).await }))
+            .await
+    }
+
+    /// The newest state is not to be told by an event of its own: it counts as shown.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn pass_over(&self, card: &CardId, rev: i64) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                mark_shown(connection, &card, rev).await?;
+                settle(connection, context, &card, None).await
+            })
+        })
+        .await
+    }
+
+    /// Writes down that a try is about to be made.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn record_try(&self, txn_id: &TxnId, device: Option<String>) -> Result<(), StoreError> {
+        let (txn_id, now) = (txn_id.clone(), self.clock.now());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE op SET attempts = attempts + 1, first_try = coalesce(first_try, $2), \
+                     device = coalesce(device, $3) WHERE txn_id = $1",
+                )
+                .bind(txn_id.as_str())
+                .bind(now.0)
+                .bind(device)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The homeserver acknowledged the op. Returns the notifications whose changes it brought into the room, the newest
+    /// last and [`COVERED`] at most.
+    ///
+    /// # Errors
+    /// When it cannot be committed. The op then stays in flight, and its next try is answered with the same event.
+    pub async fn finish(&self, op: &Op, event_id: &str) -> Result<Vec<NotificationId>, StoreError> {
+        let (op, event_id, now) = (op.clone(), event_id.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_op(connection, context, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
+                    show(connection, context, &op, &event_id, now).await?;
+                    settle(connection, context, &op.card, None).await?;
+                    covered(connection, &op).await
+                })
+            })
+            .await
+    }
+
+    /// The op may be in the room, or it is about to be sent once more.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn doubt(&self, txn_id: &TxnId, error: &str) -> Result<(), StoreError> {
+        let (txn_id, error) = (txn_id.clone(), error.to_owned());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query("UPDATE op SET state = 'in_doubt', error = $2 WHERE txn_id = $1")
+                    .bind(txn_id.as_str())
+                    .bind(error)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// A try had no usable answer: the event may be in the room. Returns whether another event got through between two
+    /// such tries of it.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn unanswered(&self, txn_id: &TxnId, reason: &'static str, error: &str) -> Result<bool, StoreError> {
+        let (txn_id, error) = (txn_id.clone(), error.to_owned());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    // An answer to a later try may be one to the first, given from memory: it proves nothing.
+                    let alone: Option<i64> = sqlx::query_scalar(
+                        "UPDATE op SET state = 'in_doubt', error = $2, reason = $3, \
+                         alone = CASE WHEN EXISTS (SELECT 1 FROM op AS other WHERE other.state = 'done' \
+                         AND other.attempts = 1 AND other.ended_seq > op.failed_seq) THEN 1 ELSE alone END, \
+                         failed_seq = $4 WHERE txn_id = $1 RETURNING alone",
+                    )
+                    .bind(txn_id.as_str())
+                    .bind(error)
+                    .bind(reason)
+                    .bind(context.last())
+                    .fetch_optional(connection)
+                    .await?;
+                    Ok(alone.is_some_and(|alone| alone != 0))
+                })
+            })
+            .await
+    }
+
+    /// The op was refused for a reason that is not its own (a rate limit, a homeserver that is down, a room that will
+    /// not have us) and has surely not arrived: it is thawed, so that the next one shows the newest state.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn thaw(&self, op: &Op) -> Result<(), StoreError> {
+        let op = op.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                // Nothing is said any more of what is not routed; a notice speaks of many cards.
+                sqlx::query(
+                    "DELETE FROM note WHERE op = $1 AND EXISTS \
+                     (SELECT 1 FROM card WHERE card.id = note.card AND card.superseded_by = card.id)",
+                )
+                .bind(op.txn_id.as_str())
+                .execute(&mut *connection)
+                .await?;
+                sqlx::query("UPDATE note SET op = NULL WHERE op = $1")
+                    .bind(op.txn_id.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                sqlx::query("DELETE FROM op WHERE txn_id = $1")
+                    .bind(op.txn_id.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                forget_notes_of_superseded(connection, &op.card).await?;
+                make_due(connection, &op.card, op.since).await?;
+                forget_unposted_of_unrouted(connection, &op.card).await?;
+                context.wake = true;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The homeserver does not take the event as it is: a plainer form takes its place.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<Op, StoreError> {
+        let (refused, error, now) = (refused.clone(), error.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_op(connection, context, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
+                    let frozen = insert_op(connection, context, &plainer).await?;
+                    sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
+                        .bind(refused.txn_id.as_str())
+                        .bind(plainer.txn_id.as_str())
+                        .execute(&mut *connection)
+                        .await?;
+                    Ok(frozen)
+                })
+            })
+            .await
+    }
+
+    /// Not even the plainest form is taken: a dead letter. The room moves on. `retry_at`: when it is tried again by
+    /// itself, as one that a fault of the homeserver made.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn bury(&self, op: &Op, error: &str, retry_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                end_op(connection, context, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
+                let stays = "UPDATE op SET next_try = $2, reason = CASE WHEN $2 IS NULL THEN NULL ELSE reason END \
+                     WHERE txn_id = $1";
+                sqlx::query(stays)
+                    .bind(op.txn_id.as_str())
+                    .bind(retry_at.map(|at| at.0))
+                    .execute(&mut *connection)
+                    .await?;
+                drop_notes(connection, &op.txn_id).await?;
+                // What it would have shown counts as shown, or the same refusal would follow for ever.
+                if let Some(rev) = shown_by(op.kind, op.rev) {
+                    mark_shown(connection, &op.card, rev).await?;
+                }
+                settle(connection, context, &op.card, None).await
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn write<F>(&self, work: F) -> Result<(), StoreError>
+    where
+        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<(), StoreError>>
+            + Send
+            + 'static,
+    {
+        self.writer.write(work).await
+    }
+}
+
+/// The revision that a room shows once an op of this kind is in it; a reply shows nothing of the card.
+fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
+    match kind {
+        OpKind::Card | OpKind::Edit | OpKind::Post => Some(rev),
+        OpKind::Reply | OpKind::Notice => None,
+    }
+}
+
+async fn insert_op(connection: &mut SqliteConnection, context: &mut Context, op: &NewOp) -> Result<Op, StoreError> {
+    let frozen = op.frozen(context.next());
+    sqlx::query(
+        "INSERT INTO op (txn_id, card, room, kind, content, rev, plainness, speaks, since, notification, incident, \
+         device, first_try, state, attempts, frozen_seq) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'in_flight', 1, $14)",
+    )
+    .bind(op.txn_id.as_str())
+    .bind(op.card.as_str())
+    .bind(op.room.as_str())
+    .bind(op.kind.as_str())
+    .bind(&op.content)
+    .bind(op.rev)
+    .bind(i64::from(op.plainness))
+    .bind(i64::from(op.speaks))
+    .bind(op.since.0)
+    .bind(op.notification.as_str())
+    .bind(op.incident.as_str())
+    .bind(&op.device)
+    .bind(op.first_try.0)
+    .bind(frozen.frozen_seq)
+    .execute(&mut *connection)
+    .await?;
+    for note in &op.notes {
+        sqlx::query("UPDATE note SET op = $2 WHERE id = $1")
+            .bind(note)
+            .bind(op.txn_id.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(frozen)
+}
+
+pub(super) async fn end_op(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    txn_id: &TxnId,
+    state: OpState,
+    event_id: Option<&str>,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
+    sqlx::query(
+        "UPDATE op SET state = $2, event_id = $3, error = $4, ended_at = $5, ended_seq = $6, \
+         content = CASE WHEN $2 = 'dead' THEN content ELSE '' END WHERE txn_id = $1",
+    )
+    .bind(txn_id.as_str())
+    .bind(state.as_str())
+    .bind(event_id)
+    .bind(error)
+    .bind(now.0)
+    .bind(context.next())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn drop_notes(connection: &mut SqliteConnection, txn_id: &TxnId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+/// The notifications about the op's incident that were accepted between its oldest change and its freezing.
+async fn covered(connection: &mut SqliteConnection, op: &Op) -> Result<Vec<NotificationId>, StoreError> {
+    let mut ids: Vec<String> = sqlx::query_scalar(
+        "SELECT notification.id FROM notification JOIN incident ON incident.route = notification.route \
+         AND incident.group_hash = notification.group_hash WHERE incident.id = $1 AND notification.at >= $2 \
+         AND notification.at <= $3 AND notification.body IS NOT NULL \
+         ORDER BY notification.at DESC, notification.id DESC LIMIT $4",
+    )
+    .bind(op.incident.as_str())
+    .bind(op.since.0)
+    .bind(op.first_try.map_or(i64::MAX, |at| at.0))
+    .bind(COVERED)
+    .fetch_all(connection)
+    .await?;
+    ids.reverse();
+    Ok(ids.into_iter().map(NotificationId).collect())
+}
+
+/// What the room shows now that `op` is in it as `event_id`.
+async fn show(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    op: &Op,
+    event_id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = match op.kind {
+        OpKind::Card => "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL WHERE id = $1",
+        OpKind::Reply | OpKind::Post => {
+            "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1"
+        }
+        OpKind::Edit | OpKind::Notice => "",
+    };
+    if !sql.is_empty() {
+        sqlx::query(sql)
+            .bind(op.card.as_str())
+            .bind(event_id)
+            .bind(op.first_try.unwrap_or(now).0)
+            .bind(now.0)
+            .execute(&mut *connection)
+            .await?;
+    }
+    drop_notes(connection, &op.txn_id).await?;
+    if op.kind == OpKind::Card {
+        point_to(connection, context, &op.card, op.since).await?;
+    }
+    match shown_by(op.kind, op.rev) {
+        Some(rev) => mark_shown(connection, &op.card, rev).await,
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, rev: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
+        .bind(card.as_str())
+        .bind(rev)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn make_due(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    since: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE card SET dirty_since = CASE WHEN dirty_since < $2 THEN dirty_since ELSE $2 END WHERE id = $1")
+        .bind(card.as_str())
+        .bind(since.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Clears `dirty_since` if nothing is left that an op does not cover: no note, no revision beyond what is shown
+/// or, while an op is on its way, beyond `covered`, and no last edit of a card that is not routed any more.
+pub(super) async fn settle(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    card: &CardId,
+    covered: Option<i64>,
+) -> Result<(), StoreError> {
+    let left: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM note WHERE card = $1 AND op IS NULL) + \
+         (SELECT count(*) FROM card_incident JOIN incident ON incident.id = card_incident.incident \
+          WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2) + \
+         (SELECT count(*) FROM card_incident JOIN card ON card.id = card_incident.card \
+          WHERE card.id = $1 AND card.superseded_by = card.id AND card_incident.shown_rev < $3 AND $2 < $3)",
+    )
+    .bind(card.as_str())
+    .bind(covered.unwrap_or(-1))
+    .bind(SUPERSEDED)
+    .fetch_one(&mut *connection)
+    .await?;
+    if left == 0 {
+        sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1").bind(card.as_str()).execute(connection).await?;
+        return Ok(());
+    }
+    context.wake = true;
+    forget_unposted_of_unrouted(connection, card).await
+}

@@ -1,0 +1,227 @@
+//! A room that the config names by another address than before: what it holds goes on under the new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+
+use crate::{
+    model::{CardId, CardKind, RoomAddress, RouteName, Spellings, Timestamp},
+    store::{Store, StoreError, db::writer::Context},
+};
+
+/// Cards that are looked at in one transaction.
+const BATCH: i64 = 500;
+
+/// Cards that go on under another address of their room.
+#[derive(Clone, Debug)]
+pub struct Respelling {
+    pub from: RoomAddress,
+    pub to: RoomAddress,
+    /// The routes that name the room by `to`, and not by `from`.
+    pub routes: BTreeSet<RouteName>,
+    /// The routes that still name it by `from`; what they share a card with stays.
+    pub kept: BTreeSet<RouteName>,
+}
+
+/// A piece of it.
+struct Part {
+    moved: usize,
+    /// An event is on its way under both addresses: its card waits for the next time.
+    waits: bool,
+    /// Where to go on; `None`: that was all.
+    next: Option<String>,
+}
+
+impl Store {
+    /// Whether there is something to move.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn has_cards_of(&self, respelling: &Respelling) -> Result<bool, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT count(*) FROM (SELECT 1 FROM card JOIN card_incident ON card_incident.card = card.id \
+             JOIN incident ON incident.id = card_incident.incident WHERE card.room = ",
+        );
+        query.push_bind(respelling.from.as_str()).push(" AND incident.route IN (");
+        let routes: Vec<String> = respelling.routes.iter().map(ToString::to_string).collect();
+        let count: i64 =
+            listed(&mut query, &routes).push(" LIMIT 1)").build_query_scalar().fetch_one(&mut *connection).await?;
+        Ok(count > 0)
+    }
+
+    /// Moves cards with all their ops, also those on their way: nothing may be sending under `from` meanwhile. Returns how
+    /// many, and whether all of them.
+    ///
+    /// # Errors
+    /// When it cannot be committed; what was moved until then stays moved.
+    pub async fn respell(&self, respelling: &Respelling) -> Result<(usize, bool), StoreError> {
+        let (mut moved, mut complete, mut after) = (0, true, String::new());
+        loop {
+            let (respelling, now) = (respelling.clone(), self.clock.now());
+            let part = self
+                .writer
+                .write(move |connection, context| {
+                    Box::pin(async move { part(connection, context, &respelling, &after, now).await })
+                })
+                .await?;
+            moved += part.moved;
+            complete &= !part.waits;
+            match part.next {
+                Some(next) => after = next,
+                None => return Ok((moved, complete)),
+            }
+        }
+    }
+}
+
+/// What is known of addresses, inside a transaction.
+pub(crate) async fn spellings(connection: &mut SqliteConnection) -> Result<Spellings, StoreError> {
+    Ok(Spellings::new(super::read(connection).await?, &BTreeMap::new()))
+}
+
+async fn part(
+    connection: &mut SqliteConnection,
+    context: &mut Context,
+    respelling: &Respelling,
+    after: &str,
+    now: Timestamp,
+) -> Result<Part, StoreError> {
+    let cards: Vec<String> = sqlx::query_scalar("SELECT id FROM card WHERE room = $1 AND id > $2 ORDER BY id LIMIT $3")
+        .bind(respelling.from.as_str())
+        .bind(after)
+        .bind(BATCH)
+        .fetch_all(&mut *connection)
+        .await?;
+    let next = cards.last().filter(|_| cards.len() as u64 >= BATCH.unsigned_abs()).cloned();
+    let mut going = going(connection, respelling, &cards).await?;
+    let waiting = doubly_unfinished(connection, respelling).await?;
+    let waits = waiting.is_some_and(|card| going.remove(&card));
+    let going: Vec<String> = going.into_iter().collect();
+    if going.is_empty() {
+        return Ok(Part { moved: 0, waits, next });
+    }
+    merge(connection, respelling, &going, now).await?;
+    for sql in ["UPDATE card SET room = ", "UPDATE op SET room = "] {
+        let mut update = QueryBuilder::<Sqlite>::new(sql);
+        let by = if sql.contains("op") { " WHERE card IN (" } else { " WHERE id IN (" };
+        update.push_bind(respelling.to.as_str()).push(by);
+        listed(&mut update, &going).build().persistent(false).execute(&mut *connection).await?;
+    }
+    context.wake = true;
+    Ok(Part { moved: going.len(), waits, next })
+}
+
+fn listed<'q>(query: &'q mut QueryBuilder<Sqlite>, ids: &[String]) -> &'q mut QueryBuilder<Sqlite> {
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(id.clone());
+    }
+    query.push(")")
+}
+
+/// Those of `cards` that show something of the routes in question, and nothing of those that are kept.
+async fn going(
+    connection: &mut SqliteConnection,
+    respelling: &Respelling,
+    cards: &[String],
+) -> Result<BTreeSet<String>, StoreError> {
+    let (mut going, mut stay) = (BTreeSet::new(), BTreeSet::new());
+    if cards.is_empty() {
+        return Ok(going);
+    }
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT DISTINCT card_incident.card, incident.route FROM card_incident \
+         JOIN incident ON incident.id = card_incident.incident WHERE card_incident.card IN (",
+    );
+    let rows = listed(&mut query, cards).build().persistent(false).fetch_all(connection).await?;
+    for row in &rows {
+        let (card, route): (String, &str) = (row.try_get("card")?, row.try_get("route")?);
+        if respelling.routes.iter().any(|known| known.as_str() == route) {
+            going.insert(card);
+        } else if respelling.kept.iter().any(|known| known.as_str() == route) {
+            stay.insert(card);
+        }
+    }
+    Ok(going.difference(&stay).cloned().collect())
+}
+
+/// A room has one unfinished op at most: the card of the one under the old address, if there is one under the new too.
+async fn doubly_unfinished(
+    connection: &mut SqliteConnection,
+    respelling: &Respelling,
+) -> Result<Option<String>, StoreError> {
+    const FIND: &str = "SELECT card FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')";
+    let new: Option<String> =
+        sqlx::query_scalar(FIND).bind(respelling.to.as_str()).fetch_optional(&mut *connection).await?;
+    if new.is_none() {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar(FIND).bind(respelling.from.as_str()).fetch_optional(connection).await?)
+}
+
+/// Cards that were made under the new address before it was known which room that is: the older one goes on, unless the
+/// newer one is in the room already, or may be.
+async fn merge(
+    connection: &mut SqliteConnection,
+    respelling: &Respelling,
+    going: &[String],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT old.id AS old, new.id AS new, new.root_event IS NOT NULL AS posted, new.kind, \
+         new.root_event IS NULL AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = new.id) AS unsent \
+         FROM card AS old JOIN card_incident AS shown ON shown.card = old.id \
+         JOIN card_incident AS again ON again.incident = shown.incident AND again.card <> old.id \
+         JOIN card AS new ON new.id = again.card AND new.superseded_by IS NULL \
+         WHERE old.superseded_by IS NULL AND old.kind = 'incident' AND new.room = ",
+    );
+    query.push_bind(respelling.to.as_str()).push(" AND old.id IN (");
+    let pairs = listed(&mut query, going).build().persistent(false).fetch_all(&mut *connection).await?;
+    for row in &pairs {
+        let (old, new) = (CardId(row.try_get("old")?), CardId(row.try_get("new")?));
+        let flag = |column| row.try_get::<i64, _>(column).map(|flag| flag != 0);
+        if flag("unsent")? && row.try_get::<&str, _>("kind")? == CardKind::Incident.as_str() {
+            take_over(connection, &old, &new).await?;
+        } else {
+            give_way(connection, &old, &new, flag("posted")?.then_some(now)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The new card was never sent: the old one says what it would have said.
+async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE note SET card = $1 WHERE card = $2",
+        "UPDATE card SET dirty_since = coalesce(dirty_since, (SELECT dirty_since FROM card WHERE id = $2)) WHERE id = $1",
+        "UPDATE card SET superseded_by = $1 WHERE superseded_by = $2",
+        "DELETE FROM card WHERE id = $2 AND id <> $1",
+    ] {
+        sqlx::query(sql).bind(old.as_str()).bind(new.as_str()).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// As with a card that is posted anew.
+async fn give_way(
+    connection: &mut SqliteConnection,
+    old: &CardId,
+    new: &CardId,
+    due: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL").bind(old.as_str()).execute(&mut *connection).await?;
+    if due.is_some() {
+        sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
+            .bind(old.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query("UPDATE card SET superseded_by = $2, dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $3 END WHERE id = $1")
+        .bind(old.as_str())
+        .bind(new.as_str())
+        .bind(due.map(|at| at.0))
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Which room stands behind an address: what was found out about it once holds until the operator says otherwise.
+
+pub(crate) mod addresses;
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Store, StoreError};
+use crate::model::{Place, RoomAddress};
+
+impl Store {
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn places(&self) -> Result<Vec<(RoomAddress, Place)>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        read(&mut connection).await
+    }
+
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn set_place(&self, address: RoomAddress, place: Place) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection, _| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "INSERT INTO room (name, room_id, successor) VALUES ($1, $2, $3)
+                         ON CONFLICT (name) DO UPDATE SET room_id = excluded.room_id, successor = excluded.successor",
+                    )
+                    .bind(address.as_str())
+                    .bind(&place.first)
+                    .bind(&place.successor)
+                    .execute(connection)
+                    .await
+                    .map(drop)?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomAddress, Place)>, StoreError> {
+    let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
+        .fetch_all(connection)
+        .await?;
+    let mut places = Vec::new();
+    for row in rows {
+        // An address that this version cannot read is no room of its config either.
+        let Ok(address) = RoomAddress::parse(row.try_get("name")?) else { continue };
+        places.push((address, Place { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
+    }
+    Ok(places)
+}
