@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+mod file_watch;
 pub mod health;
 pub mod http;
 pub mod intake;
@@ -20,6 +21,7 @@ mod pacing;
 pub mod render;
 pub mod store;
 pub mod telemetry;
+mod text;
 
 /// The version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

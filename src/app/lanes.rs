@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    delivery::{Lane, Parts},
+    delivery::{Lane, LaneContext},
     lifecycle::Lifecycle,
     model::RoomAddress,
 };
@@ -19,7 +19,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Lanes {
-    parts: Parts,
+    context: LaneContext,
     lifecycle: Lifecycle,
     running: Mutex<BTreeMap<RoomAddress, CancellationToken>>,
     /// A lane has ended.
@@ -27,8 +27,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(parts: Parts, lifecycle: Lifecycle) -> Arc<Self> {
-        Arc::new(Self { parts, lifecycle, running: Mutex::default(), ended: watch::Sender::new(()) })
+    pub fn new(context: LaneContext, lifecycle: Lifecycle) -> Arc<Self> {
+        Arc::new(Self { context, lifecycle, running: Mutex::default(), ended: watch::Sender::new(()) })
     }
 
     /// Starts the lanes of these rooms that are not running. To be called once the config that names them is in force:
@@ -62,10 +62,10 @@ impl Lanes {
 
     async fn serve(self: Arc<Self>, room: RoomAddress, stop: CancellationToken) {
         loop {
-            Lane::new(room.clone(), self.parts.clone(), stop.clone()).run().await;
+            Lane::new(room.clone(), self.context.clone(), stop.clone()).run().await;
             let mut running = self.running();
             // The config may name the room again since the lane has decided to end.
-            if stop.is_cancelled() || !self.parts.in_force.borrow().serves(&room) {
+            if stop.is_cancelled() || !self.context.settings.borrow().serves(&room) {
                 running.remove(&room);
                 drop(running);
                 self.ended.send_replace(());

@@ -4,7 +4,6 @@ mod clock_jumps;
 mod lanes;
 mod reload;
 mod room_addresses;
-mod watch;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -18,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::reload::Source;
 use self::{
     lanes::Lanes,
-    reload::{Reloader, Told, note_loaded, style_of},
+    reload::{LastLoad, Reloader, note_loaded, style_of},
     room_addresses::Look,
 };
 use crate::{
     clock::Clock,
     config::Config,
-    delivery::{Gate, InForce, Parts},
+    delivery::{Gate, LaneContext, Settings},
     health::Health,
     http::{self, App, Bound, ControlSocket, Side, Tls},
     lifecycle::{Hangups, Lifecycle},
@@ -49,7 +48,7 @@ pub struct Receiver {
     source: Source,
     hangups: Hangups,
     /// What lanes see of the config in force.
-    in_force: tokio::sync::watch::Sender<Arc<InForce>>,
+    settings: tokio::sync::watch::Sender<Arc<Settings>>,
     store: Store,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -94,8 +93,8 @@ impl Receiver {
             None => None,
         };
         let config = Arc::new(config);
-        let in_force = tokio::sync::watch::Sender::new(Arc::new(InForce::new(Arc::clone(&config), style)));
-        Ok(Self { config, source, hangups, in_force, store, clock, metrics, health, bound, tls, admin })
+        let settings = tokio::sync::watch::Sender::new(Arc::new(Settings::new(Arc::clone(&config), style)));
+        Ok(Self { config, source, hangups, settings, store, clock, metrics, health, bound, tls, admin })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends under way finish, the store closes.
@@ -110,8 +109,8 @@ impl Receiver {
             tracing::warn!(%error, "could not close what the config no longer routes; tried again later");
             room_addresses::Found::default()
         });
-        let in_force = InForce::clone(&self.in_force.borrow()).and_rooms(found.waiting.iter().cloned());
-        self.in_force.send_replace(Arc::new(in_force));
+        let settings = Settings::clone(&self.settings.borrow()).and_rooms(found.waiting.iter().cloned());
+        self.settings.send_replace(Arc::new(settings));
         let learned = Arc::new(Notify::new());
         let unrouted = found.rooms.into_iter().chain(found.waiting).collect();
         let (account, lanes) = self.start_delivery(&lifecycle, unrouted, &learned).await?;
@@ -137,14 +136,14 @@ impl Receiver {
             source: self.source,
             hangups: self.hangups,
             app: Arc::clone(&app),
-            in_force: self.in_force,
+            settings: self.settings,
             lanes,
             account,
             store: self.store.clone(),
             clock: self.clock,
             metrics: self.metrics,
             health: Arc::clone(&self.health),
-            told: Told::default(),
+            last: LastLoad::default(),
             learned,
             since: Instant::now(),
         };
@@ -194,11 +193,11 @@ impl Receiver {
             config: self.config.matrix.clone(),
             store_path: self.config.store.path.clone(),
             rooms: rooms.clone(),
-            places: self.store.places().await?.into_iter().collect(),
-            save_place: Arc::new(move |address, place| {
+            resolved_rooms: self.store.places().await?.into_iter().collect(),
+            save_resolved_room: Arc::new(move |address, place| {
                 let (store, learned) = (places.clone(), Arc::clone(&learned));
                 Box::pin(async move {
-                    store.set_place(address, place).await?;
+                    store.set_resolved_room(address, place).await?;
                     learned.notify_one();
                     Ok(())
                 })
@@ -216,8 +215,8 @@ impl Receiver {
         lifecycle.spawn(connection);
         let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
         let transport: Arc<Account> = Arc::clone(&account);
-        let parts = Parts {
-            in_force: self.in_force.subscribe(),
+        let context = LaneContext {
+            settings: self.settings.subscribe(),
             store: self.store.clone(),
             transport,
             gate: Arc::new(gate),
@@ -225,7 +224,7 @@ impl Receiver {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
         };
-        let lanes = Lanes::new(parts, lifecycle.clone());
+        let lanes = Lanes::new(context, lifecycle.clone());
         lanes.ensure(rooms.into_iter().chain(unrouted));
         Ok((account, lanes))
     }

@@ -17,18 +17,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     lanes::Lanes,
     room_addresses::{self, LOOK_UP, Look},
-    watch::Fingerprint,
 };
 use crate::{
     clock::Clock,
     config::{Config, LogFormat, Purpose},
-    delivery::InForce,
+    delivery::Settings,
+    file_watch::Fingerprint,
     health::{Health, Loaded},
     http::App,
     lifecycle::Hangups,
     matrix::Account,
     metrics::Metrics,
-    model::{NoKeys, RoomAddress, RoomName, RouteName, Spellings},
+    model::{NoKeys, RoomAddress, RoomAliases, RoomName, RouteName},
     render::{Style, templates::Templates},
     store::Store,
     telemetry,
@@ -86,14 +86,14 @@ pub struct Reloader {
     pub source: Source,
     pub hangups: Hangups,
     pub app: Arc<App>,
-    pub in_force: watch::Sender<Arc<InForce>>,
+    pub settings: watch::Sender<Arc<Settings>>,
     pub lanes: Arc<Lanes>,
     pub account: Arc<Account>,
     pub store: Store,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
-    pub told: Told,
+    pub last: LastLoad,
     /// It was found out which room an address stands for.
     pub learned: Arc<Notify>,
     /// When the config in force came into force.
@@ -102,7 +102,7 @@ pub struct Reloader {
 
 /// What was said last, so that it is said once.
 #[derive(Default)]
-pub struct Told {
+pub struct LastLoad {
     /// What the files held when they were read last.
     seen: Fingerprint,
     /// Why they were refused; empty: they were not.
@@ -160,7 +160,7 @@ fn read(file: Option<&Path>) -> Result<(Config, Style), Vec<String>> {
 impl Reloader {
     /// Reads the config again whenever there is a reason to, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        self.told.seen = self.source.seen.clone();
+        self.last.seen = self.source.seen.clone();
         let mut every = interval(LOOK);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Instant::now();
@@ -182,14 +182,14 @@ impl Reloader {
     }
 
     async fn fingerprint(&self) -> Fingerprint {
-        let config = Arc::clone(&self.in_force.borrow().config);
+        let config = Arc::clone(&self.settings.borrow().config);
         Fingerprint::of(watched(self.source.file.as_deref(), &config)).await
     }
 
     async fn look(&mut self) {
         let found = self.fingerprint().await;
-        if found == self.told.seen {
-            if !self.told.faults.is_empty() {
+        if found == self.last.seen {
+            if !self.last.faults.is_empty() {
                 self.reload(Cause::Refused).await;
             }
             return;
@@ -202,7 +202,7 @@ impl Reloader {
 
     async fn reload(&mut self, cause: Cause) {
         // Before they are read: what changes meanwhile is found by the next look.
-        self.told.seen = self.fingerprint().await;
+        self.last.seen = self.fingerprint().await;
         let file = self.source.file.clone();
         // Templates are run on samples, which takes its time.
         let read = tokio::task::spawn_blocking(move || read(file.as_deref())).await;
@@ -215,29 +215,29 @@ impl Reloader {
     fn refuse(&mut self, faults: Vec<String>, cause: Cause) {
         self.metrics.config.last_reload_successful.set(0);
         self.health.update(|health| health.config.faults = faults.len());
-        if cause == Cause::Signal || faults != self.told.faults {
+        if cause == Cause::Signal || faults != self.last.faults {
             for fault in &faults {
                 tracing::error!(cause = cause.as_str(), fault, "the config is refused, the one before stays in force");
             }
         } else {
             tracing::debug!("the config is still refused");
         }
-        self.told.faults = faults;
+        self.last.faults = faults;
     }
 
     async fn put_in_force(&mut self, read: Config, style: Style, cause: Cause) {
-        let before = Arc::clone(&self.in_force.borrow().config);
+        let before = Arc::clone(&self.settings.borrow().config);
         let (config, restart) = read.over(&before);
         // Other files are looked at from now on; unless one has changed since it was read, which the next look then finds.
-        if config.files() != before.files() && self.fingerprint().await == self.told.seen {
-            self.told.seen = Fingerprint::of(watched(self.source.file.as_deref(), &config)).await;
+        if config.files() != before.files() && self.fingerprint().await == self.last.seen {
+            self.last.seen = Fingerprint::of(watched(self.source.file.as_deref(), &config)).await;
         }
         let (config, style) = (Arc::new(config), Arc::new(style));
         if let Err(error) = self.source.log.set(&config.log.filter) {
             tracing::warn!("{error:#}");
         }
         self.tell_parts(&before, &config, style).await;
-        self.told.faults.clear();
+        self.last.faults.clear();
         note_loaded(&self.health, &self.metrics, &self.clock, &restart);
         let changes = Changes::between(&before, &config);
         tracing::info!(
@@ -248,11 +248,11 @@ impl Reloader {
             routes_removed = changes.routes_removed,
             "the config was read again and is in force"
         );
-        if !restart.is_empty() && restart != self.told.restart {
+        if !restart.is_empty() && restart != self.last.restart {
             let keys = restart.join(", ");
             tracing::warn!(keys, "these changes of the config want a restart; until then the values from before hold");
         }
-        self.told.restart = restart;
+        self.last.restart = restart;
     }
 
     /// The order matters. Lanes first, so that none composes what a new route brought without knowing the route; then the
@@ -267,15 +267,15 @@ impl Reloader {
         self.metrics.serve(&routes, &names);
         show_missing_keys(&self.health, &self.metrics);
         self.account.serve(&addresses, &config.matrix.aliases);
-        let in_force = InForce::new(Arc::clone(config), style);
+        let settings = Settings::new(Arc::clone(config), style);
         let gone = before.rooms().into_iter().map(|(room, _)| room);
-        self.in_force.send_replace(Arc::new(in_force.clone().and_rooms(gone)));
+        self.settings.send_replace(Arc::new(settings.clone().and_rooms(gone)));
         self.lanes.ensure(addresses);
         self.look_up(config).await;
         self.app.reload(Arc::clone(config));
         self.since = Instant::now();
         let waiting = self.sweep(true).await;
-        self.in_force.send_replace(Arc::new(in_force.and_rooms(waiting)));
+        self.settings.send_replace(Arc::new(settings.and_rooms(waiting)));
     }
 
     /// Which room a new alias stands for is found out at once, if the homeserver answers: until then an incident that goes
@@ -299,7 +299,7 @@ impl Reloader {
             Ok(found) => {
                 self.keep_lanes(&found.waiting);
                 self.lanes.ensure(found.rooms.into_iter().chain(found.waiting.iter().cloned()));
-                self.tell_twins(&config, &found.spellings);
+                self.tell_twins(&config, &found.room_aliases);
                 waiting = found.waiting;
             }
             Err(error) => {
@@ -314,35 +314,35 @@ impl Reloader {
 
     /// Lanes that are not to end yet.
     fn keep_lanes(&self, rooms: &BTreeSet<RoomAddress>) {
-        self.in_force.send_if_modified(|in_force| {
-            let new = rooms.iter().any(|room| !in_force.serves(room));
+        self.settings.send_if_modified(|settings| {
+            let new = rooms.iter().any(|room| !settings.serves(room));
             if new {
-                *in_force = Arc::new(InForce::clone(in_force).and_rooms(rooms.iter().cloned()));
+                *settings = Arc::new(Settings::clone(settings).and_rooms(rooms.iter().cloned()));
             }
             new
         });
     }
 
     /// A route that names a room twice posts there once.
-    fn tell_twins(&mut self, config: &Config, spellings: &Spellings) {
+    fn tell_twins(&mut self, config: &Config, room_aliases: &RoomAliases) {
         let names: BTreeMap<RoomAddress, RoomName> = config.rooms().into_iter().collect();
-        let (mut twins, mut told) = (BTreeMap::new(), BTreeSet::new());
+        let (mut twins, mut found) = (BTreeMap::new(), BTreeSet::new());
         for route in config.routes.values() {
             for (n, room) in route.rooms.iter().enumerate() {
-                let Some(first) = spellings.among(&route.rooms[..n], room) else { continue };
+                let Some(first) = room_aliases.among(&route.rooms[..n], room) else { continue };
                 let (Some(room_name), Some(first_name)) = (names.get(room), names.get(first)) else { continue };
                 twins.insert(room.clone(), first_name.clone());
                 let pair = (first_name.clone(), room_name.clone());
-                if !self.told.twins.contains(&pair) {
+                if !self.last.twins.contains(&pair) {
                     tracing::warn!(
                         route = %route.name, first = %first, second = %room,
                         "a route names the same room twice, by two addresses; it posts there once: take one of them out"
                     );
                 }
-                told.insert(pair);
+                found.insert(pair);
             }
         }
-        self.told.twins = told;
+        self.last.twins = found;
         self.health.update(|health| {
             for (address, room) in &mut health.rooms {
                 room.twin_of = twins.remove(address);

@@ -11,8 +11,8 @@ use super::lanes::Lanes;
 use crate::{
     config::Config,
     intake,
-    model::{RoomAddress, RouteName, Spellings},
-    store::{Move, Respelling, Routing, Store, StoreError},
+    model::{RoomAddress, RoomAliases, RouteName},
+    store::{AddressChange, Move, Routing, Store, StoreError},
 };
 
 /// For how long an alias that was never looked up may turn out to be the room that is gone.
@@ -34,7 +34,7 @@ pub struct Found {
     pub rooms: BTreeSet<RoomAddress>,
     /// Rooms of which it is not known yet whether a route names them by another address.
     pub waiting: BTreeSet<RoomAddress>,
-    pub spellings: Spellings,
+    pub room_aliases: RoomAliases,
 }
 
 /// The rooms of each route.
@@ -44,8 +44,8 @@ pub fn routing(config: &Config) -> Routing {
 
 /// # Errors
 /// When the store fails.
-pub async fn spellings(store: &Store, config: &Config) -> Result<Spellings, StoreError> {
-    Ok(Spellings::new(store.places().await?, &config.matrix.aliases))
+pub async fn room_aliases(store: &Store, config: &Config) -> Result<RoomAliases, StoreError> {
+    Ok(RoomAliases::new(store.places().await?, &config.matrix.aliases))
 }
 
 /// `lanes`: those that run.
@@ -59,24 +59,24 @@ pub async fn sort_out(
     look: Look,
 ) -> Result<Found, StoreError> {
     close_moved(store, config).await?;
-    let spellings = spellings(store, config).await?;
+    let room_aliases = room_aliases(store, config).await?;
     let mut routing = routing(config);
     let left = left(store, &routing).await?;
     let mut addresses: BTreeSet<RoomAddress> = left.iter().map(|(_, room)| room.clone()).collect();
     if look.all {
-        addresses.extend(spellings.addresses().cloned());
+        addresses.extend(room_aliases.addresses().cloned());
     }
     let mut late = BTreeSet::new();
-    for respelling in respellings(&routing, &spellings, &addresses) {
-        if !respell(store, &respelling, lanes).await? {
-            late.insert(respelling.from);
+    for address_change in address_changes(&routing, &room_aliases, &addresses) {
+        if !change_address(store, &address_change, lanes).await? {
+            late.insert(address_change.from);
         }
     }
     let mut waiting = BTreeSet::new();
     for (route, room) in left {
         let Some(rooms) = routing.get_mut(&route) else { continue };
-        let is_late = late.contains(&room) && spellings.among(rooms, &room).is_some();
-        if is_late || (look.patient && may_be_one(&spellings, rooms, &room)) {
+        let is_late = late.contains(&room) && room_aliases.among(rooms, &room).is_some();
+        if is_late || (look.patient && may_be_one(&room_aliases, rooms, &room)) {
             rooms.push(room.clone());
             waiting.insert(room);
         }
@@ -89,7 +89,7 @@ pub async fn sort_out(
             "closed what the config no longer routes: cards in rooms say so with their last edit"
         );
     }
-    Ok(Found { rooms: unrouted.rooms, waiting, spellings })
+    Ok(Found { rooms: unrouted.rooms, waiting, room_aliases })
 }
 
 /// Whether something is left of a room that one of the route's may be, which is not known yet.
@@ -97,9 +97,9 @@ pub async fn sort_out(
 /// # Errors
 /// When the store cannot be read.
 pub async fn is_open(store: &Store, config: &Config) -> Result<bool, StoreError> {
-    let (spellings, routing) = (spellings(store, config).await?, routing(config));
+    let (room_aliases, routing) = (room_aliases(store, config).await?, routing(config));
     let left = left(store, &routing).await?;
-    Ok(left.iter().any(|(route, room)| routing.get(route).is_some_and(|rooms| may_be_one(&spellings, rooms, room))))
+    Ok(left.iter().any(|(route, room)| routing.get(route).is_some_and(|rooms| may_be_one(&room_aliases, rooms, room))))
 }
 
 /// What is open, or waits, in rooms that its route does not name.
@@ -128,47 +128,55 @@ async fn close_moved(store: &Store, config: &Config) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn may_be_one(spellings: &Spellings, rooms: &[RoomAddress], room: &RoomAddress) -> bool {
-    spellings.among(rooms, room).is_none() && rooms.iter().any(|known| !spellings.knows(known))
+fn may_be_one(room_aliases: &RoomAliases, rooms: &[RoomAddress], room: &RoomAddress) -> bool {
+    room_aliases.among(rooms, room).is_none() && rooms.iter().any(|known| !room_aliases.knows(known))
 }
 
-fn respellings(routing: &Routing, spellings: &Spellings, addresses: &BTreeSet<RoomAddress>) -> Vec<Respelling> {
+fn address_changes(
+    routing: &Routing,
+    room_aliases: &RoomAliases,
+    addresses: &BTreeSet<RoomAddress>,
+) -> Vec<AddressChange> {
     let mut found: BTreeMap<(RoomAddress, RoomAddress), BTreeSet<RouteName>> = BTreeMap::new();
     for (route, rooms) in routing {
         for from in addresses.iter().filter(|from| !rooms.contains(from)) {
-            if let Some(to) = spellings.among(rooms, from) {
+            if let Some(to) = room_aliases.among(rooms, from) {
                 found.entry((from.clone(), to.clone())).or_default().insert(route.clone());
             }
         }
     }
-    let respelling = |((from, to), routes): ((RoomAddress, RoomAddress), _)| {
+    let address_change = |((from, to), routes): ((RoomAddress, RoomAddress), _)| {
         let kept = routing.iter().filter(|(_, rooms)| rooms.contains(&from)).map(|(route, _)| route.clone());
-        Respelling { kept: kept.collect(), from, to, routes }
+        AddressChange { kept: kept.collect(), from, to, routes }
     };
-    found.into_iter().map(respelling).collect()
+    found.into_iter().map(address_change).collect()
 }
 
 /// `false`: not all of it yet.
-async fn respell(store: &Store, respelling: &Respelling, lanes: Option<&Arc<Lanes>>) -> Result<bool, StoreError> {
-    if !store.has_cards_of(respelling).await? {
+async fn change_address(
+    store: &Store,
+    address_change: &AddressChange,
+    lanes: Option<&Arc<Lanes>>,
+) -> Result<bool, StoreError> {
+    if !store.has_cards_of(address_change).await? {
         return Ok(true);
     }
     // What it is sending would be sent by the other lane as well.
     if let Some(lanes) = lanes
-        && !lanes.end(&respelling.from).await
+        && !lanes.end(&address_change.from).await
     {
         return Ok(false);
     }
-    let moved = store.respell(respelling).await;
+    let moved = store.change_address(address_change).await;
     if let Some(lanes) = lanes
-        && (!respelling.kept.is_empty() || !matches!(moved, Ok((_, true))))
+        && (!address_change.kept.is_empty() || !matches!(moved, Ok((_, true))))
     {
-        lanes.ensure([respelling.from.clone()]);
+        lanes.ensure([address_change.from.clone()]);
     }
     let (cards, complete) = moved?;
     if cards > 0 {
         tracing::info!(
-            from = %respelling.from, to = %respelling.to, cards,
+            from = %address_change.from, to = %address_change.to, cards,
             "a room is named by another address; its cards go on under the new one"
         );
     }

@@ -54,7 +54,7 @@ pub struct Logout {}
 impl Login {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let config = self.config(config)?;
-        let _alone = store::occupy(&config.store.path)?;
+        let _alone = store::lock_folder(&config.store.path)?;
         let password = self.password(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(store::keep_temporary_files_in(&config.store.path))?;
@@ -136,7 +136,7 @@ impl Logout {
     #[expect(clippy::unused_self, reason = "a command like the others")]
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let config = Config::load(config, &crate::config::environment(), Purpose::Logout)?;
-        let _alone = store::occupy(&config.store.path)?;
+        let _alone = store::lock_folder(&config.store.path)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         match runtime.block_on(matrix::log_out(&config.matrix, config.store.path.clone()))? {
             Some(device) => println!("Logged out: device {device} is gone, and its keys are removed from store.path."),

@@ -8,7 +8,7 @@ use clap::Args;
 use super::render::print;
 use crate::render::links::{
     explore::{LogsUrl as Parsed, log_query, loki_url},
-    placeholders::Holes,
+    placeholders::Placeholders,
 };
 
 /// Prints a logs_url annotation: a Grafana Explore link to a Loki query, ready for an alerting rule.
@@ -38,7 +38,7 @@ pub struct LogsUrl {
     org_id: u64,
     /// Leave all holes exactly as they are, for values known to be made of letters, digits, - and _.
     #[arg(long)]
-    keep_holes: bool,
+    keep_placeholders: bool,
     /// Print a line of YAML, quoted.
     #[arg(long)]
     yaml: bool,
@@ -67,26 +67,26 @@ impl LogsUrl {
             "line breaks have no place in a selector or filter"
         );
         // Together, so that no two holes get one word.
-        let holes = Holes::take(&parts.join("\n"));
-        let (selector, filter) = holes.text.split_once('\n').unwrap_or((&holes.text, ""));
+        let placeholders = Placeholders::take(&parts.join("\n"));
+        let (selector, filter) = placeholders.text.split_once('\n').unwrap_or((&placeholders.text, ""));
         let matchers = selector.trim_matches(['{', '}', ' ']);
         ensure!(
             !matchers.is_empty(),
             "--selector: names no label, and Loki wants at least one, such as 'namespace=\"media\"'"
         );
         let query = log_query(&format!("{{{matchers}}}"), filter);
-        let holes = if self.keep_holes { holes } else { encoding(holes, &query)? };
+        let placeholders = if self.keep_placeholders { placeholders } else { encoding(placeholders, &query)? };
         let url = loki_url(self.grafana.trim(), self.org_id, self.datasource.trim(), &query);
         match Parsed::parse(&url).problems() {
-            [] => Ok(holes.put_back(&url)),
+            [] => Ok(placeholders.put_back(&url)),
             [problem, ..] => bail!("--grafana: the link {problem}"),
         }
     }
 }
 
 /// Escaping is right within double quotes alone.
-fn encoding(holes: Holes, query: &str) -> anyhow::Result<Holes> {
-    for (word, hole) in holes.words() {
+fn encoding(placeholders: Placeholders, query: &str) -> anyhow::Result<Placeholders> {
+    for (word, placeholder) in placeholders.words() {
         let before = query.find(word).map_or("", |at| &query[..at]);
         let (mut quoted, mut escaped) = (None, false);
         for c in before.chars() {
@@ -98,7 +98,10 @@ fn encoding(holes: Holes, query: &str) -> anyhow::Result<Holes> {
                 _ => {}
             }
         }
-        ensure!(quoted == Some('"'), "{hole} does not stand in double quotes, so that its value could end up as LogQL");
+        ensure!(
+            quoted == Some('"'),
+            "{placeholder} does not stand in double quotes, so that its value could end up as LogQL"
+        );
     }
-    Ok(holes.encoding())
+    Ok(placeholders.encoding())
 }

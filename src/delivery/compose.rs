@@ -18,7 +18,7 @@ use crate::{
 pub const PLAINEST: u32 = 2;
 
 /// What does not depend on the card.
-pub struct Frame<'a> {
+pub struct ComposeInput<'a> {
     pub config: &'a Config,
     pub style: &'a Style,
     pub now: Timestamp,
@@ -37,7 +37,7 @@ pub enum Composed {
     /// A digest that is not in the room yet holds more than fits: these belong on a further one.
     Overfull(Vec<IncidentId>),
     /// The newest state, up to this revision, is not worth a message of its own.
-    Silent(i64),
+    VainSearch(i64),
     /// Nothing is left to show or say.
     Nothing,
 }
@@ -53,12 +53,12 @@ pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
 }
 
 /// The next op of this kind for the card.
-pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed {
+pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Composed {
     let Some((first, _)) = snapshot.incidents.first() else { return Composed::Nothing };
     let kind = match kind {
-        OpKind::Reply if posts(snapshot, frame.config) => OpKind::Post,
+        OpKind::Reply if posts(snapshot, input.config) => OpKind::Post,
         // What nobody is told of shows in the next message.
-        OpKind::Edit if posts(snapshot, frame.config) => return Composed::Silent(snapshot.rev()),
+        OpKind::Edit if posts(snapshot, input.config) => return Composed::VainSearch(snapshot.rev()),
         kind => kind,
     };
     let notes = match kind {
@@ -71,7 +71,7 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         return Composed::Nothing;
     }
     let spoken = notes.last().filter(|_| speaks_of_notes);
-    let (content, fallbacks) = match content_of(kind, snapshot, &notes, &frame) {
+    let (content, fallbacks) = match content_of(kind, snapshot, &notes, &input) {
         Content::Fits(content, fallbacks) => (content, fallbacks),
         Content::Overfull(rest) => return Composed::Overfull(rest),
         Content::Nothing => return Composed::Nothing,
@@ -82,15 +82,15 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, frame: Frame<'_>) -> Composed 
         room: snapshot.card.room.clone(),
         kind,
         rev: snapshot.rev(),
-        plainness: frame.plainness,
+        plainness: input.plainness,
         speaks: kind != OpKind::Edit,
-        since: since_of(kind, snapshot, &notes, frame.now),
+        since: since_of(kind, snapshot, &notes, input.now),
         notification: spoken.map_or(&first.notification, |note| &note.notification).clone(),
         incident: spoken.map_or(&first.id, |note| &note.incident).clone(),
         notes: notes.iter().map(|note| note.id).collect(),
-        first_try: frame.now,
-        txn_id: frame.txn_id,
-        device: frame.device,
+        first_try: input.now,
+        txn_id: input.txn_id,
+        device: input.device,
     };
     Composed::Op(Box::new(op), fallbacks)
 }
@@ -106,29 +106,29 @@ pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metr
 }
 
 /// One notice for many cards that turn green together; their own notices are part of it.
-pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, frame: Frame<'_>) -> Option<NewOp> {
+pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: ComposeInput<'_>) -> Option<NewOp> {
     let (first, note) = green.first()?;
     let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
-    let mut message = render::green_notice(frame.style, &incidents, frame.wall);
-    if frame.plainness > 0 {
+    let mut message = render::green_notice(input.style, &incidents, input.wall);
+    if input.plainness > 0 {
         message = message.first_line();
     }
-    let envelope = Envelope { op: &frame.txn_id, incident: &first.id, notice: true, mentions: None };
+    let envelope = Envelope { op: &input.txn_id, incident: &first.id, notice: true, mentions: None };
     Some(NewOp {
         content: render::card_content(&message, &envelope),
         card: note.card.clone(),
         room: room.clone(),
         kind: OpKind::Notice,
         rev: 0,
-        plainness: frame.plainness,
+        plainness: input.plainness,
         speaks: true,
-        since: green.iter().map(|(_, note)| note.at).min().unwrap_or(frame.now),
+        since: green.iter().map(|(_, note)| note.at).min().unwrap_or(input.now),
         notification: note.notification.clone(),
         incident: first.id.clone(),
         notes: green.iter().map(|(_, note)| note.id).collect(),
-        first_try: frame.now,
-        txn_id: frame.txn_id,
-        device: frame.device,
+        first_try: input.now,
+        txn_id: input.txn_id,
+        device: input.device,
     })
 }
 
@@ -165,23 +165,23 @@ enum Content {
     Nothing,
 }
 
-fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<'_>) -> Content {
+fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &ComposeInput<'_>) -> Content {
     let incidents: Vec<&Incident> = snapshot.incidents.iter().map(|(incident, _)| incident).collect();
     let Some(first) = incidents.first() else { return Content::Nothing };
     let card = &snapshot.card;
-    let envelope = |notice, mentions| Envelope { op: &frame.txn_id, incident: &first.id, notice, mentions };
+    let envelope = |notice, mentions| Envelope { op: &input.txn_id, incident: &first.id, notice, mentions };
     let notice = incidents.iter().all(|incident| incident.state != IncidentState::Firing);
-    let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, frame.config), incident.severity));
+    let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
     let quiet = notes.iter().all(|note| !note.kind.notifies());
     let whom_of_news = || {
         incidents.iter().find_map(|incident| {
-            let severity = news_severity(incident, notes, frame.config)?;
-            mentions_for(route_of(incident, frame.config), severity)
+            let severity = news_severity(incident, notes, input.config)?;
+            mentions_for(route_of(incident, input.config), severity)
         })
     };
     match (kind, root) {
-        (OpKind::Card, _) => match show(card.kind, &incidents, None, false, frame) {
+        (OpKind::Card, _) => match show(card.kind, &incidents, None, false, input) {
             Ok(shown) => {
                 let envelope = envelope(notice, whom.filter(|_| !notice));
                 Content::Fits(render::card_content(&shown.message, &envelope), shown.fallbacks)
@@ -190,8 +190,8 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
         },
         (OpKind::Edit, Some(root)) if card.is_unrouted() => {
             let message = match snapshot.moved_to.as_deref() {
-                Some(route) => render::moved(frame.style, &incidents, route, None),
-                None => render::unrouted(frame.style, &incidents),
+                Some(route) => render::moved(input.style, &incidents, route, None),
+                None => render::unrouted(input.style, &incidents),
             };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
@@ -200,14 +200,14 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
             let to = render::permalink(snapshot.continued_in.as_deref().unwrap_or(card.room.as_str()), next);
             let message = match snapshot.moved_to.as_deref() {
                 Some(route) => {
-                    let to = (frame.plainness == 0).then_some(to.as_str());
-                    render::moved(frame.style, &incidents, route, to)
+                    let to = (input.plainness == 0).then_some(to.as_str());
+                    render::moved(input.style, &incidents, route, to)
                 }
-                None => render::continued(frame.style, &incidents, &to, frame.plainness),
+                None => render::continued(input.style, &incidents, &to, input.plainness),
             };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
-        (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, frame) {
+        (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, input) {
             Ok(shown) => {
                 let content = render::edit_content(&shown.message, root, &envelope(notice, whom));
                 Content::Fits(content, shown.fallbacks)
@@ -215,13 +215,13 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], frame: &Frame<
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Reply, Some(root)) => {
-            let said = say(card, &incidents, notes, frame);
-            let relation = relation_of(card, route_of(first, frame.config));
+            let said = say(card, &incidents, notes, input);
+            let relation = relation_of(card, route_of(first, input.config));
             let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news()));
             Content::Fits(content, said.fallbacks)
         }
         (OpKind::Post, _) => {
-            let posted = post(card.kind, &incidents, notes, frame);
+            let posted = post(card.kind, &incidents, notes, input);
             Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted.fallbacks)
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
@@ -234,9 +234,9 @@ fn show(
     incidents: &[&Incident],
     root_at: Option<Timestamp>,
     complete: bool,
-    frame: &Frame<'_>,
+    input: &ComposeInput<'_>,
 ) -> Result<Rendered, Vec<IncidentId>> {
-    let Frame { style, wall: now, plainness, .. } = *frame;
+    let ComposeInput { style, wall: now, plainness, .. } = *input;
     if kind == CardKind::Incident {
         let Some(incident) = incidents.first() else { return Err(Vec::new()) };
         return Ok(match plainness {
@@ -256,8 +256,8 @@ fn show(
 }
 
 /// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
-fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
-    let Frame { style, wall: now, plainness, .. } = *frame;
+fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
+    let ComposeInput { style, wall: now, plainness, .. } = *input;
     match (card.kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => templates::reply(style, first, notes, card.root_at, now),
         (CardKind::Incident, Some(first), _) => {
@@ -269,8 +269,8 @@ fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>)
 }
 
 /// The words of a message of its own.
-fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], frame: &Frame<'_>) -> Rendered {
-    let Frame { style, wall: now, plainness, .. } = *frame;
+fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
+    let ComposeInput { style, wall: now, plainness, .. } = *input;
     match (kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => templates::post(style, first, notes, now),
         (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, plainness)),

@@ -14,15 +14,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    retry,
-    transport::{Reason, Scope, SendError},
-};
+use super::retry;
 use crate::{
     clock::Clock,
     health::{Health, Hold},
     metrics::Metrics,
-    model::Timestamp,
+    model::{Reason, Scope, SendError, Timestamp},
 };
 
 /// So many tries may find the account at fault, before that is logged here.
@@ -34,7 +31,7 @@ const EDITS_SHARE: u32 = 4;
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
-    line: Arc<Line>,
+    queue: Arc<Queue>,
     /// Counts the faults of the homeserver that are over.
     recoveries: watch::Sender<u64>,
     clock: Clock,
@@ -56,8 +53,8 @@ struct State {
 
 /// What a lane would send, for comparing it with what others would. The smaller goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Want {
-    /// 0 is the most severe; [`Want::CALM`] for what rings nobody's phone.
+pub struct Priority {
+    /// 0 is the most severe; [`Priority::CALM`] for what rings nobody's phone.
     pub severity: u32,
     /// The oldest accepted change among what is as severe.
     pub since: Timestamp,
@@ -65,7 +62,7 @@ pub struct Want {
     pub edit: Option<Timestamp>,
 }
 
-impl Want {
+impl Priority {
     /// Less urgent than any severity.
     pub const CALM: u32 = u32::MAX;
 
@@ -77,27 +74,27 @@ impl Want {
 
 /// The want of a lane that waits, which may grow while it does: the lane keeps its place.
 #[derive(Clone, Debug)]
-pub struct Waits(Arc<Mutex<Want>>);
+pub struct SharedPriority(Arc<Mutex<Priority>>);
 
-impl Waits {
-    pub fn set(&self, want: Want) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = want;
+impl SharedPriority {
+    pub fn set(&self, priority: Priority) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = priority;
     }
 
-    fn get(&self) -> Want {
+    fn get(&self) -> Priority {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl From<Want> for Waits {
-    fn from(want: Want) -> Self {
-        Self(Arc::new(Mutex::new(want)))
+impl From<Priority> for SharedPriority {
+    fn from(priority: Priority) -> Self {
+        Self(Arc::new(Mutex::new(priority)))
     }
 }
 
 /// The lanes that wait while the gate is closed.
 #[derive(Debug, Default)]
-struct Line {
+struct Queue {
     inner: Mutex<Waiting>,
     /// Somebody left the line, or the gate moved.
     moved: Notify,
@@ -106,7 +103,7 @@ struct Line {
 #[derive(Debug, Default)]
 struct Waiting {
     /// By ticket, so that of equals the one who came first goes first.
-    lanes: BTreeMap<u64, Waits>,
+    lanes: BTreeMap<u64, SharedPriority>,
     tickets: u64,
     /// The one lane that may try is at it.
     busy: bool,
@@ -114,7 +111,7 @@ struct Waiting {
     limited: u32,
 }
 
-impl Line {
+impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,14 +121,14 @@ impl Waiting {
     /// Whose turn it is, and whether it is that of an edit.
     fn next(&self, limited: bool) -> Option<(u64, bool)> {
         if limited && (self.limited + 1).is_multiple_of(EDITS_SHARE) {
-            let edits = self.lanes.iter().filter_map(|(ticket, want)| Some((want.get().edit?, *ticket)));
+            let edits = self.lanes.iter().filter_map(|(ticket, priority)| Some((priority.get().edit?, *ticket)));
             if let Some((_, ticket)) = edits.min() {
                 return Some((ticket, true));
             }
         }
-        let urgent = |(ticket, want): &(&u64, &Waits)| {
-            let want = want.get();
-            (want.severity, want.since, **ticket)
+        let urgent = |(ticket, priority): &(&u64, &SharedPriority)| {
+            let priority = priority.get();
+            (priority.severity, priority.since, **ticket)
         };
         self.lanes.iter().min_by_key(urgent).map(|(ticket, _)| (*ticket, false))
     }
@@ -140,43 +137,43 @@ impl Waiting {
 /// A place in the line, given up when dropped.
 #[derive(Debug)]
 struct Place {
-    line: Arc<Line>,
+    queue: Arc<Queue>,
     ticket: u64,
 }
 
 impl Place {
-    fn take(line: &Arc<Line>, want: Waits) -> Self {
-        let mut waiting = line.lock();
+    fn take(queue: &Arc<Queue>, priority: SharedPriority) -> Self {
+        let mut waiting = queue.lock();
         waiting.tickets += 1;
         let ticket = waiting.tickets;
-        waiting.lanes.insert(ticket, want);
+        waiting.lanes.insert(ticket, priority);
         drop(waiting);
-        Self { line: Arc::clone(line), ticket }
+        Self { queue: Arc::clone(queue), ticket }
     }
 
     /// The permit, if it is this one's turn.
     fn try_go(&self, limited: bool) -> Option<(Single, bool)> {
-        let mut waiting = self.line.lock();
+        let mut waiting = self.queue.lock();
         if waiting.busy {
             return None;
         }
         let (_, edits_turn) = waiting.next(limited).filter(|(ticket, _)| *ticket == self.ticket)?;
         waiting.busy = true;
         waiting.limited = waiting.limited.wrapping_add(u32::from(limited));
-        Some((Single(Arc::clone(&self.line)), edits_turn))
+        Some((Single(Arc::clone(&self.queue)), edits_turn))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.line.lock().lanes.remove(&self.ticket);
-        self.line.moved.notify_waiters();
+        self.queue.lock().lanes.remove(&self.ticket);
+        self.queue.moved.notify_waiters();
     }
 }
 
 /// Held by the one lane that may try while the gate is closed.
 #[derive(Debug)]
-struct Single(Arc<Line>);
+struct Single(Arc<Queue>);
 
 impl Drop for Single {
     fn drop(&mut self) {
@@ -202,7 +199,7 @@ impl Gate {
     pub fn new(clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         Self {
             state: Mutex::default(),
-            line: Arc::default(),
+            queue: Arc::default(),
             recoveries: watch::Sender::new(0),
             clock,
             metrics,
@@ -216,25 +213,25 @@ impl Gate {
         self.recoveries.subscribe()
     }
 
-    /// Waits until something may be sent; `None` when `stop` comes first. While the gate is closed, the most urgent
-    /// `want` of all that wait goes first. Dropping the future gives up the place in the line.
-    pub async fn enter(&self, stop: &CancellationToken, want: impl Into<Waits>) -> Option<Permit> {
+    /// SharedPriority until something may be sent; `None` when `stop` comes first. While the gate is closed, the most urgent
+    /// `priority` of all that wait goes first. Dropping the future gives up the place in the line.
+    pub async fn enter(&self, stop: &CancellationToken, priority: impl Into<SharedPriority>) -> Option<Permit> {
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            permit = self.wait(want.into()) => Some(permit),
+            permit = self.wait(priority.into()) => Some(permit),
         }
     }
 
-    async fn wait(&self, want: Waits) -> Permit {
+    async fn wait(&self, priority: SharedPriority) -> Permit {
         let open = |closings| Permit { _single: None, closings, limited: false, edits_turn: false };
         if let (None, closings) = self.until() {
             return open(closings);
         }
-        let place = Place::take(&self.line, want);
+        let place = Place::take(&self.queue, priority);
         loop {
             // Registered before looking, so that nothing moves unseen in between.
-            let mut moved = pin!(self.line.moved.notified());
+            let mut moved = pin!(self.queue.moved.notified());
             moved.as_mut().enable();
             match self.until() {
                 (None, closings) => return open(closings),
@@ -281,7 +278,7 @@ impl Gate {
             std::mem::replace(&mut *state, State { closings, passed, ..State::default() }).reason
         };
         if let Some(reason) = reason {
-            self.line.moved.notify_waiters();
+            self.queue.moved.notify_waiters();
             self.health.update(|health| health.account_hold = None);
             if reason != Reason::RateLimited {
                 tracing::info!("delivery goes on");
@@ -355,8 +352,8 @@ mod tests {
 
     const HELD: Duration = Duration::from_millis(300);
 
-    fn want(severity: u32, since: i64, edit: Option<i64>) -> Want {
-        Want { severity, since: Timestamp(since), edit: edit.map(Timestamp) }
+    fn priority(severity: u32, since: i64, edit: Option<i64>) -> Priority {
+        Priority { severity, since: Timestamp(since), edit: edit.map(Timestamp) }
     }
 
     fn closed(reason: Reason) -> Arc<Gate> {
@@ -366,12 +363,12 @@ mod tests {
     }
 
     /// In which order the wants get their turn, one at a time, and which of them as an edit.
-    async fn order(reason: Reason, wants: &[Want]) -> Vec<(usize, bool)> {
+    async fn order(reason: Reason, wants: &[Priority]) -> Vec<(usize, bool)> {
         let (gate, order) = (closed(reason), Arc::new(Mutex::new(Vec::new())));
-        let all = wants.iter().enumerate().map(|(index, want)| {
+        let all = wants.iter().enumerate().map(|(index, priority)| {
             let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
             async move {
-                let permit = gate.enter(&CancellationToken::new(), *want).await.expect("not stopped");
+                let permit = gate.enter(&CancellationToken::new(), *priority).await.expect("not stopped");
                 order.lock().unwrap().push((index, permit.edits_turn));
                 tokio::task::yield_now().await;
             }
@@ -383,7 +380,13 @@ mod tests {
 
     #[tokio::test]
     async fn severity_first_then_age_then_who_came_first() {
-        let wants = [want(2, 1, None), want(0, 9, None), want(1, 5, None), want(1, 4, None), want(1, 4, None)];
+        let wants = [
+            priority(2, 1, None),
+            priority(0, 9, None),
+            priority(1, 5, None),
+            priority(1, 4, None),
+            priority(1, 4, None),
+        ];
         let expected = [(1, false), (3, false), (4, false), (2, false), (0, false)];
         assert_eq!(order(Reason::RateLimited, &wants).await, expected);
         assert_eq!(order(Reason::NoAnswer, &wants).await, expected);
@@ -391,8 +394,8 @@ mod tests {
 
     #[tokio::test]
     async fn of_four_under_a_limit_one_goes_to_the_oldest_edit_of_all_rooms() {
-        let busy = want(0, 1, None);
-        let wants = [busy, busy, busy, busy, busy, want(1, 1, Some(8)), want(2, 1, Some(7))];
+        let busy = priority(0, 1, None);
+        let wants = [busy, busy, busy, busy, busy, priority(1, 1, Some(8)), priority(2, 1, Some(7))];
         let turns = [(0, false), (1, false), (2, false), (6, true), (3, false), (4, false), (5, false)];
         assert_eq!(order(Reason::RateLimited, &wants).await, turns);
         let turns = [0, 1, 2, 3, 4, 5, 6].map(|index| (index, false));
@@ -403,12 +406,13 @@ mod tests {
     async fn who_gives_up_holds_nobody_and_an_open_gate_lets_all_pass() {
         let gate = closed(Reason::RateLimited);
         let stop = CancellationToken::new();
-        let urgent = tokio::time::timeout(HELD / 3, gate.enter(&stop, want(0, 0, None))).await;
+        let urgent = tokio::time::timeout(HELD / 3, gate.enter(&stop, priority(0, 0, None))).await;
         assert!(urgent.is_err(), "closed");
-        let first = gate.enter(&stop, want(2, 0, None)).await.expect("not stopped");
-        let waits = tokio::time::timeout(HELD / 3, gate.enter(&stop, want(0, 0, None))).await;
-        assert!(waits.is_err(), "one at a time");
-        let mut others = Box::pin(futures_util::future::join_all((0..3).map(|_| gate.enter(&stop, want(0, 0, None)))));
+        let first = gate.enter(&stop, priority(2, 0, None)).await.expect("not stopped");
+        let shared = tokio::time::timeout(HELD / 3, gate.enter(&stop, priority(0, 0, None))).await;
+        assert!(shared.is_err(), "one at a time");
+        let mut others =
+            Box::pin(futures_util::future::join_all((0..3).map(|_| gate.enter(&stop, priority(0, 0, None)))));
         assert!(futures_util::poll!(&mut others).is_pending());
         gate.passed(&first);
         let others = others.await;

@@ -11,9 +11,9 @@ mod transport;
 
 pub use compose::mentions_for;
 pub use gate::Gate;
-pub use lane::{Lane, Parts};
-pub use settings::InForce;
-pub use transport::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Scope, Search, SendError, Sight, Transport};
+pub use lane::{Lane, LaneContext};
+pub use settings::Settings;
+pub use transport::{BoxFuture, EventPresence, OwnEvent, ReadBack, RoomChanges, Search, Transport};
 
 /// By it own events are found again.
 pub use crate::render::CONTENT_KEY;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gate::Want;
+use super::gate::Priority;
 use crate::{
     model::{CardId, Timestamp},
     store::{DueCard, DueCards},
@@ -31,7 +31,7 @@ pub enum Step {
 
 /// What a plan depends on besides the cards that are due.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct Conditions {
     pub now: Timestamp,
     /// `digest_above` of the room's routes; 0: never merge.
     pub digest_above: usize,
@@ -47,11 +47,11 @@ pub struct Weather {
 
 /// New cards go first (they are what a room knows nothing of), then what is said in threads, then edits. `edited_ago`
 /// tells how long ago a card was edited last.
-pub fn next(due: &DueCards, weather: &Weather, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
+pub fn next(due: &DueCards, conditions: &Conditions, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
     let choices = [
-        if weather.edits_turn { edit(due, &edited_ago) } else { Step::Nothing },
-        new_cards(due, weather),
-        reply(due, weather),
+        if conditions.edits_turn { edit(due, &edited_ago) } else { Step::Nothing },
+        new_cards(due, conditions),
+        reply(due, conditions),
         edit(due, &edited_ago),
     ];
     let mut shortest = None;
@@ -66,48 +66,49 @@ pub fn next(due: &DueCards, weather: &Weather, edited_ago: impl Fn(&CardId) -> O
 }
 
 /// What a room wants most, to be compared with what others want: what rings by its severity, then all else by its age.
-pub fn want(due: &DueCards) -> Want {
+pub fn priority(due: &DueCards) -> Priority {
     let loud = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.loud));
     let rings = due.new.iter().chain(loud).map(|card| (card.severity, card.dirty_since)).min();
     let all = due.new.iter().chain(&due.notes).chain(&due.edits);
     let (severity, since) =
-        rings.unwrap_or((Want::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
-    Want { severity, since, edit: due.edits.iter().map(|card| card.dirty_since).min() }
+        rings.unwrap_or((Priority::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
+    Priority { severity, since, edit: due.edits.iter().map(|card| card.dirty_since).min() }
 }
 
-fn new_cards(due: &DueCards, weather: &Weather) -> Step {
+fn new_cards(due: &DueCards, conditions: &Conditions) -> Step {
     let Some(first) = due.new.first() else { return Step::Nothing };
-    let merges = weather.digest_above > 0;
-    if merges && weather.stormy && !weather.limited {
-        let oldest = due.new.iter().map(|card| card.dirty_since).min().unwrap_or(weather.now);
-        let wait = GATHER_NEW.saturating_sub(weather.now.since(oldest));
+    let merges = conditions.digest_above > 0;
+    if merges && conditions.stormy && !conditions.limited {
+        let oldest = due.new.iter().map(|card| card.dirty_since).min().unwrap_or(conditions.now);
+        let wait = GATHER_NEW.saturating_sub(conditions.now.since(oldest));
         if !wait.is_zero() {
             return Step::Wait(wait);
         }
     }
-    if merges && (due.new.len() + due.new_beyond > weather.digest_above || (weather.limited && due.new.len() > 1)) {
+    if merges && (due.new.len() + due.new_beyond > conditions.digest_above || (conditions.limited && due.new.len() > 1))
+    {
         return Step::Digest;
     }
     Step::Card(first.card.clone())
 }
 
-fn reply(due: &DueCards, weather: &Weather) -> Step {
+fn reply(due: &DueCards, conditions: &Conditions) -> Step {
     // What rings never waits for what does not.
     if let Some(loud) = due.notes.iter().find(|card| card.notes.is_some_and(|notes| notes.loud)) {
         return Step::Reply(loud.card.clone());
     }
     let Some(first) = due.notes.first() else { return Step::Nothing };
-    let merges = weather.digest_above > 0 && weather.live > weather.digest_above;
+    let merges = conditions.digest_above > 0 && conditions.live > conditions.digest_above;
     if !merges {
         return Step::Reply(first.card.clone());
     }
     let oldest = due.notes.iter().filter_map(|card| card.notes).map(|notes| notes.oldest).min();
-    let wait = GATHER_GREEN.saturating_sub(weather.now.since(oldest.unwrap_or(weather.now)));
-    if !wait.is_zero() && !weather.limited {
+    let wait = GATHER_GREEN.saturating_sub(conditions.now.since(oldest.unwrap_or(conditions.now)));
+    if !wait.is_zero() && !conditions.limited {
         return Step::Wait(wait);
     }
     let green = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
-    if green + due.green_beyond > weather.digest_above { Step::Green } else { Step::Reply(first.card.clone()) }
+    if green + due.green_beyond > conditions.digest_above { Step::Green } else { Step::Reply(first.card.clone()) }
 }
 
 fn edit(due: &DueCards, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
@@ -125,8 +126,8 @@ mod tests {
     use crate::store::DueNotes;
 
     const NOW: Timestamp = Timestamp(100_000);
-    const CALM: Weather =
-        Weather { now: NOW, digest_above: 3, limited: false, edits_turn: false, stormy: false, live: 1 };
+    const CALM: Conditions =
+        Conditions { now: NOW, digest_above: 3, limited: false, edits_turn: false, stormy: false, live: 1 };
 
     fn due(name: &str) -> DueCard {
         DueCard { card: CardId(name.to_owned()), severity: 0, dirty_since: Timestamp(99_900), notes: None }
@@ -157,7 +158,7 @@ mod tests {
             ..DueCards::default()
         };
         assert_eq!(next(&all, &CALM, never), Step::Card(id("n")));
-        assert_eq!(next(&all, &Weather { edits_turn: true, ..CALM }, never), Step::Edit(id("e")));
+        assert_eq!(next(&all, &Conditions { edits_turn: true, ..CALM }, never), Step::Edit(id("e")));
         all.new.clear();
         assert_eq!(next(&all, &CALM, never), Step::Reply(id("r")));
         all.notes.clear();
@@ -169,30 +170,30 @@ mod tests {
     #[test]
     fn more_than_digest_above_or_a_limit_make_a_digest() {
         let waiting = |count| DueCards { new: many(count, due), ..DueCards::default() };
-        let limited = Weather { limited: true, ..CALM };
-        let never_merge = Weather { digest_above: 0, limited: true, stormy: true, ..CALM };
-        for (count, weather, expected) in [
+        let limited = Conditions { limited: true, ..CALM };
+        let never_merge = Conditions { digest_above: 0, limited: true, stormy: true, ..CALM };
+        for (count, conditions, expected) in [
             (3, &CALM, Step::Card(id("c0"))),
             (4, &CALM, Step::Digest),
             (1, &limited, Step::Card(id("c0"))),
             (2, &limited, Step::Digest),
             (60, &never_merge, Step::Card(id("c0"))),
         ] {
-            assert_eq!(next(&waiting(count), weather, never), expected, "{count} {weather:?}");
+            assert_eq!(next(&waiting(count), conditions, never), expected, "{count} {conditions:?}");
         }
         // What the list has no room for counts.
         let beyond = |new_beyond| DueCards { new: many(64, due), new_beyond, ..DueCards::default() };
-        let high = Weather { digest_above: 100, ..CALM };
+        let high = Conditions { digest_above: 100, ..CALM };
         assert_eq!(next(&beyond(36), &high, never), Step::Card(id("c0")));
         assert_eq!(next(&beyond(37), &high, never), Step::Digest);
     }
 
     #[test]
     fn a_storm_is_gathered_for_a_moment() {
-        let storm = Weather { stormy: true, ..CALM };
+        let storm = Conditions { stormy: true, ..CALM };
         let waiting = DueCards { new: many(40, due), ..DueCards::default() };
         assert_eq!(next(&waiting, &storm, never), Step::Wait(GATHER_NEW.saturating_sub(Duration::from_millis(100))));
-        let later = Weather { now: NOW.plus(GATHER_NEW), ..storm };
+        let later = Conditions { now: NOW.plus(GATHER_NEW), ..storm };
         assert_eq!(next(&waiting, &later, never), Step::Digest);
         let and_edits = DueCards { edits: vec![due("e")], ..waiting };
         assert_eq!(next(&and_edits, &storm, never), Step::Edit(id("e")), "others go meanwhile");
@@ -200,15 +201,15 @@ mod tests {
 
     #[test]
     fn many_turning_green_wait_for_each_other_and_are_said_once() {
-        let busy = Weather { live: 60, ..CALM };
-        let later = Weather { now: NOW.plus(GATHER_GREEN), ..busy };
+        let busy = Conditions { live: 60, ..CALM };
+        let later = Conditions { now: NOW.plus(GATHER_GREEN), ..busy };
         let green = |count| DueCards { notes: many(count, |name| noted(name, false, true)), ..DueCards::default() };
         assert_eq!(next(&green(1), &CALM, never), Step::Reply(id("c0")), "in a calm room at once");
         assert_eq!(next(&green(60), &busy, never), Step::Wait(GATHER_GREEN.saturating_sub(Duration::from_millis(100))));
         assert_eq!(next(&green(60), &later, never), Step::Green);
-        assert_eq!(next(&green(60), &Weather { limited: true, ..busy }, never), Step::Green);
+        assert_eq!(next(&green(60), &Conditions { limited: true, ..busy }, never), Step::Green);
         assert_eq!(next(&green(3), &later, never), Step::Reply(id("c0")));
-        let high = Weather { digest_above: 100, live: 200, ..later };
+        let high = Conditions { digest_above: 100, live: 200, ..later };
         assert_eq!(next(&DueCards { green_beyond: 36, ..green(64) }, &high, never), Step::Reply(id("c0")));
         assert_eq!(next(&DueCards { green_beyond: 37, ..green(64) }, &high, never), Step::Green);
         let mut mixed = green(60);

@@ -2,24 +2,21 @@
 
 use std::time::Duration;
 
-use super::transport::{Reason, Scope, SendError};
-
-/// Waits grow from the first to the second with every failure in a row.
-struct Backoff {
-    first: Duration,
-    last: Duration,
-}
+use crate::{
+    model::{Reason, Scope, SendError},
+    pacing::Growth,
+};
 
 /// A homeserver that restarts is back in seconds, and nothing is lost by asking.
-const SERVER: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(30) };
+const SERVER: Growth = Growth { first: Duration::from_secs(1), last: Duration::from_secs(30) };
 /// Nothing is sent meanwhile: it is a matter of logging in, which has a backoff of its own.
-const ACCOUNT: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(5) };
+const ACCOUNT: Growth = Growth { first: Duration::from_millis(500), last: Duration::from_secs(5) };
 /// Somebody must invite the bot or give it power; asking often does not help.
-const ROOM: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_mins(5) };
+const ROOM: Growth = Growth { first: Duration::from_secs(5), last: Duration::from_mins(5) };
 /// One event fails while others get through: nobody else waits for it but its room.
-const ALONE: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(5) };
+const ALONE: Growth = Growth { first: Duration::from_secs(1), last: Duration::from_secs(5) };
 /// A 429 may ask for no wait at all, and yet be followed by the next.
-const LIMIT_FLOOR: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(4) };
+const LIMIT_FLOOR: Growth = Growth { first: Duration::from_millis(500), last: Duration::from_secs(4) };
 /// For a 429 that does not say how long.
 const RATE_LIMIT: Duration = Duration::from_secs(5);
 /// A homeserver that asks for more is asked again after this.
@@ -29,33 +26,23 @@ const LONGEST_RATE_LIMIT: Duration = Duration::from_mins(15);
 /// same homeserver at the same moment; it never shortens a wait that the homeserver asked for.
 pub fn wait(error: &SendError, failures: u32, jitter: f64) -> Duration {
     if matches!(error.reason, Reason::RateLimited | Reason::JoinLimited) {
-        let floor = LIMIT_FLOOR.doubled(failures);
+        let floor = LIMIT_FLOOR.exact(failures);
         let asked = error.retry_after.unwrap_or(RATE_LIMIT).min(LONGEST_RATE_LIMIT);
         return asked.max(floor) + Duration::from_millis(50).mul_f64(jitter);
     }
-    let backoff = match error.reason.scope() {
+    let growth = match error.reason.scope() {
         Scope::Server => SERVER,
         Scope::Account => ACCOUNT,
         Scope::Room | Scope::Event => ROOM,
     };
     // A homeserver or its proxy may know when it is back.
     let asked = error.retry_after.filter(|_| error.reason.scope() == Scope::Server).unwrap_or_default();
-    backoff.wait(failures, jitter).max(asked.min(LONGEST_RATE_LIMIT))
+    growth.jittered(failures, jitter).max(asked.min(LONGEST_RATE_LIMIT))
 }
 
 /// The same for an event that fails for a reason of its own.
 pub fn wait_alone(failures: u32, jitter: f64) -> Duration {
-    ALONE.wait(failures, jitter)
-}
-
-impl Backoff {
-    fn doubled(&self, failures: u32) -> Duration {
-        self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.last)
-    }
-
-    fn wait(&self, failures: u32, jitter: f64) -> Duration {
-        self.doubled(failures).mul_f64(0.75 + 0.5 * jitter).min(self.last)
-    }
+    ALONE.jittered(failures, jitter)
 }
 
 #[cfg(test)]
@@ -78,9 +65,9 @@ mod tests {
 
     #[test]
     fn a_limit_that_asks_for_no_wait_is_not_hammered() {
-        let waits =
+        let shared =
             [1, 2, 3, 4, 5, 9].map(|failures| wait(&error(Reason::RateLimited, Some(Duration::ZERO)), failures, 0.0));
-        assert_eq!(waits.map(|wait| wait.as_millis()), [500, 1000, 2000, 4000, 4000, 4000]);
+        assert_eq!(shared.map(|wait| wait.as_millis()), [500, 1000, 2000, 4000, 4000, 4000]);
     }
 
     #[test]
@@ -96,9 +83,9 @@ mod tests {
         for (reason, last) in
             [(Reason::NoAnswer, SERVER.last), (Reason::NotReady, ACCOUNT.last), (Reason::RoomRefused, ROOM.last)]
         {
-            let waits: Vec<Duration> = (1..40).map(|failures| wait(&error(reason, None), failures, 0.5)).collect();
-            assert!(waits.is_sorted(), "{reason:?}: {waits:?}");
-            assert_eq!(waits.last(), Some(&last), "{reason:?}");
+            let shared: Vec<Duration> = (1..40).map(|failures| wait(&error(reason, None), failures, 0.5)).collect();
+            assert!(shared.is_sorted(), "{reason:?}: {shared:?}");
+            assert_eq!(shared.last(), Some(&last), "{reason:?}");
             assert!((1..40).all(|failures| wait(&error(reason, None), failures, 0.999) <= last));
         }
     }

@@ -10,14 +10,14 @@ use crate::{
 
 /// What is in force until a reload puts another in its place, as a whole.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub struct Settings {
     pub config: Arc<Config>,
     pub style: Arc<Style>,
     /// The rooms that have a lane, and their names in log and metrics.
     rooms: Vec<(RoomAddress, RoomName)>,
 }
 
-impl InForce {
+impl Settings {
     /// With the rooms that the config names.
     #[must_use]
     pub fn new(config: Arc<Config>, style: Arc<Style>) -> Self {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::model::{IncidentId, RoomAddress, TxnId};
+use crate::model::{IncidentId, RoomAddress, SendError, TxnId};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -30,10 +30,14 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// When that cannot be asked for now.
-    fn look_at<'a>(&'a self, room: &'a RoomAddress, event: &'a str) -> BoxFuture<'a, Result<Sight, SendError>>;
+    fn event_presence<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        event: &'a str,
+    ) -> BoxFuture<'a, Result<EventPresence, SendError>>;
 
     /// What has become known of `room` since this was asked last.
-    fn news(&self, room: &RoomAddress) -> RoomNews;
+    fn news(&self, room: &RoomAddress) -> RoomChanges;
 
     /// Ends once the account has got into `room` after it could not: what is held for the room need not wait longer.
     fn entered<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
@@ -42,7 +46,7 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Whether the homeserver is known to answer a transaction id with the event that it made, for a day and across its
     /// restarts. Others are asked for the event before it is sent again.
-    fn remembers(&self) -> bool;
+    fn remembers_transactions(&self) -> bool;
 
     /// The device that sends now or sent last, once it is known. Transaction ids are remembered per device.
     fn device(&self) -> Option<String>;
@@ -56,17 +60,17 @@ pub trait Transport: Send + Sync + 'static {
 
 /// How an event of ours is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
-    There,
+pub enum EventPresence {
+    Present,
     /// Redacted, or not in the room that the address stands for now.
-    Gone,
+    Missing,
     /// The room does not tell.
     Unknown,
 }
 
 /// What the account was told of a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RoomNews {
+pub struct RoomChanges {
     /// Events that were redacted, whoever sent them.
     pub redacted: Vec<String>,
     /// Something may have gone unseen: part of the timeline was left out, or the address stands for another room.
@@ -100,113 +104,5 @@ pub struct OwnEvent {
     pub op: Option<TxnId>,
     pub incident: Option<IncidentId>,
     /// Whether it begins a card, as opposed to an edit or a reply.
-    pub begins: bool,
-}
-
-/// How far a fault reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// This event only.
-    Event,
-    /// Every event to this room.
-    Room,
-    /// Everything this account sends.
-    Account,
-    /// Everything on this homeserver.
-    Server,
-}
-
-/// Why a send failed: a closed set, fit for a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// 429.
-    RateLimited,
-    /// No connection could be made.
-    Unreachable,
-    /// No answer within the timeout, or the connection broke before the answer.
-    NoAnswer,
-    /// 5xx, or a resource limit of the homeserver.
-    ServerError,
-    /// A success without a readable event id.
-    Unreadable,
-    /// No session yet: the receiver has not logged in since it started.
-    NotReady,
-    /// The access token is not (or no longer) good.
-    TokenRejected,
-    /// The account is locked, suspended, deactivated or must consent to something first.
-    AccountRefused,
-    /// Not in the room, not allowed to send there, or no such room.
-    RoomRefused,
-    /// The homeserver limits how often rooms are entered, and this one is not yet.
-    JoinLimited,
-    /// The room is encrypted and its keys cannot be had.
-    KeysNotReady,
-    /// 413.
-    TooLarge,
-    /// Any other 4xx: the homeserver does not take this content.
-    BadEvent,
-}
-
-impl Reason {
-    pub const ALL: [Self; 13] = [
-        Self::RateLimited,
-        Self::Unreachable,
-        Self::NoAnswer,
-        Self::ServerError,
-        Self::Unreadable,
-        Self::NotReady,
-        Self::TokenRejected,
-        Self::AccountRefused,
-        Self::RoomRefused,
-        Self::JoinLimited,
-        Self::KeysNotReady,
-        Self::TooLarge,
-        Self::BadEvent,
-    ];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limited",
-            Self::Unreachable => "unreachable",
-            Self::NoAnswer => "no_answer",
-            Self::ServerError => "server_error",
-            Self::Unreadable => "unreadable",
-            Self::NotReady => "not_ready",
-            Self::TokenRejected => "token_rejected",
-            Self::AccountRefused => "account_refused",
-            Self::RoomRefused => "room_refused",
-            Self::JoinLimited => "join_limited",
-            Self::KeysNotReady => "keys_not_ready",
-            Self::TooLarge => "too_large",
-            Self::BadEvent => "bad_event",
-        }
-    }
-
-    /// How far a fault with this reason reaches.
-    #[must_use]
-    pub fn scope(self) -> Scope {
-        match self {
-            Self::TooLarge | Self::BadEvent => Scope::Event,
-            Self::RoomRefused | Self::JoinLimited | Self::KeysNotReady => Scope::Room,
-            Self::RateLimited | Self::NotReady | Self::TokenRejected | Self::AccountRefused => Scope::Account,
-            Self::Unreachable | Self::NoAnswer | Self::ServerError | Self::Unreadable => Scope::Server,
-        }
-    }
-
-    /// Whether the event may have arrived although the send failed.
-    #[must_use]
-    pub fn in_doubt(self) -> bool {
-        matches!(self, Self::NoAnswer | Self::ServerError | Self::Unreadable)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", reason.as_str())]
-pub struct SendError {
-    pub reason: Reason,
-    /// How long the homeserver asked us to wait, if it did.
-    pub retry_after: Option<Duration>,
-    /// In words for the operator, without secrets: the errcode and the homeserver's own text where there is one.
-    pub detail: String,
+    pub starts_card: bool,
 }

@@ -22,10 +22,9 @@ use tokio::{
 
 use super::{
     App, Side,
-    auth::Refusals,
     connection::{Connection, Served, Stream},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, pacing::LogLimit};
 
 /// Connections for whatever is asked. With the reserved ones and those that wait it stays well below 1,024, the usual
 /// limit of open files.
@@ -45,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Admission {
     app: Arc<App>,
     pool: Arc<Pool>,
-    displaced: Arc<Refusals>,
+    displaced: Arc<LogLimit>,
 }
 
 impl Admission {
@@ -60,7 +59,7 @@ impl Admission {
     async fn admit(&self) -> io::Result<Permit> {
         let Ok(permit) = self.pool.permit().await else {
             self.app.metrics.connections.refused.inc();
-            if self.app.crowded.is_news(self.app.clock.now()) {
+            if self.app.crowded.allows("", self.app.clock.now()) {
                 tracing::warn!(
                     connections = self.pool.size,
                     "connections are closed unanswered: as many as are served at once are open (said once a minute)"
@@ -68,7 +67,7 @@ impl Admission {
             }
             return Err(io::Error::other("too many connections"));
         };
-        if permit.displaced && self.displaced.is_news(self.app.clock.now()) {
+        if permit.displaced && self.displaced.allows("", self.app.clock.now()) {
             tracing::warn!(
                 connections = self.pool.size,
                 "all connections are taken: those that waited longest for their clients are closed (said once a minute)"
@@ -122,13 +121,13 @@ struct Full;
 
 /// A connection's place; it is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionSlot {
     id: u64,
     pool: Arc<Pool>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.pool.connections().remove(&self.id);
     }
@@ -152,11 +151,11 @@ impl Pool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(self: &Arc<Self>, permit: Permit, metrics: Arc<Metrics>) -> (Arc<Connection>, Place) {
+    fn open(self: &Arc<Self>, permit: Permit, metrics: Arc<Metrics>) -> (Arc<Connection>, ConnectionSlot) {
         let connection = Arc::new(Connection::new(permit.reserved, Arc::clone(&self.idle), metrics));
         let id = self.opened.fetch_add(1, Ordering::Relaxed);
         self.connections().insert(id, Arc::clone(&connection));
-        (connection, Place { id, pool: Arc::clone(self), _permit: permit.held })
+        (connection, ConnectionSlot { id, pool: Arc::clone(self), _permit: permit.held })
     }
 
     async fn permit(&self) -> Result<Permit, Full> {
@@ -226,7 +225,7 @@ mod tests {
     /// A connection as its stream and its service hold it: it goes when it is displaced.
     struct Open {
         connection: Arc<Connection>,
-        place: Option<Place>,
+        place: Option<ConnectionSlot>,
     }
 
     async fn open(pool: &Arc<Pool>) -> Result<Open, Full> {

@@ -1,10 +1,6 @@
 //! Whether a webhook may post. Compared in constant time, so that the time taken tells nothing about the secret.
 
-use std::{
-    borrow::Cow,
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::borrow::Cow;
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -12,10 +8,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::answer::Answer;
-use crate::{
-    config::{Auth, Compat},
-    model::Timestamp,
-};
+use crate::config::{Auth, Compat};
 
 /// Who is let in.
 #[derive(Debug)]
@@ -100,20 +93,6 @@ impl Header {
                 if matches { Ok(()) } else { Err(Answer::unauthorized(r#"Basic realm="alerts", charset="UTF-8""#)) }
             }
         }
-    }
-}
-
-/// Says a refusal once a minute: anybody who reaches the port could fill the log otherwise.
-#[derive(Debug, Default)]
-pub struct Refusals {
-    told: AtomicI64,
-}
-
-impl Refusals {
-    pub fn is_news(&self, now: Timestamp) -> bool {
-        let told = self.told.load(Ordering::Relaxed);
-        let news = told == 0 || now.since(Timestamp(told)) >= Duration::from_mins(1);
-        news && self.told.compare_exchange(told, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::Service;
 
-use super::{admission::Place, answer::Answer, misdirected};
+use super::{admission::ConnectionSlot, answer::Answer, misdirected};
 use crate::metrics::Metrics;
 
 /// The kernel must have taken the whole of an answer within this, however slowly its client reads.
@@ -280,11 +280,11 @@ impl<I: AsyncWrite + Abort + Unpin> AsyncWrite for Stream<I> {
 pub struct Served<S> {
     inner: S,
     connection: Arc<Connection>,
-    _place: Arc<Place>,
+    _place: Arc<ConnectionSlot>,
 }
 
 impl<S> Served<S> {
-    pub fn new(inner: S, connection: Arc<Connection>, place: Place) -> Self {
+    pub fn new(inner: S, connection: Arc<Connection>, place: ConnectionSlot) -> Self {
         Self { inner, connection, _place: Arc::new(place) }
     }
 }

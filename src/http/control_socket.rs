@@ -183,7 +183,7 @@ fn log(app: &App, letter: &DeadLetter, what: &str) {
 
 /// `<route>/<n>`; `None`: the config no longer names the room.
 fn room_name(app: &App, room: &RoomAddress) -> Option<String> {
-    let rooms = app.in_force().config.rooms();
+    let rooms = app.settings().config.rooms();
     rooms.into_iter().find(|(address, _)| address == room).map(|(_, name)| name.as_str().to_owned())
 }
 

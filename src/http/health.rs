@@ -9,7 +9,7 @@ use jiff::Timestamp as Moment;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::{App, InForce, answer::Answer};
+use super::{App, Settings, answer::Answer};
 use crate::{
     health::{self, Age, ClockSet, Hold, Loaded, Trust},
     model::{NoKeys, OpState, RoomAddress, Timestamp},
@@ -30,14 +30,14 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// 200 while webhooks can be committed, else 503. Delivery that is held or late is `degraded`, and still 200.
 pub async fn healthz(State(app): State<Arc<App>>) -> Answer {
-    let report = Report::take(&app, &app.in_force(), Ids::Blank).await;
+    let report = Report::take(&app, &app.settings(), Ids::Blank).await;
     Answer::health(report.failing.is_none(), json!({ "status": report.status(), "parts": report.parts() }))
 }
 
 /// For monitors that should page: 503 while a room or the account is held for anything but a rate limit, an event is
 /// set aside, a change is undelivered for 2 minutes, no sync succeeded for 5, or a dead letter is younger than an hour.
 pub async fn delivery(State(app): State<Arc<App>>) -> Answer {
-    let report = Report::take(&app, &app.in_force(), Ids::Blank).await;
+    let report = Report::take(&app, &app.settings(), Ids::Blank).await;
     let reasons = report.undelivered();
     let status = if reasons.is_empty() { "ok" } else { "failing" };
     Answer::health(reasons.is_empty(), json!({ "status": status, "reasons": reasons }))
@@ -63,16 +63,16 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) async fn take(app: &App, in_force: &InForce, ids: Ids) -> Self {
+    pub(super) async fn take(app: &App, settings: &Settings, ids: Ids) -> Self {
         let (mut health, now) = (app.health.snapshot(), app.clock.now());
         forget_overdue(&mut health, now);
-        let stats = timeout(STATS_TIMEOUT, app.store.stats(&in_force.rooms)).await.ok().and_then(Result::ok);
+        let stats = timeout(STATS_TIMEOUT, app.store.stats(&settings.rooms)).await.ok().and_then(Result::ok);
         let failing = match &health.store_fault {
             _ if health.stopping => Some("shutting down".to_owned()),
             Some(fault) => Some(format!("webhooks cannot be committed: {fault}")),
             None => None,
         };
-        let routes = in_force.config.routes.values();
+        let routes = settings.config.routes.values();
         let routes = routes.map(|route| (route.name.to_string(), route.rooms.clone())).collect();
         Self { health, stats, now, wall: app.clock.wall(), failing, routes, ids }
     }

@@ -22,7 +22,7 @@ const DECODED_BYTES: usize = 2 * 1024 * 1024;
 
 /// The places that bodies take.
 #[derive(Debug)]
-pub struct Bodies {
+pub struct BodyBudget {
     units: Arc<Semaphore>,
     /// How many units there are, taken or not.
     total: Mutex<usize>,
@@ -32,12 +32,12 @@ pub struct Bodies {
 
 /// A body's place; it is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct BodyPermit {
     _units: OwnedSemaphorePermit,
     _decoded: Option<OwnedSemaphorePermit>,
 }
 
-impl Bodies {
+impl BodyBudget {
     pub fn new(max_body_bytes: usize) -> Self {
         let total = all_units(max_body_bytes);
         Self {
@@ -57,16 +57,16 @@ impl Bodies {
     }
 
     /// A place for a body of at most `bytes`; `None`: none got free in time.
-    pub async fn place(&self, bytes: usize) -> Option<Place> {
+    pub async fn permit(&self, bytes: usize) -> Option<BodyPermit> {
         let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
-        Some(Place { _units: timeout(self.patience, units).await.ok()?.ok()?, _decoded: None })
+        Some(BodyPermit { _units: timeout(self.patience, units).await.ok()?.ok()?, _decoded: None })
     }
 
     /// A place among those that are decoded as well, for a body of `bytes` that has arrived.
-    pub async fn decode(&self, place: Place, bytes: usize) -> Option<Place> {
+    pub async fn decode(&self, permit: BodyPermit, bytes: usize) -> Option<BodyPermit> {
         let units = Arc::clone(&self.decoded).acquire_many_owned(units(bytes.min(DECODED_BYTES)));
         let decoded = timeout(self.patience, units).await.ok()?.ok()?;
-        Some(Place { _decoded: Some(decoded), ..place })
+        Some(BodyPermit { _decoded: Some(decoded), ..permit })
     }
 }
 
@@ -85,28 +85,28 @@ mod tests {
     /// Beyond the budget a body waits until another is done with, and only so long.
     #[tokio::test]
     async fn bodies_share_a_budget() {
-        let bodies = Bodies { patience: Duration::from_millis(500), ..Bodies::new(4 * 1024 * 1024) };
-        let mut places = Vec::new();
+        let body_budget = BodyBudget { patience: Duration::from_millis(500), ..BodyBudget::new(4 * 1024 * 1024) };
+        let mut permits = Vec::new();
         for _ in 0..4 {
-            places.push(bodies.place(4 * 1024 * 1024).await.expect("within the budget"));
+            permits.push(body_budget.permit(4 * 1024 * 1024).await.expect("within the budget"));
         }
-        assert!(bodies.place(1).await.is_none(), "the budget is spent, and nobody gives anything back");
-        let waits = bodies.place(1);
+        assert!(body_budget.permit(1).await.is_none(), "the budget is spent, and nobody gives anything back");
+        let waits = body_budget.permit(1);
         let gives_back = async {
             tokio::task::yield_now().await;
-            places.pop();
+            permits.pop();
         };
         let (got, ()) = tokio::join!(waits, gives_back);
         assert!(got.is_some());
-        let larger = Bodies::new(BODY_BYTES * 2);
-        assert!(larger.place(BODY_BYTES * 2).await.is_some(), "one of the largest size always has room");
-        let grown = Bodies::new(1);
+        let larger = BodyBudget::new(BODY_BYTES * 2);
+        assert!(larger.permit(BODY_BYTES * 2).await.is_some(), "one of the largest size always has room");
+        let grown = BodyBudget::new(1);
         for max_body_bytes in [BODY_BYTES * 2, 1, BODY_BYTES * 2] {
             grown.make_room(max_body_bytes);
         }
-        let largest = grown.place(BODY_BYTES * 2).await;
+        let largest = grown.permit(BODY_BYTES * 2).await;
         assert!(largest.is_some(), "also after a reload");
-        let impatient = Bodies { patience: Duration::from_millis(10), ..grown };
-        assert!(impatient.place(1).await.is_none(), "and no more than that");
+        let impatient = BodyBudget { patience: Duration::from_millis(10), ..grown };
+        assert!(impatient.permit(1).await.is_none(), "and no more than that");
     }
 }

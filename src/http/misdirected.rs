@@ -1,11 +1,7 @@
 //! Webhooks by a URL that is not one of ours. Alertmanager drops what it gets a 404 or 405 for, so a slash too many is
 //! overlooked, and whatever else comes is counted as a webhook, logged and answered with the right path.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -14,7 +10,7 @@ use axum::{
 };
 
 use super::{App, Side, answer::Answer};
-use crate::{config::Config, intake, model::Timestamp};
+use crate::{config::Config, intake, pacing::LogLimit};
 
 /// Paths that are logged within [`WINDOW`], each once.
 const PATHS: usize = 8;
@@ -26,30 +22,9 @@ const NAMED: usize = 4;
 /// What is said to strangers, and where no route is.
 const ANY: &str = "/alerts/<route>";
 
-/// Which paths were logged last.
-#[derive(Debug, Default)]
-pub struct Misdirected {
-    said: Mutex<Said>,
-}
-
-#[derive(Debug, Default)]
-struct Said {
-    since: Timestamp,
-    paths: Vec<String>,
-}
-
-impl Misdirected {
-    fn is_news(&self, path: &str, now: Timestamp) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if now < said.since || now.since(said.since) >= WINDOW {
-            *said = Said { since: now, paths: Vec::new() };
-        }
-        let is_news = said.paths.len() < PATHS && !said.paths.iter().any(|known| known == path);
-        if is_news {
-            said.paths.push(path.to_owned());
-        }
-        is_news
-    }
+/// Which paths are logged: each once in [`WINDOW`].
+pub fn log_limit() -> LogLimit {
+    LogLimit::new(WINDOW, PATHS)
 }
 
 /// The parts of a webhook's path, without regard to slashes too many; `None`: it is not one.
@@ -93,9 +68,9 @@ pub struct Post {
 
 impl Post {
     pub fn of(app: &App, side: Side, request: &Request) -> Self {
-        let (in_force, uri) = (app.in_force(), request.uri());
-        let is_known = in_force.guard.check(request.headers(), uri.query()).is_ok();
-        let right = right_path(&in_force.config, uri.path());
+        let (settings, uri) = (app.settings(), request.uri());
+        let is_known = settings.guard.check(request.headers(), uri.query()).is_ok();
+        let right = right_path(&settings.config, uri.path());
         let right = if side == Side::Admin { format!("{right} of http.listen") } else { right };
         Self { path: shown(uri.path()), is_known, right }
     }
@@ -103,7 +78,7 @@ impl Post {
     pub fn warn(&self, app: &App, status: StatusCode) {
         // What strangers post shares one place, or they could keep the others from being said.
         let cause = if self.is_known { &self.path } else { "" };
-        if app.misdirected.is_news(cause, app.clock.now()) {
+        if app.misdirected.allows(cause, app.clock.now()) {
             tracing::warn!(
                 path = self.path,
                 right = self.right,
@@ -222,18 +197,6 @@ mod tests {
         let many: Vec<_> = (0..9).map(|n| format!("[routes.r{n}]\nrooms = [\"!r{n}:a\"]")).collect();
         let many = right_path(&config(&many.join("\n")), "/webhook");
         assert_eq!(many, "/alerts/default or /alerts/r0 or /alerts/r1 or /alerts/r2 or /alerts/<route>");
-    }
-
-    #[test]
-    fn a_path_is_said_once_a_minute_and_not_too_many_of_them() {
-        let said = Misdirected::default();
-        let at = |seconds: i64| Timestamp(1_000_000 + seconds * 1_000);
-        assert!(said.is_news("/a", at(0)) && said.is_news("/b", at(1)));
-        assert!(!said.is_news("/a", at(59)));
-        assert!(said.is_news("/a", at(60)), "a minute later");
-        let more = (0..100).filter(|n| said.is_news(&format!("/{n}"), at(61))).count();
-        assert_eq!(more, PATHS - 1);
-        assert!(said.is_news("/a", at(0)), "a clock that was set back does not silence it");
     }
 
     #[test]

@@ -32,38 +32,33 @@ pub use server::{Bound, Side, bind};
 pub use status::sample;
 pub use tls::Tls;
 
-use self::{
-    answer::Answer,
-    auth::{Guard, Refusals},
-    connection::Reserved,
-    in_flight::Bodies,
-    misdirected::Misdirected,
-    status::History,
+use self::{answer::Answer, auth::Guard, connection::Reserved, in_flight::BodyBudget, status::History};
+use crate::{
+    clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, pacing::LogLimit, store::Store,
 };
-use crate::{clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, store::Store};
 
 /// What every handler may use.
 pub struct App {
-    in_force: ArcSwap<InForce>,
+    settings: ArcSwap<Settings>,
     pub store: Store,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
-    refusals: Refusals,
+    refusals: LogLimit,
     /// Connections that were closed for want of a place.
-    crowded: Refusals,
+    crowded: LogLimit,
     /// Bodies that were answered 503 for want of a place.
-    flooded: Refusals,
+    flooded: LogLimit,
     /// Who asked for the status page with wrong credentials.
-    intruders: Refusals,
+    intruders: LogLimit,
     /// Where webhooks were posted to in vain.
-    misdirected: Misdirected,
-    bodies: Bodies,
+    misdirected: LogLimit,
+    body_budget: BodyBudget,
     history: History,
 }
 
 /// All that depends on the config; a reload puts another in its place, as a whole.
-pub struct InForce {
+pub struct Settings {
     pub config: Arc<Config>,
     /// All that the config names.
     rooms: Vec<RoomAddress>,
@@ -73,7 +68,7 @@ pub struct InForce {
     run: String,
 }
 
-impl InForce {
+impl Settings {
     fn new(config: Arc<Config>) -> Self {
         let guard = Guard::new(&config.http.auth, &config.compat);
         let rooms = config.rooms().into_iter().map(|(room, _)| room).collect();
@@ -84,12 +79,12 @@ impl InForce {
 impl App {
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        let bodies = Bodies::new(config.http.max_body_bytes);
-        let in_force = ArcSwap::from_pointee(InForce::new(config));
-        let [refusals, crowded, flooded, intruders] = [(); 4].map(|()| Refusals::default());
-        let (misdirected, history) = (Misdirected::default(), History::default());
+        let body_budget = BodyBudget::new(config.http.max_body_bytes);
+        let settings = ArcSwap::from_pointee(Settings::new(config));
+        let [refusals, crowded, flooded, intruders] = [(); 4].map(|()| LogLimit::default());
+        let (misdirected, history) = (misdirected::log_limit(), History::default());
         Self {
-            in_force,
+            settings,
             store,
             clock,
             metrics,
@@ -99,27 +94,27 @@ impl App {
             flooded,
             intruders,
             misdirected,
-            bodies,
+            body_budget,
             history,
         }
     }
 
     /// The config in force and what is made of it. Taken once per request, so that a request never sees two.
     #[must_use]
-    pub fn in_force(&self) -> Arc<InForce> {
-        self.in_force.load_full()
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
 
     /// The config in force.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.in_force.load().config)
+        Arc::clone(&self.settings.load().config)
     }
 
     /// Puts another config in force for every request from now on; those under way go on with theirs.
     pub fn reload(&self, config: Arc<Config>) {
-        self.bodies.make_room(config.http.max_body_bytes);
-        self.in_force.store(Arc::new(InForce::new(config)));
+        self.body_budget.make_room(config.http.max_body_bytes);
+        self.settings.store(Arc::new(Settings::new(config)));
     }
 }
 

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, InForce, answer::Answer};
+use super::{App, Settings, answer::Answer};
 use crate::{
     model::{OpState, Timestamp},
     store::Stats,
@@ -43,10 +43,10 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Answer {
 
 /// Text exposition format 0.0.4.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let in_force = app.in_force();
+    let settings = app.settings();
     // Stale numbers are better than no scrape at all.
-    if let Ok(Ok(stats)) = timeout(STATS_TIMEOUT, app.store.stats(&in_force.rooms)).await {
-        set_gauges(&app, &in_force, &stats);
+    if let Ok(Ok(stats)) = timeout(STATS_TIMEOUT, app.store.stats(&settings.rooms)).await {
+        set_gauges(&app, &settings, &stats);
     }
     match app.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
@@ -54,8 +54,8 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-fn set_gauges(app: &App, in_force: &InForce, stats: &Stats) {
-    for route in in_force.config.routes.keys() {
+fn set_gauges(app: &App, settings: &Settings, stats: &Stats) {
+    for route in settings.config.routes.keys() {
         let open = stats.incidents_open.iter().find(|(name, _)| name == route.as_str()).map_or(0, |(_, count)| *count);
         app.metrics.incidents_open.with_label_values(&[route.as_str()]).set(open);
     }

@@ -18,7 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{App, admission::Admission, auth::Refusals, router, tls::Tls};
+use super::{App, admission::Admission, router, tls::Tls};
+use crate::pacing::LogLimit;
 
 /// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -123,10 +124,10 @@ where
 
 /// Says why the kernel gives no connection, mostly for want of open files; it is asked again 20 times a second.
 fn not_accepted(app: &Arc<App>) -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
-    let (app, said) = (Arc::clone(app), Refusals::default());
+    let (app, said) = (Arc::clone(app), LogLimit::default());
     move |client, error| {
         // With an address it was accepted, and is logged elsewhere.
-        if client.is_none() && !app.health.is_stopping() && said.is_news(app.clock.now()) {
+        if client.is_none() && !app.health.is_stopping() && said.allows("", app.clock.now()) {
             tracing::warn!(%error, "no connection can be accepted (said once a minute)");
         }
     }

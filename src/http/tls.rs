@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     App,
     admission::Admission,
-    auth::Refusals,
     certificate::{Hash, Misfit, Pair},
 };
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
     health::{Age, Certificate, Health},
     metrics::Metrics,
     model::Timestamp,
+    pacing::LogLimit,
 };
 
 /// A client that has not agreed on TLS by then is cut off. No longer than others wait for a place, so that who comes
@@ -193,7 +193,7 @@ fn moment(at: Timestamp) -> jiff::Timestamp {
 pub struct Handshakes {
     inner: RustlsAcceptor<Admission>,
     app: Arc<App>,
-    told: Arc<Refusals>,
+    told: Arc<LogLimit>,
 }
 
 impl<S: Send + 'static> Accept<TcpStream, S> for Handshakes {
@@ -212,7 +212,7 @@ impl Handshakes {
         let Some((reason, advice)) = why(error) else { return };
         self.app.metrics.tls.handshakes_failed.with_label_values(&[reason]).inc();
         // A check whether the port is open, as load balancers make them, says nothing.
-        if reason != "closed" && self.told.is_news(self.app.clock.now()) {
+        if reason != "closed" && self.told.allows("", self.app.clock.now()) {
             tracing::warn!(reason, advice, %error, "a TLS handshake failed (said once a minute)");
         }
     }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, InForce, answer::Answer, auth::Proof, in_flight::Place};
+use super::{App, Settings, answer::Answer, auth::Proof, in_flight::BodyPermit};
 use crate::{
     clock::Clock,
     config::Route,
@@ -65,38 +65,39 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
     if asked.method != Method::POST {
         return Err(Answer::method_not_allowed("POST"));
     }
-    let in_force = app.in_force();
-    let proof = in_force.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
-        if app.refusals.is_news(app.clock.now()) {
+    let settings = app.settings();
+    let proof = settings.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
+        if app.refusals.allows("", app.clock.now()) {
             tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
         }
     })?;
     let path = asked.path.as_ref().map(Result::as_ref).transpose();
     let path = path.map_err(|_| Answer::not_found("unknown route: its name is not UTF-8"))?;
-    let by_path = path.map(|path| intake::route_of_path(&in_force.config, path));
+    let by_path = path.map(|path| intake::route_of_path(&settings.config, path));
     let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
     if app.health.is_stopping() {
         return Err(Answer::unavailable("the receiver is shutting down"));
     }
-    let (body, place) = read(app, in_force.config.http.max_body_bytes, headers, body).await?;
-    let Some(place) = app.bodies.decode(place, body.len()).await else { return Err(too_much(app)) };
+    let (body, permit) = read(app, settings.config.http.max_body_bytes, headers, body).await?;
+    let Some(permit) = app.body_budget.decode(permit, body.len()).await else { return Err(too_much(app)) };
     let webhook = intake::decode(&body).map_err(|error| {
         tracing::warn!(%error, "refused a webhook");
         Answer::bad_request(&error.to_string())
     })?;
-    let routes = &in_force.config.routes;
+    let routes = &settings.config.routes;
     let route = match by_path {
         Some((route, _)) => route,
         None => intake::choose_route(routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
     };
     let counts = Counts::of(&webhook);
-    let ingested =
-        app.store.ingest(ingest(&in_force, &app.clock, route, by_path.is_none(), webhook, body, place)).await.map_err(
-            |error| {
-                tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
-                Answer::unavailable(&format!("cannot commit: {error}"))
-            },
-        )?;
+    let ingested = app
+        .store
+        .ingest(ingest(&settings, &app.clock, route, by_path.is_none(), webhook, body, permit))
+        .await
+        .map_err(|error| {
+            tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+            Answer::unavailable(&format!("cannot commit: {error}"))
+        })?;
     record(app, route, &counts, &ingested);
     record_compat(app, proof, by_path.map(|(_, kind)| kind));
     Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
@@ -108,7 +109,7 @@ fn unrouted(error: &RouteError) -> Answer {
 }
 
 fn too_much(app: &App) -> Answer {
-    if app.flooded.is_news(app.clock.now()) {
+    if app.flooded.allows("", app.clock.now()) {
         tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
     }
     Answer::unavailable("too much is under way at once")
@@ -116,7 +117,7 @@ fn too_much(app: &App) -> Answer {
 
 /// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
 /// take a 408 for final.
-async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, Place), Answer> {
+async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, BodyPermit), Answer> {
     if let Some(encoding) = foreign_encoding(headers) {
         tracing::warn!(%encoding, "refused a webhook: its body is compressed");
         return Err(Answer::unsupported(&format!(
@@ -127,7 +128,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
     if announced.is_some_and(|length| length > limit) {
         return Err(Answer::too_large(limit));
     }
-    let Some(place) = app.bodies.place(announced.unwrap_or(limit)).await else {
+    let Some(permit) = app.body_budget.permit(announced.unwrap_or(limit)).await else {
         return Err(too_much(app));
     };
     let collect = async {
@@ -143,7 +144,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
         Ok(Bytes::from(bytes))
     };
     let bytes = timeout(BODY_TIMEOUT, collect).await;
-    Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, place))
+    Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, permit))
 }
 
 /// How the body is encoded, if it is; cut, since a stranger wrote it.
@@ -157,22 +158,22 @@ fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
 }
 
 fn ingest(
-    in_force: &InForce,
+    settings: &Settings,
     clock: &Clock,
     route: &Route,
     by_receiver: bool,
     mut webhook: Webhook,
     body: Bytes,
-    place: Place,
+    permit: BodyPermit,
 ) -> Ingest {
     let (clock, clock_too) = (clock.clone(), clock.clone());
-    let (config, name) = (Arc::clone(&in_force.config), route.name.clone());
-    webhook.digest.push_str(&in_force.run);
+    let (config, name) = (Arc::clone(&settings.config), route.name.clone());
+    webhook.digest.push_str(&settings.run);
     let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
     let digest = webhook.digest.clone();
     let rooms = route.rooms.clone();
     // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
-    let said = Arc::new((webhook, place));
+    let said = Arc::new((webhook, permit));
     let (config_too, name_too, said_too) = (Arc::clone(&config), name.clone(), Arc::clone(&said));
     Ingest {
         key: IncidentKey {

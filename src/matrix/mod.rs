@@ -1,9 +1,9 @@
 //! The account: the only place that speaks Matrix, and the only one that knows the SDK.
 //!
 //! One task runs for the whole life of the receiver ([`Account::start`]): it finds a session that the homeserver
-//! takes (`connect`) and decides whether it may have keys (`way`), then keeps it in step (`sync`) and in its rooms
+//! takes (`connect`) and decides whether it may have keys (`mode`), then keeps it in step (`sync`) and in its rooms
 //! (`rooms`), sees to its trust (`trust`), and begins anew when the session is refused. A session that must get no keys
-//! serves plain rooms only (`bare`). Sends (`send`) and searches for what was sent (`readback`) come from the lanes at any time and are told at
+//! serves plain rooms only (`token_api`). Sends (`send`) and searches for what was sent (`readback`) come from the lanes at any time and are told at
 //! once why they cannot go out. No failure ends the task.
 
 mod api;
@@ -30,10 +30,10 @@ use tokio::sync::{Notify, OnceCell, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    api::client::Wire,
-    encryption::{recovery::Kit, upkeep::Tending},
+    api::client::Api,
+    encryption::{recovery::RecoveryKit, upkeep::TrustUpkeep},
     rooms::Rooms,
-    session::{mode::Way, storage::Session},
+    session::{mode::SessionMode, storage::Session},
 };
 pub(crate) use self::{
     api::connection::{client as http_client, locate},
@@ -45,18 +45,19 @@ pub(crate) use self::{
 use crate::{
     clock::Clock,
     config,
-    delivery::{BoxFuture, ReadBack, Reason, RoomNews, Search, SendError, Sight, Transport},
+    delivery::{BoxFuture, EventPresence, ReadBack, RoomChanges, Search, Transport},
     health::Health,
     metrics::Metrics,
-    model::{Place, RoomAddress, TxnId},
-    pacing::Told,
+    model::{Reason, ResolvedRoom, RoomAddress, SendError, TxnId},
+    pacing::SayOnce,
 };
 
 /// Puts a device id where the next start finds it.
 pub type SaveDevice = Arc<dyn Fn(String) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 /// Puts where an address leads to where the next start finds it.
-pub type SavePlace = Arc<dyn Fn(RoomAddress, Place) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+pub type SaveResolvedRoom =
+    Arc<dyn Fn(RoomAddress, ResolvedRoom) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 /// What an account is made of.
 pub struct Setup {
@@ -66,8 +67,8 @@ pub struct Setup {
     /// Every room of the config once; see [`Account::serve`] for later ones.
     pub rooms: Vec<RoomAddress>,
     /// What earlier runs found out about the rooms.
-    pub places: HashMap<RoomAddress, Place>,
-    pub save_place: SavePlace,
+    pub resolved_rooms: HashMap<RoomAddress, ResolvedRoom>,
+    pub save_resolved_room: SaveResolvedRoom,
     /// The device of the last run.
     pub known_device: Option<String>,
     pub save_device: SaveDevice,
@@ -80,7 +81,7 @@ pub struct Setup {
 /// One Matrix account, its session and its rooms.
 pub struct Account {
     setup: Setup,
-    wire: OnceCell<Wire>,
+    api: OnceCell<Api>,
     /// The open session. Sends hold it for reading; it is replaced only when none is under way, since two clients
     /// on one store would spoil its keys.
     open: RwLock<Option<Open>>,
@@ -91,25 +92,25 @@ pub struct Account {
     saved_device: Mutex<Option<String>>,
     rooms: Rooms,
     /// Sends without the SDK so far.
-    bare_sends: AtomicU64,
-    /// See [`Transport::remembers`].
-    remembers: AtomicBool,
-    tending: Tending,
-    kit: Kit,
+    sends_without_keys: AtomicU64,
+    /// See [`Transport::remembers_transactions`].
+    remembers_transactions: AtomicBool,
+    trust_upkeep: TrustUpkeep,
+    recovery_kit: RecoveryKit,
     /// Whether a sync has succeeded on the present connection.
     synced: AtomicBool,
     /// A send would like to know now whether the homeserver is back.
     wake: Notify,
     /// A send was refused for its token: look at the session again.
     suspect: Notify,
-    told: Mutex<Told>,
+    told: Mutex<SayOnce>,
     /// What was said of the file of the token or password.
     odd_file: Mutex<Option<String>>,
 }
 
 struct Open {
     session: Session,
-    way: Way,
+    mode: SessionMode,
 }
 
 /// What a send finds before it begins.
@@ -136,16 +137,16 @@ impl Account {
         let not_yet =
             Link::Down { error: api::errors::fault(Reason::NotReady, "not connected yet"), worth_waking: true };
         let account = Arc::new(Self {
-            wire: OnceCell::new(),
+            api: OnceCell::new(),
             open: RwLock::new(None),
             link: watch::Sender::new(not_yet),
             device: Mutex::new(setup.known_device.clone()),
             saved_device: Mutex::new(setup.known_device.clone()),
-            rooms: Rooms::new(&setup.rooms, std::mem::take(&mut setup.places), &setup.config.aliases),
-            bare_sends: AtomicU64::new(0),
-            remembers: AtomicBool::new(false),
-            tending: Tending::default(),
-            kit: Kit::new(&setup.store_path, &setup.config),
+            rooms: Rooms::new(&setup.rooms, std::mem::take(&mut setup.resolved_rooms), &setup.config.aliases),
+            sends_without_keys: AtomicU64::new(0),
+            remembers_transactions: AtomicBool::new(false),
+            trust_upkeep: TrustUpkeep::default(),
+            recovery_kit: RecoveryKit::new(&setup.store_path, &setup.config),
             synced: AtomicBool::new(false),
             wake: Notify::new(),
             suspect: Notify::new(),
@@ -153,8 +154,8 @@ impl Account {
             odd_file: Mutex::default(),
             setup,
         });
-        for (address, place) in account.rooms.places() {
-            account.note_place(&address, &place);
+        for (address, resolved) in account.rooms.resolved() {
+            account.note_resolved_room(&address, &resolved);
         }
         let task = Arc::clone(&account).run();
         (account, task)
@@ -183,17 +184,17 @@ impl Account {
     async fn live(&self) {
         self.restore_offline().await;
         loop {
-            let (way, session) = self.connect().await;
+            let (mode, session) = self.connect().await;
             self.synced.store(false, Ordering::Relaxed);
-            match way {
-                Way::Keys(client) => tokio::select! {
+            match mode {
+                SessionMode::WithKeys(client) => tokio::select! {
                     () = self.keep_synced(&client) => {}
                     () = self.keep_rooms(&client) => {}
                     () = self.token_changes(&session) => {}
                     () = self.suspect.notified() => {}
                 },
-                Way::Bare(why) => tokio::select! {
-                    () = self.keep_bare(why, &session.token) => {}
+                SessionMode::WithoutKeys(why) => tokio::select! {
+                    () = self.serve_without_keys(why, &session.token) => {}
                     () = self.token_changes(&session) => {}
                     () = self.suspect.notified() => {}
                 },
@@ -203,13 +204,13 @@ impl Account {
 
     /// Made when first needed, so that a receiver without usable root certificates still takes alerts and says why
     /// it cannot deliver them.
-    async fn reach(&self) -> Result<&Wire, SendError> {
-        self.wire.get_or_try_init(|| Wire::new(&self.setup.config)).await
+    async fn reach(&self) -> Result<&Api, SendError> {
+        self.api.get_or_try_init(|| Api::new(&self.setup.config)).await
     }
 
     /// What [`Self::reach`] has made.
-    fn wire(&self) -> Result<&Wire, SendError> {
-        self.wire.get().ok_or_else(|| api::errors::fault(Reason::NotReady, "not connected yet"))
+    fn api(&self) -> Result<&Api, SendError> {
+        self.api.get().ok_or_else(|| api::errors::fault(Reason::NotReady, "not connected yet"))
     }
 }
 
@@ -231,11 +232,15 @@ impl Transport for Account {
         Box::pin(self.read_room_back(room, search))
     }
 
-    fn look_at<'a>(&'a self, room: &'a RoomAddress, event: &'a str) -> BoxFuture<'a, Result<Sight, SendError>> {
-        Box::pin(self.look_at_event(room, event))
+    fn event_presence<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        event: &'a str,
+    ) -> BoxFuture<'a, Result<EventPresence, SendError>> {
+        Box::pin(self.event_presence_in(room, event))
     }
 
-    fn news(&self, room: &RoomAddress) -> RoomNews {
+    fn news(&self, room: &RoomAddress) -> RoomChanges {
         self.rooms.take_redactions(room)
     }
 
@@ -243,8 +248,8 @@ impl Transport for Account {
         Box::pin(self.rooms.entered(room))
     }
 
-    fn remembers(&self) -> bool {
-        self.remembers.load(Ordering::Relaxed)
+    fn remembers_transactions(&self) -> bool {
+        self.remembers_transactions.load(Ordering::Relaxed)
     }
 
     fn device(&self) -> Option<String> {

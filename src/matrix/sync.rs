@@ -18,17 +18,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Account, api::errors};
 use crate::{
-    delivery::{Reason, SendError},
-    model::Timestamp,
-    pacing::{Backoff, Told},
+    model::{Reason, SendError, Timestamp},
+    pacing::{Backoff, SayOnce},
 };
 
 /// How long the homeserver may hold a sync when there is nothing to tell.
 const LONG_POLL: Duration = Duration::from_secs(30);
 /// A sync that runs for as long makes us ask whether the homeserver is there at all, and again each time that it does.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(8);
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(8);
 /// It must say so within this.
-const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// What ends sooner than this without an answer is a fault, not a poll that a proxy found too long.
 const SHORTEST_CUT: Duration = Duration::from_secs(2);
 /// Something between us and the homeserver may have become more patient: a longer poll is tried after this.
@@ -46,17 +45,17 @@ impl Account {
     /// Returns when the session is no longer good.
     pub(super) async fn keep_synced(&self, client: &Client) {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        let mut told = Told::default();
+        let mut told = SayOnce::default();
         // No waiting for news at first: that the sync works is the news.
         let mut poll = Duration::ZERO;
-        let mut patience = Patience::default();
+        let mut poll_limit = PollLimit::default();
         // Whether a sync with members has ended on this connection.
         let mut had_members = false;
         loop {
             let began = Instant::now();
             // The first tells whether there is an encrypted room.
             let members = encrypted_rooms(client).next().is_some();
-            let fault = match self.beside_signs_of_life(client.sync_once(settings(poll, members))).await {
+            let fault = match self.with_liveness_checks(client.sync_once(settings(poll, members))).await {
                 Ok(answer) => {
                     if members && !had_members {
                         // Who joined while syncs left members out is in no list of the SDK's, also if it has asked for one
@@ -64,31 +63,31 @@ impl Account {
                         encrypted_rooms(client).for_each(|room| room.mark_members_missing());
                     }
                     had_members = members;
-                    if let Some(longest) = patience.answered() {
+                    if let Some(longest) = poll_limit.answered() {
                         let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
                         tracing::info!(
                             longest_ms,
                             "something on the way cuts long polls; they are shorter from now on"
                         );
                     }
-                    if told.is_over() {
+                    if told.clear() {
                         tracing::info!("sync works again");
                     }
                     self.note_sync();
-                    self.rooms.heed(&answer.rooms);
+                    self.rooms.observe(&answer.rooms);
                     backoff.reset();
                     // Not beside a sync: both upload keys.
-                    self.tend_trust(client).await;
+                    self.maintain_trust(client).await;
                     // A room that has just become encrypted is not to wait for its members.
                     let at_once = !members && encrypted_rooms(client).next().is_some();
-                    poll = if at_once { Duration::ZERO } else { patience.poll(Instant::now()) };
+                    poll = if at_once { Duration::ZERO } else { poll_limit.poll(Instant::now()) };
                     sleep_until(began + MIN_INTERVAL).await;
                     continue;
                 }
                 Err(error) => errors::sdk(&error).error,
             };
             // Whether the homeserver is gone is for the next sync to say, which does not wait.
-            if patience.is_cut(&fault, poll, began.elapsed()) {
+            if poll_limit.is_cut(&fault, poll, began.elapsed()) {
                 tracing::debug!("a long poll was cut: {}", fault.detail);
                 poll = Duration::ZERO;
                 continue;
@@ -98,7 +97,7 @@ impl Account {
             self.setup.health.update(|health| health.sync_fault = Some(fault.detail.clone()));
             // Of a session that is over the next try to connect says more.
             let good = self.is_session_good().await;
-            if (good || !ends_session(&fault)) && told.is_news(&fault.detail) {
+            if (good || !ends_session(&fault)) && told.should_log(&fault.detail) {
                 tracing::warn!(reason = fault.reason.as_str(), "sync failed: {}", fault.detail);
             }
             if !good {
@@ -110,24 +109,24 @@ impl Account {
 
     /// What the sync brings. A homeserver that takes requests and never answers is noticed meanwhile: the sync itself goes
     /// on, since one that is broken off could lose keys that it has brought.
-    pub(super) async fn beside_signs_of_life<T>(&self, sync: impl Future<Output = T>) -> T {
+    pub(super) async fn with_liveness_checks<T>(&self, sync: impl Future<Output = T>) -> T {
         let mut sync = std::pin::pin!(sync);
         loop {
-            if let Ok(done) = timeout(SIGN_OF_LIFE, &mut sync).await {
+            if let Ok(done) = timeout(LIVENESS_INTERVAL, &mut sync).await {
                 return done;
             }
             tokio::select! {
                 biased;
                 done = &mut sync => return done,
-                () = self.look_for_life() => {}
+                () = self.check_liveness() => {}
             }
         }
     }
 
-    async fn look_for_life(&self) {
+    async fn check_liveness(&self) {
         let token = self.open.read().await.as_ref().map(|open| open.session.token.clone());
-        let (Some(token), Ok(wire)) = (token, self.wire()) else { return };
-        match timeout(SIGN_TIMEOUT, wire.whoami(&token)).await {
+        let (Some(token), Ok(api)) = (token, self.api()) else { return };
+        match timeout(LIVENESS_TIMEOUT, api.whoami(&token)).await {
             Ok(Ok(_)) => self.report_up(),
             Ok(Err(fault)) if ends_session(&fault) => {}
             Ok(Err(fault)) => self.report_down(&fault),
@@ -138,8 +137,8 @@ impl Account {
     /// A failed sync alone does not say whether the homeserver is gone or only its sync; `whoami` does.
     async fn is_session_good(&self) -> bool {
         let token = self.open.read().await.as_ref().map(|open| open.session.token.clone());
-        let (Some(token), Ok(wire)) = (token, self.wire()) else { return false };
-        match wire.whoami(&token).await {
+        let (Some(token), Ok(api)) = (token, self.api()) else { return false };
+        match api.whoami(&token).await {
             Ok(_) => self.report_up(),
             Err(fault) if ends_session(&fault) => return false,
             Err(fault) => self.report_down(&fault),
@@ -163,14 +162,14 @@ impl Account {
 
 /// How long a poll may be before something on the way cuts it.
 #[derive(Debug, Default)]
-struct Patience {
+struct PollLimit {
     /// What was learned, and when.
     learned: Option<(Duration, Instant)>,
     /// The last sync was cut after so long. Whose fault that was is not known yet.
     cut: Option<Duration>,
 }
 
-impl Patience {
+impl PollLimit {
     fn poll(&mut self, now: Instant) -> Duration {
         self.learned.take_if(|(_, at)| now.duration_since(*at) > LONGER_AGAIN);
         self.learned.map_or(LONG_POLL, |(longest, _)| longest)
@@ -244,26 +243,26 @@ mod tests {
 
     #[test]
     fn polls_are_shorter_than_what_is_cut_until_much_later() {
-        let mut patience = Patience::default();
+        let mut poll_limit = PollLimit::default();
         let now = Instant::now();
-        assert_eq!(patience.poll(now), LONG_POLL);
+        assert_eq!(poll_limit.poll(now), LONG_POLL);
         let broken = errors::fault(Reason::NoAnswer, "the connection broke");
-        assert!(patience.is_cut(&broken, LONG_POLL, seconds(10)));
-        assert_eq!(patience.answered(), Some(seconds(6)));
-        assert_eq!((patience.poll(now), patience.answered()), (seconds(6), None));
-        assert_eq!(patience.poll(now + LONGER_AGAIN + seconds(9)), LONG_POLL);
+        assert!(poll_limit.is_cut(&broken, LONG_POLL, seconds(10)));
+        assert_eq!(poll_limit.answered(), Some(seconds(6)));
+        assert_eq!((poll_limit.poll(now), poll_limit.answered()), (seconds(6), None));
+        assert_eq!(poll_limit.poll(now + LONGER_AGAIN + seconds(9)), LONG_POLL);
     }
 
     #[test]
     fn what_fails_at_once_or_after_its_end_or_twice_is_a_fault() {
-        let mut patience = Patience::default();
+        let mut poll_limit = PollLimit::default();
         let broken = errors::fault(Reason::NoAnswer, "the connection broke");
         let refused = errors::fault(Reason::Unreachable, "cannot connect");
-        assert!(!patience.is_cut(&broken, LONG_POLL, seconds(1)));
-        assert!(!patience.is_cut(&broken, LONG_POLL, seconds(31)));
-        assert!(!patience.is_cut(&refused, LONG_POLL, seconds(10)));
-        assert!(patience.is_cut(&broken, LONG_POLL, seconds(10)));
-        assert!(!patience.is_cut(&broken, Duration::ZERO, seconds(10)), "it does not wait");
-        assert_eq!(patience.answered(), None, "a fault in between");
+        assert!(!poll_limit.is_cut(&broken, LONG_POLL, seconds(1)));
+        assert!(!poll_limit.is_cut(&broken, LONG_POLL, seconds(31)));
+        assert!(!poll_limit.is_cut(&refused, LONG_POLL, seconds(10)));
+        assert!(poll_limit.is_cut(&broken, LONG_POLL, seconds(10)));
+        assert!(!poll_limit.is_cut(&broken, Duration::ZERO, seconds(10)), "it does not wait");
+        assert_eq!(poll_limit.answered(), None, "a fault in between");
     }
 }

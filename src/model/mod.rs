@@ -3,6 +3,7 @@
 mod alert;
 mod card;
 mod changes;
+mod fault;
 mod ids;
 mod incident;
 mod no_keys;
@@ -13,11 +14,12 @@ mod time;
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
 pub use card::{Card, CardKind, Note, NoteArgs, NoteKind};
 pub use changes::{CardState, Changes, IncidentWrite, Known, NewNote, Outcome};
+pub use fault::{Reason, Scope, SendError};
 pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
 pub use no_keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
-pub use room::{Place, Spellings};
+pub use room::{ResolvedRoom, RoomAliases};
 pub use time::Timestamp;

@@ -7,14 +7,14 @@ use super::ids::RoomAddress;
 /// What an address stands for. An alias keeps the room that it led to first: whoever can move an alias must not be able
 /// to lead alerts elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ResolvedRoom {
     /// The id of the room that the alias led to when it was looked up first, or that the config names.
     pub first: String,
     /// The room that stands in its place by now, after one upgrade or several.
     pub successor: Option<String>,
 }
 
-impl Place {
+impl ResolvedRoom {
     #[must_use]
     pub fn new(first: impl Into<String>) -> Self {
         Self { first: first.into(), successor: None }
@@ -29,20 +29,20 @@ impl Place {
 
 /// What is known of addresses: which of them stand for the same room.
 #[derive(Clone, Debug, Default)]
-pub struct Spellings(BTreeMap<RoomAddress, Place>);
+pub struct RoomAliases(BTreeMap<RoomAddress, ResolvedRoom>);
 
-impl Spellings {
+impl RoomAliases {
     /// `pins`: what the operator says about aliases, which counts for more.
     #[must_use]
     pub fn new(
-        places: impl IntoIterator<Item = (RoomAddress, Place)>,
+        places: impl IntoIterator<Item = (RoomAddress, ResolvedRoom)>,
         pins: &BTreeMap<RoomAddress, RoomAddress>,
     ) -> Self {
         let mut places: BTreeMap<_, _> = places.into_iter().collect();
         for (alias, id) in pins {
-            let is_there = |place: &Place| place.first == id.as_str() || place.current() == id.as_str();
+            let is_there = |place: &ResolvedRoom| place.first == id.as_str() || place.current() == id.as_str();
             if !places.get(alias).is_some_and(is_there) {
-                places.insert(alias.clone(), Place::new(id.as_str()));
+                places.insert(alias.clone(), ResolvedRoom::new(id.as_str()));
             }
         }
         Self(places)
@@ -88,11 +88,14 @@ mod tests {
 
     #[test]
     fn addresses_of_one_room_are_known_by_its_ids() {
-        let upgraded = Place { successor: Some("!2:a".to_owned()), ..Place::new("!1:a") };
-        let places =
-            [(room("#ops:a"), upgraded), (room("#web:a"), Place::new("!3:a")), (room("!2:a"), Place::new("!2:a"))];
+        let upgraded = ResolvedRoom { successor: Some("!2:a".to_owned()), ..ResolvedRoom::new("!1:a") };
+        let places = [
+            (room("#ops:a"), upgraded),
+            (room("#web:a"), ResolvedRoom::new("!3:a")),
+            (room("!2:a"), ResolvedRoom::new("!2:a")),
+        ];
         let pins = BTreeMap::from([(room("#pinned:a"), room("!1:a")), (room("#web:a"), room("!9:a"))]);
-        let spellings = Spellings::new(places, &pins);
+        let room_aliases = RoomAliases::new(places, &pins);
         for (one, other, expected) in [
             ("#ops:a", "!1:a", true),
             ("!2:a", "#ops:a", true),
@@ -104,8 +107,8 @@ mod tests {
             ("#never:a", "!1:a", false),
             ("#never:a", "#never:a", true),
         ] {
-            assert_eq!(spellings.are_one(&room(one), &room(other)), expected, "{one} {other}");
+            assert_eq!(room_aliases.are_one(&room(one), &room(other)), expected, "{one} {other}");
         }
-        assert_eq!((spellings.knows(&room("#never:a")), spellings.knows(&room("!new:a"))), (false, true));
+        assert_eq!((room_aliases.knows(&room("#never:a")), room_aliases.knows(&room("!new:a"))), (false, true));
     }
 }

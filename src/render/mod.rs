@@ -26,7 +26,7 @@ use self::{
         lines::Mark,
         view::{Shape, Shown, View},
     },
-    links::custom::Extra,
+    links::custom::CustomLinks,
     reply::Reply,
 };
 pub use self::{
@@ -59,7 +59,7 @@ pub struct Style {
     grafana: Option<config::Grafana>,
     /// Logs links of each route.
     route_grafana: BTreeMap<RouteName, Option<config::Grafana>>,
-    extra: Extra,
+    custom_links: CustomLinks,
     templates: templates::Templates,
 }
 
@@ -78,7 +78,7 @@ impl Style {
             rewrite: links::url::normal_rules(&links.rewrite),
             grafana: links.grafana.clone(),
             route_grafana: BTreeMap::new(),
-            extra: Extra::default(),
+            custom_links: CustomLinks::default(),
             templates: templates::Templates::default(),
         })
     }
@@ -88,7 +88,7 @@ impl Style {
     /// # Errors
     /// When a template of `routes.X.links` cannot be compiled, or fails on a sample alert.
     pub fn with_routes(mut self, routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateFaults> {
-        self.extra = Extra::new(routes)?;
+        self.custom_links = CustomLinks::new(routes)?;
         self.route_grafana = routes.iter().map(|(name, route)| (name.clone(), route.grafana.clone())).collect();
         Ok(self)
     }

@@ -12,7 +12,7 @@ mod rooms;
 pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};
 pub use cards::unrouted::{Routing, Unrouted};
 pub use db::error::StoreError;
-pub use db::open::{keep_temporary_files_in, occupy, try_out};
+pub use db::open::{keep_temporary_files_in, lock_folder, probe};
 pub use incidents::ingest::{Ingest, Ingested};
 pub use incidents::rerouted::Move;
 pub use outbox::NewOp;
@@ -20,7 +20,7 @@ pub use outbox::dead_letters::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use reports::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use reports::stats::Stats;
-pub use rooms::addresses::Respelling;
+pub use rooms::addresses::AddressChange;
 
 use sqlx::SqlitePool;
 use tokio::sync::watch;

@@ -14,7 +14,7 @@ const FILES: [&str; 3] = ["receiver.sqlite3", "lock", "session.json"];
 
 pub(super) fn check(folder: &Path, report: &mut Report) {
     match usable(folder) {
-        Ok((found, at)) => match http_client::block_on(async { Ok(store::try_out(&at).await?) }) {
+        Ok((found, at)) => match http_client::block_on(async { Ok(store::probe(&at).await?) }) {
             Ok(()) => report.ok(format!("store: {} {found}", folder.display())),
             Err(fault) => report.fault(format!("store: what the receiver does there was tried and fails: {fault:#}")),
         },

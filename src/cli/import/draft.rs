@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{Config, Purpose};
+use crate::{
+    config::{Config, Purpose},
+    text::one_line,
+};
 
 #[derive(Default)]
 pub(super) struct Draft {
@@ -28,7 +31,7 @@ impl Draft {
 
     /// `text` is of one line, and so stays a remark whatever it holds.
     pub(super) fn remark(&mut self, table: &str, text: &str) {
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = one_line(text, usize::MAX);
         self.table(table).push(format!("# {text}"));
     }
 

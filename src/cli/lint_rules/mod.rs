@@ -3,8 +3,8 @@
 mod check;
 mod edit;
 mod faults;
-mod holes;
 mod link;
+mod placeholders;
 mod promql;
 mod report;
 mod rules;

@@ -14,7 +14,7 @@ use rustls::{CertificateError, OtherError};
 use url::{Host, Url};
 
 use super::tls;
-use crate::config::Http;
+use crate::{config::Http, text::one_line};
 
 /// Who asks, for the log of the other side.
 pub(crate) const USER_AGENT: &str = concat!("matrix-alertmanager-receiver/", env!("CARGO_PKG_VERSION"));
@@ -152,8 +152,7 @@ fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// What a server says, fit for a terminal: one line of bounded length, without control characters.
 pub(crate) fn tame(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
-    clean.trim().to_owned()
+    one_line(text, MAX_WORDS).trim().to_owned()
 }
 
 /// Runs a command's requests to their end.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Lane, Turn};
-use crate::{delivery::transport::Reason, health::State};
+use crate::{health::State, model::Reason};
 
 /// A room that takes nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -15,7 +15,7 @@ const REFUSALS: u32 = 2;
 
 /// A lane that ends when there is nothing left to tell.
 #[derive(Debug)]
-pub(super) struct Farewell {
+pub(super) struct Drain {
     /// The room took something, or the lane began to end.
     pub(super) since: Instant,
     pub(super) patience: Duration,
@@ -23,13 +23,13 @@ pub(super) struct Farewell {
     pub(super) refusals: u32,
 }
 
-impl Default for Farewell {
+impl Default for Drain {
     fn default() -> Self {
         Self { since: Instant::now(), patience: PATIENCE, refusals: 0 }
     }
 }
 
-impl Farewell {
+impl Drain {
     fn left(&self) -> Duration {
         self.patience.saturating_sub(self.since.elapsed())
     }
@@ -38,33 +38,33 @@ impl Farewell {
 impl Lane {
     /// Takes the config in force for the next turn, and whether the room is still one of it.
     pub(super) fn renew(&mut self) {
-        self.in_force = self.parts.in_force.borrow_and_update().clone();
-        self.name = self.in_force.name_of(&self.room);
-        self.digest_above = self.in_force.digest_above(&self.room);
-        match (self.in_force.serves(&self.room), &self.farewell) {
-            (true, Some(_)) => self.farewell = None,
-            (false, None) => self.farewell = Some(Farewell::default()),
+        self.settings = self.context.settings.borrow_and_update().clone();
+        self.name = self.settings.name_of(&self.room);
+        self.digest_above = self.settings.digest_above(&self.room);
+        match (self.settings.serves(&self.room), &self.drain) {
+            (true, Some(_)) => self.drain = None,
+            (false, None) => self.drain = Some(Drain::default()),
             _ => {}
         }
     }
 
     /// The room took something: there is hope for the rest.
-    pub(super) fn took_something(&mut self) {
-        if let Some(farewell) = &mut self.farewell {
-            farewell.since = Instant::now();
-            farewell.refusals = 0;
+    pub(super) fn note_delivery(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.since = Instant::now();
+            drain.refusals = 0;
         }
     }
 
     /// A turn that the end of all patience cuts short: what it was at is in the store, as after a kill.
     pub(super) async fn bounded_turn(&mut self) -> Turn {
-        let Some(left) = self.farewell.as_ref().map(Farewell::left) else { return self.safe_turn().await };
+        let Some(left) = self.drain.as_ref().map(Drain::left) else { return self.safe_turn().await };
         timeout(left, self.safe_turn()).await.unwrap_or(Turn::Again)
     }
 
     /// No longer than there is patience for.
     pub(super) fn bounded(&self, turn: Turn) -> Turn {
-        let Some(left) = self.farewell.as_ref().map(Farewell::left) else { return turn };
+        let Some(left) = self.drain.as_ref().map(Drain::left) else { return turn };
         match turn {
             Turn::Again => Turn::Again,
             Turn::Idle => Turn::Wait(left),
@@ -74,29 +74,29 @@ impl Lane {
     }
 
     /// What holds the room alone, its refusals above all, says something of the room; what holds the account does not.
-    pub(super) fn was_refused(&mut self, reason: Reason) {
-        if let (Some(farewell), Reason::RoomRefused) = (&mut self.farewell, reason) {
-            farewell.refusals = farewell.refusals.saturating_add(1);
+    pub(super) fn note_refusal(&mut self, reason: Reason) {
+        if let (Some(drain), Reason::RoomRefused) = (&mut self.drain, reason) {
+            drain.refusals = drain.refusals.saturating_add(1);
         }
     }
 
     /// Whether the lane is to end without having told the room everything. An outage of the homeserver, or of the account,
     /// is waited out: the room may well take its edits then, and waiting costs nothing.
-    pub(super) fn is_hopeless(&mut self) -> bool {
-        let Some(farewell) = &mut self.farewell else { return false };
-        if farewell.left().is_zero() && self.parts.health.update(|health| is_account_held(health)) {
-            farewell.since = Instant::now();
+    pub(super) fn must_end(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        if drain.left().is_zero() && self.context.health.update(|health| is_account_held(health)) {
+            drain.since = Instant::now();
         }
-        farewell.left().is_zero() || self.is_refused()
+        drain.left().is_zero() || self.is_refused()
     }
 
     fn is_refused(&self) -> bool {
-        self.farewell.as_ref().is_some_and(|farewell| farewell.refusals >= REFUSALS)
+        self.drain.as_ref().is_some_and(|drain| drain.refusals >= REFUSALS)
     }
 
     pub(super) async fn give_up(&self) {
         let why = if self.is_refused() { "the room refuses events" } else { "nothing could be sent in time" };
-        match self.parts.store.give_up_room(&self.room, &format!("no longer routed, and {why}")).await {
+        match self.context.store.give_up_room(&self.room, &format!("no longer routed, and {why}")).await {
             Ok(0) => {}
             Ok(cards) => tracing::warn!(
                 address = %self.room, cards, reason = why,

@@ -9,18 +9,18 @@ use crate::{
         gate::Permit,
         poison::Verdict,
         retry,
-        transport::{BoxFuture, Reason, Scope, SendError},
+        transport::BoxFuture,
     },
     health::Hold,
-    model::{Op, OpKind, OpState, Timestamp},
+    model::{Op, OpKind, OpState, Reason, Scope, SendError, Timestamp},
     store::{NewOp, StoreError},
 };
 
 /// After a fault of the homeserver the lanes that have waited longer try first.
-const AFTER_YOU: Duration = Duration::from_millis(50);
+const YIELD: Duration = Duration::from_millis(50);
 /// When a dead letter that a fault of the homeserver made is tried again, at the earliest and at the latest.
-const FIRST_RISING: Duration = Duration::from_mins(10);
-const LAST_RISING: Duration = Duration::from_hours(6);
+const FIRST_DEAD_RETRY: Duration = Duration::from_mins(10);
+const LAST_DEAD_RETRY: Duration = Duration::from_hours(6);
 
 impl Lane {
     pub(super) async fn failed(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
@@ -30,30 +30,30 @@ impl Lane {
         let maybe_arrived = error.reason.in_doubt() || op.state == OpState::InDoubt;
         if refused {
             // The homeserver looked at the event itself, so the way to it is free.
-            self.parts.gate.opened(permit);
-            if self.is_root_gone(op, error).await? {
-                return self.lose_root_of(op, error).await;
+            self.context.gate.opened(permit);
+            if self.is_root_missing(op, error).await? {
+                return self.orphan_card_of(op, error).await;
             }
             return self.plainer(op, error, permit).await;
         }
         let mut alone = op.alone;
         if error.reason.in_doubt() {
-            alone = self.parts.store.unanswered(&op.txn_id, error.reason.as_str(), &error.to_string()).await?;
+            alone = self.context.store.record_no_answer(&op.txn_id, error.reason.as_str(), &error.to_string()).await?;
         } else if maybe_arrived {
-            self.parts.store.doubt(&op.txn_id, &error.to_string()).await?;
+            self.context.store.mark_in_doubt(&op.txn_id, &error.to_string()).await?;
         } else {
-            self.parts.store.thaw(op).await?;
+            self.context.store.requeue(op).await?;
         }
         match self.verdict(&op.txn_id, error) {
-            Verdict::Hopeless if alone || self.may_park(op).await? => self.park(op, error, alone).await,
+            Verdict::Poisoned if alone || self.may_park(op).await? => self.park(op, error, alone).await,
             // The homeserver takes no events: one that is set aside says so, and the next would only follow it.
-            Verdict::Hopeless => Ok(self.wait_after(op, error, permit, Verdict::Homeserver)),
-            verdict => Ok(self.wait_after(op, error, permit, verdict)),
+            Verdict::Poisoned => Ok(self.hold_after(op, error, permit, Verdict::Homeserver)),
+            verdict => Ok(self.hold_after(op, error, permit, verdict)),
         }
     }
 
     /// The op stays where it is, and what the fault concerns waits.
-    pub(super) fn wait_after(&mut self, op: &Op, error: &SendError, permit: &Permit, verdict: Verdict) -> Turn {
+    pub(super) fn hold_after(&mut self, op: &Op, error: &SendError, permit: &Permit, verdict: Verdict) -> Turn {
         let (wait, turn) = self.hold(error, permit, verdict);
         let in_doubt = error.reason.in_doubt() || op.state == OpState::InDoubt;
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -80,13 +80,13 @@ impl Lane {
                 (wait, Turn::Held(wait))
             }
             (Scope::Server, _) => {
-                let wait = self.parts.gate.close(error);
-                (wait, Turn::Held(wait + AFTER_YOU))
+                let wait = self.context.gate.close(error);
+                (wait, Turn::Held(wait + YIELD))
             }
             // Waited out at the gate.
-            (Scope::Account, _) => (self.parts.gate.close(error), Turn::Again),
+            (Scope::Account, _) => (self.context.gate.close(error), Turn::Again),
             (Scope::Room | Scope::Event, _) => {
-                self.parts.gate.opened(permit);
+                self.context.gate.opened(permit);
                 let wait = self.hold_room(error, |failures, jitter| retry::wait(error, failures, jitter));
                 (wait, Turn::Held(wait))
             }
@@ -102,7 +102,7 @@ impl Lane {
                 kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
                 "the homeserver refuses the event; a plainer form follows"
             );
-            let plainer = self.parts.store.replace(op, plainer, &error.to_string()).await?;
+            let plainer = self.context.store.replace(op, plainer, &error.to_string()).await?;
             self.send_boxed(plainer, permit).await
         } else {
             tracing::error!(
@@ -110,9 +110,9 @@ impl Lane {
                 kind = op.kind.as_str(), reason = %error, op = %op.txn_id,
                 "the homeserver refuses the event in every form; it is set aside"
             );
-            self.parts.metrics.dead_letters.with_label_values(&[error.reason.as_str()]).inc();
+            self.context.metrics.dead_letters.with_label_values(&[error.reason.as_str()]).inc();
             let retry_at = (error.reason.scope() == Scope::Server).then(|| self.try_dead_again_at(op));
-            self.parts.store.bury(op, &error.to_string(), retry_at).await?;
+            self.context.store.mark_dead(op, &error.to_string(), retry_at).await?;
             Ok(Turn::Again)
         }
     }
@@ -120,27 +120,28 @@ impl Lane {
     /// Whether the room may go on without this op, although it is not known whether the homeserver takes any event. One
     /// op for each room finds that out.
     async fn may_park(&self, op: &Op) -> Result<bool, StoreError> {
-        Ok(self.one_try.as_ref() == Some(&op.txn_id) || !self.parts.store.is_one_parked_unproven(&self.room).await?)
+        Ok(self.last_chance.as_ref() == Some(&op.txn_id)
+            || !self.context.store.is_one_parked_unproven(&self.room).await?)
     }
 
     /// What a fault of the homeserver has killed is tried again after as long again as it is old, within bounds.
     fn try_dead_again_at(&self, op: &Op) -> Timestamp {
-        let now = self.parts.clock.now();
-        now.plus(now.since(op.since).clamp(FIRST_RISING, LAST_RISING))
+        let now = self.context.clock.now();
+        now.plus(now.since(op.since).clamp(FIRST_DEAD_RETRY, LAST_DEAD_RETRY))
     }
 
     /// A dead letter that a fault of the homeserver made, once its time has come: `None`, or how long until then.
-    pub(super) async fn raise_dead(&mut self) -> Result<Option<Duration>, StoreError> {
-        let Some((letter, at)) = self.parts.store.next_dead(&self.room).await? else { return Ok(None) };
-        let wait = at.since(self.parts.clock.now());
+    pub(super) async fn retry_dead_letters(&mut self) -> Result<Option<Duration>, StoreError> {
+        let Some((letter, at)) = self.context.store.next_dead_letter(&self.room).await? else { return Ok(None) };
+        let wait = at.since(self.context.clock.now());
         if !wait.is_zero() {
             return Ok(Some(wait));
         }
-        if !self.parts.gate.is_open() {
+        if !self.context.gate.is_open() {
             // The end of the outage wakes the lane.
             return Ok(None);
         }
-        if let Some((letter, _)) = self.parts.store.retry_dead_letter(&letter).await? {
+        if let Some((letter, _)) = self.context.store.retry_dead_letter(&letter).await? {
             tracing::info!(
                 op = %letter.op.txn_id, incident = %letter.op.incident, room = %self.name, reason = letter.error,
                 "dead letter of a fault of the homeserver is tried again with the newest state of its card"
@@ -150,15 +151,15 @@ impl Lane {
     }
 
     async fn plainer_form(&self, op: &Op) -> Result<Option<NewOp>, StoreError> {
-        let frame = self.frame(op.plainness + 1);
+        let input = self.input(op.plainness + 1);
         let composed = if op.kind == OpKind::Notice {
-            let green = self.parts.store.said_green(&op.txn_id).await?;
-            compose::compose_green(&green, &self.room, frame)
+            let green = self.context.store.said_green(&op.txn_id).await?;
+            compose::compose_green(&green, &self.room, input)
         } else {
-            let Some(snapshot) = self.parts.store.snapshot_for(&op.card, &op.txn_id).await? else { return Ok(None) };
-            match compose::compose(op.kind, &snapshot, frame) {
+            let Some(snapshot) = self.context.store.snapshot_for(&op.card, &op.txn_id).await? else { return Ok(None) };
+            match compose::compose(op.kind, &snapshot, input) {
                 Composed::Op(plainer, _) => Some(*plainer),
-                Composed::Overfull(_) | Composed::Silent(_) | Composed::Nothing => None,
+                Composed::Overfull(_) | Composed::VainSearch(_) | Composed::Nothing => None,
             }
         };
         Ok(composed.map(|plainer| NewOp { since: op.since, ..plainer }))
@@ -170,15 +171,15 @@ impl Lane {
     }
 
     pub(super) fn count(&self, op: &Op, outcome: &str) {
-        self.parts.metrics.room_events.with_label_values(&[self.name.as_str(), op.kind.as_str(), outcome]).inc();
+        self.context.metrics.room_events.with_label_values(&[self.name.as_str(), op.kind.as_str(), outcome]).inc();
     }
 
     fn hold_room(&mut self, error: &SendError, backoff: impl Fn(u32, f64) -> Duration) -> Duration {
         self.refusals = self.refusals.saturating_add(1);
-        self.was_refused(error.reason);
+        self.note_refusal(error.reason);
         let wait = backoff(self.refusals, rand::random());
-        let now = self.parts.clock.now();
-        self.parts.health.update(|health| {
+        let now = self.context.clock.now();
+        self.context.health.update(|health| {
             if let Some(room) = health.rooms.get_mut(&self.room) {
                 let since = room.hold.as_ref().map_or(now, |hold| hold.since);
                 let until = Some(now.plus(wait));
@@ -197,7 +198,7 @@ impl Lane {
         if std::mem::take(&mut self.refusals) > 0 {
             tracing::info!(room = %self.name, "the room takes events again");
         }
-        self.parts.health.update(|health| {
+        self.context.health.update(|health| {
             if let Some(room) = health.rooms.get_mut(&self.room) {
                 room.hold = None;
             }

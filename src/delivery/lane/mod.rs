@@ -22,16 +22,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    drain::Farewell,
+    drain::Drain,
     fallbacks::Fallbacks,
-    in_doubt::{Looked, Silent},
+    in_doubt::{PastSearch, VainSearch},
 };
 use super::{
-    compose::{self, Composed, Frame},
-    gate::{Gate, Permit, Want},
-    plan::{self, Step, Weather},
-    poison::{Blame, Patience},
-    settings::InForce,
+    compose::{self, ComposeInput, Composed},
+    gate::{Gate, Permit, Priority},
+    plan::{self, Conditions, Step},
+    poison::{Patience, PoisonCheck},
+    settings::Settings,
     transport::Transport,
 };
 use crate::{
@@ -46,7 +46,7 @@ use crate::{
 const REST: Duration = Duration::from_secs(1);
 /// A lane with nothing to do asks the store again after this, also if nobody wakes it: a lost wake-up then costs minutes
 /// and no alert.
-const ASK_ANYWAY: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// So many cards within the window make a storm.
 const STORM: usize = 4;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
@@ -55,9 +55,9 @@ const EDITED: usize = 4_096;
 
 /// What all lanes share.
 #[derive(Clone)]
-pub struct Parts {
+pub struct LaneContext {
     /// Every config that comes into force.
-    pub in_force: watch::Receiver<Arc<InForce>>,
+    pub settings: watch::Receiver<Arc<Settings>>,
     pub store: Store,
     pub transport: Arc<dyn Transport>,
     pub gate: Arc<Gate>,
@@ -69,11 +69,11 @@ pub struct Parts {
 pub struct Lane {
     room: RoomAddress,
     name: RoomName,
-    parts: Parts,
+    context: LaneContext,
     /// The config of this turn.
-    in_force: Arc<InForce>,
+    settings: Arc<Settings>,
     /// Set while the room is told that no route names it any more.
-    farewell: Option<Farewell>,
+    drain: Option<Drain>,
     stop: CancellationToken,
     /// When a card was edited last, for the debouncing of edits.
     edited: HashMap<CardId, Instant>,
@@ -82,23 +82,23 @@ pub struct Lane {
     /// `digest_above` of the room's routes.
     digest_above: usize,
     /// What the last plan was made for, compared with others' while the gate is closed.
-    want: Want,
+    priority: Priority,
     /// Refusals of this room in a row.
     refusals: u32,
     started: Timestamp,
-    blame: Blame,
+    poison: PoisonCheck,
     patience: Patience,
     /// The op in doubt that was looked for last.
-    looked: Option<Looked>,
+    past_search: Option<PastSearch>,
     /// Parked ops that were looked for in vain.
-    silent: Vec<Silent>,
+    vain_searches: Vec<VainSearch>,
     /// A parked op that is sent once more: its next failure parks it anew.
-    one_try: Option<TxnId>,
+    last_chance: Option<TxnId>,
     /// The ends of outages.
     recoveries: watch::Receiver<u64>,
-    looked_for_roots: bool,
+    searched_for_roots: bool,
     /// Cards whose first event surely is in the room, and since when that is known.
-    sound: HashMap<CardId, Instant>,
+    seen_roots: HashMap<CardId, Instant>,
     /// Templates of one's own that failed.
     fallbacks: Fallbacks,
 }
@@ -119,48 +119,48 @@ enum Turn {
 impl Lane {
     /// `stop` ends the lane after the send that is under way.
     #[must_use]
-    pub fn new(room: RoomAddress, parts: Parts, stop: CancellationToken) -> Self {
-        let in_force = parts.in_force.borrow().clone();
+    pub fn new(room: RoomAddress, context: LaneContext, stop: CancellationToken) -> Self {
+        let settings = context.settings.borrow().clone();
         Self {
-            name: in_force.name_of(&room),
-            digest_above: in_force.digest_above(&room),
+            name: settings.name_of(&room),
+            digest_above: settings.digest_above(&room),
             room,
-            in_force,
-            farewell: None,
-            started: parts.clock.now(),
+            settings,
+            drain: None,
+            started: context.clock.now(),
             stop,
             edited: HashMap::new(),
             posted: VecDeque::new(),
-            want: Want::finish(Timestamp(0)),
+            priority: Priority::finish(Timestamp(0)),
             refusals: 0,
-            blame: Blame::default(),
+            poison: PoisonCheck::default(),
             patience: Patience::default(),
-            looked: None,
-            silent: Vec::new(),
-            one_try: None,
-            recoveries: parts.gate.recoveries(),
-            looked_for_roots: false,
-            sound: HashMap::new(),
+            past_search: None,
+            vain_searches: Vec::new(),
+            last_chance: None,
+            recoveries: context.gate.recoveries(),
+            searched_for_roots: false,
+            seen_roots: HashMap::new(),
             fallbacks: Fallbacks::default(),
-            parts,
+            context,
         }
     }
 
     /// Serves the room until told to stop, or until it is not one of the config any more and knows so.
     pub async fn run(mut self) {
-        let mut wake = self.parts.store.wake_ups();
+        let mut wake = self.context.store.wake_ups();
         while !self.stop.is_cancelled() {
             // Registered before the store is polled, so that no commit slips through in between.
             wake.mark_unchanged();
             self.renew();
-            if self.is_hopeless() {
+            if self.must_end() {
                 return self.give_up().await;
             }
             let turn = self.bounded_turn().await;
-            if turn == Turn::Idle && self.farewell.is_some() {
+            if turn == Turn::Idle && self.drain.is_some() {
                 return;
             }
-            if !self.is_hopeless() {
+            if !self.must_end() {
                 self.pause(self.bounded(turn), &mut wake).await;
             }
         }
@@ -175,7 +175,7 @@ impl Lane {
                 Turn::Held(REST)
             }
             Err(_) => {
-                self.parts.metrics.lane_panics.inc();
+                self.context.metrics.lane_panics.inc();
                 tracing::error!(room = %self.name, "a panic in the room's lane was caught; it goes on");
                 Turn::Held(REST)
             }
@@ -197,11 +197,11 @@ impl Lane {
             () = async {
                 match turn {
                     Turn::Again => {}
-                    Turn::Idle => tokio::select! { () = sleep(ASK_ANYWAY) => {}, () = woken => {} },
+                    Turn::Idle => tokio::select! { () = sleep(POLL_INTERVAL) => {}, () = woken => {} },
                     Turn::Wait(duration) => tokio::select! { () = sleep(duration) => {}, () = woken => {} },
                     Turn::Held(duration) if self.refusals > 0 => tokio::select! {
                         () = sleep(duration) => {},
-                        () = self.parts.transport.entered(&self.room) => {},
+                        () = self.context.transport.entered(&self.room) => {},
                     },
                     Turn::Held(duration) => sleep(duration).await,
                 }
@@ -211,8 +211,8 @@ impl Lane {
 
     /// Ends once a config has come into force that the lane has not seen.
     async fn reloaded(&self) {
-        let mut in_force = self.parts.in_force.clone();
-        if in_force.changed().await.is_err() {
+        let mut settings = self.context.settings.clone();
+        if settings.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -220,26 +220,26 @@ impl Lane {
     async fn turn(&mut self) -> Result<Turn, StoreError> {
         if self.recoveries.has_changed().unwrap_or(false) {
             self.recoveries.mark_unchanged();
-            self.parts.store.look_soon(&self.room, self.parts.clock.now()).await?;
+            self.context.store.search_soon(&self.room, self.context.clock.now()).await?;
         }
         // The store alone knows what is unfinished: whatever a lane remembers of that goes wrong one day, and then it
         // sleeps on an op for good.
-        if let Some(op) = self.parts.store.unfinished(&self.room).await? {
+        if let Some(op) = self.context.store.unfinished(&self.room).await? {
             return self.resume(op).await;
         }
-        self.heed_news().await?;
+        self.apply_room_changes().await?;
         let parked = match self.next_parked().await? {
-            Some((op, Duration::ZERO)) => return self.look_again(op).await,
+            Some((op, Duration::ZERO)) => return self.search_for_parked(op).await,
             parked => parked.map(|(_, wait)| wait),
         };
-        let dead = match self.raise_dead().await? {
+        let dead = match self.retry_dead_letters().await? {
             Some(Duration::ZERO) => return Ok(Turn::Again),
             dead => dead,
         };
         let later = [parked, dead].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
-        if !self.looked_for_roots {
-            let due = self.parts.store.due(&self.room).await?;
-            if let Some(turn) = self.look_for_roots(&due).await? {
+        if !self.searched_for_roots {
+            let due = self.context.store.due(&self.room).await?;
+            if let Some(turn) = self.search_for_roots(&due).await? {
                 return Ok(turn);
             }
         }
@@ -253,7 +253,7 @@ impl Lane {
         let step = if permit.limited { self.plan(Some(&permit)).await? } else { first_look };
         let (kind, card) = match step {
             Step::Digest => {
-                self.parts.store.make_digest(&self.room).await?;
+                self.context.store.make_digest(&self.room).await?;
                 return self.send_new(&permit).await;
             }
             Step::Green => return self.send_green(&permit).await,
@@ -268,34 +268,34 @@ impl Lane {
 
     /// The parked op that is to be looked for next, and how long until then.
     async fn next_parked(&mut self) -> Result<Option<(Op, Duration)>, StoreError> {
-        let next = self.parts.store.next_parked(&self.room).await?;
+        let next = self.context.store.next_parked(&self.room).await?;
         if next.is_none() {
-            self.silent.clear();
+            self.vain_searches.clear();
         }
-        let now = self.parts.clock.now();
+        let now = self.context.clock.now();
         Ok(next.map(|(op, at)| (op, at.since(now))))
     }
 
     /// `permit`: one that was handed out at the end of a rate limit.
     async fn plan(&mut self, permit: Option<&Permit>) -> Result<Step, StoreError> {
-        let due = self.parts.store.due(&self.room).await?;
-        self.want = plan::want(&due);
+        let due = self.context.store.due(&self.room).await?;
+        self.priority = plan::priority(&due);
         let merges = self.digest_above > 0 && !due.notes.is_empty();
-        let live = if merges { self.parts.store.live_cards(&self.room, self.digest_above).await? } else { 0 };
-        let weather = Weather {
-            now: self.parts.clock.now(),
+        let live = if merges { self.context.store.live_cards(&self.room, self.digest_above).await? } else { 0 };
+        let conditions = Conditions {
+            now: self.context.clock.now(),
             digest_above: self.digest_above,
             limited: permit.is_some(),
             edits_turn: permit.is_some_and(|permit| permit.edits_turn),
             stormy: self.is_stormy(),
             live,
         };
-        Ok(plan::next(&due, &weather, |card| self.edited.get(card).map(Instant::elapsed)))
+        Ok(plan::next(&due, &conditions, |card| self.edited.get(card).map(Instant::elapsed)))
     }
 
     /// The first event of the most urgent card that has none: the digest that was just made.
     async fn send_new(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
-        match self.parts.store.due(&self.room).await?.new.first() {
+        match self.context.store.due(&self.room).await?.new.first() {
             Some(first) => self.send_step(OpKind::Card, &first.card, permit).await,
             None => Ok(Turn::Again),
         }
@@ -303,42 +303,42 @@ impl Lane {
 
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
         // Read only now: what changed while the gate was closed is part of it.
-        let Some(snapshot) = self.parts.store.snapshot(card).await? else { return Ok(Turn::Again) };
+        let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
         if snapshot.card.is_unrouted() && kind != OpKind::Edit {
             // Since the plan was made.
-            self.parts.store.settle_card(card).await?;
+            self.context.store.settle_card(card).await?;
             return Ok(Turn::Again);
         }
         let void = compose::void_notes(&snapshot);
         if kind == OpKind::Reply && !void.is_empty() {
-            self.parts.store.drop_notes(card, void).await?;
+            self.context.store.drop_notes(card, void).await?;
             return Ok(Turn::Again);
         }
-        if let Some(turn) = self.check_root(kind, &snapshot, permit).await? {
+        if let Some(turn) = self.check_root_event(kind, &snapshot, permit).await? {
             return Ok(turn);
         }
-        match compose::compose(kind, &snapshot, self.frame(0)) {
+        match compose::compose(kind, &snapshot, self.input(0)) {
             Composed::Op(op, fallbacks) => {
-                self.fallbacks.tell(&self.parts.metrics, &op, &fallbacks);
-                let op = self.parts.store.freeze(*op).await?;
-                compose::count_broken_links(kind, &snapshot, &self.in_force.style, &self.parts.metrics);
+                self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
+                let op = self.context.store.freeze(*op).await?;
+                compose::count_broken_links(kind, &snapshot, &self.settings.style, &self.context.metrics);
                 // It may be large, and the homeserver may take its time.
                 drop(snapshot);
                 self.send(op, permit).await
             }
             Composed::Overfull(rest) => {
                 drop(snapshot);
-                self.parts.store.split_digest(card, rest).await?;
+                self.context.store.split_digest(card, rest).await?;
                 // What fits is sent at once: planned anew, the two halves would be merged again, and so on for ever.
                 Box::pin(self.send_step(kind, card, permit)).await
             }
-            Composed::Silent(rev) => {
-                self.parts.store.pass_over(card, rev).await?;
+            Composed::VainSearch(rev) => {
+                self.context.store.pass_over(card, rev).await?;
                 Ok(Turn::Again)
             }
             Composed::Nothing => {
                 // What made it due has been overtaken.
-                self.parts.store.settle_card(card).await?;
+                self.context.store.settle_card(card).await?;
                 Ok(Turn::Again)
             }
         }
@@ -346,20 +346,20 @@ impl Lane {
 
     /// One notice for all that turns green.
     async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
-        let green = self.parts.store.turning_green(&self.room).await?;
-        let Some(op) = compose::compose_green(&green, &self.room, self.frame(0)) else { return Ok(Turn::Again) };
-        let op = self.parts.store.freeze(op).await?;
+        let green = self.context.store.turning_green(&self.room).await?;
+        let Some(op) = compose::compose_green(&green, &self.room, self.input(0)) else { return Ok(Turn::Again) };
+        let op = self.context.store.freeze(op).await?;
         self.send(op, permit).await
     }
 
-    fn frame(&self, plainness: u32) -> Frame<'_> {
-        Frame {
-            config: &self.in_force.config,
-            style: &self.in_force.style,
-            now: self.parts.clock.now(),
-            wall: self.parts.clock.wall(),
+    fn input(&self, plainness: u32) -> ComposeInput<'_> {
+        ComposeInput {
+            config: &self.settings.config,
+            style: &self.settings.style,
+            now: self.context.clock.now(),
+            wall: self.context.clock.wall(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
-            device: self.parts.transport.device(),
+            device: self.context.transport.device(),
             plainness,
         }
     }
@@ -370,7 +370,7 @@ impl Lane {
     }
 
     async fn send(&mut self, op: Op, permit: &Permit) -> Result<Turn, StoreError> {
-        let sent = self.parts.transport.send(&self.room, &op.txn_id, &op.content).await;
+        let sent = self.context.transport.send(&self.room, &op.txn_id, &op.content).await;
         match sent {
             Ok(event) => self.delivered(&op, &event, permit).await,
             Err(error) => self.failed(&op, &error, permit).await,
@@ -378,25 +378,25 @@ impl Lane {
     }
 
     async fn delivered(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
-        self.parts.gate.passed(permit);
+        self.context.gate.passed(permit);
         self.release_room();
-        self.took_something();
+        self.note_delivery();
         self.count(op, "sent");
-        let shown = self.parts.store.finish(op, event).await?;
+        let shown = self.context.store.finish(op, event).await?;
         match op.kind {
             OpKind::Edit => self.remember_edit(&op.card),
             OpKind::Card => {
-                self.trust_root(&op.card);
+                self.mark_root_seen(&op.card);
                 self.posted.push_front(Instant::now());
                 self.posted.truncate(STORM);
             }
             OpKind::Reply | OpKind::Post | OpKind::Notice => {}
         }
-        let now = self.parts.clock.now();
+        let now = self.context.clock.now();
         let took = now.since(op.since);
-        self.parts.metrics.delivery_seconds.observe(took.as_secs_f64());
+        self.context.metrics.delivery_seconds.observe(took.as_secs_f64());
         let delivery = Delivery { at: now, took, room: self.room.clone(), kind: op.kind, event: event.to_owned() };
-        self.parts.health.update(|health| health.delivered(delivery));
+        self.context.health.update(|health| health.delivered(delivery));
         tracing::info!(
             notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(), event,
             also = also_shown(op, &shown), after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"

@@ -11,9 +11,9 @@ use crate::{
         compose,
         gate::Permit,
         poison::Verdict,
-        transport::{Reason, RoomNews, Scope, SendError, Sight},
+        transport::{EventPresence, RoomChanges},
     },
-    model::{CardId, Op, OpKind, TxnId},
+    model::{CardId, Op, OpKind, Reason, Scope, SendError, TxnId},
     store::{Snapshot, StoreError},
 };
 
@@ -24,16 +24,16 @@ const SEEN: usize = 4_096;
 
 impl Lane {
     /// What the account heard of the room since the last turn.
-    pub(super) async fn heed_news(&mut self) -> Result<(), StoreError> {
-        let RoomNews { redacted, gap } = self.parts.transport.news(&self.room);
+    pub(super) async fn apply_room_changes(&mut self) -> Result<(), StoreError> {
+        let RoomChanges { redacted, gap } = self.context.transport.news(&self.room);
         if gap || !redacted.is_empty() {
             // Should the store fail now, each card is looked at before it is built upon.
-            self.sound.clear();
+            self.seen_roots.clear();
         }
         if !redacted.is_empty() {
-            let lost = self.parts.store.lose_roots(&self.room, redacted).await?;
+            let lost = self.context.store.orphan_cards(&self.room, redacted).await?;
             for card in &lost {
-                self.tell_lost(card, "redacted");
+                self.report_orphaned(card, "redacted");
             }
         }
         Ok(())
@@ -41,7 +41,7 @@ impl Lane {
 
     /// Before something hangs on a card's first event that was not seen in the room lately, it is looked at. `None`: go
     /// on.
-    pub(super) async fn check_root(
+    pub(super) async fn check_root_event(
         &mut self,
         kind: OpKind,
         snapshot: &Snapshot,
@@ -49,58 +49,58 @@ impl Lane {
     ) -> Result<Option<Turn>, StoreError> {
         let card = &snapshot.card.id;
         let Some(root) = snapshot.card.root_event.as_deref() else { return Ok(None) };
-        let hangs = matches!(kind, OpKind::Edit | OpKind::Reply) && !compose::posts(snapshot, &self.in_force.config);
-        if !hangs || self.sound.get(card).is_some_and(|at| at.elapsed() < SEEN_FOR) {
+        let hangs = matches!(kind, OpKind::Edit | OpKind::Reply) && !compose::posts(snapshot, &self.settings.config);
+        if !hangs || self.seen_roots.get(card).is_some_and(|at| at.elapsed() < SEEN_FOR) {
             return Ok(None);
         }
-        match self.parts.transport.look_at(&self.room, root).await {
-            Ok(Sight::There | Sight::Unknown) => {}
-            Ok(Sight::Gone) => {
-                self.parts.store.lose_roots(&self.room, vec![root.to_owned()]).await?;
-                self.tell_lost(card, "not in the room any more");
+        match self.context.transport.event_presence(&self.room, root).await {
+            Ok(EventPresence::Present | EventPresence::Unknown) => {}
+            Ok(EventPresence::Missing) => {
+                self.context.store.orphan_cards(&self.room, vec![root.to_owned()]).await?;
+                self.report_orphaned(card, "not in the room any more");
                 return Ok(Some(Turn::Again));
             }
             // We cannot look, but perhaps we may send.
             Err(error) if matches!(error.reason.scope(), Scope::Room | Scope::Event) => {}
             Err(error) => {
                 let verdict = self.verdict(&TxnId(format!("look {card}")), &error);
-                if verdict != Verdict::Hopeless {
+                if verdict != Verdict::Poisoned {
                     return Ok(Some(self.hold(&error, permit, verdict).1));
                 }
             }
         }
-        self.trust_root(card);
+        self.mark_root_seen(card);
         Ok(None)
     }
 
-    pub(super) fn trust_root(&mut self, card: &CardId) {
-        if self.sound.len() >= SEEN {
-            self.sound.retain(|_, at| at.elapsed() < SEEN_FOR);
+    pub(super) fn mark_root_seen(&mut self, card: &CardId) {
+        if self.seen_roots.len() >= SEEN {
+            self.seen_roots.retain(|_, at| at.elapsed() < SEEN_FOR);
         }
-        if self.sound.len() < SEEN {
-            self.sound.insert(card.clone(), Instant::now());
+        if self.seen_roots.len() < SEEN {
+            self.seen_roots.insert(card.clone(), Instant::now());
         }
     }
 
     /// Whether an event was refused because what it hangs on is not there. Homeservers word that differently and have no
     /// code for it, so the room is asked.
-    pub(super) async fn is_root_gone(&self, op: &Op, error: &SendError) -> Result<bool, StoreError> {
+    pub(super) async fn is_root_missing(&self, op: &Op, error: &SendError) -> Result<bool, StoreError> {
         if error.reason != Reason::BadEvent || !matches!(op.kind, OpKind::Edit | OpKind::Reply) {
             return Ok(false);
         }
-        let Some(root) = self.parts.store.root_of(&op.card).await? else { return Ok(false) };
-        Ok(self.parts.transport.look_at(&self.room, &root).await == Ok(Sight::Gone))
+        let Some(root) = self.context.store.root_event_of(&op.card).await? else { return Ok(false) };
+        Ok(self.context.transport.event_presence(&self.room, &root).await == Ok(EventPresence::Missing))
     }
 
-    pub(super) async fn lose_root_of(&self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
-        self.parts.store.lose_root_of(op, &error.to_string()).await?;
-        self.tell_lost(&op.card, &error.detail);
+    pub(super) async fn orphan_card_of(&self, op: &Op, error: &SendError) -> Result<Turn, StoreError> {
+        self.context.store.orphan_card_of(op, &error.to_string()).await?;
+        self.report_orphaned(&op.card, &error.detail);
         Ok(Turn::Again)
     }
 
-    fn tell_lost(&self, card: &CardId, why: &str) {
+    fn report_orphaned(&self, card: &CardId, why: &str) {
         let kind = OpKind::Card.as_str();
-        self.parts.metrics.room_events.with_label_values(&[self.name.as_str(), kind, "lost"]).inc();
+        self.context.metrics.room_events.with_label_values(&[self.name.as_str(), kind, "lost"]).inc();
         tracing::warn!(
             card = %card, room = %self.name, reason = why,
             "a card's first event is gone; its incident gets a new card with its next news"

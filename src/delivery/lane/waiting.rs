@@ -7,36 +7,36 @@ use tokio::time::sleep;
 use super::Lane;
 use crate::{
     delivery::{
-        gate::{Permit, Waits},
+        gate::{Permit, SharedPriority},
         plan,
     },
     store::StoreError,
 };
 
 /// While the gate is closed, a lane looks this often at most whether it wants something more urgent.
-pub(super) const WANT_EVERY: Duration = Duration::from_millis(250);
+pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
 impl Lane {
-    /// Waits at the gate with what is most urgent here, which may change meanwhile. `None`: the lane is to stop, or the
+    /// SharedPriority at the gate with what is most urgent here, which may change meanwhile. `None`: the lane is to stop, or the
     /// config has changed since the plan was made.
     pub(super) async fn enter(&self) -> Result<Option<Permit>, StoreError> {
-        let waits = Waits::from(self.want);
-        let mut wake = self.parts.store.wake_ups();
+        let shared = SharedPriority::from(self.priority);
+        let mut wake = self.context.store.wake_ups();
         // Something may have come since the plan was made.
         wake.mark_changed();
         let refresh = async {
             loop {
-                sleep(WANT_EVERY).await;
+                sleep(REFRESH_EVERY).await;
                 // The sender lives in the store.
                 if wake.changed().await.is_err() {
                     self.stop.cancelled().await;
                 }
-                waits.set(plan::want(&self.parts.store.due(&self.room).await?));
+                shared.set(plan::priority(&self.context.store.due(&self.room).await?));
             }
         };
         tokio::select! {
             biased;
-            permit = self.parts.gate.enter(&self.stop, waits.clone()) => Ok(permit),
+            permit = self.context.gate.enter(&self.stop, shared.clone()) => Ok(permit),
             () = self.reloaded() => Ok(None),
             failed = refresh => failed,
         }

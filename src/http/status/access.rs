@@ -49,7 +49,7 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
 fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer> {
     expected.check(headers).inspect_err(|_| {
         // A browser's first request never has any: that is how it learns to ask for them.
-        if headers.contains_key(header::AUTHORIZATION) && app.intruders.is_news(app.clock.now()) {
+        if headers.contains_key(header::AUTHORIZATION) && app.intruders.allows("", app.clock.now()) {
             tracing::warn!("the status page is refused: wrong credentials (said once a minute)");
         }
     })

@@ -40,11 +40,11 @@ pub async fn page(
     version: Version,
     headers: HeaderMap,
 ) -> Response {
-    let in_force = app.in_force();
-    if let Err(answer) = access::check(&app, &in_force.config, side, version, &headers) {
+    let settings = app.settings();
+    if let Err(answer) = access::check(&app, &settings.config, side, version, &headers) {
         return answer.into_response();
     }
-    let page = view::page(&app, &in_force).await.map_err(|error| error.to_string());
+    let page = view::page(&app, &settings).await.map_err(|error| error.to_string());
     match page.and_then(|page| page.html().map_err(|error| error.to_string())) {
         Ok(html) => (guards(), Html(html)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),

@@ -36,18 +36,18 @@ use super::{
 };
 use crate::{
     config,
-    delivery::{Reason, SendError},
+    model::{Reason, SendError},
 };
 
 /// A bare request must answer within this.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Every homeserver in use has the v3 paths; those that can refresh tokens have that one since 1.3.
-pub(crate) const SPOKEN: MatrixVersion = MatrixVersion::V1_3;
+pub(crate) const API_VERSION: MatrixVersion = MatrixVersion::V1_3;
 /// How other sessions of the account see this one.
 const DISPLAY_NAME: &str = "matrix-alertmanager-receiver";
 
 #[derive(Clone, Debug)]
-pub(crate) struct Wire {
+pub(crate) struct Api {
     /// Shared with the SDK, so that there is one pool of connections.
     pub http: reqwest::Client,
     pub homeserver: Url,
@@ -62,7 +62,7 @@ pub(crate) struct Owner {
 
 /// What the homeserver shows of an account's identity (cross-signing) and of one of its devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct PublishedKeys {
     /// The public part of the identity's master key, base64.
     pub master: Option<String>,
     /// Whether the device comes with a signature by the identity's self-signing key.
@@ -75,17 +75,17 @@ pub(crate) struct LoggedIn {
     pub device: String,
     pub token: String,
     /// What the token lives by, where it does not live for ever.
-    pub lease: Lease,
+    pub validity: TokenValidity,
 }
 
 /// How long a token is good, and what gets the next one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lease {
+pub(crate) struct TokenValidity {
     pub lifetime: Option<Duration>,
     pub refresh_token: Option<String>,
 }
 
-impl Wire {
+impl Api {
     /// Looks the homeserver up, if only its name is given.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Wire {
     /// that is not done at once, since homeservers give those a short life.
     pub async fn log_in(&self, user: &str, password: &str, device: Option<&str>) -> Result<LoggedIn, SendError> {
         let made = self.log_in_once(user, password, device, false).await?;
-        if made.lease.lifetime.is_none() || made.lease.refresh_token.is_some() {
+        if made.validity.lifetime.is_none() || made.validity.refresh_token.is_some() {
             return Ok(made);
         }
         match self.log_in_once(user, password, Some(&made.device), true).await {
@@ -142,17 +142,22 @@ impl Wire {
         request.initial_device_display_name = Some(DISPLAY_NAME.to_owned());
         request.refresh_token = refreshable;
         let answer = self.ask(request, SendAccessToken::None).await.map_err(|error| login_refusal(&error))?;
-        let lease = Lease { lifetime: answer.expires_in, refresh_token: answer.refresh_token };
-        Ok(LoggedIn { user: answer.user_id.into(), device: answer.device_id.into(), token: answer.access_token, lease })
+        let validity = TokenValidity { lifetime: answer.expires_in, refresh_token: answer.refresh_token };
+        Ok(LoggedIn {
+            user: answer.user_id.into(),
+            device: answer.device_id.into(),
+            token: answer.access_token,
+            validity,
+        })
     }
 
     /// A new token in place of one that is over or soon will be. The old refresh token may be used again until the new
     /// access token is: an answer that is lost loses nothing.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<(String, Lease), SendError> {
+    pub async fn refresh(&self, refresh_token: &str) -> Result<(String, TokenValidity), SendError> {
         let request = refresh::Request::new(refresh_token.to_owned());
         let answer = self.ask(request, SendAccessToken::None).await.map_err(|error| login_refusal(&error))?;
         let refresh_token = answer.refresh_token.unwrap_or_else(|| refresh_token.to_owned());
-        Ok((answer.access_token, Lease { lifetime: answer.expires_in_ms, refresh_token: Some(refresh_token) }))
+        Ok((answer.access_token, TokenValidity { lifetime: answer.expires_in_ms, refresh_token: Some(refresh_token) }))
     }
 
     /// The signing key (Ed25519, base64) that the homeserver has for a device; `None`: no client has made keys for it.
@@ -174,7 +179,12 @@ impl Wire {
     }
 
     /// What others are shown of the account.
-    pub async fn shown(&self, user: &UserId, device: &DeviceId, token: &str) -> Result<Shown, SendError> {
+    pub async fn published_keys(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        token: &str,
+    ) -> Result<PublishedKeys, SendError> {
         let mut request = get_keys::Request::new();
         // All of its devices: one that is asked for alone may come without the identity's signature.
         request.device_keys.insert(user.to_owned(), Vec::new());
@@ -188,7 +198,7 @@ impl Wire {
         let device = device.and_then(|keys| keys.deserialize_as_unchecked::<Value>().ok()).unwrap_or_default();
         let by = key_of(&answer.self_signing_keys).map(|key| format!("ed25519:{key}"));
         let signed = by.is_some_and(|key| device["signatures"][user.as_str()][key].is_string());
-        Ok(Shown { master: key_of(&answer.master_keys), signed })
+        Ok(PublishedKeys { master: key_of(&answer.master_keys), signed })
     }
 
     /// Ends a token and its device. One that is over already is no error.
@@ -224,7 +234,7 @@ impl Wire {
         R::PathBuilder: for<'a> PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
         HttpError: From<FromHttpResponseError<R::EndpointError>>,
     {
-        let versions = SupportedVersions { versions: BTreeSet::from([SPOKEN]), features: BTreeSet::new() };
+        let versions = SupportedVersions { versions: BTreeSet::from([API_VERSION]), features: BTreeSet::new() };
         let request: http::Request<Vec<u8>> = request
             .try_into_http_request(self.homeserver.as_str(), token, Cow::Owned(versions))
             .map_err(HttpError::IntoHttp)?;
@@ -317,7 +327,7 @@ mod tests {
                         .insert_header("retry-after", again)
                         .set_body_string(body);
                     Mock::given(method("GET")).respond_with(answer).mount(&server).await;
-                    let fault = Wire::at(&server.uri()).whoami("token").await.unwrap_err();
+                    let fault = Api::at(&server.uri()).whoami("token").await.unwrap_err();
                     assert_eq!(fault.retry_after, Some(Duration::from_secs(9)), "{status} {again} {body}: {fault}");
                 }
             }
@@ -340,10 +350,10 @@ mod tests {
             mock.respond_with(ResponseTemplate::new(200).set_body_json(again)).mount(&server).await;
             let template = ResponseTemplate::new(200).set_body_json(once);
             Mock::given(method("POST")).respond_with(template).mount(&server).await;
-            let wire = Wire::at(&server.uri());
-            let made = wire.log_in("@a:x", "password", None).await.unwrap();
+            let api = Api::at(&server.uri());
+            let made = api.log_in("@a:x", "password", None).await.unwrap();
             assert_eq!(made.token, if ends { "second" } else { "first" });
-            assert_eq!(made.lease.refresh_token.is_some(), ends);
+            assert_eq!(made.validity.refresh_token.is_some(), ends);
             assert_eq!(server.received_requests().await.unwrap().len(), asked);
         }
     }

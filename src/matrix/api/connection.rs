@@ -9,7 +9,7 @@ use url::Url;
 use super::errors;
 use crate::{
     config::{self, Homeserver, Proxy, Secret},
-    delivery::{Reason, SendError},
+    model::{Reason, SendError},
 };
 
 /// A connection must be made within this, and a `.well-known` be read.
@@ -56,13 +56,13 @@ pub(crate) async fn locate(http: &reqwest::Client, homeserver: &Homeserver) -> R
     if !homeserver.is_name() {
         return Ok(homeserver.url().clone());
     }
-    let place = homeserver.url().join(".well-known/matrix/client").unwrap_or_else(|_| homeserver.url().clone());
-    let told = |what: &str| errors::fault(Reason::ServerError, format!("{place}: {what}"));
+    let resolved = homeserver.url().join(".well-known/matrix/client").unwrap_or_else(|_| homeserver.url().clone());
+    let told = |what: &str| errors::fault(Reason::ServerError, format!("{resolved}: {what}"));
     let broke = |error: reqwest::Error| {
         let fault = errors::http(&HttpError::Reqwest(error)).error;
-        SendError { detail: format!("{place}: {}", fault.detail), ..fault }
+        SendError { detail: format!("{resolved}: {}", fault.detail), ..fault }
     };
-    let mut answer = http.get(place.clone()).timeout(TIMEOUT).send().await.map_err(broke)?;
+    let mut answer = http.get(resolved.clone()).timeout(TIMEOUT).send().await.map_err(broke)?;
     if answer.status().as_u16() == 404 {
         tracing::info!(%homeserver, "no .well-known: taking the server name for the address of the client API");
         return Ok(homeserver.url().clone());

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use serde_json::Value;
 
-use super::client::Wire;
+use super::client::Api;
 use crate::matrix::Account;
 
 /// Asking must be over within this.
@@ -13,19 +13,19 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 impl Account {
     /// Finds out whether the homeserver is one that remembers transaction ids for a day and across its restarts. Synapse
     /// does (`expire_after` of its response cache, and the table `event_txn_id_device_id`); Dendrite keeps them in memory.
-    pub(crate) async fn learn_kind(&self, wire: &Wire) {
+    pub(crate) async fn learn_kind(&self, api: &Api) {
         // No answer: what was known stays.
-        if let Some(is_synapse) = is_synapse(wire).await
-            && self.remembers.swap(is_synapse, Ordering::Relaxed) != is_synapse
+        if let Some(is_synapse) = is_synapse(api).await
+            && self.remembers_transactions.swap(is_synapse, Ordering::Relaxed) != is_synapse
         {
             tracing::debug!(remembers_transactions = is_synapse, "found out what kind of homeserver it is");
         }
     }
 }
 
-async fn is_synapse(wire: &Wire) -> Option<bool> {
-    let url = wire.homeserver.join("_matrix/client/versions").ok()?;
-    let answer = wire.http.get(url).timeout(TIMEOUT).send().await.ok()?;
+async fn is_synapse(api: &Api) -> Option<bool> {
+    let url = api.homeserver.join("_matrix/client/versions").ok()?;
+    let answer = api.http.get(url).timeout(TIMEOUT).send().await.ok()?;
     // A proxy may put its own name there.
     let server = answer.headers().get("server").and_then(|name| name.to_str().ok());
     if server.is_some_and(|name| name.starts_with("Synapse/")) {
@@ -47,7 +47,7 @@ mod tests {
     async fn judged(answer: ResponseTemplate) -> Option<bool> {
         let server = MockServer::start().await;
         Mock::given(path("/_matrix/client/versions")).respond_with(answer).mount(&server).await;
-        is_synapse(&Wire::at(&server.uri())).await
+        is_synapse(&Api::at(&server.uri())).await
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
 
 /// Where the recovery key of an account is, and whether this receiver made the account's identity.
 #[derive(Clone, Debug)]
-pub(crate) struct Kit {
+pub(crate) struct RecoveryKit {
     store: PathBuf,
     user: String,
     /// `matrix.recovery_key_file`.
@@ -40,7 +40,7 @@ struct Note {
     stage: Stage,
 }
 
-impl Kit {
+impl RecoveryKit {
     pub fn new(store: &Path, config: &config::Matrix) -> Self {
         Self { store: store.to_owned(), user: config.user_id.clone(), configured: config.recovery_key.clone() }
     }
@@ -103,14 +103,14 @@ mod tests {
 
     use super::*;
 
-    fn kit(store: &Path, user: &str, configured: Option<&str>) -> Kit {
-        Kit { store: store.to_owned(), user: user.to_owned(), configured: configured.map(Secret::new) }
+    fn recovery_kit(store: &Path, user: &str, configured: Option<&str>) -> RecoveryKit {
+        RecoveryKit { store: store.to_owned(), user: user.to_owned(), configured: configured.map(Secret::new) }
     }
 
     #[test]
     fn a_kept_key_is_private_and_read_back() {
         let home = tempfile::tempdir().unwrap();
-        let mine = kit(home.path(), "@a:x", None);
+        let mine = recovery_kit(home.path(), "@a:x", None);
         assert_eq!((mine.recovery_key().unwrap(), mine.stage(), mine.is_here()), (None, None, false));
         mine.note(Stage::Making).unwrap();
         assert_eq!(mine.stage(), Some(Stage::Making));
@@ -122,8 +122,8 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
         // Another account's note says nothing about this one.
-        assert_eq!(kit(home.path(), "@b:x", None).stage(), None);
-        let told = kit(home.path(), "@a:x", Some("configured"));
+        assert_eq!(recovery_kit(home.path(), "@b:x", None).stage(), None);
+        let told = recovery_kit(home.path(), "@a:x", Some("configured"));
         assert_eq!(told.recovery_key().unwrap().unwrap().expose(), "configured");
         mine.set_aside().unwrap();
         mine.set_aside().unwrap();

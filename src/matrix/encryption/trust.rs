@@ -11,11 +11,11 @@ use matrix_sdk::{
 };
 use tokio::time::timeout;
 
-use super::recovery::{Kit, Stage};
+use super::recovery::{RecoveryKit, Stage};
 use crate::{
     config::Secret,
     matrix::api::{
-        client::{Shown, Wire},
+        client::{Api, PublishedKeys},
         errors,
     },
 };
@@ -98,8 +98,8 @@ pub(crate) struct NewKey {
 /// Why the device is not signed. What was done up to there is not lost: the next call goes on.
 pub(crate) async fn establish(
     client: &Client,
-    wire: &Wire,
-    kit: &Kit,
+    api: &Api,
+    recovery_kit: &RecoveryKit,
     password: Option<&Secret>,
 ) -> Result<Option<NewKey>, Distrust> {
     let encryption = client.encryption();
@@ -109,27 +109,30 @@ pub(crate) async fn establish(
     let ours = has_private_keys(&encryption).await;
     // One that is known here and cannot be uploaded again is missed by its owner: it is not ours to replace.
     let may_make = ours || own_master_key(client).await?.is_none();
-    if may_make && shown(client, wire).await?.master.is_none() {
+    if may_make && published_keys(client, api).await?.master.is_none() {
         // One that the homeserver lost, or never took, is uploaded again, and its recovery key stays what it is.
-        let again = ours && kit.stage() == Some(Stage::Made);
+        let again = ours && recovery_kit.stage() == Some(Stage::Made);
         if !again {
-            kit.note(Stage::Making).and_then(|()| kit.set_aside()).map_err(|error| Distrust::disk(&error))?;
+            recovery_kit
+                .note(Stage::Making)
+                .and_then(|()| recovery_kit.set_aside())
+                .map_err(|error| Distrust::disk(&error))?;
         }
-        make_identity(client, wire, password).await?;
+        make_identity(client, api, password).await?;
         refresh(client).await?;
         tracing::info!("the account had no identity (cross-signing keys) and was given one");
     }
     let recovered = !has_private_keys(&encryption).await;
     if recovered {
-        recover(&encryption, kit).await?;
+        recover(&encryption, recovery_kit).await?;
         // Then it has recovery, whoever made it.
-        kit.note(Stage::Made).map_err(|error| Distrust::disk(&error))?;
+        recovery_kit.note(Stage::Made).map_err(|error| Distrust::disk(&error))?;
     }
-    sign_device(client, wire).await?;
-    if kit.stage() == Some(Stage::Making) && !kit.is_here() {
+    sign_device(client, api).await?;
+    if recovery_kit.stage() == Some(Stage::Making) && !recovery_kit.is_here() {
         return make_recovery(&encryption).await.map(Some);
     }
-    match &kit.configured {
+    match &recovery_kit.configured {
         Some(key) if !recovered => opens(&encryption, key).await.map(|()| None),
         _ => Ok(None),
     }
@@ -139,10 +142,10 @@ pub(crate) async fn establish(
 ///
 /// # Errors
 /// When the homeserver or the disk refuses.
-pub(crate) async fn reset(client: &Client, kit: &Kit, password: &Secret) -> Result<(), Distrust> {
+pub(crate) async fn reset(client: &Client, recovery_kit: &RecoveryKit, password: &Secret) -> Result<(), Distrust> {
     let encryption = client.encryption();
     let _ = timeout(INITIALISED, encryption.wait_for_e2ee_initialization_tasks()).await;
-    kit.note(Stage::Making).and_then(|()| kit.set_aside()).map_err(|error| Distrust::disk(&error))?;
+    recovery_kit.note(Stage::Making).and_then(|()| recovery_kit.set_aside()).map_err(|error| Distrust::disk(&error))?;
     let handle = encryption.recovery().reset_identity().await.map_err(|error| Distrust::recovery(&error))?;
     let Some(handle) = handle else { return Ok(()) };
     match handle.auth_type() {
@@ -155,10 +158,10 @@ pub(crate) async fn reset(client: &Client, kit: &Kit, password: &Secret) -> Resu
 }
 
 /// What the homeserver shows of the account's identity and of this device: asked for without the SDK, which adds its own.
-async fn shown(client: &Client, wire: &Wire) -> Result<Shown, Distrust> {
+async fn published_keys(client: &Client, api: &Api) -> Result<PublishedKeys, Distrust> {
     let session = client.user_id().zip(client.device_id()).zip(client.access_token());
     let ((user, device), token) = session.ok_or_else(|| Distrust::Failed("not logged in".to_owned()))?;
-    wire.shown(user, device, &token).await.map_err(|fault| Distrust::Failed(fault.detail))
+    api.published_keys(user, device, &token).await.map_err(|fault| Distrust::Failed(fault.detail))
 }
 
 /// Brings the SDK's store up to date: another device may have made another identity meanwhile.
@@ -168,11 +171,11 @@ async fn refresh(client: &Client) -> Result<(), Distrust> {
     identity.map(drop).map_err(|error| Distrust::sdk(&error))
 }
 
-async fn make_identity(client: &Client, wire: &Wire, password: Option<&Secret>) -> Result<(), Distrust> {
+async fn make_identity(client: &Client, api: &Api, password: Option<&Secret>) -> Result<(), Distrust> {
     let encryption = client.encryption();
     let Err(refusal) = encryption.bootstrap_cross_signing(None).await else { return Ok(()) };
     // Another device was quicker. Given a proof, the homeserver would take this for a replacement.
-    if shown(client, wire).await?.master.is_some() {
+    if published_keys(client, api).await?.master.is_some() {
         return Ok(());
     }
     let Some(asked) = refusal.as_uiaa_response() else { return Err(Distrust::sdk(&refusal)) };
@@ -205,8 +208,8 @@ async fn has_private_keys(encryption: &Encryption) -> bool {
     encryption.cross_signing_status().await.is_some_and(|status| status.is_complete())
 }
 
-async fn recover(encryption: &Encryption, kit: &Kit) -> Result<(), Distrust> {
-    let key = kit.recovery_key().map_err(|error| Distrust::disk(&error))?.ok_or(Distrust::NoRecoveryKey)?;
+async fn recover(encryption: &Encryption, recovery_kit: &RecoveryKit) -> Result<(), Distrust> {
+    let key = recovery_kit.recovery_key().map_err(|error| Distrust::disk(&error))?.ok_or(Distrust::NoRecoveryKey)?;
     encryption.recovery().recover(key.expose()).await.map_err(|error| Distrust::recovery(&error))?;
     if !has_private_keys(encryption).await {
         return Err(Distrust::WrongRecoveryKey("it opens no identity".to_owned()));
@@ -215,19 +218,19 @@ async fn recover(encryption: &Encryption, kit: &Kit) -> Result<(), Distrust> {
     Ok(())
 }
 
-async fn sign_device(client: &Client, wire: &Wire) -> Result<(), Distrust> {
+async fn sign_device(client: &Client, api: &Api) -> Result<(), Distrust> {
     for _ in 0..2 {
         let device = client.encryption().get_own_device().await;
         let device = device.map_err(|error| Distrust::Failed(errors::clean(&error.to_string())))?;
         let Some(device) = device else {
             return Err(Distrust::Failed("the homeserver does not know this device's keys".to_owned()));
         };
-        let shown = shown(client, wire).await?;
+        let published_keys = published_keys(client, api).await?;
         let own = own_master_key(client).await?;
-        if shown.master.is_none() || shown.master != own {
+        if published_keys.master.is_none() || published_keys.master != own {
             return Err(Distrust::Failed("the homeserver does not show the identity that is kept here".to_owned()));
         }
-        if device.is_cross_signed_by_owner() && shown.signed {
+        if device.is_cross_signed_by_owner() && published_keys.signed {
             return Ok(());
         }
         device.verify().await.map_err(|error| Distrust::Failed(errors::clean(&error.to_string())))?;

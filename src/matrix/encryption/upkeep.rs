@@ -26,14 +26,14 @@ const LOOK_AGAIN: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(crate) struct Tending {
+pub(crate) struct TrustUpkeep {
     /// When to try next, and how long to wait after a failure.
     next: Mutex<(Option<Instant>, Backoff)>,
     /// Whether a try has ended, well or not. Sends to encrypted rooms wait for the first.
     tried: watch::Sender<bool>,
 }
 
-impl Default for Tending {
+impl Default for TrustUpkeep {
     fn default() -> Self {
         Self { next: Mutex::new((None, Backoff::new(FIRST_PAUSE, LAST_PAUSE))), tried: watch::Sender::new(false) }
     }
@@ -41,9 +41,9 @@ impl Default for Tending {
 
 impl Account {
     /// Called between syncs. Does nothing for an account all of whose rooms are plain, or before its time.
-    pub(crate) async fn tend_trust(&self, client: &Client) {
-        self.look_for_copy();
-        let due = lock(&self.tending.next).0.is_none_or(|at| at <= Instant::now());
+    pub(crate) async fn maintain_trust(&self, client: &Client) {
+        self.check_for_copy();
+        let due = lock(&self.trust_upkeep.next).0.is_none_or(|at| at <= Instant::now());
         if !due || !client.joined_rooms().iter().any(|room| room.encryption_state().is_encrypted()) {
             return;
         }
@@ -51,13 +51,14 @@ impl Account {
             Some(Credential::Password(password)) => Some(password),
             _ => None,
         };
-        let Ok(wire) = self.wire() else { return };
-        let established = match timeout(TRY_TIMEOUT, trust::establish(client, wire, &self.kit, password)).await {
+        let Ok(api) = self.api() else { return };
+        let established = match timeout(TRY_TIMEOUT, trust::establish(client, api, &self.recovery_kit, password)).await
+        {
             Ok(established) => established.and_then(|made| self.keep_recovery_key(made)),
             Err(_) => Err(trust::Distrust::Failed("no answer in time".to_owned())),
         };
         let pause = {
-            let mut next = lock(&self.tending.next);
+            let mut next = lock(&self.trust_upkeep.next);
             let pause = if established.is_ok() { LOOK_AGAIN } else { next.1.pause() };
             if established.is_ok() {
                 next.1.reset();
@@ -72,7 +73,7 @@ impl Account {
                 self.report_trust(&Trust::Unsigned(fault.to_string()));
             }
         }
-        self.tending.tried.send_replace(true);
+        self.trust_upkeep.tried.send_replace(true);
     }
 
     fn keep_recovery_key(&self, made: Option<trust::NewKey>) -> Result<(), trust::Distrust> {
@@ -82,15 +83,15 @@ impl Account {
                 "the account had recovery set up, for an identity that is gone; a new recovery key replaces it"
             );
         }
-        self.kit.keep(&made.key).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))
+        self.recovery_kit.keep(&made.key).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))
     }
 
     /// Naming a copy in the config, or taking the file away, is how the operator says that there is one.
     fn is_only_copy(&self) -> bool {
-        self.kit.configured.is_none() && self.kit.is_here()
+        self.recovery_kit.configured.is_none() && self.recovery_kit.is_here()
     }
 
-    fn look_for_copy(&self) {
+    fn check_for_copy(&self) {
         let trust = self.setup.health.update(|health| health.trust.clone());
         if let Trust::Signed { key_only_here: true } = trust
             && !self.is_only_copy()
@@ -143,9 +144,9 @@ impl Account {
     }
 
     async fn await_try(&self) {
-        let mut tried = self.tending.tried.subscribe();
+        let mut tried = self.trust_upkeep.tried.subscribe();
         if timeout(PATIENCE, tried.wait_for(|tried| *tried)).await.is_err() {
-            self.tending.tried.send_replace(true);
+            self.trust_upkeep.tried.send_replace(true);
         }
     }
 }

@@ -17,13 +17,13 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{
-    delivery::{CONTENT_KEY, OwnEvent, ReadBack, Reason, Scope, Search, SendError},
+    delivery::{CONTENT_KEY, OwnEvent, ReadBack, Search},
     matrix::{
         Account,
         api::errors,
-        session::{mode::Way, without_keys::Bare},
+        session::{mode::SessionMode, without_keys::TokenApi},
     },
-    model::{IncidentId, RoomAddress, TxnId},
+    model::{IncidentId, Reason, RoomAddress, Scope, SendError, TxnId},
 };
 
 /// All pages together must be read within this; each has the time limit of any request besides.
@@ -43,11 +43,11 @@ impl Account {
             return Err(errors::fault(Reason::NotReady, "not connected yet"));
         };
         let reading = async {
-            let source = match &open.way {
-                Way::Keys(client) => Source::Keys(self.room(client, address).await?),
-                Way::Bare(_) => {
-                    let bare = Bare { wire: self.wire()?, token: &open.session.token };
-                    Source::Bare(bare, self.bare_room(bare, address).await?)
+            let source = match &open.mode {
+                SessionMode::WithKeys(client) => Source::WithKeys(self.room(client, address).await?),
+                SessionMode::WithoutKeys(_) => {
+                    let token_api = TokenApi { api: self.api()?, token: &open.session.token };
+                    Source::TokenApi(token_api, self.room_without_keys(token_api, address).await?)
                 }
             };
             self.read_pages(&source, address, search).await
@@ -108,7 +108,7 @@ impl Account {
         asked: &mut HashSet<String>,
     ) -> Result<Page, SendError> {
         match source {
-            Source::Keys(room) => {
+            Source::WithKeys(room) => {
                 let page = room.messages(options(user, from)).await.map_err(|error| errors::sdk(&error).error)?;
                 let mut events = Vec::with_capacity(page.chunk.len());
                 for event in page.chunk {
@@ -117,11 +117,11 @@ impl Account {
                 }
                 Ok(Page { events, end: page.end })
             }
-            Source::Bare(bare, room) => {
+            Source::TokenApi(token_api, room) => {
                 let mut request = get_messages::Request::backward(room.clone());
                 let MessagesOptions { limit, filter, .. } = options(user, None);
                 (request.from, request.limit, request.filter) = (from, limit, filter);
-                let page = bare.messages(request).await?;
+                let page = token_api.messages(request).await?;
                 let events = page.chunk.iter().filter_map(|event| event.deserialize_as_unchecked::<Value>().ok());
                 Ok(Page { events: events.collect(), end: page.end })
             }
@@ -149,8 +149,8 @@ impl Account {
 
 /// Where a room is read from.
 enum Source<'a> {
-    Keys(Room),
-    Bare(Bare<'a>, OwnedRoomId),
+    WithKeys(Room),
+    TokenApi(TokenApi<'a>, OwnedRoomId),
 }
 
 struct Page {
@@ -194,7 +194,7 @@ fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found:
         event_id: event_id.to_owned(),
         op,
         incident: word("incident").map(IncidentId),
-        begins: is_open && !redacted && content.get("m.relates_to").is_none(),
+        starts_card: is_open && !redacted && content.get("m.relates_to").is_none(),
     });
     is_wanted
 }
@@ -244,10 +244,10 @@ mod tests {
     fn whose_an_event_is() {
         let of = |json: &Value, is_open| taken(json, is_open).1.pop();
         let plain = of(&message("$1", "t"), true).unwrap();
-        assert_eq!((plain.op, plain.begins), (Some(TxnId("t".to_owned())), true));
+        assert_eq!((plain.op, plain.starts_card), (Some(TxnId("t".to_owned())), true));
         let mut reply = message("$1", "t");
         reply["content"]["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": "$0" });
-        assert!(!of(&reply, true).unwrap().begins);
+        assert!(!of(&reply, true).unwrap().starts_card);
         let mut foreign = message("$1", "t");
         foreign["content"] = json!({ "body": "typed by hand" });
         assert_eq!(of(&foreign, true), None);

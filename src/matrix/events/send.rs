@@ -11,13 +11,12 @@ use matrix_sdk::{
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    delivery::{Reason, Scope, SendError},
     matrix::{
         Account, Link,
         api::errors,
-        session::{mode::Way, without_keys::Bare},
+        session::{mode::SessionMode, without_keys::TokenApi},
     },
-    model::{NoKeys, RoomAddress, TxnId},
+    model::{NoKeys, Reason, RoomAddress, Scope, SendError, TxnId},
 };
 
 /// Entering the room and asking whether it is encrypted must be over within this.
@@ -45,11 +44,11 @@ impl Account {
         let Some(open) = open.as_ref() else {
             return Err(errors::fault(Reason::NotReady, "not connected yet"));
         };
-        let sent = match &open.way {
-            Way::Keys(client) => self.deliver(client, address, txn_id, content).await,
-            Way::Bare(why) => {
-                let bare = Bare { wire: self.wire()?, token: &open.session.token };
-                self.deliver_bare(bare, *why, address, txn_id, content).await
+        let sent = match &open.mode {
+            SessionMode::WithKeys(client) => self.deliver(client, address, txn_id, content).await,
+            SessionMode::WithoutKeys(why) => {
+                let token_api = TokenApi { api: self.api()?, token: &open.session.token };
+                self.deliver_without_keys(token_api, *why, address, txn_id, content).await
             }
         };
         if sent.as_ref().is_err_and(|error| error.reason == Reason::TokenRejected) {
@@ -119,7 +118,7 @@ impl Account {
             if !encrypted {
                 // The SDK would add nothing, and keep less of what a refusal says.
                 let token = client.access_token().unwrap_or_default();
-                return Bare { wire: self.wire()?, token: &token }.send(room.room_id(), txn_id, frozen).await;
+                return TokenApi { api: self.api()?, token: &token }.send(room.room_id(), txn_id, frozen).await;
             }
             let txn_id = <&TransactionId>::from(txn_id.as_str());
             let sent = room.send_raw("m.room.message", content).with_transaction_id(txn_id).await;
@@ -162,8 +161,8 @@ impl Account {
             return Ok(());
         }
         let token = client.access_token().unwrap_or_default();
-        let bare = Bare { wire: self.wire()?, token: &token };
-        if !bare.is_encrypted(room.room_id()).await.map_err(before_send)? {
+        let token_api = TokenApi { api: self.api()?, token: &token };
+        if !token_api.is_encrypted(room.room_id()).await.map_err(before_send)? {
             return Ok(());
         }
         let told = async {

@@ -8,11 +8,10 @@ use matrix_sdk::{
 };
 use tokio::time::Instant;
 
-use super::requests::{Door, Lookup, Membership};
+use super::requests::{Lookup, Membership, RoomApi};
 use crate::{
-    delivery::{Reason, SendError},
     matrix::api::errors,
-    model::{Place, RoomAddress},
+    model::{Reason, ResolvedRoom, RoomAddress, SendError},
 };
 
 /// A room is not tried more often than this, whoever asks.
@@ -24,11 +23,11 @@ const LIMITED_LEAST: Duration = Duration::from_millis(500);
 /// Upgrades that are followed at once. More in a row are a circle, or a joke.
 const MAX_UPGRADES: usize = 10;
 /// What is known of one address.
-pub(crate) struct Seat {
+pub(crate) struct RoomEntry {
     /// Kept once we have been in the room: until then nothing was sent anywhere.
-    pub place: Option<Place>,
+    pub resolved: Option<ResolvedRoom>,
     /// As it is in the store.
-    pub kept: Option<Place>,
+    pub kept: Option<ResolvedRoom>,
     /// The room that was told of as entered.
     pub entered: Option<OwnedRoomId>,
     /// The alias has been looked up since the start, or since the room refused something.
@@ -44,14 +43,14 @@ pub(crate) struct Seat {
     /// A room that a tombstone names and that does not name ours as its predecessor.
     pub ignored: Option<OwnedRoomId>,
     /// The last try to get in failed.
-    pub failed: Option<Failed>,
+    pub failed: Option<FailedJoin>,
 }
 
-impl Seat {
-    pub fn new(address: &RoomAddress, known: Option<Place>, kept: Option<Place>) -> Self {
-        let given = (!address.is_alias()).then(|| Place::new(address.as_str()));
+impl RoomEntry {
+    pub fn new(address: &RoomAddress, known: Option<ResolvedRoom>, kept: Option<ResolvedRoom>) -> Self {
+        let given = (!address.is_alias()).then(|| ResolvedRoom::new(address.as_str()));
         Self {
-            place: known.or(given),
+            resolved: known.or(given),
             kept,
             entered: None,
             looked_up: !address.is_alias(),
@@ -65,12 +64,12 @@ impl Seat {
     }
 
     pub fn concerns(&self, id: &RoomId) -> bool {
-        let of_place = |place: &Place| place.first == id.as_str() || place.current() == id.as_str();
-        self.place.as_ref().is_some_and(of_place) || self.wanted.as_deref() == Some(id)
+        let of_place = |resolved: &ResolvedRoom| resolved.first == id.as_str() || resolved.current() == id.as_str();
+        self.resolved.as_ref().is_some_and(of_place) || self.wanted.as_deref() == Some(id)
     }
 }
 
-pub(crate) struct Failed {
+pub(crate) struct FailedJoin {
     at: Instant,
     /// The account tries again by itself after this.
     pub pause: Duration,
@@ -79,7 +78,7 @@ pub(crate) struct Failed {
     pub error: SendError,
 }
 
-impl Failed {
+impl FailedJoin {
     fn new(error: &SendError, pause: Duration) -> Self {
         Self { at: Instant::now(), pause, news: false, error: error.clone() }
     }
@@ -127,78 +126,79 @@ pub(crate) enum Visit {
 
 /// Finds out where the address leads, follows upgrades, and joins unless joined.
 pub(crate) async fn enter_now(
-    door: Door<'_>,
+    room_api: RoomApi<'_>,
     address: &RoomAddress,
-    seat: &mut Seat,
+    entry: &mut RoomEntry,
     may_join: bool,
 ) -> Result<OwnedRoomId, SendError> {
-    let fresh = seat.place.is_none();
+    let fresh = entry.resolved.is_none();
     let looked = match RoomAliasId::parse(address.as_str()) {
-        Ok(alias) if !seat.looked_up => look_up(door, &alias, seat).await?,
+        Ok(alias) if !entry.looked_up => look_up(room_api, &alias, entry).await?,
         _ => None,
     };
-    let Some(place) = seat.place.clone() else {
+    let Some(resolved) = entry.resolved.clone() else {
         return Err(errors::fault(Reason::RoomRefused, format!("{address} leads to no room")));
     };
-    let Ok(mut id) = RoomId::parse(place.current()) else {
+    let Ok(mut id) = RoomId::parse(resolved.current()) else {
         return Err(errors::fault(Reason::RoomRefused, format!("{address} is not a room address")));
     };
     let via = looked.as_ref().map(|(_, via)| via.clone()).unwrap_or_default();
-    let joined = get_in(door, &id, via.clone(), may_join, seat.lost).await;
+    let joined = get_in(room_api, &id, via.clone(), may_join, entry.lost).await;
     if joined.is_ok() {
-        seat.lost = false;
+        entry.lost = false;
     }
     // One who was shown out of the replaced room may still be welcome in the new one, but cannot see that it is one.
     if joined.is_ok() {
         for _ in 0..MAX_UPGRADES {
-            match follow(door, address, &id, seat, &via).await? {
+            match follow(room_api, address, &id, entry, &via).await? {
                 Some(next) => id = next,
                 None => break,
             }
         }
     }
-    let now = seat.place.as_ref().map_or("", Place::current);
-    if let Some((leads_to, _)) = looked.filter(|(leads_to, _)| *leads_to != place.first && leads_to.as_str() != now) {
+    let now = entry.resolved.as_ref().map_or("", ResolvedRoom::current);
+    if let Some((leads_to, _)) = looked.filter(|(leads_to, _)| *leads_to != resolved.first && leads_to.as_str() != now)
+    {
         let text = format!(
             "{address} leads to {leads_to} now, and led to {now} before: nothing is sent there until you confirm it with \
              matrix.aliases = {{ \"{address}\" = \"{leads_to}\" }} or put the alias back"
         );
-        seat.looked_up = false;
+        entry.looked_up = false;
         return Err(errors::fault(Reason::RoomRefused, text));
     }
     if let Err(error) = joined {
         if fresh {
-            seat.place = None;
-            seat.looked_up = false;
-            seat.wanted = Some(id);
+            entry.resolved = None;
+            entry.looked_up = false;
+            entry.wanted = Some(id);
         }
         return Err(error);
     }
-    seat.joined = true;
-    seat.wanted = None;
+    entry.joined = true;
+    entry.wanted = None;
     Ok(id)
 }
 
 /// Where the alias leads; `None`: to what is known already, as far as can be said.
 async fn look_up(
-    door: Door<'_>,
+    room_api: RoomApi<'_>,
     alias: &RoomAliasId,
-    seat: &mut Seat,
+    entry: &mut RoomEntry,
 ) -> Result<Option<(OwnedRoomId, Vec<OwnedServerName>)>, SendError> {
-    seat.asked = Some(Instant::now());
-    match door.look_up(alias).await {
+    entry.asked = Some(Instant::now());
+    match room_api.look_up(alias).await {
         Ok(Lookup::Room(id, via)) => {
-            seat.looked_up = true;
-            seat.place.get_or_insert_with(|| Place::new(id.as_str()));
+            entry.looked_up = true;
+            entry.resolved.get_or_insert_with(|| ResolvedRoom::new(id.as_str()));
             Ok(Some((id, via)))
         }
-        Ok(Lookup::Nothing(fault)) if seat.place.is_none() => Err(fault),
+        Ok(Lookup::Nothing(fault)) if entry.resolved.is_none() => Err(fault),
         Ok(Lookup::Nothing(_)) => {
-            seat.looked_up = true;
+            entry.looked_up = true;
             tracing::warn!(room = %alias, "the alias is gone; staying with the room that it led to");
             Ok(None)
         }
-        Err(fault) if seat.place.is_none() => Err(fault),
+        Err(fault) if entry.resolved.is_none() => Err(fault),
         Err(fault) => {
             tracing::debug!(room = %alias, reason = %fault, "the alias could not be looked up; tried again later");
             Ok(None)
@@ -207,42 +207,42 @@ async fn look_up(
 }
 
 async fn get_in(
-    door: Door<'_>,
+    room_api: RoomApi<'_>,
     id: &RoomId,
     via: Vec<OwnedServerName>,
     may_join: bool,
     lost: bool,
 ) -> Result<(), SendError> {
-    if door.is_in(id) && !lost {
+    if room_api.is_in(id) && !lost {
         return Ok(());
     }
     if !may_join {
         return Err(errors::fault(Reason::NotReady, "not connected yet: the first sync is under way"));
     }
-    match door.membership(id, lost).await? {
+    match room_api.membership(id, lost).await? {
         Membership::Removed(why) => Err(why),
-        Membership::Joined if door.is_in(id) => Ok(()),
-        _ => door.join(id, via).await,
+        Membership::Joined if room_api.is_in(id) => Ok(()),
+        _ => room_api.join(id, via).await,
     }
 }
 
 /// To the room that has replaced `id`, if one has.
 async fn follow(
-    door: Door<'_>,
+    room_api: RoomApi<'_>,
     address: &RoomAddress,
     id: &RoomId,
-    seat: &mut Seat,
+    entry: &mut RoomEntry,
     via: &[OwnedServerName],
 ) -> Result<Option<OwnedRoomId>, SendError> {
-    let Some(next) = door.successor(id).await? else { return Ok(None) };
-    if next == id || seat.ignored.as_ref() == Some(&next) {
+    let Some(next) = room_api.successor(id).await? else { return Ok(None) };
+    if next == id || entry.ignored.as_ref() == Some(&next) {
         return Ok(None);
     }
-    let was_in = door.is_in(&next);
+    let was_in = room_api.is_in(&next);
     let mut via = via.to_vec();
     via.extend(id.server_name().map(ToOwned::to_owned));
-    if let Err(error) = get_in(door, &next, via, true, false).await {
-        seat.wanted = Some(next.clone());
+    if let Err(error) = get_in(room_api, &next, via, true, false).await {
+        entry.wanted = Some(next.clone());
         if error.reason != Reason::RoomRefused {
             return Err(error);
         }
@@ -251,18 +251,18 @@ async fn follow(
         return Err(SendError { detail: text, ..error });
     }
     // Anybody with power in the old room can name any room; only one that names the old room was meant to follow it.
-    if door.predecessor(&next).await?.as_deref() != Some(id) {
+    if room_api.predecessor(&next).await?.as_deref() != Some(id) {
         tracing::warn!(room = %address, room_id = %id, named = %next, "the room names a successor that does not name it as \
             its predecessor; not followed");
         if !was_in {
-            door.leave(&next).await;
+            room_api.leave(&next).await;
         }
-        seat.ignored = Some(next);
+        entry.ignored = Some(next);
         return Ok(None);
     }
     tracing::warn!(room = %address, room_id = %id, successor = %next, "the room was upgraded; events go to its successor");
-    if let Some(place) = &mut seat.place {
-        place.successor = Some(next.to_string());
+    if let Some(resolved) = &mut entry.resolved {
+        resolved.successor = Some(next.to_string());
     }
     Ok(Some(next))
 }
@@ -275,25 +275,25 @@ mod tests {
     fn who_is_held_back_by_what() {
         let address = RoomAddress::parse("!a:x").unwrap();
         let refused = errors::fault(Reason::RoomRefused, "not joined");
-        let held = |failed: &Failed, after: Duration| {
+        let held = |failed: &FailedJoin, after: Duration| {
             let now = failed.at + after;
             (failed.holds(Visit::Round, now), failed.holds(Visit::Send, now))
         };
-        let first = Failed::again(None, &refused, &address);
+        let first = FailedJoin::again(None, &refused, &address);
         assert_eq!(held(&first, Duration::ZERO), (true, true));
         assert_eq!(held(&first, FIRST_PAUSE), (false, false));
-        let mut second = Failed::again(Some(first), &refused, &address);
+        let mut second = FailedJoin::again(Some(first), &refused, &address);
         assert_eq!(held(&second, FIRST_PAUSE), (true, false));
         assert_eq!(held(&second, FIRST_PAUSE * 2), (false, false));
         second.news = true;
         assert_eq!(held(&second, Duration::ZERO), (false, false));
 
         let limited = SendError { retry_after: Some(LIMITED_LEAST), ..errors::fault(Reason::JoinLimited, "too many") };
-        let limited = Failed::again(None, &limited, &address);
+        let limited = FailedJoin::again(None, &limited, &address);
         assert_eq!(held(&limited, Duration::ZERO), (true, true));
         assert_eq!(held(&limited, LIMITED_LEAST), (false, false), "as long as was asked");
 
-        let down = Failed::again(Some(second), &errors::fault(Reason::Unreachable, "down"), &address);
+        let down = FailedJoin::again(Some(second), &errors::fault(Reason::Unreachable, "down"), &address);
         assert_eq!(held(&down, Duration::ZERO), (true, false));
     }
 }

@@ -21,15 +21,14 @@ use tokio::{
 };
 
 use self::{
-    membership::{FIRST_PAUSE, Failed, Seat, Visit, enter_now},
-    observed::Sights,
-    requests::Door,
+    membership::{FIRST_PAUSE, FailedJoin, RoomEntry, Visit, enter_now},
+    observed::ObservedRooms,
+    requests::RoomApi,
 };
-use super::{Account, api::errors, lock, session::without_keys::Bare, sync::encrypted_rooms};
+use super::{Account, api::errors, lock, session::without_keys::TokenApi, sync::encrypted_rooms};
 use crate::{
-    delivery::{Reason, SendError},
     health::Hold,
-    model::{Place, RoomAddress},
+    model::{Reason, ResolvedRoom, RoomAddress, SendError},
 };
 
 /// How often is looked whether a room is due for a try.
@@ -46,24 +45,24 @@ const MAX_FOREIGN: usize = 50;
 pub(super) struct Rooms {
     /// Those of the config in force, in its order; the account gets into them by itself.
     served: std::sync::Mutex<Vec<RoomAddress>>,
-    seats: std::sync::Mutex<HashMap<RoomAddress, Arc<Chair>>>,
+    slots: std::sync::Mutex<HashMap<RoomAddress, Arc<RoomSlot>>>,
     /// What is known of addresses, also of those that the config does not name.
-    places: std::sync::Mutex<HashMap<RoomAddress, Place>>,
+    resolved: std::sync::Mutex<HashMap<RoomAddress, ResolvedRoom>>,
     /// Rooms that the last sync told something about: an invitation, or that we are out.
-    news: std::sync::Mutex<News>,
+    news: std::sync::Mutex<PendingChanges>,
     wake: Notify,
-    pub(super) sights: Sights,
+    pub(super) observed: ObservedRooms,
 }
 
 /// One address's place among the rooms.
-pub(super) struct Chair {
-    pub seat: Mutex<Seat>,
+pub(super) struct RoomSlot {
+    pub entry: Mutex<RoomEntry>,
     /// Told when a room is entered that could not be.
     entered: Notify,
 }
 
 #[derive(Default)]
-struct News {
+struct PendingChanges {
     invited: Vec<OwnedRoomId>,
     left: Vec<OwnedRoomId>,
     /// Invitations that were told of as not ours.
@@ -71,19 +70,19 @@ struct News {
 }
 
 impl Rooms {
-    /// `places`: what earlier runs found out. `pins`: what the operator says about aliases, which counts for more.
+    /// `resolved`: what earlier runs found out. `pins`: what the operator says about aliases, which counts for more.
     pub fn new(
         rooms: &[RoomAddress],
-        places: HashMap<RoomAddress, Place>,
+        resolved: HashMap<RoomAddress, ResolvedRoom>,
         pins: &BTreeMap<RoomAddress, RoomAddress>,
     ) -> Self {
         let new = Self {
             served: std::sync::Mutex::default(),
-            seats: std::sync::Mutex::default(),
-            places: std::sync::Mutex::new(places),
+            slots: std::sync::Mutex::default(),
+            resolved: std::sync::Mutex::new(resolved),
             news: std::sync::Mutex::default(),
             wake: Notify::new(),
-            sights: Sights::default(),
+            observed: ObservedRooms::default(),
         };
         new.serve(rooms, pins);
         new
@@ -93,22 +92,22 @@ impl Rooms {
     pub fn serve(&self, rooms: &[RoomAddress], pins: &BTreeMap<RoomAddress, RoomAddress>) {
         let before = std::mem::replace(&mut *lock(&self.served), rooms.to_vec());
         for room in rooms.iter().filter(|room| !before.contains(room)) {
-            let chair = self.new_chair(room, pins.get(room));
-            lock(&self.seats).insert(room.clone(), chair);
+            let slot = self.new_slot(room, pins.get(room));
+            lock(&self.slots).insert(room.clone(), slot);
         }
         self.wake.notify_one();
     }
 
-    fn new_chair(&self, room: &RoomAddress, pin: Option<&RoomAddress>) -> Arc<Chair> {
-        let kept = lock(&self.places).get(room).cloned();
+    fn new_slot(&self, room: &RoomAddress, pin: Option<&RoomAddress>) -> Arc<RoomSlot> {
+        let kept = lock(&self.resolved).get(room).cloned();
         let known = match pin {
             Some(pin) => kept
                 .clone()
-                .filter(|place| place.first == pin.as_str() || place.current() == pin.as_str())
-                .or_else(|| Some(Place::new(pin.as_str()))),
+                .filter(|resolved| resolved.first == pin.as_str() || resolved.current() == pin.as_str())
+                .or_else(|| Some(ResolvedRoom::new(pin.as_str()))),
             None => kept.clone(),
         };
-        Arc::new(Chair { seat: Mutex::new(Seat::new(room, known, kept)), entered: Notify::new() })
+        Arc::new(RoomSlot { entry: Mutex::new(RoomEntry::new(room, known, kept)), entered: Notify::new() })
     }
 
     pub fn served(&self) -> Vec<RoomAddress> {
@@ -116,27 +115,27 @@ impl Rooms {
     }
 
     /// Also of a room that the config does not name any more: a last edit may be due there.
-    pub fn chair(&self, room: &RoomAddress) -> Arc<Chair> {
-        if let Some(chair) = lock(&self.seats).get(room) {
-            return Arc::clone(chair);
+    pub fn slot(&self, room: &RoomAddress) -> Arc<RoomSlot> {
+        if let Some(slot) = lock(&self.slots).get(room) {
+            return Arc::clone(slot);
         }
-        let chair = self.new_chair(room, None);
-        Arc::clone(lock(&self.seats).entry(room.clone()).or_insert(chair))
+        let slot = self.new_slot(room, None);
+        Arc::clone(lock(&self.slots).entry(room.clone()).or_insert(slot))
     }
 
-    pub fn places(&self) -> Vec<(RoomAddress, Place)> {
-        lock(&self.places).iter().map(|(room, place)| (room.clone(), place.clone())).collect()
+    pub fn resolved(&self) -> Vec<(RoomAddress, ResolvedRoom)> {
+        lock(&self.resolved).iter().map(|(room, resolved)| (room.clone(), resolved.clone())).collect()
     }
 
     pub async fn entered(&self, room: &RoomAddress) {
-        self.chair(room).entered.notified().await;
+        self.slot(room).entered.notified().await;
     }
 
     /// The room can be used.
-    fn settle(&self, address: &RoomAddress, chair: &Chair, seat: &mut Seat, id: &RoomId) {
-        self.sights.stands_for(address, id);
-        if seat.failed.take().is_some() {
-            chair.entered.notify_one();
+    fn mark_entered(&self, address: &RoomAddress, slot: &RoomSlot, entry: &mut RoomEntry, id: &RoomId) {
+        self.observed.set_room(address, id);
+        if entry.failed.take().is_some() {
+            slot.entered.notify_one();
         }
     }
 
@@ -146,8 +145,8 @@ impl Rooms {
     }
 
     /// Takes from a sync what makes a try to join worth while at once.
-    pub fn heed(&self, updates: &RoomUpdates) {
-        self.sights.heed(updates);
+    pub fn observe(&self, updates: &RoomUpdates) {
+        self.observed.observe(updates);
         if updates.invited.is_empty() && updates.left.is_empty() {
             return;
         }
@@ -159,7 +158,7 @@ impl Rooms {
         self.wake.notify_one();
     }
 
-    async fn take_news(&self) {
+    async fn take_changes(&self) {
         let (invited, left) = {
             let mut news = lock(&self.news);
             (std::mem::take(&mut news.invited), std::mem::take(&mut news.left))
@@ -168,17 +167,17 @@ impl Rooms {
             return;
         }
         let mut foreign: BTreeSet<_> = invited.iter().cloned().collect();
-        let chairs: Vec<Arc<Chair>> = lock(&self.seats).values().cloned().collect();
-        for chair in chairs {
-            let mut seat = chair.seat.lock().await;
+        let chairs: Vec<Arc<RoomSlot>> = lock(&self.slots).values().cloned().collect();
+        for slot in chairs {
+            let mut entry = slot.entry.lock().await;
             // Nobody knows yet which room it is.
-            let open = seat.place.is_none() && seat.wanted.is_none() && !invited.is_empty();
+            let open = entry.resolved.is_none() && entry.wanted.is_none() && !invited.is_empty();
             if open {
                 foreign.clear();
             }
-            foreign.retain(|id| !seat.concerns(id));
-            if (open || invited.iter().chain(&left).any(|id| seat.concerns(id)))
-                && let Some(failed) = &mut seat.failed
+            foreign.retain(|id| !entry.concerns(id));
+            if (open || invited.iter().chain(&left).any(|id| entry.concerns(id)))
+                && let Some(failed) = &mut entry.failed
             {
                 failed.news = true;
             }
@@ -197,8 +196,8 @@ impl Account {
     /// those that are not among them any more the account does not go.
     pub fn serve(&self, rooms: &[RoomAddress], pins: &BTreeMap<RoomAddress, RoomAddress>) {
         self.rooms.serve(rooms, pins);
-        for (address, place) in self.rooms.places() {
-            self.note_place(&address, &place);
+        for (address, resolved) in self.rooms.resolved() {
+            self.note_resolved_room(&address, &resolved);
         }
         // The rounds of a session without keys wait for this one.
         self.wake.notify_one();
@@ -214,7 +213,7 @@ impl Account {
         let _ = timeout(FIRST_SYNC, first_sync).await;
         let mut asked = Instant::now();
         loop {
-            self.rooms.take_news().await;
+            self.rooms.take_changes().await;
             if asked.elapsed() > MEMBERSHIP_CHECK && encrypted_rooms(client).next().is_none() {
                 self.find_lost_rooms(client).await;
                 asked = Instant::now();
@@ -231,16 +230,16 @@ impl Account {
     /// the homeserver does not say, the next send finds out.
     async fn find_lost_rooms(&self, client: &Client) {
         let token = client.access_token().unwrap_or_default();
-        let Ok(wire) = self.wire() else { return };
-        let door = Door { bare: Bare { wire, token: &token }, client: Some(client) };
-        let Ok(joined) = door.joined_rooms().await else { return };
+        let Ok(api) = self.api() else { return };
+        let room_api = RoomApi { token_api: TokenApi { api, token: &token }, client: Some(client) };
+        let Ok(joined) = room_api.joined_rooms().await else { return };
         for address in &self.rooms.served() {
-            let chair = self.rooms.chair(address);
-            let mut seat = chair.seat.lock().await;
-            let current = seat.place.as_ref().and_then(|place| RoomId::parse(place.current()).ok());
+            let slot = self.rooms.slot(address);
+            let mut entry = slot.entry.lock().await;
+            let current = entry.resolved.as_ref().and_then(|resolved| RoomId::parse(resolved.current()).ok());
             // A room that was joined after the answer is asked about once more, and found to be joined.
-            if current.is_some_and(|id| door.is_in(&id) && !joined.contains(&id)) {
-                seat.lost = true;
+            if current.is_some_and(|id| room_api.is_in(&id) && !joined.contains(&id)) {
+                entry.lost = true;
             }
         }
     }
@@ -258,95 +257,97 @@ impl Account {
         visit: Visit,
     ) -> Result<OwnedRoomId, SendError> {
         let token = client.access_token().unwrap_or_default();
-        let bare = Bare { wire: self.wire()?, token: &token };
-        self.enter(Door { bare, client: Some(client) }, address, visit).await
+        let token_api = TokenApi { api: self.api()?, token: &token };
+        self.enter(RoomApi { token_api, client: Some(client) }, address, visit).await
     }
 
     /// The homeserver refused a send to a room that we thought we were in.
     pub(super) async fn room_refused(&self, address: &RoomAddress) {
-        let chair = self.rooms.chair(address);
-        let mut seat = chair.seat.lock().await;
-        seat.joined = false;
+        let slot = self.rooms.slot(address);
+        let mut entry = slot.entry.lock().await;
+        entry.joined = false;
         // The next try asks whether the account is still in the room.
-        seat.lost = true;
+        entry.lost = true;
         // An alias may lead to another room by now.
         if address.is_alias() {
-            seat.looked_up = false;
-            seat.asked = None;
+            entry.looked_up = false;
+            entry.asked = None;
         }
     }
 
     pub(super) async fn enter(
         &self,
-        door: Door<'_>,
+        room_api: RoomApi<'_>,
         address: &RoomAddress,
         visit: Visit,
     ) -> Result<OwnedRoomId, SendError> {
-        let chair = self.rooms.chair(address);
-        let mut seat = chair.seat.lock().await;
-        if let Some(id) = self.seated(door, &seat, visit).await {
-            self.note_entered(address, &seat);
-            self.rooms.settle(address, &chair, &mut seat, &id);
+        let slot = self.rooms.slot(address);
+        let mut entry = slot.entry.lock().await;
+        if let Some(id) = self.already_in(room_api, &entry, visit).await {
+            self.note_entered(address, &entry);
+            self.rooms.mark_entered(address, &slot, &mut entry, &id);
             return Ok(id);
         }
-        if let Some(failed) = &seat.failed
+        if let Some(failed) = &entry.failed
             && failed.holds(visit, Instant::now())
         {
-            self.note_shut_out(address, &failed.error, failed.pause);
+            self.note_not_joined(address, &failed.error, failed.pause);
             return Err(failed.error.clone());
         }
         // Before the first sync it may well be a room that we are in already.
-        let may_join = door.client.is_none() || visit == Visit::Round || self.synced.load(Ordering::Relaxed);
-        let entered = enter_now(door, address, &mut seat, may_join).await;
+        let may_join = room_api.client.is_none() || visit == Visit::Round || self.synced.load(Ordering::Relaxed);
+        let entered = enter_now(room_api, address, &mut entry, may_join).await;
         match &entered {
             Err(error) if !may_join && error.reason == Reason::NotReady => {}
             Ok(id) => {
-                if seat.entered.as_ref() != Some(id) {
+                if entry.entered.as_ref() != Some(id) {
                     tracing::info!(room = %address, room_id = %id, "in the room");
-                    seat.entered = Some(id.clone());
+                    entry.entered = Some(id.clone());
                 }
-                self.keep_place(address, &mut seat).await;
-                self.note_entered(address, &seat);
-                self.rooms.settle(address, &chair, &mut seat, id);
+                self.store_resolved_room(address, &mut entry).await;
+                self.note_entered(address, &entry);
+                self.rooms.mark_entered(address, &slot, &mut entry, id);
             }
             Err(error) => {
-                let failed = Failed::again(seat.failed.take(), error, address);
-                self.note_shut_out(address, error, failed.pause);
-                seat.failed = Some(failed);
-                seat.entered = None;
+                let failed = FailedJoin::again(entry.failed.take(), error, address);
+                self.note_not_joined(address, error, failed.pause);
+                entry.failed = Some(failed);
+                entry.entered = None;
             }
         }
         entered
     }
 
     /// The room, if there is nothing to find out or to do.
-    async fn seated(&self, door: Door<'_>, seat: &Seat, visit: Visit) -> Option<OwnedRoomId> {
-        let id = RoomId::parse(seat.place.as_ref()?.current()).ok()?;
+    async fn already_in(&self, room_api: RoomApi<'_>, entry: &RoomEntry, visit: Visit) -> Option<OwnedRoomId> {
+        let id = RoomId::parse(entry.resolved.as_ref()?.current()).ok()?;
         // A directory that does not answer need not keep us out of a room that we are in: it is asked again later.
-        let asked_now = seat.asked.is_some_and(|at| at.elapsed() < FIRST_PAUSE);
-        let known = !seat.lost && (seat.looked_up || (asked_now && seat.failed.is_none()));
-        if !known || !(door.is_in(&id) || (door.client.is_none() && seat.joined)) {
+        let asked_now = entry.asked.is_some_and(|at| at.elapsed() < FIRST_PAUSE);
+        let known = !entry.lost && (entry.looked_up || (asked_now && entry.failed.is_none()));
+        if !known || !(room_api.is_in(&id) || (room_api.client.is_none() && entry.joined)) {
             return None;
         }
         // Without syncs this is a request, which the rounds are for.
-        let look = door.client.is_some() || visit == Visit::Round;
-        let next = if look { door.successor(&id).await.ok().flatten() } else { None };
-        (next.is_none() || next == seat.ignored).then_some(id)
+        let look = room_api.client.is_some() || visit == Visit::Round;
+        let next = if look { room_api.successor(&id).await.ok().flatten() } else { None };
+        (next.is_none() || next == entry.ignored).then_some(id)
     }
 
     /// Stores where an address leads, and tells of an upgrade.
-    async fn keep_place(&self, address: &RoomAddress, seat: &mut Seat) {
-        let Some(place) = seat.place.clone().filter(|place| seat.kept.as_ref() != Some(place)) else { return };
-        self.note_place(address, &place);
-        lock(&self.rooms.places).insert(address.clone(), place.clone());
-        match (self.setup.save_place)(address.clone(), place.clone()).await {
-            Ok(()) => seat.kept = Some(place),
+    async fn store_resolved_room(&self, address: &RoomAddress, entry: &mut RoomEntry) {
+        let Some(resolved) = entry.resolved.clone().filter(|resolved| entry.kept.as_ref() != Some(resolved)) else {
+            return;
+        };
+        self.note_resolved_room(address, &resolved);
+        lock(&self.rooms.resolved).insert(address.clone(), resolved.clone());
+        match (self.setup.save_resolved_room)(address.clone(), resolved.clone()).await {
+            Ok(()) => entry.kept = Some(resolved),
             Err(error) => tracing::warn!(room = %address, "where it leads is not kept: {error:#}"),
         }
     }
 
     /// For health: the room cannot be entered, whether or not anything is to be sent there. It is tried again after `pause`.
-    fn note_shut_out(&self, address: &RoomAddress, error: &SendError, pause: Duration) {
+    fn note_not_joined(&self, address: &RoomAddress, error: &SendError, pause: Duration) {
         if !Rooms::is_own(error) {
             return;
         }
@@ -361,9 +362,9 @@ impl Account {
         });
     }
 
-    /// For health: what [`Self::note_shut_out`] said is over.
-    fn note_entered(&self, address: &RoomAddress, seat: &Seat) {
-        if seat.failed.as_ref().is_some_and(|failed| Rooms::is_own(&failed.error)) {
+    /// For health: what [`Self::note_not_joined`] said is over.
+    fn note_entered(&self, address: &RoomAddress, entry: &RoomEntry) {
+        if entry.failed.as_ref().is_some_and(|failed| Rooms::is_own(&failed.error)) {
             self.setup.health.update(|health| {
                 if let Some(room) = health.rooms.get_mut(address) {
                     room.hold = None;
@@ -373,8 +374,9 @@ impl Account {
     }
 
     /// For health: the room has been replaced.
-    pub(super) fn note_place(&self, address: &RoomAddress, place: &Place) {
-        let notice = place.successor.as_ref().map(|_| "the room was upgraded: events go to its successor".to_owned());
+    pub(super) fn note_resolved_room(&self, address: &RoomAddress, resolved: &ResolvedRoom) {
+        let notice =
+            resolved.successor.as_ref().map(|_| "the room was upgraded: events go to its successor".to_owned());
         self.setup.health.update(|health| {
             if let Some(room) = health.rooms.get_mut(address) {
                 room.notice = notice;

@@ -14,14 +14,14 @@ use tokio::time::timeout;
 
 use super::Rooms;
 use crate::{
-    delivery::{Reason, RoomNews, SendError, Sight},
+    delivery::{EventPresence, RoomChanges},
     matrix::{
         Account,
         api::{client::Refusal, errors},
         lock,
-        session::{mode::Way, without_keys::Bare},
+        session::{mode::SessionMode, without_keys::TokenApi},
     },
-    model::RoomAddress,
+    model::{Reason, RoomAddress, SendError},
 };
 
 /// Asking for one event must be over within this.
@@ -31,49 +31,51 @@ const MAX_REDACTED: usize = 1_000;
 
 /// What syncs told of the configured rooms, until the lanes take it.
 #[derive(Default)]
-pub(crate) struct Sights {
+pub(crate) struct ObservedRooms {
     seen: Mutex<HashMap<RoomAddress, Seen>>,
 }
 
 struct Seen {
     /// The room behind the address when it was entered last.
     id: OwnedRoomId,
-    news: RoomNews,
+    news: RoomChanges,
 }
 
-impl Sights {
-    pub fn stands_for(&self, address: &RoomAddress, id: &RoomId) {
+impl ObservedRooms {
+    pub fn set_room(&self, address: &RoomAddress, id: &RoomId) {
         let mut seen = lock(&self.seen);
         match seen.get_mut(address) {
             Some(known) if known.id == id => {}
-            Some(known) => *known = Seen { id: id.to_owned(), news: RoomNews { gap: true, ..RoomNews::default() } },
+            Some(known) => {
+                *known = Seen { id: id.to_owned(), news: RoomChanges { gap: true, ..RoomChanges::default() } }
+            }
             None => {
-                seen.insert(address.clone(), Seen { id: id.to_owned(), news: RoomNews::default() });
+                seen.insert(address.clone(), Seen { id: id.to_owned(), news: RoomChanges::default() });
             }
         }
     }
 
-    pub fn heed(&self, updates: &RoomUpdates) {
+    pub fn observe(&self, updates: &RoomUpdates) {
         for seen in lock(&self.seen).values_mut() {
             if let Some(update) = updates.joined.get(&seen.id) {
-                heed_timeline(&mut seen.news, &update.timeline);
+                observe_timeline(&mut seen.news, &update.timeline);
             }
         }
     }
 
-    pub fn take(&self, address: &RoomAddress) -> RoomNews {
+    pub fn take(&self, address: &RoomAddress) -> RoomChanges {
         lock(&self.seen).get_mut(address).map(|seen| std::mem::take(&mut seen.news)).unwrap_or_default()
     }
 }
 
-fn heed_timeline(news: &mut RoomNews, timeline: &Timeline) {
+fn observe_timeline(news: &mut RoomChanges, timeline: &Timeline) {
     news.gap |= timeline.limited;
     for event in &timeline.events {
         let redacts = event.raw().deserialize_as_unchecked::<Value>().ok().and_then(|json| redacted_by(&json));
         news.redacted.extend(redacts);
     }
     if news.redacted.len() > MAX_REDACTED {
-        *news = RoomNews { gap: true, ..RoomNews::default() };
+        *news = RoomChanges { gap: true, ..RoomChanges::default() };
     }
 }
 
@@ -86,30 +88,35 @@ fn redacted_by(json: &Value) -> Option<String> {
 }
 
 impl Rooms {
-    pub fn take_redactions(&self, address: &RoomAddress) -> RoomNews {
-        self.sights.take(address)
+    pub fn take_redactions(&self, address: &RoomAddress) -> RoomChanges {
+        self.observed.take(address)
     }
 }
 
 impl Account {
-    pub(crate) async fn look_at_event(&self, address: &RoomAddress, event: &str) -> Result<Sight, SendError> {
+    pub(crate) async fn event_presence_in(
+        &self,
+        address: &RoomAddress,
+        event: &str,
+    ) -> Result<EventPresence, SendError> {
         self.await_link().await?;
         let open = self.open.read().await;
         let Some(open) = open.as_ref() else {
             return Err(errors::fault(Reason::NotReady, "not connected yet"));
         };
         let look = async {
-            let Ok(event) = EventId::parse(event) else { return Ok(Sight::Unknown) };
-            let (room, answer) = match &open.way {
-                Way::Keys(client) => {
+            let Ok(event) = EventId::parse(event) else { return Ok(EventPresence::Unknown) };
+            let (room, answer) = match &open.mode {
+                SessionMode::WithKeys(client) => {
                     let room = self.room(client, address).await?.room_id().to_owned();
                     let answer = client.send(request(&room, event)).await.map_err(Refusal::from);
                     (room, answer)
                 }
-                Way::Bare(_) => {
-                    let bare = Bare { wire: self.wire()?, token: &open.session.token };
-                    let room = self.bare_room(bare, address).await?;
-                    let answer = bare.wire.ask(request(&room, event), SendAccessToken::IfRequired(bare.token)).await;
+                SessionMode::WithoutKeys(_) => {
+                    let token_api = TokenApi { api: self.api()?, token: &open.session.token };
+                    let room = self.room_without_keys(token_api, address).await?;
+                    let answer =
+                        token_api.api.ask(request(&room, event), SendAccessToken::IfRequired(token_api.token)).await;
                     (room, answer)
                 }
             };
@@ -130,14 +137,14 @@ fn request(room: &RoomId, event: OwnedEventId) -> get_room_event::Request {
     get_room_event::Request::new(room.to_owned(), event)
 }
 
-fn judge(room: &RoomId, answer: Result<get_room_event::Response, Refusal>) -> Result<Sight, SendError> {
+fn judge(room: &RoomId, answer: Result<get_room_event::Response, Refusal>) -> Result<EventPresence, SendError> {
     match answer {
         Ok(answer) => {
             let json = answer.event.deserialize_as_unchecked::<Value>().unwrap_or_default();
             let gone = is_redacted(&json) || !is_in(&json, room);
-            Ok(if gone { Sight::Gone } else { Sight::There })
+            Ok(if gone { EventPresence::Missing } else { EventPresence::Present })
         }
-        Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(Sight::Gone),
+        Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(EventPresence::Missing),
         Err(error) => Err(error.fault().error),
     }
 }
@@ -184,13 +191,13 @@ mod tests {
 
     #[test]
     fn an_address_that_stands_for_another_room_is_a_gap() {
-        let (address, sights) = (RoomAddress::parse("#ops:x").unwrap(), Sights::default());
+        let (address, observed) = (RoomAddress::parse("#ops:x").unwrap(), ObservedRooms::default());
         let (old, new) = (<&RoomId>::try_from("!old:x").unwrap(), <&RoomId>::try_from("!new:x").unwrap());
-        sights.stands_for(&address, old);
-        sights.stands_for(&address, old);
-        assert!(!sights.take(&address).gap);
-        sights.stands_for(&address, new);
-        assert!(sights.take(&address).gap);
-        assert!(!sights.take(&address).gap, "told once");
+        observed.set_room(&address, old);
+        observed.set_room(&address, old);
+        assert!(!observed.take(&address).gap);
+        observed.set_room(&address, new);
+        assert!(observed.take(&address).gap);
+        assert!(!observed.take(&address).gap, "told once");
     }
 }

@@ -29,8 +29,8 @@ use matrix_sdk::{
 use serde_json::Value;
 
 use crate::{
-    delivery::{Reason, SendError},
-    matrix::{api::errors, session::without_keys::Bare},
+    matrix::{api::errors, session::without_keys::TokenApi},
+    model::{Reason, SendError},
 };
 
 /// A first sync of one room must be answered within this.
@@ -41,8 +41,8 @@ static ASKED: AtomicU64 = AtomicU64::new(1);
 
 /// How a session gets to rooms.
 #[derive(Clone, Copy)]
-pub(crate) struct Door<'a> {
-    pub bare: Bare<'a>,
+pub(crate) struct RoomApi<'a> {
+    pub token_api: TokenApi<'a>,
     /// `None`: nothing but bare requests.
     pub client: Option<&'a Client>,
 }
@@ -78,11 +78,11 @@ impl Membership {
     }
 }
 
-impl Door<'_> {
+impl RoomApi<'_> {
     /// # Errors
     /// When the directory does not say.
     pub async fn look_up(&self, alias: &RoomAliasId) -> Result<Lookup, SendError> {
-        match self.bare.wire.ask(get_alias::Request::new(alias.to_owned()), self.bare.token()).await {
+        match self.token_api.api.ask(get_alias::Request::new(alias.to_owned()), self.token_api.token()).await {
             Ok(answer) => Ok(Lookup::Room(answer.room_id, answer.servers)),
             Err(error) => {
                 let gone = error.kind() == Some(&ErrorKind::NotFound);
@@ -138,7 +138,7 @@ impl Door<'_> {
         request.set_presence = PresenceState::Offline;
         // Synapse answers an identical request from a cache for two minutes. A first sync does not wait, so this is free.
         request.timeout = Some(Duration::from_millis(ASKED.fetch_add(1, Ordering::Relaxed)));
-        let answer = self.bare.wire.ask_within(request, self.bare.token(), SYNC_TIMEOUT).await;
+        let answer = self.token_api.api.ask_within(request, self.token_api.token(), SYNC_TIMEOUT).await;
         let rooms = answer.map_err(|error| error.fault().of_join())?.rooms;
         if rooms.join.contains_key(id) {
             return Ok(Membership::Joined);
@@ -160,7 +160,7 @@ impl Door<'_> {
 
     /// The rooms that the account is in, as the homeserver says.
     pub async fn joined_rooms(&self) -> Result<Vec<OwnedRoomId>, SendError> {
-        let answer = self.bare.wire.ask(joined_rooms::Request::new(), self.bare.token()).await;
+        let answer = self.token_api.api.ask(joined_rooms::Request::new(), self.token_api.token()).await;
         answer.map(|answer| answer.joined_rooms).map_err(|error| error.fault().error)
     }
 
@@ -170,7 +170,7 @@ impl Door<'_> {
         via.extend(id.server_name().map(ServerName::to_owned));
         let mut request = join::Request::new(<&RoomOrAliasId>::from(id).to_owned());
         request.via.clone_from(&via);
-        let joined = self.bare.wire.ask(request, self.bare.token()).await;
+        let joined = self.token_api.api.ask(request, self.token_api.token()).await;
         joined.map_err(|error| error.fault().of_join())?;
         if let Some(client) = self.client {
             // The SDK learns it without waiting for a sync. Its own request comes second, since its errors keep no
@@ -183,7 +183,7 @@ impl Door<'_> {
 
     /// Best effort.
     pub async fn leave(&self, id: &RoomId) {
-        let _ = self.bare.wire.ask(leave::Request::new(id.to_owned()), self.bare.token()).await;
+        let _ = self.token_api.api.ask(leave::Request::new(id.to_owned()), self.token_api.token()).await;
     }
 
     /// The room that the tombstone of `id` names. With keys the last sync tells it.
@@ -201,7 +201,7 @@ impl Door<'_> {
 
     async fn state(&self, id: &RoomId, kind: StateEventType, part: &str) -> Result<Option<OwnedRoomId>, SendError> {
         let request = get_state::Request::new(id.to_owned(), kind, String::new());
-        match self.bare.wire.ask(request, self.bare.token()).await {
+        match self.token_api.api.ask(request, self.token_api.token()).await {
             Ok(answer) => {
                 let json: Value = serde_json::from_str(answer.event_or_content.get()).unwrap_or_default();
                 Ok(json.pointer(part).and_then(Value::as_str).and_then(|id| RoomId::parse(id).ok()))

@@ -5,19 +5,18 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    mode::Way,
+    mode::SessionMode,
     storage::{Session, StoredSession},
 };
 use crate::{
     config::{Credential, Secret},
-    delivery::{Reason, Scope, SendError},
     matrix::{
         Account, Link,
-        api::{client::Wire, errors},
+        api::{client::Api, errors},
         lock,
         sync::ends_session,
     },
-    model::{NoKeys, Timestamp},
+    model::{NoKeys, Reason, Scope, SendError, Timestamp},
     pacing::Backoff,
 };
 
@@ -41,7 +40,7 @@ impl Account {
     pub(crate) async fn restore_offline(&self) {
         let Some(session) = self.last_session().await else { return };
         // A new store is made only once the homeserver has been asked whose the device is.
-        let Some(device) = session.device.as_deref().filter(|device| self.vault(device).exists()) else { return };
+        let Some(device) = session.device.as_deref().filter(|device| self.sdk_store(device).exists()) else { return };
         let opened = match self.reach().await {
             Ok(_) => self.open(&session, device).await.map(drop),
             Err(fault) => Err(fault),
@@ -52,7 +51,7 @@ impl Account {
     }
 
     /// Tries until there is an open session that the homeserver takes.
-    pub(crate) async fn connect(&self) -> (Way, Session) {
+    pub(crate) async fn connect(&self) -> (SessionMode, Session) {
         let mut backoff = Backoff::new(FIRST, CAP);
         loop {
             let tried = self.secret().await;
@@ -83,31 +82,33 @@ impl Account {
         }
     }
 
-    async fn try_connect(&self) -> Result<(Way, Session), SendError> {
-        let wire = self.reach().await?;
-        let mut session = self.good_session(wire).await?;
-        let mut way = self.open_way(wire, &session).await?;
-        if let (Way::Bare(NoKeys::StoreLost | NoKeys::ForeignDevice), Some(Credential::Password(password))) =
-            (&way, &self.setup.config.credential)
+    async fn try_connect(&self) -> Result<(SessionMode, Session), SendError> {
+        let api = self.reach().await?;
+        let mut session = self.good_session(api).await?;
+        let mut mode = self.open_mode(api, &session).await?;
+        if let (
+            SessionMode::WithoutKeys(NoKeys::StoreLost | NoKeys::ForeignDevice),
+            Some(Credential::Password(password)),
+        ) = (&mode, &self.setup.config.credential)
         {
             tracing::warn!(device = session.device, "the keys of this device are not here: logging in as a new device");
-            session = self.log_in(wire, &current(password).await, None).await?;
-            way = self.open_way(wire, &session).await?;
+            session = self.log_in(api, &current(password).await, None).await?;
+            mode = self.open_mode(api, &session).await?;
         }
-        self.learn_kind(wire).await;
-        self.remember_device(&session, &way).await;
+        self.learn_kind(api).await;
+        self.remember_device(&session, &mode).await;
         self.report_up();
-        self.report_way(&way);
+        self.report_mode(&mode);
         self.setup.health.update(|health| health.connected = true);
         self.link.send_replace(Link::Up);
-        Ok((way, session))
+        Ok((mode, session))
     }
 
     /// A session that the homeserver has just confirmed, from whatever credential there is.
-    async fn good_session(&self, wire: &Wire) -> Result<Session, SendError> {
+    async fn good_session(&self, api: &Api) -> Result<Session, SendError> {
         let stored = match &self.setup.config.credential {
             Some(Credential::AccessToken(secret)) => {
-                return self.confirmed(wire, current(secret).await.expose()).await;
+                return self.confirmed(api, current(secret).await.expose()).await;
             }
             Some(Credential::Password(_)) => self.stored_session().unwrap_or_else(|damage| {
                 tracing::warn!("logging in again: {damage:#}");
@@ -118,7 +119,7 @@ impl Account {
         // Whether the homeserver knows the session's device no more.
         let mut ended = false;
         if let Some(stored) = stored.as_ref().filter(|stored| self.is_ours(stored)) {
-            match self.resumed(wire, stored.clone()).await {
+            match self.resumed(api, stored.clone()).await {
                 Err(fault) if fault.error.reason == Reason::TokenRejected => ended = !fault.soft_logout,
                 answer => return answer.map_err(SendError::from),
             }
@@ -132,22 +133,22 @@ impl Account {
             Some(stored) => (stored.user_id == self.setup.config.user_id && !ended).then_some(stored.device_id),
             None => lock(&self.device).clone(),
         };
-        self.log_in(wire, &current(password).await, device).await
+        self.log_in(api, &current(password).await, device).await
     }
 
     /// The stored session, with its next token where this one is over.
-    async fn resumed(&self, wire: &Wire, mut stored: StoredSession) -> Result<Session, errors::Fault> {
+    async fn resumed(&self, api: &Api, mut stored: StoredSession) -> Result<Session, errors::Fault> {
         let ends_soon = stored.expires_at.is_some_and(|at| at - self.setup.clock.wall().0 < millis(RENEW_BEFORE));
         if ends_soon {
-            match self.renewed(wire, &stored).await {
+            match self.renewed(api, &stored).await {
                 Ok(renewed) => stored = renewed.unwrap_or(stored),
                 // It is good for a while still.
                 Err(fault) => tracing::warn!("the access token could not be renewed yet: {}", fault.detail),
             }
         }
-        match self.confirm(wire, &stored).await {
-            Err(fault) if fault.error.reason == Reason::TokenRejected => match self.renewed(wire, &stored).await? {
-                Some(renewed) => self.confirm(wire, &renewed).await,
+        match self.confirm(api, &stored).await {
+            Err(fault) if fault.error.reason == Reason::TokenRejected => match self.renewed(api, &stored).await? {
+                Some(renewed) => self.confirm(api, &renewed).await,
                 None => Err(fault),
             },
             answer => answer,
@@ -160,18 +161,18 @@ impl Account {
         ends.map(|at| self.setup.clock.of_wall(Timestamp(at)))
     }
 
-    async fn confirm(&self, wire: &Wire, stored: &StoredSession) -> Result<Session, errors::Fault> {
-        let owner = wire.owner(&stored.access_token).await?;
+    async fn confirm(&self, api: &Api, stored: &StoredSession) -> Result<Session, errors::Fault> {
+        let owner = api.owner(&stored.access_token).await?;
         let ends = self.ends(stored);
         Ok(Session { device: owner.device, token: stored.access_token.clone(), ends })
     }
 
     /// `None`: the session cannot be renewed, or not any more.
-    async fn renewed(&self, wire: &Wire, stored: &StoredSession) -> Result<Option<StoredSession>, SendError> {
+    async fn renewed(&self, api: &Api, stored: &StoredSession) -> Result<Option<StoredSession>, SendError> {
         let Some(refresh_token) = &stored.refresh_token else { return Ok(None) };
-        match wire.refresh(refresh_token).await {
-            Ok((token, lease)) => {
-                let renewed = stored.clone().renewed(token, &lease, self.setup.clock.wall());
+        match api.refresh(refresh_token).await {
+            Ok((token, validity)) => {
+                let renewed = stored.clone().renewed(token, &validity, self.setup.clock.wall());
                 // Before it is used: from then on the old ones are worth nothing.
                 self.keep_session(renewed.clone()).await;
                 tracing::debug!("the access token was renewed");
@@ -183,8 +184,8 @@ impl Account {
     }
 
     /// Whose token it is. The device comes from the homeserver: transaction ids and keys hang on it.
-    async fn confirmed(&self, wire: &Wire, token: &str) -> Result<Session, SendError> {
-        let owner = wire.whoami(token).await?;
+    async fn confirmed(&self, api: &Api, token: &str) -> Result<Session, SendError> {
+        let owner = api.whoami(token).await?;
         let user = &self.setup.config.user_id;
         if owner.user != *user {
             let text = format!("the access token belongs to {}, matrix.user_id says {user}", owner.user);
@@ -193,9 +194,9 @@ impl Account {
         Ok(Session { device: owner.device, token: token.to_owned(), ends: None })
     }
 
-    async fn log_in(&self, wire: &Wire, password: &Secret, device: Option<String>) -> Result<Session, SendError> {
+    async fn log_in(&self, api: &Api, password: &Secret, device: Option<String>) -> Result<Session, SendError> {
         let user = &self.setup.config.user_id;
-        let made = wire.log_in(user, password.expose(), device.as_deref()).await?;
+        let made = api.log_in(user, password.expose(), device.as_deref()).await?;
         if made.user != *user {
             let text = format!("logged in as {}, matrix.user_id says {user}", made.user);
             return Err(errors::fault(Reason::AccountRefused, text));
@@ -233,8 +234,8 @@ impl Account {
             if now.expose() == session.token || refused.as_ref() == Some(&now) {
                 continue;
             }
-            let Ok(wire) = self.wire() else { continue };
-            match self.confirmed(wire, now.expose()).await {
+            let Ok(api) = self.api() else { continue };
+            match self.confirmed(api, now.expose()).await {
                 Ok(_) => {
                     tracing::info!("matrix.access_token_file holds a new token");
                     return;
@@ -297,7 +298,7 @@ impl Account {
         SendError { detail: format!("{}; nothing is lost meanwhile: {advice}", fault.detail), ..fault }
     }
 
-    async fn remember_device(&self, session: &Session, way: &Way) {
+    async fn remember_device(&self, session: &Session, mode: &SessionMode) {
         let homeserver = &self.setup.config.homeserver;
         tracing::info!(
             homeserver = homeserver.host_str().unwrap_or_default(),
@@ -306,7 +307,7 @@ impl Account {
             "connected to the homeserver"
         );
         // Only a device with keys of ours is one to come back to.
-        let (Way::Keys(_), Some(device)) = (way, &session.device) else { return };
+        let (SessionMode::WithKeys(_), Some(device)) = (mode, &session.device) else { return };
         if lock(&self.saved_device).as_ref() == Some(device) {
             return;
         }
@@ -350,7 +351,7 @@ impl Account {
             _ => fault.detail.clone(),
         };
         self.setup.health.update(|health| health.homeserver_fault = Some(told.clone()));
-        if lock(&self.told).is_news(&told) {
+        if lock(&self.told).should_log(&told) {
             let homeserver = self.setup.config.homeserver.host_str().unwrap_or_default();
             tracing::warn!(homeserver, reason = fault.reason.as_str(), "nothing can be sent: {told}");
         }
@@ -360,7 +361,7 @@ impl Account {
     pub(crate) fn report_up(&self) {
         self.setup.metrics.homeserver_up.set(1);
         self.setup.health.update(|health| health.homeserver_fault = None);
-        if lock(&self.told).is_over() {
+        if lock(&self.told).clear() {
             let homeserver = self.setup.config.homeserver.host_str().unwrap_or_default();
             tracing::info!(homeserver, "homeserver reachable again");
         }

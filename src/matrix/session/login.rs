@@ -5,14 +5,14 @@ use std::{fs, io::ErrorKind, path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use matrix_sdk::{Client, config::SyncSettings};
 
-use super::storage::{StoredSession, Vault};
+use super::storage::{SdkStore, StoredSession};
 use crate::{
     clock::Clock,
     config::{self, Homeserver, Secret},
     matrix::{
-        api::{client::Wire, errors},
+        api::{client::Api, errors},
         encryption::{
-            recovery::{Kit, Stage},
+            recovery::{RecoveryKit, Stage},
             trust,
         },
     },
@@ -45,20 +45,20 @@ pub(crate) struct LoggedIn {
 /// In words for the operator. Once the session is kept, what fails later is only a warning.
 pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
     let LogIn { config, store_path, password, reset_identity } = what;
-    let wire = Wire::new(config).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
+    let api = Api::new(config).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
     let path = StoredSession::path(&store_path);
     // A session that is there is renewed under its device, whose keys are here.
     let known = StoredSession::read(&path).unwrap_or_default().filter(|known| {
         known.user_id == config.user_id
             && known.homeserver == config.homeserver.as_str()
-            && vault(config, &store_path, &known.device_id).exists()
+            && sdk_store(config, &store_path, &known.device_id).exists()
     });
     let known = known.map(|known| known.device_id);
-    let made = wire.log_in(&config.user_id, password.expose(), known.as_deref()).await;
+    let made = api.log_in(&config.user_id, password.expose(), known.as_deref()).await;
     let made = made.map_err(|fault| anyhow::anyhow!(fault.detail))?;
     if made.user != config.user_id {
         // Best effort: a device that nobody uses.
-        let _ = wire.log_out(&made.token).await;
+        let _ = api.log_out(&made.token).await;
         bail!(
             "logged in as {}, but the user is {}: write the user id as the homeserver does",
             made.user,
@@ -67,16 +67,16 @@ pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
     }
     let session = StoredSession::new(&made, &config.homeserver, Clock::system().wall());
     if let Err(error) = session.write(&path) {
-        let _ = wire.log_out(&made.token).await;
+        let _ = api.log_out(&made.token).await;
         return Err(error);
     }
-    let vault = vault(config, &store_path, &made.device);
-    let client = vault.open(&wire, &made.token).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
+    let sdk_store = sdk_store(config, &store_path, &made.device);
+    let client = sdk_store.open(&api, &made.token).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
     // Uploads the device's keys.
     let synced = client.sync_once(SyncSettings::new().timeout(Duration::ZERO)).await;
     synced.map_err(|error| anyhow::anyhow!(errors::sdk(&error).error.detail)).context("logged in, but cannot sync")?;
-    let kit = Kit::new(&store_path, config);
-    let (new, warning) = match establish(&client, &wire, &kit, &password, reset_identity).await {
+    let recovery_kit = RecoveryKit::new(&store_path, config);
+    let (new, warning) = match establish(&client, &api, &recovery_kit, &password, reset_identity).await {
         Ok(new) => (new, None),
         Err(fault) => (None, Some(fault.to_string())),
     };
@@ -86,17 +86,17 @@ pub(crate) async fn log_in(what: LogIn<'_>) -> anyhow::Result<LoggedIn> {
 
 async fn establish(
     client: &Client,
-    wire: &Wire,
-    kit: &Kit,
+    api: &Api,
+    recovery_kit: &RecoveryKit,
     password: &Secret,
     reset_identity: bool,
 ) -> Result<Option<trust::NewKey>, trust::Distrust> {
     if reset_identity {
-        trust::reset(client, kit, password).await?;
+        trust::reset(client, recovery_kit, password).await?;
     }
-    let made = trust::establish(client, wire, kit, Some(password)).await?;
+    let made = trust::establish(client, api, recovery_kit, Some(password)).await?;
     if made.is_some() {
-        kit.note(Stage::Made).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))?;
+        recovery_kit.note(Stage::Made).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))?;
     }
     Ok(made)
 }
@@ -111,11 +111,11 @@ pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> any
     let Some(session) = StoredSession::read(&path)? else { return Ok(None) };
     let mut there = config.clone();
     there.homeserver = Homeserver::parse(&session.homeserver).context("the stored session names no homeserver")?;
-    let wire = Wire::new(&there).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
-    wire.log_out(&session.access_token).await.map_err(|fault| {
+    let api = Api::new(&there).await.map_err(|fault| anyhow::anyhow!(fault.detail))?;
+    api.log_out(&session.access_token).await.map_err(|fault| {
         anyhow::anyhow!("the homeserver did not end the session, so nothing was removed: {}", fault.detail)
     })?;
-    let folder = vault(config, &store_path, &session.device_id).folder();
+    let folder = sdk_store(config, &store_path, &session.device_id).folder();
     match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
@@ -126,7 +126,7 @@ pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> any
     Ok(Some(session.device_id))
 }
 
-fn vault<'a>(config: &'a config::Matrix, store: &'a std::path::Path, device: &'a str) -> Vault<'a> {
+fn sdk_store<'a>(config: &'a config::Matrix, store: &'a std::path::Path, device: &'a str) -> SdkStore<'a> {
     let passphrase = config.store_passphrase.as_ref().map(Secret::expose);
-    Vault { store, user: &config.user_id, device, passphrase }
+    SdkStore { store, user: &config.user_id, device, passphrase }
 }

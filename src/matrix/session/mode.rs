@@ -5,13 +5,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 use matrix_sdk::Client;
 use tokio::time::timeout;
 
-use super::storage::{Session, Vault};
+use super::storage::{SdkStore, Session};
 use crate::{
     config::Secret,
-    delivery::{Reason, SendError},
     health::Trust,
-    matrix::{Account, Open, api::client::Wire, lock},
-    model::{NoKeys, RoomAddress},
+    matrix::{Account, Open, api::client::Api, lock},
+    model::{NoKeys, Reason, RoomAddress, SendError},
 };
 
 /// What the SDK still does for a session that is closed must not touch its store any more.
@@ -21,16 +20,16 @@ const NO_DEVICE: &str = "no device";
 
 /// How a session sends.
 #[derive(Clone)]
-pub(crate) enum Way {
+pub(crate) enum SessionMode {
     /// Through the SDK, which encrypts.
-    Keys(Client),
+    WithKeys(Client),
     /// Plain rooms only.
-    Bare(NoKeys),
+    WithoutKeys(NoKeys),
 }
 
 impl Account {
-    pub(crate) fn vault<'a>(&'a self, device: &'a str) -> Vault<'a> {
-        Vault {
+    pub(crate) fn sdk_store<'a>(&'a self, device: &'a str) -> SdkStore<'a> {
+        SdkStore {
             store: &self.setup.store_path,
             user: &self.setup.config.user_id,
             device,
@@ -43,19 +42,19 @@ impl Account {
     /// The homeserver is asked for the device's keys first. If it has some that are not in our store, another client
     /// made them, or our store is lost: with new ones in their place that client could no longer read, and nobody could
     /// tell who is who.
-    pub(crate) async fn open_way(&self, wire: &Wire, session: &Session) -> Result<Way, SendError> {
+    pub(crate) async fn open_mode(&self, api: &Api, session: &Session) -> Result<SessionMode, SendError> {
         let why = match &session.device {
             None => NoKeys::NoDevice,
             Some(device) => {
-                let published = wire.device_key(&self.setup.config.user_id, device, &session.token).await?;
-                if published.is_some() && !self.vault(device).exists() {
+                let published = api.device_key(&self.setup.config.user_id, device, &session.token).await?;
+                if published.is_some() && !self.sdk_store(device).exists() {
                     self.whose(device)
                 } else {
                     match self.open(session, device).await {
                         Ok(client) => {
                             let own = client.encryption().ed25519_key().await;
                             if published.is_none() || published == own {
-                                return Ok(Way::Keys(client));
+                                return Ok(SessionMode::WithKeys(client));
                             }
                             self.whose(device)
                         }
@@ -69,9 +68,9 @@ impl Account {
             }
         };
         self.close().await;
-        *self.open.write().await = Some(Open { session: session.clone(), way: Way::Bare(why) });
+        *self.open.write().await = Some(Open { session: session.clone(), mode: SessionMode::WithoutKeys(why) });
         lock(&self.device).clone_from(&session.device);
-        Ok(Way::Bare(why))
+        Ok(SessionMode::WithoutKeys(why))
     }
 
     /// Keys that are not ours any more were ours if we have sent from this device before.
@@ -82,28 +81,28 @@ impl Account {
 
     /// Opens the session's store unless it is open; an older one is closed first.
     pub(crate) async fn open(&self, session: &Session, device: &str) -> Result<Client, SendError> {
-        if let Some(Open { session: known, way: Way::Keys(client) }) = self.open.read().await.as_ref()
+        if let Some(Open { session: known, mode: SessionMode::WithKeys(client) }) = self.open.read().await.as_ref()
             && known == session
         {
             return Ok(client.clone());
         }
         self.close().await;
-        let client = self.vault(device).open(self.wire()?, &session.token).await?;
-        *self.open.write().await = Some(Open { session: session.clone(), way: Way::Keys(client.clone()) });
+        let client = self.sdk_store(device).open(self.api()?, &session.token).await?;
+        *self.open.write().await = Some(Open { session: session.clone(), mode: SessionMode::WithKeys(client.clone()) });
         *lock(&self.device) = Some(device.to_owned());
         Ok(client)
     }
 
     /// Waits for the sends under way, and until the SDK lets go of the store.
     async fn close(&self) {
-        if let Some(Open { way: Way::Keys(client), .. }) = self.open.write().await.take() {
+        if let Some(Open { mode: SessionMode::WithKeys(client), .. }) = self.open.write().await.take() {
             let _ = timeout(WIND_DOWN, client.encryption().wait_for_e2ee_initialization_tasks()).await;
         }
     }
 
     /// For health, metrics and the log: whether the session can encrypt.
-    pub(crate) fn report_way(&self, way: &Way) {
-        let why = if let Way::Bare(why) = way { Some(*why) } else { None };
+    pub(crate) fn report_mode(&self, mode: &SessionMode) {
+        let why = if let SessionMode::WithoutKeys(why) = mode { Some(*why) } else { None };
         let before = self.setup.health.update(|health| std::mem::replace(&mut health.no_keys, why));
         if why.is_none() {
             for room in self.rooms.served() {
@@ -139,9 +138,9 @@ impl Account {
     pub(crate) fn sending_device(&self) -> Option<String> {
         let device = lock(&self.device).clone();
         let nameless = || {
-            let bare = self.setup.health.update(|health| health.no_keys) == Some(NoKeys::NoDevice);
+            let token_api = self.setup.health.update(|health| health.no_keys) == Some(NoKeys::NoDevice);
             let run = self.setup.health.update(|health| health.started_at).map_or(0, |at| at.0);
-            bare.then(|| format!("{NO_DEVICE} {run}-{}", self.bare_sends.load(Ordering::Relaxed)))
+            token_api.then(|| format!("{NO_DEVICE} {run}-{}", self.sends_without_keys.load(Ordering::Relaxed)))
         };
         device.or_else(nameless)
     }

@@ -20,12 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Homeserver,
-    delivery::{Reason, SendError},
     matrix::api::{
-        client::{Lease, LoggedIn, SPOKEN, Wire},
+        client::{API_VERSION, Api, LoggedIn, TokenValidity},
         errors,
     },
-    model::Timestamp,
+    model::{Reason, SendError, Timestamp},
 };
 
 /// Every request through the SDK must answer within this (a sync: within this and its long poll).
@@ -56,13 +55,14 @@ impl StoredSession {
             refresh_token: None,
             expires_at: None,
         };
-        session.renewed(made.token.clone(), &made.lease, now)
+        session.renewed(made.token.clone(), &made.validity, now)
     }
 
     /// The same session with its next token.
-    pub(crate) fn renewed(self, access_token: String, lease: &Lease, now: Timestamp) -> Self {
-        let expires_at = lease.lifetime.and_then(|life| i64::try_from(life.as_millis()).ok()).map(|life| now.0 + life);
-        Self { access_token, refresh_token: lease.refresh_token.clone(), expires_at, ..self }
+    pub(crate) fn renewed(self, access_token: String, validity: &TokenValidity, now: Timestamp) -> Self {
+        let expires_at =
+            validity.lifetime.and_then(|life| i64::try_from(life.as_millis()).ok()).map(|life| now.0 + life);
+        Self { access_token, refresh_token: validity.refresh_token.clone(), expires_at, ..self }
     }
 
     pub fn path(store: &Path) -> PathBuf {
@@ -118,7 +118,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Whether the keys of a device are in the store: for those who must not open it.
 pub(crate) fn has_keys(store: &Path, device: &str) -> bool {
-    Vault { store, user: "", device, passphrase: None }.exists()
+    SdkStore { store, user: "", device, passphrase: None }.exists()
 }
 
 /// A session that is known by its device and token.
@@ -133,7 +133,7 @@ pub(crate) struct Session {
 
 /// Where the SDK's store of a device lies, and what it is encrypted with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Vault<'a> {
+pub(crate) struct SdkStore<'a> {
     /// `store.path`.
     pub store: &'a Path,
     pub user: &'a str,
@@ -144,7 +144,7 @@ pub(crate) struct Vault<'a> {
 /// In a folder whose store has a passphrase. The SDK would take one for an open store and leave it half encrypted.
 const SEALED: &str = "has-passphrase";
 
-impl Vault<'_> {
+impl SdkStore<'_> {
     /// One store per device, since the SDK's serves no second one. The homeserver chose the device id, so it must not
     /// be able to name a path.
     pub fn folder(&self) -> PathBuf {
@@ -162,13 +162,13 @@ impl Vault<'_> {
     /// # Errors
     /// In words, for the whole account. A store that does not fit or is damaged is never deleted: its keys may be the
     /// only ones.
-    pub async fn open(&self, wire: &Wire, token: &str) -> Result<Client, SendError> {
+    pub async fn open(&self, api: &Api, token: &str) -> Result<Client, SendError> {
         let folder = self.folder();
         let failed = |what: String| {
-            let place = folder.display();
+            let resolved = folder.display();
             errors::fault(
                 Reason::NotReady,
-                format!("the store of the Matrix session in {place} cannot be opened: {what}"),
+                format!("the store of the Matrix session in {resolved} cannot be opened: {what}"),
             )
         };
         let user = UserId::parse(self.user)
@@ -177,12 +177,12 @@ impl Vault<'_> {
 
         let config = SqliteStoreConfig::with_low_memory_config(&folder).passphrase(self.passphrase);
         let client = Client::builder()
-            .homeserver_url(&wire.homeserver)
-            .http_client(wire.http.clone())
+            .homeserver_url(&api.homeserver)
+            .http_client(api.http.clone())
             .respect_login_well_known(false)
             // Said, not asked: as bare requests do, and a homeserver whose `/versions` is broken or cut off by a proxy
             // serves all the same. Nothing that is asked for depends on a later version or on an unstable feature.
-            .server_versions([SPOKEN])
+            .server_versions([API_VERSION])
             // On the builder: a config on a single request does not reach the requests that the SDK puts before it.
             .request_config(RequestConfig::new().disable_retry().timeout(REQUEST_TIMEOUT))
             .sqlite_store_with_config_and_cache_path(config, None::<&Path>)
@@ -253,28 +253,28 @@ mod tests {
         assert!(!format!("{error:?}").contains("syt_secret"));
     }
 
-    fn vault<'a>(store: &'a Path, device: &'a str) -> Vault<'a> {
-        Vault { store, user: "@a:x", device, passphrase: None }
+    fn sdk_store<'a>(store: &'a Path, device: &'a str) -> SdkStore<'a> {
+        SdkStore { store, user: "@a:x", device, passphrase: None }
     }
 
     #[test]
     fn a_device_id_cannot_leave_the_folder() {
         for device in ["../../etc", "..", ".", "a/b", "a\\b\0"] {
-            let folder = vault(Path::new("/s"), device).folder();
+            let folder = sdk_store(Path::new("/s"), device).folder();
             assert_eq!(folder.parent(), Some(Path::new("/s/matrix")), "{device}");
             assert!(folder.components().all(|part| part.as_os_str() != ".."), "{device}");
         }
-        assert_eq!(vault(Path::new("/s"), "QWERTY_-1").folder(), Path::new("/s/matrix/QWERTY_-1"));
+        assert_eq!(sdk_store(Path::new("/s"), "QWERTY_-1").folder(), Path::new("/s/matrix/QWERTY_-1"));
     }
 
     /// Keys that go unread for a wrong passphrase must be told, and never be overwritten.
     #[tokio::test]
     async fn a_passphrase_is_for_good() {
         let home = tempfile::tempdir().unwrap();
-        let wire = Wire { http: reqwest::Client::new(), homeserver: "http://127.0.0.1:9".parse().unwrap() };
+        let api = Api { http: reqwest::Client::new(), homeserver: "http://127.0.0.1:9".parse().unwrap() };
         let (right, wrong) = ("right", "wrong");
         let open = async |device: &'static str, passphrase: Option<&str>| {
-            let opened = Vault { passphrase, ..vault(home.path(), device) }.open(&wire, "token").await;
+            let opened = SdkStore { passphrase, ..sdk_store(home.path(), device) }.open(&api, "token").await;
             match opened {
                 Ok(client) => Ok(client.encryption().ed25519_key().await.unwrap()),
                 Err(error) => Err(error.detail),
@@ -288,7 +288,7 @@ mod tests {
         let key = open("OPEN", None).await.unwrap();
         assert!(open("OPEN", Some(right)).await.unwrap_err().contains("made without a passphrase"));
         assert_eq!(open("OPEN", None).await.unwrap(), key);
-        let raw = fs::read(vault(home.path(), "SEALED").folder().join("matrix-sdk-crypto.sqlite3")).unwrap();
+        let raw = fs::read(sdk_store(home.path(), "SEALED").folder().join("matrix-sdk-crypto.sqlite3")).unwrap();
         assert!(!raw.windows(5).any(|window| window == b"right"));
     }
 }

@@ -22,15 +22,14 @@ use matrix_sdk::ruma::{
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    delivery::{Reason, SendError},
     matrix::{
         Account,
-        api::{client::Wire, errors},
+        api::{client::Api, errors},
         events::send::{ENTER_TIMEOUT, SEND_TIMEOUT, before_send, no_answer, not_entered},
-        rooms::{membership::Visit, requests::Door},
+        rooms::{membership::Visit, requests::RoomApi},
         sync::ends_session,
     },
-    model::{NoKeys, RoomAddress, TxnId},
+    model::{NoKeys, Reason, RoomAddress, SendError, TxnId},
 };
 
 /// How often the homeserver is asked whether it is there and whether rooms have become encrypted.
@@ -40,19 +39,19 @@ const STORE_AGAIN: Duration = Duration::from_mins(2);
 
 /// A token and where to use it.
 #[derive(Clone, Copy)]
-pub(crate) struct Bare<'a> {
-    pub wire: &'a Wire,
+pub(crate) struct TokenApi<'a> {
+    pub api: &'a Api,
     pub token: &'a str,
 }
 
-impl Bare<'_> {
+impl TokenApi<'_> {
     pub fn token(&self) -> SendAccessToken<'_> {
         SendAccessToken::IfRequired(self.token)
     }
 
     pub async fn is_encrypted(&self, room: &RoomId) -> Result<bool, SendError> {
         let request = get_state::Request::new(room.to_owned(), StateEventType::RoomEncryption, String::new());
-        match self.wire.ask(request, self.token()).await {
+        match self.api.ask(request, self.token()).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(false),
             Err(error) => Err(error.fault().error),
@@ -64,40 +63,44 @@ impl Bare<'_> {
             .map_err(|error| errors::fault(Reason::BadEvent, format!("the content is not JSON: {error}")))?;
         let txn_id = <&TransactionId>::from(txn_id.as_str()).to_owned();
         let request = send_event::Request::new_raw(room.to_owned(), txn_id, MessageLikeEventType::RoomMessage, content);
-        let answer = self.wire.ask_within(request, self.token(), SEND_TIMEOUT).await;
+        let answer = self.api.ask_within(request, self.token(), SEND_TIMEOUT).await;
         let answer = answer.map_err(|error| error.fault().error)?;
         Ok(answer.event_id.to_string())
     }
 
     pub async fn messages(&self, request: get_messages::Request) -> Result<get_messages::Response, SendError> {
-        self.wire.ask(request, self.token()).await.map_err(|error| error.fault().error)
+        self.api.ask(request, self.token()).await.map_err(|error| error.fault().error)
     }
 }
 
 impl Account {
-    pub(crate) async fn bare_room(&self, bare: Bare<'_>, address: &RoomAddress) -> Result<OwnedRoomId, SendError> {
-        self.enter(Door { bare, client: None }, address, Visit::Send).await
+    pub(crate) async fn room_without_keys(
+        &self,
+        token_api: TokenApi<'_>,
+        address: &RoomAddress,
+    ) -> Result<OwnedRoomId, SendError> {
+        self.enter(RoomApi { token_api, client: None }, address, Visit::Send).await
     }
 
-    pub(crate) async fn deliver_bare(
+    pub(crate) async fn deliver_without_keys(
         &self,
-        bare: Bare<'_>,
+        token_api: TokenApi<'_>,
         why: NoKeys,
         address: &RoomAddress,
         txn_id: &TxnId,
         content: &str,
     ) -> Result<String, SendError> {
         let ready = async {
-            let room = self.bare_room(bare, address).await?;
-            let encrypted = self.look_at_bare(bare, why, address, &room).await?;
+            let room = self.room_without_keys(token_api, address).await?;
+            let encrypted = self.check_encryption(token_api, why, address, &room).await?;
             Ok((room, encrypted))
         };
         let ready = timeout(ENTER_TIMEOUT, ready).await.unwrap_or_else(|_| Err(not_entered()));
         let sent = match ready.map_err(before_send) {
             Ok((_, true)) => Err(errors::fault(Reason::KeysNotReady, why.advice())),
             Ok((room, false)) => {
-                self.bare_sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let send = bare.send(&room, txn_id, content);
+                self.sends_without_keys.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let send = token_api.send(&room, txn_id, content);
                 timeout(SEND_TIMEOUT, send).await.unwrap_or_else(|_| Err(no_answer()))
             }
             Err(fault) => Err(fault),
@@ -109,39 +112,39 @@ impl Account {
     }
 
     /// Whether the room is encrypted now, noted for health and metrics.
-    async fn look_at_bare(
+    async fn check_encryption(
         &self,
-        bare: Bare<'_>,
+        token_api: TokenApi<'_>,
         why: NoKeys,
         address: &RoomAddress,
         room: &RoomId,
     ) -> Result<bool, SendError> {
-        let encrypted = bare.is_encrypted(room).await?;
+        let encrypted = token_api.is_encrypted(room).await?;
         self.note_keys(address, encrypted.then_some(why));
         Ok(encrypted)
     }
 
     /// Stands in for syncing. Returns when the session is no longer good, or when it may be worth opening the store.
-    pub(crate) async fn keep_bare(&self, why: NoKeys, token: &str) {
+    pub(crate) async fn serve_without_keys(&self, why: NoKeys, token: &str) {
         let began = Instant::now();
-        let Ok(wire) = self.wire() else { return };
-        let bare = Bare { wire, token };
+        let Ok(api) = self.api() else { return };
+        let token_api = TokenApi { api, token };
         loop {
-            match wire.whoami(token).await {
+            match api.whoami(token).await {
                 Ok(_) => self.note_sync(),
                 Err(fault) if ends_session(&fault) => return,
                 Err(fault) => self.report_down(&fault),
             }
             for address in &self.rooms.served() {
-                if let Ok(room) = self.enter(Door { bare, client: None }, address, Visit::Round).await {
+                if let Ok(room) = self.enter(RoomApi { token_api, client: None }, address, Visit::Round).await {
                     // What fails here fails again with the next send, which tells.
-                    let _ = self.look_at_bare(bare, why, address, &room).await;
+                    let _ = self.check_encryption(token_api, why, address, &room).await;
                 }
             }
             if why == NoKeys::StoreFails && began.elapsed() > STORE_AGAIN {
                 return;
             }
-            let _ = self.beside_signs_of_life(timeout(ROUND, self.wake.notified())).await;
+            let _ = self.with_liveness_checks(timeout(ROUND, self.wake.notified())).await;
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct LinkTemplateFaults(pub Vec<String>);
 
 /// The links of all routes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Extra {
+pub(crate) struct CustomLinks {
     env: Arc<Environment<'static>>,
     /// Label, URL and condition of each; the latter two are names of templates.
     routes: BTreeMap<RouteName, Vec<Compiled>>,
@@ -42,7 +42,7 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-impl Extra {
+impl CustomLinks {
     /// # Errors
     /// With a line for each template that cannot be compiled, or fails on a sample alert.
     pub(crate) fn new(routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateFaults> {

@@ -8,14 +8,14 @@ const ENCODE: &str = "reReplaceAll `([\"\\\\])` `\\\\\\$1` | urlquery";
 
 /// A text with its holes taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holes {
+pub struct Placeholders {
     /// The text with a word of letters and digits in place of each hole.
     pub text: String,
     /// The word and the hole that it stands for, in their order.
-    holes: Vec<(String, String)>,
+    placeholders: Vec<(String, String)>,
 }
 
-impl Holes {
+impl Placeholders {
     /// Takes the holes out of `text`. One that never ends is no hole.
     #[must_use]
     pub fn take(text: &str) -> Self {
@@ -23,16 +23,16 @@ impl Holes {
         while text.contains(&stem) {
             stem.push('x');
         }
-        let mut taken = Self { text: String::with_capacity(text.len()), holes: Vec::new() };
+        let mut taken = Self { text: String::with_capacity(text.len()), placeholders: Vec::new() };
         let mut rest = text;
         while let Some(start) = rest.find("{{")
             && let Some(length) = length_of(&rest[start..])
         {
             // The letter at its end keeps the first word from being the start of the eleventh.
-            let word = format!("{stem}{}z", taken.holes.len());
+            let word = format!("{stem}{}z", taken.placeholders.len());
             taken.text.push_str(&rest[..start]);
             taken.text.push_str(&word);
-            taken.holes.push((word, rest[start..start + length].to_owned()));
+            taken.placeholders.push((word, rest[start..start + length].to_owned()));
             rest = &rest[start + length..];
         }
         taken.text.push_str(rest);
@@ -41,22 +41,22 @@ impl Holes {
 
     /// The holes, as they were written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.holes.iter().map(|(_, hole)| hole.as_str())
+        self.placeholders.iter().map(|(_, placeholder)| placeholder.as_str())
     }
 
     /// Each word, and the hole whose place it holds.
     pub fn words(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.holes.iter().map(|(word, hole)| (word.as_str(), hole.as_str()))
+        self.placeholders.iter().map(|(word, placeholder)| (word.as_str(), placeholder.as_str()))
     }
 
     /// Makes each hole yield a value fit for a LogQL string in the JSON of a URL. One that encodes its value itself, by
     /// `urlquery`, stays as it is.
     #[must_use]
     pub fn encoding(mut self) -> Self {
-        for (_, hole) in &mut self.holes {
-            let inner = hole.trim_start_matches("{{").trim_end_matches("}}");
+        for (_, placeholder) in &mut self.placeholders {
+            let inner = placeholder.trim_start_matches("{{").trim_end_matches("}}");
             if !inner.contains("urlquery") {
-                *hole = format!("{{{{ {} | {ENCODE} }}}}", inner.trim_matches(['-', ' ']));
+                *placeholder = format!("{{{{ {} | {ENCODE} }}}}", inner.trim_matches(['-', ' ']));
             }
         }
         self
@@ -65,7 +65,7 @@ impl Holes {
     /// `text`, which was made of [`Self::text`], with the holes in their places again.
     #[must_use]
     pub fn put_back(&self, text: &str) -> String {
-        self.holes.iter().fold(text.to_owned(), |text, (word, hole)| text.replace(word, hole))
+        self.placeholders.iter().fold(text.to_owned(), |text, (word, placeholder)| text.replace(word, placeholder))
     }
 }
 
@@ -88,11 +88,11 @@ fn length_of(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::Holes;
+    use super::Placeholders;
 
     #[test]
     fn holes_come_out_and_go_back() {
-        for (text, holes) in [
+        for (text, placeholders) in [
             ("", vec![]),
             ("{{ $labels.a }}", vec!["{{ $labels.a }}"]),
             ("x{{$value}}y{{ . }}z", vec!["{{$value}}", "{{ . }}"]),
@@ -101,20 +101,20 @@ mod tests {
             ("{{ never", vec![]),
             ("{\"a\":{\"b\":1}}", vec![]),
         ] {
-            let taken = Holes::take(text);
-            assert_eq!(taken.iter().collect::<Vec<_>>(), holes, "{text}");
-            assert!(holes.is_empty() || !taken.text.contains("{{"), "{taken:?}");
+            let taken = Placeholders::take(text);
+            assert_eq!(taken.iter().collect::<Vec<_>>(), placeholders, "{text}");
+            assert!(placeholders.is_empty() || !taken.text.contains("{{"), "{taken:?}");
             assert_eq!(taken.put_back(&taken.text), text);
         }
         let many: String = (0..30).map(|n| format!("{{{{ {n} }}}}")).collect::<Vec<_>>().join(" ");
-        let taken = Holes::take(&many);
+        let taken = Placeholders::take(&many);
         assert_eq!(taken.put_back(&urlencoding::encode(&taken.text)).replace("%20", " "), many);
     }
 
     #[test]
     fn holes_encode_what_they_yield_once() {
         let encoded = |text: &str| {
-            let taken = Holes::take(text).encoding();
+            let taken = Placeholders::take(text).encoding();
             taken.put_back(&taken.text)
         };
         let whole = "{{ $labels.a | reReplaceAll `([\"\\\\])` `\\\\\\$1` | urlquery }}";

@@ -27,7 +27,7 @@ pub(crate) enum LinkKind {
     Dashboard,
     Panel,
     /// The operator's own, by its index in `routes.X.links`.
-    Extra(usize),
+    CustomLinks(usize),
     Silence,
     /// Of Alertmanager itself, not of an alert.
     Alertmanager,
@@ -37,7 +37,7 @@ impl LinkKind {
     /// Those that an alert of this incident may have.
     pub(crate) fn all(style: &Style, incident: &Incident) -> Vec<Self> {
         let mut kinds = vec![Self::Logs, Self::Source, Self::Runbook, Self::Dashboard, Self::Panel];
-        kinds.extend((0..style.extra.count(incident)).map(Self::Extra));
+        kinds.extend((0..style.custom_links.count(incident)).map(Self::CustomLinks));
         kinds.push(Self::Silence);
         kinds
     }
@@ -50,7 +50,7 @@ impl LinkKind {
             Self::Runbook => "Runbook",
             Self::Dashboard => "Dashboard",
             Self::Panel => "Panel",
-            Self::Extra(_) => "",
+            Self::CustomLinks(_) => "",
             Self::Silence => "Silence",
             Self::Alertmanager => "Alertmanager",
         }
@@ -77,7 +77,7 @@ pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: L
     let note = |key: &str| doc.annotations.get(key).map_or("", String::as_str);
     let sources: [&str; 3] = match kind {
         LinkKind::Logs => return logs::of_alert(style, incident, alert),
-        LinkKind::Extra(index) => return extra(style, incident, alert, index)?.ok(),
+        LinkKind::CustomLinks(index) => return custom_links(style, incident, alert, index)?.ok(),
         LinkKind::Source => [&doc.generator_url, "", ""],
         LinkKind::Runbook => [note("runbook_url"), note("runbook"), ""],
         LinkKind::Dashboard => [note("dashboard_url"), &doc.dashboard_url, note("dashboard")],
@@ -89,14 +89,14 @@ pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: L
 }
 
 /// One of the operator's own; `None` where it is not meant for this alert.
-fn extra(style: &Style, incident: &Incident, alert: &Alert, index: usize) -> Option<Result<Link, &'static str>> {
-    let (label, outcome) = style.extra.link(incident, alert, index)?;
+fn custom_links(style: &Style, incident: &Incident, alert: &Alert, index: usize) -> Option<Result<Link, &'static str>> {
+    let (label, outcome) = style.custom_links.link(incident, alert, index)?;
     match outcome {
         Outcome::NotHere => None,
         Outcome::Failed => Some(Err("template_failed")),
         Outcome::Url(url) => {
             let problem = if url.len() > MAX_URL { Problem::TooLong } else { Problem::NotAUrl };
-            let link = link(style, LinkKind::Extra(index), &url);
+            let link = link(style, LinkKind::CustomLinks(index), &url);
             Some(link.map(|link| Link { label: label.to_owned(), ..link }).ok_or(problem.as_str()))
         }
     }
@@ -105,7 +105,7 @@ fn extra(style: &Style, incident: &Incident, alert: &Alert, index: usize) -> Opt
 /// A link that messages leave out because it is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenLink {
-    /// `logs` or `extra`.
+    /// `logs` or `custom_links`.
     pub link: &'static str,
     /// From a closed set.
     pub reason: &'static str,
@@ -118,8 +118,9 @@ pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
     for alert in &incident.alerts {
         let logs = logs::broken(style, alert).map(|(problem, _)| BrokenLink { link: "logs", reason: problem.as_str() });
         broken.extend(logs);
-        let extra = (0..style.extra.count(incident)).filter_map(|index| extra(style, incident, alert, index)?.err());
-        broken.extend(extra.map(|reason| BrokenLink { link: "extra", reason }));
+        let custom_links = (0..style.custom_links.count(incident))
+            .filter_map(|index| custom_links(style, incident, alert, index)?.err());
+        broken.extend(custom_links.map(|reason| BrokenLink { link: "extra", reason }));
     }
     broken
 }

@@ -224,7 +224,7 @@ impl AlertView {
 impl LinkView {
     fn new(link: &Link) -> Self {
         let kind = match link.kind {
-            LinkKind::Extra(_) => "extra".to_owned(),
+            LinkKind::CustomLinks(_) => "extra".to_owned(),
             kind => kind.label().to_lowercase(),
         };
         Self { kind, label: link.label.clone(), url: link.url.clone() }

@@ -272,9 +272,9 @@ fn every_link_is_rewritten() {
     let inside = "http://internal:3000";
     let links = Links { rewrite, grafana: None };
     let name = RouteName::parse("default").unwrap();
-    let extra = ExtraLink { label: "Own".to_owned(), url: format!("{inside}/own"), when: None };
+    let custom_links = ExtraLink { label: "Own".to_owned(), url: format!("{inside}/own"), when: None };
     let grafana = Some(Grafana { url: inside.to_owned(), ..grafana() });
-    let route = Route { grafana, links: vec![extra], ..Route::with_defaults(name.clone()) };
+    let route = Route { grafana, links: vec![custom_links], ..Route::with_defaults(name.clone()) };
     let style = Style::new(&Display::default(), &links).unwrap().with_routes(&BTreeMap::from([(name, route)])).unwrap();
     let url = |path: &str| format!("{inside}/{path}");
     let (runbook, dashboard, panel) = (url("runbook"), url("dashboard"), url("panel"));

@@ -10,7 +10,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::{StoreError, db::rows, incidents::ingest::Job, rooms::addresses};
 use crate::model::{
-    CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, Spellings,
+    CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, RoomAliases,
     Timestamp,
 };
 
@@ -29,10 +29,12 @@ impl Job<'_> {
         // An incident that was made just now has no cards.
         let is_new = changes.write == IncidentWrite::Insert;
         let cards = if is_new { Vec::new() } else { of(self.connection, incident).await? };
-        let spellings = self.spellings_for(rooms, &cards).await?;
+        let room_aliases = self.spellings_for(rooms, &cards).await?;
         // The same room by another address: while a new config comes into force, or named twice.
         let is_same = |one: &str, room: &RoomAddress| {
-            spellings.as_ref().is_some_and(|known| RoomAddress::parse(one).is_ok_and(|one| known.are_one(&one, room)))
+            room_aliases
+                .as_ref()
+                .is_some_and(|known| RoomAddress::parse(one).is_ok_and(|one| known.are_one(&one, room)))
         };
         for (n, room) in rooms.iter().enumerate() {
             let exact = cards.iter().find(|(_, known)| known == room.as_str());
@@ -71,12 +73,12 @@ impl Job<'_> {
         &mut self,
         rooms: &[RoomAddress],
         cards: &[(CardState, String)],
-    ) -> Result<Option<Spellings>, StoreError> {
+    ) -> Result<Option<RoomAliases>, StoreError> {
         let is_shown = |room: &RoomAddress| cards.iter().any(|(_, known)| known == room.as_str());
         if rooms.len() < 2 && (cards.is_empty() || rooms.iter().all(is_shown)) {
             return Ok(None);
         }
-        addresses::spellings(self.connection).await.map(Some)
+        addresses::room_aliases(self.connection).await.map(Some)
     }
 
     pub(super) async fn insert_card(

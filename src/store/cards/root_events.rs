@@ -18,7 +18,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn lose_roots(&self, room: &RoomAddress, events: Vec<String>) -> Result<Vec<CardId>, StoreError> {
+    pub async fn orphan_cards(&self, room: &RoomAddress, events: Vec<String>) -> Result<Vec<CardId>, StoreError> {
         let room = room.clone();
         self.writer
             .write(move |connection, context| {
@@ -32,7 +32,7 @@ impl Store {
                                 .fetch_all(&mut *connection)
                                 .await?;
                         for card in cards.into_iter().map(CardId) {
-                            uproot(connection, context, &card).await?;
+                            orphan(connection, context, &card).await?;
                             lost.push(card);
                         }
                     }
@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn root_of(&self, card: &CardId) -> Result<Option<String>, StoreError> {
+    pub async fn root_event_of(&self, card: &CardId) -> Result<Option<String>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let root = sqlx::query_scalar::<_, Option<String>>("SELECT root_event FROM card WHERE id = $1")
             .bind(card.as_str())
@@ -60,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn lose_root_of(&self, op: &Op, error: &str) -> Result<(), StoreError> {
+    pub async fn orphan_card_of(&self, op: &Op, error: &str) -> Result<(), StoreError> {
         let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
@@ -69,7 +69,7 @@ impl Store {
                     .bind(op.txn_id.as_str())
                     .execute(&mut *connection)
                     .await?;
-                uproot(connection, context, &op.card).await?;
+                orphan(connection, context, &op.card).await?;
                 count_as_shown(connection, &op.card).await?;
                 make_due(connection, &op.card, op.since).await?;
                 settle(connection, context, &op.card, None).await
@@ -79,7 +79,7 @@ impl Store {
     }
 }
 
-async fn uproot(connection: &mut SqliteConnection, context: &mut Context, card: &CardId) -> Result<(), StoreError> {
+async fn orphan(connection: &mut SqliteConnection, context: &mut Context, card: &CardId) -> Result<(), StoreError> {
     sqlx::query("UPDATE card SET root_event = NULL, root_at = NULL, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
         .execute(&mut *connection)

@@ -167,7 +167,7 @@ async fn rehearse(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> 
 ///
 /// # Errors
 /// What does not work there.
-pub async fn try_out(folder: &Path) -> Result<(), StoreError> {
+pub async fn probe(folder: &Path) -> Result<(), StoreError> {
     let scratch = folder.join(format!(".check-{}", ulid::Ulid::new()));
     let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
     std::fs::create_dir(&scratch).map_err(fault)?;
@@ -208,7 +208,7 @@ fn damage_in(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 ///
 /// # Errors
 /// When a receiver runs on it, or the folder cannot be used.
-pub fn occupy(folder: &Path) -> Result<File, StoreError> {
+pub fn lock_folder(folder: &Path) -> Result<File, StoreError> {
     lock(folder)
 }
 

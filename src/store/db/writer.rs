@@ -20,7 +20,7 @@ use crate::{
     metrics::Metrics,
     store::{
         StoreError,
-        incidents::repeats::{self, Heard},
+        incidents::repeats::{self, Repeat},
     },
 };
 
@@ -112,7 +112,7 @@ where
 
 enum Message {
     Job(Box<dyn Job>),
-    Heard(Heard, oneshot::Sender<Result<(), StoreError>>),
+    Repeat(Repeat, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -120,12 +120,12 @@ enum Message {
 #[derive(Default)]
 struct Batch {
     jobs: Vec<Box<dyn Job>>,
-    heard: Vec<(Heard, oneshot::Sender<Result<(), StoreError>>)>,
+    repeats: Vec<(Repeat, oneshot::Sender<Result<(), StoreError>>)>,
 }
 
 impl Batch {
     fn len(&self) -> usize {
-        self.jobs.len() + self.heard.len()
+        self.jobs.len() + self.repeats.len()
     }
 }
 
@@ -150,9 +150,9 @@ impl Handle {
     }
 
     /// Returns once it is committed. Those that wait together cost a few statements in all.
-    pub async fn heard(&self, heard: Heard) -> Result<(), StoreError> {
+    pub async fn repeats(&self, repeats: Repeat) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.committed(Message::Heard(heard, reply), answer).await
+        self.committed(Message::Repeat(repeats, reply), answer).await
     }
 
     async fn committed<T>(
@@ -233,7 +233,7 @@ impl Writer {
             while let Some(message) = next {
                 match message {
                     Message::Job(job) => batch.jobs.push(job),
-                    Message::Heard(heard, reply) => batch.heard.push((heard, reply)),
+                    Message::Repeat(repeats, reply) => batch.repeats.push((repeats, reply)),
                     Message::Close(reply) => closing = Some(reply),
                 }
                 next = if batch.len() < BATCH { inbox.try_recv().ok() } else { None };
@@ -292,7 +292,7 @@ impl Writer {
         for job in batch.jobs {
             job.answer(outcome.clone().map_err(StoreError::Database));
         }
-        for (_, reply) in batch.heard {
+        for (_, reply) in batch.repeats {
             let _ = reply.send(outcome.clone().map_err(StoreError::Database));
         }
     }
@@ -335,8 +335,8 @@ impl Writer {
                 execute(&mut self.connection, NEXT_JOB).await.map_err(told)?;
             }
         }
-        let heard: Vec<&Heard> = batch.heard.iter().map(|(heard, _)| heard).collect();
-        repeats::save(&mut self.connection, &heard).await.map_err(told)?;
+        let repeats: Vec<&Repeat> = batch.repeats.iter().map(|(repeats, _)| repeats).collect();
+        repeats::save(&mut self.connection, &repeats).await.map_err(told)?;
         if self.saved_seq != self.context.seq {
             meta::write_seq(&mut self.connection, self.context.seq).await.map_err(told)?;
         }

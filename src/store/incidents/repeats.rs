@@ -13,7 +13,7 @@ use crate::{
 
 /// An open incident was heard of again, and nothing else.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Repeat {
     pub incident: IncidentId,
     /// The notification that is repeated.
     pub notification: NotificationId,
@@ -55,7 +55,7 @@ impl Store {
             return Ok(None);
         }
         let (incident, notification) = (known.incident.id, known.incident.notification);
-        self.writer.heard(Heard { incident: incident.clone(), notification: notification.clone(), at: now }).await?;
+        self.writer.repeats(Repeat { incident: incident.clone(), notification: notification.clone(), at: now }).await?;
         Ok(Some(Ingested {
             notification,
             incident: Some(incident),
@@ -67,19 +67,19 @@ impl Store {
 }
 
 /// Writes down all that was heard again, in a few statements however many they are.
-pub(crate) async fn save(connection: &mut SqliteConnection, heard: &[&Heard]) -> Result<(), sqlx::Error> {
-    let Some(latest) = heard.iter().map(|heard| heard.at.0).max() else { return Ok(()) };
+pub(crate) async fn save(connection: &mut SqliteConnection, repeats: &[&Repeat]) -> Result<(), sqlx::Error> {
+    let Some(latest) = repeats.iter().map(|repeats| repeats.at.0).max() else { return Ok(()) };
     let mut update = QueryBuilder::<Sqlite>::new("UPDATE incident SET heard_at = ");
     update.push_bind(latest).push(" WHERE id IN (");
     let mut ids = update.separated(", ");
-    for heard in heard {
-        ids.push_bind(heard.incident.as_str());
+    for repeats in repeats {
+        ids.push_bind(repeats.incident.as_str());
     }
     update.push(")").build().persistent(false).execute(&mut *connection).await?;
 
     let mut times: HashMap<&str, i64> = HashMap::new();
-    for heard in heard {
-        *times.entry(heard.notification.as_str()).or_default() += 1;
+    for repeats in repeats {
+        *times.entry(repeats.notification.as_str()).or_default() += 1;
     }
     // Nearly always each once, and then this is one statement.
     let mut by_count: HashMap<i64, Vec<&str>> = HashMap::new();

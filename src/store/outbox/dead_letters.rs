@@ -79,7 +79,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn next_dead(&self, room: &RoomAddress) -> Result<Option<(TxnId, Timestamp)>, StoreError> {
+    pub async fn next_dead_letter(&self, room: &RoomAddress) -> Result<Option<(TxnId, Timestamp)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         // The second condition on the state is that of the index.
         let row = sqlx::query(

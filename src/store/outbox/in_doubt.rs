@@ -142,7 +142,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn look_soon(&self, room: &RoomAddress, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn search_soon(&self, room: &RoomAddress, now: Timestamp) -> Result<(), StoreError> {
         let room = room.clone();
         self.write(move |connection, _| {
             Box::pin(async move {

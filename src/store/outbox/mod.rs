@@ -187,7 +187,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn doubt(&self, txn_id: &TxnId, error: &str) -> Result<(), StoreError> {
+    pub async fn mark_in_doubt(&self, txn_id: &TxnId, error: &str) -> Result<(), StoreError> {
         let (txn_id, error) = (txn_id.clone(), error.to_owned());
         self.write(move |connection, _| {
             Box::pin(async move {
@@ -207,7 +207,12 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn unanswered(&self, txn_id: &TxnId, reason: &'static str, error: &str) -> Result<bool, StoreError> {
+    pub async fn record_no_answer(
+        &self,
+        txn_id: &TxnId,
+        reason: &'static str,
+        error: &str,
+    ) -> Result<bool, StoreError> {
         let (txn_id, error) = (txn_id.clone(), error.to_owned());
         self.writer
             .write(move |connection, context| {
@@ -236,7 +241,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn thaw(&self, op: &Op) -> Result<(), StoreError> {
+    pub async fn requeue(&self, op: &Op) -> Result<(), StoreError> {
         let op = op.clone();
         self.write(move |connection, context| {
             Box::pin(async move {
@@ -293,7 +298,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn bury(&self, op: &Op, error: &str, retry_at: Option<Timestamp>) -> Result<(), StoreError> {
+    pub async fn mark_dead(&self, op: &Op, error: &str, retry_at: Option<Timestamp>) -> Result<(), StoreError> {
         let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {

@@ -34,7 +34,7 @@ const BEHIND: &str = "SELECT id, room, min(since) AS since FROM (\
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
     /// When the newest notification was accepted, also one that changed nothing.
-    pub heard: Option<Timestamp>,
+    pub last_accepted: Option<Timestamp>,
     /// The most severe open ones.
     pub incidents: Vec<OpenIncident>,
     /// The cards that wait longest.
@@ -101,8 +101,8 @@ impl Store {
 }
 
 async fn read(connection: &mut SqliteConnection, rooms: &[RoomAddress]) -> Result<Overview, StoreError> {
-    let (heard, waiting) = (heard(connection).await?, waiting(connection, rooms).await?);
-    let mut overview = Overview { heard, waiting, ..Overview::default() };
+    let (last_accepted, waiting) = (last_accepted(connection).await?, waiting(connection, rooms).await?);
+    let mut overview = Overview { last_accepted, waiting, ..Overview::default() };
     let sql = format!("SELECT {} {OPEN}", rows::INCIDENT);
     // Made of literals only, here and below.
     for row in &sqlx::query(sqlx::AssertSqlSafe(sql)).bind(INCIDENTS).fetch_all(&mut *connection).await? {
@@ -116,15 +116,15 @@ async fn read(connection: &mut SqliteConnection, rooms: &[RoomAddress]) -> Resul
 
 /// A repeat leaves no row of its own, but its incident remembers it. One question for each state: that is what the index
 /// is made for.
-async fn heard(connection: &mut SqliteConnection) -> Result<Option<Timestamp>, StoreError> {
+async fn last_accepted(connection: &mut SqliteConnection) -> Result<Option<Timestamp>, StoreError> {
     let mut newest: Option<i64> =
         sqlx::query_scalar("SELECT max(at) FROM notification").fetch_one(&mut *connection).await?;
     for state in IncidentState::ALL {
-        let heard: Option<i64> = sqlx::query_scalar("SELECT max(heard_at) FROM incident WHERE state = $1")
+        let last_accepted: Option<i64> = sqlx::query_scalar("SELECT max(heard_at) FROM incident WHERE state = $1")
             .bind(state.as_str())
             .fetch_one(&mut *connection)
             .await?;
-        newest = newest.max(heard);
+        newest = newest.max(last_accepted);
     }
     Ok(newest.map(Timestamp))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use crate::{
-    model::{CardId, CardKind, RoomAddress, RouteName, Spellings, Timestamp},
+    model::{CardId, CardKind, RoomAddress, RoomAliases, RouteName, Timestamp},
     store::{Store, StoreError, db::writer::Context},
 };
 
@@ -14,7 +14,7 @@ const BATCH: i64 = 500;
 
 /// Cards that go on under another address of their room.
 #[derive(Clone, Debug)]
-pub struct Respelling {
+pub struct AddressChange {
     pub from: RoomAddress,
     pub to: RoomAddress,
     /// The routes that name the room by `to`, and not by `from`.
@@ -37,14 +37,14 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn has_cards_of(&self, respelling: &Respelling) -> Result<bool, StoreError> {
+    pub async fn has_cards_of(&self, address_change: &AddressChange) -> Result<bool, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT count(*) FROM (SELECT 1 FROM card JOIN card_incident ON card_incident.card = card.id \
              JOIN incident ON incident.id = card_incident.incident WHERE card.room = ",
         );
-        query.push_bind(respelling.from.as_str()).push(" AND incident.route IN (");
-        let routes: Vec<String> = respelling.routes.iter().map(ToString::to_string).collect();
+        query.push_bind(address_change.from.as_str()).push(" AND incident.route IN (");
+        let routes: Vec<String> = address_change.routes.iter().map(ToString::to_string).collect();
         let count: i64 =
             listed(&mut query, &routes).push(" LIMIT 1)").build_query_scalar().fetch_one(&mut *connection).await?;
         Ok(count > 0)
@@ -55,14 +55,14 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed; what was moved until then stays moved.
-    pub async fn respell(&self, respelling: &Respelling) -> Result<(usize, bool), StoreError> {
+    pub async fn change_address(&self, address_change: &AddressChange) -> Result<(usize, bool), StoreError> {
         let (mut moved, mut complete, mut after) = (0, true, String::new());
         loop {
-            let (respelling, now) = (respelling.clone(), self.clock.now());
+            let (address_change, now) = (address_change.clone(), self.clock.now());
             let part = self
                 .writer
                 .write(move |connection, context| {
-                    Box::pin(async move { part(connection, context, &respelling, &after, now).await })
+                    Box::pin(async move { part(connection, context, &address_change, &after, now).await })
                 })
                 .await?;
             moved += part.moved;
@@ -76,36 +76,36 @@ impl Store {
 }
 
 /// What is known of addresses, inside a transaction.
-pub(crate) async fn spellings(connection: &mut SqliteConnection) -> Result<Spellings, StoreError> {
-    Ok(Spellings::new(super::read(connection).await?, &BTreeMap::new()))
+pub(crate) async fn room_aliases(connection: &mut SqliteConnection) -> Result<RoomAliases, StoreError> {
+    Ok(RoomAliases::new(super::read(connection).await?, &BTreeMap::new()))
 }
 
 async fn part(
     connection: &mut SqliteConnection,
     context: &mut Context,
-    respelling: &Respelling,
+    address_change: &AddressChange,
     after: &str,
     now: Timestamp,
 ) -> Result<Part, StoreError> {
     let cards: Vec<String> = sqlx::query_scalar("SELECT id FROM card WHERE room = $1 AND id > $2 ORDER BY id LIMIT $3")
-        .bind(respelling.from.as_str())
+        .bind(address_change.from.as_str())
         .bind(after)
         .bind(BATCH)
         .fetch_all(&mut *connection)
         .await?;
     let next = cards.last().filter(|_| cards.len() as u64 >= BATCH.unsigned_abs()).cloned();
-    let mut going = going(connection, respelling, &cards).await?;
-    let waiting = doubly_unfinished(connection, respelling).await?;
+    let mut going = going(connection, address_change, &cards).await?;
+    let waiting = doubly_unfinished(connection, address_change).await?;
     let waits = waiting.is_some_and(|card| going.remove(&card));
     let going: Vec<String> = going.into_iter().collect();
     if going.is_empty() {
         return Ok(Part { moved: 0, waits, next });
     }
-    merge(connection, respelling, &going, now).await?;
+    merge(connection, address_change, &going, now).await?;
     for sql in ["UPDATE card SET room = ", "UPDATE op SET room = "] {
         let mut update = QueryBuilder::<Sqlite>::new(sql);
         let by = if sql.contains("op") { " WHERE card IN (" } else { " WHERE id IN (" };
-        update.push_bind(respelling.to.as_str()).push(by);
+        update.push_bind(address_change.to.as_str()).push(by);
         listed(&mut update, &going).build().persistent(false).execute(&mut *connection).await?;
     }
     context.wake = true;
@@ -123,7 +123,7 @@ fn listed<'q>(query: &'q mut QueryBuilder<Sqlite>, ids: &[String]) -> &'q mut Qu
 /// Those of `cards` that show something of the routes in question, and nothing of those that are kept.
 async fn going(
     connection: &mut SqliteConnection,
-    respelling: &Respelling,
+    address_change: &AddressChange,
     cards: &[String],
 ) -> Result<BTreeSet<String>, StoreError> {
     let (mut going, mut stay) = (BTreeSet::new(), BTreeSet::new());
@@ -137,9 +137,9 @@ async fn going(
     let rows = listed(&mut query, cards).build().persistent(false).fetch_all(connection).await?;
     for row in &rows {
         let (card, route): (String, &str) = (row.try_get("card")?, row.try_get("route")?);
-        if respelling.routes.iter().any(|known| known.as_str() == route) {
+        if address_change.routes.iter().any(|known| known.as_str() == route) {
             going.insert(card);
-        } else if respelling.kept.iter().any(|known| known.as_str() == route) {
+        } else if address_change.kept.iter().any(|known| known.as_str() == route) {
             stay.insert(card);
         }
     }
@@ -149,22 +149,22 @@ async fn going(
 /// A room has one unfinished op at most: the card of the one under the old address, if there is one under the new too.
 async fn doubly_unfinished(
     connection: &mut SqliteConnection,
-    respelling: &Respelling,
+    address_change: &AddressChange,
 ) -> Result<Option<String>, StoreError> {
     const FIND: &str = "SELECT card FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')";
     let new: Option<String> =
-        sqlx::query_scalar(FIND).bind(respelling.to.as_str()).fetch_optional(&mut *connection).await?;
+        sqlx::query_scalar(FIND).bind(address_change.to.as_str()).fetch_optional(&mut *connection).await?;
     if new.is_none() {
         return Ok(None);
     }
-    Ok(sqlx::query_scalar(FIND).bind(respelling.from.as_str()).fetch_optional(connection).await?)
+    Ok(sqlx::query_scalar(FIND).bind(address_change.from.as_str()).fetch_optional(connection).await?)
 }
 
 /// Cards that were made under the new address before it was known which room that is: the older one goes on, unless the
 /// newer one is in the room already, or may be.
 async fn merge(
     connection: &mut SqliteConnection,
-    respelling: &Respelling,
+    address_change: &AddressChange,
     going: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -176,7 +176,7 @@ async fn merge(
          JOIN card AS new ON new.id = again.card AND new.superseded_by IS NULL \
          WHERE old.superseded_by IS NULL AND old.kind = 'incident' AND new.room = ",
     );
-    query.push_bind(respelling.to.as_str()).push(" AND old.id IN (");
+    query.push_bind(address_change.to.as_str()).push(" AND old.id IN (");
     let pairs = listed(&mut query, going).build().persistent(false).fetch_all(&mut *connection).await?;
     for row in &pairs {
         let (old, new) = (CardId(row.try_get("old")?), CardId(row.try_get("new")?));

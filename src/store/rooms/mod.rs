@@ -5,19 +5,19 @@ pub(crate) mod addresses;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{Store, StoreError};
-use crate::model::{Place, RoomAddress};
+use crate::model::{ResolvedRoom, RoomAddress};
 
 impl Store {
     /// # Errors
     /// When the store cannot be read.
-    pub async fn places(&self) -> Result<Vec<(RoomAddress, Place)>, StoreError> {
+    pub async fn places(&self) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         read(&mut connection).await
     }
 
     /// # Errors
     /// When it cannot be committed.
-    pub async fn set_place(&self, address: RoomAddress, place: Place) -> Result<(), StoreError> {
+    pub async fn set_resolved_room(&self, address: RoomAddress, place: ResolvedRoom) -> Result<(), StoreError> {
         self.writer
             .write(move |connection, _| {
                 Box::pin(async move {
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomAddress, Place)>, StoreError> {
+pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
     let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
         .fetch_all(connection)
         .await?;
@@ -46,7 +46,7 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomA
     for row in rows {
         // An address that this version cannot read is no room of its config either.
         let Ok(address) = RoomAddress::parse(row.try_get("name")?) else { continue };
-        places.push((address, Place { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
+        places.push((address, ResolvedRoom { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
     }
     Ok(places)
 }

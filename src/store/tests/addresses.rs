@@ -1,20 +1,20 @@
 //! Rooms that are named by another address than before.
 
 use super::*;
-use crate::model::{Place, RoomAddress};
+use crate::model::{ResolvedRoom, RoomAddress};
 
 fn alias() -> RoomAddress {
     RoomAddress::parse("#room:example.org").expect("an alias")
 }
 
-fn to_alias(kept: &[&str]) -> Respelling {
+fn to_alias(kept: &[&str]) -> AddressChange {
     let routes = |names: &[&str]| names.iter().map(|name| RouteName::parse(name).expect("a route")).collect();
-    Respelling { from: room(), to: alias(), routes: routes(&["default"]), kept: routes(kept) }
+    AddressChange { from: room(), to: alias(), routes: routes(&["default"]), kept: routes(kept) }
 }
 
 async fn learn(store: &Store) {
     for address in [room(), alias()] {
-        store.set_place(address, Place::new(room().as_str())).await.expect("committed");
+        store.set_resolved_room(address, ResolvedRoom::new(room().as_str())).await.expect("committed");
     }
 }
 
@@ -42,9 +42,9 @@ async fn cards_and_what_is_on_its_way_go_on_under_the_new_address() {
     posted(&store, "g").await;
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
     let reply = store.freeze(op_for(&snapshot(&store).await, OpKind::Reply, "r")).await.expect("frozen");
-    store.doubt(&reply.txn_id, "no answer").await.expect("committed");
+    store.mark_in_doubt(&reply.txn_id, "no answer").await.expect("committed");
     assert!(store.has_cards_of(&to_alias(&[])).await.expect("read"));
-    assert_eq!(store.respell(&to_alias(&[])).await.expect("committed"), (1, true));
+    assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (1, true));
     assert!(!store.has_cards_of(&to_alias(&[])).await.expect("read"));
     assert_eq!(store.unfinished(&room()).await.expect("read"), None);
     let op = store.unfinished(&alias()).await.expect("read").expect("it is in doubt still");
@@ -64,10 +64,10 @@ async fn of_two_events_on_their_way_one_waits_for_the_other() {
     let other = store.snapshot(&due).await.expect("read").expect("a card");
     let new = NewOp { room: alias(), ..op_for(&other, OpKind::Card, "new") };
     let new = store.freeze(new).await.expect("frozen");
-    assert_eq!(store.respell(&to_alias(&[])).await.expect("committed"), (0, false));
+    assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (0, false));
     assert_eq!(store.unfinished(&room()).await.expect("read").map(|op| op.txn_id), Some(old.txn_id.clone()));
     store.finish(&new, "$new").await.expect("recorded");
-    assert_eq!(store.respell(&to_alias(&[])).await.expect("committed"), (1, true));
+    assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (1, true));
     assert_eq!(store.unfinished(&alias()).await.expect("read").map(|op| op.txn_id), Some(old.txn_id));
 }
 
@@ -78,7 +78,7 @@ async fn what_another_route_names_by_the_old_address_stays() {
     posted(&store, "g").await;
     let ops = IncidentKey { route: RouteName::parse("ops").expect("a route"), ..key("g") };
     store.ingest(Ingest { key: ops, ..ingest("g", "a", IncidentState::Firing) }).await.expect("committed");
-    assert_eq!(store.respell(&to_alias(&["ops"])).await.expect("committed"), (1, true));
+    assert_eq!(store.change_address(&to_alias(&["ops"])).await.expect("committed"), (1, true));
     let rooms: Vec<String> = cards(&store).await.into_iter().map(|(room, ..)| room).collect();
     assert_eq!(rooms, [alias().to_string(), room().to_string()]);
 }
@@ -99,7 +99,7 @@ async fn a_card_that_was_made_too_early_is_one_with_the_old_or_takes_its_place()
             let op = store.freeze(op).await.expect("frozen");
             store.finish(&op, "$new").await.expect("recorded");
         }
-        assert_eq!(store.respell(&to_alias(&[])).await.expect("committed"), (1, true));
+        assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (1, true));
         let old = (alias().to_string(), Some("$g".to_owned()), sent);
         let due = store.due(&alias()).await.expect("due");
         if sent {
@@ -141,7 +141,7 @@ async fn until_all_is_moved_a_card_is_found_by_either_address() {
     posted(&store, "g").await;
     store.ingest(by_alias("g", "b")).await.expect("committed");
     assert_eq!(cards(&store).await.len(), 1);
-    store.respell(&to_alias(&[])).await.expect("committed");
+    store.change_address(&to_alias(&[])).await.expect("committed");
     store.ingest(ingest("g", "c", IncidentState::Firing)).await.expect("committed");
     assert_eq!(cards(&store).await.len(), 1);
 }

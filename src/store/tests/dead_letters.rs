@@ -3,10 +3,10 @@
 use super::*;
 
 /// Freezes the next op of the due card and buries it.
-async fn bury(store: &Store, kind: OpKind, txn: &str) -> Op {
+async fn mark_dead(store: &Store, kind: OpKind, txn: &str) -> Op {
     let new = NewOp { content: r#"{"body":"x"}"#.to_owned(), ..op_for(&snapshot(store).await, kind, txn) };
     let op = store.freeze(new).await.expect("frozen");
-    store.bury(&op, "too_large: 413", None).await.expect("buried");
+    store.mark_dead(&op, "too_large: 413", None).await.expect("buried");
     op
 }
 
@@ -34,7 +34,7 @@ async fn a_dead_letter_keeps_its_content_until_it_is_dropped() {
     let Fixture { store, .. } = open(folder.path()).await;
     assert!(ids(&store).await.is_empty());
     firing(&store, "g", "a").await;
-    let op = bury(&store, OpKind::Card, "t1").await;
+    let op = mark_dead(&store, OpKind::Card, "t1").await;
     firing(&store, "h", "a").await;
     store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "alive")).await.expect("frozen");
     assert_eq!(ids(&store).await, ["t1"]);
@@ -64,7 +64,7 @@ async fn a_retried_card_is_new_again_and_a_retried_edit_is_due() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     firing(&store, "g", "a").await;
-    let op = bury(&store, OpKind::Card, "t1").await;
+    let op = mark_dead(&store, OpKind::Card, "t1").await;
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     let mut wake = store.wake_ups();
     wake.mark_unchanged();
@@ -79,8 +79,8 @@ async fn a_retried_card_is_new_again_and_a_retried_edit_is_due() {
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
 
     firing(&store, "g", "b").await;
-    bury(&store, OpKind::Reply, "t3").await;
-    bury(&store, OpKind::Edit, "t4").await;
+    mark_dead(&store, OpKind::Reply, "t3").await;
+    mark_dead(&store, OpKind::Edit, "t4").await;
     assert_eq!((ids(&store).await, due_kinds(&store).await), (vec!["t3".to_owned(), "t4".to_owned()], (0, 0, 0)));
     // Both come to the same edit.
     assert_eq!(follows(&store, "t4").await, Some(Follows::Edit));
@@ -96,7 +96,7 @@ async fn a_retried_card_whose_incident_has_moved_to_a_digest_brings_the_digest_u
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     firing(&store, "g", "a").await;
-    bury(&store, OpKind::Card, "t1").await;
+    mark_dead(&store, OpKind::Card, "t1").await;
     firing(&store, "g", "b").await;
     firing(&store, "h", "a").await;
     store.make_digest(&room()).await.expect("committed").expect("a digest");

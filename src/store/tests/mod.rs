@@ -256,8 +256,9 @@ async fn a_repeat_keeps_only_a_count_and_gets_the_first_ones_id() {
         .await
         .expect("counted");
     assert_eq!((count, repeats), (1, 1));
-    let heard: i64 = sqlx::query_scalar("SELECT heard_at FROM incident").fetch_one(&store.readers).await.expect("read");
-    assert_eq!(heard, clock.now().0);
+    let repeats: i64 =
+        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_one(&store.readers).await.expect("read");
+    assert_eq!(repeats, clock.now().0);
 }
 
 #[tokio::test]
@@ -318,7 +319,7 @@ async fn a_thawed_op_is_due_again_with_its_notes_and_age() {
     let reply = store.freeze(op_for(&snapshot(&store).await, OpKind::Reply, "t2")).await.expect("frozen");
     clock.advance(Duration::from_mins(10));
     store.ingest(ingest("g", "c", IncidentState::Firing)).await.expect("committed");
-    store.thaw(&reply).await.expect("thawed");
+    store.requeue(&reply).await.expect("thawed");
     let thawed = snapshot(&store).await;
     assert_eq!(thawed.notes.len(), 2);
     assert_eq!(thawed.card.dirty_since, Some(since));
@@ -408,9 +409,9 @@ async fn what_is_heard_again_is_counted_and_dated_for_many_at_once() {
         .await
         .expect("read");
     assert_eq!(repeats, [2, 1]);
-    let heard: Vec<i64> =
+    let repeats: Vec<i64> =
         sqlx::query_scalar("SELECT heard_at FROM incident").fetch_all(&store.readers).await.expect("read");
-    assert_eq!(heard, [clock.now().0; 2]);
+    assert_eq!(repeats, [clock.now().0; 2]);
 }
 
 #[tokio::test]
@@ -449,7 +450,7 @@ async fn a_dead_letter_lets_the_card_go_on() {
     let Fixture { store, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
     let op = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t1")).await.expect("frozen");
-    store.bury(&op, "too_large", None).await.expect("buried");
+    store.mark_dead(&op, "too_large", None).await.expect("buried");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     assert_eq!(store.stats(&[room()]).await.expect("stats").ops, [(OpState::Dead, 1)]);
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");

@@ -9,7 +9,7 @@ async fn an_overview_is_bounded_and_begins_with_what_matters() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, clock, .. } = open(folder.path()).await;
     let empty = store.overview(&[room()]).await.expect("read");
-    assert_eq!((empty.heard, empty.incidents.len(), empty.waiting.len()), (None, 0, 0));
+    assert_eq!((empty.last_accepted, empty.incidents.len(), empty.waiting.len()), (None, 0, 0));
     for n in 0..60_u32 {
         clock.advance(Duration::from_secs(1));
         let severity = u32::from(n != 55);
@@ -26,7 +26,7 @@ async fn an_overview_is_bounded_and_begins_with_what_matters() {
     store.ingest(unchanged("g55")).await.expect("committed");
 
     let overview = store.overview(&[room()]).await.expect("read");
-    assert_eq!(overview.heard, Some(clock.now()), "a repeat counts");
+    assert_eq!(overview.last_accepted, Some(clock.now()), "a repeat counts");
     let groups: Vec<_> = overview.incidents.iter().map(|open| open.seen.incident.key.group_key.as_str()).collect();
     assert_eq!((groups.len(), &groups[..3]), (50, &["g55", "g00", "g01"][..]));
     let first = &overview.incidents[0];
@@ -71,7 +71,7 @@ async fn the_newest_dead_letters_and_how_many_there_are() {
         let new = op_for(&snapshot(&store).await, OpKind::Card, &format!("t{n:02}"));
         let content = r#"{"body":"* one\ntwo","m.new_content":{"body":"one\ntwo"}}"#.to_owned();
         let op = store.freeze(NewOp { content, ..new }).await.expect("frozen");
-        store.bury(&op, "too_large: 413", None).await.expect("buried");
+        store.mark_dead(&op, "too_large: 413", None).await.expect("buried");
     }
     let overview = store.overview(&[room()]).await.expect("read");
     assert_eq!((overview.dead_letters.len(), overview.dead_letters_in_all), (20, 23));

@@ -68,10 +68,10 @@ async fn what_changes_nothing_is_counted_and_not_kept() {
     assert_eq!(count(&store, "SELECT repeats FROM notification").await, 50);
 }
 
-async fn bury(store: &Store, txn: &str, since: Timestamp) {
+async fn mark_dead(store: &Store, txn: &str, since: Timestamp) {
     let new = NewOp { since, ..op_for(&snapshot(store).await, OpKind::Card, txn) };
     let op = store.freeze(new).await.expect("frozen");
-    store.bury(&op, "too_large", None).await.expect("buried");
+    store.mark_dead(&op, "too_large", None).await.expect("buried");
 }
 
 async fn dead(store: &Store) -> i64 {
@@ -85,7 +85,7 @@ async fn a_dead_letter_stays_its_month_also_when_its_incident_has_moved() {
     let Fixture { store, clock, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
     clock.advance(31 * DAY);
-    bury(&store, "t1", Timestamp(1_000_000)).await;
+    mark_dead(&store, "t1", Timestamp(1_000_000)).await;
     // Its next news and another incident go on a digest, which is split: the letter stays on the one card, its incident
     // goes to the other.
     store.ingest(ingest("g", "b", IncidentState::Resolved)).await.expect("committed");
@@ -118,10 +118,10 @@ async fn old_dead_letters_of_an_open_incident_are_forgotten() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, clock, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    bury(&store, "t1", Timestamp(1_000_000)).await;
+    mark_dead(&store, "t1", Timestamp(1_000_000)).await;
     clock.advance(31 * DAY);
     store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
-    bury(&store, "t2", Timestamp(1_000_000)).await;
+    mark_dead(&store, "t2", Timestamp(1_000_000)).await;
     store.prune(7 * DAY).await.expect("pruned");
     let (left, _) = store.dead_letters().await.expect("read");
     assert_eq!(left.iter().map(|letter| letter.op.txn_id.as_str()).collect::<Vec<_>>(), ["t2"]);

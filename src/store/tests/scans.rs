@@ -15,7 +15,7 @@ use tracing::{
 
 use super::*;
 use crate::{
-    model::{CardId, Place},
+    model::{CardId, ResolvedRoom},
     store::FoundRoot,
 };
 
@@ -170,17 +170,17 @@ async fn deliver(store: &Store) {
     // Changes, in doubt, set aside, looked for and replaced.
     take(store, noted("repeated", NoteKind::NewFiring, IncidentState::Firing, Vec::new())).await;
     let op = send(store, OpKind::Reply, "reply").await;
-    store.doubt(&op.txn_id, "no answer").await.expect("committed");
+    store.mark_in_doubt(&op.txn_id, "no answer").await.expect("committed");
     store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
     store.next_parked(&room()).await.expect("read").expect("one");
     store.recorded(&room(), &op).await.expect("read");
     store.last_recorded(&room()).await.expect("read").expect("one");
     assert!(store.is_one_parked_unproven(&room()).await.expect("read"));
-    store.look_soon(&room(), Timestamp(0)).await.expect("committed");
-    store.unanswered(&op.txn_id, "no_answer", "no answer").await.expect("committed");
+    store.search_soon(&room(), Timestamp(0)).await.expect("committed");
+    store.record_no_answer(&op.txn_id, "no_answer", "no answer").await.expect("committed");
     let plainer = NewOp { txn_id: TxnId("plainer".to_owned()), ..op_for_op(&op) };
     let op = store.replace(&op, plainer, "too_large").await.expect("committed");
-    store.thaw(&op).await.expect("committed");
+    store.requeue(&op).await.expect("committed");
     let snapshot = card_of(store, OpKind::Reply).await;
     store.drop_notes(&snapshot.card.id, snapshot.notes.iter().map(|note| note.id).collect()).await.expect("committed");
     store.pass_over(&snapshot.card.id, snapshot.rev()).await.expect("committed");
@@ -209,27 +209,27 @@ async fn fail(store: &Store) {
     // What is refused for good.
     take(store, ingest("refused", "a", IncidentState::Firing)).await;
     let op = send(store, OpKind::Card, "dead").await;
-    store.bury(&op, "too_large", None).await.expect("committed");
-    assert_eq!(store.next_dead(&room()).await.expect("read"), None, "refused, and no fault of the homeserver");
+    store.mark_dead(&op, "too_large", None).await.expect("committed");
+    assert_eq!(store.next_dead_letter(&room()).await.expect("read"), None, "refused, and no fault of the homeserver");
     assert_eq!(store.dead_letters().await.expect("read").1, 1);
     store.dead_letter(&op.txn_id).await.expect("read").expect("one");
     store.retry_dead_letter(&op.txn_id).await.expect("committed").expect("one");
     let op = send(store, OpKind::Card, "dead-post").await;
-    store.bury(&op, "too_large", None).await.expect("committed");
+    store.mark_dead(&op, "too_large", None).await.expect("committed");
     store.drop_dead_letter(&op.txn_id).await.expect("committed").expect("one");
     // First events that are gone, posted again, or found.
     let card = post(store, "lost", "lost").await;
-    assert_eq!(store.root_of(&card).await.expect("read").as_deref(), Some("$lost"));
-    assert_eq!(store.lose_roots(&room(), vec!["$lost".to_owned()]).await.expect("committed"), [card]);
+    assert_eq!(store.root_event_of(&card).await.expect("read").as_deref(), Some("$lost"));
+    assert_eq!(store.orphan_cards(&room(), vec!["$lost".to_owned()]).await.expect("committed"), [card]);
     let card = post(store, "old", "old").await;
     take(store, noted("old", NoteKind::NewFiring, IncidentState::Firing, vec![card.clone()])).await;
     let op = send(store, OpKind::Card, "again").await;
     store.finish(&op, "$again").await.expect("recorded");
-    store.lose_roots(&room(), vec!["$old".to_owned()]).await.expect("committed");
+    store.orphan_cards(&room(), vec!["$old".to_owned()]).await.expect("committed");
     post(store, "refused-edit", "refused-edit").await;
     take(store, noted("refused-edit", NoteKind::NewFiring, IncidentState::Firing, Vec::new())).await;
     let op = send(store, OpKind::Reply, "refused-reply").await;
-    store.lose_root_of(&op, "unknown event").await.expect("committed");
+    store.orphan_card_of(&op, "unknown event").await.expect("committed");
     take(store, ingest("found", "a", IncidentState::Firing)).await;
     let due = store.due(&room()).await.expect("due").new;
     for card in due {
@@ -257,7 +257,10 @@ async fn look_on(store: &Store) {
     store.stats(&[room()]).await.expect("read");
     take(store, ingest("seen", "a", IncidentState::Firing)).await;
     store.overview(&[room()]).await.expect("read");
-    store.set_place(room(), Place { first: "!a:b".to_owned(), successor: None }).await.expect("committed");
+    store
+        .set_resolved_room(room(), ResolvedRoom { first: "!a:b".to_owned(), successor: None })
+        .await
+        .expect("committed");
     store.places().await.expect("read");
     store.set_device("D".to_owned()).await.expect("committed");
     store.device().await.expect("read");
@@ -273,11 +276,12 @@ async fn change_config(store: &Store) {
     store.make_digest(&room()).await.expect("committed").expect("a digest");
     // Another name of the room, and a receiver that takes another route.
     let to = RoomAddress::parse("#room:example.org").expect("a room");
-    let respelling = Respelling { from: room(), to: to.clone(), routes: [route("default")].into(), kept: [].into() };
-    assert!(store.has_cards_of(&respelling).await.expect("read"));
-    store.respell(&respelling).await.expect("committed");
-    let back = Respelling { from: to, to: room(), ..respelling };
-    store.respell(&back).await.expect("committed");
+    let address_change =
+        AddressChange { from: room(), to: to.clone(), routes: [route("default")].into(), kept: [].into() };
+    assert!(store.has_cards_of(&address_change).await.expect("read"));
+    store.change_address(&address_change).await.expect("committed");
+    let back = AddressChange { from: to, to: room(), ..address_change };
+    store.change_address(&back).await.expect("committed");
     store.open_receivers().await.expect("read");
     let moved = Move { from: route("default"), receiver: "r".to_owned(), to: route("web") };
     store.close_moved(&moved).await.expect("committed");

@@ -117,7 +117,7 @@ async fn what_is_on_its_way_is_waited_for() {
         if arrives {
             store.finish(&op, "$event").await.expect("recorded");
         } else {
-            store.thaw(&op).await.expect("thawed");
+            store.requeue(&op).await.expect("thawed");
         }
         let owes = arrives || sent == OpKind::Edit;
         assert_eq!(due_kinds(&store).await, (0, 0, usize::from(owes)), "{sent:?} {arrives}");
@@ -157,7 +157,7 @@ async fn a_room_that_is_given_up_owes_nothing_more() {
     posted(&store, "default", "g").await;
     post(&store, "default", "h", "a").await;
     let op = frozen(&store, OpKind::Card, "doubtful").await;
-    store.doubt(&op.txn_id, "no answer").await.expect("committed");
+    store.mark_in_doubt(&op.txn_id, "no answer").await.expect("committed");
     assert_eq!(closed(&store, &[]).await, (2, 2, 1));
     assert_eq!(store.give_up_room(&room(), "refused").await.expect("committed"), 1);
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
@@ -213,6 +213,6 @@ async fn a_notice_that_comes_back_says_nothing_of_closed_cards() {
     let notes = cards.iter().flat_map(|card| card.notes.iter().map(|note| note.id)).collect();
     let op = store.freeze(NewOp { notes, ..op_for(&cards[0], OpKind::Notice, "notice") }).await.expect("frozen");
     assert_eq!(closed(&store, &[]).await.0, 2);
-    store.thaw(&op).await.expect("thawed");
+    store.requeue(&op).await.expect("thawed");
     assert_eq!(due_kinds(&store).await, (0, 0, 2));
 }

@@ -6,7 +6,7 @@ use url::Url;
 use super::{
     Settings,
     faults::Code,
-    holes::{Hole, Masked, Unclosed, holes},
+    placeholders::{Masked, Placeholder, Unclosed, placeholders},
 };
 use crate::render::links::explore::{Form, LogsUrl, Problem};
 
@@ -55,7 +55,7 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
         return found;
     }
     let value = value.trim();
-    let (text, holes) = match with_holes(value) {
+    let (text, placeholders) = match with_placeholders(value) {
         Ok(read) => read,
         Err(Unclosed(at)) => {
             let begin: String = value[at..].chars().take(20).collect();
@@ -63,7 +63,7 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
             return found;
         }
     };
-    if holes.len() > MAX_HOLES {
+    if placeholders.len() > MAX_HOLES {
         found.add(Code::Template, format!("logs_url has more than {MAX_HOLES} template holes"), false);
         return found;
     }
@@ -71,8 +71,8 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
         let why = "logs_url has template holes that are percent-encoded, which Prometheus does not fill in";
         found.add(Code::EncodedHole, why, true);
     }
-    check_labels(&holes, settings, kept, &mut found);
-    let masked = Masked::of(&text, &holes);
+    check_labels(&placeholders, settings, kept, &mut found);
+    let masked = Masked::of(&text, &placeholders);
     let link = LogsUrl::parse(&masked.text);
     let mut states: Vec<Value> = link.states().cloned().collect();
     if link.broken().is_none() {
@@ -106,20 +106,20 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
 }
 
 /// The value with its holes as Prometheus reads them, and where they are.
-fn with_holes(value: &str) -> Result<(String, Vec<Hole>), Unclosed> {
-    let given = holes(value)?;
+fn with_placeholders(value: &str) -> Result<(String, Vec<Placeholder>), Unclosed> {
+    let given = placeholders(value)?;
     let mut text = String::with_capacity(value.len());
     let mut at = 0;
     // Between the holes that are there, those that were encoded along with the JSON.
-    for hole in &given {
-        text.push_str(&with_decoded_holes(&value[at..hole.bytes.start]));
-        text.push_str(&value[hole.bytes.clone()]);
-        at = hole.bytes.end;
+    for placeholder in &given {
+        text.push_str(&with_decoded_holes(&value[at..placeholder.bytes.start]));
+        text.push_str(&value[placeholder.bytes.clone()]);
+        at = placeholder.bytes.end;
     }
     text.push_str(&with_decoded_holes(&value[at..]));
     // What came out of the encoding might be no template at all.
-    match holes(&text) {
-        Ok(holes) => Ok((text, holes)),
+    match placeholders(&text) {
+        Ok(placeholders) => Ok((text, placeholders)),
         Err(_) => Ok((value.to_owned(), given)),
     }
 }
@@ -136,20 +136,22 @@ fn with_decoded_holes(text: &str) -> String {
         let near = &upper[start..upper.floor_char_boundary(start + MAX_HOLE)];
         let end = near.find(CLOSE).map_or(start + OPEN.len(), |found| start + found + CLOSE.len());
         let inside = text[start..end].replace('+', " ");
-        let decoded = urlencoding::decode(&inside).map(|hole| hole.replace("\\\"", "\"")).unwrap_or_default();
-        let names_labels = holes(&decoded).is_ok_and(|holes| holes.len() == 1 && !holes[0].labels.is_empty());
+        let decoded =
+            urlencoding::decode(&inside).map(|placeholder| placeholder.replace("\\\"", "\"")).unwrap_or_default();
+        let names_labels = placeholders(&decoded)
+            .is_ok_and(|placeholders| placeholders.len() == 1 && !placeholders[0].labels.is_empty());
         // Of several opening braces the last two are the hole's: `{app=~{{ … }}}` is rare, but three in a row are not.
-        let (keep, hole) = if names_labels { (start, decoded.as_str()) } else { (start + "%7B".len(), "") };
+        let (keep, placeholder) = if names_labels { (start, decoded.as_str()) } else { (start + "%7B".len(), "") };
         out.push_str(&text[at..keep]);
-        out.push_str(hole);
+        out.push_str(placeholder);
         at = if names_labels { end } else { keep };
     }
     out.push_str(&text[at..]);
     out
 }
 
-fn check_labels(holes: &[Hole], settings: &Settings, kept: Option<&[String]>, found: &mut Inspected) {
-    for label in holes.iter().flat_map(|hole| &hole.labels) {
+fn check_labels(placeholders: &[Placeholder], settings: &Settings, kept: Option<&[String]>, found: &mut Inspected) {
+    for label in placeholders.iter().flat_map(|placeholder| &placeholder.labels) {
         match kept {
             Some(kept) if !kept.contains(label) => {
                 let kept = if kept.is_empty() { "no label".to_owned() } else { kept.join(", ") };

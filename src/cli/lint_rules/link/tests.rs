@@ -19,7 +19,7 @@ const DATASOURCE: &str = r#""datasource":{"type":"loki","uid":"loki"}"#;
 
 fn panes(expr: &str) -> String {
     // A hole's own quotes are the template's, not JSON's.
-    let masked = Masked::of(expr, &holes(expr).unwrap());
+    let masked = Masked::of(expr, &placeholders(expr).unwrap());
     let expr = masked.unmask(&masked.text.replace('"', "\\\""));
     format!(r#"{{"a":{{"datasource":"loki","queries":[{{"refId":"A","expr":"{expr}",{DATASOURCE}}}]}}}}"#)
 }
@@ -27,7 +27,7 @@ fn panes(expr: &str) -> String {
 /// With everything encoded but the holes.
 fn good(expr: &str) -> String {
     let raw = panes(expr);
-    let masked = Masked::of(&raw, &holes(&raw).unwrap());
+    let masked = Masked::of(&raw, &placeholders(&raw).unwrap());
     let encoded = masked.unmask(&urlencoding::encode(&masked.text));
     format!("https://g.example.org/explore?schemaVersion=1&panes={encoded}")
 }
@@ -40,16 +40,16 @@ const EXPR: &str = r#"{namespace="{{ $labels.namespace }}"}"#;
 
 #[test]
 fn what_is_wrong_with_a_value() {
-    let hole = "https://g.example.org/x?a={{ $labels.namespace }}";
+    let placeholder = "https://g.example.org/x?a={{ $labels.namespace }}";
     let with = |from: &str, to: &str| raw(EXPR).replace(from, to);
     for (value, expected) in [
         (good(EXPR), ""),
         (good(r#"{pod="{{ index $labels "pod" }}"} |= "a b""#), ""),
-        (hole.to_owned(), ""),
+        (placeholder.to_owned(), ""),
         ("https://kibana.example.org/app?q=%22x%22".to_owned(), ""),
         ("{{ .ExternalURL }}/graph".to_owned(), ""),
         (raw(EXPR), "+not_encoded"),
-        (format!("{hole} x"), "+not_encoded"),
+        (format!("{placeholder} x"), "+not_encoded"),
         (with("schemaVersion=1&", ""), "+not_encoded +no_schema_version"),
         (with(r#""refId":"A","#, ""), "+no_ref_id +not_encoded"),
         (with(&format!(",{DATASOURCE}"), ""), "+query_datasource +not_encoded"),
@@ -104,14 +104,14 @@ fn a_mended_value_asks_the_same() {
         r#"{pod="{{ index $labels "pod" }}"} |= "100% a+b&c#d" | x="{{ printf "%s}}" $labels.pod | urlquery }}""#,
     ] {
         let asked = |url: &str| {
-            let masked = Masked::of(url, &holes(url).unwrap());
+            let masked = Masked::of(url, &placeholders(url).unwrap());
             let state = LogsUrl::parse(&masked.text).states().next().unwrap().clone();
             masked.unmask(state["a"]["queries"][0]["expr"].as_str().unwrap())
         };
         let mended = inspect(&raw(expr), &settings(None, None), None).mended.unwrap();
         assert_eq!((asked(&raw(expr)).as_str(), asked(&mended).as_str()), (expr, expr), "{mended}");
-        for hole in holes(expr).unwrap() {
-            assert!(mended.contains(&expr[hole.bytes]), "{mended}");
+        for placeholder in placeholders(expr).unwrap() {
+            assert!(mended.contains(&expr[placeholder.bytes]), "{mended}");
         }
     }
     assert_eq!(inspect(&raw(EXPR), &settings(None, None), None).mended.unwrap(), good(EXPR));

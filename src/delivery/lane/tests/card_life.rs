@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    delivery::{gate::Want, lane::waiting::WANT_EVERY},
+    delivery::{gate::Priority, lane::waiting::REFRESH_EVERY},
     store::{DueCard, DueCards, DueNotes},
 };
 
@@ -32,7 +32,7 @@ fn manual() -> Clock {
 impl House {
     fn lost(&self) -> u64 {
         let counted = |(_, name): &(RoomAddress, RoomName)| {
-            self.parts.metrics.room_events.with_label_values(&[name.as_str(), "card", "lost"]).get()
+            self.context.metrics.room_events.with_label_values(&[name.as_str(), "card", "lost"]).get()
         };
         self.config().rooms().iter().map(counted).sum()
     }
@@ -104,7 +104,7 @@ async fn what_waits_in_an_outage_is_one_message_of_the_newest_state() {
     assert_eq!(kinds(&sent), ["card m.text"; 2]);
     assert!(text(&sent[1]).starts_with("🟠 A: new on c\n🟢 A: b and d resolved"), "{}", text(&sent[1]));
     assert!(text(&sent[1]).contains("2 firing, 2 resolved"), "{}", text(&sent[1]));
-    let due = house.parts.store.due(&room(ROOM)).await.expect("due");
+    let due = house.context.store.due(&room(ROOM)).await.expect("due");
     assert_eq!(due, DueCards::default());
 }
 
@@ -124,8 +124,8 @@ async fn a_message_of_its_own_is_exactly_once_and_steps_down() {
     assert_eq!(kinds(&sent[3..]), ["card m.text failed"; 3]);
     assert_eq!(text(&sent[5]), "🟠 A: new on c", "the plainest form");
     // A retry has nothing to edit, so that it begins anew.
-    let (dead, _) = house.parts.store.dead_letters().await.expect("read");
-    house.parts.store.retry_dead_letter(&dead[0].op.txn_id).await.expect("committed");
+    let (dead, _) = house.context.store.dead_letters().await.expect("read");
+    house.context.store.retry_dead_letter(&dead[0].op.txn_id).await.expect("committed");
     let sent = house.settled().await;
     assert_eq!((sent.len(), first_line(&sent[6])), (7, "🟠 WARNING A · 3 firing"));
 }
@@ -160,7 +160,7 @@ async fn an_old_card_goes_on_on_a_new_one() {
     house.start();
     house.post("a").await;
     house.settled().await;
-    house.parts.clock.advance(DAY);
+    house.context.clock.advance(DAY);
     house.post("a b").await;
     house.settled().await;
     house.post("-a -b").await;
@@ -181,7 +181,7 @@ async fn an_old_card_goes_on_on_a_new_one() {
     for later in &sent[3..] {
         assert_eq!(later.content["m.relates_to"]["event_id"], "$2", "only the new card");
     }
-    assert!(house.parts.store.due(&room(ROOM)).await.expect("due").edits.is_empty());
+    assert!(house.context.store.due(&room(ROOM)).await.expect("due").edits.is_empty());
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn a_wall_clock_set_ahead_makes_no_card_old() {
     house.start();
     house.post("a").await;
     house.settled().await;
-    house.parts.clock.jump(10 * DAY_MS);
+    house.context.clock.jump(10 * DAY_MS);
     house.post("a b").await;
     let sent = house.settled().await;
     assert_eq!(kinds(&sent), ["card m.text", "m.thread m.text", "m.replace m.text"]);
@@ -208,8 +208,8 @@ async fn a_wall_clock_set_back_keeps_no_green_note_waiting() {
     for group in ["d", "e", "f"] {
         house.post_group(group, &format!("-{group}")).await;
     }
-    house.parts.clock.jump(-3 * DAY_MS);
-    house.parts.clock.advance(Duration::from_secs(2));
+    house.context.clock.jump(-3 * DAY_MS);
+    house.context.clock.advance(Duration::from_secs(2));
     house.start();
     let sent = house.settled().await;
     assert_eq!(kinds(&sent[3..4]), ["card m.notice"], "{sent:#?}");
@@ -221,11 +221,11 @@ async fn what_waits_for_an_old_card_is_not_said_there_any_more() {
     house.start();
     house.post("a").await;
     house.settled().await;
-    house.parts.clock.advance(DAY.checked_sub(Duration::from_mins(1)).expect("positive"));
+    house.context.clock.advance(DAY.checked_sub(Duration::from_mins(1)).expect("positive"));
     // A reply is on its way and given back, while the card is posted anew.
     house.stop().await;
     house.post("a b").await;
-    house.parts.clock.advance(Duration::from_mins(1));
+    house.context.clock.advance(Duration::from_mins(1));
     house.script(&[Some(Err(Reason::Unreachable))]);
     house.start();
     while house.sent().len() < 2 {
@@ -244,7 +244,7 @@ async fn an_old_card_whose_follower_goes_on_a_digest_points_there() {
     house.post_group("a", "a").await;
     house.settled().await;
     house.stop().await;
-    house.parts.clock.advance(DAY);
+    house.context.clock.advance(DAY);
     house.script(&[Some(Err(Reason::RateLimited))]);
     house.post_group("a", "a b").await;
     house.post_group("c", "c").await;
@@ -261,7 +261,7 @@ async fn a_redacted_card_is_followed_by_a_new_one_with_the_next_news() {
     house.start();
     house.post("a").await;
     house.settled().await;
-    let news = RoomNews { redacted: vec!["$7".to_owned(), "$1".to_owned()], gap: false };
+    let news = RoomChanges { redacted: vec!["$7".to_owned(), "$1".to_owned()], gap: false };
     house.transport.news.lock().expect("a lock").insert(room(ROOM), news);
     house.post("a").await;
     assert_eq!(house.settled().await.len(), 1, "no news");
@@ -285,7 +285,7 @@ async fn what_happened_while_nobody_looked_is_found_out_before_something_hangs_o
     assert_eq!(kinds(&sent), ["m.thread m.text", "m.replace m.text"]);
     assert_eq!((house.lost(), house.looks()), (0, 1), "once for a card");
     // The timeline had a gap.
-    let gap = RoomNews { gap: true, ..RoomNews::default() };
+    let gap = RoomChanges { gap: true, ..RoomChanges::default() };
     house.transport.news.lock().expect("a lock").insert(room(ROOM), gap);
     house.redact("$1");
     house.post("a b c").await;
@@ -331,7 +331,7 @@ async fn refused_for_its_lost_root_what_fires_is_posted_anew_at_once_and_what_is
         house.post(news).await;
         let sent = house.settled().await;
         assert_eq!(kinds(&sent[1..]), expected, "{news:?}");
-        assert_eq!((house.lost(), house.parts.metrics.dead_letters.with_label_values(&["bad_event"]).get()), (1, 0));
+        assert_eq!((house.lost(), house.context.metrics.dead_letters.with_label_values(&["bad_event"]).get()), (1, 0));
         house.post("a c").await;
         assert_eq!(kinds(&house.settled().await[sent.len()..]).len(), if news == "a b" { 2 } else { 1 }, "{news:?}");
     }
@@ -360,7 +360,7 @@ async fn a_digest_that_is_gone_is_posted_anew_without_what_is_over() {
     house.settled().await;
     house.post_group("g3", "-p3").await;
     let before = house.settled().await.len();
-    let news = RoomNews { redacted: vec!["$1".to_owned()], gap: false };
+    let news = RoomChanges { redacted: vec!["$1".to_owned()], gap: false };
     house.transport.news.lock().expect("a lock").insert(room(ROOM), news);
     house.post_group("g4", "p4 more").await;
     let sent = house.settled().await;
@@ -399,7 +399,7 @@ async fn under_a_limit_the_most_severe_goes_first_across_rooms_then_the_oldest()
         sleep(Duration::from_millis(5)).await;
     }
     // A lane that waits already finds something more urgent to wait with.
-    sleep(WANT_EVERY).await;
+    sleep(REFRESH_EVERY).await;
     house.post_to(vec![room("!one:x")], "more", "b", "critical").await;
     let sent = house.settled().await;
     let order: Vec<&str> = sent.iter().filter(|sent| sent.accepted).map(|sent| sent.room.as_str()).collect();
@@ -414,9 +414,12 @@ fn what_rings_goes_by_severity_and_all_else_by_age() {
         |loud, card: DueCard| DueCard { notes: Some(DueNotes { loud, green: !loud, oldest: Timestamp(0) }), ..card };
     let mut all =
         DueCards { edits: vec![due(0, 3), due(0, 2)], notes: vec![notes(false, due(0, 4))], ..DueCards::default() };
-    assert_eq!(plan::want(&all), Want { severity: Want::CALM, since: Timestamp(2), edit: Some(Timestamp(2)) });
+    assert_eq!(
+        plan::priority(&all),
+        Priority { severity: Priority::CALM, since: Timestamp(2), edit: Some(Timestamp(2)) }
+    );
     all.notes.push(notes(true, due(1, 8)));
-    assert_eq!(plan::want(&all), Want { severity: 1, since: Timestamp(8), edit: Some(Timestamp(2)) });
+    assert_eq!(plan::priority(&all), Priority { severity: 1, since: Timestamp(8), edit: Some(Timestamp(2)) });
     all.new = vec![due(1, 7), due(2, 1)];
-    assert_eq!(plan::want(&all), Want { severity: 1, since: Timestamp(7), edit: Some(Timestamp(2)) });
+    assert_eq!(plan::priority(&all), Priority { severity: 1, since: Timestamp(7), edit: Some(Timestamp(2)) });
 }

@@ -17,11 +17,11 @@ impl House {
         let route = config.routes.values_mut().next().expect("a route");
         route.rooms = rooms.split(',').map(room).collect();
         let routing: Routing = [(route.name.clone(), route.rooms.clone())].into();
-        let style = Arc::clone(&self.in_force.borrow().style);
-        let in_force = InForce::new(Arc::new(config), style);
-        self.in_force.send_replace(Arc::new(in_force.clone().and_rooms(gone)));
-        self.parts.store.close_unrouted(&routing).await.expect("committed");
-        self.in_force.send_replace(Arc::new(in_force));
+        let style = Arc::clone(&self.settings.borrow().style);
+        let settings = Settings::new(Arc::new(config), style);
+        self.settings.send_replace(Arc::new(settings.clone().and_rooms(gone)));
+        self.context.store.close_unrouted(&routing).await.expect("committed");
+        self.settings.send_replace(Arc::new(settings));
     }
 
     /// The lane of the nth room has ended by itself.
@@ -31,9 +31,9 @@ impl House {
     }
 
     fn start_with(&mut self, room: RoomAddress, patience: Duration) {
-        let mut lane = Lane::new(room, self.parts.clone(), self.stop.clone());
+        let mut lane = Lane::new(room, self.context.clone(), self.stop.clone());
         // One refusal, or the test would wait for the pauses in between.
-        lane.farewell = Some(Farewell { patience, refusals: 1, ..Farewell::default() });
+        lane.drain = Some(Drain { patience, refusals: 1, ..Drain::default() });
         self.lanes.push(tokio::spawn(lane.run()));
     }
 }
@@ -119,7 +119,7 @@ async fn a_room_that_refuses_is_given_up_and_an_outage_is_waited_out() {
         let lane = house.lanes.remove(0);
         tokio::time::timeout(Duration::from_mins(1), lane).await.expect("in time").expect("no panic");
         assert!(!house.is_due(&room(ROOM)).await);
-        assert_eq!(house.parts.store.unfinished(&room(ROOM)).await.expect("read"), None);
+        assert_eq!(house.context.store.unfinished(&room(ROOM)).await.expect("read"), None);
         let told = house.sent().iter().skip(1).filter(|sent| sent.accepted).count();
         assert_eq!(told, usize::from(outage), "{:#?}", house.sent());
     }
@@ -129,17 +129,17 @@ async fn a_room_that_refuses_is_given_up_and_an_outage_is_waited_out() {
 #[tokio::test]
 async fn only_refusals_of_the_room_itself_give_it_up() {
     let mut house = House::new(ROOM).await;
-    let mut lane = Lane::new(room(ROOM), house.parts.clone(), house.stop.clone());
+    let mut lane = Lane::new(room(ROOM), house.context.clone(), house.stop.clone());
     lane.refusals = 7;
-    lane.farewell = Some(Farewell::default());
+    lane.drain = Some(Drain::default());
     for reason in [Reason::KeysNotReady, Reason::ServerError, Reason::BadEvent] {
-        lane.was_refused(reason);
+        lane.note_refusal(reason);
     }
-    assert!(!lane.is_hopeless());
+    assert!(!lane.must_end());
     for _ in 0..2 {
-        lane.was_refused(Reason::RoomRefused);
+        lane.note_refusal(Reason::RoomRefused);
     }
-    assert!(lane.is_hopeless());
+    assert!(lane.must_end());
     house.stop().await;
 }
 
@@ -149,8 +149,8 @@ async fn a_room_whose_news_are_messages_is_told_by_an_edit() {
     let mut house = House::new(TWO).await;
     let mut config = (*house.config()).clone();
     config.routes.values_mut().for_each(|route| route.updates = crate::config::Updates::Post);
-    let style = Arc::clone(&house.in_force.borrow().style);
-    house.in_force.send_replace(Arc::new(InForce::new(Arc::new(config), style)));
+    let style = Arc::clone(&house.settings.borrow().style);
+    house.settings.send_replace(Arc::new(Settings::new(Arc::new(config), style)));
     house.start();
     house.post("a").await;
     house.settled().await;

@@ -34,13 +34,13 @@ impl House {
         let rooms = self.config().rooms();
         let each = rooms.iter().flat_map(|(_, name)| OpKind::ALL.map(|kind| (name, kind)));
         let count = |(name, kind): (&RoomName, OpKind)| {
-            self.parts.metrics.room_events.with_label_values(&[name.as_str(), kind.as_str(), outcome]).get()
+            self.context.metrics.room_events.with_label_values(&[name.as_str(), kind.as_str(), outcome]).get()
         };
         each.map(count).sum()
     }
 
     fn duplicates(&self) -> u64 {
-        self.parts.metrics.possible_duplicates.get()
+        self.context.metrics.possible_duplicates.get()
     }
 
     /// A card whose send was not answered, `ago` before lanes start again.
@@ -56,7 +56,7 @@ impl House {
             let txn = house.sent()[0].txn_id.clone();
             house.transport.arrived.lock().expect("a lock").push(txn);
         }
-        house.parts.clock.advance(ago);
+        house.context.clock.advance(ago);
         house
     }
 }
@@ -87,7 +87,7 @@ async fn what_has_been_forgotten_but_is_in_the_room_is_adopted() {
 #[tokio::test]
 async fn a_clock_set_back_makes_nobody_remember_for_longer() {
     let mut house = House::doubtful(true, 25 * HOUR).await;
-    house.parts.clock.jump(-25 * 3_600_000);
+    house.context.clock.jump(-25 * 3_600_000);
     house.start();
     assert_eq!((house.settled().await.len(), house.events("adopted"), house.duplicates()), (1, 1, 0));
 }
@@ -96,7 +96,7 @@ async fn a_clock_set_back_makes_nobody_remember_for_longer() {
 async fn where_nobody_counted_the_time_the_room_is_asked() {
     let mut house = House::doubtful(true, Duration::from_mins(1)).await;
     // The machine was started in between, and its clock was set back.
-    let clock = &house.parts.clock;
+    let clock = &house.context.clock;
     assert!(!clock.resume(&Mark { boot: None, ..clock.mark() }).is_sure);
     clock.advance(Duration::from_millis(1));
     house.start();
@@ -117,7 +117,7 @@ async fn what_is_not_in_the_room_is_sent_once_more() {
 
 #[tokio::test]
 async fn what_cannot_be_found_out_is_sent_again_and_counted() {
-    let unread = OwnEvent { event_id: "$x".to_owned(), op: None, incident: None, begins: false };
+    let unread = OwnEvent { event_id: "$x".to_owned(), op: None, incident: None, starts_card: false };
     for read in [ReadBack::default(), ReadBack { events: vec![unread], complete: true }] {
         let mut house = House::doubtful(true, 25 * HOUR).await;
         house.reads(vec![Ok(read)]);
@@ -140,13 +140,13 @@ async fn a_room_that_cannot_be_read_for_now_is_waited_for() {
 async fn a_card_that_only_a_later_state_of_the_store_knew_is_adopted() {
     let mut house = House::at(ROOM, Clock::manual(Timestamp(1_800_000_000_000))).await;
     house.post("a").await;
-    let due = house.parts.store.due(&RoomAddress::parse(ROOM).expect("a room")).await.expect("due").new;
-    let snapshot = house.parts.store.snapshot(&due[0].card).await.expect("read").expect("a card");
-    let found = |id: &str, incident: &IncidentId, begins| OwnEvent {
+    let due = house.context.store.due(&RoomAddress::parse(ROOM).expect("a room")).await.expect("due").new;
+    let snapshot = house.context.store.snapshot(&due[0].card).await.expect("read").expect("a card");
+    let found = |id: &str, incident: &IncidentId, starts_card| OwnEvent {
         event_id: id.to_owned(),
         op: Some(TxnId(format!("lost {id}"))),
         incident: Some(incident.clone()),
-        begins,
+        starts_card,
     };
     let incident = &snapshot.incidents[0].0.id;
     let events = vec![
@@ -155,7 +155,7 @@ async fn a_card_that_only_a_later_state_of_the_store_knew_is_adopted() {
         found("$x", &IncidentId("?".into()), true),
     ];
     house.reads(vec![Ok(ReadBack { events, complete: true })]);
-    house.parts.clock.advance(HOUR);
+    house.context.clock.advance(HOUR);
     house.start();
     let sent = house.settled().await;
     assert_eq!(kinds(&sent), ["m.replace m.text"]);
@@ -198,7 +198,7 @@ async fn an_event_that_alone_fails_is_parked_and_sent_plainer_once_it_is_surely_
     assert!(tries >= 2 && sent[..tries].iter().all(|one| !one.accepted), "{sent:#?}");
     assert_eq!(kinds(&sent)[tries], "card m.text", "{sent:#?}");
     assert!(kinds(&sent)[tries + 1..].iter().all(|kind| kind.starts_with("m.")), "one root: {sent:#?}");
-    assert!(house.parts.health.snapshot().account_hold.is_none());
+    assert!(house.context.health.snapshot().account_hold.is_none());
     assert_eq!(house.duplicates(), 0);
 }
 
@@ -228,10 +228,10 @@ async fn a_parked_event_of_which_nothing_is_known_holds_only_its_card() {
     let others = async || in_first(house.sent()).iter().filter(|one| one.accepted).count() == 1;
     house.until("the other card", others).await;
     let room = RoomAddress::parse(ROOM).expect("a room");
-    assert!(house.parts.store.due(&room).await.expect("due") == crate::store::DueCards::default());
-    let (_, next) = house.parts.store.next_parked(&room).await.expect("read").expect("still parked");
-    assert!(next > house.parts.clock.now().plus(Duration::from_secs(5)), "not at once again");
-    assert!(house.parts.store.stats(&[room]).await.expect("stats").ops.contains(&(OpState::Parked, 1)));
+    assert!(house.context.store.due(&room).await.expect("due") == crate::store::DueCards::default());
+    let (_, next) = house.context.store.next_parked(&room).await.expect("read").expect("still parked");
+    assert!(next > house.context.clock.now().plus(Duration::from_secs(5)), "not at once again");
+    assert!(house.context.store.stats(&[room]).await.expect("stats").ops.contains(&(OpState::Parked, 1)));
 }
 
 #[tokio::test]
@@ -245,13 +245,13 @@ async fn a_parked_event_of_which_nothing_is_ever_known_is_sent_again_and_counted
     news_until_parked(&house, 1).await;
     house.until("looked for", async || house.searches() == 1).await;
     for looks in 2..6 {
-        house.parts.clock.advance(Duration::from_mins(10));
+        house.context.clock.advance(Duration::from_mins(10));
         // News wakes the lanes: they sleep by the real clock.
         house.post(if looks % 2 == 0 { "a b" } else { "a -b" }).await;
         house.until("looked for again", async || house.searches() >= looks).await;
     }
     assert_eq!((house.duplicates(), house.events("parked")), (0, 1), "not before an hour of looking");
-    house.parts.clock.advance(HOUR);
+    house.context.clock.advance(HOUR);
     house.post("a b c").await;
     house.until("sent again and parked again", async || house.events("parked") == 2).await;
     assert_eq!(house.duplicates(), 1);
@@ -259,11 +259,11 @@ async fn a_parked_event_of_which_nothing_is_ever_known_is_sent_again_and_counted
     assert!(card().all(|one| one.txn_id == card().next().expect("one").txn_id), "under its own transaction id");
     let tries = card().count();
     house.poison(ROOM, 0);
-    house.parts.clock.advance(Duration::from_mins(10));
+    house.context.clock.advance(Duration::from_mins(10));
     house.post("a b c d").await;
     house.until("looked for again", async || house.searches() >= 7).await;
     assert_eq!((card().count(), house.duplicates()), (tries, 1), "another hour begins");
-    house.parts.clock.advance(HOUR);
+    house.context.clock.advance(HOUR);
     house.post("a b c d e").await;
     house.until("in the room", async || in_first(house.sent()).iter().any(|one| one.accepted)).await;
     let sent = in_first(house.settled().await);
@@ -277,7 +277,7 @@ async fn an_event_that_fails_in_every_form_becomes_a_dead_letter() {
     house.post("a").await;
     news_until_parked(&house, 3).await;
     house
-        .until("dead", async || house.parts.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1)
+        .until("dead", async || house.context.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1)
         .await;
 }
 
@@ -305,8 +305,8 @@ async fn a_homeserver_that_takes_no_sends_at_all_is_waited_for() {
     for group in ["one", "two", "three"] {
         house.post_group(group, "a b").await;
     }
-    let health = Arc::clone(&house.parts.health);
-    let clock = house.parts.clock.clone();
+    let health = Arc::clone(&house.context.health);
+    let clock = house.context.clock.clone();
     let syncs = tokio::spawn(async move {
         loop {
             health.update(|health| health.last_sync = Some(clock.now()));
@@ -316,12 +316,12 @@ async fn a_homeserver_that_takes_no_sends_at_all_is_waited_for() {
     // One op is set aside, and the next is tried more often than there is patience for.
     house.until("given up on several times", async || house.sent().len() >= 5).await;
     let room = RoomAddress::parse(ROOM).expect("a room");
-    assert_eq!(house.parts.store.stats(std::slice::from_ref(&room)).await.expect("stats").ops.len(), 2);
+    assert_eq!(house.context.store.stats(std::slice::from_ref(&room)).await.expect("stats").ops.len(), 2);
     assert_eq!(house.events("parked"), 1, "one finds out: {:#?}", house.sent());
-    assert_eq!(house.parts.metrics.dead_letters.with_label_values(&["server_error"]).get(), 0);
+    assert_eq!(house.context.metrics.dead_letters.with_label_values(&["server_error"]).get(), 0);
     let forms: std::collections::BTreeSet<TxnId> = house.sent().into_iter().map(|one| one.txn_id).collect();
     assert_eq!(forms.len(), 2, "no plainer forms");
-    assert!(house.parts.health.snapshot().account_hold.is_some(), "and it shows");
+    assert!(house.context.health.snapshot().account_hold.is_some(), "and it shows");
     *house.transport.takes_nothing.lock().expect("a lock") = false;
     let sent = house.settled_within(9_000).await;
     syncs.abort();
@@ -339,7 +339,7 @@ async fn a_dead_letter_of_a_server_fault_is_tried_again_by_itself() {
     house.start();
     let [one, two] = [ROOM, "!two:example.org"].map(|room| vec![RoomAddress::parse(room).expect("a room")]);
     house.post_to(one, "g", "a", "warning").await;
-    let dead = || house.parts.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1;
+    let dead = || house.context.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1;
     for n in 0..200 {
         if dead() {
             break;
@@ -360,11 +360,11 @@ async fn a_dead_letter_of_a_server_fault_is_tried_again_by_itself() {
             .count()
     };
     assert_eq!(cards(), 0, "not before its time");
-    house.parts.clock.advance(Duration::from_mins(11));
+    house.context.clock.advance(Duration::from_mins(11));
     // Lanes sleep by the real clock; a commit wakes them.
     house.post_to(two, "other", "x y", "warning").await;
     house.until("in the room", async || cards() == 1).await;
-    let (letters, left) = house.parts.store.dead_letters().await.expect("read");
+    let (letters, left) = house.context.store.dead_letters().await.expect("read");
     assert_eq!((letters.len(), left), (0, 0));
 }
 

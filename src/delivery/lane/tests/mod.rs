@@ -15,9 +15,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{Config, Purpose, Route},
-    delivery::{BoxFuture, OwnEvent, ReadBack, Reason, RoomNews, Search, SendError, Sight},
+    delivery::{BoxFuture, EventPresence, OwnEvent, ReadBack, RoomChanges, Search},
     intake::{self, Rules},
-    model::{IncidentKey, OpState, RouteName},
+    model::{IncidentKey, OpState, Reason, RouteName, SendError},
     render::Style,
     store::Ingest,
 };
@@ -47,7 +47,7 @@ struct Scripted {
     looks: Mutex<Vec<String>>,
     /// What the next look comes to instead of the truth.
     blind: Mutex<Option<Reason>>,
-    news: Mutex<BTreeMap<RoomAddress, RoomNews>>,
+    news: Mutex<BTreeMap<RoomAddress, RoomChanges>>,
     /// It takes no sends at all, whatever else works.
     takes_nothing: Mutex<bool>,
     /// Rooms whose next event that is not poisoned gets no answer.
@@ -94,7 +94,7 @@ impl Scripted {
             event_id: format!("${}", index + 1),
             op: Some(one.txn_id.clone()),
             incident: None,
-            begins: one.content.get("m.relates_to").is_none(),
+            starts_card: one.content.get("m.relates_to").is_none(),
         });
         ReadBack { events: events.collect(), complete: true }
     }
@@ -147,23 +147,27 @@ impl Transport for Scripted {
         Box::pin(async move { next.map_err(scripted) })
     }
 
-    fn look_at<'a>(&'a self, _: &'a RoomAddress, event: &'a str) -> BoxFuture<'a, Result<Sight, SendError>> {
+    fn event_presence<'a>(
+        &'a self,
+        _: &'a RoomAddress,
+        event: &'a str,
+    ) -> BoxFuture<'a, Result<EventPresence, SendError>> {
         self.looks.lock().expect("a lock").push(event.to_owned());
         let gone = self.gone.lock().expect("a lock").iter().any(|gone| gone == event);
         let blind = self.blind.lock().expect("a lock").take();
         Box::pin(async move {
             match blind {
                 Some(reason) => Err(scripted(reason)),
-                None => Ok(if gone { Sight::Gone } else { Sight::There }),
+                None => Ok(if gone { EventPresence::Missing } else { EventPresence::Present }),
             }
         })
     }
 
-    fn news(&self, room: &RoomAddress) -> RoomNews {
+    fn news(&self, room: &RoomAddress) -> RoomChanges {
         self.news.lock().expect("a lock").remove(room).unwrap_or_default()
     }
 
-    fn remembers(&self) -> bool {
+    fn remembers_transactions(&self) -> bool {
         !*self.forgets.lock().expect("a lock")
     }
 
@@ -178,8 +182,8 @@ impl Transport for Scripted {
 
 struct House {
     _folder: TempDir,
-    in_force: watch::Sender<Arc<InForce>>,
-    parts: Parts,
+    settings: watch::Sender<Arc<Settings>>,
+    context: LaneContext,
     transport: Arc<Scripted>,
     stop: CancellationToken,
     lanes: Vec<tokio::task::JoinHandle<()>>,
@@ -220,9 +224,9 @@ impl House {
         let style = Arc::new(Style::new(&config.display, &config.links).expect("a style"));
         let gate = Arc::new(Gate::new(clock.clone(), Arc::clone(&metrics), Arc::clone(&health)));
         let transport = Arc::new(Scripted::default());
-        let in_force = watch::Sender::new(Arc::new(InForce::new(Arc::new(config), style)));
-        let parts = Parts {
-            in_force: in_force.subscribe(),
+        let settings = watch::Sender::new(Arc::new(Settings::new(Arc::new(config), style)));
+        let context = LaneContext {
+            settings: settings.subscribe(),
             store,
             transport: Arc::clone(&transport) as Arc<dyn Transport>,
             gate,
@@ -233,8 +237,8 @@ impl House {
         let patience = Patience { tries: 2, ..Patience::default() };
         Self {
             _folder: folder,
-            in_force,
-            parts,
+            settings,
+            context,
             transport,
             stop: CancellationToken::new(),
             lanes: Vec::new(),
@@ -247,12 +251,12 @@ impl House {
     }
 
     fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.in_force.borrow().config)
+        Arc::clone(&self.settings.borrow().config)
     }
 
     fn start(&mut self) {
         for (room, _) in self.config().rooms() {
-            let mut lane = Lane::new(room, self.parts.clone(), self.stop.clone());
+            let mut lane = Lane::new(room, self.context.clone(), self.stop.clone());
             lane.patience = self.patience;
             self.lanes.push(tokio::spawn(lane.run()));
         }
@@ -299,7 +303,7 @@ impl House {
         });
         let (resolved, settle) = (Vec::new(), Box::new(|_: &crate::model::Known, _| None));
         let ingest = Ingest { key, body: Vec::new(), digest, by_receiver: false, rooms, decide, resolved, settle };
-        self.parts.store.ingest(ingest).await.expect("committed");
+        self.context.store.ingest(ingest).await.expect("committed");
     }
 
     fn sent(&self) -> Vec<Sent> {
@@ -307,7 +311,7 @@ impl House {
     }
 
     async fn is_due(&self, room: &RoomAddress) -> bool {
-        let due = self.parts.store.due(room).await.expect("due");
+        let due = self.context.store.due(room).await.expect("due");
         !(due.new.is_empty() && due.notes.is_empty() && due.edits.is_empty())
     }
 
@@ -323,8 +327,8 @@ impl House {
             let mut left = false;
             for (room, _) in self.config().rooms() {
                 let due = self.is_due(&room).await;
-                let unfinished = self.parts.store.unfinished(&room).await.expect("read").is_some();
-                let parked = self.parts.store.next_parked(&room).await.expect("read").is_some();
+                let unfinished = self.context.store.unfinished(&room).await.expect("read").is_some();
+                let parked = self.context.store.next_parked(&room).await.expect("read").is_some();
                 // Asked again: an op may have been thawed since, and then neither of the first two was seen.
                 left |= !refusing.contains(&room) && (due || unfinished || parked || self.is_due(&room).await);
             }
@@ -426,7 +430,7 @@ async fn what_is_refused_is_sent_plainer_and_then_set_aside() {
     house.post("a").await;
     let sent = house.settled().await;
     assert_eq!(kinds(&sent), ["card m.text failed"; 3]);
-    let dead = house.parts.store.stats(&[]).await.expect("stats").ops;
+    let dead = house.context.store.stats(&[]).await.expect("stats").ops;
     assert_eq!(dead, [(OpState::Dead, 1)]);
     house.post("a b").await;
     assert_eq!(kinds(&house.settled().await)[3..], ["card m.text"], "its next news gets through");
@@ -444,12 +448,12 @@ async fn a_rate_limit_holds_the_account_and_merges_what_waits() {
     house.post("a b").await;
     let sent = house.settled().await;
     let accepted: Vec<&Sent> = sent.iter().filter(|sent| sent.accepted).collect();
-    assert_eq!(house.parts.metrics.rate_limited.get(), 1);
+    assert_eq!(house.context.metrics.rate_limited.get(), 1);
     // The room that was refused shows both alerts on its first card.
     let refused = &sent.iter().find(|sent| !sent.accepted).expect("one").room;
     let of_refused: Vec<Sent> = accepted.iter().filter(|s| s.room == *refused).map(|s| (*s).clone()).collect();
     assert_eq!(kinds(&of_refused), ["card m.text"]);
-    assert!(house.parts.health.snapshot().account_hold.is_none());
+    assert!(house.context.health.snapshot().account_hold.is_none());
 }
 
 #[tokio::test]
@@ -462,14 +466,14 @@ async fn a_room_that_refuses_holds_nobody_else() {
     let sent = house.settled().await;
     assert_eq!(sent.iter().filter(|sent| sent.accepted).count(), 1);
     let hold = loop {
-        match house.parts.health.snapshot().rooms[&first].hold.clone() {
+        match house.context.health.snapshot().rooms[&first].hold.clone() {
             Some(hold) => break hold,
             None => sleep(Duration::from_millis(5)).await,
         }
     };
     assert!(hold.reason.contains("room_refused"), "{hold:?}");
-    assert!(house.parts.health.snapshot().account_hold.is_none());
-    assert_eq!(house.parts.store.due(&first).await.expect("due").new.len(), 1, "nothing is dropped");
+    assert!(house.context.health.snapshot().account_hold.is_none());
+    assert_eq!(house.context.store.due(&first).await.expect("due").new.len(), 1, "nothing is dropped");
 }
 
 #[tokio::test]
@@ -479,5 +483,5 @@ async fn a_panic_in_a_lane_is_caught_and_the_lane_goes_on() {
     house.start();
     house.post("a").await;
     assert_eq!(kinds(&house.settled().await), ["card m.text"]);
-    assert_eq!(house.parts.metrics.lane_panics.get(), 1);
+    assert_eq!(house.context.metrics.lane_panics.get(), 1);
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::super::{App, InForce};
+use super::super::{App, Settings};
 use crate::{
     config::Config,
     http::health::{Ids, Report},
@@ -26,10 +26,10 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// # Errors
 /// When the config's time zone is unknown, which no start lets pass.
-pub async fn page(app: &App, in_force: &InForce) -> Result<Page, StyleError> {
-    let config = in_force.config.as_ref();
-    let report = Report::take(app, in_force, Ids::Told).await;
-    let overview = timeout(STORE_TIMEOUT, app.store.overview(&in_force.rooms)).await.ok().and_then(Result::ok);
+pub async fn page(app: &App, settings: &Settings) -> Result<Page, StyleError> {
+    let config = settings.config.as_ref();
+    let report = Report::take(app, settings, Ids::Told).await;
+    let overview = timeout(STORE_TIMEOUT, app.store.overview(&settings.rooms)).await.ok().and_then(Result::ok);
     let places = timeout(STORE_TIMEOUT, app.store.places()).await.ok().and_then(Result::ok).unwrap_or_default();
     let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
     let style = Style::new(&config.display, &config.links)?;
@@ -53,7 +53,7 @@ impl View<'_> {
         let level = Level::parse(self.report.status()).unwrap_or(Level::Failing);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
         parts.extend(self.certificate());
-        parts.push(self.in_force());
+        parts.push(self.settings());
         let (rooms, backlog) = (self.rooms(), self.backlog());
         let overview = self.overview;
         let total = |stats: &Stats| stats.incidents_open.iter().map(|(_, count)| count).sum();
@@ -90,7 +90,7 @@ impl View<'_> {
         if part.level != Level::Ok && !self.report.health.stopping {
             part.runbook = Some("Disk full");
         }
-        match self.overview.map(|overview| overview.heard) {
+        match self.overview.map(|overview| overview.last_accepted) {
             Some(Some(heard)) => part.last = Some(("Last one accepted", self.times.at(heard))),
             Some(None) => part.details.push("None has been accepted yet.".to_owned()),
             None => {}
@@ -142,7 +142,7 @@ impl View<'_> {
         Some(part)
     }
 
-    fn in_force(&self) -> Part {
+    fn settings(&self) -> Part {
         let told = self.report.config();
         let mut part = judged("Config", &told);
         part.details.extend(told["notice"].as_str().map(words));

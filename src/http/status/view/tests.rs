@@ -48,7 +48,7 @@ fn hold(reason: &str, rate_limit: bool) -> Hold {
 }
 
 async fn made(app: &App) -> Page {
-    page(app, &app.in_force()).await.expect("a page")
+    page(app, &app.settings()).await.expect("a page")
 }
 
 type Change = fn(&mut crate::health::State);
@@ -114,7 +114,7 @@ async fn the_verdict_is_that_of_healthz_and_says_why() {
         let page = made(&app).await;
         assert_eq!(
             (page.level, page.level.as_str()),
-            (level, Report::take(&app, &app.in_force(), Ids::Blank).await.status()),
+            (level, Report::take(&app, &app.settings(), Ids::Blank).await.status()),
             "{first}"
         );
         assert!(page.reasons[0].starts_with(first), "{:?}, not {first}", page.reasons);
@@ -163,8 +163,8 @@ async fn held_rooms_come_first_and_lead_to_the_room_behind_the_alias() {
         page_before.rooms.iter().map(|row| (row.room.words.as_str(), row.room.url.as_deref())).collect();
     let by_id = Some("https://matrix.to/#/%21abc%3Aexample.org?via=example.org");
     assert_eq!(links, [("default/1", by_id), ("default/2", None)], "nobody knows yet where the alias leads");
-    let place = crate::model::Place { first: "!old".to_owned(), successor: Some("!new".to_owned()) };
-    app.store.set_place(room(), place).await.expect("committed");
+    let place = crate::model::ResolvedRoom { first: "!old".to_owned(), successor: Some("!new".to_owned()) };
+    app.store.set_resolved_room(room(), place).await.expect("committed");
     app.health.update(|health| {
         health.rooms.get_mut(&room()).expect("known").hold = Some(hold("room_refused: not joined", false));
         health.delivered(Delivery {

@@ -13,7 +13,8 @@ use matrix_sdk::{
     ruma::exports::http as web,
 };
 
-use crate::delivery::{Reason, SendError};
+use crate::model::{Reason, SendError};
+use crate::text::one_line;
 
 /// A homeserver's own text is cut after this many characters.
 const MAX_TEXT: usize = 300;
@@ -255,17 +256,9 @@ fn causes(error: &reqwest::Error) -> String {
     if texts.is_empty() { "no details".to_owned() } else { texts.join(": ") }
 }
 
-/// One line of bounded length, whatever the other side wrote.
+/// A homeserver's text on one line of bounded length.
 pub(crate) fn clean(text: &str) -> String {
-    let mut line = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == MAX_TEXT {
-            line.push('…');
-            break;
-        }
-        line.push(if c.is_control() { ' ' } else { c });
-    }
-    line
+    one_line(text, MAX_TEXT)
 }
 
 #[cfg(test)]

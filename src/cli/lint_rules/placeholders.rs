@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// One `{{ … }}` with its braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hole {
+pub(super) struct Placeholder {
     pub(super) bytes: Range<usize>,
     /// Labels of the alert that it names.
     pub(super) labels: Vec<String>,
@@ -19,8 +19,8 @@ pub(super) struct Unclosed(pub(super) usize);
 
 /// # Errors
 /// When a hole does not end.
-pub(super) fn holes(text: &str) -> Result<Vec<Hole>, Unclosed> {
-    let mut holes = Vec::new();
+pub(super) fn placeholders(text: &str) -> Result<Vec<Placeholder>, Unclosed> {
+    let mut placeholders = Vec::new();
     let mut at = 0;
     // For each open block, whether `.` is something else than the alert within it.
     let mut blocks = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn holes(text: &str) -> Result<Vec<Hole>, Unclosed> {
         let inside = text[start + 2..end - 2].trim_matches(|c: char| c == '-' || c.is_whitespace());
         let tokens = if inside.starts_with("/*") { Vec::new() } else { tokens(inside) };
         let foreign = blocks.contains(&true);
-        holes.push(Hole { bytes: start..end, labels: labels(&tokens, foreign) });
+        placeholders.push(Placeholder { bytes: start..end, labels: labels(&tokens, foreign) });
         match tokens.first() {
             Some(Token::Name("range" | "with" | "define" | "block")) => blocks.push(true),
             Some(Token::Name("if")) => blocks.push(false),
@@ -40,7 +40,7 @@ pub(super) fn holes(text: &str) -> Result<Vec<Hole>, Unclosed> {
         }
         at = end;
     }
-    Ok(holes)
+    Ok(placeholders)
 }
 
 /// Past the closing braces of the hole that starts at `start`.
@@ -129,31 +129,31 @@ fn labels(tokens: &[Token<'_>], foreign: bool) -> Vec<String> {
 #[derive(Clone, Debug)]
 pub(super) struct Masked {
     pub(super) text: String,
-    holes: Vec<(String, String)>,
+    placeholders: Vec<(String, String)>,
 }
 
 impl Masked {
-    pub(super) fn of(text: &str, holes: &[Hole]) -> Self {
+    pub(super) fn of(text: &str, placeholders: &[Placeholder]) -> Self {
         let query = text.find('?').unwrap_or(text.len());
         // A number, so that it also stands where JSON wants one; its 7 occurs once, so that it never overlaps itself. Not
         // of a length that a time could have.
         let mut prefixes = (0..text.len()).map(|number| format!("73{}", digits(number, 3)));
         // A text has fewer of them than bytes.
         let prefix = prefixes.find(|prefix| !text.contains(prefix.as_str())).unwrap_or_default();
-        let mut masked = Self { text: String::new(), holes: Vec::new() };
+        let mut masked = Self { text: String::new(), placeholders: Vec::new() };
         let mut at = 0;
-        for (index, hole) in holes.iter().enumerate() {
-            masked.text.push_str(&text[at..hole.bytes.start]);
+        for (index, placeholder) in placeholders.iter().enumerate() {
+            masked.text.push_str(&text[at..placeholder.bytes.start]);
             let number = digits(index, 7);
-            let token = match hole.bytes.start {
+            let token = match placeholder.bytes.start {
                 // `{{ .ExternalURL }}/explore`: scheme and host are in the hole.
                 0 => format!("https://h{prefix}{number}"),
                 start if start < query => format!("h{prefix}{number}"),
                 _ => format!("{prefix}{number}"),
             };
             masked.text.push_str(&token);
-            masked.holes.push((token, text[hole.bytes.clone()].to_owned()));
-            at = hole.bytes.end;
+            masked.placeholders.push((token, text[placeholder.bytes.clone()].to_owned()));
+            at = placeholder.bytes.end;
         }
         masked.text.push_str(&text[at..]);
         masked
@@ -161,7 +161,7 @@ impl Masked {
 
     /// `text` with the holes in place of their tokens.
     pub(super) fn unmask(&self, text: &str) -> String {
-        self.holes.iter().fold(text.to_owned(), |text, (token, hole)| text.replace(token, hole))
+        self.placeholders.iter().fold(text.to_owned(), |text, (token, placeholder)| text.replace(token, placeholder))
     }
 }
 
@@ -192,11 +192,12 @@ mod tests {
             ("{{ range query \"up\" }}{{ .Labels.no }}{{ $labels.a }}{{ end }}{{ .Labels.b }}", &["a", "b"]),
             ("{{/* $labels.no }} */}}{{ $value }}{{ $labels }}{{ $externalLabels.no }}", &[]),
         ] {
-            let found: Vec<String> = holes(text).unwrap().into_iter().flat_map(|hole| hole.labels).collect();
+            let found: Vec<String> =
+                placeholders(text).unwrap().into_iter().flat_map(|placeholder| placeholder.labels).collect();
             assert_eq!(found, labels, "{text}");
         }
         for (text, at) in [("a {{ b", 2), ("{{ \"}} ", 0), ("{{/* }}", 0), ("{{ a }}{{", 7), ("ü{{`", 2)] {
-            assert_eq!(holes(text), Err(Unclosed(at)), "{text}");
+            assert_eq!(placeholders(text), Err(Unclosed(at)), "{text}");
         }
     }
 
@@ -207,7 +208,7 @@ mod tests {
             "https://g-{{ $labels.c }}/?a=73{{ \"7\" }}73000{{ `}}` }}73001",
             "plain",
         ] {
-            let masked = Masked::of(text, &holes(text).unwrap());
+            let masked = Masked::of(text, &placeholders(text).unwrap());
             assert!(!masked.text.contains("{{"), "{}", masked.text);
             assert_eq!(masked.unmask(&masked.text), text);
         }
@@ -216,8 +217,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_comes_back(text in "(\\{\\{|\\}\\}|\"|`|7|3|0|\\?| |\\$labels\\.a|/\\*|\\*/|ü|\\\\){0,24}") {
-            if let Ok(holes) = holes(&text) {
-                let masked = Masked::of(&text, &holes);
+            if let Ok(placeholders) = placeholders(&text) {
+                let masked = Masked::of(&text, &placeholders);
                 proptest::prop_assert_eq!(masked.unmask(&masked.text), text);
             }
         }
