@@ -69,6 +69,7 @@ fn alert(n: usize) -> Alert {
 
 /// A connection that is kept open, one request at a time.
 pub struct Connection {
+    port: u16,
     stream: TcpStream,
     answer: Vec<u8>,
 }
@@ -77,12 +78,16 @@ impl Connection {
     pub async fn to(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");
         stream.set_nodelay(true).expect("a TCP socket");
-        Self { stream, answer: Vec::with_capacity(1024) }
+        Self { port, stream, answer: Vec::with_capacity(1024) }
     }
 
     /// # Panics
     /// On any answer but 200.
     pub async fn accepted(&mut self, request: &[u8]) {
+        // The receiver ends a connection after a thousand requests, and says so.
+        if String::from_utf8_lossy(&self.answer).to_ascii_lowercase().contains("\r\nconnection: close") {
+            *self = Self::to(self.port).await;
+        }
         self.stream.write_all(request).await.expect("the server reads");
         self.answer.clear();
         while !self.is_whole() {
