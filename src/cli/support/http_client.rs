@@ -224,6 +224,6 @@ mod tests {
     #[test]
     fn a_server_cannot_write_to_the_terminal() {
         assert_eq!(tame("a\u{1b}[2Jb\nc\n"), "a [2Jb c");
-        assert_eq!(tame(&"x".repeat(10_000)).len(), MAX_WORDS);
+        assert_eq!(tame(&"x".repeat(10_000)), format!("{}…", "x".repeat(MAX_WORDS)));
     }
 }
