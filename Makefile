@@ -3,7 +3,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image deb release picture demo rules test test-unit test-long test-dendrite chaos bench fuzz lint audit fmt run clean
+.PHONY: help tools build image deb release picture demo rules test test-unit test-it test-long test-dendrite chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -36,13 +36,14 @@ rules: tools ## Makes what is generated in deploy/prometheus/, and runs the case
 	promtool test rules deploy/prometheus/tests/*.yaml
 	amtool check-config deploy/prometheus/alertmanager.yml
 
-test: tools ## Everything: format, lints, all tests against real servers
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+test: tools lint ## Everything: format, lints, all tests against real servers
 	cargo test --locked
 
 test-unit: ## Only the tests beside the code: no servers, seconds when warm
 	cargo test --locked --lib
+
+test-it: tools ## Tests against real servers, FILTER=rooms:: for those whose name holds that
+	cargo test --locked --test it $(FILTER)
 
 test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min), large groups (8 min)
 	cargo test --locked --test it storm::sixty -- --ignored --nocapture
@@ -60,9 +61,12 @@ bench: tools ## Figures beside their baselines, release profile, about 4 min onc
 fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)
 	@exec scripts/fuzz
 
-lint: ## Format and lints
+lint: ## Format, lints, unused dependencies and typos
+	@scripts/lint-tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	.tools/lint/bin/cargo-machete --skip-target-dir .
+	.tools/lint/typos/bin/typos
 
 audit: ## Licences and advisories of what we depend on (needs cargo-deny and the network)
 	cargo deny --locked check
