@@ -37,7 +37,7 @@ pub struct LogsUrl {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, help = "The organisation in Grafana")]
     org_id: u64,
     /// Leave all holes exactly as they are, for values known to be made of letters, digits, - and _.
-    #[arg(long)]
+    #[arg(long = "keep-holes")]
     keep_placeholders: bool,
     /// Print a line of YAML, quoted.
     #[arg(long)]
