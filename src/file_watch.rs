@@ -43,8 +43,13 @@ impl Fingerprint {
     }
 }
 
+/// The content of a file. Not of a pipe, whose opening would wait for a writer.
+pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || content(&path)).await.map_err(io::Error::other)?
+}
+
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for whoever writes to it.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
