@@ -79,7 +79,7 @@ async fn a_new_token_in_the_file_is_taken_while_the_old_one_is_good() {
     scene.room.wait_for("a card", DEADLINE, shows("Before")).await;
     // One that is no good changes nothing.
     replace(&file, "syt_wrong");
-    receiver.wait_log(&["new access token rejected"]).await;
+    receiver.wait_log(&["new access token refused"]).await;
     receiver.accept("default", group("Wrong")).await;
     scene.room.wait_for("a card", DEADLINE, shows("Wrong")).await;
 

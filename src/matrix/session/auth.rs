@@ -206,7 +206,7 @@ impl Auth {
                     return;
                 }
                 Err(error) if errors::ends_session(&error) => {
-                    tracing::warn!(error = error.detail, "new access token rejected; keeping the old one");
+                    tracing::warn!(error = error.detail, "new access token refused; keeping the old one");
                     rejected = Some(new);
                 }
                 Err(_) => {}

@@ -146,7 +146,7 @@ async fn a_homeserver_that_refuses_to_connect_in_odd_ways_refuses_no_event() {
         scene.room.wait_for("a card", DEADLINE, once("Before")).await;
         proxy.fault(Match::when(move |one| one.path.ends_with(path)), Fault::error(status, "M_BAD_JSON"));
         receiver.restart().await;
-        receiver.wait_log(&["nothing can be sent", "as the test wants"]).await;
+        receiver.wait_log(&["cannot send to the homeserver", "as the test wants"]).await;
         receiver.accept("default", Payload::group("Held").firing(&["n01"])).await;
         receiver.wait_log(&["not shown yet", "as the test wants", "in_doubt=false"]).await;
         assert_eq!(receiver.metric("dead_letters_total", &[]).await, 0.0, "{path} {status}");
