@@ -63,6 +63,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn only_a_file_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "text").expect("written");
+        assert_eq!(read(&file).await.expect("the content"), b"text");
+        assert_eq!(read(folder.path()).await.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
+    }
+
+    #[tokio::test]
     async fn any_change_of_what_the_files_hold_is_seen_and_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
         let [one, two, link] = ["one", "two", "link"].map(|name| folder.path().join(name));

@@ -121,7 +121,7 @@ impl Account {
     pub fn serve(&self, rooms: &[RoomAddress], aliases: &BTreeMap<RoomAddress, RoomAddress>) {
         self.rooms.serve(rooms, aliases);
         // Starts the next round of a session without keys.
-        self.connection.wake();
+        self.connection.link.wake();
     }
 
     async fn run(self: Arc<Self>) {
@@ -204,7 +204,7 @@ impl Transport for Account {
     }
 
     fn device(&self) -> Option<String> {
-        self.connection.sending_device()
+        self.connection.device.for_transactions(&self.context.health)
     }
 
     fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {

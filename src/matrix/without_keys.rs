@@ -52,7 +52,7 @@ impl RoundsWithoutKeys<'_> {
             if why == NoKeys::StoreFails && began.elapsed() > STORE_RETRY {
                 return;
             }
-            probe.run_while(self.connection.sleep(ROUND)).await;
+            probe.run_while(self.connection.link.sleep(ROUND)).await;
         }
     }
 }

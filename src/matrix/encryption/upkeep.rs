@@ -94,7 +94,7 @@ impl TrustUpkeep {
     fn store_recovery_key(&self, new: Option<NewRecoveryKey>) -> Result<(), TrustError> {
         let Some(new) = new else { return Ok(()) };
         if new.replaces {
-            tracing::warn!("new recovery key replaces that of a lost identity");
+            tracing::warn!("new recovery key replaces a lost identity's");
         }
         self.recovery.write_key(&new.key).map_err(|error| TrustError::disk(&error))
     }
@@ -120,12 +120,12 @@ impl TrustUpkeep {
         }
         match (&before, trust) {
             (_, Trust::NotNeeded) => {}
-            (_, Trust::Unsigned(error)) => tracing::warn!(error, "device not verified; clients show a warning"),
+            (_, Trust::Unsigned(error)) => tracing::warn!(error, "device not signed; clients show a warning"),
             (Trust::Signed { key_only_here: true }, Trust::Signed { .. }) => {
                 tracing::info!("recovery key has another copy");
             }
             (_, Trust::Signed { key_only_here }) => {
-                tracing::info!("device verified by the account's identity");
+                tracing::info!("device signed by the account's identity");
                 if *key_only_here {
                     tracing::warn!(
                         advice = "keep a copy of store.path/recovery-key in a safe place, then delete that file or set \

@@ -143,7 +143,7 @@ impl Sender<'_> {
         let sent = match within_enter_timeout(prepare).await {
             Ok((_, true)) => Err(errors::send_error(Reason::KeysNotReady, why.advice())),
             Ok((room, false)) => {
-                self.connection.count_send_without_keys();
+                self.connection.device.count_send_without_keys();
                 within_send_timeout(room_api.token_api.send(&room, txn_id, content)).await
             }
             Err(error) => Err(error),

@@ -47,8 +47,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Connection {
     context: Arc<Context>,
     auth: Auth,
-    link: Link,
-    device: Device,
+    pub link: Link,
+    pub device: Device,
     pub status: HomeserverStatus,
     /// Sends hold it for reading. It is replaced only when no send runs: two clients on one store would damage its keys.
     open: RwLock<Option<OpenSession>>,
@@ -94,30 +94,12 @@ impl Connection {
     /// The device of the session that the homeserver has confirmed, as opposed to the last run's.
     pub async fn confirmed_device(&self) -> Result<String, SendError> {
         drop(self.session().await?);
-        self.sending_device().ok_or_else(errors::not_connected)
-    }
-
-    /// See [`Device::for_transactions`].
-    pub fn sending_device(&self) -> Option<String> {
-        self.device.for_transactions(&self.context.health)
-    }
-
-    pub fn count_send_without_keys(&self) {
-        self.device.count_send_without_keys();
+        self.device.for_transactions(&self.context.health).ok_or_else(errors::not_connected)
     }
 
     /// See [`homeserver::is_synapse`].
     pub fn remembers_transactions(&self) -> bool {
         self.remembers_transactions.load(Ordering::Relaxed)
-    }
-
-    /// Returns when something needs the homeserver now, at the latest after `pause`.
-    pub async fn sleep(&self, pause: Duration) {
-        self.link.sleep(pause).await;
-    }
-
-    pub fn wake(&self) {
-        self.link.wake();
     }
 
     /// Closes the session after a panic.
@@ -179,7 +161,7 @@ impl Connection {
             && self.context.password().is_some()
         {
             let device = &open.session.device;
-            tracing::warn!(device, "device keys are missing; logging in as a new device");
+            tracing::warn!(device, "device keys missing; logging in as new device");
             if let Some(session) = self.auth.log_in(api, None).await? {
                 open = self.open_session(api, session).await?;
             }

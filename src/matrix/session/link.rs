@@ -14,7 +14,7 @@ use crate::{matrix::api::errors, model::SendError};
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The link to the homeserver. It is set after each connection attempt, also when nothing changed.
-pub(super) struct Link {
+pub(crate) struct Link {
     state: watch::Sender<State>,
     /// Wakes whoever waits before the next attempt.
     wake: Notify,

@@ -3,7 +3,7 @@
 mod auth;
 pub(crate) mod connection;
 pub(crate) mod device;
-mod link;
+pub(crate) mod link;
 pub(crate) mod mode;
 pub(crate) mod sdk_store;
 mod secret_file;

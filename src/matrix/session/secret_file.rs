@@ -25,23 +25,19 @@ impl SecretFile {
     pub async fn read(&self, secret: &Secret) -> Option<Secret> {
         let bytes = file_watch::read(secret.file()?).await;
         // An empty or missing file is being written right now.
-        let read = bytes.ok().filter(|bytes| !bytes.trim_ascii().is_empty()).map(|bytes| secret.renewed(bytes));
-        let (secret, fault) = match read {
-            Some(Ok(secret)) => (Some(secret), None),
-            Some(Err(fault)) => (None, Some(fault)),
-            None => (None, None),
-        };
+        let bytes = bytes.ok().filter(|bytes| !bytes.trim_ascii().is_empty());
+        let new = bytes.map(|bytes| secret.renewed(bytes)).transpose();
         let mut logged = lock(&self.logged);
-        match fault {
-            Some(fault) if logged.should_log(&fault) => {
-                tracing::warn!(error = fault, "cannot use the new secret; keeping the previous one");
+        match &new {
+            Err(error) if logged.should_log(error) => {
+                tracing::warn!(error, "cannot use new secret; keeping the previous one");
             }
-            Some(_) => {}
-            None => {
+            Err(_) => {}
+            Ok(_) => {
                 logged.clear();
             }
         }
-        secret
+        new.ok().flatten()
     }
 
     /// Returns when the file has another secret than `tried`; never for a secret without a file.
