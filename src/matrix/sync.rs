@@ -168,8 +168,8 @@ fn settings(poll: Duration, members: bool) -> SyncSettings {
     room.account_data = RoomEventFilter::ignore_all();
     let mut account_data = Filter::empty();
     // Encryption needs these; the push rules are the bulk.
-    let kept = ["m.secret_storage.*", "m.cross_signing.*", "m.megolm_backup.*", "m.org.matrix.custom.backup_disabled"];
-    account_data.types = Some(kept.map(ToOwned::to_owned).to_vec());
+    let types = ["m.secret_storage.*", "m.cross_signing.*", "m.megolm_backup.*", "m.org.matrix.custom.backup_disabled"];
+    account_data.types = Some(types.map(ToOwned::to_owned).to_vec());
     let mut filter = FilterDefinition::empty();
     filter.presence = Filter::ignore_all();
     filter.account_data = account_data;

@@ -78,7 +78,7 @@ impl TrustError {
             }
             // The error's own text may quote what was entered in place of a key.
             SecretStorageError::SecretStorageKey(_) => {
-                Self::WrongRecoveryKey("it belongs to another account".to_owned())
+                Self::WrongRecoveryKey("it is not this account's key".to_owned())
             }
             SecretStorageError::ImportError { .. } | SecretStorageError::Decryption(_) => {
                 Self::WrongRecoveryKey("it opens an older identity".to_owned())

@@ -28,7 +28,7 @@ pub(crate) struct RoomEntry {
     pub alias_tried: Option<Instant>,
     /// Whether a request of ours has joined the room, which no sync confirms for a session without keys.
     pub joined: bool,
-    /// Whether the homeserver says that the account is not in the room, whatever the last sync said.
+    /// Whether the homeserver says that the account is not in the room, in spite of the last sync.
     pub lost: bool,
     /// A room that the account cannot enter yet: what an alias or an upgrade leads to.
     pub target: Option<OwnedRoomId>,

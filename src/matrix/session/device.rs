@@ -15,7 +15,7 @@ use crate::{
 /// Stores a device id for the next start.
 pub type SaveDevice = Arc<dyn Fn(String) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
-/// Replaces the id of the device if a token has none.
+/// Begins what replaces the device of a token that has none.
 const NO_DEVICE: &str = "no device";
 
 /// The device of the session, and the one that the next start will find.
@@ -45,7 +45,7 @@ impl Device {
         *lock(&self.current) = device;
     }
 
-    /// Whether a run with keys has used this device last.
+    /// Whether this is the device of the last session with keys.
     pub fn is_saved(&self, device: &str) -> bool {
         lock(&self.saved).as_deref() == Some(device)
     }

@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// The link to the homeserver. It is set after each connection attempt, also when nothing changed.
 pub(crate) struct Link {
     state: watch::Sender<State>,
-    /// Wakes whoever waits before the next attempt.
+    /// Ends the pause before the next attempt.
     wake: Notify,
 }
 
