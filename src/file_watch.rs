@@ -43,8 +43,13 @@ impl Fingerprint {
     }
 }
 
+/// The content of a file. Not of a pipe, whose opening would wait for a writer.
+pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || content(&path)).await.map_err(io::Error::other)?
+}
+
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for whoever writes to it.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -56,6 +61,15 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn only_a_file_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "text").expect("written");
+        assert_eq!(read(&file).await.expect("the content"), b"text");
+        assert_eq!(read(folder.path()).await.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
+    }
 
     #[tokio::test]
     async fn any_change_of_what_the_files_hold_is_seen_and_nothing_else() {

@@ -14,7 +14,7 @@ use clap::Args;
 use super::Config;
 use crate::{
     config::{Credential, Purpose, Secret},
-    matrix::{self, LogIn},
+    matrix::{self, LoginRequest},
     store,
 };
 
@@ -58,7 +58,7 @@ impl Login {
         let password = self.password(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(store::keep_temporary_files_in(&config.store.path))?;
-        let done = runtime.block_on(matrix::log_in(LogIn {
+        let done = runtime.block_on(matrix::log_in(LoginRequest {
             config: &config.matrix,
             store_path: config.store.path.clone(),
             password,

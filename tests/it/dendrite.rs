@@ -87,7 +87,7 @@ async fn an_open_incident_gets_a_card_in_the_room_that_replaces_its_own() {
     old.wait_for("a card", DEADLINE, shows("Before")).await;
     let new = Room::new(&sre.upgrade(&old.id, "11").await, sre, bot);
     sre.invite(&new.id, bot).await;
-    receiver.wait_log(&["the room was upgraded", &new.id]).await;
+    receiver.wait_log(&["room was upgraded", &new.id]).await;
     receiver.accept("default", Payload::group("Before").firing(&["n01", "n02"])).await;
     new.assert_settled("the old incident", QUIET, shows("Before")).await;
     receiver.accept("default", Payload::group("Before").resolved(&["n01", "n02"])).await;

@@ -45,13 +45,13 @@ fn a_line_that_the_program_does_not_write_is_seen() {
         ("INFO the store commits again, mostly", "no such line at this level"),
         ("WARN the store commits again", "no such line at this level"),
         ("INFO the store commits again reason=…", "no such line at this level"),
-        ("WARN nothing can be sent: … homeserver=\"…\" reason=\"token_refused\"", "not in src: token_refused"),
+        ("WARN cannot send to the homeserver homeserver=\"…\" reason=\"token_refused\"", "not in src: token_refused"),
         ("INFO ready store=… path=…", "no such line at this level"),
-        ("WARN sync failed: gone fishing: …", "not in src: gone fishing:"),
+        ("WARN sync failed error=\"gone fishing: …\"", "not in src: gone fishing:"),
     ] {
         assert_eq!(source.writes(line), Err(expected.to_owned()), "{line}");
     }
-    source.writes("WARN sync failed: … reason=\"no_answer\"").expect("a line of the program");
+    source.writes("WARN sync failed reason=\"no_answer\" error=\"…\"").expect("a line of the program");
 }
 
 #[test]

@@ -53,7 +53,7 @@ async fn a_refused_token_is_logged_once_and_not_with_its_text_doubled() {
     for n in 0..3 {
         receiver.accept("default", Payload::group(&format!("During{n}")).firing(&["n01"])).await;
     }
-    receiver.wait_log(&["nothing can be sent", "M_UNKNOWN_TOKEN"]).await;
+    receiver.wait_log(&["cannot send to the homeserver", "M_UNKNOWN_TOKEN"]).await;
     // Some tries of the lane, and one of the account.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let log = receiver.logs();

@@ -134,7 +134,7 @@ async fn a_private_authority_is_trusted_only_where_its_file_is_named() {
     let leaf = authority.leaf("leaf", &[NAME, MATRIX], 2);
     let url = format!("https://127.0.0.1:{}", front(&leaf, &scene.synapse.url()).await);
     let stranger = ReceiverBuilder::of(&scene).homeserver(&url).start().await;
-    stranger.wait_log(&["nothing can be sent", "certificate"]).await;
+    stranger.wait_log(&["cannot send to the homeserver", "certificate"]).await;
     let receiver = ReceiverBuilder::of(&scene).homeserver(&url).set("matrix.ca_file", authority.file()).start().await;
     receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
     scene.room.wait_for("a card", DEADLINE, one_card).await;
@@ -188,8 +188,8 @@ async fn a_server_name_is_looked_up_and_all_goes_through_the_proxy() {
     drop(receiver);
     let proxy = Proxy::start(&names).await;
     let receiver = of().env("HTTPS_PROXY", &proxy.url("")).set("matrix.proxy", "none").start().await;
-    receiver.wait_log(&["nothing can be sent", NAME, "cannot connect"]).await;
+    receiver.wait_log(&["cannot send to the homeserver", NAME, "cannot connect"]).await;
     let receiver_of_other = of().env("HTTPS_PROXY", &proxy.url("")).env("NO_PROXY", ".invalid").start().await;
-    receiver_of_other.wait_log(&["nothing can be sent", NAME, "cannot connect"]).await;
+    receiver_of_other.wait_log(&["cannot send to the homeserver", NAME, "cannot connect"]).await;
     assert!(proxy.heads().is_empty());
 }

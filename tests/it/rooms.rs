@@ -83,10 +83,10 @@ async fn an_upgraded_room_is_followed_to_its_successor() {
     // A private room's successor is private as well: the bot has to be invited.
     let new = Room::new(&sre.upgrade(&old.id, "11").await, sre, bot);
     receiver.accept("default", group("Between")).await;
-    held(&receiver, &["replaced by", "invite it there"]).await;
+    held(&receiver, &["replaced by", "invite the account there"]).await;
     sre.invite(&new.id, bot).await;
     new.assert_settled("what was held", QUIET, shows("Between")).await;
-    receiver.wait_log(&["the room was upgraded", &old.id, &new.id]).await;
+    receiver.wait_log(&["room was upgraded", &old.id, &new.id]).await;
     let part = room_part(&receiver).await;
     assert!(part["status"] == "ok" && part["notice"].to_string().contains("upgraded"), "{part:#}");
 
@@ -119,7 +119,7 @@ async fn an_event_that_is_found_in_the_replaced_room_is_not_in_the_new_one() {
     let asked = Match::when(move |one| one.path.contains(&format!("/rooms/{id}/event/")));
     proxy.fault(asked, Fault::Respond(Reply::new(200, "application/json", &card.to_string())));
     sre.invite(&new.id, bot).await;
-    receiver.wait_log(&["the room was upgraded", &new.id]).await;
+    receiver.wait_log(&["room was upgraded", &new.id]).await;
     receiver.accept("default", Payload::group("Before").firing(&["n01", "n02"])).await;
     new.assert_settled("a card of its own", QUIET, shows("Before")).await;
 }
@@ -133,7 +133,7 @@ async fn a_room_that_does_not_name_its_predecessor_is_not_followed() {
     let other = sre.create_room(NewRoom::named("elsewhere").public()).await;
     let tombstone = json!({ "body": "moved", "replacement_room": other });
     sre.set_state(&scene.room.id, "m.room.tombstone", "", tombstone).await;
-    receiver.wait_log(&["not followed", &other]).await;
+    receiver.wait_log(&["not following", &other]).await;
     receiver.accept("default", group("A")).await;
     scene.room.wait_for("a card", DEADLINE, shows("A")).await;
     eventually("the bot has left", DEADLINE, async || (!bot.joined_rooms().await.contains(&other)).then_some(())).await;
@@ -172,11 +172,11 @@ async fn invitations_are_accepted_to_configured_rooms_only() {
     receiver.accept("default", group("A")).await;
     receiver.wait_log(&["cannot join the room", &ours.id]).await;
     sre.invite(&foreign, bot).await;
-    receiver.wait_log(&["left alone", &foreign]).await;
+    receiver.wait_log(&["ignored an invitation", &foreign]).await;
     sre.invite(&ours.id, bot).await;
     ours.assert_settled("what was held", QUIET, shows("A")).await;
     assert!(!bot.joined_rooms().await.contains(&foreign));
-    assert_eq!(receiver.logs().matches("left alone").count(), 1);
+    assert_eq!(receiver.logs().matches("ignored an invitation").count(), 1);
 }
 
 /// The same for a session without keys, which asks for all of it.

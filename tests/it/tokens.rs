@@ -53,7 +53,7 @@ async fn a_token_revoked_and_rotated_while_alerts_arrive_loses_none() {
     });
     let told = told.await.to_string();
     assert!(told.contains("M_UNKNOWN_TOKEN") && told.contains("matrix.access_token_file"), "{told}");
-    receiver.wait_log(&["nothing can be sent", "token rejected", "matrix.access_token_file"]).await;
+    receiver.wait_log(&["cannot send to the homeserver", "token rejected", "matrix.access_token_file"]).await;
     assert_eq!(receiver.get("/healthz/delivery").await.status, 503);
     for n in 10..20 {
         receiver.accept("default", group(&format!("Alert{n:02}"))).await;
@@ -79,14 +79,14 @@ async fn a_new_token_in_the_file_is_taken_while_the_old_one_is_good() {
     scene.room.wait_for("a card", DEADLINE, shows("Before")).await;
     // One that is no good changes nothing.
     replace(&file, "syt_wrong");
-    receiver.wait_log(&["is refused, the old one goes on"]).await;
+    receiver.wait_log(&["new access token refused"]).await;
     receiver.accept("default", group("Wrong")).await;
     scene.room.wait_for("a card", DEADLINE, shows("Wrong")).await;
 
     // Neither does one with something about it.
     let next = again(&scene.bot).await;
     replace(&file, &format!("\"{}\"\n", next.access_token));
-    receiver.wait_log(&["the secret that was read before stays in use", &file, "stands in quotes"]).await;
+    receiver.wait_log(&["keeping the previous one", &file, "stands in quotes"]).await;
     receiver.accept("default", group("Quoted")).await;
     scene.room.wait_for("a card", DEADLINE, shows("Quoted")).await;
 

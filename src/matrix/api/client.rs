@@ -1,4 +1,4 @@
-//! Bare requests, for what must be known before the SDK can have a session: whose token this is, and logging in.
+//! Requests that need no session: whose token it is, logging in and out, and which keys the homeserver shows to others.
 
 use std::{
     borrow::Cow,
@@ -31,36 +31,37 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    connection,
-    errors::{self, Fault},
+    errors::{self, ApiError},
+    http_client,
 };
 use crate::{
     config,
     model::{Reason, SendError},
 };
 
-/// A bare request must answer within this.
+/// The time limit of most requests.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Every homeserver in use has the v3 paths; those that can refresh tokens have that one since 1.3.
+/// All current homeservers have the v3 paths; refreshing tokens has the same path since 1.3.
 pub(crate) const API_VERSION: MatrixVersion = MatrixVersion::V1_3;
-/// How other sessions of the account see this one.
+/// The device's name, as other sessions of the account show it.
 const DISPLAY_NAME: &str = "matrix-alertmanager-receiver";
 
+/// A client for the homeserver's client-server API.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
-    /// Shared with the SDK, so that there is one pool of connections.
+    /// The SDK shares it, so that there is one pool of connections.
     pub http: reqwest::Client,
     pub homeserver: Url,
 }
 
-/// Who a token belongs to.
+/// The user and device that a token belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
+pub(crate) struct TokenOwner {
     pub user: String,
     pub device: Option<String>,
 }
 
-/// What the homeserver shows of an account's identity (cross-signing) and of one of its devices.
+/// What the homeserver publishes of an account's identity (cross-signing) and of one of its devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PublishedKeys {
     /// The public part of the identity's master key, base64.
@@ -69,16 +70,15 @@ pub(crate) struct PublishedKeys {
     pub signed: bool,
 }
 
-/// What a login gave.
-pub(crate) struct LoggedIn {
+/// The session that a login created.
+pub(crate) struct LoginResponse {
     pub user: String,
     pub device: String,
     pub token: String,
-    /// What the token lives by, where it does not live for ever.
     pub validity: TokenValidity,
 }
 
-/// How long a token is good, and what gets the next one.
+/// How long a token lasts, and how to get the next one; empty for a token that never expires.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TokenValidity {
     pub lifetime: Option<Duration>,
@@ -86,46 +86,37 @@ pub(crate) struct TokenValidity {
 }
 
 impl Api {
-    /// Looks the homeserver up, if only its name is given.
+    /// Builds the HTTP client, and looks the homeserver up if the config has only its name.
     ///
     /// # Errors
-    /// When no client can be made (no root certificates, for one), or the name leads nowhere for now.
+    /// When the client cannot be built (for example without root certificates), or the lookup fails for now.
     pub async fn new(config: &config::Matrix) -> Result<Self, SendError> {
-        let http = connection::client(config).map_err(|fault| errors::fault(Reason::NotReady, fault))?;
-        let homeserver = connection::locate(&http, &config.homeserver).await?;
+        let http = http_client::build(config).map_err(|why| errors::send_error(Reason::NotReady, why))?;
+        let homeserver = http_client::locate(&http, &config.homeserver).await?;
         Ok(Self { http, homeserver })
     }
 
-    /// For tests against a homeserver that plays a part.
+    /// For tests against a scripted homeserver.
     #[cfg(test)]
     pub fn at(url: &str) -> Self {
         Self { http: reqwest::Client::new(), homeserver: url.parse().expect("a URL") }
     }
 
-    pub async fn whoami(&self, token: &str) -> Result<Owner, SendError> {
-        self.owner(token).await.map_err(SendError::from)
+    pub async fn whoami(&self, token: &str) -> Result<TokenOwner, ApiError> {
+        let answer = self.request(whoami::v3::Request::new(), SendAccessToken::IfRequired(token)).await?;
+        Ok(TokenOwner { user: answer.user_id.into(), device: answer.device_id.map(Into::into) })
     }
 
-    /// As [`Self::whoami`], with all that a refusal says.
-    pub async fn owner(&self, token: &str) -> Result<Owner, Fault> {
-        let answer = self.ask(whoami::v3::Request::new(), SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| error.fault())?;
-        Ok(Owner { user: answer.user_id.into(), device: answer.device_id.map(Into::into) })
-    }
-
-    /// Logs in with a password. With `device`, that device gets a new token instead of a new device being made.
+    /// Logs in with a password. With `device`, that device gets a new token, and no new device is created.
     ///
-    /// A token that never ends is the best there is. Where the homeserver ends it, one that can be refreshed is asked for:
-    /// that is not done at once, since homeservers give those a short life.
-    pub async fn log_in(&self, user: &str, password: &str, device: Option<&str>) -> Result<LoggedIn, SendError> {
+    /// A token that never expires is preferred. Only where the homeserver expires it, a second login asks for one that
+    /// can be refreshed: homeservers give those a short life.
+    pub async fn log_in(&self, user: &str, password: &str, device: Option<&str>) -> Result<LoginResponse, SendError> {
         let made = self.log_in_once(user, password, device, false).await?;
         if made.validity.lifetime.is_none() || made.validity.refresh_token.is_some() {
             return Ok(made);
         }
-        match self.log_in_once(user, password, Some(&made.device), true).await {
-            Ok(again) => Ok(again),
-            Err(_) => Ok(made),
-        }
+        Ok(self.log_in_once(user, password, Some(&made.device), true).await.unwrap_or(made))
     }
 
     async fn log_in_once(
@@ -134,16 +125,16 @@ impl Api {
         password: &str,
         device: Option<&str>,
         refreshable: bool,
-    ) -> Result<LoggedIn, SendError> {
+    ) -> Result<LoginResponse, SendError> {
         let who = UserIdentifier::Matrix(MatrixUserIdentifier::new(user.to_owned()));
         let proof = login::LoginInfo::Password(login::Password::new(who, password.to_owned()));
         let mut request = login::Request::new(proof);
         request.device_id = device.map(OwnedDeviceId::from);
         request.initial_device_display_name = Some(DISPLAY_NAME.to_owned());
         request.refresh_token = refreshable;
-        let answer = self.ask(request, SendAccessToken::None).await.map_err(|error| login_refusal(&error))?;
+        let answer = self.request(request, SendAccessToken::None).await.map_err(login_error)?;
         let validity = TokenValidity { lifetime: answer.expires_in, refresh_token: answer.refresh_token };
-        Ok(LoggedIn {
+        Ok(LoginResponse {
             user: answer.user_id.into(),
             device: answer.device_id.into(),
             token: answer.access_token,
@@ -151,34 +142,32 @@ impl Api {
         })
     }
 
-    /// A new token in place of one that is over or soon will be. The old refresh token may be used again until the new
-    /// access token is: an answer that is lost loses nothing.
+    /// Replaces a token that has expired or soon will. The old refresh token stays valid until the new access token is
+    /// used, so a lost answer does no harm.
     pub async fn refresh(&self, refresh_token: &str) -> Result<(String, TokenValidity), SendError> {
         let request = refresh::Request::new(refresh_token.to_owned());
-        let answer = self.ask(request, SendAccessToken::None).await.map_err(|error| login_refusal(&error))?;
+        let answer = self.request(request, SendAccessToken::None).await.map_err(login_error)?;
         let refresh_token = answer.refresh_token.unwrap_or_else(|| refresh_token.to_owned());
         Ok((answer.access_token, TokenValidity { lifetime: answer.expires_in_ms, refresh_token: Some(refresh_token) }))
     }
 
-    /// The signing key (Ed25519, base64) that the homeserver has for a device; `None`: no client has made keys for it.
+    /// The signing key (Ed25519, base64) that the homeserver has for a device; `None`: no client created keys for it.
     pub async fn device_key(&self, user: &str, device: &str, token: &str) -> Result<Option<String>, SendError> {
-        let user = UserId::parse(user)
-            .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
-        let mut request = get_keys::Request::new();
-        request.device_keys.insert(user.clone(), vec![OwnedDeviceId::from(device)]);
-        let answer = self.ask(request, SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| error.fault().error)?;
+        let user = parse_user(user)?;
         let device = OwnedDeviceId::from(device);
+        let mut request = get_keys::Request::new();
+        request.device_keys.insert(user.clone(), vec![device.clone()]);
+        let answer = self.request(request, SendAccessToken::IfRequired(token)).await?;
         let Some(keys) = answer.device_keys.get(&user).and_then(|devices| devices.get(&device)) else {
             return Ok(None);
         };
         let keys = keys.deserialize_as_unchecked::<Value>().unwrap_or_default();
         let key = keys["keys"][format!("ed25519:{device}")].as_str();
-        // Keys that cannot be read are keys all the same.
+        // Keys that cannot be parsed are still keys.
         Ok(Some(key.unwrap_or_default().to_owned()))
     }
 
-    /// What others are shown of the account.
+    /// The account's keys as other users see them.
     pub async fn published_keys(
         &self,
         user: &UserId,
@@ -186,10 +175,9 @@ impl Api {
         token: &str,
     ) -> Result<PublishedKeys, SendError> {
         let mut request = get_keys::Request::new();
-        // All of its devices: one that is asked for alone may come without the identity's signature.
+        // All devices: one that is requested alone may come without the identity's signature.
         request.device_keys.insert(user.to_owned(), Vec::new());
-        let answer = self.ask(request, SendAccessToken::IfRequired(token)).await;
-        let answer = answer.map_err(|error| error.fault().error)?;
+        let answer = self.request(request, SendAccessToken::IfRequired(token)).await?;
         let key_of = |keys: &BTreeMap<OwnedUserId, Raw<CrossSigningKey>>| {
             let json = keys.get(user)?.deserialize_as_unchecked::<Value>().ok()?;
             json["keys"].as_object()?.values().next()?.as_str().map(ToOwned::to_owned)
@@ -201,33 +189,30 @@ impl Api {
         Ok(PublishedKeys { master: key_of(&answer.master_keys), signed })
     }
 
-    /// Ends a token and its device. One that is over already is no error.
+    /// Ends a token and its device. A token that has ended already is not an error.
     pub async fn log_out(&self, token: &str) -> Result<(), SendError> {
-        match self.ask(logout::Request::new(), SendAccessToken::IfRequired(token)).await {
-            Ok(_) => Ok(()),
-            Err(error) => match error.fault().error {
-                fault if fault.reason == Reason::TokenRejected => Ok(()),
-                fault => Err(fault),
-            },
+        match self.request(logout::Request::new(), SendAccessToken::IfRequired(token)).await.map_err(SendError::from) {
+            Err(error) if error.reason != Reason::TokenRejected => Err(error),
+            _ => Ok(()),
         }
     }
 
-    pub(crate) async fn ask<R>(&self, request: R, token: SendAccessToken<'_>) -> Result<R::IncomingResponse, Refusal>
+    pub async fn request<R>(&self, request: R, token: SendAccessToken<'_>) -> Result<R::IncomingResponse, RequestError>
     where
         R: OutgoingRequest,
         R::Authentication: for<'a> AuthScheme<Input<'a> = SendAccessToken<'a>>,
         R::PathBuilder: for<'a> PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
         HttpError: From<FromHttpResponseError<R::EndpointError>>,
     {
-        self.ask_within(request, token, TIMEOUT).await
+        self.request_within(request, token, TIMEOUT).await
     }
 
-    pub(crate) async fn ask_within<R>(
+    pub async fn request_within<R>(
         &self,
         request: R,
         token: SendAccessToken<'_>,
         timeout: Duration,
-    ) -> Result<R::IncomingResponse, Refusal>
+    ) -> Result<R::IncomingResponse, RequestError>
     where
         R: OutgoingRequest,
         R::Authentication: for<'a> AuthScheme<Input<'a> = SendAccessToken<'a>>,
@@ -241,7 +226,7 @@ impl Api {
         let mut request = reqwest::Request::try_from(request)?;
         *request.timeout_mut() = Some(timeout);
         let answer = self.http.execute(request).await?;
-        let asked = errors::retry_after_of(answer.headers());
+        let retry_after = errors::retry_after_in_headers(answer.headers());
         let mut whole = http::Response::builder().status(answer.status());
         for (name, value) in answer.headers() {
             whole = whole.header(name, value);
@@ -249,52 +234,71 @@ impl Api {
         let body = answer.bytes().await?;
         let whole = whole.body(body).map_err(|error| HttpError::IntoHttp(error.into()))?;
         let answer = R::IncomingResponse::try_from_http_response(whole);
-        answer.map_err(|error| Refusal { error: error.into(), asked })
+        answer.map_err(|error| RequestError { error: error.into(), retry_after })
     }
 }
 
-/// A request that failed, with what the SDK's errors do not keep of an answer.
+/// A request that failed, with the header that the SDK's errors drop.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct RequestError {
     error: HttpError,
-    /// When to come again, as the answer's headers say.
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
 }
 
-impl Refusal {
-    pub fn fault(&self) -> Fault {
-        let mut fault = errors::http(&self.error);
-        if matches!(fault.error.reason, Reason::RateLimited | Reason::ServerError) {
-            fault.error.retry_after = self.asked.or(fault.error.retry_after);
-        }
-        fault
+impl RequestError {
+    pub fn is_not_found(&self) -> bool {
+        self.error.client_api_error_kind() == Some(&ErrorKind::NotFound)
     }
 
-    pub fn kind(&self) -> Option<&ErrorKind> {
-        self.error.client_api_error_kind()
+    /// See [`ApiError::for_join`].
+    pub fn for_join(self) -> SendError {
+        ApiError::from(self).for_join()
     }
 }
 
-impl From<HttpError> for Refusal {
+impl From<HttpError> for RequestError {
     fn from(error: HttpError) -> Self {
-        Self { error, asked: None }
+        Self { error, retry_after: None }
     }
 }
 
-impl From<reqwest::Error> for Refusal {
+impl From<reqwest::Error> for RequestError {
     fn from(error: reqwest::Error) -> Self {
         HttpError::Reqwest(error).into()
     }
 }
 
-/// A refused login is the credential's fault, whatever 4xx it came as.
-fn login_refusal(error: &Refusal) -> SendError {
-    let SendError { reason, retry_after, detail } = error.fault().error;
-    match reason {
-        Reason::RoomRefused | Reason::BadEvent | Reason::TokenRejected => {
-            SendError { reason: Reason::TokenRejected, retry_after, detail: format!("login refused: {detail}") }
+impl From<RequestError> for ApiError {
+    fn from(failed: RequestError) -> Self {
+        let mut error = Self::from_http(&failed.error);
+        if matches!(error.error.reason, Reason::RateLimited | Reason::ServerError) {
+            error.error.retry_after = failed.retry_after.or(error.error.retry_after);
         }
-        _ => SendError { reason, retry_after, detail },
+        error
+    }
+}
+
+impl From<RequestError> for SendError {
+    fn from(failed: RequestError) -> Self {
+        ApiError::from(failed).error
+    }
+}
+
+/// # Errors
+/// When `matrix.user_id` is not a user id.
+pub(crate) fn parse_user(user: &str) -> Result<OwnedUserId, SendError> {
+    UserId::parse(user)
+        .map_err(|error| errors::send_error(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))
+}
+
+/// A refused login is about the credential, whatever its 4xx status.
+fn login_error(failed: RequestError) -> SendError {
+    let error = SendError::from(failed);
+    match error.reason {
+        Reason::RoomRefused | Reason::BadEvent | Reason::TokenRejected => {
+            SendError { reason: Reason::TokenRejected, detail: format!("login refused: {}", error.detail), ..error }
+        }
+        _ => error,
     }
 }
 
@@ -327,16 +331,16 @@ mod tests {
                         .insert_header("retry-after", again)
                         .set_body_string(body);
                     Mock::given(method("GET")).respond_with(answer).mount(&server).await;
-                    let fault = Api::at(&server.uri()).whoami("token").await.unwrap_err();
-                    assert_eq!(fault.retry_after, Some(Duration::from_secs(9)), "{status} {again} {body}: {fault}");
+                    let error = Api::at(&server.uri()).whoami("token").await.unwrap_err().error;
+                    assert_eq!(error.retry_after, Some(Duration::from_secs(9)), "{status} {again} {body}: {error}");
                 }
             }
         }
     }
 
-    /// Tokens that end are told of by the answer only, and asking for those that can be refreshed makes them end.
+    /// Only the answer says that tokens expire, and requesting refreshable ones makes them expire.
     #[tokio::test]
-    async fn a_refresh_token_is_asked_for_only_where_tokens_end() {
+    async fn a_refresh_token_is_requested_only_where_tokens_expire() {
         for (ends, asked) in [(true, 2), (false, 1)] {
             let server = MockServer::start().await;
             let mut once = json!({ "user_id": "@a:x", "device_id": "D", "access_token": "first" });

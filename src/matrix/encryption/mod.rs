@@ -1,5 +1,6 @@
-//! Cross-signing and recovery, by which readers trust the device.
+//! Room keys, cross-signing and recovery, by which readers trust the device.
 
 pub(crate) mod recovery;
+pub(crate) mod room_keys;
 pub(crate) mod trust;
 pub(crate) mod upkeep;

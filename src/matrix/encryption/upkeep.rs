@@ -1,6 +1,9 @@
-//! Keeping the trust of the account up: made when the first room is encrypted, looked at again now and then.
+//! When the device gets signed: with the first encrypted room, and again now and then.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use matrix_sdk::Client;
 use tokio::{
@@ -8,145 +11,154 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::trust;
+use super::{
+    recovery::RecoveryFiles,
+    room_keys::encrypted_rooms,
+    trust::{self, NewRecoveryKey, TrustError},
+};
 use crate::{
-    config::Credential,
     health::Trust,
-    matrix::{Account, lock},
+    matrix::context::{Context, lock},
     pacing::Backoff,
 };
 
-/// All requests of one try.
-const TRY_TIMEOUT: Duration = Duration::from_mins(1);
+/// The time limit for all requests of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LAST_PAUSE: Duration = Duration::from_mins(15);
-/// Somebody may have given the account another identity meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_hours(1);
-/// The first events of a device may wait as long for its signature: clients judge an event when it arrives.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_mins(15);
+/// How often to check the signature: another client may give the account another identity.
+const CHECK_INTERVAL: Duration = Duration::from_hours(1);
+/// How long the first events of a device wait for its signature: clients judge an event when it arrives.
+const WAIT: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
+/// Keeps the device signed by the account's identity.
 pub(crate) struct TrustUpkeep {
-    /// When to try next, and how long to wait after a failure.
-    next: Mutex<(Option<Instant>, Backoff)>,
-    /// Whether a try has ended, well or not. Sends to encrypted rooms wait for the first.
-    tried: watch::Sender<bool>,
+    context: Arc<Context>,
+    recovery: RecoveryFiles,
+    schedule: Mutex<Schedule>,
+    /// Whether an attempt has ended, successful or not. Sends to encrypted rooms wait for the first.
+    attempted: watch::Sender<bool>,
 }
 
-impl Default for TrustUpkeep {
-    fn default() -> Self {
-        Self { next: Mutex::new((None, Backoff::new(FIRST_PAUSE, LAST_PAUSE))), tried: watch::Sender::new(false) }
+struct Schedule {
+    next: Instant,
+    backoff: Backoff,
+}
+
+impl TrustUpkeep {
+    pub fn new(context: &Arc<Context>) -> Self {
+        Self {
+            recovery: RecoveryFiles::new(&context.store_path, &context.config),
+            context: Arc::clone(context),
+            schedule: Mutex::new(Schedule { next: Instant::now(), backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE) }),
+            attempted: watch::Sender::new(false),
+        }
     }
-}
 
-impl Account {
-    /// Called between syncs. Does nothing for an account all of whose rooms are plain, or before its time.
-    pub(crate) async fn maintain_trust(&self, client: &Client) {
+    /// Signs the device if that is due and a room is encrypted. It runs between syncs, since both upload keys.
+    pub async fn maintain(&self, client: &Client) {
         self.check_for_copy();
-        let due = lock(&self.trust_upkeep.next).0.is_none_or(|at| at <= Instant::now());
-        if !due || !client.joined_rooms().iter().any(|room| room.encryption_state().is_encrypted()) {
+        let due = lock(&self.schedule).next <= Instant::now();
+        if !due || encrypted_rooms(client).next().is_none() {
             return;
         }
-        let password = match &self.setup.config.credential {
-            Some(Credential::Password(password)) => Some(password),
-            _ => None,
+        let Ok(api) = self.context.api() else { return };
+        let attempt = trust::establish(client, api, &self.recovery, self.context.password());
+        let established = match timeout(ATTEMPT_TIMEOUT, attempt).await {
+            Ok(established) => established.and_then(|new| self.store_recovery_key(new)),
+            Err(_) => Err(TrustError::Failed("no answer in time".to_owned())),
         };
-        let Ok(api) = self.api() else { return };
-        let established = match timeout(TRY_TIMEOUT, trust::establish(client, api, &self.recovery_kit, password)).await
-        {
-            Ok(established) => established.and_then(|made| self.keep_recovery_key(made)),
-            Err(_) => Err(trust::Distrust::Failed("no answer in time".to_owned())),
-        };
-        let pause = {
-            let mut next = lock(&self.trust_upkeep.next);
-            let pause = if established.is_ok() { LOOK_AGAIN } else { next.1.pause() };
-            if established.is_ok() {
-                next.1.reset();
-            }
-            next.0 = Some(Instant::now() + pause);
-            pause
-        };
+        let pause = self.schedule_next(established.is_ok());
         match established {
-            Ok(()) => self.report_trust(&Trust::Signed { key_only_here: self.is_only_copy() }),
-            Err(fault) => {
-                tracing::debug!(pause_s = pause.as_secs(), "trust is tried again later");
-                self.report_trust(&Trust::Unsigned(fault.to_string()));
+            Ok(()) => self.report(&Trust::Signed { key_only_here: self.is_only_copy() }),
+            Err(error) => {
+                tracing::debug!(pause_s = pause.as_secs(), "cannot sign the device; will retry");
+                self.report(&Trust::Unsigned(error.to_string()));
             }
         }
-        self.trust_upkeep.tried.send_replace(true);
+        self.attempted.send_replace(true);
     }
 
-    fn keep_recovery_key(&self, made: Option<trust::NewKey>) -> Result<(), trust::Distrust> {
-        let Some(made) = made else { return Ok(()) };
-        if made.replaces {
-            tracing::warn!(
-                "the account had recovery set up, for an identity that is gone; a new recovery key replaces it"
-            );
+    fn schedule_next(&self, succeeded: bool) -> Duration {
+        let mut schedule = lock(&self.schedule);
+        let pause = if succeeded {
+            schedule.backoff.reset();
+            CHECK_INTERVAL
+        } else {
+            schedule.backoff.pause()
+        };
+        schedule.next = Instant::now() + pause;
+        pause
+    }
+
+    fn store_recovery_key(&self, new: Option<NewRecoveryKey>) -> Result<(), TrustError> {
+        let Some(new) = new else { return Ok(()) };
+        if new.replaces {
+            tracing::warn!("new recovery key replaces a lost identity's");
         }
-        self.recovery_kit.keep(&made.key).map_err(|error| trust::Distrust::Failed(format!("{error:#}")))
+        self.recovery.write_key(&new.key).map_err(|error| TrustError::disk(&error))
     }
 
-    /// Naming a copy in the config, or taking the file away, is how the operator says that there is one.
+    /// Whether `store.path` has the only copy of the recovery key. The operator denies it by naming a copy in the config
+    /// or removing the file.
     fn is_only_copy(&self) -> bool {
-        self.recovery_kit.configured.is_none() && self.recovery_kit.is_here()
+        self.recovery.configured.is_none() && self.recovery.has_key_file()
     }
 
     fn check_for_copy(&self) {
-        let trust = self.setup.health.update(|health| health.trust.clone());
-        if let Trust::Signed { key_only_here: true } = trust
-            && !self.is_only_copy()
-        {
-            self.report_trust(&Trust::Signed { key_only_here: false });
+        let trust = self.context.health.update(|health| health.trust.clone());
+        if trust == (Trust::Signed { key_only_here: true }) && !self.is_only_copy() {
+            self.report(&Trust::Signed { key_only_here: false });
         }
     }
 
-    fn report_trust(&self, trust: &Trust) {
-        self.setup.metrics.device_signed.set(i64::from(matches!(trust, Trust::Signed { .. })));
-        let before = self.setup.health.update(|health| std::mem::replace(&mut health.trust, trust.clone()));
+    fn report(&self, trust: &Trust) {
+        self.context.metrics.device_signed.set(i64::from(matches!(trust, Trust::Signed { .. })));
+        let before = self.context.health.update(|health| std::mem::replace(&mut health.trust, trust.clone()));
         if before == *trust {
             return;
         }
         match (&before, trust) {
             (_, Trust::NotNeeded) => {}
-            (_, Trust::Unsigned(fault)) => tracing::warn!("clients will show a warning on encrypted messages: {fault}"),
+            (_, Trust::Unsigned(error)) => tracing::warn!(error, "device not signed; clients show a warning"),
             (Trust::Signed { key_only_here: true }, Trust::Signed { .. }) => {
-                tracing::info!("the recovery key is kept elsewhere");
+                tracing::info!("recovery key has another copy");
             }
             (_, Trust::Signed { key_only_here }) => {
-                tracing::info!("the device is signed by the account's identity: clients show no warning");
+                tracing::info!("device signed by the account's identity");
                 if *key_only_here {
                     tracing::warn!(
-                        "the account's recovery key lies in store.path as recovery-key and nowhere else: keep a copy in \
-                         a safe place, then delete that file or name the copy in matrix.recovery_key_file"
+                        advice = "keep a copy of store.path/recovery-key in a safe place, then delete that file or set \
+                                  matrix.recovery_key_file to the copy",
+                        "recovery key has no copy outside of store.path"
                     );
                 }
             }
         }
     }
 
-    /// Before something is encrypted for the first time: the device should be signed by then. A try that takes too long
-    /// is not waited for again.
-    pub(crate) async fn await_trust(&self, client: &Client) {
+    /// Waits before the first encryption, so that the device is signed by then. A slow attempt is waited for once.
+    pub async fn wait_until_signed(&self, client: &Client) {
         if let Ok(Some(device)) = client.encryption().get_own_device().await
             && device.is_cross_signed_by_owner()
         {
             return;
         }
-        self.await_try().await;
+        self.wait_for_attempt().await;
     }
 
-    /// Before a key is looked for in the backup, which a new device gets at only in the course of the first try, some time
-    /// after it is signed.
-    pub(crate) async fn await_backup(&self, client: &Client) {
+    /// Waits before a key is requested from the backup, which a new device opens in the course of the first attempt,
+    /// some time after it is signed.
+    pub async fn wait_for_backup(&self, client: &Client) {
         if !client.encryption().backups().are_enabled().await {
-            self.await_try().await;
+            self.wait_for_attempt().await;
         }
     }
 
-    async fn await_try(&self) {
-        let mut tried = self.trust_upkeep.tried.subscribe();
-        if timeout(PATIENCE, tried.wait_for(|tried| *tried)).await.is_err() {
-            self.trust_upkeep.tried.send_replace(true);
+    async fn wait_for_attempt(&self) {
+        let mut attempted = self.attempted.subscribe();
+        if timeout(WAIT, attempted.wait_for(|attempted| *attempted)).await.is_err() {
+            self.attempted.send_replace(true);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a room back, to find out which of our events are in it.
+//! Reading a room back, to find out which events of ours it has.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,47 +19,44 @@ use tokio::time::timeout;
 use crate::{
     delivery::{CONTENT_KEY, OwnEvent, ReadBack, Search},
     matrix::{
-        Account,
-        api::errors,
-        session::{mode::SessionMode, without_keys::TokenApi},
+        api::{client::parse_user, errors, errors::ApiError, token_api::TokenApi},
+        context::Context,
+        encryption::upkeep::TrustUpkeep,
+        rooms::{Rooms, entry::Trigger, room_api::RoomApi},
+        session::connection::Connection,
     },
     model::{IncidentId, Reason, RoomAddress, Scope, SendError, TxnId},
 };
 
-/// All pages together must be read within this; each has the time limit of any request besides.
+/// The time limit for all pages together; each page also has that of any request.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
-/// Pages of a hundred events that are read at most.
-const PAGES: usize = 50;
+/// The most pages of a hundred events that are read.
+const MAX_PAGES: usize = 50;
 
-impl Account {
-    pub(crate) async fn read_room_back(
-        &self,
-        address: &RoomAddress,
-        search: Search<'_>,
-    ) -> Result<ReadBack, SendError> {
-        self.await_link().await?;
-        let open = self.open.read().await;
-        let Some(open) = open.as_ref() else {
-            return Err(errors::fault(Reason::NotReady, "not connected yet"));
-        };
+/// Reads rooms back.
+pub(crate) struct Reader<'a> {
+    pub context: &'a Context,
+    pub connection: &'a Connection,
+    pub rooms: &'a Rooms,
+    pub trust: &'a TrustUpkeep,
+}
+
+impl Reader<'_> {
+    pub async fn read_back(self, address: &RoomAddress, search: Search<'_>) -> Result<ReadBack, SendError> {
+        let open = self.connection.session().await?;
         let reading = async {
-            let source = match &open.mode {
-                SessionMode::WithKeys(client) => Source::WithKeys(self.room(client, address).await?),
-                SessionMode::WithoutKeys(_) => {
-                    let token_api = TokenApi { api: self.api()?, token: &open.session.token };
-                    Source::TokenApi(token_api, self.room_without_keys(token_api, address).await?)
-                }
+            let room_api = RoomApi::new(self.context, &open)?;
+            let id = self.rooms.enter(room_api, address, Trigger::Send).await?;
+            let source = match room_api.client {
+                Some(client) => Source::WithKeys(
+                    client.get_room(&id).ok_or_else(|| errors::send_error(Reason::NotReady, "not in the room yet"))?,
+                ),
+                None => Source::WithoutKeys(room_api.token_api, id),
             };
             self.read_pages(&source, address, search).await
         };
-        let read = match timeout(READ_TIMEOUT, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(errors::fault(Reason::NoAnswer, "the room could not be read in time")),
-        };
-        if read.as_ref().is_err_and(|error| error.reason == Reason::TokenRejected) {
-            self.suspect.notify_one();
-        }
-        read
+        let too_slow = || Err(errors::send_error(Reason::NoAnswer, "the room could not be read in time"));
+        self.connection.note_rejection(timeout(READ_TIMEOUT, reading).await.unwrap_or_else(|_| too_slow()))
     }
 
     async fn read_pages(
@@ -68,25 +65,24 @@ impl Account {
         address: &RoomAddress,
         search: Search<'_>,
     ) -> Result<ReadBack, SendError> {
-        let user = UserId::parse(&self.setup.config.user_id)
-            .map_err(|error| errors::fault(Reason::NotReady, format!("matrix.user_id is not a user id: {error}")))?;
+        let user = parse_user(&self.context.config.user_id)?;
         let mut found = ReadBack::default();
-        let mut asked = HashSet::new();
+        let mut requested = HashSet::new();
         let mut from = None;
-        for _ in 0..PAGES {
-            let page = match self.read_page(source, &user, from, &mut asked).await {
+        for _ in 0..MAX_PAGES {
+            let page = match self.read_page(source, &user, from, &mut requested).await {
                 Ok(page) => page,
-                // We are in the room, and it does not let us read: that will not change by waiting.
+                // The account is in the room and may not read it: waiting does not change that.
                 Err(error) if matches!(error.reason.scope(), Scope::Room | Scope::Event) => {
-                    tracing::debug!(room = %address, reason = %error, "the room cannot be read back");
+                    tracing::debug!(room = %address, reason = %error, "cannot read the room back");
                     return Ok(found);
                 }
                 Err(error) => return Err(error),
             };
             for event in &page.events {
-                // Where the SDK fails it hands the event on as it came.
-                let is_open = event["type"] != "m.room.encrypted";
-                if take_json(event, is_open, user.as_str(), search, &mut found.events) {
+                // Events that the SDK cannot decrypt stay encrypted.
+                let is_readable = event["type"] != "m.room.encrypted";
+                if take_event(event, is_readable, user.as_str(), search, &mut found.events) {
                     found.complete = true;
                     return Ok(found);
                 }
@@ -105,19 +101,20 @@ impl Account {
         source: &Source<'_>,
         user: &UserId,
         from: Option<String>,
-        asked: &mut HashSet<String>,
+        requested: &mut HashSet<String>,
     ) -> Result<Page, SendError> {
         match source {
             Source::WithKeys(room) => {
-                let page = room.messages(options(user, from)).await.map_err(|error| errors::sdk(&error).error)?;
+                let page = room.messages(options(user, from)).await;
+                let page = page.map_err(|error| ApiError::from_sdk(&error).error)?;
                 let mut events = Vec::with_capacity(page.chunk.len());
                 for event in page.chunk {
-                    let event = self.opened(room, event, asked).await;
+                    let event = self.decrypted(room, event, requested).await;
                     events.extend(event.raw().deserialize_as_unchecked::<Value>().ok());
                 }
                 Ok(Page { events, end: page.end })
             }
-            Source::TokenApi(token_api, room) => {
+            Source::WithoutKeys(token_api, room) => {
                 let mut request = get_messages::Request::backward(room.clone());
                 let MessagesOptions { limit, filter, .. } = options(user, None);
                 (request.from, request.limit, request.filter) = (from, limit, filter);
@@ -128,40 +125,40 @@ impl Account {
         }
     }
 
-    /// The event as it reads with a key from the backup, if the key is not here: another device of ours had it.
-    async fn opened(&self, room: &Room, event: TimelineEvent, asked: &mut HashSet<String>) -> TimelineEvent {
+    /// Decrypts an event with a key from the backup if the key is not here: an earlier device of ours sent it.
+    async fn decrypted(&self, room: &Room, event: TimelineEvent, requested: &mut HashSet<String>) -> TimelineEvent {
         let TimelineEventKind::UnableToDecrypt { utd_info, .. } = &event.kind else { return event };
         let Some(session) = utd_info.session_id.clone() else { return event };
         let raw = event.raw().cast_ref_unchecked::<OriginalSyncRoomEncryptedEvent>();
-        if asked.insert(session.clone()) {
-            // On a new device the recovery key is what leads to the backup.
-            self.await_backup(&room.client()).await;
+        if requested.insert(session.clone()) {
+            // A new device gets to the backup by the recovery key.
+            self.trust.wait_for_backup(&room.client()).await;
             let backups = room.client().encryption().backups();
             match backups.download_room_key(room.room_id(), &session).await {
                 Ok(true) => {}
-                Ok(false) => tracing::debug!("no key backup to read an own event with"),
-                Err(error) => tracing::debug!(error = errors::sdk(&error).error.detail, "no key in the backup"),
+                Ok(false) => tracing::debug!("no key backup for an own event"),
+                Err(error) => tracing::debug!(error = ApiError::from_sdk(&error).error.detail, "no key in the backup"),
             }
         }
         room.decrypt_event(raw, None).await.unwrap_or_else(|_| event.clone())
     }
 }
 
-/// Where a room is read from.
+/// How a room is read.
 enum Source<'a> {
     WithKeys(Room),
-    TokenApi(TokenApi<'a>, OwnedRoomId),
+    WithoutKeys(TokenApi<'a>, OwnedRoomId),
 }
 
 struct Page {
-    /// Decrypted where that can be done, the newest first.
+    /// Decrypted if possible, the newest first.
     events: Vec<Value>,
     end: Option<String>,
 }
 
 fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
     let mut filter = RoomEventFilter::default();
-    // Others' clocks must not end the search, and a busy room is read in few pages.
+    // The clocks of other senders must not end the search, and a busy room takes fewer pages.
     filter.senders = Some(vec![user.to_owned()]);
     filter.types = Some(vec!["m.room.message".to_owned(), "m.room.encrypted".to_owned()]);
     let mut options = MessagesOptions::backward();
@@ -171,11 +168,11 @@ fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
     options
 }
 
-/// Notes the event if it is ours; `true`: the search ends here.
-fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
-    // Not every homeserver heeds every filter.
+/// Takes the event if it is ours; `true`: the search ends here.
+fn take_event(json: &Value, is_readable: bool, user: &str, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
+    // Not every homeserver applies every filter.
     let (Some(event_id), true) = (json["event_id"].as_str(), json["sender"] == user) else { return false };
-    // By the homeserver's own clock at both ends. One that does not say ends no search.
+    // The age is measured by the homeserver's clock alone. An event without one does not end the search.
     let age = json["unsigned"]["age"].as_u64().map(Duration::from_millis);
     if search.after == Some(event_id) || age.is_some_and(|age| age > search.older_than) {
         return true;
@@ -185,8 +182,8 @@ fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found:
     let transaction = || json["unsigned"]["transaction_id"].as_str().map(ToOwned::to_owned);
     let op = word("op").or_else(transaction).map(TxnId);
     let redacted = content.as_object().is_none_or(serde_json::Map::is_empty);
-    // Without our key, but readable: the account's owner has used it for something else.
-    if op.is_none() && is_open && !redacted {
+    // Readable, but without our key: the account's owner has sent it with another client.
+    if op.is_none() && is_readable && !redacted {
         return false;
     }
     let is_wanted = op.is_some() && op.as_ref() == search.wanted;
@@ -194,7 +191,7 @@ fn take_json(json: &Value, is_open: bool, user: &str, search: Search<'_>, found:
         event_id: event_id.to_owned(),
         op,
         incident: word("incident").map(IncidentId),
-        starts_card: is_open && !redacted && content.get("m.relates_to").is_none(),
+        starts_card: is_readable && !redacted && content.get("m.relates_to").is_none(),
     });
     is_wanted
 }
@@ -212,27 +209,27 @@ mod tests {
         })
     }
 
-    fn taken(json: &Value, is_open: bool) -> (bool, Vec<OwnEvent>) {
+    fn taken(json: &Value, is_readable: bool) -> (bool, Vec<OwnEvent>) {
         let wanted = TxnId("wanted".to_owned());
         let search = Search { wanted: Some(&wanted), after: Some("$last"), older_than: Duration::from_mins(1) };
         let mut found = Vec::new();
-        let ends = take_json(json, is_open, "@bot:x", search, &mut found);
+        let ends = take_event(json, is_readable, "@bot:x", search, &mut found);
         (ends, found)
     }
 
     #[test]
     fn what_ends_a_search() {
         assert!(taken(&message("$last", "other"), true).0, "the last recorded event");
-        assert!(taken(&message("$1", "wanted"), true).0, "the one that is looked for");
+        assert!(taken(&message("$1", "wanted"), true).0, "the searched one");
         let mut old = message("$1", "other");
         old["unsigned"]["age"] = 60_001.into();
         assert_eq!(taken(&old, true), (true, Vec::new()));
         old["sender"] = "@other:x".into();
-        assert_eq!(taken(&old, true), (false, Vec::new()), "others' events do not count");
+        assert_eq!(taken(&old, true), (false, Vec::new()), "events of others do not count");
         for ts in [0_i64, 4_000_000_000_000] {
             let mut odd = message("$1", "other");
             odd["origin_server_ts"] = ts.into();
-            assert!(!taken(&odd, true).0, "the time of day is the homeserver's own affair");
+            assert!(!taken(&odd, true).0, "the homeserver's time of day does not matter");
         }
         let mut ageless = message("$1", "other");
         ageless["unsigned"] = json!({});
@@ -241,8 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn whose_an_event_is() {
-        let of = |json: &Value, is_open| taken(json, is_open).1.pop();
+    fn which_op_an_event_belongs_to() {
+        let of = |json: &Value, is_readable| taken(json, is_readable).1.pop();
         let plain = of(&message("$1", "t"), true).unwrap();
         assert_eq!((plain.op, plain.starts_card), (Some(TxnId("t".to_owned())), true));
         let mut reply = message("$1", "t");
@@ -251,7 +248,7 @@ mod tests {
         let mut foreign = message("$1", "t");
         foreign["content"] = json!({ "body": "typed by hand" });
         assert_eq!(of(&foreign, true), None);
-        // Nobody can say whose these are, unless the homeserver does.
+        // Only the homeserver can say which op these belong to.
         let mut closed = message("$1", "t");
         closed["content"] = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
         assert_eq!(of(&closed, false).unwrap().op, None);

@@ -1,386 +1,235 @@
 //! From the addresses of the config to rooms that the account is in: resolving aliases, joining, staying joined.
 
-pub(crate) mod membership;
-pub(crate) mod observed;
-pub(crate) mod requests;
+mod changes;
+pub(crate) mod entry;
+mod join;
+mod list;
+mod observed;
+mod report;
+pub(crate) mod room_api;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
 use matrix_sdk::{
-    Client, Room,
+    Client,
     ruma::{OwnedRoomId, RoomId},
     sync::RoomUpdates,
 };
 use tokio::{
-    sync::{Mutex, Notify},
-    time::{Instant, sleep, timeout},
+    sync::{Notify, watch},
+    time::{Instant, timeout},
 };
 
 use self::{
-    membership::{FIRST_PAUSE, FailedJoin, RoomEntry, Visit, enter_now},
+    changes::MembershipChanges,
+    entry::{FIRST_PAUSE, FailedJoin, RoomEntry, Trigger},
+    join::join_room,
+    list::{RoomList, RoomSlot},
     observed::ObservedRooms,
-    requests::RoomApi,
+    room_api::RoomApi,
 };
-use super::{Account, api::errors, lock, session::without_keys::TokenApi, sync::encrypted_rooms};
+use super::{context::Context, encryption::room_keys::encrypted_rooms, session::mode::OpenSession};
 use crate::{
-    health::Hold,
+    delivery::{BoxFuture, RoomChanges},
     model::{Reason, ResolvedRoom, RoomAddress, SendError},
 };
 
-/// How often is looked whether a room is due for a try.
+/// How often to check whether a room is due for an attempt.
 const ROUND: Duration = Duration::from_secs(5);
-/// The first sync tells which rooms are joined already; the wait for it is not endless.
-const FIRST_SYNC: Duration = Duration::from_secs(10);
-
-/// How often to ask whether the account is still in its rooms.
+/// How long the first round waits for the first sync, which reports the rooms that are joined already.
+const FIRST_SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to ask the homeserver which rooms the account is in.
 const MEMBERSHIP_CHECK: Duration = Duration::from_secs(15);
 
-/// Invitations to rooms that are not configured: as many are told of.
-const MAX_FOREIGN: usize = 50;
+/// Stores where an address leads for the next start.
+pub type SaveResolvedRoom =
+    Arc<dyn Fn(RoomAddress, ResolvedRoom) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
-pub(super) struct Rooms {
-    /// Those of the config in force, in its order; the account gets into them by itself.
-    served: std::sync::Mutex<Vec<RoomAddress>>,
-    slots: std::sync::Mutex<HashMap<RoomAddress, Arc<RoomSlot>>>,
-    /// What is known of addresses, also of those that the config does not name.
-    resolved: std::sync::Mutex<HashMap<RoomAddress, ResolvedRoom>>,
-    /// Rooms that the last sync told something about: an invitation, or that we are out.
-    news: std::sync::Mutex<PendingChanges>,
+/// Gets the account into its rooms and keeps it there.
+pub(crate) struct Rooms {
+    context: Arc<Context>,
+    list: RoomList,
+    save: SaveResolvedRoom,
+    /// Whether a sync has succeeded on the present connection.
+    synced: watch::Receiver<bool>,
+    changes: MembershipChanges,
+    observed: ObservedRooms,
+    /// Starts the next round early.
     wake: Notify,
-    pub(super) observed: ObservedRooms,
-}
-
-/// One address's place among the rooms.
-pub(super) struct RoomSlot {
-    pub entry: Mutex<RoomEntry>,
-    /// Told when a room is entered that could not be.
-    entered: Notify,
-}
-
-#[derive(Default)]
-struct PendingChanges {
-    invited: Vec<OwnedRoomId>,
-    left: Vec<OwnedRoomId>,
-    /// Invitations that were told of as not ours.
-    foreign: BTreeSet<OwnedRoomId>,
 }
 
 impl Rooms {
-    /// `resolved`: what earlier runs found out. `pins`: what the operator says about aliases, which counts for more.
     pub fn new(
-        rooms: &[RoomAddress],
+        context: &Arc<Context>,
         resolved: HashMap<RoomAddress, ResolvedRoom>,
-        pins: &BTreeMap<RoomAddress, RoomAddress>,
+        save: SaveResolvedRoom,
+        synced: watch::Receiver<bool>,
     ) -> Self {
-        let new = Self {
-            served: std::sync::Mutex::default(),
-            slots: std::sync::Mutex::default(),
-            resolved: std::sync::Mutex::new(resolved),
-            news: std::sync::Mutex::default(),
-            wake: Notify::new(),
+        Self {
+            context: Arc::clone(context),
+            list: RoomList::new(resolved),
+            save,
+            synced,
+            changes: MembershipChanges::default(),
             observed: ObservedRooms::default(),
-        };
-        new.serve(rooms, pins);
-        new
+            wake: Notify::new(),
+        }
     }
 
-    /// These are the rooms of the config from now on. One that was not among them is looked up anew.
-    pub fn serve(&self, rooms: &[RoomAddress], pins: &BTreeMap<RoomAddress, RoomAddress>) {
-        let before = std::mem::replace(&mut *lock(&self.served), rooms.to_vec());
-        for room in rooms.iter().filter(|room| !before.contains(room)) {
-            let slot = self.new_slot(room, pins.get(room));
-            lock(&self.slots).insert(room.clone(), slot);
+    /// Replaces the rooms of the config and what it says about aliases. The account enters new rooms at once, and does not
+    /// leave those that are gone.
+    pub fn serve(&self, rooms: &[RoomAddress], aliases: &BTreeMap<RoomAddress, RoomAddress>) {
+        self.list.serve(rooms, aliases);
+        for (address, resolved) in self.list.resolved() {
+            report::resolved(&self.context, &address, &resolved);
         }
         self.wake.notify_one();
     }
 
-    fn new_slot(&self, room: &RoomAddress, pin: Option<&RoomAddress>) -> Arc<RoomSlot> {
-        let kept = lock(&self.resolved).get(room).cloned();
-        let known = match pin {
-            Some(pin) => kept
-                .clone()
-                .filter(|resolved| resolved.first == pin.as_str() || resolved.current() == pin.as_str())
-                .or_else(|| Some(ResolvedRoom::new(pin.as_str()))),
-            None => kept.clone(),
-        };
-        Arc::new(RoomSlot { entry: Mutex::new(RoomEntry::new(room, known, kept)), entered: Notify::new() })
-    }
-
     pub fn served(&self) -> Vec<RoomAddress> {
-        lock(&self.served).clone()
+        self.list.served()
     }
 
-    /// Also of a room that the config does not name any more: a last edit may be due there.
-    pub fn slot(&self, room: &RoomAddress) -> Arc<RoomSlot> {
-        if let Some(slot) = lock(&self.slots).get(room) {
-            return Arc::clone(slot);
+    /// Keeps what a sync reports of the rooms.
+    pub fn observe(&self, updates: &RoomUpdates) {
+        self.observed.observe(updates);
+        if self.changes.observe(updates) {
+            self.wake.notify_one();
         }
-        let slot = self.new_slot(room, None);
-        Arc::clone(lock(&self.slots).entry(room.clone()).or_insert(slot))
     }
 
-    pub fn resolved(&self) -> Vec<(RoomAddress, ResolvedRoom)> {
-        lock(&self.resolved).iter().map(|(room, resolved)| (room.clone(), resolved.clone())).collect()
+    /// What syncs have reported of the room since the last call.
+    pub fn take_observed(&self, address: &RoomAddress) -> RoomChanges {
+        self.observed.take(address)
     }
 
-    pub async fn entered(&self, room: &RoomAddress) {
-        self.slot(room).entered.notified().await;
+    /// Returns when the account has entered the room after a failure.
+    pub async fn entered(&self, address: &RoomAddress) {
+        self.list.slot(address).entered.notified().await;
     }
 
-    /// The room can be used.
-    fn mark_entered(&self, address: &RoomAddress, slot: &RoomSlot, entry: &mut RoomEntry, id: &RoomId) {
+    /// Enters every configured room, and enters those again that were lost. Never returns.
+    pub async fn keep_entered(&self, open: &OpenSession, client: &Client) {
+        let mut synced = self.synced.clone();
+        let _ = timeout(FIRST_SYNC_TIMEOUT, synced.wait_for(|synced| *synced)).await;
+        let mut checked = Instant::now();
+        loop {
+            self.changes.apply(&self.list.slots()).await;
+            if let Ok(room_api) = RoomApi::new(&self.context, open) {
+                if checked.elapsed() > MEMBERSHIP_CHECK && encrypted_rooms(client).next().is_none() {
+                    self.find_lost(room_api).await;
+                    checked = Instant::now();
+                }
+                for address in &self.list.served() {
+                    // The entry keeps a failure for the lane's next send to report.
+                    let _ = self.enter(room_api, address, Trigger::Round).await;
+                }
+            }
+            let _ = timeout(ROUND, self.wake.notified()).await;
+        }
+    }
+
+    /// Asks which rooms the account is in: syncs without members do not report that it was removed from one. If the
+    /// homeserver does not answer, the next send finds out.
+    async fn find_lost(&self, room_api: RoomApi<'_>) {
+        let Ok(joined) = room_api.token_api.joined_rooms().await else { return };
+        for address in &self.list.served() {
+            let slot = self.list.slot(address);
+            let mut entry = slot.entry.lock().await;
+            let current = entry.resolved.as_ref().and_then(|resolved| RoomId::parse(resolved.current()).ok());
+            // A room that was joined after the answer is checked once more, and found to be joined.
+            if current.is_some_and(|id| room_api.is_joined(&id) && !joined.contains(&id)) {
+                entry.lost = true;
+            }
+        }
+    }
+
+    /// Records that the homeserver refused a send to a room that the account seemed to be in.
+    pub async fn mark_refused(&self, address: &RoomAddress) {
+        self.list.slot(address).entry.lock().await.mark_refused(address);
+    }
+
+    /// Returns the room behind an address, and enters it if the account is not there.
+    pub async fn enter(
+        &self,
+        room_api: RoomApi<'_>,
+        address: &RoomAddress,
+        trigger: Trigger,
+    ) -> Result<OwnedRoomId, SendError> {
+        let slot = self.list.slot(address);
+        let mut entry = slot.entry.lock().await;
+        if let Some(id) = already_in(room_api, &entry, trigger).await {
+            self.note_entered(address, &slot, &mut entry, &id);
+            return Ok(id);
+        }
+        if let Some(failed) = &entry.failed
+            && failed.holds(trigger, Instant::now())
+        {
+            report::not_joined(&self.context, address, failed);
+            return Err(failed.error.clone());
+        }
+        // Before the first sync the account may well be in the room already.
+        let may_join = room_api.client.is_none() || trigger == Trigger::Round || *self.synced.borrow();
+        let entered = join_room(room_api, address, &mut entry, may_join).await;
+        match &entered {
+            Err(error) if !may_join && error.reason == Reason::NotReady => {}
+            Ok(id) => {
+                if entry.logged.as_ref() != Some(id) {
+                    tracing::info!(room = %address, room_id = %id, "entered the room");
+                    entry.logged = Some(id.clone());
+                }
+                self.store_resolved(address, &mut entry).await;
+                self.note_entered(address, &slot, &mut entry, id);
+            }
+            Err(error) => {
+                let failed = FailedJoin::after(entry.failed.take(), error, address);
+                report::not_joined(&self.context, address, &failed);
+                entry.failed = Some(failed);
+                entry.logged = None;
+            }
+        }
+        entered
+    }
+
+    fn note_entered(&self, address: &RoomAddress, slot: &RoomSlot, entry: &mut RoomEntry, id: &RoomId) {
+        report::entered(&self.context, address, entry);
         self.observed.set_room(address, id);
         if entry.failed.take().is_some() {
             slot.entered.notify_one();
         }
     }
 
-    /// Whether the failure is the room's, as opposed to the account's or the homeserver's, of which others tell.
-    fn is_own(error: &SendError) -> bool {
-        matches!(error.reason, Reason::RoomRefused | Reason::JoinLimited)
-    }
-
-    /// Takes from a sync what makes a try to join worth while at once.
-    pub fn observe(&self, updates: &RoomUpdates) {
-        self.observed.observe(updates);
-        if updates.invited.is_empty() && updates.left.is_empty() {
+    /// Stores where an address leads, and reports an upgrade.
+    async fn store_resolved(&self, address: &RoomAddress, entry: &mut RoomEntry) {
+        let Some(resolved) = entry.resolved.clone().filter(|resolved| entry.stored.as_ref() != Some(resolved)) else {
             return;
-        }
-        let mut news = lock(&self.news);
-        // Of the last sync only, so that nobody fills the memory with invitations.
-        news.invited = updates.invited.keys().cloned().collect();
-        news.left = updates.left.keys().cloned().collect();
-        drop(news);
-        self.wake.notify_one();
-    }
-
-    async fn take_changes(&self) {
-        let (invited, left) = {
-            let mut news = lock(&self.news);
-            (std::mem::take(&mut news.invited), std::mem::take(&mut news.left))
         };
-        if invited.is_empty() && left.is_empty() {
-            return;
-        }
-        let mut foreign: BTreeSet<_> = invited.iter().cloned().collect();
-        let chairs: Vec<Arc<RoomSlot>> = lock(&self.slots).values().cloned().collect();
-        for slot in chairs {
-            let mut entry = slot.entry.lock().await;
-            // Nobody knows yet which room it is.
-            let open = entry.resolved.is_none() && entry.wanted.is_none() && !invited.is_empty();
-            if open {
-                foreign.clear();
-            }
-            foreign.retain(|id| !entry.concerns(id));
-            if (open || invited.iter().chain(&left).any(|id| entry.concerns(id)))
-                && let Some(failed) = &mut entry.failed
-            {
-                failed.news = true;
-            }
-        }
-        let mut news = lock(&self.news);
-        for id in foreign {
-            if news.foreign.len() < MAX_FOREIGN && news.foreign.insert(id.clone()) {
-                tracing::info!(room_id = %id, "invited to a room that is not in the config; left alone");
+        report::resolved(&self.context, address, &resolved);
+        self.list.set_resolved(address, &resolved);
+        match (self.save)(address.clone(), resolved.clone()).await {
+            Ok(()) => entry.stored = Some(resolved),
+            Err(error) => {
+                tracing::warn!(room = %address, error = format!("{error:#}"), "cannot store the room's id");
             }
         }
     }
 }
 
-impl Account {
-    /// The rooms of the config in force, and what it says about aliases. Those that are new are entered at once; out of
-    /// those that are not among them any more the account does not go.
-    pub fn serve(&self, rooms: &[RoomAddress], pins: &BTreeMap<RoomAddress, RoomAddress>) {
-        self.rooms.serve(rooms, pins);
-        for (address, resolved) in self.rooms.resolved() {
-            self.note_resolved_room(&address, &resolved);
-        }
-        // The rounds of a session without keys wait for this one.
-        self.wake.notify_one();
+/// The room, if there is nothing to resolve or to join.
+async fn already_in(room_api: RoomApi<'_>, entry: &RoomEntry, trigger: Trigger) -> Option<OwnedRoomId> {
+    let id = RoomId::parse(entry.resolved.as_ref()?.current()).ok()?;
+    // A directory that does not answer need not block a room that the account is in: it is asked again later.
+    let tried_recently = entry.alias_tried.is_some_and(|at| at.elapsed() < FIRST_PAUSE);
+    let known = !entry.lost && (entry.alias_resolved || (tried_recently && entry.failed.is_none()));
+    if !known || !(room_api.is_joined(&id) || (room_api.client.is_none() && entry.joined)) {
+        return None;
     }
-
-    /// Gets into every configured room and back into those that are lost. Never returns.
-    pub(super) async fn keep_rooms(&self, client: &Client) {
-        let first_sync = async {
-            while !self.synced.load(Ordering::Relaxed) {
-                sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let _ = timeout(FIRST_SYNC, first_sync).await;
-        let mut asked = Instant::now();
-        loop {
-            self.rooms.take_changes().await;
-            if asked.elapsed() > MEMBERSHIP_CHECK && encrypted_rooms(client).next().is_none() {
-                self.find_lost_rooms(client).await;
-                asked = Instant::now();
-            }
-            for address in &self.rooms.served() {
-                // Kept in the seat for the lane's next send to tell.
-                let _ = self.enter_with_keys(client, address, Visit::Round).await;
-            }
-            let _ = timeout(ROUND, self.rooms.wake.notified()).await;
-        }
-    }
-
-    /// Asks which rooms the account is in: syncs that leave members out do not report that it was removed from one. Where
-    /// the homeserver does not say, the next send finds out.
-    async fn find_lost_rooms(&self, client: &Client) {
-        let token = client.access_token().unwrap_or_default();
-        let Ok(api) = self.api() else { return };
-        let room_api = RoomApi { token_api: TokenApi { api, token: &token }, client: Some(client) };
-        let Ok(joined) = room_api.joined_rooms().await else { return };
-        for address in &self.rooms.served() {
-            let slot = self.rooms.slot(address);
-            let mut entry = slot.entry.lock().await;
-            let current = entry.resolved.as_ref().and_then(|resolved| RoomId::parse(resolved.current()).ok());
-            // A room that was joined after the answer is asked about once more, and found to be joined.
-            if current.is_some_and(|id| room_api.is_in(&id) && !joined.contains(&id)) {
-                entry.lost = true;
-            }
-        }
-    }
-
-    /// The room behind an address, for a send.
-    pub(super) async fn room(&self, client: &Client, address: &RoomAddress) -> Result<Room, SendError> {
-        let id = self.enter_with_keys(client, address, Visit::Send).await?;
-        client.get_room(&id).ok_or_else(|| errors::fault(Reason::NotReady, "not in the room yet"))
-    }
-
-    async fn enter_with_keys(
-        &self,
-        client: &Client,
-        address: &RoomAddress,
-        visit: Visit,
-    ) -> Result<OwnedRoomId, SendError> {
-        let token = client.access_token().unwrap_or_default();
-        let token_api = TokenApi { api: self.api()?, token: &token };
-        self.enter(RoomApi { token_api, client: Some(client) }, address, visit).await
-    }
-
-    /// The homeserver refused a send to a room that we thought we were in.
-    pub(super) async fn room_refused(&self, address: &RoomAddress) {
-        let slot = self.rooms.slot(address);
-        let mut entry = slot.entry.lock().await;
-        entry.joined = false;
-        // The next try asks whether the account is still in the room.
-        entry.lost = true;
-        // An alias may lead to another room by now.
-        if address.is_alias() {
-            entry.looked_up = false;
-            entry.asked = None;
-        }
-    }
-
-    pub(super) async fn enter(
-        &self,
-        room_api: RoomApi<'_>,
-        address: &RoomAddress,
-        visit: Visit,
-    ) -> Result<OwnedRoomId, SendError> {
-        let slot = self.rooms.slot(address);
-        let mut entry = slot.entry.lock().await;
-        if let Some(id) = self.already_in(room_api, &entry, visit).await {
-            self.note_entered(address, &entry);
-            self.rooms.mark_entered(address, &slot, &mut entry, &id);
-            return Ok(id);
-        }
-        if let Some(failed) = &entry.failed
-            && failed.holds(visit, Instant::now())
-        {
-            self.note_not_joined(address, &failed.error, failed.pause);
-            return Err(failed.error.clone());
-        }
-        // Before the first sync it may well be a room that we are in already.
-        let may_join = room_api.client.is_none() || visit == Visit::Round || self.synced.load(Ordering::Relaxed);
-        let entered = enter_now(room_api, address, &mut entry, may_join).await;
-        match &entered {
-            Err(error) if !may_join && error.reason == Reason::NotReady => {}
-            Ok(id) => {
-                if entry.entered.as_ref() != Some(id) {
-                    tracing::info!(room = %address, room_id = %id, "in the room");
-                    entry.entered = Some(id.clone());
-                }
-                self.store_resolved_room(address, &mut entry).await;
-                self.note_entered(address, &entry);
-                self.rooms.mark_entered(address, &slot, &mut entry, id);
-            }
-            Err(error) => {
-                let failed = FailedJoin::again(entry.failed.take(), error, address);
-                self.note_not_joined(address, error, failed.pause);
-                entry.failed = Some(failed);
-                entry.entered = None;
-            }
-        }
-        entered
-    }
-
-    /// The room, if there is nothing to find out or to do.
-    async fn already_in(&self, room_api: RoomApi<'_>, entry: &RoomEntry, visit: Visit) -> Option<OwnedRoomId> {
-        let id = RoomId::parse(entry.resolved.as_ref()?.current()).ok()?;
-        // A directory that does not answer need not keep us out of a room that we are in: it is asked again later.
-        let asked_now = entry.asked.is_some_and(|at| at.elapsed() < FIRST_PAUSE);
-        let known = !entry.lost && (entry.looked_up || (asked_now && entry.failed.is_none()));
-        if !known || !(room_api.is_in(&id) || (room_api.client.is_none() && entry.joined)) {
-            return None;
-        }
-        // Without syncs this is a request, which the rounds are for.
-        let look = room_api.client.is_some() || visit == Visit::Round;
-        let next = if look { room_api.successor(&id).await.ok().flatten() } else { None };
-        (next.is_none() || next == entry.ignored).then_some(id)
-    }
-
-    /// Stores where an address leads, and tells of an upgrade.
-    async fn store_resolved_room(&self, address: &RoomAddress, entry: &mut RoomEntry) {
-        let Some(resolved) = entry.resolved.clone().filter(|resolved| entry.kept.as_ref() != Some(resolved)) else {
-            return;
-        };
-        self.note_resolved_room(address, &resolved);
-        lock(&self.rooms.resolved).insert(address.clone(), resolved.clone());
-        match (self.setup.save_resolved_room)(address.clone(), resolved.clone()).await {
-            Ok(()) => entry.kept = Some(resolved),
-            Err(error) => tracing::warn!(room = %address, "where it leads is not kept: {error:#}"),
-        }
-    }
-
-    /// For health: the room cannot be entered, whether or not anything is to be sent there. It is tried again after `pause`.
-    fn note_not_joined(&self, address: &RoomAddress, error: &SendError, pause: Duration) {
-        if !Rooms::is_own(error) {
-            return;
-        }
-        let now = self.setup.clock.now();
-        self.setup.health.update(|health| {
-            if let Some(room) = health.rooms.get_mut(address) {
-                let since = room.hold.as_ref().map_or(now, |hold| hold.since);
-                let rate_limit = error.reason == Reason::JoinLimited;
-                let until = Some(now.plus(pause));
-                room.hold = Some(Hold { reason: error.to_string(), rate_limit, since, until });
-            }
-        });
-    }
-
-    /// For health: what [`Self::note_not_joined`] said is over.
-    fn note_entered(&self, address: &RoomAddress, entry: &RoomEntry) {
-        if entry.failed.as_ref().is_some_and(|failed| Rooms::is_own(&failed.error)) {
-            self.setup.health.update(|health| {
-                if let Some(room) = health.rooms.get_mut(address) {
-                    room.hold = None;
-                }
-            });
-        }
-    }
-
-    /// For health: the room has been replaced.
-    pub(super) fn note_resolved_room(&self, address: &RoomAddress, resolved: &ResolvedRoom) {
-        let notice =
-            resolved.successor.as_ref().map(|_| "the room was upgraded: events go to its successor".to_owned());
-        self.setup.health.update(|health| {
-            if let Some(room) = health.rooms.get_mut(address) {
-                room.notice = notice;
-            }
-        });
-    }
+    // Without syncs this is a request, which only the rounds make.
+    let look = room_api.client.is_some() || trigger == Trigger::Round;
+    let next = if look { room_api.successor(&id).await.ok().flatten() } else { None };
+    (next.is_none() || next == entry.rejected_successor).then_some(id)
 }

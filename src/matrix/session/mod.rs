@@ -1,7 +1,11 @@
 //! The session: logging in, keeping it on disk, and whether it can encrypt.
 
-pub(crate) mod connect;
-pub(crate) mod login;
+mod auth;
+pub(crate) mod connection;
+pub(crate) mod device;
+pub(crate) mod link;
 pub(crate) mod mode;
-pub(crate) mod storage;
-pub(crate) mod without_keys;
+pub(crate) mod sdk_store;
+mod secret_file;
+pub(crate) mod session_file;
+mod status;

@@ -60,7 +60,7 @@ async fn keys_alone_fail(before: Before, fault: Fault) {
         let json = super::health(&receiver).await;
         let room = json["parts"]["routes"]["default"]["rooms"]["default/1"].clone();
         let reason = room["reason"].as_str().unwrap_or_default();
-        let told = reason.contains("keys_not_ready") && reason.contains("could not be");
+        let told = reason.contains("keys_not_ready") && reason.contains("the room's keys");
         (room["keys"] == "not_ready" && told).then_some((json, room))
     });
     let (json, room) = held.await;
@@ -141,7 +141,7 @@ async fn a_homeserver_that_refuses_to_connect_in_odd_ways_refuses_no_event() {
         scene.room.wait_for("a card", DEADLINE, once("Before")).await;
         proxy.fault(Match::when(move |one| one.path.ends_with(path)), Fault::error(status, "M_BAD_JSON"));
         receiver.restart().await;
-        receiver.wait_log(&["nothing can be sent", "as the test wants"]).await;
+        receiver.wait_log(&["cannot send to the homeserver", "as the test wants"]).await;
         receiver.accept("default", Payload::group("Held").firing(&["n01"])).await;
         receiver.wait_log(&["not shown yet", "as the test wants", "in_doubt=false"]).await;
         assert_eq!(receiver.metric("dead_letters_total", &[]).await, 0.0, "{path} {status}");

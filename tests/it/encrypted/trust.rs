@@ -140,7 +140,7 @@ async fn an_identity_that_only_the_store_has_is_not_taken_for_one() {
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
     proxy.fault(Match::when(uploads_an_identity), wants_a_password());
     let mut receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
-    let told = |json: &Value| json.to_string().contains("wants the account's password before it takes an identity");
+    let told = |json: &Value| json.to_string().contains("requires the account's password for a new identity");
     wait_health(&receiver, "told", told).await;
     receiver.restart().await;
     wait_health(&receiver, "still told", told).await;
@@ -290,7 +290,7 @@ async fn an_identity_that_is_there_is_not_replaced_unless_that_is_said() {
     receiver.accept("default", Payload::group("Unsigned").firing(&["n01"])).await;
     let json = wait_health(&receiver, "told", |json| json["parts"]["encryption"]["status"] == "degraded").await;
     assert!(json.to_string().contains("matrix.recovery_key_file") && json.to_string().contains("--reset-identity"));
-    receiver.wait_log(&["WARN", "clients will show a warning", "--reset-identity"]).await;
+    receiver.wait_log(&["WARN", "clients show a warning", "--reset-identity"]).await;
     reader.reads(&scene.room, "Unsigned").await;
     assert!(reader.shields(&scene.room).await.iter().any(|shield| shield.lax != ShieldState::None), "a warning");
     assert_eq!(strict.view(&scene.room).await.cards().len(), 0, "and some read nothing");

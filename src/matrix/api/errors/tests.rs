@@ -7,16 +7,16 @@ use matrix_sdk::ruma::{
 
 use super::*;
 
-/// An answer as it comes over the wire.
-fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Fault {
+/// An answer as the network delivers it.
+fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> ApiError {
     let mut response = web::Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(*name, *value);
     }
-    api(&ApiError::from_http_response(response.body(body.as_bytes().to_vec()).unwrap()))
+    ApiError::from_response(&ErrorResponse::from_http_response(response.body(body.as_bytes().to_vec()).unwrap()))
 }
 
-fn matrix(status: u16, errcode: &str) -> Fault {
+fn matrix(status: u16, errcode: &str) -> ApiError {
     answer(status, &[], &format!(r#"{{"errcode":"{errcode}","error":"words"}}"#))
 }
 
@@ -59,14 +59,14 @@ fn statuses_and_codes() {
         (400, "M_DUPLICATE_ANNOTATION", R::BadEvent),
     ];
     for (status, errcode, reason) in table {
-        let fault = matrix(status, errcode);
-        assert_eq!(fault.error.reason, reason, "{status} {errcode}");
-        assert!(fault.error.detail.starts_with(&format!("{status} {errcode}: words")), "{}", fault.error.detail);
+        let failed = matrix(status, errcode);
+        assert_eq!(failed.error.reason, reason, "{status} {errcode}");
+        assert!(failed.error.detail.starts_with(&format!("{status} {errcode}: words")), "{}", failed.error.detail);
     }
 }
 
 #[test]
-fn answers_that_are_not_matrix_are_nobodys_verdict_on_the_event() {
+fn answers_that_are_not_matrix_say_nothing_about_the_event() {
     let table = [
         (400, Reason::ServerError),
         (401, Reason::ServerError),
@@ -80,9 +80,9 @@ fn answers_that_are_not_matrix_are_nobodys_verdict_on_the_event() {
     ];
     for (status, reason) in table {
         for body in ["<html>nginx</html>", "", "{}", "[1]"] {
-            let fault = answer(status, &[], body);
-            assert_eq!(fault.error.reason, reason, "{status} {body}");
-            assert!(!fault.error.detail.contains("nginx"));
+            let failed = answer(status, &[], body);
+            assert_eq!(failed.error.reason, reason, "{status} {body}");
+            assert!(!failed.error.detail.contains("nginx"));
         }
     }
 }
@@ -115,7 +115,7 @@ fn how_long_a_header_or_an_odd_number_says() {
         for (name, value) in headers {
             map.insert(web::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        retry_after_of(&map)
+        retry_after_in_headers(&map)
     };
     let date = ("date", "Wed, 21 Oct 2037 07:28:00 GMT");
     assert_eq!(of(&[]), None);
@@ -149,22 +149,22 @@ fn the_homeservers_text_is_bounded_and_one_line() {
 fn a_success_without_an_event_id_is_unreadable() {
     let error = DeserializationError::Json(serde_json::from_str::<u8>("<html>").unwrap_err());
     let error = HttpError::Api(Box::new(FromHttpResponseError::Deserialization(error)));
-    assert_eq!(http(&error).error.reason, Reason::Unreadable);
-    assert_eq!(http(&HttpError::Cached(error.into())).error.reason, Reason::Unreadable);
+    assert_eq!(ApiError::from_http(&error).error.reason, Reason::Unreadable);
+    assert_eq!(ApiError::from_http(&HttpError::Cached(error.into())).error.reason, Reason::Unreadable);
 }
 
 #[test]
 fn errors_on_this_side() {
     use matrix_sdk::Error;
-    assert_eq!(sdk(&Error::NoOlmMachine).error.reason, Reason::KeysNotReady);
-    assert_eq!(sdk(&Error::Io(io::Error::other("disk"))).error.reason, Reason::NotReady);
-    assert_eq!(sdk(&Error::Timeout).error.reason, Reason::NoAnswer);
-    assert_eq!(sdk(&Error::AuthenticationRequired).error.reason, Reason::NotReady);
+    assert_eq!(ApiError::from_sdk(&Error::NoOlmMachine).error.reason, Reason::KeysNotReady);
+    assert_eq!(ApiError::from_sdk(&Error::Io(io::Error::other("disk"))).error.reason, Reason::NotReady);
+    assert_eq!(ApiError::from_sdk(&Error::Timeout).error.reason, Reason::NoAnswer);
+    assert_eq!(ApiError::from_sdk(&Error::AuthenticationRequired).error.reason, Reason::NotReady);
 }
 
 #[test]
 fn a_failed_join_is_the_rooms_own_unless_clearly_not() {
-    let reason = |fault: Fault| fault.of_join().reason;
+    let reason = |error: ApiError| error.for_join().reason;
     assert_eq!(reason(matrix(403, "M_FORBIDDEN")), Reason::RoomRefused);
     assert_eq!(reason(matrix(404, "M_NOT_FOUND")), Reason::RoomRefused);
     // The other server is down, not ours.
@@ -175,9 +175,9 @@ fn a_failed_join_is_the_rooms_own_unless_clearly_not() {
     assert_eq!(reason(matrix(403, "M_RESOURCE_LIMIT_EXCEEDED")), Reason::ServerError);
     assert_eq!(reason(matrix(401, "M_UNKNOWN_TOKEN")), Reason::TokenRejected);
     assert_eq!(reason(matrix(403, "M_CONSENT_NOT_GIVEN")), Reason::AccountRefused);
-    assert_eq!(matrix(403, "M_FORBIDDEN").of_join().detail, "not joined: 403 M_FORBIDDEN: words");
+    assert_eq!(matrix(403, "M_FORBIDDEN").for_join().detail, "not joined: 403 M_FORBIDDEN: words");
     let rate = answer(429, &[], r#"{"errcode":"M_LIMIT_EXCEEDED","error":"slow","retry_after_ms":9000}"#);
-    assert_eq!(rate.of_join().retry_after, Some(Duration::from_secs(9)));
+    assert_eq!(rate.for_join().retry_after, Some(Duration::from_secs(9)));
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn the_network() {
     let url = format!("http://user:secret@127.0.0.1:{port}/?access_token=secret");
 
     let error = client.get(&url).send().await.unwrap_err();
-    let silent = network(&error).error;
+    let silent = ApiError::from_network(&error).error;
     assert_eq!((silent.reason, silent.detail.as_str()), (Reason::NoAnswer, "no answer in time"));
 
     let cut = tokio::spawn(async move {
@@ -196,12 +196,12 @@ async fn the_network() {
             drop(listener.accept().await.unwrap());
         }
     });
-    let broken = network(&client.get(&url).send().await.unwrap_err()).error;
+    let broken = ApiError::from_network(&client.get(&url).send().await.unwrap_err()).error;
     assert_eq!(broken.reason, Reason::NoAnswer, "{broken}");
     cut.abort();
     let _ = cut.await;
 
-    let refused = network(&client.get(&url).send().await.unwrap_err()).error;
+    let refused = ApiError::from_network(&client.get(&url).send().await.unwrap_err()).error;
     assert_eq!(refused.reason, Reason::Unreachable, "{refused}");
     assert!(refused.detail.starts_with("cannot connect: tcp connect error: Connection refused"), "{refused}");
     for text in [silent.detail, broken.detail, refused.detail] {

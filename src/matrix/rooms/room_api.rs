@@ -1,4 +1,4 @@
-//! Finding, entering and asking about rooms, for a session with keys and for one without.
+//! Requests about rooms, for a session with keys and for one without.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -9,17 +9,11 @@ use matrix_sdk::{
     Client, OwnedServerName, RoomState, ServerName,
     ruma::{
         OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
-        api::{
-            client::{
-                alias::get_alias::v3 as get_alias,
-                filter::{Filter, FilterDefinition, RoomEventFilter, RoomFilter},
-                membership::{
-                    join_room_by_id_or_alias::v3 as join, joined_rooms::v3 as joined_rooms, leave_room::v3 as leave,
-                },
-                state::get_state_event_for_key::v3 as get_state,
-                sync::sync_events::v3 as sync,
-            },
-            error::ErrorKind,
+        api::client::{
+            alias::get_alias::v3 as get_alias,
+            filter::{Filter, FilterDefinition, RoomEventFilter, RoomFilter},
+            membership::join_room_by_id_or_alias::v3 as join,
+            sync::sync_events::v3 as sync,
         },
         events::{StateEventType, room::member::MembershipState},
         presence::PresenceState,
@@ -29,37 +23,44 @@ use matrix_sdk::{
 use serde_json::Value;
 
 use crate::{
-    matrix::{api::errors, session::without_keys::TokenApi},
+    matrix::{
+        api::{
+            client::RequestError,
+            errors::{self, ApiError},
+            token_api::TokenApi,
+        },
+        context::Context,
+        session::mode::OpenSession,
+    },
     model::{Reason, SendError},
 };
 
-/// A first sync of one room must be answered within this.
+/// The time limit for a first sync of one room.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a membership was asked for, which tells those requests apart.
-static ASKED: AtomicU64 = AtomicU64::new(1);
+/// Counts the requests for a membership, so that no two are identical.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
-/// How a session gets to rooms.
+/// What a session needs to enter rooms.
 #[derive(Clone, Copy)]
 pub(crate) struct RoomApi<'a> {
     pub token_api: TokenApi<'a>,
-    /// `None`: nothing but bare requests.
+    /// `None` for a session without keys, which has no syncs either.
     pub client: Option<&'a Client>,
 }
 
 /// What an alias leads to.
-pub(crate) enum Lookup {
+pub(crate) enum Alias {
     Room(OwnedRoomId, Vec<OwnedServerName>),
-    /// There is no such alias.
-    Nothing(SendError),
+    Missing(SendError),
 }
 
 /// The account's membership of a room.
 pub(crate) enum Membership {
     Joined,
-    /// Somebody else removed the account, and nobody invited it since: it stays out until somebody does.
+    /// Another user removed the account and has not invited it since: it stays out until then.
     Removed(SendError),
-    /// Invited, never there, or left by itself: a join is worth trying.
+    /// Invited, never there, or left by itself: a join may succeed.
     Other,
 }
 
@@ -74,34 +75,35 @@ impl Membership {
         };
         let why = reason.map(|reason| format!(" ({})", errors::clean(reason))).unwrap_or_default();
         let text = format!("not joined: {what} by {by}{why}; {advice} again and it joins");
-        Self::Removed(errors::fault(Reason::RoomRefused, text))
+        Self::Removed(errors::send_error(Reason::RoomRefused, text))
     }
 }
 
-impl RoomApi<'_> {
+impl<'a> RoomApi<'a> {
+    pub fn new(context: &'a Context, open: &'a OpenSession) -> Result<Self, SendError> {
+        Ok(Self { token_api: context.token_api(&open.session.token)?, client: open.client() })
+    }
+
     /// # Errors
-    /// When the directory does not say.
-    pub async fn look_up(&self, alias: &RoomAliasId) -> Result<Lookup, SendError> {
-        match self.token_api.api.ask(get_alias::Request::new(alias.to_owned()), self.token_api.token()).await {
-            Ok(answer) => Ok(Lookup::Room(answer.room_id, answer.servers)),
-            Err(error) => {
-                let gone = error.kind() == Some(&ErrorKind::NotFound);
-                let fault = error.fault().of_join();
-                if gone { Ok(Lookup::Nothing(fault)) } else { Err(fault) }
-            }
+    /// When the directory does not answer.
+    pub async fn resolve_alias(&self, alias: &RoomAliasId) -> Result<Alias, SendError> {
+        match self.token_api.api.request(get_alias::Request::new(alias.to_owned()), self.token_api.token()).await {
+            Ok(answer) => Ok(Alias::Room(answer.room_id, answer.servers)),
+            Err(error) if error.is_not_found() => Ok(Alias::Missing(error.for_join())),
+            Err(error) => Err(error.for_join()),
         }
     }
 
-    /// Whether the account is in the room, as far as the last sync tells; never known without keys.
-    pub fn is_in(&self, id: &RoomId) -> bool {
+    /// Whether the account is in the room according to the last sync; never known without keys.
+    pub fn is_joined(&self, id: &RoomId) -> bool {
         self.client.and_then(|client| client.get_room(id)).is_some_and(|room| room.state() == RoomState::Joined)
     }
 
     /// The account's membership of a room that it does not seem to be in. With `lost` the homeserver is asked: the last
-    /// sync may have said nothing.
+    /// sync may not have reported a removal.
     ///
     /// # Errors
-    /// When the homeserver does not say.
+    /// When the homeserver does not answer.
     pub async fn membership(&self, id: &RoomId, lost: bool) -> Result<Membership, SendError> {
         let Some(client) = self.client else { return Ok(Membership::Other) };
         let room = client.get_room(id);
@@ -117,8 +119,8 @@ impl RoomApi<'_> {
         Ok(Membership::of(room.own_user_id(), event.sender(), own.membership(), event.reason()))
     }
 
-    /// Asks with a first sync of that room alone, which takes nothing away from the syncs of the session. The state of
-    /// a room cannot be asked for by an account that was banned from it.
+    /// Asks with a first sync of that room alone, which does not disturb the syncs of the session. A banned account
+    /// cannot request the state of the room.
     async fn ask_membership(&self, id: &RoomId) -> Result<Membership, SendError> {
         let mut room = RoomFilter::empty();
         room.rooms = Some(vec![id.to_owned()]);
@@ -127,7 +129,7 @@ impl RoomApi<'_> {
         room.account_data = RoomEventFilter::ignore_all();
         room.state = RoomEventFilter::ignore_all();
         room.timeline.types = Some(vec!["m.room.member".to_owned()]);
-        // Its own removal is the last thing that an account sees of a room.
+        // The last event of a room that an account sees is its own removal.
         room.timeline.limit = Some(uint!(1));
         let mut filter = FilterDefinition::empty();
         filter.presence = Filter::ignore_all();
@@ -136,10 +138,11 @@ impl RoomApi<'_> {
         let mut request = sync::Request::new();
         request.filter = Some(sync::Filter::FilterDefinition(filter));
         request.set_presence = PresenceState::Offline;
-        // Synapse answers an identical request from a cache for two minutes. A first sync does not wait, so this is free.
-        request.timeout = Some(Duration::from_millis(ASKED.fetch_add(1, Ordering::Relaxed)));
-        let answer = self.token_api.api.ask_within(request, self.token_api.token(), SYNC_TIMEOUT).await;
-        let rooms = answer.map_err(|error| error.fault().of_join())?.rooms;
+        // Synapse answers an identical request from a cache for two minutes. A first sync ignores its timeout, which
+        // can therefore tell requests apart.
+        request.timeout = Some(Duration::from_millis(REQUESTS.fetch_add(1, Ordering::Relaxed)));
+        let answer = self.token_api.api.request_within(request, self.token_api.token(), SYNC_TIMEOUT).await;
+        let rooms = answer.map_err(RequestError::for_join)?.rooms;
         if rooms.join.contains_key(id) {
             return Ok(Membership::Joined);
         }
@@ -158,56 +161,43 @@ impl RoomApi<'_> {
         Ok(Membership::of(own, by, &membership, text("/content/reason")))
     }
 
-    /// The rooms that the account is in, as the homeserver says.
-    pub async fn joined_rooms(&self) -> Result<Vec<OwnedRoomId>, SendError> {
-        let answer = self.token_api.api.ask(joined_rooms::Request::new(), self.token_api.token()).await;
-        answer.map(|answer| answer.joined_rooms).map_err(|error| error.fault().error)
-    }
-
-    /// Joins; an invitation is accepted by that, and who is in the room stays in it.
+    /// Joins, which also accepts an invitation. Joining again changes nothing.
     pub async fn join(&self, id: &RoomId, mut via: Vec<OwnedServerName>) -> Result<(), SendError> {
         // Since room version 12 an id names no server.
         via.extend(id.server_name().map(ServerName::to_owned));
         let mut request = join::Request::new(<&RoomOrAliasId>::from(id).to_owned());
         request.via.clone_from(&via);
-        let joined = self.token_api.api.ask(request, self.token_api.token()).await;
-        joined.map_err(|error| error.fault().of_join())?;
+        let joined = self.token_api.api.request(request, self.token_api.token()).await;
+        joined.map_err(RequestError::for_join)?;
         if let Some(client) = self.client {
-            // The SDK learns it without waiting for a sync. Its own request comes second, since its errors keep no
-            // `Retry-After`; to the homeserver it changes nothing.
+            // The SDK then knows it before a sync. Its request is the second one, since its errors drop `Retry-After`.
             let joined = client.join_room_by_id_or_alias(id.into(), &via).await;
-            joined.map_err(|error| errors::sdk(&error).of_join())?;
+            joined.map_err(|error| ApiError::from_sdk(&error).for_join())?;
         }
         Ok(())
     }
 
-    /// Best effort.
-    pub async fn leave(&self, id: &RoomId) {
-        let _ = self.token_api.api.ask(leave::Request::new(id.to_owned()), self.token_api.token()).await;
-    }
-
-    /// The room that the tombstone of `id` names. With keys the last sync tells it.
+    /// The room that the tombstone of `id` names. With keys the last sync has it.
     pub async fn successor(&self, id: &RoomId) -> Result<Option<OwnedRoomId>, SendError> {
         if let Some(client) = self.client {
             return Ok(client.get_room(id).and_then(|room| room.successor_room()).map(|next| next.room_id));
         }
-        self.state(id, StateEventType::RoomTombstone, "/replacement_room").await
+        self.room_in_state(id, StateEventType::RoomTombstone, "/replacement_room").await
     }
 
     /// The room that the create event of `id` names as its predecessor.
     pub async fn predecessor(&self, id: &RoomId) -> Result<Option<OwnedRoomId>, SendError> {
-        self.state(id, StateEventType::RoomCreate, "/predecessor/room_id").await
+        self.room_in_state(id, StateEventType::RoomCreate, "/predecessor/room_id").await
     }
 
-    async fn state(&self, id: &RoomId, kind: StateEventType, part: &str) -> Result<Option<OwnedRoomId>, SendError> {
-        let request = get_state::Request::new(id.to_owned(), kind, String::new());
-        match self.token_api.api.ask(request, self.token_api.token()).await {
-            Ok(answer) => {
-                let json: Value = serde_json::from_str(answer.event_or_content.get()).unwrap_or_default();
-                Ok(json.pointer(part).and_then(Value::as_str).and_then(|id| RoomId::parse(id).ok()))
-            }
-            Err(error) if error.kind() == Some(&ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(error.fault().of_join()),
-        }
+    async fn room_in_state(
+        &self,
+        id: &RoomId,
+        kind: StateEventType,
+        pointer: &str,
+    ) -> Result<Option<OwnedRoomId>, SendError> {
+        let content = self.token_api.state(id, kind).await.map_err(RequestError::for_join)?;
+        let named = content.as_ref().and_then(|content| content.pointer(pointer)?.as_str());
+        Ok(named.and_then(|id| RoomId::parse(id).ok()))
     }
 }

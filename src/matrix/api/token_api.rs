@@ -1,0 +1,95 @@
+//! Requests under a token that work without the SDK's keys: sending to a plain room, and asking about rooms.
+
+use std::time::Duration;
+
+use matrix_sdk::ruma::{
+    EventId, OwnedRoomId, RoomId, TransactionId,
+    api::{
+        auth_scheme::SendAccessToken,
+        client::{
+            membership::{joined_rooms::v3 as joined_rooms, leave_room::v3 as leave},
+            message::{get_message_events::v3 as get_messages, send_message_event::v3 as send_event},
+            room::get_room_event::v3 as get_room_event,
+            state::get_state_event_for_key::v3 as get_state,
+        },
+    },
+    events::{AnyMessageLikeEventContent, MessageLikeEventType, StateEventType},
+    serde::Raw,
+};
+use serde_json::Value;
+
+use super::{
+    client::{Api, RequestError},
+    errors,
+};
+use crate::model::{Reason, SendError, TxnId};
+
+/// The homeserver must answer a send within this.
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// A token and the homeserver that it is for.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenApi<'a> {
+    pub api: &'a Api,
+    pub token: &'a str,
+}
+
+impl TokenApi<'_> {
+    pub fn token(&self) -> SendAccessToken<'_> {
+        SendAccessToken::IfRequired(self.token)
+    }
+
+    pub async fn send(&self, room: &RoomId, txn_id: &TxnId, content: &str) -> Result<String, SendError> {
+        let content = message_content(content)?;
+        let txn_id = <&TransactionId>::from(txn_id.as_str()).to_owned();
+        let request = send_event::Request::new_raw(room.to_owned(), txn_id, MessageLikeEventType::RoomMessage, content);
+        Ok(self.api.request_within(request, self.token(), SEND_TIMEOUT).await?.event_id.to_string())
+    }
+
+    pub async fn messages(&self, request: get_messages::Request) -> Result<get_messages::Response, SendError> {
+        Ok(self.api.request(request, self.token()).await?)
+    }
+
+    /// The JSON of an event; `None` if the homeserver does not know it.
+    pub async fn event(&self, room: &RoomId, event: &EventId) -> Result<Option<Value>, SendError> {
+        let request = get_room_event::Request::new(room.to_owned(), event.to_owned());
+        let found = self.api.request(request, self.token()).await;
+        let json = found.map(|answer| answer.event.deserialize_as_unchecked::<Value>().unwrap_or_default());
+        Ok(unless_not_found(json)?)
+    }
+
+    pub async fn is_encrypted(&self, room: &RoomId) -> Result<bool, SendError> {
+        Ok(self.state(room, StateEventType::RoomEncryption).await?.is_some())
+    }
+
+    /// The content of a state event with an empty state key, if the room has one.
+    pub async fn state(&self, room: &RoomId, kind: StateEventType) -> Result<Option<Value>, RequestError> {
+        let request = get_state::Request::new(room.to_owned(), kind, String::new());
+        let found = self.api.request(request, self.token()).await;
+        unless_not_found(found.map(|answer| serde_json::from_str(answer.event_or_content.get()).unwrap_or_default()))
+    }
+
+    /// The rooms that the account has joined.
+    pub async fn joined_rooms(&self) -> Result<Vec<OwnedRoomId>, SendError> {
+        Ok(self.api.request(joined_rooms::Request::new(), self.token()).await?.joined_rooms)
+    }
+
+    /// Leaves a room, best effort.
+    pub async fn leave(&self, room: &RoomId) {
+        let _ = self.api.request(leave::Request::new(room.to_owned()), self.token()).await;
+    }
+}
+
+/// The content of an `m.room.message`, byte for byte as it was frozen.
+pub(crate) fn message_content(content: &str) -> Result<Raw<AnyMessageLikeEventContent>, SendError> {
+    Raw::from_json_string(content.to_owned())
+        .map_err(|error| errors::send_error(Reason::BadEvent, format!("the content is not JSON: {error}")))
+}
+
+fn unless_not_found<T>(answer: Result<T, RequestError>) -> Result<Option<T>, RequestError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
