@@ -1,4 +1,4 @@
-//! A card's state -> the op that brings its room up to date. Pure; ids and time are handed in.
+//! Turns a card's state into the op that brings its room up to date. Pure: ids and time are passed in.
 
 use crate::{
     config::{Config, Mentions, Route, Updates},
@@ -14,37 +14,37 @@ use crate::{
     store::{NewOp, Snapshot},
 };
 
-/// The plainest form there is; refused in this one, an op is dead.
+/// The plainest form; an op that is refused in it becomes a dead letter.
 pub const PLAINEST: u32 = 2;
 
-/// What does not depend on the card.
+/// All that does not depend on the card.
 pub struct ComposeInput<'a> {
     pub config: &'a Config,
     pub style: &'a Style,
     pub now: Timestamp,
-    /// The same by the wall clock: what the words tell of.
+    /// The wall clock's time, for the times in the text.
     pub wall: Timestamp,
     pub txn_id: TxnId,
     pub device: Option<String>,
     pub plainness: u32,
 }
 
-/// What composing a card's next event comes to.
+/// The result of composing a card's next event.
 #[derive(Debug)]
 pub enum Composed {
-    /// With the templates of one's own that failed it.
+    /// The op, and the operator's templates that failed in it.
     Op(Box<NewOp>, Vec<Fallback>),
-    /// A digest that is not in the room yet holds more than fits: these belong on a further one.
+    /// A digest that is not in the room yet does not fit into one event: these incidents belong on another one.
     Overfull(Vec<IncidentId>),
-    /// The newest state, up to this revision, is not worth a message of its own.
-    VainSearch(i64),
-    /// Nothing is left to show or say.
+    /// The changes up to this revision are not worth a message.
+    Silent(i64),
+    /// There is nothing left to show or say.
     Nothing,
 }
 
-/// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
-pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
-    // Its last edit is one.
+/// Whether changes of the card are posted as messages (`updates = "post"`), neither as edits nor as replies.
+pub fn posts_updates(snapshot: &Snapshot, config: &Config) -> bool {
+    // Its last edit is an edit even then.
     if snapshot.card.is_unrouted() || snapshot.moved_to.is_some() {
         return false;
     }
@@ -52,13 +52,13 @@ pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
     first.and_then(|(incident, _)| route_of(incident, config)).is_some_and(|route| route.updates == Updates::Post)
 }
 
-/// The next op of this kind for the card.
+/// Composes the next op of this kind for the card.
 pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Composed {
     let Some((first, _)) = snapshot.incidents.first() else { return Composed::Nothing };
     let kind = match kind {
-        OpKind::Reply if posts(snapshot, input.config) => OpKind::Post,
-        // What nobody is told of shows in the next message.
-        OpKind::Edit if posts(snapshot, input.config) => return Composed::VainSearch(snapshot.rev()),
+        OpKind::Reply if posts_updates(snapshot, input.config) => OpKind::Post,
+        // The next message shows what has no note.
+        OpKind::Edit if posts_updates(snapshot, input.config) => return Composed::Silent(snapshot.rev()),
         kind => kind,
     };
     let notes = match kind {
@@ -95,7 +95,7 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
     Composed::Op(Box::new(op), fallbacks)
 }
 
-/// Counts the links that a card or an edit of it leaves out.
+/// Counts the links that a card or its edit leaves out because they are broken.
 pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metrics: &Metrics) {
     if !matches!(kind, OpKind::Card | OpKind::Edit) {
         return;
@@ -105,7 +105,7 @@ pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metr
     }
 }
 
-/// One notice for many cards that turn green together; their own notices are part of it.
+/// Composes one notice for many cards that turn green together, in place of a notice for each.
 pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: ComposeInput<'_>) -> Option<NewOp> {
     let (first, note) = green.first()?;
     let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
@@ -132,7 +132,7 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
     })
 }
 
-/// Notes that are no longer true: saying them after an outage would be a replay, not news.
+/// The notes that are no longer true: after an outage they would only repeat the past.
 pub fn void_notes(snapshot: &Snapshot) -> Vec<i64> {
     let holds = |note: &&Note| {
         let incident = snapshot.incidents.iter().map(|(incident, _)| incident).find(|i| i.id == note.incident);
@@ -153,7 +153,7 @@ fn still_holds(note: &Note, incident: &Incident) -> bool {
     }
 }
 
-/// What can be said in one event: all that rings, or all that does not, whichever the oldest note is.
+/// The notes for one event: all that notify, or all that do not, whichever the oldest note does.
 fn notes_to_say(notes: &[Note]) -> Vec<&Note> {
     let Some(first) = notes.first() else { return Vec::new() };
     notes.iter().filter(|note| note.kind.notifies() == first.kind.notifies()).collect()
@@ -171,19 +171,20 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
     let card = &snapshot.card;
     let envelope = |notice, mentions| Envelope { op: &input.txn_id, incident: &first.id, notice, mentions };
     let notice = incidents.iter().all(|incident| incident.state != IncidentState::Firing);
-    let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
+    let mentions =
+        incidents.iter().find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
     let quiet = notes.iter().all(|note| !note.kind.notifies());
-    let whom_of_news = || {
+    let mentions_of_notes = || {
         incidents.iter().find_map(|incident| {
-            let severity = news_severity(incident, notes, input.config)?;
+            let severity = severity_of_notes(incident, notes, input.config)?;
             mentions_for(route_of(incident, input.config), severity)
         })
     };
     match (kind, root) {
-        (OpKind::Card, _) => match show(card.kind, &incidents, None, false, input) {
+        (OpKind::Card, _) => match render_card(card.kind, &incidents, None, false, input) {
             Ok(shown) => {
-                let envelope = envelope(notice, whom.filter(|_| !notice));
+                let envelope = envelope(notice, mentions.filter(|_| !notice));
                 Content::Fits(render::card_content(&shown.message, &envelope), shown.fallbacks)
             }
             Err(rest) => Content::Overfull(rest),
@@ -207,29 +208,32 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
             };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
-        (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, input) {
+        (OpKind::Edit, Some(root)) => match render_card(card.kind, &incidents, root_at, true, input) {
             Ok(shown) => {
-                let content = render::edit_content(&shown.message, root, &envelope(notice, whom));
+                let content = render::edit_content(&shown.message, root, &envelope(notice, mentions));
                 Content::Fits(content, shown.fallbacks)
             }
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Reply, Some(root)) => {
-            let said = say(card, &incidents, notes, input);
+            let said = render_reply(card, &incidents, notes, input);
             let relation = relation_of(card, route_of(first, input.config));
-            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news()));
+            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, mentions_of_notes()));
             Content::Fits(content, said.fallbacks)
         }
         (OpKind::Post, _) => {
-            let posted = post(card.kind, &incidents, notes, input);
-            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted.fallbacks)
+            let posted = render_post(card.kind, &incidents, notes, input);
+            Content::Fits(
+                render::card_content(&posted.message, &envelope(quiet, mentions_of_notes())),
+                posted.fallbacks,
+            )
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }
 }
 
-/// The words of a card. `complete`: it is in the room already and must keep what it shows, if only as a count.
-fn show(
+/// Renders a card. `complete`: it is in the room already and must keep what it shows, if only as a count.
+fn render_card(
     kind: CardKind,
     incidents: &[&Incident],
     root_at: Option<Timestamp>,
@@ -255,8 +259,8 @@ fn show(
     }
 }
 
-/// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
-fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
+/// Renders a reply. Plainer forms are always built in: they replace what was refused.
+fn render_reply(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
     let ComposeInput { style, wall: now, plainness, .. } = *input;
     match (card.kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => templates::reply(style, first, notes, card.root_at, now),
@@ -268,8 +272,8 @@ fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInp
     }
 }
 
-/// The words of a message of its own.
-fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
+/// Renders a message that stands alone (`updates = "post"`).
+fn render_post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
     let ComposeInput { style, wall: now, plainness, .. } = *input;
     match (kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => templates::post(style, first, notes, now),
@@ -291,17 +295,18 @@ fn relation_of<'a>(card: &'a Card, route: Option<&Route>) -> Relation<'a> {
     }
 }
 
-/// Whom an event of this severity mentions.
+/// The mentions of an event of this severity.
 #[must_use]
 pub fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
     route.map(|route| &route.mentions).filter(|mentions| mentions.min_severity.is_some_and(|min| severity <= min))
 }
 
-/// The severity of the most severe alert that a reply brings as news; `None`: no news of a kind that mentions.
-fn news_severity(incident: &Incident, notes: &[&Note], config: &Config) -> Option<u32> {
-    let news = notes.iter().filter(|note| note.kind.mentions() && note.incident == incident.id);
-    let named =
-        |fingerprint: &str| news.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint));
+/// The severity of the most severe alert in these notes; `None`: no note of a kind that mentions anybody.
+fn severity_of_notes(incident: &Incident, notes: &[&Note], config: &Config) -> Option<u32> {
+    let mentioning = notes.iter().filter(|note| note.kind.mentions() && note.incident == incident.id);
+    let named = |fingerprint: &str| {
+        mentioning.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint))
+    };
     incident
         .alerts
         .iter()
@@ -310,7 +315,7 @@ fn news_severity(incident: &Incident, notes: &[&Note], config: &Config) -> Optio
         .min()
 }
 
-/// The oldest accepted change that this op brings into the room.
+/// When the oldest change was accepted that this op shows.
 fn since_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], now: Timestamp) -> Timestamp {
     let said = if kind == OpKind::Reply { notes.iter().map(|note| note.at).min() } else { None };
     said.or(snapshot.card.dirty_since).unwrap_or(now)

@@ -240,11 +240,11 @@ impl Transport for Account {
         Box::pin(self.event_presence_in(room, event))
     }
 
-    fn news(&self, room: &RoomAddress) -> RoomChanges {
+    fn take_room_changes(&self, room: &RoomAddress) -> RoomChanges {
         self.rooms.take_redactions(room)
     }
 
-    fn entered<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+    fn joined<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(self.rooms.entered(room))
     }
 
