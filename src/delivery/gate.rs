@@ -2,30 +2,30 @@
 //! severe of all rooms first, finds out whether the fault is over.
 
 use std::{
-    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::retry;
+use super::{
+    queue::{Probe, Queue, SharedPriority, Ticket},
+    retry,
+};
 use crate::{
     clock::Clock,
     health::{Health, Hold},
     metrics::Metrics,
-    model::{Reason, Scope, SendError, Timestamp},
+    model::{Reason, Scope, SendError},
 };
 
 /// The gate logs a fault of the account after this many failures, since the account itself logs it first.
 const ACCOUNT_TRIES: u32 = 4;
-/// One in this many sends under a rate limit goes to the oldest waiting edit, so that resolved cards are not starved.
-const EDITS_SHARE: u32 = 4;
 
 /// Shared by all lanes.
 #[derive(Debug)]
@@ -49,137 +49,6 @@ struct State {
     closings: u64,
     /// Grows with each event that gets through; see [`Gate::passes`].
     passed: u64,
-}
-
-/// The priority of what a lane would send. The smaller goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Priority {
-    /// 0 is the most severe; [`Priority::CALM`] for what notifies nobody.
-    pub severity: u32,
-    /// The oldest accepted change of this severity.
-    pub since: Timestamp,
-    /// The oldest change that waits to be shown by an edit.
-    pub edit: Option<Timestamp>,
-}
-
-impl Priority {
-    /// Less urgent than any severity.
-    pub const CALM: u32 = u32::MAX;
-
-    /// The priority of an unfinished event: its room waits for it.
-    pub fn finish(since: Timestamp) -> Self {
-        Self { severity: 0, since, edit: None }
-    }
-}
-
-/// The priority of a waiting lane. The lane may change it without losing its position in the queue.
-#[derive(Clone, Debug)]
-pub struct SharedPriority(Arc<Mutex<Priority>>);
-
-impl SharedPriority {
-    pub fn set(&self, priority: Priority) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = priority;
-    }
-
-    fn get(&self) -> Priority {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl From<Priority> for SharedPriority {
-    fn from(priority: Priority) -> Self {
-        Self(Arc::new(Mutex::new(priority)))
-    }
-}
-
-/// The lanes that wait at the closed gate.
-#[derive(Debug, Default)]
-struct Queue {
-    inner: Mutex<Waiting>,
-    /// Notified when a lane left the queue, or the gate changed.
-    moved: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// By ticket, so that of equal priorities the lane that came first goes first.
-    lanes: BTreeMap<u64, SharedPriority>,
-    tickets: u64,
-    /// One lane is probing whether the fault is over.
-    probing: bool,
-    /// Sends at the end of a rate limit, counted for [`EDITS_SHARE`].
-    limited: u32,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Waiting {
-    /// The ticket that is next, and whether it is the turn of an edit.
-    fn next(&self, limited: bool) -> Option<(u64, bool)> {
-        if limited && (self.limited + 1).is_multiple_of(EDITS_SHARE) {
-            let edits = self.lanes.iter().filter_map(|(ticket, priority)| Some((priority.get().edit?, *ticket)));
-            if let Some((_, ticket)) = edits.min() {
-                return Some((ticket, true));
-            }
-        }
-        let urgent = |(ticket, priority): &(&u64, &SharedPriority)| {
-            let priority = priority.get();
-            (priority.severity, priority.since, **ticket)
-        };
-        self.lanes.iter().min_by_key(urgent).map(|(ticket, _)| (*ticket, false))
-    }
-}
-
-/// A position in the queue, left when dropped.
-#[derive(Debug)]
-struct Ticket {
-    queue: Arc<Queue>,
-    ticket: u64,
-}
-
-impl Ticket {
-    fn take(queue: &Arc<Queue>, priority: SharedPriority) -> Self {
-        let mut waiting = queue.lock();
-        waiting.tickets += 1;
-        let ticket = waiting.tickets;
-        waiting.lanes.insert(ticket, priority);
-        drop(waiting);
-        Self { queue: Arc::clone(queue), ticket }
-    }
-
-    /// The right to probe and whether it is the turn of an edit, if this ticket is next.
-    fn try_probe(&self, limited: bool) -> Option<(Probe, bool)> {
-        let mut waiting = self.queue.lock();
-        if waiting.probing {
-            return None;
-        }
-        let (_, edits_turn) = waiting.next(limited).filter(|(ticket, _)| *ticket == self.ticket)?;
-        waiting.probing = true;
-        waiting.limited = waiting.limited.wrapping_add(u32::from(limited));
-        Some((Probe(Arc::clone(&self.queue)), edits_turn))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.queue.lock().lanes.remove(&self.ticket);
-        self.queue.moved.notify_waiters();
-    }
-}
-
-/// Held by the one lane that may send while the gate is closed.
-#[derive(Debug)]
-struct Probe(Arc<Queue>);
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.0.lock().probing = false;
-        self.0.moved.notify_waiters();
-    }
 }
 
 /// The right to send one event.
@@ -239,7 +108,7 @@ impl Gate {
                     tokio::select! { () = sleep_until(until) => {}, () = moved => {} }
                 }
                 (Some(_), closings) => {
-                    let limited = self.reason() == Some(Reason::RateLimited);
+                    let limited = self.lock().reason == Some(Reason::RateLimited);
                     match ticket.try_probe(limited) {
                         Some((probe, edits_turn)) => {
                             return Permit { _probe: Some(probe), closings, limited, edits_turn };
@@ -257,20 +126,20 @@ impl Gate {
         self.until().0.is_none()
     }
 
-    fn reason(&self) -> Option<Reason> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).reason
+    fn until(&self) -> (Option<Instant>, u64) {
+        let state = self.lock();
+        (state.until, state.closings)
     }
 
-    fn until(&self) -> (Option<Instant>, u64) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.until, state.closings)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the gate: the homeserver accepted or refused an event. One that was in flight before the gate closed
     /// proves nothing.
     pub fn open(&self, permit: &Permit) {
         let reason = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             if state.closings != permit.closings {
                 return;
             }
@@ -291,23 +160,22 @@ impl Gate {
 
     /// Opens the gate after an event got through, and counts it: what fails meanwhile fails alone.
     pub fn passed(&self, permit: &Permit) {
-        {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.passed += u64::from(state.closings == permit.closings);
-        }
+        let mut state = self.lock();
+        state.passed += u64::from(state.closings == permit.closings);
+        drop(state);
         self.open(permit);
     }
 
     /// How many events have got through, not counting those that were in flight before the gate closed.
     #[must_use]
     pub fn passes(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).passed
+        self.lock().passed
     }
 
     /// Closes the gate after a failure that concerns all rooms, and returns for how long.
     pub fn close(&self, error: &SendError) -> Duration {
         let (wait, changed, loud) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             let changed = state.reason != Some(error.reason);
             state.failures = if changed { 1 } else { state.failures.saturating_add(1) };
             let wait = retry::wait(error, state.failures, rand::random());
@@ -349,6 +217,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{delivery::queue::Priority, model::Timestamp};
 
     const HELD: Duration = Duration::from_millis(300);
 

@@ -5,6 +5,7 @@ mod gate;
 mod lane;
 mod plan;
 mod poison;
+mod queue;
 mod retry;
 mod settings;
 mod transport;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gate::Priority;
+use super::queue::Priority;
 use crate::{
     model::{CardId, Timestamp},
     store::{DueCard, DueCards},

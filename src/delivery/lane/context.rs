@@ -9,7 +9,8 @@ use crate::{
     clock::Clock,
     delivery::{
         compose::ComposeInput,
-        gate::{Gate, Permit, SharedPriority},
+        gate::{Gate, Permit},
+        queue::SharedPriority,
         settings::Settings,
         transport::Transport,
     },

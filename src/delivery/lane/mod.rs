@@ -43,9 +43,10 @@ use self::{
 };
 use super::{
     compose::{self, Composed},
-    gate::{Permit, Priority},
+    gate::Permit,
     plan::{self, Conditions, Step},
     poison::Attempt,
+    queue::Priority,
     settings::Settings,
 };
 use crate::{
@@ -56,9 +57,10 @@ use crate::{
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
-/// An idle lane asks the store again after this even if nothing wakes it: a lost wake-up then costs a minute and no
-/// alert.
+/// An idle lane asks the store again after this even if nothing wakes it, so that a lost wake-up costs a minute at most.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Everything a room's task owns between two turns.
 pub struct Lane {
     context: RoomContext,
     /// Changes with every config that a reload applies.

@@ -54,3 +54,34 @@ impl RoomFailures {
         self.in_a_row > 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Clock, delivery::lane::tests::Harness, model::Timestamp};
+
+    #[tokio::test]
+    async fn a_hold_keeps_its_start_and_ends_with_a_release() {
+        let clock = Clock::manual(Timestamp(1_800_000_000_000));
+        let harness = Harness::at("!one:example.org", clock.clone()).await;
+        let (context, mut failures) = (harness.room_context(), RoomFailures::default());
+        let hold = || context.health.snapshot().rooms[&context.room].hold.clone();
+        let began = clock.now();
+        let error = SendError { reason: Reason::RoomRefused, retry_after: None, detail: "no power".to_owned() };
+        for failures_in_a_row in 1..=2 {
+            let wait = failures.hold(&context, &error, |failures, _| Duration::from_secs(u64::from(failures)));
+            assert_eq!(wait, Duration::from_secs(failures_in_a_row));
+            let expected = Hold {
+                reason: "room_refused: no power".to_owned(),
+                rate_limit: false,
+                since: began,
+                until: Some(clock.now().plus(wait)),
+            };
+            assert_eq!(hold(), Some(expected));
+            clock.advance(wait);
+        }
+        assert!(failures.is_holding());
+        failures.release(&context);
+        assert!(hold().is_none() && !failures.is_holding());
+    }
+}

@@ -7,8 +7,9 @@ use tokio::{sync::watch, time::sleep};
 use super::context::RoomContext;
 use crate::{
     delivery::{
-        gate::{Permit, Priority, SharedPriority},
+        gate::Permit,
         plan,
+        queue::{Priority, SharedPriority},
         settings::Settings,
     },
     store::StoreError,

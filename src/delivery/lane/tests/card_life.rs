@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    delivery::{gate::Priority, lane::waiting::REFRESH_EVERY},
+    delivery::{lane::waiting::REFRESH_EVERY, queue::Priority},
     store::{DueCard, DueCards, DueNotes},
 };
 

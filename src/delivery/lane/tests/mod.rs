@@ -11,7 +11,6 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-
 use tokio::time::Instant;
 
 use super::{in_doubt::InDoubt, *};
@@ -188,7 +187,7 @@ impl Transport for Scripted {
     }
 }
 
-struct Harness {
+pub(super) struct Harness {
     _folder: TempDir,
     settings: watch::Sender<Arc<Settings>>,
     context: LaneContext,
@@ -228,7 +227,7 @@ impl Harness {
         Self::at(rooms, Clock::system()).await
     }
 
-    async fn at(rooms: &str, clock: Clock) -> Self {
+    pub(super) async fn at(rooms: &str, clock: Clock) -> Self {
         Self::with(rooms, clock, "").await
     }
 
@@ -275,6 +274,11 @@ impl Harness {
             lanes: Vec::new(),
             patience,
         }
+    }
+
+    pub(super) fn room_context(&self) -> RoomContext {
+        let (room, _) = self.config().rooms().remove(0);
+        RoomContext::new(room, &self.context, self.stop.clone())
     }
 
     fn script(&self, outcomes: &[Option<Result<(), Reason>>]) {
