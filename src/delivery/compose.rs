@@ -14,7 +14,7 @@ use crate::{
     store::{NewOp, Snapshot},
 };
 
-/// The plainest form; an op that is refused in it becomes a dead letter.
+/// The plainest form there is; refused in this one, an op is dead.
 pub const PLAINEST: u32 = 2;
 
 /// All that does not depend on the card.
@@ -32,7 +32,7 @@ pub struct ComposeInput<'a> {
 /// The result of composing a card's next event.
 #[derive(Debug)]
 pub enum Composed {
-    /// The op, and the operator's templates that failed in it.
+    /// With the templates of one's own that failed it.
     Op(Box<NewOp>, Vec<Fallback>),
     /// A digest that is not in the room yet does not fit into one event: these incidents belong on another one.
     Overfull(Vec<IncidentId>),
@@ -95,7 +95,7 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
     Composed::Op(Box::new(op), fallbacks)
 }
 
-/// Counts the links that a card or its edit leaves out because they are broken.
+/// Counts the links that a card or an edit of it leaves out.
 pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metrics: &Metrics) {
     if !matches!(kind, OpKind::Card | OpKind::Edit) {
         return;
@@ -171,20 +171,19 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
     let card = &snapshot.card;
     let envelope = |notice, mentions| Envelope { op: &input.txn_id, incident: &first.id, notice, mentions };
     let notice = incidents.iter().all(|incident| incident.state != IncidentState::Firing);
-    let mentions =
-        incidents.iter().find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
+    let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
     let quiet = notes.iter().all(|note| !note.kind.notifies());
-    let mentions_of_notes = || {
+    let whom_of_news = || {
         incidents.iter().find_map(|incident| {
             let severity = severity_of_notes(incident, notes, input.config)?;
             mentions_for(route_of(incident, input.config), severity)
         })
     };
     match (kind, root) {
-        (OpKind::Card, _) => match render_card(card.kind, &incidents, None, false, input) {
+        (OpKind::Card, _) => match show(card.kind, &incidents, None, false, input) {
             Ok(shown) => {
-                let envelope = envelope(notice, mentions.filter(|_| !notice));
+                let envelope = envelope(notice, whom.filter(|_| !notice));
                 Content::Fits(render::card_content(&shown.message, &envelope), shown.fallbacks)
             }
             Err(rest) => Content::Overfull(rest),
@@ -208,32 +207,29 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
             };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
-        (OpKind::Edit, Some(root)) => match render_card(card.kind, &incidents, root_at, true, input) {
+        (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, input) {
             Ok(shown) => {
-                let content = render::edit_content(&shown.message, root, &envelope(notice, mentions));
+                let content = render::edit_content(&shown.message, root, &envelope(notice, whom));
                 Content::Fits(content, shown.fallbacks)
             }
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Reply, Some(root)) => {
-            let said = render_reply(card, &incidents, notes, input);
+            let said = say(card, &incidents, notes, input);
             let relation = relation_of(card, route_of(first, input.config));
-            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, mentions_of_notes()));
+            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news()));
             Content::Fits(content, said.fallbacks)
         }
         (OpKind::Post, _) => {
-            let posted = render_post(card.kind, &incidents, notes, input);
-            Content::Fits(
-                render::card_content(&posted.message, &envelope(quiet, mentions_of_notes())),
-                posted.fallbacks,
-            )
+            let posted = post(card.kind, &incidents, notes, input);
+            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted.fallbacks)
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }
 }
 
-/// Renders a card. `complete`: it is in the room already and must keep what it shows, if only as a count.
-fn render_card(
+/// The words of a card. `complete`: it is in the room already and must keep what it shows, if only as a count.
+fn show(
     kind: CardKind,
     incidents: &[&Incident],
     root_at: Option<Timestamp>,
@@ -259,8 +255,8 @@ fn render_card(
     }
 }
 
-/// Renders a reply. Plainer forms are always built in: they replace what was refused.
-fn render_reply(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
+/// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
+fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
     let ComposeInput { style, wall: now, plainness, .. } = *input;
     match (card.kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => templates::reply(style, first, notes, card.root_at, now),
@@ -272,8 +268,8 @@ fn render_reply(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &C
     }
 }
 
-/// Renders a message that stands alone (`updates = "post"`).
-fn render_post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
+/// The words of a message of its own.
+fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
     let ComposeInput { style, wall: now, plainness, .. } = *input;
     match (kind, incidents.first(), plainness) {
         (CardKind::Incident, Some(first), 0) => templates::post(style, first, notes, now),

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::context::RoomContext;
+use super::{
+    context::RoomContext,
+    turn::{Next, Turn},
+};
 use crate::{
     delivery::compose::{self, Composed},
     model::{Op, OpKind, Scope, SendError, Timestamp},
@@ -14,12 +17,8 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_mins(10);
 const LAST_RETRY: Duration = Duration::from_hours(6);
 
-/// Freezes a plainer form in place of a refused op and returns it; `None`: there is none, and the op is a dead letter.
-pub(super) async fn plainer_or_dead(
-    context: &RoomContext,
-    op: &Op,
-    error: &SendError,
-) -> Result<Option<Op>, StoreError> {
+/// Freezes a plainer form in place of a refused op. Where there is none, the op becomes a dead letter.
+pub(super) async fn refuse(context: &RoomContext, op: &Op, error: &SendError) -> Result<Next, StoreError> {
     let plainer = if op.plainness < compose::PLAINEST { plainer_form(context, op).await? } else { None };
     if let Some(plainer) = plainer {
         tracing::warn!(
@@ -27,7 +26,7 @@ pub(super) async fn plainer_or_dead(
             kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
             "event refused; sending a plainer form"
         );
-        return context.store.replace(op, plainer, &error.to_string()).await.map(Some);
+        return context.store.replace(op, plainer, &error.to_string()).await.map(Next::Send);
     }
     tracing::error!(
         notification = %op.notification, incident = %op.incident, room = %context.name,
@@ -37,7 +36,7 @@ pub(super) async fn plainer_or_dead(
     context.metrics.dead_letters.with_label_values(&[error.reason.as_str()]).inc();
     let retry_at = (error.reason.scope() == Scope::Server).then(|| retry_at(context.clock.now(), op.since));
     context.store.mark_dead(op, &error.to_string(), retry_at).await?;
-    Ok(None)
+    Ok(Next::End(Turn::Again))
 }
 
 async fn plainer_form(context: &RoomContext, op: &Op) -> Result<Option<NewOp>, StoreError> {

@@ -11,7 +11,7 @@ use super::{
     parked::Parked,
     room_failures::RoomFailures,
     root_events,
-    turn::{Turn, millis},
+    turn::{Next, Turn, millis},
 };
 use crate::{
     delivery::{
@@ -36,13 +36,6 @@ pub(super) struct Failures {
     pub drain: Option<Drain>,
 }
 
-/// What follows a failed send.
-pub(super) enum Next {
-    /// A plainer form is sent in the same turn.
-    Send(Op),
-    End(Turn),
-}
-
 impl Failures {
     pub fn new(context: &RoomContext, started: Timestamp) -> Self {
         Self {
@@ -54,7 +47,7 @@ impl Failures {
     }
 
     /// An event of the room was acknowledged.
-    pub fn end(&mut self, context: &RoomContext) {
+    pub fn record_delivery(&mut self, context: &RoomContext) {
         self.room.release(context);
         if let Some(drain) = &mut self.drain {
             drain.record_delivery();
@@ -76,7 +69,7 @@ impl Failures {
             if root_events::orphan_if_gone(context, op, error).await? {
                 return Ok(Next::End(Turn::Again));
             }
-            return refuse(context, op, error).await;
+            return dead_letters::refuse(context, op, error).await;
         }
         context.count(op.kind, "failed");
         let mut alone = op.alone;
@@ -90,7 +83,12 @@ impl Failures {
         let mut verdict = self.verdict(context, &Attempt::Op(op.txn_id.clone()), error);
         if verdict == Verdict::Poisoned {
             if alone || self.parked.may_park(context, op).await? {
-                self.park(context, op, error, alone).await?;
+                self.parked.park(context, op, error, alone).await?;
+                self.room.release(context);
+                if !alone {
+                    // The homeserver may accept no events: all rooms wait as after any fault of it.
+                    context.gate.close(error);
+                }
                 return Ok(Next::End(Turn::Again));
             }
             // The homeserver accepts no events: the parked op finds out when it does, and a second one would not help.
@@ -119,16 +117,6 @@ impl Failures {
     ) -> Option<Turn> {
         let verdict = self.verdict(context, attempt, error);
         (verdict != Verdict::Poisoned).then(|| self.hold(context, error, permit, verdict).1)
-    }
-
-    async fn park(&mut self, context: &RoomContext, op: &Op, error: &SendError, alone: bool) -> Result<(), StoreError> {
-        self.parked.park(context, op, error, alone).await?;
-        self.room.release(context);
-        if !alone {
-            // The homeserver may accept no events: all rooms wait as after any fault of it.
-            context.gate.close(error);
-        }
-        Ok(())
     }
 
     fn verdict(&mut self, context: &RoomContext, attempt: &Attempt, error: &SendError) -> Verdict {
@@ -204,10 +192,4 @@ impl Failures {
         let wait = self.room.hold(context, error, backoff);
         (wait, Turn::Held(wait))
     }
-}
-
-/// The homeserver does not accept the op's event: a plainer form takes its place, or it becomes a dead letter.
-pub(super) async fn refuse(context: &RoomContext, op: &Op, error: &SendError) -> Result<Next, StoreError> {
-    let plainer = dead_letters::plainer_or_dead(context, op, error).await?;
-    Ok(plainer.map_or(Next::End(Turn::Again), Next::Send))
 }

@@ -32,14 +32,14 @@ pub use self::context::LaneContext;
 use self::{
     context::RoomContext,
     drain::Drain,
-    failures::{Failures, Next},
+    failures::Failures,
     fallbacks::Fallbacks,
     in_doubt::NextTry,
     parked::ParkedNext,
     recent_sends::RecentSends,
     root_events::{RootCheck, RootEvents},
     root_search::{RootSearch, RootSearchResult},
-    turn::{Turn, millis},
+    turn::{Next, Turn, millis},
 };
 use super::{
     compose::{self, Composed},
@@ -243,7 +243,7 @@ impl Lane {
             ParkedNext::FailsAlone => {
                 let detail = "the homeserver fails on this event and accepts others".to_owned();
                 let error = SendError { reason: Reason::ServerError, retry_after: None, detail };
-                let next = failures::refuse(&self.context, &op, &error).await?;
+                let next = dead_letters::refuse(&self.context, &op, &error).await?;
                 self.go_on(next, &permit).await
             }
             ParkedNext::SendAgain(reason) => self.send_parked(op, &reason, &permit).await,
@@ -415,7 +415,7 @@ impl Lane {
     /// The homeserver acknowledged the op's event.
     async fn finish(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
         self.context.gate.passed(permit);
-        self.failures.end(&self.context);
+        self.failures.record_delivery(&self.context);
         self.context.count(op.kind, "sent");
         let shown = self.context.store.finish(op, event).await?;
         self.recent_sends.record(op);

@@ -1,6 +1,8 @@
-//! What a turn of a lane leaves to do.
+//! What a turn of a lane, or a send in it, leaves to do.
 
 use std::time::Duration;
+
+use crate::model::Op;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -24,6 +26,14 @@ impl Turn {
             Self::Held(wait) => Self::Held(wait.min(limit)),
         }
     }
+}
+
+/// What follows a failed send.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A plainer form is sent in the same turn.
+    Send(Op),
+    End(Turn),
 }
 
 /// For a log field.
