@@ -333,6 +333,7 @@ impl Lane {
         self.send(op, permit).await
     }
 
+    /// Sends the next event of this kind for one card.
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
         loop {
             // Read only now, so that it has what changed while the gate was closed.
@@ -371,17 +372,13 @@ impl Lane {
                     drop(snapshot);
                     // What fits is sent in this turn: the next plan would merge the two parts again.
                     self.context.store.split_digest(card, rest).await?;
+                    continue;
                 }
-                Composed::Silent(rev) => {
-                    self.context.store.pass_over(card, rev).await?;
-                    return Ok(Turn::Again);
-                }
-                Composed::Nothing => {
-                    // What made the card due is out of date.
-                    self.context.store.settle_card(card).await?;
-                    return Ok(Turn::Again);
-                }
+                Composed::Silent(rev) => self.context.store.pass_over(card, rev).await?,
+                // What made the card due is out of date.
+                Composed::Nothing => self.context.store.settle_card(card).await?,
             }
+            return Ok(Turn::Again);
         }
     }
 
@@ -405,6 +402,7 @@ impl Lane {
         }
     }
 
+    /// Sends the plainer form that follows a failure, if there is one.
     async fn go_on(&mut self, next: Next, permit: &Permit) -> Result<Turn, StoreError> {
         match next {
             Next::Send(op) => self.send(op, permit).await,
