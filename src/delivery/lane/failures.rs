@@ -165,31 +165,22 @@ impl Failures {
         permit: &Permit,
         verdict: Verdict,
     ) -> (Duration, Turn) {
-        match (error.reason.scope(), verdict) {
-            (Scope::Server, Verdict::Own) => self.hold_room(context, error, retry::wait_alone),
-            (Scope::Server, _) => {
-                let wait = context.gate.close(error);
-                (wait, Turn::Held(wait + YIELD))
-            }
+        let wait = match (error.reason.scope(), verdict) {
             // The next turn waits at the gate.
-            (Scope::Account, _) => (context.gate.close(error), Turn::Again),
+            (Scope::Account, _) => return (context.gate.close(error), Turn::Again),
+            (Scope::Server, Verdict::Homeserver | Verdict::Poisoned) => {
+                let wait = context.gate.close(error);
+                return (wait, Turn::Held(wait + YIELD));
+            }
+            (Scope::Server, Verdict::Own) => self.room.hold(context, error, retry::wait_alone),
             (Scope::Room | Scope::Event, _) => {
                 context.gate.open(permit);
-                self.hold_room(context, error, |failures, jitter| retry::wait(error, failures, jitter))
+                self.room.hold(context, error, |failures, jitter| retry::wait(error, failures, jitter))
             }
-        }
-    }
-
-    fn hold_room(
-        &mut self,
-        context: &RoomContext,
-        error: &SendError,
-        backoff: impl Fn(u32, f64) -> Duration,
-    ) -> (Duration, Turn) {
+        };
         if let Some(drain) = &mut self.drain {
             drain.record_failure(error.reason);
         }
-        let wait = self.room.hold(context, error, backoff);
         (wait, Turn::Held(wait))
     }
 }

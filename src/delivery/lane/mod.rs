@@ -155,7 +155,7 @@ impl Lane {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = waiting::reloaded(&self.reloads) => {}
+            () = waiting::changed(&self.reloads) => {}
             () = self.failures.parked.recovered() => {}
             () = async {
                 match turn {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{
     context::RoomContext,
     search::{Found, search_for},
+    waiting,
 };
 use crate::{
     model::{Op, Reason, Scope, SendError, Timestamp, TxnId},
@@ -56,10 +57,7 @@ impl Parked {
 
     /// Ends once an outage is over that the lane has not seen yet.
     pub async fn recovered(&self) {
-        // The sender lives in the gate.
-        if self.recoveries.clone().changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        waiting::changed(&self.recoveries).await;
     }
 
     /// Makes all parked ops and dead letters of the room due if an outage is over.

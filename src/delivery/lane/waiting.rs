@@ -42,14 +42,14 @@ pub(super) async fn enter(
     tokio::select! {
         biased;
         permit = context.enter_gate(shared.clone()) => Ok(permit),
-        () = reloaded(reloads) => Ok(None),
+        () = changed(reloads) => Ok(None),
         failed = refresh => failed,
     }
 }
 
-/// Ends once a reload was applied that the lane has not seen.
-pub(super) async fn reloaded(reloads: &watch::Receiver<Arc<Settings>>) {
-    if reloads.clone().changed().await.is_err() {
+/// Ends once there is a value that the receiver has not seen; never, if its sender is gone.
+pub(super) async fn changed<T>(receiver: &watch::Receiver<T>) {
+    if receiver.clone().changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
