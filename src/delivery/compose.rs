@@ -1,4 +1,4 @@
-//! A card's state -> the op that brings its room up to date. Pure; ids and time are handed in.
+//! Turns a card's state into the op that brings its room up to date. Pure: ids and time are passed in.
 
 use crate::{
     config::{Config, Mentions, Route, Updates},
@@ -17,34 +17,34 @@ use crate::{
 /// The plainest form there is; refused in this one, an op is dead.
 pub const PLAINEST: u32 = 2;
 
-/// What does not depend on the card.
+/// All that does not depend on the card.
 pub struct ComposeInput<'a> {
     pub config: &'a Config,
     pub style: &'a Style,
     pub now: Timestamp,
-    /// The same by the wall clock: what the words tell of.
+    /// The wall clock's time, for the times in the text.
     pub wall: Timestamp,
     pub txn_id: TxnId,
     pub device: Option<String>,
     pub plainness: u32,
 }
 
-/// What composing a card's next event comes to.
+/// The result of composing a card's next event.
 #[derive(Debug)]
 pub enum Composed {
     /// With the templates of one's own that failed it.
     Op(Box<NewOp>, Vec<Fallback>),
-    /// A digest that is not in the room yet holds more than fits: these belong on a further one.
+    /// A digest that is not in the room yet does not fit into one event: these incidents belong on another one.
     Overfull(Vec<IncidentId>),
-    /// The newest state, up to this revision, is not worth a message of its own.
-    VainSearch(i64),
-    /// Nothing is left to show or say.
+    /// The changes up to this revision are not worth a message.
+    Silent(i64),
+    /// There is nothing left to show or say.
     Nothing,
 }
 
-/// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
-pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
-    // Its last edit is one.
+/// Whether changes of the card are posted as messages (`updates = "post"`), neither as edits nor as replies.
+pub fn posts_updates(snapshot: &Snapshot, config: &Config) -> bool {
+    // Its last edit is an edit even then.
     if snapshot.card.is_unrouted() || snapshot.moved_to.is_some() {
         return false;
     }
@@ -52,13 +52,13 @@ pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
     first.and_then(|(incident, _)| route_of(incident, config)).is_some_and(|route| route.updates == Updates::Post)
 }
 
-/// The next op of this kind for the card.
+/// Composes the next op of this kind for the card.
 pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Composed {
     let Some((first, _)) = snapshot.incidents.first() else { return Composed::Nothing };
     let kind = match kind {
-        OpKind::Reply if posts(snapshot, input.config) => OpKind::Post,
-        // What nobody is told of shows in the next message.
-        OpKind::Edit if posts(snapshot, input.config) => return Composed::VainSearch(snapshot.rev()),
+        OpKind::Reply if posts_updates(snapshot, input.config) => OpKind::Post,
+        // The next message shows what has no note.
+        OpKind::Edit if posts_updates(snapshot, input.config) => return Composed::Silent(snapshot.rev()),
         kind => kind,
     };
     let notes = match kind {
@@ -105,7 +105,7 @@ pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metr
     }
 }
 
-/// One notice for many cards that turn green together; their own notices are part of it.
+/// Composes one notice for many cards that turn green together, in place of a notice for each.
 pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: ComposeInput<'_>) -> Option<NewOp> {
     let (first, note) = green.first()?;
     let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
@@ -132,7 +132,7 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
     })
 }
 
-/// Notes that are no longer true: saying them after an outage would be a replay, not news.
+/// The notes that are no longer true: after an outage they would only repeat the past.
 pub fn void_notes(snapshot: &Snapshot) -> Vec<i64> {
     let holds = |note: &&Note| {
         let incident = snapshot.incidents.iter().map(|(incident, _)| incident).find(|i| i.id == note.incident);
@@ -153,7 +153,7 @@ fn still_holds(note: &Note, incident: &Incident) -> bool {
     }
 }
 
-/// What can be said in one event: all that rings, or all that does not, whichever the oldest note is.
+/// The notes for one event: all that notify, or all that do not, whichever the oldest note does.
 fn notes_to_say(notes: &[Note]) -> Vec<&Note> {
     let Some(first) = notes.first() else { return Vec::new() };
     notes.iter().filter(|note| note.kind.notifies() == first.kind.notifies()).collect()
@@ -176,7 +176,7 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
     let quiet = notes.iter().all(|note| !note.kind.notifies());
     let whom_of_news = || {
         incidents.iter().find_map(|incident| {
-            let severity = news_severity(incident, notes, input.config)?;
+            let severity = severity_of_notes(incident, notes, input.config)?;
             mentions_for(route_of(incident, input.config), severity)
         })
     };
@@ -291,17 +291,18 @@ fn relation_of<'a>(card: &'a Card, route: Option<&Route>) -> Relation<'a> {
     }
 }
 
-/// Whom an event of this severity mentions.
+/// The mentions of an event of this severity.
 #[must_use]
 pub fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
     route.map(|route| &route.mentions).filter(|mentions| mentions.min_severity.is_some_and(|min| severity <= min))
 }
 
-/// The severity of the most severe alert that a reply brings as news; `None`: no news of a kind that mentions.
-fn news_severity(incident: &Incident, notes: &[&Note], config: &Config) -> Option<u32> {
-    let news = notes.iter().filter(|note| note.kind.mentions() && note.incident == incident.id);
-    let named =
-        |fingerprint: &str| news.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint));
+/// The severity of the most severe alert in these notes; `None`: no note of a kind that mentions anybody.
+fn severity_of_notes(incident: &Incident, notes: &[&Note], config: &Config) -> Option<u32> {
+    let mentioning = notes.iter().filter(|note| note.kind.mentions() && note.incident == incident.id);
+    let named = |fingerprint: &str| {
+        mentioning.clone().any(|note| note.args.fingerprints.iter().any(|known| known == fingerprint))
+    };
     incident
         .alerts
         .iter()
@@ -310,7 +311,7 @@ fn news_severity(incident: &Incident, notes: &[&Note], config: &Config) -> Optio
         .min()
 }
 
-/// The oldest accepted change that this op brings into the room.
+/// When the oldest change was accepted that this op shows.
 fn since_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], now: Timestamp) -> Timestamp {
     let said = if kind == OpKind::Reply { notes.iter().map(|note| note.at).min() } else { None };
     said.or(snapshot.card.dirty_since).unwrap_or(now)

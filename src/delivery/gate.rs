@@ -1,38 +1,38 @@
-//! The account's gate: faults that reach beyond one room hold every lane, and then one send at a time finds out
-//! whether they are over: what is most severe goes first, whichever room it is for.
+//! The account's gate. A fault that concerns all rooms closes it for every lane; then one send at a time, the most
+//! severe of all rooms first, finds out whether the fault is over.
 
 use std::{
-    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::retry;
+use super::{
+    queue::{Probe, Queue, SharedPriority, Ticket},
+    retry,
+};
 use crate::{
     clock::Clock,
     health::{Health, Hold},
     metrics::Metrics,
-    model::{Reason, Scope, SendError, Timestamp},
+    model::{Reason, Scope, SendError},
 };
 
-/// So many tries may find the account at fault, before that is logged here.
+/// The gate logs a fault of the account after this many failures, since the account itself logs it first.
 const ACCOUNT_TRIES: u32 = 4;
-/// Of so many sends under a limit one goes to the oldest waiting edit, so that green is not starved.
-const EDITS_SHARE: u32 = 4;
 
 /// Shared by all lanes.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
     queue: Arc<Queue>,
-    /// Counts the faults of the homeserver that are over.
+    /// Counts the outages of the homeserver that are over.
     recoveries: watch::Sender<u64>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -41,7 +41,7 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Nothing is sent before; `None`: open.
+    /// Nothing is sent before this; `None`: the gate is open.
     until: Option<Instant>,
     failures: u32,
     reason: Option<Reason>,
@@ -51,144 +51,13 @@ struct State {
     passed: u64,
 }
 
-/// What a lane would send, for comparing it with what others would. The smaller goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Priority {
-    /// 0 is the most severe; [`Priority::CALM`] for what rings nobody's phone.
-    pub severity: u32,
-    /// The oldest accepted change among what is as severe.
-    pub since: Timestamp,
-    /// The oldest change that waits to be shown by an edit.
-    pub edit: Option<Timestamp>,
-}
-
-impl Priority {
-    /// Less urgent than any severity.
-    pub const CALM: u32 = u32::MAX;
-
-    /// An event that is on its way: its room waits for it.
-    pub fn finish(since: Timestamp) -> Self {
-        Self { severity: 0, since, edit: None }
-    }
-}
-
-/// The want of a lane that waits, which may grow while it does: the lane keeps its place.
-#[derive(Clone, Debug)]
-pub struct SharedPriority(Arc<Mutex<Priority>>);
-
-impl SharedPriority {
-    pub fn set(&self, priority: Priority) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = priority;
-    }
-
-    fn get(&self) -> Priority {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl From<Priority> for SharedPriority {
-    fn from(priority: Priority) -> Self {
-        Self(Arc::new(Mutex::new(priority)))
-    }
-}
-
-/// The lanes that wait while the gate is closed.
-#[derive(Debug, Default)]
-struct Queue {
-    inner: Mutex<Waiting>,
-    /// Somebody left the line, or the gate moved.
-    moved: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// By ticket, so that of equals the one who came first goes first.
-    lanes: BTreeMap<u64, SharedPriority>,
-    tickets: u64,
-    /// The one lane that may try is at it.
-    busy: bool,
-    /// Sends at the end of a rate limit, counted for the edits' share.
-    limited: u32,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Waiting {
-    /// Whose turn it is, and whether it is that of an edit.
-    fn next(&self, limited: bool) -> Option<(u64, bool)> {
-        if limited && (self.limited + 1).is_multiple_of(EDITS_SHARE) {
-            let edits = self.lanes.iter().filter_map(|(ticket, priority)| Some((priority.get().edit?, *ticket)));
-            if let Some((_, ticket)) = edits.min() {
-                return Some((ticket, true));
-            }
-        }
-        let urgent = |(ticket, priority): &(&u64, &SharedPriority)| {
-            let priority = priority.get();
-            (priority.severity, priority.since, **ticket)
-        };
-        self.lanes.iter().min_by_key(urgent).map(|(ticket, _)| (*ticket, false))
-    }
-}
-
-/// A place in the line, given up when dropped.
-#[derive(Debug)]
-struct Place {
-    queue: Arc<Queue>,
-    ticket: u64,
-}
-
-impl Place {
-    fn take(queue: &Arc<Queue>, priority: SharedPriority) -> Self {
-        let mut waiting = queue.lock();
-        waiting.tickets += 1;
-        let ticket = waiting.tickets;
-        waiting.lanes.insert(ticket, priority);
-        drop(waiting);
-        Self { queue: Arc::clone(queue), ticket }
-    }
-
-    /// The permit, if it is this one's turn.
-    fn try_go(&self, limited: bool) -> Option<(Single, bool)> {
-        let mut waiting = self.queue.lock();
-        if waiting.busy {
-            return None;
-        }
-        let (_, edits_turn) = waiting.next(limited).filter(|(ticket, _)| *ticket == self.ticket)?;
-        waiting.busy = true;
-        waiting.limited = waiting.limited.wrapping_add(u32::from(limited));
-        Some((Single(Arc::clone(&self.queue)), edits_turn))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.queue.lock().lanes.remove(&self.ticket);
-        self.queue.moved.notify_waiters();
-    }
-}
-
-/// Held by the one lane that may try while the gate is closed.
-#[derive(Debug)]
-struct Single(Arc<Queue>);
-
-impl Drop for Single {
-    fn drop(&mut self) {
-        self.0.lock().busy = false;
-        self.0.moved.notify_waiters();
-    }
-}
-
 /// The right to send one event.
 #[derive(Debug)]
 pub struct Permit {
-    _single: Option<Single>,
-    /// How often the gate had closed when it was handed out.
+    _probe: Option<Probe>,
+    /// How often the gate had closed when the permit was issued.
     closings: u64,
-    /// It was handed out at the end of a rate limit.
+    /// It was issued at the end of a rate limit.
     pub limited: bool,
     /// This send belongs to the oldest waiting edit.
     pub edits_turn: bool,
@@ -207,14 +76,14 @@ impl Gate {
         }
     }
 
-    /// Sees the end of each fault of the homeserver.
+    /// Changes whenever an outage of the homeserver ends.
     #[must_use]
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.recoveries.subscribe()
     }
 
-    /// SharedPriority until something may be sent; `None` when `stop` comes first. While the gate is closed, the most urgent
-    /// `priority` of all that wait goes first. Dropping the future gives up the place in the line.
+    /// Waits until something may be sent; `None` when `stop` comes first. While the gate is closed, the most urgent
+    /// priority of all lanes goes first. Dropping the future leaves the queue.
     pub async fn enter(&self, stop: &CancellationToken, priority: impl Into<SharedPriority>) -> Option<Permit> {
         tokio::select! {
             biased;
@@ -224,25 +93,25 @@ impl Gate {
     }
 
     async fn wait(&self, priority: SharedPriority) -> Permit {
-        let open = |closings| Permit { _single: None, closings, limited: false, edits_turn: false };
+        let unhindered = |closings| Permit { _probe: None, closings, limited: false, edits_turn: false };
         if let (None, closings) = self.until() {
-            return open(closings);
+            return unhindered(closings);
         }
-        let place = Place::take(&self.queue, priority);
+        let ticket = Ticket::take(&self.queue, priority);
         loop {
-            // Registered before looking, so that nothing moves unseen in between.
+            // Registered before the gate is read, so that no change is missed in between.
             let mut moved = pin!(self.queue.moved.notified());
             moved.as_mut().enable();
             match self.until() {
-                (None, closings) => return open(closings),
+                (None, closings) => return unhindered(closings),
                 (Some(until), _) if until > Instant::now() => {
                     tokio::select! { () = sleep_until(until) => {}, () = moved => {} }
                 }
                 (Some(_), closings) => {
-                    let limited = self.reason() == Some(Reason::RateLimited);
-                    match place.try_go(limited) {
-                        Some((single, edits_turn)) => {
-                            return Permit { _single: Some(single), closings, limited, edits_turn };
+                    let limited = self.lock().reason == Some(Reason::RateLimited);
+                    match ticket.try_probe(limited) {
+                        Some((probe, edits_turn)) => {
+                            return Permit { _probe: Some(probe), closings, limited, edits_turn };
                         }
                         None => moved.await,
                     }
@@ -251,26 +120,26 @@ impl Gate {
         }
     }
 
-    /// Whether nobody has to wait.
+    /// Whether no lane has to wait.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.until().0.is_none()
     }
 
-    fn reason(&self) -> Option<Reason> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).reason
-    }
-
     fn until(&self) -> (Option<Instant>, u64) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         (state.until, state.closings)
     }
 
-    /// An event got through, or was refused for a reason of its own: the way is free. One that was under way before the
-    /// gate closed proves nothing.
-    pub fn opened(&self, permit: &Permit) {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the gate: the homeserver accepted or refused an event. One that was in flight before the gate closed
+    /// proves nothing.
+    pub fn open(&self, permit: &Permit) {
         let reason = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             if state.closings != permit.closings {
                 return;
             }
@@ -281,7 +150,7 @@ impl Gate {
             self.queue.moved.notify_waiters();
             self.health.update(|health| health.account_hold = None);
             if reason != Reason::RateLimited {
-                tracing::info!("delivery goes on");
+                tracing::info!("delivery resumed");
             }
             if reason.scope() == Scope::Server {
                 self.recoveries.send_modify(|recoveries| *recoveries += 1);
@@ -289,37 +158,36 @@ impl Gate {
         }
     }
 
-    /// An event is in its room: the way is free, and what fails meanwhile fails for a reason of its own.
+    /// Opens the gate after an event got through, and counts it: what fails meanwhile fails alone.
     pub fn passed(&self, permit: &Permit) {
-        {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.passed += u64::from(state.closings == permit.closings);
-        }
-        self.opened(permit);
+        let mut state = self.lock();
+        state.passed += u64::from(state.closings == permit.closings);
+        drop(state);
+        self.open(permit);
     }
 
-    /// How many events have got through, not counting those that were under way before the gate closed.
+    /// How many events have got through, not counting those that were in flight before the gate closed.
     #[must_use]
     pub fn passes(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).passed
+        self.lock().passed
     }
 
-    /// A send failed in a way that concerns all rooms. Returns how long nothing will be sent.
+    /// Closes the gate after a failure that concerns all rooms, and returns for how long.
     pub fn close(&self, error: &SendError) -> Duration {
-        let (wait, news, loud) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let news = state.reason != Some(error.reason);
-            state.failures = if news { 1 } else { state.failures.saturating_add(1) };
+        let (wait, changed, loud) = {
+            let mut state = self.lock();
+            let changed = state.reason != Some(error.reason);
+            state.failures = if changed { 1 } else { state.failures.saturating_add(1) };
             let wait = retry::wait(error, state.failures, rand::random());
-            // Two sends under way may fail together; the later deadline counts.
+            // Two sends in flight may fail together; the later deadline counts.
             let until = Instant::now() + wait;
             state.until = Some(state.until.map_or(until, |before| before.max(until)));
             state.reason = Some(error.reason);
             state.closings += 1;
-            // The account finds out itself what is wrong, and says so; a start begins with it not being ready.
-            let accounts = error.reason.scope() == Scope::Account && error.reason != Reason::RateLimited;
-            let loud = if accounts { state.failures == ACCOUNT_TRIES } else { news };
-            (wait, news, loud)
+            // The account logs its own faults, and is not ready at first after a start.
+            let of_account = error.reason.scope() == Scope::Account && error.reason != Reason::RateLimited;
+            let loud = if of_account { state.failures == ACCOUNT_TRIES } else { changed };
+            (wait, changed, loud)
         };
         let rate_limit = error.reason == Reason::RateLimited;
         if rate_limit {
@@ -327,19 +195,19 @@ impl Gate {
         }
         let now = self.clock.now();
         let known = self.health.update(|health| {
-            let since = health.account_hold.as_ref().filter(|_| !news).map_or(now, |hold| hold.since);
+            let since = health.account_hold.as_ref().filter(|_| !changed).map_or(now, |hold| hold.since);
             health.account_hold =
                 Some(Hold { reason: error.to_string(), rate_limit, since, until: Some(now.plus(wait)) });
             error.reason.scope() == Scope::Account && health.homeserver_fault.is_some()
         });
         if loud && known {
-            tracing::debug!(reason = error.reason.as_str(), "everything waits for the account");
+            tracing::debug!(reason = error.reason.as_str(), "all rooms wait for the account");
         } else if loud {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             if rate_limit {
-                tracing::info!(wait_ms, "the homeserver limits our rate; everything waits");
+                tracing::info!(wait_ms, "rate-limited by the homeserver; all rooms wait");
             } else {
-                tracing::warn!(reason = %error, wait_ms, "nothing can be delivered for now; it is kept and tried again");
+                tracing::warn!(reason = %error, wait_ms, "delivery stopped; will retry");
             }
         }
         wait
@@ -349,6 +217,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{delivery::queue::Priority, model::Timestamp};
 
     const HELD: Duration = Duration::from_millis(300);
 
@@ -362,10 +231,10 @@ mod tests {
         Arc::new(gate)
     }
 
-    /// In which order the wants get their turn, one at a time, and which of them as an edit.
-    async fn order(reason: Reason, wants: &[Priority]) -> Vec<(usize, bool)> {
+    /// The order in which the priorities get a permit, one at a time, and which of them as an edit.
+    async fn order(reason: Reason, priorities: &[Priority]) -> Vec<(usize, bool)> {
         let (gate, order) = (closed(reason), Arc::new(Mutex::new(Vec::new())));
-        let all = wants.iter().enumerate().map(|(index, priority)| {
+        let all = priorities.iter().enumerate().map(|(index, priority)| {
             let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
             async move {
                 let permit = gate.enter(&CancellationToken::new(), *priority).await.expect("not stopped");
@@ -379,8 +248,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn severity_first_then_age_then_who_came_first() {
-        let wants = [
+    async fn severity_first_then_age_then_order_of_arrival() {
+        let priorities = [
             priority(2, 1, None),
             priority(0, 9, None),
             priority(1, 5, None),
@@ -388,29 +257,29 @@ mod tests {
             priority(1, 4, None),
         ];
         let expected = [(1, false), (3, false), (4, false), (2, false), (0, false)];
-        assert_eq!(order(Reason::RateLimited, &wants).await, expected);
-        assert_eq!(order(Reason::NoAnswer, &wants).await, expected);
+        assert_eq!(order(Reason::RateLimited, &priorities).await, expected);
+        assert_eq!(order(Reason::NoAnswer, &priorities).await, expected);
     }
 
     #[tokio::test]
     async fn of_four_under_a_limit_one_goes_to_the_oldest_edit_of_all_rooms() {
         let busy = priority(0, 1, None);
-        let wants = [busy, busy, busy, busy, busy, priority(1, 1, Some(8)), priority(2, 1, Some(7))];
+        let priorities = [busy, busy, busy, busy, busy, priority(1, 1, Some(8)), priority(2, 1, Some(7))];
         let turns = [(0, false), (1, false), (2, false), (6, true), (3, false), (4, false), (5, false)];
-        assert_eq!(order(Reason::RateLimited, &wants).await, turns);
+        assert_eq!(order(Reason::RateLimited, &priorities).await, turns);
         let turns = [0, 1, 2, 3, 4, 5, 6].map(|index| (index, false));
-        assert_eq!(order(Reason::NoAnswer, &wants).await, turns, "an outage is no limit");
+        assert_eq!(order(Reason::NoAnswer, &priorities).await, turns, "an outage is not a rate limit");
     }
 
     #[tokio::test]
-    async fn who_gives_up_holds_nobody_and_an_open_gate_lets_all_pass() {
+    async fn a_lane_that_leaves_holds_nobody_and_an_open_gate_lets_all_pass() {
         let gate = closed(Reason::RateLimited);
         let stop = CancellationToken::new();
         let urgent = tokio::time::timeout(HELD / 3, gate.enter(&stop, priority(0, 0, None))).await;
         assert!(urgent.is_err(), "closed");
         let first = gate.enter(&stop, priority(2, 0, None)).await.expect("not stopped");
-        let shared = tokio::time::timeout(HELD / 3, gate.enter(&stop, priority(0, 0, None))).await;
-        assert!(shared.is_err(), "one at a time");
+        let second = tokio::time::timeout(HELD / 3, gate.enter(&stop, priority(0, 0, None))).await;
+        assert!(second.is_err(), "one at a time");
         let mut others =
             Box::pin(futures_util::future::join_all((0..3).map(|_| gate.enter(&stop, priority(0, 0, None)))));
         assert!(futures_util::poll!(&mut others).is_pending());

@@ -5,6 +5,7 @@ mod gate;
 mod lane;
 mod plan;
 mod poison;
+mod queue;
 mod retry;
 mod settings;
 mod transport;
@@ -15,5 +16,5 @@ pub use lane::{Lane, LaneContext};
 pub use settings::Settings;
 pub use transport::{BoxFuture, EventPresence, OwnEvent, ReadBack, RoomChanges, Search, Transport};
 
-/// By it own events are found again.
+/// The content key by which the receiver finds its own events again.
 pub use crate::render::CONTENT_KEY;

@@ -1,27 +1,28 @@
-//! What a room gets next. Pure.
+//! Decides what a room gets next. Pure.
 
 use std::time::Duration;
 
-use super::gate::Priority;
+use super::queue::Priority;
 use crate::{
     model::{CardId, Timestamp},
     store::{DueCard, DueCards},
 };
 
-/// Edits of one card are at least this far apart, so that a busy group does not fill the room's history.
+/// The least time between two edits of one card, so that a busy group does not fill the room's history.
 pub const EDIT_EVERY: Duration = Duration::from_secs(1);
-/// In a storm new incidents are gathered for so long, so that a burst allowance is not spent on the first few.
+/// How long new incidents are gathered in a storm, so that the homeserver's burst allowance is not spent on the first
+/// few.
 pub const GATHER_NEW: Duration = Duration::from_secs(1);
-/// Where many cards could turn green at once, the first waits this long for the others. It rings nobody's phone.
+/// How long the first of many cards that could turn green together waits for the others. It notifies nobody.
 pub const GATHER_GREEN: Duration = Duration::from_millis(1_500);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Card(CardId),
-    /// All that is new on one card.
+    /// One card for all new incidents.
     Digest,
     Reply(CardId),
-    /// All that turns green in one notice.
+    /// One notice for all cards that turn green.
     Green,
     Edit(CardId),
     /// Nothing can go out before that.
@@ -45,8 +46,8 @@ pub struct Conditions {
     pub live: usize,
 }
 
-/// New cards go first (they are what a room knows nothing of), then what is said in threads, then edits. `edited_ago`
-/// tells how long ago a card was edited last.
+/// Chooses new cards first (the room does not know them at all), then replies, then edits. `edited_ago` returns how
+/// long ago a card was edited last.
 pub fn next(due: &DueCards, conditions: &Conditions, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
     let choices = [
         if conditions.edits_turn { edit(due, &edited_ago) } else { Step::Nothing },
@@ -65,13 +66,13 @@ pub fn next(due: &DueCards, conditions: &Conditions, edited_ago: impl Fn(&CardId
     shortest.map_or(Step::Nothing, Step::Wait)
 }
 
-/// What a room wants most, to be compared with what others want: what rings by its severity, then all else by its age.
+/// The priority of a room among others: that of what notifies by its severity, else that of all the rest by its age.
 pub fn priority(due: &DueCards) -> Priority {
     let loud = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.loud));
-    let rings = due.new.iter().chain(loud).map(|card| (card.severity, card.dirty_since)).min();
+    let notifying = due.new.iter().chain(loud).map(|card| (card.severity, card.dirty_since)).min();
     let all = due.new.iter().chain(&due.notes).chain(&due.edits);
     let (severity, since) =
-        rings.unwrap_or((Priority::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
+        notifying.unwrap_or((Priority::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
     Priority { severity, since, edit: due.edits.iter().map(|card| card.dirty_since).min() }
 }
 
@@ -93,7 +94,7 @@ fn new_cards(due: &DueCards, conditions: &Conditions) -> Step {
 }
 
 fn reply(due: &DueCards, conditions: &Conditions) -> Step {
-    // What rings never waits for what does not.
+    // What notifies never waits for what does not.
     if let Some(loud) = due.notes.iter().find(|card| card.notes.is_some_and(|notes| notes.loud)) {
         return Step::Reply(loud.card.clone());
     }
@@ -181,7 +182,7 @@ mod tests {
         ] {
             assert_eq!(next(&waiting(count), conditions, never), expected, "{count} {conditions:?}");
         }
-        // What the list has no room for counts.
+        // What the list has no space for counts.
         let beyond = |new_beyond| DueCards { new: many(64, due), new_beyond, ..DueCards::default() };
         let high = Conditions { digest_above: 100, ..CALM };
         assert_eq!(next(&beyond(36), &high, never), Step::Card(id("c0")));
@@ -196,11 +197,11 @@ mod tests {
         let later = Conditions { now: NOW.plus(GATHER_NEW), ..storm };
         assert_eq!(next(&waiting, &later, never), Step::Digest);
         let and_edits = DueCards { edits: vec![due("e")], ..waiting };
-        assert_eq!(next(&and_edits, &storm, never), Step::Edit(id("e")), "others go meanwhile");
+        assert_eq!(next(&and_edits, &storm, never), Step::Edit(id("e")), "others go out meanwhile");
     }
 
     #[test]
-    fn many_turning_green_wait_for_each_other_and_are_said_once() {
+    fn many_cards_that_turn_green_become_one_notice() {
         let busy = Conditions { live: 60, ..CALM };
         let later = Conditions { now: NOW.plus(GATHER_GREEN), ..busy };
         let green = |count| DueCards { notes: many(count, |name| noted(name, false, true)), ..DueCards::default() };
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(next(&DueCards { green_beyond: 37, ..green(64) }, &high, never), Step::Green);
         let mut mixed = green(60);
         mixed.notes.push(noted("loud", true, false));
-        assert_eq!(next(&mixed, &busy, never), Step::Reply(id("loud")), "what rings does not wait");
+        assert_eq!(next(&mixed, &busy, never), Step::Reply(id("loud")), "what notifies does not wait");
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Whose fault it is that an op gets no answer: the homeserver's, or the op's own. Pure.
+//! Whether an attempt fails because of the homeserver or because of the op itself. Pure.
 
 use std::time::Duration;
 
-use crate::model::{Timestamp, TxnId};
+use crate::model::{CardId, Timestamp, TxnId};
 
-/// After this much without an answer an op is set aside, if the homeserver otherwise answers.
+/// An attempt that has failed for this long without an answer is given up, if the homeserver otherwise answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     pub tries: u32,
@@ -17,7 +17,18 @@ impl Default for Patience {
     }
 }
 
-/// What else is seen of the homeserver at the moment of a failure.
+/// What was asked of the homeserver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// To send this op, or to search for it.
+    Op(TxnId),
+    /// To look at the first event of this card.
+    RootCheck(CardId),
+    /// To search for first events after the start.
+    RootSearch,
+}
+
+/// What else is known of the homeserver at the moment of a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerSigns {
     pub now: Timestamp,
@@ -30,23 +41,24 @@ pub struct ServerSigns {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Everything may be concerned.
+    /// The homeserver may fail on everything.
     Homeserver,
-    /// Others got through meanwhile.
+    /// Others got through meanwhile, so it fails alone.
     Own,
-    /// Own, and for longer than there is patience for.
+    /// The patience is used up, and the homeserver answers others.
     Poisoned,
 }
 
-/// The failures of one op in a row.
+/// Counts the failures in a row of one attempt.
 #[derive(Debug, Default)]
 pub struct PoisonCheck {
+    patience: Patience,
     run: Option<Run>,
 }
 
 #[derive(Debug)]
 struct Run {
-    op: TxnId,
+    attempt: Attempt,
     failures: u32,
     first: Timestamp,
     last: Timestamp,
@@ -56,32 +68,38 @@ struct Run {
 }
 
 impl PoisonCheck {
-    /// The op failed once more: a 5xx, no answer or an unreadable one.
-    pub fn failed(&mut self, op: &TxnId, signs: &ServerSigns, patience: Patience) -> Verdict {
-        let Some(run) = self.run.as_mut().filter(|run| run.op == *op) else {
-            self.begin(op, signs);
+    #[cfg(test)]
+    pub fn new(patience: Patience) -> Self {
+        Self { patience, run: None }
+    }
+
+    /// Judges one more failure without a usable answer: a 5xx, no answer or an unreadable one.
+    pub fn failed(&mut self, attempt: &Attempt, signs: &ServerSigns) -> Verdict {
+        let Some(run) = self.run.as_mut().filter(|run| run.attempt == *attempt) else {
+            self.begin(attempt, signs);
             return Verdict::Homeserver;
         };
         let passed = signs.passed > run.passed;
         if signs.faulty && !passed {
-            // An outage: how often the op failed meanwhile says nothing about the op.
-            self.begin(op, signs);
+            // In an outage the number of failures says nothing about the op.
+            self.begin(attempt, signs);
             return Verdict::Homeserver;
         }
         let answers = passed || signs.last_sync.is_some_and(|at| at > run.last);
         run.failures += 1;
         run.own |= passed;
         (run.last, run.passed) = (signs.now, signs.passed);
-        if answers && (run.failures >= patience.tries || signs.now.since(run.first) >= patience.time) {
+        let Patience { tries, time } = self.patience;
+        if answers && (run.failures >= tries || signs.now.since(run.first) >= time) {
             self.run = None;
             return Verdict::Poisoned;
         }
         if run.own { Verdict::Own } else { Verdict::Homeserver }
     }
 
-    fn begin(&mut self, op: &TxnId, signs: &ServerSigns) {
+    fn begin(&mut self, attempt: &Attempt, signs: &ServerSigns) {
         let ServerSigns { now, passed, .. } = *signs;
-        self.run = Some(Run { op: op.clone(), failures: 1, first: now, last: now, passed, own: false });
+        self.run = Some(Run { attempt: attempt.clone(), failures: 1, first: now, last: now, passed, own: false });
     }
 }
 
@@ -97,15 +115,15 @@ mod tests {
     }
 
     fn verdicts(all: &[ServerSigns]) -> Vec<Verdict> {
-        let (mut poison, op) = (PoisonCheck::default(), TxnId("t".to_owned()));
-        all.iter().map(|signs| poison.failed(&op, signs, PATIENCE)).collect()
+        let mut poison = PoisonCheck::new(PATIENCE);
+        all.iter().map(|signs| poison.failed(&Attempt::RootSearch, signs)).collect()
     }
 
     #[test]
-    fn others_that_get_through_make_it_the_ops_own_fault() {
+    fn an_op_that_fails_while_others_get_through_fails_alone() {
         use Verdict::{Homeserver, Own, Poisoned};
         assert_eq!(verdicts(&[signs(0, 0, None), signs(1, 1, None), signs(2, 2, None)]), [Homeserver, Own, Poisoned]);
-        // Once told apart, it stays told apart while nobody else sends; but only with a sign of life is it given up.
+        // It stays its own fault while nobody else sends, but is given up only with a sign of life.
         assert_eq!(
             verdicts(&[signs(0, 0, None), signs(1, 1, None), signs(2, 1, None), signs(3, 2, None)]),
             [Homeserver, Own, Own, Poisoned]
@@ -124,21 +142,24 @@ mod tests {
 
     #[test]
     fn an_outage_never_uses_up_the_patience() {
-        let vain_searches: Vec<ServerSigns> = (0..100).map(|minute| signs(minute * 60, 0, Some(0))).collect();
-        assert!(verdicts(&vain_searches).iter().all(|verdict| *verdict == Verdict::Homeserver));
+        let silent: Vec<ServerSigns> = (0..100).map(|minute| signs(minute * 60, 0, Some(0))).collect();
+        assert!(verdicts(&silent).iter().all(|verdict| *verdict == Verdict::Homeserver));
         let mut outage: Vec<ServerSigns> =
             (0..9).map(|n| ServerSigns { faulty: true, ..signs(n * 60, 0, None) }).collect();
         outage.push(signs(600, 0, Some(599)));
-        assert!(verdicts(&outage).iter().all(|verdict| *verdict == Verdict::Homeserver), "the first after it is one");
+        assert!(
+            verdicts(&outage).iter().all(|verdict| *verdict == Verdict::Homeserver),
+            "the first failure after it counts as one"
+        );
     }
 
     #[test]
-    fn another_op_starts_anew() {
-        let mut poison = PoisonCheck::default();
+    fn another_op_starts_from_zero() {
+        let mut poison = PoisonCheck::new(PATIENCE);
         for n in 0..6 {
-            let op = TxnId(format!("t{n}"));
+            let op = Attempt::Op(TxnId(format!("t{n}")));
             let passed = u64::try_from(n).unwrap();
-            assert_eq!(poison.failed(&op, &signs(n, passed, None), PATIENCE), Verdict::Homeserver);
+            assert_eq!(poison.failed(&op, &signs(n, passed, None)), Verdict::Homeserver);
         }
     }
 }

@@ -7,19 +7,19 @@ use crate::{
     pacing::Growth,
 };
 
-/// A homeserver that restarts is back in seconds, and nothing is lost by asking.
+/// A homeserver that restarts is back in seconds, and asking it costs nothing.
 const SERVER: Growth = Growth { first: Duration::from_secs(1), last: Duration::from_secs(30) };
-/// Nothing is sent meanwhile: it is a matter of logging in, which has a backoff of its own.
+/// The login has its own backoff; nothing is sent until it succeeds.
 const ACCOUNT: Growth = Growth { first: Duration::from_millis(500), last: Duration::from_secs(5) };
-/// Somebody must invite the bot or give it power; asking often does not help.
+/// Somebody must invite the bot or raise its power level; asking often does not help.
 const ROOM: Growth = Growth { first: Duration::from_secs(5), last: Duration::from_mins(5) };
-/// One event fails while others get through: nobody else waits for it but its room.
+/// One event fails while others get through: only its room waits.
 const ALONE: Growth = Growth { first: Duration::from_secs(1), last: Duration::from_secs(5) };
-/// A 429 may ask for no wait at all, and yet be followed by the next.
+/// The least wait after a 429: it may ask for none at all, and yet be followed by the next.
 const LIMIT_FLOOR: Growth = Growth { first: Duration::from_millis(500), last: Duration::from_secs(4) };
-/// For a 429 that does not say how long.
+/// The wait after a 429 that does not say how long.
 const RATE_LIMIT: Duration = Duration::from_secs(5);
-/// A homeserver that asks for more is asked again after this.
+/// The longest wait, even if the homeserver asks for more.
 const LONGEST_RATE_LIMIT: Duration = Duration::from_mins(15);
 
 /// The wait after the `failures`th failure in a row (counted from 1). `jitter` in 0..1 spreads receivers that lost the
@@ -35,12 +35,12 @@ pub fn wait(error: &SendError, failures: u32, jitter: f64) -> Duration {
         Scope::Account => ACCOUNT,
         Scope::Room | Scope::Event => ROOM,
     };
-    // A homeserver or its proxy may know when it is back.
+    // A homeserver or its proxy may say when it will be back.
     let asked = error.retry_after.filter(|_| error.reason.scope() == Scope::Server).unwrap_or_default();
     growth.jittered(failures, jitter).max(asked.min(LONGEST_RATE_LIMIT))
 }
 
-/// The same for an event that fails for a reason of its own.
+/// The same for an event that fails alone.
 pub fn wait_alone(failures: u32, jitter: f64) -> Duration {
     ALONE.jittered(failures, jitter)
 }
@@ -65,13 +65,13 @@ mod tests {
 
     #[test]
     fn a_limit_that_asks_for_no_wait_is_not_hammered() {
-        let shared =
+        let waits =
             [1, 2, 3, 4, 5, 9].map(|failures| wait(&error(Reason::RateLimited, Some(Duration::ZERO)), failures, 0.0));
-        assert_eq!(shared.map(|wait| wait.as_millis()), [500, 1000, 2000, 4000, 4000, 4000]);
+        assert_eq!(waits.map(|wait| wait.as_millis()), [500, 1000, 2000, 4000, 4000, 4000]);
     }
 
     #[test]
-    fn a_fault_that_says_when_it_is_over_is_waited_out() {
+    fn a_wait_that_the_homeserver_asks_for_is_kept() {
         let minute = Duration::from_mins(1);
         assert_eq!(wait(&error(Reason::ServerError, Some(minute)), 1, 0.5), minute);
         assert!(wait(&error(Reason::ServerError, Some(Duration::ZERO)), 1, 0.5) >= Duration::from_millis(750));
@@ -83,9 +83,9 @@ mod tests {
         for (reason, last) in
             [(Reason::NoAnswer, SERVER.last), (Reason::NotReady, ACCOUNT.last), (Reason::RoomRefused, ROOM.last)]
         {
-            let shared: Vec<Duration> = (1..40).map(|failures| wait(&error(reason, None), failures, 0.5)).collect();
-            assert!(shared.is_sorted(), "{reason:?}: {shared:?}");
-            assert_eq!(shared.last(), Some(&last), "{reason:?}");
+            let waits: Vec<Duration> = (1..40).map(|failures| wait(&error(reason, None), failures, 0.5)).collect();
+            assert!(waits.is_sorted(), "{reason:?}: {waits:?}");
+            assert_eq!(waits.last(), Some(&last), "{reason:?}");
             assert!((1..40).all(|failures| wait(&error(reason, None), failures, 0.999) <= last));
         }
     }

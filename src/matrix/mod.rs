@@ -191,11 +191,11 @@ impl Transport for Account {
         Box::pin(event_presence(&self.context, &self.connection, &self.rooms, room, event))
     }
 
-    fn news(&self, room: &RoomAddress) -> RoomChanges {
+    fn take_room_changes(&self, room: &RoomAddress) -> RoomChanges {
         self.rooms.take_observed(room)
     }
 
-    fn entered<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+    fn joined<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(self.rooms.entered(room))
     }
 

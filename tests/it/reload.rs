@@ -308,7 +308,7 @@ async fn a_room_that_shut_the_bot_out_is_given_up() {
     scene.sre.kick(&ops.id, &scene.bot).await;
     receiver.swap_config(|config| drop(routes(config).remove("ops")));
     hang_up(&mut receiver).await;
-    receiver.wait_log(&["WARN", "could not be closed", "cards=1", "refuses"]).await;
+    receiver.wait_log(&["WARN", "could not close cards", "cards=1", "refuses"]).await;
     let metrics = receiver.get("/metrics").await.body;
     assert!(!metrics.contains("\"ops\"") && !metrics.contains("ops/1"), "{metrics}");
     assert_eq!(receiver.get("/healthz/delivery").await.status, 200, "nobody waits for it");

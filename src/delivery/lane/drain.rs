@@ -1,22 +1,24 @@
-//! The end of a lane whose room no route names any more: its cards get their last edit, and what is in doubt is found out
-//! first. Bounded, since the room may be one that does not take anything any more.
+//! The end of a lane whose room no route names any more: its cards get their last edit, and ops in doubt are settled
+//! first. Both are bounded, since the room may not accept anything any more.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::{Lane, Turn};
-use crate::{health::State, model::Reason};
+use super::context::RoomContext;
+use crate::{
+    health::{Health, State},
+    model::Reason,
+};
 
-/// A room that takes nothing for this long is given up.
+/// A room that accepts nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// One that refuses its last edits so often in a row: the account was shown out, or may not write.
+/// So is one that refuses this often in a row: the account was removed from it, or may not write there.
 const REFUSALS: u32 = 2;
 
-/// A lane that ends when there is nothing left to tell.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// The room took something, or the lane began to end.
+    /// When the room last accepted something, or the lane began to drain.
     pub(super) since: Instant,
     pub(super) patience: Duration,
     /// How often in a row the room itself refused.
@@ -30,86 +32,88 @@ impl Default for Drain {
 }
 
 impl Drain {
-    fn left(&self) -> Duration {
+    /// How long the room still has.
+    pub fn left(&self) -> Duration {
         self.patience.saturating_sub(self.since.elapsed())
     }
-}
 
-impl Lane {
-    /// Takes the config in force for the next turn, and whether the room is still one of it.
-    pub(super) fn renew(&mut self) {
-        self.settings = self.context.settings.borrow_and_update().clone();
-        self.name = self.settings.name_of(&self.room);
-        self.digest_above = self.settings.digest_above(&self.room);
-        match (self.settings.serves(&self.room), &self.drain) {
-            (true, Some(_)) => self.drain = None,
-            (false, None) => self.drain = Some(Drain::default()),
-            _ => {}
+    /// The room accepted something, so that the rest may succeed as well.
+    pub fn record_delivery(&mut self) {
+        *self = Self { patience: self.patience, ..Self::default() };
+    }
+
+    /// A refusal counts against the room; a fault of the account or the homeserver does not.
+    pub fn record_failure(&mut self, reason: Reason) {
+        if reason == Reason::RoomRefused {
+            self.refusals = self.refusals.saturating_add(1);
         }
     }
 
-    /// The room took something: there is hope for the rest.
-    pub(super) fn note_delivery(&mut self) {
-        if let Some(drain) = &mut self.drain {
-            drain.since = Instant::now();
-            drain.refusals = 0;
+    /// Whether the lane must end although its room is not up to date. An outage of the homeserver or the account is
+    /// waited out: the room may accept its edits afterwards, and waiting costs nothing.
+    pub fn must_end(&mut self, health: &Health) -> bool {
+        if self.left().is_zero() && health.update(|health| is_account_held(health)) {
+            self.since = Instant::now();
         }
-    }
-
-    /// A turn that the end of all patience cuts short: what it was at is in the store, as after a kill.
-    pub(super) async fn bounded_turn(&mut self) -> Turn {
-        let Some(left) = self.drain.as_ref().map(Drain::left) else { return self.safe_turn().await };
-        timeout(left, self.safe_turn()).await.unwrap_or(Turn::Again)
-    }
-
-    /// No longer than there is patience for.
-    pub(super) fn bounded(&self, turn: Turn) -> Turn {
-        let Some(left) = self.drain.as_ref().map(Drain::left) else { return turn };
-        match turn {
-            Turn::Again => Turn::Again,
-            Turn::Idle => Turn::Wait(left),
-            Turn::Wait(wait) => Turn::Wait(wait.min(left)),
-            Turn::Held(wait) => Turn::Held(wait.min(left)),
-        }
-    }
-
-    /// What holds the room alone, its refusals above all, says something of the room; what holds the account does not.
-    pub(super) fn note_refusal(&mut self, reason: Reason) {
-        if let (Some(drain), Reason::RoomRefused) = (&mut self.drain, reason) {
-            drain.refusals = drain.refusals.saturating_add(1);
-        }
-    }
-
-    /// Whether the lane is to end without having told the room everything. An outage of the homeserver, or of the account,
-    /// is waited out: the room may well take its edits then, and waiting costs nothing.
-    pub(super) fn must_end(&mut self) -> bool {
-        let Some(drain) = &mut self.drain else { return false };
-        if drain.left().is_zero() && self.context.health.update(|health| is_account_held(health)) {
-            drain.since = Instant::now();
-        }
-        drain.left().is_zero() || self.is_refused()
+        self.left().is_zero() || self.is_refused()
     }
 
     fn is_refused(&self) -> bool {
-        self.drain.as_ref().is_some_and(|drain| drain.refusals >= REFUSALS)
+        self.refusals >= REFUSALS
     }
 
-    pub(super) async fn give_up(&self) {
+    /// Leaves the room's cards as they are.
+    pub async fn give_up(&self, context: &RoomContext) {
         let why = if self.is_refused() { "the room refuses events" } else { "nothing could be sent in time" };
-        match self.context.store.give_up_room(&self.room, &format!("no longer routed, and {why}")).await {
+        match context.store.give_up_room(&context.room, &format!("no longer routed, and {why}")).await {
             Ok(0) => {}
-            Ok(cards) => tracing::warn!(
-                address = %self.room, cards, reason = why,
-                "cards in a room that no route names any more could not be closed; they stay as they are"
-            ),
-            Err(error) => tracing::warn!(
-                address = %self.room, %error,
-                "cards in a room that no route names any more could not be closed; tried again at the next start"
-            ),
+            Ok(cards) => {
+                let address = &context.room;
+                tracing::warn!(%address, cards, reason = why, "could not close cards in an unrouted room");
+            }
+            Err(error) => {
+                tracing::warn!(address = %context.room, %error, "closing an unrouted room failed; retried at start");
+            }
         }
     }
 }
 
 fn is_account_held(health: &State) -> bool {
     health.homeserver_fault.is_some() || health.account_hold.is_some() || !health.connected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected() -> Health {
+        let health = Health::default();
+        health.update(|health| health.connected = true);
+        health
+    }
+
+    #[test]
+    fn only_refusals_of_the_room_itself_end_a_drain() {
+        let (mut drain, health) = (Drain::default(), connected());
+        for reason in [Reason::KeysNotReady, Reason::ServerError, Reason::BadEvent, Reason::RoomRefused] {
+            drain.record_failure(reason);
+            assert!(!drain.must_end(&health), "{reason:?}");
+        }
+        drain.record_failure(Reason::RoomRefused);
+        assert!(drain.must_end(&health));
+        drain.record_delivery();
+        assert!(!drain.must_end(&health), "in a row only");
+    }
+
+    #[test]
+    fn an_outage_starts_the_patience_again() {
+        let health = connected();
+        let mut drain = Drain { patience: Duration::ZERO, ..Drain::default() };
+        assert!(drain.must_end(&health));
+        let began = Instant::now();
+        let mut drain = Drain { patience: Duration::from_hours(1), ..Drain::default() };
+        drain.since = began.checked_sub(Duration::from_hours(2)).unwrap_or(began);
+        health.update(|health| health.homeserver_fault = Some("down".to_owned()));
+        assert!(!drain.must_end(&health) && drain.since >= began);
+    }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{metrics::Metrics, pacing::SayOnce, render::templates::Fallback, store::NewOp};
 
-/// The last fault of each template, by its config key; as many as there are in the config.
+/// The last fault of each template by its config key, so that there are at most as many as in the config.
 #[derive(Debug, Default)]
 pub(super) struct Fallbacks {
     logged: BTreeMap<String, SayOnce>,
 }
 
 impl Fallbacks {
-    /// A template that fails on every message is logged once, again when it fails for another reason, and ever less often.
+    /// A template that fails on every message is logged once, again when the fault changes, and ever less often.
     pub(super) fn report(&mut self, metrics: &Metrics, op: &NewOp, fallbacks: &[Fallback]) {
         for Fallback { template, file, fault } in fallbacks {
             metrics.render_fallbacks.with_label_values(&[template.as_str(), fault.reason.as_str()]).inc();
@@ -20,8 +20,8 @@ impl Fallbacks {
                 continue;
             }
             tracing::warn!(
-                notification = %op.notification, incident = %op.incident, template = file.key, reason = fault.reason.as_str(),
-                fault = text, "a template failed; the built-in one took its place"
+                notification = %op.notification, incident = %op.incident, template = file.key,
+                reason = fault.reason.as_str(), fault = text, "template failed; used the built-in one"
             );
         }
     }

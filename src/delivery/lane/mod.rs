@@ -1,207 +1,170 @@
-//! The task that serves one room. [`Lane::turn`] does one thing; [`Lane::run`] is the dumb loop around it.
+//! The task that serves one room. [`Lane::run`] loops around [`Lane::turn`], which sends at most one event.
+//!
+//! This file is the whole way of a send, from top to bottom: resume what is unfinished -> room changes -> parked ops ->
+//! dead letters -> root search -> plan -> gate -> snapshot -> compose -> freeze -> send -> finish, or what follows a
+//! failure. Each thing that can go wrong on the way is a type in a file beside this one.
 
+mod context;
+mod dead_letters;
 mod drain;
-mod failure;
+mod failures;
 mod fallbacks;
 mod in_doubt;
+mod parked;
+mod recent_sends;
+mod room_failures;
 mod root_events;
+mod root_search;
+mod search;
+mod turn;
 mod waiting;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::context::LaneContext;
 use self::{
+    context::RoomContext,
     drain::Drain,
+    failures::Failures,
     fallbacks::Fallbacks,
-    in_doubt::{PastSearch, VainSearch},
+    in_doubt::NextTry,
+    parked::ParkedNext,
+    recent_sends::RecentSends,
+    root_events::{RootCheck, RootEvents},
+    root_search::{RootSearch, RootSearchResult},
+    turn::{Next, Turn, millis},
 };
 use super::{
-    compose::{self, ComposeInput, Composed},
-    gate::{Gate, Permit, Priority},
+    compose::{self, Composed},
+    gate::Permit,
     plan::{self, Conditions, Step},
-    poison::{Patience, PoisonCheck},
+    poison::Attempt,
+    queue::Priority,
     settings::Settings,
-    transport::Transport,
 };
 use crate::{
-    clock::Clock,
-    health::{Delivery, Health},
-    metrics::Metrics,
-    model::{CardId, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
-    store::{Store, StoreError},
+    health::Delivery,
+    model::{CardId, NotificationId, Op, OpKind, OpState, Reason, RoomAddress, SendError},
+    store::StoreError,
 };
 
 /// How long a lane rests after a fault of the store or a panic.
 const REST: Duration = Duration::from_secs(1);
-/// A lane with nothing to do asks the store again after this, also if nobody wakes it: a lost wake-up then costs minutes
-/// and no alert.
+/// An idle lane asks the store again after this even if nothing wakes it, so that a lost wake-up costs a minute at most.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
-/// So many cards within the window make a storm.
-const STORM: usize = 4;
-const STORM_WINDOW: Duration = Duration::from_secs(10);
-/// Cards whose last edit is remembered.
-const EDITED: usize = 4_096;
 
-/// What all lanes share.
-#[derive(Clone)]
-pub struct LaneContext {
-    /// Every config that comes into force.
-    pub settings: watch::Receiver<Arc<Settings>>,
-    pub store: Store,
-    pub transport: Arc<dyn Transport>,
-    pub gate: Arc<Gate>,
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-    pub health: Arc<Health>,
-}
-
+/// Everything a room's task owns between two turns.
 pub struct Lane {
-    room: RoomAddress,
-    name: RoomName,
-    context: LaneContext,
-    /// The config of this turn.
-    settings: Arc<Settings>,
-    /// Set while the room is told that no route names it any more.
-    drain: Option<Drain>,
-    stop: CancellationToken,
-    /// When a card was edited last, for the debouncing of edits.
-    edited: HashMap<CardId, Instant>,
-    /// When the last few cards were posted, the newest first.
-    posted: VecDeque<Instant>,
-    /// `digest_above` of the room's routes.
-    digest_above: usize,
-    /// What the last plan was made for, compared with others' while the gate is closed.
-    priority: Priority,
-    /// Refusals of this room in a row.
-    refusals: u32,
-    started: Timestamp,
-    poison: PoisonCheck,
-    patience: Patience,
-    /// The op in doubt that was looked for last.
-    past_search: Option<PastSearch>,
-    /// Parked ops that were looked for in vain.
-    vain_searches: Vec<VainSearch>,
-    /// A parked op that is sent once more: its next failure parks it anew.
-    last_chance: Option<TxnId>,
-    /// The ends of outages.
-    recoveries: watch::Receiver<u64>,
-    searched_for_roots: bool,
-    /// Cards whose first event surely is in the room, and since when that is known.
-    seen_roots: HashMap<CardId, Instant>,
-    /// Templates of one's own that failed.
+    context: RoomContext,
+    /// Changes with every config that a reload applies.
+    reloads: watch::Receiver<Arc<Settings>>,
+    recent_sends: RecentSends,
+    failures: Failures,
+    root_events: RootEvents,
+    root_search: RootSearch,
     fallbacks: Fallbacks,
 }
 
-/// What became of a turn.
-#[derive(Debug, PartialEq, Eq)]
-enum Turn {
-    /// Something was done; there may be more.
-    Again,
-    /// Nothing to do until the store wakes us.
-    Idle,
-    /// Nothing to do until then, or until the store wakes us.
-    Wait(Duration),
-    /// Not to be tried before that, whatever the store says, unless the account gets into the room.
-    Held(Duration),
-}
-
 impl Lane {
-    /// `stop` ends the lane after the send that is under way.
+    /// `stop` ends the lane after the send in flight.
     #[must_use]
-    pub fn new(room: RoomAddress, context: LaneContext, stop: CancellationToken) -> Self {
-        let settings = context.settings.borrow().clone();
+    pub fn new(room: RoomAddress, shared: LaneContext, stop: CancellationToken) -> Self {
+        let context = RoomContext::new(room, &shared, stop);
+        let started = context.clock.now();
         Self {
-            name: settings.name_of(&room),
-            digest_above: settings.digest_above(&room),
-            room,
-            settings,
-            drain: None,
-            started: context.clock.now(),
-            stop,
-            edited: HashMap::new(),
-            posted: VecDeque::new(),
-            priority: Priority::finish(Timestamp(0)),
-            refusals: 0,
-            poison: PoisonCheck::default(),
-            patience: Patience::default(),
-            past_search: None,
-            vain_searches: Vec::new(),
-            last_chance: None,
-            recoveries: context.gate.recoveries(),
-            searched_for_roots: false,
-            seen_roots: HashMap::new(),
+            recent_sends: RecentSends::default(),
+            failures: Failures::new(&context, started),
+            root_events: RootEvents::default(),
+            root_search: RootSearch::new(started),
             fallbacks: Fallbacks::default(),
+            reloads: shared.settings,
             context,
         }
     }
 
-    /// Serves the room until told to stop, or until it is not one of the config any more and knows so.
+    /// Serves the room until it is stopped, or until no route names the room any more and the room says so.
     pub async fn run(mut self) {
         let mut wake = self.context.store.wake_ups();
-        while !self.stop.is_cancelled() {
-            // Registered before the store is polled, so that no commit slips through in between.
+        while !self.context.stop.is_cancelled() {
+            // Before the store is polled, so that no commit slips through in between.
             wake.mark_unchanged();
-            self.renew();
-            if self.must_end() {
-                return self.give_up().await;
+            self.apply_reload();
+            if let Some(drain) = &mut self.failures.drain
+                && drain.must_end(&self.context.health)
+            {
+                return drain.give_up(&self.context).await;
             }
-            let turn = self.bounded_turn().await;
-            if turn == Turn::Idle && self.drain.is_some() {
+            let turn = match self.failures.drain.as_ref().map(Drain::left) {
+                // What the turn was doing is in the store, as after a kill.
+                Some(left) => timeout(left, self.safe_turn()).await.unwrap_or(Turn::Again),
+                None => self.safe_turn().await,
+            };
+            let Some(drain) = &mut self.failures.drain else {
+                self.pause(turn, &mut wake).await;
+                continue;
+            };
+            if turn == Turn::Idle {
                 return;
             }
-            if !self.must_end() {
-                self.pause(self.bounded(turn), &mut wake).await;
+            if !drain.must_end(&self.context.health) {
+                let turn = turn.at_most(drain.left());
+                self.pause(turn, &mut wake).await;
             }
         }
     }
 
-    /// A turn that neither a fault of the store nor a panic ends the lane with.
+    /// Uses the newest settings for the next turn, and drains the lane if they do not name its room.
+    fn apply_reload(&mut self) {
+        let settings = self.reloads.borrow_and_update().clone();
+        if settings.serves(&self.context.room) {
+            self.failures.drain = None;
+        } else {
+            self.failures.drain.get_or_insert_default();
+        }
+        self.context.apply(settings);
+    }
+
+    /// A turn whose store faults and panics do not end the lane.
     async fn safe_turn(&mut self) -> Turn {
         match AssertUnwindSafe(self.turn()).catch_unwind().await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(error)) => {
-                tracing::warn!(room = %self.name, %error, "the store failed the room's lane; it tries again");
-                Turn::Held(REST)
-            }
+            Ok(Ok(turn)) => return turn,
+            Ok(Err(error)) => tracing::warn!(room = %self.context.name, %error, "store failed; the lane will retry"),
             Err(_) => {
                 self.context.metrics.lane_panics.inc();
-                tracing::error!(room = %self.name, "a panic in the room's lane was caught; it goes on");
-                Turn::Held(REST)
+                tracing::error!(room = %self.context.name, "caught a panic in a room's lane");
             }
         }
+        Turn::Held(REST)
     }
 
     async fn pause(&self, turn: Turn, wake: &mut watch::Receiver<u64>) {
+        let stop = &self.context.stop;
         let woken = async {
             // The sender lives in the store; without it there is nothing to wait for but the stop.
             if wake.changed().await.is_err() {
-                self.stop.cancelled().await;
+                stop.cancelled().await;
             }
         };
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => {}
-            () = self.reloaded() => {}
-            () = recovered(self.recoveries.clone()) => {}
+            () = stop.cancelled() => {}
+            () = waiting::changed(&self.reloads) => {}
+            () = self.failures.parked.recovered() => {}
             () = async {
                 match turn {
                     Turn::Again => {}
                     Turn::Idle => tokio::select! { () = sleep(POLL_INTERVAL) => {}, () = woken => {} },
                     Turn::Wait(duration) => tokio::select! { () = sleep(duration) => {}, () = woken => {} },
-                    Turn::Held(duration) if self.refusals > 0 => tokio::select! {
+                    Turn::Held(duration) if self.failures.room.is_holding() => tokio::select! {
                         () = sleep(duration) => {},
-                        () = self.context.transport.entered(&self.room) => {},
+                        () = self.context.transport.joined(&self.context.room) => {},
                     },
                     Turn::Held(duration) => sleep(duration).await,
                 }
@@ -209,214 +172,266 @@ impl Lane {
         }
     }
 
-    /// Ends once a config has come into force that the lane has not seen.
-    async fn reloaded(&self) {
-        let mut settings = self.context.settings.clone();
-        if settings.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
+    /// Sends at most one event, from what is most urgent to what is least.
     async fn turn(&mut self) -> Result<Turn, StoreError> {
-        if self.recoveries.has_changed().unwrap_or(false) {
-            self.recoveries.mark_unchanged();
-            self.context.store.search_soon(&self.room, self.context.clock.now()).await?;
-        }
-        // The store alone knows what is unfinished: whatever a lane remembers of that goes wrong one day, and then it
-        // sleeps on an op for good.
-        if let Some(op) = self.context.store.unfinished(&self.room).await? {
+        self.failures.parked.search_after_outage(&self.context).await?;
+        // The store alone knows what is unfinished: a copy in memory could go wrong and leave an op behind for good.
+        if let Some(op) = self.context.store.unfinished(&self.context.room).await? {
             return self.resume(op).await;
         }
-        self.apply_room_changes().await?;
-        let parked = match self.next_parked().await? {
+        self.root_events.apply_room_changes(&self.context).await?;
+        let parked_wait = match self.failures.parked.next(&self.context).await? {
             Some((op, Duration::ZERO)) => return self.search_for_parked(op).await,
-            parked => parked.map(|(_, wait)| wait),
+            later => later.map(|(_, wait)| wait),
         };
-        let dead = match self.retry_dead_letters().await? {
+        let dead_wait = match dead_letters::retry_due(&self.context).await? {
             Some(Duration::ZERO) => return Ok(Turn::Again),
-            dead => dead,
+            later => later,
         };
-        let later = [parked, dead].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
-        if !self.searched_for_roots {
-            let due = self.context.store.due(&self.room).await?;
-            if let Some(turn) = self.search_for_roots(&due).await? {
-                return Ok(turn);
-            }
+        if !self.root_search.is_done()
+            && let Some(turn) = self.search_for_roots().await?
+        {
+            return Ok(turn);
         }
-        let first_look = match self.plan(None).await? {
-            Step::Nothing => return Ok(later),
+        let idle = [parked_wait, dead_wait].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
+        let (step, priority) = self.plan(None).await?;
+        match step {
+            Step::Nothing => return Ok(idle),
             Step::Wait(duration) => return Ok(Turn::Wait(duration)),
-            step => step,
+            _ => {}
+        }
+        let Some(permit) = waiting::enter(&self.context, &self.reloads, priority).await? else {
+            return Ok(Turn::Again);
         };
-        let Some(permit) = self.enter().await? else { return Ok(Turn::Again) };
-        // What gathered behind a rate limit is looked at as a whole.
-        let step = if permit.limited { self.plan(Some(&permit)).await? } else { first_look };
-        let (kind, card) = match step {
-            Step::Digest => {
-                self.context.store.make_digest(&self.room).await?;
-                return self.send_new(&permit).await;
-            }
-            Step::Green => return self.send_green(&permit).await,
-            Step::Card(card) => (OpKind::Card, card),
-            Step::Reply(card) => (OpKind::Reply, card),
-            Step::Edit(card) => (OpKind::Edit, card),
-            Step::Wait(duration) => return Ok(Turn::Wait(duration)),
-            Step::Nothing => return Ok(later),
-        };
-        self.send_step(kind, &card, &permit).await
+        // What gathered behind a rate limit is planned as a whole.
+        let step = if permit.limited { self.plan(Some(&permit)).await?.0 } else { step };
+        match step {
+            Step::Nothing => Ok(idle),
+            Step::Wait(duration) => Ok(Turn::Wait(duration)),
+            Step::Digest => self.send_digest(&permit).await,
+            Step::Green => self.send_green(&permit).await,
+            Step::Card(card) => self.send_step(OpKind::Card, &card, &permit).await,
+            Step::Reply(card) => self.send_step(OpKind::Reply, &card, &permit).await,
+            Step::Edit(card) => self.send_step(OpKind::Edit, &card, &permit).await,
+        }
     }
 
-    /// The parked op that is to be looked for next, and how long until then.
-    async fn next_parked(&mut self) -> Result<Option<(Op, Duration)>, StoreError> {
-        let next = self.context.store.next_parked(&self.room).await?;
-        if next.is_none() {
-            self.vain_searches.clear();
+    /// The op was in flight when the answer did not come, or when the receiver was killed.
+    async fn resume(&mut self, op: Op) -> Result<Turn, StoreError> {
+        let op = Op { state: OpState::InDoubt, ..op };
+        let Some(permit) = self.context.enter_gate(Priority::finish(op.since)).await else { return Ok(Turn::Idle) };
+        let device = match self.context.transport.connected().await {
+            Ok(device) => device,
+            Err(error) => {
+                let next = self.failures.after_send(&self.context, &op, &error, &permit).await?;
+                return self.go_on(next, &permit).await;
+            }
+        };
+        match self.failures.in_doubt.next_try(&self.context, &op, &device).await? {
+            NextTry::SendAgain => self.send_again(op, device, &permit).await,
+            NextTry::Arrived(event) => self.adopt(&op, &event).await,
+            NextTry::SearchFailed(error) => Ok(self.failures.after_search(&self.context, &op, &error, &permit)),
         }
+    }
+
+    async fn search_for_parked(&mut self, op: Op) -> Result<Turn, StoreError> {
+        // Nothing waits for it.
+        let calm = Priority { severity: Priority::CALM, since: op.since, edit: None };
+        let Some(permit) = self.context.enter_gate(calm).await else { return Ok(Turn::Idle) };
+        match self.failures.parked.search(&self.context, &op).await? {
+            ParkedNext::Arrived(event) => self.adopt(&op, &event).await,
+            ParkedNext::FailsAlone => {
+                let detail = "the homeserver fails on this event and accepts others".to_owned();
+                let error = SendError { reason: Reason::ServerError, retry_after: None, detail };
+                let next = dead_letters::refuse(&self.context, &op, &error).await?;
+                self.go_on(next, &permit).await
+            }
+            ParkedNext::SendAgain(reason) => self.send_parked(op, &reason, &permit).await,
+            ParkedNext::SearchLater => Ok(Turn::Again),
+        }
+    }
+
+    /// Sends a parked op once more, as it is.
+    async fn send_parked(&mut self, op: Op, reason: &str, permit: &Permit) -> Result<Turn, StoreError> {
         let now = self.context.clock.now();
-        Ok(next.map(|(op, at)| (op, at.since(now))))
+        let device = match self.context.transport.connected().await {
+            Ok(device) => device,
+            Err(error) => {
+                let wait = self.context.gate.close(&error);
+                self.context.store.park(&op.txn_id, &error.to_string(), now.plus(wait)).await?;
+                return Ok(Turn::Again);
+            }
+        };
+        self.context.store.mark_in_doubt(&op.txn_id, reason).await?;
+        self.failures.in_doubt.record_search(&op, device.clone(), now);
+        self.failures.parked.give_last_chance(&op);
+        self.send_again(Op { state: OpState::InDoubt, ..op }, device, permit).await
     }
 
-    /// `permit`: one that was handed out at the end of a rate limit.
-    async fn plan(&mut self, permit: Option<&Permit>) -> Result<Step, StoreError> {
-        let due = self.context.store.due(&self.room).await?;
-        self.priority = plan::priority(&due);
-        let merges = self.digest_above > 0 && !due.notes.is_empty();
-        let live = if merges { self.context.store.live_cards(&self.room, self.digest_above).await? } else { 0 };
+    /// An earlier try of the op arrived.
+    async fn adopt(&mut self, op: &Op, event: &str) -> Result<Turn, StoreError> {
+        self.context.count(op.kind, "adopted");
+        self.failures.room.release(&self.context);
+        self.context.store.finish(op, event).await?;
+        tracing::info!(
+            notification = %op.notification, incident = %op.incident, room = %self.context.name,
+            kind = op.kind.as_str(), event, attempts = op.attempts, "found in the room: an earlier try arrived"
+        );
+        Ok(Turn::Again)
+    }
+
+    /// `None`: the turn goes on.
+    async fn search_for_roots(&mut self) -> Result<Option<Turn>, StoreError> {
+        let due = self.context.store.due(&self.context.room).await?;
+        match self.root_search.run(&self.context, &due).await? {
+            RootSearchResult::Nothing => Ok(None),
+            RootSearchResult::Adopted => Ok(Some(Turn::Again)),
+            RootSearchResult::Stopped => Ok(Some(Turn::Idle)),
+            RootSearchResult::Failed(error, permit) => {
+                let held = self.failures.after_look(&self.context, &Attempt::RootSearch, &error, &permit);
+                if held.is_none() {
+                    self.root_search.give_up(&self.context, &due, &error);
+                }
+                Ok(held)
+            }
+        }
+    }
+
+    /// The next step, and the priority of all that is due. `permit`: one that was issued at the end of a rate limit.
+    async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
+        let RoomContext { room, store, settings, clock, .. } = &self.context;
+        let due = store.due(room).await?;
+        let digest_above = settings.digest_above(room);
+        let merges = digest_above > 0 && !due.notes.is_empty();
         let conditions = Conditions {
-            now: self.context.clock.now(),
-            digest_above: self.digest_above,
+            now: clock.now(),
+            digest_above,
             limited: permit.is_some(),
             edits_turn: permit.is_some_and(|permit| permit.edits_turn),
-            stormy: self.is_stormy(),
-            live,
+            stormy: self.recent_sends.is_storm(),
+            live: if merges { store.live_cards(room, digest_above).await? } else { 0 },
         };
-        Ok(plan::next(&due, &conditions, |card| self.edited.get(card).map(Instant::elapsed)))
+        let step = plan::next(&due, &conditions, |card| self.recent_sends.since_edit_of(card));
+        Ok((step, plan::priority(&due)))
     }
 
-    /// The first event of the most urgent card that has none: the digest that was just made.
-    async fn send_new(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
-        match self.context.store.due(&self.room).await?.new.first() {
+    /// Sends one card for all new incidents.
+    async fn send_digest(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
+        self.context.store.make_digest(&self.context.room).await?;
+        match self.context.store.due(&self.context.room).await?.new.first() {
             Some(first) => self.send_step(OpKind::Card, &first.card, permit).await,
             None => Ok(Turn::Again),
         }
     }
 
-    async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
-        // Read only now: what changed while the gate was closed is part of it.
-        let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
-        if snapshot.card.is_unrouted() && kind != OpKind::Edit {
-            // Since the plan was made.
-            self.context.store.settle_card(card).await?;
-            return Ok(Turn::Again);
-        }
-        let void = compose::void_notes(&snapshot);
-        if kind == OpKind::Reply && !void.is_empty() {
-            self.context.store.drop_notes(card, void).await?;
-            return Ok(Turn::Again);
-        }
-        if let Some(turn) = self.check_root_event(kind, &snapshot, permit).await? {
-            return Ok(turn);
-        }
-        match compose::compose(kind, &snapshot, self.input(0)) {
-            Composed::Op(op, fallbacks) => {
-                self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
-                let op = self.context.store.freeze(*op).await?;
-                compose::count_broken_links(kind, &snapshot, &self.settings.style, &self.context.metrics);
-                // It may be large, and the homeserver may take its time.
-                drop(snapshot);
-                self.send(op, permit).await
-            }
-            Composed::Overfull(rest) => {
-                drop(snapshot);
-                self.context.store.split_digest(card, rest).await?;
-                // What fits is sent at once: planned anew, the two halves would be merged again, and so on for ever.
-                Box::pin(self.send_step(kind, card, permit)).await
-            }
-            Composed::VainSearch(rev) => {
-                self.context.store.pass_over(card, rev).await?;
-                Ok(Turn::Again)
-            }
-            Composed::Nothing => {
-                // What made it due has been overtaken.
-                self.context.store.settle_card(card).await?;
-                Ok(Turn::Again)
-            }
-        }
-    }
-
-    /// One notice for all that turns green.
+    /// Sends one notice for all cards that turn green.
     async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
-        let green = self.context.store.turning_green(&self.room).await?;
-        let Some(op) = compose::compose_green(&green, &self.room, self.input(0)) else { return Ok(Turn::Again) };
+        let green = self.context.store.turning_green(&self.context.room).await?;
+        let input = self.context.compose_input(0);
+        let Some(op) = compose::compose_green(&green, &self.context.room, input) else { return Ok(Turn::Again) };
         let op = self.context.store.freeze(op).await?;
         self.send(op, permit).await
     }
 
-    fn input(&self, plainness: u32) -> ComposeInput<'_> {
-        ComposeInput {
-            config: &self.settings.config,
-            style: &self.settings.style,
-            now: self.context.clock.now(),
-            wall: self.context.clock.wall(),
-            txn_id: TxnId(ulid::Ulid::new().to_string()),
-            device: self.context.transport.device(),
-            plainness,
-        }
-    }
-
-    /// Whether several cards went out within the last seconds.
-    fn is_stormy(&self) -> bool {
-        self.posted.iter().filter(|at| at.elapsed() < STORM_WINDOW).count() >= STORM
-    }
-
-    async fn send(&mut self, op: Op, permit: &Permit) -> Result<Turn, StoreError> {
-        let sent = self.context.transport.send(&self.room, &op.txn_id, &op.content).await;
-        match sent {
-            Ok(event) => self.delivered(&op, &event, permit).await,
-            Err(error) => self.failed(&op, &error, permit).await,
-        }
-    }
-
-    async fn delivered(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
-        self.context.gate.passed(permit);
-        self.release_room();
-        self.note_delivery();
-        self.count(op, "sent");
-        let shown = self.context.store.finish(op, event).await?;
-        match op.kind {
-            OpKind::Edit => self.remember_edit(&op.card),
-            OpKind::Card => {
-                self.mark_root_seen(&op.card);
-                self.posted.push_front(Instant::now());
-                self.posted.truncate(STORM);
+    /// Sends the next event of this kind for one card.
+    async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
+        loop {
+            // Read only now, so that it has what changed while the gate was closed.
+            let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
+            if snapshot.card.is_unrouted() && kind != OpKind::Edit {
+                // Since the plan was made.
+                self.context.store.settle_card(card).await?;
+                return Ok(Turn::Again);
             }
-            OpKind::Reply | OpKind::Post | OpKind::Notice => {}
+            let void = compose::void_notes(&snapshot);
+            if kind == OpKind::Reply && !void.is_empty() {
+                self.context.store.drop_notes(card, void).await?;
+                return Ok(Turn::Again);
+            }
+            match self.root_events.check(&self.context, kind, &snapshot).await? {
+                RootCheck::Passed => {}
+                RootCheck::Orphaned => return Ok(Turn::Again),
+                RootCheck::Failed(error) => {
+                    let attempt = Attempt::RootCheck(card.clone());
+                    if let Some(turn) = self.failures.after_look(&self.context, &attempt, &error, permit) {
+                        return Ok(turn);
+                    }
+                    self.root_events.mark_seen(card);
+                }
+            }
+            match compose::compose(kind, &snapshot, self.context.compose_input(0)) {
+                Composed::Op(op, fallbacks) => {
+                    self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
+                    let op = self.context.store.freeze(*op).await?;
+                    compose::count_broken_links(kind, &snapshot, &self.context.settings.style, &self.context.metrics);
+                    // It may be large, and the homeserver may take its time.
+                    drop(snapshot);
+                    return self.send(op, permit).await;
+                }
+                Composed::Overfull(rest) => {
+                    drop(snapshot);
+                    // What fits is sent in this turn: the next plan would merge the two parts again.
+                    self.context.store.split_digest(card, rest).await?;
+                    continue;
+                }
+                Composed::Silent(rev) => self.context.store.pass_over(card, rev).await?,
+                // What made the card due is out of date.
+                Composed::Nothing => self.context.store.settle_card(card).await?,
+            }
+            return Ok(Turn::Again);
+        }
+    }
+
+    /// Sends an op that may have been sent before.
+    async fn send_again(&mut self, op: Op, device: String, permit: &Permit) -> Result<Turn, StoreError> {
+        self.context.store.record_try(&op.txn_id, Some(device)).await?;
+        self.send(Op { attempts: op.attempts + 1, ..op }, permit).await
+    }
+
+    /// Sends a frozen op, or the plainer forms that follow it.
+    async fn send(&mut self, mut op: Op, permit: &Permit) -> Result<Turn, StoreError> {
+        loop {
+            let error = match self.context.transport.send(&self.context.room, &op.txn_id, &op.content).await {
+                Ok(event) => return self.finish(&op, &event, permit).await,
+                Err(error) => error,
+            };
+            match self.failures.after_send(&self.context, &op, &error, permit).await? {
+                Next::Send(plainer) => op = plainer,
+                Next::End(turn) => return Ok(turn),
+            }
+        }
+    }
+
+    /// Sends the plainer form that follows a failure, if there is one.
+    async fn go_on(&mut self, next: Next, permit: &Permit) -> Result<Turn, StoreError> {
+        match next {
+            Next::Send(op) => self.send(op, permit).await,
+            Next::End(turn) => Ok(turn),
+        }
+    }
+
+    /// The homeserver acknowledged the op's event.
+    async fn finish(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
+        self.context.gate.passed(permit);
+        self.failures.record_delivery(&self.context);
+        self.context.count(op.kind, "sent");
+        let shown = self.context.store.finish(op, event).await?;
+        self.recent_sends.record(op);
+        if op.kind == OpKind::Card {
+            self.root_events.mark_seen(&op.card);
         }
         let now = self.context.clock.now();
         let took = now.since(op.since);
         self.context.metrics.delivery_seconds.observe(took.as_secs_f64());
-        let delivery = Delivery { at: now, took, room: self.room.clone(), kind: op.kind, event: event.to_owned() };
+        let room = self.context.room.clone();
+        let delivery = Delivery { at: now, took, room, kind: op.kind, event: event.to_owned() };
         self.context.health.update(|health| health.delivered(delivery));
         tracing::info!(
-            notification = %op.notification, incident = %op.incident, room = %self.name, kind = op.kind.as_str(), event,
-            also = also_shown(op, &shown), after_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), attempts = op.attempts, "shown in the room"
+            notification = %op.notification, incident = %op.incident, room = %self.context.name,
+            kind = op.kind.as_str(), event, also = also_shown(op, &shown), after_ms = millis(took),
+            attempts = op.attempts, "shown in the room"
         );
         Ok(Turn::Again)
-    }
-
-    fn remember_edit(&mut self, card: &CardId) {
-        if self.edited.len() >= EDITED {
-            self.edited.retain(|_, at| at.elapsed() < plan::EDIT_EVERY);
-        }
-        self.edited.insert(card.clone(), Instant::now());
-    }
-}
-
-/// Ends once an outage is over that the lane has not heeded.
-async fn recovered(mut recoveries: watch::Receiver<u64>) {
-    // The sender lives in the gate.
-    if recoveries.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

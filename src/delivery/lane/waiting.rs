@@ -1,44 +1,55 @@
-//! A lane that waits at the gate.
+//! Waits at the gate with what the lane would send next.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
-use super::Lane;
+use super::context::RoomContext;
 use crate::{
     delivery::{
-        gate::{Permit, SharedPriority},
+        gate::Permit,
         plan,
+        queue::{Priority, SharedPriority},
+        settings::Settings,
     },
     store::StoreError,
 };
 
-/// While the gate is closed, a lane looks this often at most whether it wants something more urgent.
+/// A waiting lane checks at most this often whether it has something more urgent to send.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
-impl Lane {
-    /// SharedPriority at the gate with what is most urgent here, which may change meanwhile. `None`: the lane is to stop, or the
-    /// config has changed since the plan was made.
-    pub(super) async fn enter(&self) -> Result<Option<Permit>, StoreError> {
-        let shared = SharedPriority::from(self.priority);
-        let mut wake = self.context.store.wake_ups();
-        // Something may have come since the plan was made.
-        wake.mark_changed();
-        let refresh = async {
-            loop {
-                sleep(REFRESH_EVERY).await;
-                // The sender lives in the store.
-                if wake.changed().await.is_err() {
-                    self.stop.cancelled().await;
-                }
-                shared.set(plan::priority(&self.context.store.due(&self.room).await?));
+/// Enters the gate with the priority of the plan, which may change meanwhile. `None`: the lane must stop, or a reload
+/// was applied since the plan was made.
+pub(super) async fn enter(
+    context: &RoomContext,
+    reloads: &watch::Receiver<Arc<Settings>>,
+    priority: Priority,
+) -> Result<Option<Permit>, StoreError> {
+    let shared = SharedPriority::from(priority);
+    let mut wake = context.store.wake_ups();
+    // There may have been a commit since the plan was made.
+    wake.mark_changed();
+    let refresh = async {
+        loop {
+            sleep(REFRESH_EVERY).await;
+            // The sender lives in the store.
+            if wake.changed().await.is_err() {
+                context.stop.cancelled().await;
             }
-        };
-        tokio::select! {
-            biased;
-            permit = self.context.gate.enter(&self.stop, shared.clone()) => Ok(permit),
-            () = self.reloaded() => Ok(None),
-            failed = refresh => failed,
+            shared.set(plan::priority(&context.store.due(&context.room).await?));
         }
+    };
+    tokio::select! {
+        biased;
+        permit = context.enter_gate(shared.clone()) => Ok(permit),
+        () = changed(reloads) => Ok(None),
+        failed = refresh => failed,
+    }
+}
+
+/// Ends once there is a value that the receiver has not seen; never, if its sender is gone.
+pub(super) async fn changed<T>(receiver: &watch::Receiver<T>) {
+    if receiver.clone().changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -267,7 +267,7 @@ async fn report(receiver: &Receiver, rooms: &[Room], sent: &[Sent], began: Insta
     let logs = receiver.logs();
     let said = |words: &str| logs.lines().filter(|line| line.contains(words)).count();
     // Counters begin anew with each process; the log has them all.
-    let (doubtful, dead) = (said("it may be in the room twice"), said("refuses the event in every form"));
+    let (doubtful, dead) = (said("may be in the room twice"), said("refused in every form"));
     eprintln!(
         "{accepted} of {} groups accepted after {retries} failed tries, {events} events in {} rooms, {:?}; \
          possible_duplicates_total {doubtful}, dead letters {dead}",

@@ -3,6 +3,7 @@
 mod card_life;
 mod drain;
 mod in_doubt;
+mod sends;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,20 +12,27 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
-use super::*;
+use super::{in_doubt::InDoubt, *};
 use crate::{
+    clock::Clock,
     config::{Config, Purpose, Route},
-    delivery::{BoxFuture, EventPresence, OwnEvent, ReadBack, RoomChanges, Search},
+    delivery::{
+        BoxFuture, EventPresence, Gate, OwnEvent, ReadBack, RoomChanges, Search, Transport,
+        poison::{Patience, PoisonCheck},
+    },
+    health::Health,
     intake::{self, Rules},
-    model::{IncidentKey, OpState, Reason, RouteName, SendError},
+    metrics::Metrics,
+    model::{IncidentId, IncidentKey, RoomName, RouteName, Timestamp, TxnId},
     render::Style,
-    store::Ingest,
+    store::{Ingest, Store},
 };
 
 #[derive(Default)]
 struct Scripted {
-    /// What the next sends come to; then all succeed. `None` panics.
+    /// The outcomes of the next sends; then all succeed. `None` panics.
     script: Mutex<VecDeque<Option<Result<(), Reason>>>>,
     /// Rooms that always refuse.
     refusing: Mutex<Vec<RoomAddress>>,
@@ -33,23 +41,23 @@ struct Scripted {
     sent: Mutex<Vec<Sent>>,
     /// Ops whose event is in the room although no answer said so.
     arrived: Mutex<Vec<TxnId>>,
-    /// What reading back comes to; then the truth.
+    /// The outcomes of the next searches; then the truth.
     reads: Mutex<VecDeque<Result<ReadBack, Reason>>>,
-    /// How often a room was read back.
+    /// How often a room was searched.
     searches: Mutex<usize>,
     device: Mutex<Option<String>>,
-    /// So far apart must events be that are accepted.
+    /// The least time between two events that are accepted.
     pace: Mutex<Option<Duration>>,
     accepted_at: Mutex<Option<Instant>>,
     /// Events that are no longer there.
     gone: Mutex<Vec<String>>,
-    /// Events that were looked at.
+    /// Events whose presence was checked.
     looks: Mutex<Vec<String>>,
-    /// What the next look comes to instead of the truth.
+    /// The outcome of the next check instead of the truth.
     blind: Mutex<Option<Reason>>,
-    news: Mutex<BTreeMap<RoomAddress, RoomChanges>>,
-    /// It takes no sends at all, whatever else works.
-    takes_nothing: Mutex<bool>,
+    changes: Mutex<BTreeMap<RoomAddress, RoomChanges>>,
+    /// It accepts no sends at all, whatever else works.
+    accepts_nothing: Mutex<bool>,
     /// Rooms whose next event that is not poisoned gets no answer.
     mute: Mutex<Vec<RoomAddress>>,
     /// The homeserver is not known to remember transaction ids.
@@ -129,7 +137,7 @@ impl Transport for Scripted {
         let outcome = match next {
             _ if early => Err(Reason::RateLimited),
             _ if refused => Err(Reason::RoomRefused),
-            _ if *self.takes_nothing.lock().expect("a lock") => Err(Reason::ServerError),
+            _ if *self.accepts_nothing.lock().expect("a lock") => Err(Reason::ServerError),
             _ if self.is_poisoned(room, txn_id) => Err(Reason::ServerError),
             _ if self.is_mute(room) => Err(Reason::NoAnswer),
             next => next.expect("a scripted panic"),
@@ -163,8 +171,8 @@ impl Transport for Scripted {
         })
     }
 
-    fn news(&self, room: &RoomAddress) -> RoomChanges {
-        self.news.lock().expect("a lock").remove(room).unwrap_or_default()
+    fn take_room_changes(&self, room: &RoomAddress) -> RoomChanges {
+        self.changes.lock().expect("a lock").remove(room).unwrap_or_default()
     }
 
     fn remembers_transactions(&self) -> bool {
@@ -180,7 +188,7 @@ impl Transport for Scripted {
     }
 }
 
-struct House {
+pub(super) struct Harness {
     _folder: TempDir,
     settings: watch::Sender<Arc<Settings>>,
     context: LaneContext,
@@ -192,12 +200,35 @@ struct House {
 
 const ROOM: &str = "!one:example.org";
 
-impl House {
+/// An op that was just frozen.
+pub(super) fn sample_op() -> Op {
+    Op {
+        txn_id: TxnId("op".to_owned()),
+        card: CardId("card".to_owned()),
+        room: RoomAddress::parse(ROOM).expect("a room"),
+        kind: OpKind::Card,
+        content: "{}".to_owned(),
+        rev: 1,
+        plainness: 0,
+        speaks: true,
+        since: Timestamp(0),
+        notification: NotificationId("notification".to_owned()),
+        incident: IncidentId("incident".to_owned()),
+        device: None,
+        state: OpState::InFlight,
+        first_try: None,
+        attempts: 1,
+        frozen_seq: 0,
+        alone: false,
+    }
+}
+
+impl Harness {
     async fn new(rooms: &str) -> Self {
         Self::at(rooms, Clock::system()).await
     }
 
-    async fn at(rooms: &str, clock: Clock) -> Self {
+    pub(super) async fn at(rooms: &str, clock: Clock) -> Self {
         Self::with(rooms, clock, "").await
     }
 
@@ -246,6 +277,11 @@ impl House {
         }
     }
 
+    pub(super) fn room_context(&self) -> RoomContext {
+        let (room, _) = self.config().rooms().remove(0);
+        RoomContext::new(room, &self.context, self.stop.clone())
+    }
+
     fn script(&self, outcomes: &[Option<Result<(), Reason>>]) {
         *self.transport.script.lock().expect("a lock") = outcomes.iter().copied().collect();
     }
@@ -257,7 +293,7 @@ impl House {
     fn start(&mut self) {
         for (room, _) in self.config().rooms() {
             let mut lane = Lane::new(room, self.context.clone(), self.stop.clone());
-            lane.patience = self.patience;
+            lane.failures.in_doubt = InDoubt::new(self.context.clock.now(), PoisonCheck::new(self.patience));
             self.lanes.push(tokio::spawn(lane.run()));
         }
     }
@@ -315,12 +351,12 @@ impl House {
         !(due.new.is_empty() && due.notes.is_empty() && due.edits.is_empty())
     }
 
-    /// Waits until nothing is left to do in any room that does not refuse.
+    /// Waits until nothing is left to do in any room that does not always refuse.
     async fn settled(&self) -> Vec<Sent> {
         self.settled_within(1_000).await
     }
 
-    /// The same, looked at so many times, 10 ms apart.
+    /// The same, checked this many times, 10 ms apart.
     async fn settled_within(&self, looks: usize) -> Vec<Sent> {
         for _ in 0..looks {
             let refusing = self.transport.refusing.lock().expect("a lock").clone();
@@ -329,7 +365,7 @@ impl House {
                 let due = self.is_due(&room).await;
                 let unfinished = self.context.store.unfinished(&room).await.expect("read").is_some();
                 let parked = self.context.store.next_parked(&room).await.expect("read").is_some();
-                // Asked again: an op may have been thawed since, and then neither of the first two was seen.
+                // Asked again: an op may have been requeued since, and then neither of the first two was seen.
                 left |= !refusing.contains(&room) && (due || unfinished || parked || self.is_due(&room).await);
             }
             if !left {
@@ -353,135 +389,4 @@ fn kinds(sent: &[Sent]) -> Vec<String> {
             )
         })
         .collect()
-}
-
-#[tokio::test]
-async fn a_card_its_reply_its_edit_and_its_end() {
-    let mut house = House::new(ROOM).await;
-    house.start();
-    house.post("a").await;
-    house.settled().await;
-    house.post("a b").await;
-    house.settled().await;
-    house.post("-a -b").await;
-    let sent = house.settled().await;
-    assert_eq!(
-        kinds(&sent),
-        ["card m.text", "m.thread m.text", "m.replace m.text", "m.thread m.notice", "m.replace m.notice"]
-    );
-    assert_eq!(sent[3].content["m.relates_to"]["event_id"], "$1");
-    assert_eq!(sent[3].content["m.relates_to"]["m.in_reply_to"]["event_id"], "$2");
-    assert_eq!(sent[4].content["m.relates_to"]["event_id"], "$1");
-    assert!(sent.iter().all(|sent| sent.content["matrix_alertmanager_receiver"]["op"] == sent.txn_id.as_str()));
-}
-
-#[tokio::test]
-async fn what_was_over_before_it_could_be_shown_is_one_resolved_card() {
-    let mut house = House::new(ROOM).await;
-    house.post("a").await;
-    house.post("a b").await;
-    house.post("-a -b").await;
-    house.start();
-    assert_eq!(kinds(&house.settled().await), ["card m.notice"]);
-}
-
-#[tokio::test]
-async fn an_outage_is_followed_by_the_newest_state_not_by_a_replay() {
-    let mut house = House::new(ROOM).await;
-    house.script(&[Some(Err(Reason::Unreachable))]);
-    house.start();
-    house.post("a").await;
-    while house.sent().is_empty() {
-        sleep(Duration::from_millis(5)).await;
-    }
-    house.post("-a").await;
-    let sent = house.settled().await;
-    assert_eq!(kinds(&sent), ["card m.text failed", "card m.notice"]);
-    assert_ne!(sent[0].txn_id, sent[1].txn_id, "what surely did not arrive is frozen anew");
-}
-
-#[tokio::test]
-async fn an_op_in_doubt_goes_out_again_as_it_was() {
-    for reason in [Reason::NoAnswer, Reason::ServerError, Reason::Unreadable] {
-        let mut house = House::new(ROOM).await;
-        // Once in doubt, not even a definite fault that is not its own thaws it.
-        house.script(&[Some(Err(reason)), Some(Err(Reason::RateLimited))]);
-        house.start();
-        house.post("a").await;
-        while house.sent().is_empty() {
-            sleep(Duration::from_millis(5)).await;
-        }
-        house.post("-a").await;
-        let sent = house.settled().await;
-        assert_eq!(
-            kinds(&sent),
-            ["card m.text failed", "card m.text failed", "card m.text", "m.thread m.notice", "m.replace m.notice"],
-            "{reason:?}"
-        );
-        assert!(sent[..3].iter().all(|s| s.txn_id == sent[0].txn_id && s.content == sent[0].content));
-    }
-}
-
-#[tokio::test]
-async fn what_is_refused_is_sent_plainer_and_then_set_aside() {
-    let mut house = House::new(ROOM).await;
-    house.script(&[Some(Err(Reason::TooLarge)), Some(Err(Reason::BadEvent)), Some(Err(Reason::BadEvent))]);
-    house.start();
-    house.post("a").await;
-    let sent = house.settled().await;
-    assert_eq!(kinds(&sent), ["card m.text failed"; 3]);
-    let dead = house.context.store.stats(&[]).await.expect("stats").ops;
-    assert_eq!(dead, [(OpState::Dead, 1)]);
-    house.post("a b").await;
-    assert_eq!(kinds(&house.settled().await)[3..], ["card m.text"], "its next news gets through");
-}
-
-#[tokio::test]
-async fn a_rate_limit_holds_the_account_and_merges_what_waits() {
-    let mut house = House::new("!one:example.org,!two:example.org").await;
-    house.script(&[Some(Err(Reason::RateLimited))]);
-    house.post("a").await;
-    house.start();
-    while house.sent().is_empty() {
-        sleep(Duration::from_millis(5)).await;
-    }
-    house.post("a b").await;
-    let sent = house.settled().await;
-    let accepted: Vec<&Sent> = sent.iter().filter(|sent| sent.accepted).collect();
-    assert_eq!(house.context.metrics.rate_limited.get(), 1);
-    // The room that was refused shows both alerts on its first card.
-    let refused = &sent.iter().find(|sent| !sent.accepted).expect("one").room;
-    let of_refused: Vec<Sent> = accepted.iter().filter(|s| s.room == *refused).map(|s| (*s).clone()).collect();
-    assert_eq!(kinds(&of_refused), ["card m.text"]);
-    assert!(house.context.health.snapshot().account_hold.is_none());
-}
-
-#[tokio::test]
-async fn a_room_that_refuses_holds_nobody_else() {
-    let mut house = House::new("!one:example.org,!two:example.org").await;
-    let first = RoomAddress::parse("!one:example.org").expect("a room");
-    house.transport.refusing.lock().expect("a lock").push(first.clone());
-    house.start();
-    house.post("a").await;
-    let sent = house.settled().await;
-    assert_eq!(sent.iter().filter(|sent| sent.accepted).count(), 1);
-    let hold = loop {
-        match house.context.health.snapshot().rooms[&first].hold.clone() {
-            Some(hold) => break hold,
-            None => sleep(Duration::from_millis(5)).await,
-        }
-    };
-    assert!(hold.reason.contains("room_refused"), "{hold:?}");
-    assert!(house.context.health.snapshot().account_hold.is_none());
-    assert_eq!(house.context.store.due(&first).await.expect("due").new.len(), 1, "nothing is dropped");
-}
-
-#[tokio::test]
-async fn a_panic_in_a_lane_is_caught_and_the_lane_goes_on() {
-    let mut house = House::new(ROOM).await;
-    house.script(&[None]);
-    house.start();
-    house.post("a").await;
-    assert_eq!(kinds(&house.settled().await), ["card m.text"]);
-    assert_eq!(house.context.metrics.lane_panics.get(), 1);
 }
