@@ -4,6 +4,7 @@ mod alert;
 mod card;
 mod changes;
 mod fault;
+mod form;
 mod ids;
 mod incident;
 mod no_keys;
@@ -15,6 +16,7 @@ pub use alert::{Alert, AlertDoc, AlertState, Labels};
 pub use card::{Card, CardKind, Note, NoteArgs, NoteKind};
 pub use changes::{CardState, Changes, IncidentWrite, Known, NewNote, Outcome};
 pub use fault::{Reason, Scope, SendError};
+pub use form::Form;
 pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };

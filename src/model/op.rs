@@ -1,6 +1,7 @@
 //! An op is a room event that has been frozen: content and transaction id are in the store before the first send.
 
 use super::{
+    form::Form,
     ids::{CardId, IncidentId, NotificationId, RoomAddress, TxnId},
     time::Timestamp,
 };
@@ -86,8 +87,8 @@ pub struct Op {
     pub content: String,
     /// The newest incident revision it shows.
     pub rev: i64,
-    /// How plain it is: 0 as meant, growing by one with each refusal.
-    pub plainness: u32,
+    /// How much of the card it shows.
+    pub form: Form,
     /// Whether it makes phones ring or speaks at all in the thread, as opposed to an edit.
     pub speaks: bool,
     /// The oldest accepted change that it shows; where `delivery_seconds` counts from.

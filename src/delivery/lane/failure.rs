@@ -12,7 +12,7 @@ use crate::{
         transport::BoxFuture,
     },
     health::Hold,
-    model::{Op, OpKind, OpState, Reason, Scope, SendError, Timestamp},
+    model::{Form, Op, OpKind, OpState, Reason, Scope, SendError, Timestamp},
     store::{NewOp, StoreError},
 };
 
@@ -95,11 +95,14 @@ impl Lane {
 
     /// The homeserver does not take this event: a plainer one, and at last none.
     pub(super) async fn plainer(&mut self, op: &Op, error: &SendError, permit: &Permit) -> Result<Turn, StoreError> {
-        let plainer = if op.plainness < compose::PLAINEST { self.plainer_form(op).await? } else { None };
+        let plainer = match op.form.plainer() {
+            Some(form) => self.plainer_form(op, form).await?,
+            None => None,
+        };
         if let Some(plainer) = plainer {
             tracing::warn!(
                 notification = %op.notification, incident = %op.incident, room = %self.name,
-                kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
+                kind = op.kind.as_str(), reason = %error, plainness = plainer.form.refusals(),
                 "the homeserver refuses the event; a plainer form follows"
             );
             let plainer = self.context.store.replace(op, plainer, &error.to_string()).await?;
@@ -150,8 +153,8 @@ impl Lane {
         Ok(Some(Duration::ZERO))
     }
 
-    async fn plainer_form(&self, op: &Op) -> Result<Option<NewOp>, StoreError> {
-        let input = self.input(op.plainness + 1);
+    async fn plainer_form(&self, op: &Op, form: Form) -> Result<Option<NewOp>, StoreError> {
+        let input = self.input(form);
         let composed = if op.kind == OpKind::Notice {
             let green = self.context.store.said_green(&op.txn_id).await?;
             compose::compose_green(&green, &self.room, input)

@@ -38,7 +38,7 @@ use crate::{
     clock::Clock,
     health::{Delivery, Health},
     metrics::Metrics,
-    model::{CardId, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
+    model::{CardId, Form, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
     store::{Store, StoreError},
 };
 
@@ -317,7 +317,7 @@ impl Lane {
         if let Some(turn) = self.check_root_event(kind, &snapshot, permit).await? {
             return Ok(turn);
         }
-        match compose::compose(kind, &snapshot, self.input(0)) {
+        match compose::compose(kind, &snapshot, self.input(Form::Full)) {
             Composed::Op(op, fallbacks) => {
                 self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
                 let op = self.context.store.freeze(*op).await?;
@@ -347,12 +347,14 @@ impl Lane {
     /// One notice for all that turns green.
     async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
         let green = self.context.store.turning_green(&self.room).await?;
-        let Some(op) = compose::compose_green(&green, &self.room, self.input(0)) else { return Ok(Turn::Again) };
+        let Some(op) = compose::compose_green(&green, &self.room, self.input(Form::Full)) else {
+            return Ok(Turn::Again);
+        };
         let op = self.context.store.freeze(op).await?;
         self.send(op, permit).await
     }
 
-    fn input(&self, plainness: u32) -> ComposeInput<'_> {
+    fn input(&self, form: Form) -> ComposeInput<'_> {
         ComposeInput {
             config: &self.settings.config,
             style: &self.settings.style,
@@ -360,7 +362,7 @@ impl Lane {
             wall: self.context.clock.wall(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
             device: self.context.transport.device(),
-            plainness,
+            form,
         }
     }
 

@@ -5,8 +5,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     model::{
-        Alert, AlertState, Card, CardId, CardKind, Incident, IncidentId, IncidentKey, IncidentState, LeftOut, Note,
-        NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
+        Alert, AlertState, Card, CardId, CardKind, Form, Incident, IncidentId, IncidentKey, IncidentState, LeftOut,
+        Note, NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
     },
     store::StoreError,
 };
@@ -119,7 +119,7 @@ pub(crate) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
         kind: word(row, "kind", OpKind::parse)?,
         content: row.try_get("content")?,
         rev: row.try_get("rev")?,
-        plainness: unsigned(row, "plainness")?,
+        form: word(row, "form", Form::parse)?,
         speaks: row.try_get::<i64, _>("speaks")? != 0,
         since: time(row, "since")?,
         notification: NotificationId(row.try_get("notification")?),

@@ -15,7 +15,7 @@ use super::{
     },
     db::{rows, writer::Context},
 };
-use crate::model::{CardId, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
+use crate::model::{CardId, Form, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
 
 /// Notifications that one acknowledged event names in the log at most.
 pub const COVERED: i64 = 20;
@@ -29,7 +29,7 @@ pub struct NewOp {
     pub kind: OpKind,
     pub content: String,
     pub rev: i64,
-    pub plainness: u32,
+    pub form: Form,
     pub speaks: bool,
     pub since: Timestamp,
     pub notification: NotificationId,
@@ -51,7 +51,7 @@ impl NewOp {
             kind: self.kind,
             content: self.content.clone(),
             rev: self.rev,
-            plainness: self.plainness,
+            form: self.form,
             speaks: self.speaks,
             since: self.since,
             notification: self.notification.clone(),
@@ -342,7 +342,7 @@ fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
 async fn insert_op(connection: &mut SqliteConnection, context: &mut Context, op: &NewOp) -> Result<Op, StoreError> {
     let frozen = op.frozen(context.next());
     sqlx::query(
-        "INSERT INTO op (txn_id, card, room, kind, content, rev, plainness, speaks, since, notification, incident, \
+        "INSERT INTO op (txn_id, card, room, kind, content, rev, form, speaks, since, notification, incident, \
          device, first_try, state, attempts, frozen_seq) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'in_flight', 1, $14)",
     )
@@ -352,7 +352,7 @@ async fn insert_op(connection: &mut SqliteConnection, context: &mut Context, op:
     .bind(op.kind.as_str())
     .bind(&op.content)
     .bind(op.rev)
-    .bind(i64::from(op.plainness))
+    .bind(op.form.as_str())
     .bind(i64::from(op.speaks))
     .bind(op.since.0)
     .bind(op.notification.as_str())

@@ -9,7 +9,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     model::{
-        Alert, AlertDoc, AlertState, Changes, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
+        Alert, AlertDoc, AlertState, Changes, Form, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
         Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress, RouteName,
         Timestamp, TxnId,
     },
@@ -123,7 +123,7 @@ fn op_for(snapshot: &Snapshot, kind: OpKind, txn: &str) -> NewOp {
         kind,
         content: "{}".to_owned(),
         rev: snapshot.rev(),
-        plainness: 0,
+        form: Form::Full,
         speaks: true,
         since: snapshot.card.dirty_since.expect("due"),
         notification: incident.notification.clone(),

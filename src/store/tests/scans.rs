@@ -300,7 +300,7 @@ fn op_for_op(op: &Op) -> NewOp {
         kind: op.kind,
         content: op.content.clone(),
         rev: op.rev,
-        plainness: op.plainness + 1,
+        form: op.form.plainer().expect("a plainer form"),
         speaks: op.speaks,
         since: op.since,
         notification: op.notification.clone(),
