@@ -20,7 +20,7 @@ use std::{collections::HashMap, time::Duration};
 use config::{Display, Route};
 use intake::{Rules, Webhook, decode, reconcile};
 use model::{
-    AlertState, CardId, CardState, Changes, Incident, IncidentId, IncidentKey, Known, Note, NotificationId, Outcome,
+    AlertState, CardId, LiveCard, Changes, Incident, IncidentId, IncidentKey, Known, Note, NotificationId, Outcome,
     RouteName, Timestamp,
 };
 
@@ -97,7 +97,7 @@ pub fn play(data: &[u8]) -> World {
 }
 
 fn known(incident: &Incident, webhook: &Webhook) -> Known {
-    let card = CardState { id: CardId("card".to_owned()), spoke_at: Some(START), notes_waiting: false };
+    let card = LiveCard { id: CardId("card".to_owned()), spoke_at: Some(START), notes_waiting: false };
     Known { incident: incident.clone(), cards: vec![card], repeated: incident.is_as_told_by(&webhook.digest) }
 }
 

@@ -4,8 +4,8 @@ use crate::{
     config::{Config, Mentions, Route, Updates},
     metrics::Metrics,
     model::{
-        AlertState, Card, CardKind, Form, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind, RoomAddress,
-        Timestamp, TxnId,
+        AlertState, Card, CardKind, CardState, Form, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind,
+        RoomAddress, Timestamp, TxnId,
     },
     render::{
         self, Envelope, Relation, Style,
@@ -42,7 +42,7 @@ pub enum Composed {
 /// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
 pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
     // Its last edit is one.
-    if snapshot.card.is_unrouted() || snapshot.moved_to.is_some() {
+    if snapshot.card.state == CardState::Unrouted || snapshot.moved_to.is_some() {
         return false;
     }
     let first = snapshot.incidents.first();
@@ -79,6 +79,7 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
         room: snapshot.card.room.clone(),
         kind,
         rev: snapshot.rev(),
+        last_edit: kind == OpKind::Edit && snapshot.card.state.owes_last_edit(),
         form: input.form,
         speaks: kind != OpKind::Edit,
         since: since_of(kind, snapshot, &notes, input.now),
@@ -117,6 +118,7 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
         room: room.clone(),
         kind: OpKind::Notice,
         rev: 0,
+        last_edit: false,
         form: input.form,
         speaks: true,
         since: green.iter().map(|(_, note)| note.at).min().unwrap_or(input.now),
@@ -185,7 +187,7 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
             }
             Err(rest) => Content::Overfull(rest),
         },
-        (OpKind::Edit, Some(root)) if card.is_unrouted() => {
+        (OpKind::Edit, Some(root)) if card.state == CardState::Unrouted => {
             let message = match snapshot.moved_to.as_deref() {
                 Some(route) => render::moved(input.style, &incidents, route, None),
                 None => render::unrouted(input.style, &incidents),

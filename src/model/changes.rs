@@ -94,14 +94,14 @@ pub struct Changes {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub incident: Incident,
-    pub cards: Vec<CardState>,
+    pub cards: Vec<LiveCard>,
     /// The notification at hand is the very one that left the incident as it is; its alerts have not been read.
     pub repeated: bool,
 }
 
 /// As much of a card as reminding and reposting need.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CardState {
+pub struct LiveCard {
     pub id: CardId,
     /// When it last said something that is not an edit; `None` before its first event is acknowledged.
     pub spoke_at: Option<Timestamp>,

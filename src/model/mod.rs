@@ -13,8 +13,8 @@ mod room;
 mod time;
 
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
-pub use card::{Card, CardKind, Note, NoteArgs, NoteKind};
-pub use changes::{CardState, Changes, IncidentWrite, Known, NewNote, Outcome};
+pub use card::{Card, CardKind, CardState, Note, NoteArgs, NoteKind};
+pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
 pub use fault::{Reason, Scope, SendError};
 pub use form::Form;
 pub use ids::{

@@ -87,6 +87,8 @@ pub struct Op {
     pub content: String,
     /// The newest incident revision it shows.
     pub rev: i64,
+    /// It is the last edit of its card, which then stays as it is.
+    pub last_edit: bool,
     /// How much of the card it shows.
     pub form: Form,
     /// Whether it makes phones ring or speaks at all in the thread, as opposed to an edit.

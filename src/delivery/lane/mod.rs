@@ -38,7 +38,7 @@ use crate::{
     clock::Clock,
     health::{Delivery, Health},
     metrics::Metrics,
-    model::{CardId, Form, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
+    model::{CardId, CardState, Form, NotificationId, Op, OpKind, RoomAddress, RoomName, Timestamp, TxnId},
     store::{Store, StoreError},
 };
 
@@ -304,7 +304,7 @@ impl Lane {
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
         // Read only now: what changed while the gate was closed is part of it.
         let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
-        if snapshot.card.is_unrouted() && kind != OpKind::Edit {
+        if snapshot.card.state == CardState::Unrouted && kind != OpKind::Edit {
             // Since the plan was made.
             self.context.store.settle_card(card).await?;
             return Ok(Turn::Again);

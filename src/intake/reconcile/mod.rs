@@ -6,8 +6,8 @@ use super::decode::{Listed, Reason, Webhook};
 use crate::{
     config::{Display, Route, Updates},
     model::{
-        Alert, AlertDoc, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey,
-        IncidentState, IncidentWrite, Known, LeftOut, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
+        IncidentWrite, Known, LeftOut, LiveCard, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
     },
 };
 
@@ -447,7 +447,7 @@ fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) 
     if !known.incident.state.is_open() || !notes.iter().any(|note| note.kind.mentions()) {
         return Vec::new();
     }
-    let is_old = |card: &&CardState| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
+    let is_old = |card: &&LiveCard| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
     known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
 }
 
@@ -458,7 +458,7 @@ fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp)
     if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
         return None;
     }
-    let silent = |card: &&CardState| {
+    let silent = |card: &&LiveCard| {
         !card.notes_waiting && card.spoke_at.is_some_and(|spoke_at| now.since(spoke_at) >= remind_after)
     };
     let cards: Vec<CardId> = known.cards.iter().filter(silent).map(|card| card.id.clone()).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AlertDoc, CardId, CardState, Labels, RouteName};
+use crate::model::{AlertDoc, CardId, Labels, LiveCard, RouteName};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -71,7 +71,7 @@ impl Scene {
     }
 
     fn get(&mut self, webhook: &Webhook) -> Changes {
-        let card = CardState {
+        let card = LiveCard {
             id: CardId("card".to_owned()),
             spoke_at: self.spoke_at,
             posted_at: self.posted_at,
@@ -602,7 +602,7 @@ proptest! {
                 ahead: 0,
                 display: &scene.display,
             };
-            let card = CardState {
+            let card = LiveCard {
                 id: CardId("card".to_owned()),
                 spoke_at: spoke.then_some(scene.now),
                 posted_at: spoke.then_some(Timestamp(0)),

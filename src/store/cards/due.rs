@@ -8,14 +8,19 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    model::{Card, CardId, CardKind, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
+    model::{Card, CardId, CardKind, CardState, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
     store::{Store, StoreError, db::rows, incidents::sample},
 };
 
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
-const NEW: &str = "card.root_event IS NULL AND card.superseded_by IS NULL";
+const NEW: &str = "card.root_event IS NULL AND card.state = 'live'";
+/// The last edit of a superseded card has to name the event that it points to.
+const EDITS: &str = "card.root_event IS NOT NULL AND NOT EXISTS \
+     (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) \
+     AND (card.state IN ('live', 'unrouted') OR (card.state = 'superseded' \
+     AND EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL)))";
 const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked')";
 /// Alerts that are read in full for what is to be said about the incidents of a digest, those of one incident at least;
 /// what there is to say about the others comes in a further reply.
@@ -24,9 +29,6 @@ const IN_FULL: i64 = 2_000;
 const NOTE_BYTES: usize = 1 << 20;
 /// A card of more alerts waits for other such cards: only one is in memory at a time, whatever rooms they are for.
 const LARGE: i64 = 1_000;
-
-/// The revision that a card shows for good once it tells that it goes on elsewhere.
-pub(crate) const SUPERSEDED: i64 = i64::MAX;
 
 /// A card whose room is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +90,6 @@ impl Snapshot {
     /// The newest revision in it.
     #[must_use]
     pub fn rev(&self) -> i64 {
-        if self.card.superseded_by.is_some() {
-            return SUPERSEDED;
-        }
         self.incidents.iter().map(|(incident, _)| incident.rev).max().unwrap_or(0)
     }
 
@@ -118,15 +117,7 @@ impl Store {
         let mut due = DueCards {
             new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
-            edits: due_cards(
-                &mut transaction,
-                room,
-                "card.root_event IS NOT NULL AND NOT EXISTS \
-                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) AND (card.superseded_by IS NULL \
-                 OR EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL))",
-                "card.dirty_since",
-            )
-            .await?,
+            edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
             ..DueCards::default()
         };
         // Whether they are more than `digest_above` is not for a list to say that ends before it.
@@ -210,7 +201,7 @@ async fn count_green(connection: &mut SqliteConnection, room: &RoomAddress) -> R
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
     let green: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
-         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         AND card.state = 'live' \
          AND EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind = $3) \
          AND NOT EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind NOT IN ($2, $3))",
     )
@@ -261,7 +252,7 @@ async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> R
          sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
          FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
-         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         AND card.state = 'live' \
          GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
     )
     .bind(room.as_str())
@@ -321,14 +312,15 @@ async fn read_snapshot(
         incidents.push((incident, row.try_get("shown_rev")?));
     }
     let (mut continued, mut continued_in, mut moved_to) = (None, None, None);
-    if let Some(next) = &card.superseded_by {
-        if let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
+    if let Some(next) = &card.superseded_by
+        && let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
             .bind(next.as_str())
             .fetch_optional(&mut *connection)
             .await?
-        {
-            (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
-        }
+    {
+        (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
+    }
+    if card.state != CardState::Live {
         moved_to = sqlx::query_scalar(
             "SELECT moved_to FROM incident JOIN card_incident ON card_incident.incident = incident.id \
              WHERE card_incident.card = $1 AND moved_to IS NOT NULL LIMIT 1",

@@ -10,7 +10,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::{StoreError, db::rows, incidents::ingest::Job, rooms::addresses};
 use crate::model::{
-    CardId, CardKind, CardState, Changes, IncidentId, IncidentWrite, NewNote, NotificationId, RoomAddress, RoomAliases,
+    CardId, CardKind, Changes, IncidentId, IncidentWrite, LiveCard, NewNote, NotificationId, RoomAddress, RoomAliases,
     Timestamp,
 };
 
@@ -72,7 +72,7 @@ impl Job<'_> {
     async fn spellings_for(
         &mut self,
         rooms: &[RoomAddress],
-        cards: &[(CardState, String)],
+        cards: &[(LiveCard, String)],
     ) -> Result<Option<RoomAliases>, StoreError> {
         let is_shown = |room: &RoomAddress| cards.iter().any(|(_, known)| known == room.as_str());
         if rooms.len() < 2 && (cards.is_empty() || rooms.iter().all(is_shown)) {
@@ -134,20 +134,20 @@ impl Job<'_> {
 pub(super) async fn of(
     connection: &mut SqliteConnection,
     incident: &IncidentId,
-) -> Result<Vec<(CardState, String)>, StoreError> {
+) -> Result<Vec<(LiveCard, String)>, StoreError> {
     sqlx::query(
         "SELECT card.id, card.room, card.spoke_at, \
          CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
          EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
          FROM card JOIN card_incident ON card_incident.card = card.id \
-         WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+         WHERE card_incident.incident = $1 AND card.state = 'live'",
     )
     .bind(incident.as_str())
     .fetch_all(connection)
     .await?
     .iter()
     .map(|row| {
-        let state = CardState {
+        let state = LiveCard {
             id: CardId(row.try_get("id")?),
             spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
             posted_at: row.try_get::<Option<i64>, _>("posted_at")?.map(Timestamp),

@@ -17,7 +17,7 @@ impl Job<'_> {
         room: &RoomAddress,
     ) -> Result<(), StoreError> {
         let new = self.insert_card(incident, room, true).await?;
-        sqlx::query("UPDATE card SET superseded_by = $2, dirty_since = NULL WHERE id = $1")
+        sqlx::query("UPDATE card SET state = 'superseded', superseded_by = $2, dirty_since = NULL WHERE id = $1")
             .bind(old.as_str())
             .bind(new.as_str())
             .execute(&mut *self.connection)
@@ -38,31 +38,14 @@ pub(crate) async fn point_to(
     card: &CardId,
     since: Timestamp,
 ) -> Result<(), StoreError> {
-    const OLD: &str = "(SELECT id FROM card WHERE superseded_by = $1 AND root_event IS NOT NULL)";
-    let unshow = format!("UPDATE card_incident SET shown_rev = 0 WHERE card IN {OLD}");
-    // Made of literals only.
-    sqlx::query(sqlx::AssertSqlSafe(unshow)).bind(card.as_str()).execute(&mut *connection).await?;
-    let due = sqlx::query("UPDATE card SET dirty_since = $2 WHERE superseded_by = $1 AND root_event IS NOT NULL")
-        .bind(card.as_str())
-        .bind(since.0)
-        .execute(connection)
-        .await?;
-    // They may be in other rooms than the one that has just been served.
-    context.wake |= due.rows_affected() > 0;
-    Ok(())
-}
-
-/// The card that took its place has said it all.
-pub(crate) async fn forget_notes_of_superseded(
-    connection: &mut SqliteConnection,
-    card: &CardId,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM note WHERE op IS NULL AND card IN \
-         (SELECT id FROM card WHERE id = $1 AND superseded_by IS NOT NULL)",
+    let due = sqlx::query(
+        "UPDATE card SET state = 'superseded', dirty_since = $2 WHERE superseded_by = $1 AND root_event IS NOT NULL",
     )
     .bind(card.as_str())
+    .bind(since.0)
     .execute(connection)
     .await?;
+    // They may be in other rooms than the one that has just been served.
+    context.wake |= due.rows_affected() > 0;
     Ok(())
 }

@@ -5,8 +5,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     model::{
-        Alert, AlertState, Card, CardId, CardKind, Form, Incident, IncidentId, IncidentKey, IncidentState, LeftOut,
-        Note, NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
+        Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
+        LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
     },
     store::StoreError,
 };
@@ -90,6 +90,7 @@ pub(crate) fn card(row: &SqliteRow) -> Result<Card, StoreError> {
         id: CardId(row.try_get("id")?),
         room: word(row, "room", |text| RoomAddress::parse(text).ok())?,
         kind: word(row, "kind", CardKind::parse)?,
+        state: word(row, "state", CardState::parse)?,
         root_event: row.try_get("root_event")?,
         root_at: maybe_time(row, "root_at")?,
         last_reply: row.try_get("last_reply")?,
@@ -119,6 +120,7 @@ pub(crate) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
         kind: word(row, "kind", OpKind::parse)?,
         content: row.try_get("content")?,
         rev: row.try_get("rev")?,
+        last_edit: row.try_get::<i64, _>("last_edit")? != 0,
         form: word(row, "form", Form::parse)?,
         speaks: row.try_get::<i64, _>("speaks")? != 0,
         since: time(row, "since")?,

@@ -118,7 +118,7 @@ async fn close_cards(
 ) -> Result<(), StoreError> {
     let cards: Vec<String> = sqlx::query_scalar(
         "SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
-         WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+         WHERE card_incident.incident = $1 AND card.state = 'live'",
     )
     .bind(incident)
     .fetch_all(&mut *connection)
@@ -153,7 +153,7 @@ pub(crate) async fn go_on(
     let left = sqlx::query(
         "SELECT card.id, card.room FROM incident JOIN card_incident ON card_incident.incident = incident.id \
          JOIN card ON card.id = card_incident.card WHERE incident.moved_to = $1 AND incident.receiver = $2 \
-         AND incident.group_hash = $3 AND card.kind = 'incident' AND card.superseded_by = card.id \
+         AND incident.group_hash = $3 AND card.kind = 'incident' AND card.state IN ('unrouted', 'retired') AND card.superseded_by IS NULL \
          AND card.root_event IS NOT NULL",
     )
     .bind(key.route.as_str())
@@ -166,7 +166,7 @@ pub(crate) async fn go_on(
         let next = sqlx::query(
             "SELECT card.id, card.root_event IS NOT NULL AS posted FROM card \
              JOIN card_incident ON card_incident.card = card.id \
-             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL AND card.id <> $2 \
+             WHERE card_incident.incident = $1 AND card.state = 'live' AND card.id <> $2 \
              ORDER BY CASE WHEN card.room = $3 THEN 0 ELSE 1 END, card.id LIMIT 1",
         )
         .bind(incident.as_str())
@@ -175,22 +175,16 @@ pub(crate) async fn go_on(
         .fetch_optional(&mut *connection)
         .await?;
         let Some(next) = next else { continue };
-        let posted = next.try_get::<i64, _>("posted")? != 0;
         sqlx::query(
-            "UPDATE card SET superseded_by = $2, dirty_since = CASE WHEN $3 = 1 THEN $4 ELSE dirty_since END WHERE id = $1",
+            "UPDATE card SET state = 'superseded', superseded_by = $2, \
+             dirty_since = CASE WHEN $3 = 1 THEN $4 ELSE dirty_since END WHERE id = $1",
         )
         .bind(&old)
         .bind(next.try_get::<String, _>("id")?)
-        .bind(i64::from(posted))
+        .bind(next.try_get::<i64, _>("posted")?)
         .bind(now.0)
         .execute(&mut *connection)
         .await?;
-        if posted {
-            sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
-                .bind(&old)
-                .execute(&mut *connection)
-                .await?;
-        }
     }
     Ok(())
 }

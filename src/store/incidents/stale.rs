@@ -38,7 +38,7 @@ impl Store {
                             .execute(&mut *connection)
                             .await?;
                         sqlx::query(
-                            "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE superseded_by IS NULL AND id IN \
+                            "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
                              (SELECT card FROM card_incident WHERE incident = $1)",
                         )
                         .bind(incident)

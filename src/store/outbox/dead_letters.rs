@@ -174,7 +174,7 @@ async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(
     let found = sqlx::query(
         "SELECT card.id, card.root_event FROM (SELECT card FROM card_incident WHERE card = $2 \
          UNION SELECT card FROM card_incident WHERE incident = $3) AS known \
-         LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.superseded_by IS NULL \
+         LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.state = 'live' \
          ORDER BY CASE WHEN card.id IS NULL THEN 2 WHEN card.id = $2 THEN 0 ELSE 1 END, card.id LIMIT 1",
     )
     .bind(op.room.as_str())

@@ -8,11 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     Store, StoreError,
-    cards::{
-        due::SUPERSEDED,
-        reposts::{forget_notes_of_superseded, point_to},
-        unrouted::forget_unposted_of_unrouted,
-    },
+    cards::reposts::point_to,
     db::{rows, writer::Context},
 };
 use crate::model::{CardId, Form, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId};
@@ -29,6 +25,7 @@ pub struct NewOp {
     pub kind: OpKind,
     pub content: String,
     pub rev: i64,
+    pub last_edit: bool,
     pub form: Form,
     pub speaks: bool,
     pub since: Timestamp,
@@ -51,6 +48,7 @@ impl NewOp {
             kind: self.kind,
             content: self.content.clone(),
             rev: self.rev,
+            last_edit: self.last_edit,
             form: self.form,
             speaks: self.speaks,
             since: self.since,
@@ -89,7 +87,7 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     let frozen = insert_op(connection, context, &op).await?;
-                    settle(connection, context, &op.card, shown_by(op.kind, op.rev)).await?;
+                    settle(connection, context, &op.card, shown_by(&frozen)).await?;
                     Ok(frozen)
                 })
             })
@@ -110,7 +108,7 @@ impl Store {
                         .execute(&mut *connection)
                         .await?;
                 }
-                settle(connection, context, &card, None).await
+                settle(connection, context, &card, Shown::Same).await
             })
         })
         .await
@@ -122,8 +120,10 @@ impl Store {
     /// When it cannot be committed.
     pub async fn settle_card(&self, card: &CardId) -> Result<(), StoreError> {
         let card = card.clone();
-        self.write(move |connection, context| Box::pin(async move { settle(connection, context, &card, None).await }))
-            .await
+        self.write(move |connection, context| {
+            Box::pin(async move { settle(connection, context, &card, Shown::Same).await })
+        })
+        .await
     }
 
     /// The newest state is not to be told by an event of its own: it counts as shown.
@@ -134,8 +134,12 @@ impl Store {
         let card = card.clone();
         self.write(move |connection, context| {
             Box::pin(async move {
-                mark_shown(connection, &card, rev).await?;
-                settle(connection, context, &card, None).await
+                mark_shown(connection, &card, Shown::Rev(rev)).await?;
+                sqlx::query("UPDATE card SET state = 'retired' WHERE id = $1 AND state = 'superseded'")
+                    .bind(card.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                settle(connection, context, &card, Shown::Same).await
             })
         })
         .await
@@ -176,7 +180,7 @@ impl Store {
                 Box::pin(async move {
                     end_op(connection, context, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
                     show(connection, context, &op, &event_id, now).await?;
-                    settle(connection, context, &op.card, None).await?;
+                    settle(connection, context, &op.card, Shown::Same).await?;
                     covered(connection, &op).await
                 })
             })
@@ -245,25 +249,12 @@ impl Store {
         let op = op.clone();
         self.write(move |connection, context| {
             Box::pin(async move {
-                // Nothing is said any more of what is not routed; a notice speaks of many cards.
-                sqlx::query(
-                    "DELETE FROM note WHERE op = $1 AND EXISTS \
-                     (SELECT 1 FROM card WHERE card.id = note.card AND card.superseded_by = card.id)",
-                )
-                .bind(op.txn_id.as_str())
-                .execute(&mut *connection)
-                .await?;
-                sqlx::query("UPDATE note SET op = NULL WHERE op = $1")
-                    .bind(op.txn_id.as_str())
-                    .execute(&mut *connection)
-                    .await?;
+                release_notes(connection, &op.txn_id).await?;
                 sqlx::query("DELETE FROM op WHERE txn_id = $1")
                     .bind(op.txn_id.as_str())
                     .execute(&mut *connection)
                     .await?;
-                forget_notes_of_superseded(connection, &op.card).await?;
                 make_due(connection, &op.card, op.since).await?;
-                forget_unposted_of_unrouted(connection, &op.card).await?;
                 context.wake = true;
                 Ok(())
             })
@@ -312,10 +303,8 @@ impl Store {
                     .await?;
                 drop_notes(connection, &op.txn_id).await?;
                 // What it would have shown counts as shown, or the same refusal would follow for ever.
-                if let Some(rev) = shown_by(op.kind, op.rev) {
-                    mark_shown(connection, &op.card, rev).await?;
-                }
-                settle(connection, context, &op.card, None).await
+                mark_shown(connection, &op.card, shown_by(&op)).await?;
+                settle(connection, context, &op.card, Shown::Same).await
             })
         })
         .await
@@ -331,20 +320,32 @@ impl Store {
     }
 }
 
-/// The revision that a room shows once an op of this kind is in it; a reply shows nothing of the card.
-fn shown_by(kind: OpKind, rev: i64) -> Option<i64> {
-    match kind {
-        OpKind::Card | OpKind::Edit | OpKind::Post => Some(rev),
-        OpKind::Reply | OpKind::Notice => None,
+/// How much of a card its room shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// As much as before.
+    Same,
+    /// Its incidents up to this revision.
+    Rev(i64),
+    /// All that it ever will.
+    LastEdit,
+}
+
+/// What a room shows of the card once `op` is in it; a reply shows nothing of the card.
+fn shown_by(op: &Op) -> Shown {
+    match op.kind {
+        _ if op.last_edit => Shown::LastEdit,
+        OpKind::Card | OpKind::Edit | OpKind::Post => Shown::Rev(op.rev),
+        OpKind::Reply | OpKind::Notice => Shown::Same,
     }
 }
 
 async fn insert_op(connection: &mut SqliteConnection, context: &mut Context, op: &NewOp) -> Result<Op, StoreError> {
     let frozen = op.frozen(context.next());
     sqlx::query(
-        "INSERT INTO op (txn_id, card, room, kind, content, rev, form, speaks, since, notification, incident, \
-         device, first_try, state, attempts, frozen_seq) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'in_flight', 1, $14)",
+        "INSERT INTO op (txn_id, card, room, kind, content, rev, form, last_edit, speaks, since, notification, incident, \
+         device, first_try, frozen_seq, state, attempts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'in_flight', 1)",
     )
     .bind(op.txn_id.as_str())
     .bind(op.card.as_str())
@@ -353,6 +354,7 @@ async fn insert_op(connection: &mut SqliteConnection, context: &mut Context, op:
     .bind(&op.content)
     .bind(op.rev)
     .bind(op.form.as_str())
+    .bind(i64::from(op.last_edit))
     .bind(i64::from(op.speaks))
     .bind(op.since.0)
     .bind(op.notification.as_str())
@@ -428,38 +430,63 @@ async fn show(
     event_id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sql = match op.kind {
-        OpKind::Card => "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL WHERE id = $1",
-        OpKind::Reply | OpKind::Post => {
-            "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1"
-        }
-        OpKind::Edit | OpKind::Notice => "",
-    };
-    if !sql.is_empty() {
-        sqlx::query(sql)
+    let frozen_at = op.first_try.unwrap_or(now).0;
+    let update = match op.kind {
+        OpKind::Card => Some(
+            // An unrouted card owes its last edit from now on.
+            sqlx::query(
+                "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL, \
+                 dirty_since = CASE WHEN state = 'unrouted' THEN $5 ELSE dirty_since END WHERE id = $1",
+            )
             .bind(op.card.as_str())
             .bind(event_id)
-            .bind(op.first_try.unwrap_or(now).0)
+            .bind(frozen_at)
             .bind(now.0)
-            .execute(&mut *connection)
-            .await?;
+            .bind(op.since.0),
+        ),
+        OpKind::Reply | OpKind::Post => Some(
+            sqlx::query(
+                "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1",
+            )
+            .bind(op.card.as_str())
+            .bind(event_id)
+            .bind(frozen_at)
+            .bind(now.0),
+        ),
+        OpKind::Edit | OpKind::Notice => None,
+    };
+    if let Some(update) = update {
+        update.execute(&mut *connection).await?;
     }
     drop_notes(connection, &op.txn_id).await?;
     if op.kind == OpKind::Card {
         point_to(connection, context, &op.card, op.since).await?;
     }
-    match shown_by(op.kind, op.rev) {
-        Some(rev) => mark_shown(connection, &op.card, rev).await,
-        None => Ok(()),
-    }
+    mark_shown(connection, &op.card, shown_by(op)).await
 }
 
-pub(super) async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, rev: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
-        .bind(card.as_str())
-        .bind(rev)
-        .execute(connection)
-        .await?;
+async fn mark_shown(connection: &mut SqliteConnection, card: &CardId, shown: Shown) -> Result<(), StoreError> {
+    let statement = match shown {
+        Shown::Same => return Ok(()),
+        Shown::Rev(rev) => sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
+            .bind(card.as_str())
+            .bind(rev),
+        Shown::LastEdit => sqlx::query("UPDATE card SET state = 'retired' WHERE id = $1").bind(card.as_str()),
+    };
+    statement.execute(connection).await?;
+    Ok(())
+}
+
+/// Gives back the notes of an op that did not arrive. Nothing is said any more on cards that are not live; a notice
+/// speaks of many.
+pub(super) async fn release_notes(connection: &mut SqliteConnection, txn_id: &TxnId) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM note WHERE op = $1 AND EXISTS \
+         (SELECT 1 FROM card WHERE card.id = note.card AND card.state <> 'live')",
+        "UPDATE note SET op = NULL WHERE op = $1",
+    ] {
+        sqlx::query(sql).bind(txn_id.as_str()).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -468,32 +495,36 @@ pub(super) async fn make_due(
     card: &CardId,
     since: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE card SET dirty_since = CASE WHEN dirty_since < $2 THEN dirty_since ELSE $2 END WHERE id = $1")
-        .bind(card.as_str())
-        .bind(since.0)
-        .execute(connection)
-        .await?;
+    // An unrouted card that never came into the room owes it nothing.
+    sqlx::query(
+        "UPDATE card SET dirty_since = CASE WHEN dirty_since < $2 THEN dirty_since ELSE $2 END \
+         WHERE id = $1 AND state <> 'retired' AND (state <> 'unrouted' OR root_event IS NOT NULL)",
+    )
+    .bind(card.as_str())
+    .bind(since.0)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Clears `dirty_since` if nothing is left that an op does not cover: no note, no revision beyond what is shown
-/// or, while an op is on its way, beyond `covered`, and no last edit of a card that is not routed any more.
+/// Clears `dirty_since` if nothing is left that an op does not cover: no note and, beyond what is shown and what the op
+/// on its way will show (`covered`), no revision of a live card and no last edit of another.
 pub(super) async fn settle(
     connection: &mut SqliteConnection,
     context: &mut Context,
     card: &CardId,
-    covered: Option<i64>,
+    covered: Shown,
 ) -> Result<(), StoreError> {
     let left: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM note WHERE card = $1 AND op IS NULL) + \
+         CASE (SELECT state FROM card WHERE id = $1) WHEN 'retired' THEN 0 WHEN 'live' THEN \
          (SELECT count(*) FROM card_incident JOIN incident ON incident.id = card_incident.incident \
-          WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2) + \
-         (SELECT count(*) FROM card_incident JOIN card ON card.id = card_incident.card \
-          WHERE card.id = $1 AND card.superseded_by = card.id AND card_incident.shown_rev < $3 AND $2 < $3)",
+          WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2) \
+         ELSE $3 END",
     )
     .bind(card.as_str())
-    .bind(covered.unwrap_or(-1))
-    .bind(SUPERSEDED)
+    .bind(if let Shown::Rev(rev) = covered { rev } else { -1 })
+    .bind(i64::from(covered != Shown::LastEdit))
     .fetch_one(&mut *connection)
     .await?;
     if left == 0 {
@@ -501,5 +532,5 @@ pub(super) async fn settle(
         return Ok(());
     }
     context.wake = true;
-    forget_unposted_of_unrouted(connection, card).await
+    Ok(())
 }

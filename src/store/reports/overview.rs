@@ -152,7 +152,7 @@ async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> Result<SeenI
 async fn cards(connection: &mut SqliteConnection, incident: &IncidentId) -> Result<Vec<PlacedCard>, StoreError> {
     let found = sqlx::query(
         "SELECT card.room, card.kind, card.root_event FROM card_incident JOIN card ON card.id = card_incident.card \
-         WHERE card_incident.incident = $1 AND card.superseded_by IS NULL ORDER BY card.id",
+         WHERE card_incident.incident = $1 AND card.state = 'live' ORDER BY card.id",
     )
     .bind(incident.as_str())
     .fetch_all(connection)

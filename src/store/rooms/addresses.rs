@@ -173,8 +173,8 @@ async fn merge(
          new.root_event IS NULL AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = new.id) AS unsent \
          FROM card AS old JOIN card_incident AS shown ON shown.card = old.id \
          JOIN card_incident AS again ON again.incident = shown.incident AND again.card <> old.id \
-         JOIN card AS new ON new.id = again.card AND new.superseded_by IS NULL \
-         WHERE old.superseded_by IS NULL AND old.kind = 'incident' AND new.room = ",
+         JOIN card AS new ON new.id = again.card AND new.state = 'live' \
+         WHERE old.state = 'live' AND old.kind = 'incident' AND new.room = ",
     );
     query.push_bind(address_change.to.as_str()).push(" AND old.id IN (");
     let pairs = listed(&mut query, going).build().persistent(false).fetch_all(&mut *connection).await?;
@@ -211,17 +211,14 @@ async fn give_way(
     due: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL").bind(old.as_str()).execute(&mut *connection).await?;
-    if due.is_some() {
-        sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
-            .bind(old.as_str())
-            .execute(&mut *connection)
-            .await?;
-    }
-    sqlx::query("UPDATE card SET superseded_by = $2, dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $3 END WHERE id = $1")
-        .bind(old.as_str())
-        .bind(new.as_str())
-        .bind(due.map(|at| at.0))
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE card SET state = 'superseded', superseded_by = $2, \
+         dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $3 END WHERE id = $1",
+    )
+    .bind(old.as_str())
+    .bind(new.as_str())
+    .bind(due.map(|at| at.0))
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -9,15 +9,16 @@ use crate::{
     health::Health,
     metrics::Metrics,
     model::{
-        Alert, AlertDoc, AlertState, Changes, Form, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
-        Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress, RouteName,
-        Timestamp, TxnId,
+        Alert, AlertDoc, AlertState, CardState, Changes, Form, IncidentDoc, IncidentId, IncidentKey, IncidentState,
+        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress,
+        RouteName, Timestamp, TxnId,
     },
 };
 
 mod addresses;
 mod dead_letters;
 mod elsewhere;
+mod migration;
 mod overview;
 mod rerouted;
 mod retention;
@@ -123,6 +124,7 @@ fn op_for(snapshot: &Snapshot, kind: OpKind, txn: &str) -> NewOp {
         kind,
         content: "{}".to_owned(),
         rev: snapshot.rev(),
+        last_edit: kind == OpKind::Edit && snapshot.card.state.owes_last_edit(),
         form: Form::Full,
         speaks: true,
         since: snapshot.card.dirty_since.expect("due"),

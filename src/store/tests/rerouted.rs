@@ -57,7 +57,7 @@ async fn the_old_card_says_where_it_goes_on_and_then_points_there() {
         (vec!["default".into()], 0)
     );
     let words = post_next(&store, &room(), OpKind::Edit, "words").await;
-    assert!(words.card.is_unrouted());
+    assert_eq!(words.card.state, CardState::Unrouted);
     assert_eq!(words.moved_to.as_deref(), Some("web"));
     assert_eq!(store.due(&room()).await.expect("due"), DueCards::default());
 

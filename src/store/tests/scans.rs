@@ -301,6 +301,7 @@ fn op_for_op(op: &Op) -> NewOp {
         content: op.content.clone(),
         rev: op.rev,
         form: op.form.plainer().expect("a plainer form"),
+        last_edit: op.last_edit,
         speaks: op.speaks,
         since: op.since,
         notification: op.notification.clone(),
@@ -321,7 +322,7 @@ const RIGHT: [(&str, &str); 7] = [
     ("SELECT id FROM card WHERE NOT EXISTS (SELECT 1 FROM card_incident", "SCAN card"),
     // Once, when a room that is no longer routed is given up.
     ("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)", "SCAN card"),
-    ("UPDATE card_incident SET shown_rev = $2 WHERE card IN (SELECT id FROM card WHERE room = $1", "SCAN card"),
+    ("UPDATE card SET state = 'retired' WHERE room = $1", "SCAN card"),
     // The last entry of the index.
     ("SELECT max(heard_at) FROM incident WHERE state = $1", "SEARCH incident"),
     // In the order of the index, and up to a limit.
