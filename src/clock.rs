@@ -27,13 +27,13 @@ const LEAST_SLEEP: i64 = 1_000;
 /// In tests one that stands still until it is moved.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    System(Arc<Line>),
+    System(Arc<Monotonic>),
     Manual(Arc<Manual>),
 }
 
 /// The receiver's own time in a process that runs.
 #[derive(Debug)]
-pub struct Line {
+pub struct Monotonic {
     started: Instant,
     /// What the line shows at `started`.
     from: AtomicI64,
@@ -46,7 +46,7 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Manual {
     wall: AtomicI64,
-    line: AtomicI64,
+    monotonic: AtomicI64,
     /// The machine that it plays: one that has run since the clock was made.
     boot: u64,
     up: AtomicI64,
@@ -56,7 +56,7 @@ pub struct Manual {
 /// An instant of the line as other clocks showed it: from it, the next process goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    pub line: Timestamp,
+    pub monotonic: Timestamp,
     pub wall: Timestamp,
     /// Which run of the machine it was, and how long that had lasted.
     pub boot: Option<(String, i64)>,
@@ -64,7 +64,7 @@ pub struct Mark {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.line.0, self.wall.0)?;
+        write!(f, "{} {}", self.monotonic.0, self.wall.0)?;
         self.boot.as_ref().map_or(Ok(()), |(boot, up)| write!(f, " {boot} {up}"))
     }
 }
@@ -79,12 +79,12 @@ impl FromStr for Mark {
     fn from_str(text: &str) -> Result<Self, MarkError> {
         let number = |text: &str| text.parse::<i64>().map_err(|_| MarkError);
         let words: Vec<&str> = text.split(' ').collect();
-        let (line, wall, boot) = match *words.as_slice() {
-            [line, wall] => (line, wall, None),
-            [line, wall, boot, up] => (line, wall, Some((boot.to_owned(), number(up)?))),
+        let (monotonic, wall, boot) = match *words.as_slice() {
+            [monotonic, wall] => (monotonic, wall, None),
+            [monotonic, wall, boot, up] => (monotonic, wall, Some((boot.to_owned(), number(up)?))),
             _ => return Err(MarkError),
         };
-        Ok(Self { line: Timestamp(number(line)?), wall: Timestamp(number(wall)?), boot })
+        Ok(Self { monotonic: Timestamp(number(monotonic)?), wall: Timestamp(number(wall)?), boot })
     }
 }
 
@@ -117,14 +117,14 @@ impl Clock {
     /// The machine's. Its line starts now, at what the wall clock shows, until a store continues it.
     #[must_use]
     pub fn system() -> Self {
-        let line = Line {
+        let monotonic = Monotonic {
             started: Instant::now(),
             from: AtomicI64::new(system_wall().0),
             slept: AtomicI64::new(i64::MIN),
             unsure: AtomicI64::new(i64::MIN),
         };
-        line.catch_up();
-        Self::System(Arc::new(line))
+        monotonic.catch_up();
+        Self::System(Arc::new(monotonic))
     }
 
     #[must_use]
@@ -132,7 +132,7 @@ impl Clock {
         static BOOTS: AtomicU64 = AtomicU64::new(0);
         Self::Manual(Arc::new(Manual {
             wall: AtomicI64::new(at.0),
-            line: AtomicI64::new(at.0),
+            monotonic: AtomicI64::new(at.0),
             boot: BOOTS.fetch_add(1, Ordering::Relaxed),
             up: AtomicI64::new(0),
             unsure: AtomicI64::new(i64::MIN),
@@ -143,8 +143,10 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self {
-            Self::System(line) => Timestamp(line.from.load(Ordering::Relaxed)).plus(line.started.elapsed()),
-            Self::Manual(manual) => Timestamp(manual.line.load(Ordering::Relaxed)),
+            Self::System(monotonic) => {
+                Timestamp(monotonic.from.load(Ordering::Relaxed)).plus(monotonic.started.elapsed())
+            }
+            Self::Manual(manual) => Timestamp(manual.monotonic.load(Ordering::Relaxed)),
         }
     }
 
@@ -184,15 +186,15 @@ impl Clock {
 
     fn unsure(&self) -> &AtomicI64 {
         match self {
-            Self::System(line) => &line.unsure,
+            Self::System(monotonic) => &monotonic.unsure,
             Self::Manual(manual) => &manual.unsure,
         }
     }
 
     /// Counts the time in which the machine slept, which the process's own count leaves out.
     pub fn catch_up(&self) {
-        if let Self::System(line) = self {
-            line.catch_up();
+        if let Self::System(monotonic) = self {
+            monotonic.catch_up();
         }
     }
 
@@ -203,20 +205,20 @@ impl Clock {
             Self::System(_) => boot_id().zip(uptime()),
             Self::Manual(manual) => Some((format!("manual-{}", manual.boot), manual.up.load(Ordering::Relaxed))),
         };
-        Mark { line: self.now(), wall: self.wall(), boot }
+        Mark { monotonic: self.now(), wall: self.wall(), boot }
     }
 
     /// Carries on the line of an earlier process, whose last mark this is. Only at start: the line may step back.
     #[must_use]
     pub fn resume(&self, mark: &Mark) -> Away {
         let away = mark.until(&self.mark());
-        let at = mark.line.plus(away.for_);
+        let at = mark.monotonic.plus(away.for_);
         match self {
-            Self::System(line) => {
-                let run = i64::try_from(line.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-                line.from.store(at.0.saturating_sub(run), Ordering::Relaxed);
+            Self::System(monotonic) => {
+                let run = i64::try_from(monotonic.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                monotonic.from.store(at.0.saturating_sub(run), Ordering::Relaxed);
             }
-            Self::Manual(manual) => manual.line.store(at.0, Ordering::Relaxed),
+            Self::Manual(manual) => manual.monotonic.store(at.0, Ordering::Relaxed),
         }
         self.unsure().store(if away.is_sure { i64::MIN } else { at.0 }, Ordering::Relaxed);
         away
@@ -227,7 +229,7 @@ impl Clock {
         if let Self::Manual(manual) = self {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
             manual.wall.fetch_add(by, Ordering::Relaxed);
-            manual.line.fetch_add(by, Ordering::Relaxed);
+            manual.monotonic.fetch_add(by, Ordering::Relaxed);
             manual.up.fetch_add(by, Ordering::Relaxed);
         }
     }
@@ -240,7 +242,7 @@ impl Clock {
     }
 }
 
-impl Line {
+impl Monotonic {
     fn catch_up(&self) {
         let Some(up) = uptime() else { return };
         let run = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -309,7 +311,7 @@ mod tests {
     #[test]
     fn a_line_goes_on_by_what_the_machine_counted_else_by_what_the_wall_clock_can_be_believed() {
         let mark = |wall: i64, boot: Option<(&str, i64)>| Mark {
-            line: Timestamp(7),
+            monotonic: Timestamp(7),
             wall: Timestamp(wall),
             boot: boot.map(|(id, up)| (id.to_owned(), up)),
         };

@@ -42,7 +42,7 @@ pub enum Composed {
 /// Whether the card's news are messages of their own (`updates = "post"`), neither edits nor replies.
 pub fn posts(snapshot: &Snapshot, config: &Config) -> bool {
     // Its last edit is one.
-    if snapshot.card.state == CardState::Unrouted || snapshot.moved_to.is_some() {
+    if snapshot.card.state == CardState::Unrouted || snapshot.rerouted_to.is_some() {
         return false;
     }
     let first = snapshot.incidents.first();
@@ -188,7 +188,7 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
             Err(rest) => Content::Overfull(rest),
         },
         (OpKind::Edit, Some(root)) if card.state == CardState::Unrouted => {
-            let message = match snapshot.moved_to.as_deref() {
+            let message = match snapshot.rerouted_to.as_deref() {
                 Some(route) => render::moved(input.style, &incidents, route, None),
                 None => render::unrouted(input.style, &incidents),
             };
@@ -197,7 +197,7 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
         (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
             let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
             let to = render::permalink(snapshot.continued_in.as_deref().unwrap_or(card.room.as_str()), next);
-            let message = match snapshot.moved_to.as_deref() {
+            let message = match snapshot.rerouted_to.as_deref() {
                 Some(route) => {
                     let to = (input.form == Form::Full).then_some(to.as_str());
                     render::moved(input.style, &incidents, route, to)

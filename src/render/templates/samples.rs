@@ -273,7 +273,7 @@ fn incident(id: &str, alerts: Vec<Alert>) -> Incident {
         state,
         severity: 0,
         opened_at: noon(3),
-        heard_at: noon(25),
+        last_notified_at: noon(25),
         closed_at: (state == IncidentState::Resolved).then(|| noon(25)),
         flaps: 0,
         rev: 1,

@@ -131,7 +131,7 @@ prop_compose! {
         incident.doc.group_labels = group_labels;
         incident.doc.external_url = external_url;
         incident.doc.truncated = truncated;
-        (incident.opened_at, incident.heard_at, incident.closed_at) = times;
+        (incident.opened_at, incident.last_notified_at, incident.closed_at) = times;
         incident
     }
 }

@@ -83,7 +83,7 @@ pub struct Snapshot {
     /// The room of that card.
     pub continued_in: Option<String>,
     /// The route on which it goes on, where its receiver takes another one by now.
-    pub moved_to: Option<String>,
+    pub rerouted_to: Option<String>,
 }
 
 impl Snapshot {
@@ -311,7 +311,7 @@ async fn read_snapshot(
         }
         incidents.push((incident, row.try_get("shown_rev")?));
     }
-    let (mut continued, mut continued_in, mut moved_to) = (None, None, None);
+    let (mut continued, mut continued_in, mut rerouted_to) = (None, None, None);
     if let Some(next) = &card.superseded_by
         && let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
             .bind(next.as_str())
@@ -321,7 +321,7 @@ async fn read_snapshot(
         (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
     }
     if card.state != CardState::Live {
-        moved_to = sqlx::query_scalar(
+        rerouted_to = sqlx::query_scalar(
             "SELECT moved_to FROM incident JOIN card_incident ON card_incident.incident = incident.id \
              WHERE card_incident.card = $1 AND moved_to IS NOT NULL LIMIT 1",
         )
@@ -329,7 +329,7 @@ async fn read_snapshot(
         .fetch_optional(&mut *connection)
         .await?;
     }
-    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, moved_to, turn: None }))
+    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, rerouted_to, turn: None }))
 }
 
 /// Those of the op, or as many of those that wait as are said at once.

@@ -6,8 +6,8 @@ use crate::{
     model::{CardId, Op, OpState, RoomAddress},
     store::{
         Store, StoreError,
-        db::writer::Context,
-        outbox::{Shown, end_op, make_due, release_notes, settle},
+        db::writer::WriteContext,
+        outbox::sql::{Shown, end_op, make_due, release_notes, settle},
     },
 };
 
@@ -75,7 +75,11 @@ impl Store {
     }
 }
 
-async fn orphan(connection: &mut SqliteConnection, context: &mut Context, card: &CardId) -> Result<(), StoreError> {
+async fn orphan(
+    connection: &mut SqliteConnection,
+    context: &mut WriteContext,
+    card: &CardId,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE card SET root_event = NULL, root_at = NULL, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
         .execute(&mut *connection)

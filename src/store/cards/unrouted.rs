@@ -9,7 +9,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::{
     model::{CardId, OpState, RoomAddress, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::Context},
+    store::{Store, StoreError, db::writer::WriteContext},
 };
 
 /// Cards, or incidents, that one transaction closes.
@@ -194,7 +194,7 @@ async fn cards_of(
 /// `served`: the routes that still lead into the card's room.
 async fn close_card(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     card: &CardId,
     served: &[String],
     now: Timestamp,
@@ -256,7 +256,7 @@ async fn disown(connection: &mut SqliteConnection, card: &CardId, now: Timestamp
 /// A digest that goes on without these.
 pub(crate) async fn lose_incidents(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     card: &CardId,
     goes: &[String],
     stays: &str,

@@ -62,7 +62,7 @@ pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
         state: word(row, "state", IncidentState::parse)?,
         severity: unsigned(row, "severity")?,
         opened_at: time(row, "opened_at")?,
-        heard_at: time(row, "heard_at")?,
+        last_notified_at: time(row, "heard_at")?,
         closed_at: maybe_time(row, "closed_at")?,
         flaps: unsigned(row, "flaps")?,
         rev: row.try_get("rev")?,

@@ -41,7 +41,7 @@ pub(crate) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> 
 
 fn go_on(clock: &Clock, mark: &Mark) -> Away {
     let away = clock.resume(mark);
-    let by = clock.ahead() - mark.wall.ahead_of(mark.line);
+    let by = clock.ahead() - mark.wall.ahead_of(mark.monotonic);
     // How far it was set ahead cannot be known of a time that nobody counted.
     if by.unsigned_abs() >= JUMP && (away.is_sure || by < 0) {
         tracing::warn!(
@@ -63,7 +63,7 @@ async fn adopt(connection: &mut SqliteConnection, clock: &Clock) -> Result<Away,
         newest = newest.max(sqlx::query_scalar(sql).bind(wall.0).fetch_one(&mut *connection).await?);
     }
     let left = Timestamp(newest.unwrap_or(wall.0));
-    let away = clock.resume(&Mark { line: left, wall: left, boot: None });
+    let away = clock.resume(&Mark { monotonic: left, wall: left, boot: None });
     let now = clock.now();
     let mut transaction = connection.begin().await?;
     for (table, column) in TIMES {

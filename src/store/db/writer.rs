@@ -13,15 +13,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::{error::in_words, meta, monitoring::Commits};
+use super::{
+    error::in_words,
+    meta,
+    monitoring::Commits,
+    repeats::{self, Repeat},
+};
 use crate::{
     clock::{Clock, Mark},
     health::Health,
     metrics::Metrics,
-    store::{
-        StoreError,
-        incidents::repeats::{self, Repeat},
-    },
+    store::StoreError,
 };
 
 /// Jobs that may wait; beyond it callers wait for a place, and their own time limit answers for them.
@@ -42,14 +44,14 @@ const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a job may use besides the connection.
-pub(crate) struct Context {
-    /// The last number given out; see [`Context::next`].
+pub(crate) struct WriteContext {
+    /// The last number given out; see [`WriteContext::next`].
     seq: i64,
     /// Whether some room may be behind once this is committed.
     pub wake: bool,
 }
 
-impl Context {
+impl WriteContext {
     /// The last number given out.
     pub fn last(&self) -> i64 {
         self.seq
@@ -63,12 +65,16 @@ impl Context {
 }
 
 /// A piece of work for one transaction.
-trait Job: Send {
+trait WriteJob: Send {
     /// Does the work; `false`: it failed and must be undone.
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool>;
+    fn run<'c>(
+        &'c mut self,
+        connection: &'c mut SqliteConnection,
+        context: &'c mut WriteContext,
+    ) -> BoxFuture<'c, bool>;
 
     /// Why it failed.
-    fn fault(&self) -> Option<String>;
+    fn error(&self) -> Option<String>;
 
     /// Answers the caller, once it is known whether the transaction was committed.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
@@ -81,12 +87,16 @@ struct Work<T, F> {
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Work<T, F>
+impl<T, F> WriteJob for Work<T, F>
 where
     T: Send,
-    F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<T, StoreError>> + Send,
+    F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>> + Send,
 {
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool> {
+    fn run<'c>(
+        &'c mut self,
+        connection: &'c mut SqliteConnection,
+        context: &'c mut WriteContext,
+    ) -> BoxFuture<'c, bool> {
         Box::pin(async move {
             if let Some(work) = self.todo.take() {
                 // Or one poisoned webhook would end the writer, and with it everything.
@@ -100,7 +110,7 @@ where
         })
     }
 
-    fn fault(&self) -> Option<String> {
+    fn error(&self) -> Option<String> {
         self.result.as_ref().err().map(ToString::to_string)
     }
 
@@ -111,7 +121,7 @@ where
 }
 
 enum Message {
-    Job(Box<dyn Job>),
+    Job(Box<dyn WriteJob>),
     Repeat(Repeat, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
@@ -119,7 +129,7 @@ enum Message {
 /// What shares a transaction.
 #[derive(Default)]
 struct Batch {
-    jobs: Vec<Box<dyn Job>>,
+    jobs: Vec<Box<dyn WriteJob>>,
     repeats: Vec<(Repeat, oneshot::Sender<Result<(), StoreError>>)>,
 }
 
@@ -140,7 +150,7 @@ impl Handle {
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<T, StoreError>>
+        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
             + Send
             + 'static,
     {
@@ -185,7 +195,7 @@ pub(crate) async fn start(
 ) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
-    let context = Context { seq, wake: false };
+    let context = WriteContext { seq, wake: false };
     let writer =
         Writer { connection, context, saved_seq: seq, saved_mark: None, clock, metrics, health, wake, commits };
     // A thread and a runtime of its own. Each statement is answered by the database's thread; on the shared runtime the
@@ -205,7 +215,7 @@ fn no_thread(error: &std::io::Error) -> StoreError {
 
 struct Writer {
     connection: SqliteConnection,
-    context: Context,
+    context: WriteContext,
     saved_seq: i64,
     saved_mark: Option<Mark>,
     clock: Clock,
@@ -260,8 +270,8 @@ impl Writer {
     /// Whether the mark that the store holds is older than `age`, or of before the wall clock was set.
     fn is_mark_older(&self, age: Duration) -> bool {
         self.saved_mark.as_ref().is_none_or(|mark| {
-            self.clock.now().since(mark.line) >= age
-                || self.clock.ahead().abs_diff(mark.wall.ahead_of(mark.line)) >= MARK_AHEAD
+            self.clock.now().since(mark.monotonic) >= age
+                || self.clock.ahead().abs_diff(mark.wall.ahead_of(mark.monotonic)) >= MARK_AHEAD
         })
     }
 
@@ -322,7 +332,7 @@ impl Writer {
     }
 
     async fn fill(&mut self, batch: &mut Batch, mark: Option<&Mark>) -> Result<(), String> {
-        let told = |error: sqlx::Error| in_words(&error);
+        let text = |error: sqlx::Error| in_words(&error);
         let last = batch.jobs.len().saturating_sub(1);
         for (n, job) in batch.jobs.iter_mut().enumerate() {
             if !job.run(&mut self.connection, &mut self.context).await {
@@ -330,20 +340,20 @@ impl Writer {
                 let undone = execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await;
                 // After some faults (a full disk) SQLite has undone the whole transaction already. Then that fault is what
                 // the operator must know of, and not that there is no savepoint any more.
-                undone.map_err(|error| job.fault().unwrap_or_else(|| in_words(&error)))?;
+                undone.map_err(|error| job.error().unwrap_or_else(|| in_words(&error)))?;
             } else if n < last {
-                execute(&mut self.connection, NEXT_JOB).await.map_err(told)?;
+                execute(&mut self.connection, NEXT_JOB).await.map_err(text)?;
             }
         }
         let repeats: Vec<&Repeat> = batch.repeats.iter().map(|(repeats, _)| repeats).collect();
-        repeats::save(&mut self.connection, &repeats).await.map_err(told)?;
+        repeats::save(&mut self.connection, &repeats).await.map_err(text)?;
         if self.saved_seq != self.context.seq {
-            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(told)?;
+            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(text)?;
         }
         if let Some(mark) = mark {
-            meta::write_mark(&mut self.connection, mark).await.map_err(told)?;
+            meta::write_mark(&mut self.connection, mark).await.map_err(text)?;
         }
-        execute(&mut self.connection, "COMMIT").await.map_err(told)
+        execute(&mut self.connection, "COMMIT").await.map_err(text)
     }
 
     async fn roll_back(&mut self) {

@@ -8,7 +8,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::unrouted::{lose_incidents, retire},
-        db::writer::Context,
+        db::writer::WriteContext,
     },
 };
 
@@ -69,7 +69,7 @@ impl Store {
 
 async fn close_some(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     moved: &Move,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
@@ -98,7 +98,7 @@ async fn close_some(
             group_key: row.try_get("group_key")?,
         };
         // It may have begun there before.
-        if let Some(there) = super::ingest::newest_incident(connection, &key, &hash).await?
+        if let Some(there) = super::find::newest_incident(connection, &key, &hash).await?
             && there.state.is_open()
         {
             go_on(connection, &key, &hash, &there.id, now).await?;
@@ -111,7 +111,7 @@ async fn close_some(
 /// Its live cards: a digest that shows something else as well goes on without it.
 async fn close_cards(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     moved: &Move,
     incident: &str,
     now: Timestamp,

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{end_op, make_due};
+use super::sql::{end_op, make_due};
 use crate::{
     model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
     store::{
         Store, StoreError,
-        db::{rows, writer::Context},
+        db::{rows, writer::WriteContext},
     },
 };
 
@@ -159,7 +159,7 @@ async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<De
 /// From now on it is an op that was refused, like any other that something else took the place of.
 async fn lay_to_rest(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     id: &TxnId,
 ) -> Result<Option<DeadLetter>, StoreError> {
     let Some(letter) = find(connection, id).await? else { return Ok(None) };

@@ -3,13 +3,13 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Shown, settle};
+use super::sql::{Shown, settle};
 use crate::{
     model::{CardId, IncidentId, Op, RoomAddress, Timestamp, TxnId},
     store::{
         Store, StoreError,
-        cards::reposts::point_to,
-        db::{rows, writer::Context},
+        cards::superseded::point_to,
+        db::{rows, writer::WriteContext},
     },
 };
 
@@ -189,7 +189,7 @@ impl Store {
 
 async fn adopt_root(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     room: &RoomAddress,
     found: &FoundRoot,
     now: Timestamp,

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use crate::{
     model::{CardId, CardKind, RoomAddress, RoomAliases, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::Context},
+    store::{Store, StoreError, db::writer::WriteContext},
 };
 
 /// Cards that are looked at in one transaction.
@@ -82,7 +82,7 @@ pub(crate) async fn room_aliases(connection: &mut SqliteConnection) -> Result<Ro
 
 async fn part(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     address_change: &AddressChange,
     after: &str,
     now: Timestamp,

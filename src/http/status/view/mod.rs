@@ -31,7 +31,7 @@ pub async fn page(app: &App, settings: &Settings) -> Result<Page, StyleError> {
     let (report, stats) = health::take(app, settings, MatrixIds::Shown).await;
     let (now, ahead) = (app.clock.now(), app.clock.ahead());
     let overview = timeout(STORE_TIMEOUT, app.store.overview(&settings.rooms)).await.ok().and_then(Result::ok);
-    let places = timeout(STORE_TIMEOUT, app.store.places()).await.ok().and_then(Result::ok).unwrap_or_default();
+    let places = timeout(STORE_TIMEOUT, app.store.resolved_rooms()).await.ok().and_then(Result::ok).unwrap_or_default();
     let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
     let style = Style::new(&config.display, &config.links)?;
     let times = Times::new(&config.display.timezone, now, ahead);
@@ -265,7 +265,7 @@ impl View<'_> {
             told: self.told(&open.seen),
             route: incident.key.route.to_string(),
             since: self.times.at(incident.opened_at),
-            heard: self.times.at(incident.heard_at),
+            heard: self.times.at(incident.last_notified_at),
             cards: open.cards.iter().map(link).collect(),
         }
     }
