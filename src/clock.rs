@@ -1,10 +1,9 @@
 //! The only source of time.
 //!
-//! Two times are told apart. [`Clock::now`] is the receiver's own time: milliseconds on a line that only ever moves
-//! forward, at the speed of time. All that is stored, compared and waited for is on this line, so that a wall clock which
-//! is set, ahead or back, neither ages nor renews anything. It starts at what the wall clock shows when a store is made,
-//! and is continued over restarts from the [`Mark`] that the store keeps. [`Clock::wall`] is what people, certificates and
-//! other machines go by, and [`Clock::shown`] is a time of the line as the wall clock of now would have shown it.
+//! There are two times. [`Clock::now`] is the receiver's monotonic time in milliseconds. Everything that is stored,
+//! compared and waited for uses it, so that a change of the wall clock neither ages nor renews anything. It starts at the
+//! wall clock when a store is made, and continues over restarts from the [`Mark`] that the store keeps. [`Clock::wall`] is
+//! the time of people, certificates and other machines. [`Clock::shown`] converts from the first to the second.
 
 use std::{
     fmt,
@@ -18,28 +17,28 @@ use std::{
 
 use crate::model::Timestamp;
 
-/// How much of a time in which nothing ran is believed, where only the wall clock tells how long it was: the machine was
-/// started in between, or is another. Less than any incident may go unheard of.
+/// The longest downtime that is believed if only the wall clock measured it, because the machine was restarted or is
+/// another one. It is shorter than any `stale_after`.
 const MOST_AWAY: Duration = Duration::from_hours(1);
 /// What the machine counts while it sleeps and the process's own count leaves out; less is how the two are read.
 const LEAST_SLEEP: i64 = 1_000;
 
-/// In tests one that stands still until it is moved.
+/// The system's clock, or in tests one that stands still until it is moved.
 #[derive(Clone, Debug)]
 pub enum Clock {
     System(Arc<Monotonic>),
     Manual(Arc<Manual>),
 }
 
-/// The receiver's own time in a process that runs.
+/// The receiver's monotonic time in a running process.
 #[derive(Debug)]
 pub struct Monotonic {
     started: Instant,
-    /// What the line shows at `started`.
+    /// The monotonic time at `started`.
     from: AtomicI64,
     /// Machine time less the process's own: grows while the machine sleeps. `i64::MIN`: not known.
     slept: AtomicI64,
-    /// What lies before this may be longer ago than the line says. `i64::MIN`: nothing.
+    /// Times before this may be longer ago than they look. `i64::MIN`: none.
     unsure: AtomicI64,
 }
 
@@ -53,7 +52,7 @@ pub struct Manual {
     unsure: AtomicI64,
 }
 
-/// An instant of the line as other clocks showed it: from it, the next process goes on.
+/// One instant on all clocks, from which the next process resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub monotonic: Timestamp,
@@ -101,7 +100,7 @@ impl Mark {
     }
 }
 
-/// How long no process carried the line on.
+/// How long no process ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Away {
     pub for_: Duration,
@@ -114,7 +113,7 @@ fn millis(count: i64) -> Duration {
 }
 
 impl Clock {
-    /// The machine's. Its line starts now, at what the wall clock shows, until a store continues it.
+    /// The system's clock. Its monotonic time starts at the wall clock, until a store resumes an earlier one.
     #[must_use]
     pub fn system() -> Self {
         let monotonic = Monotonic {
@@ -139,7 +138,7 @@ impl Clock {
         }))
     }
 
-    /// The receiver's own time. It passes as time does, whatever happens to the wall clock.
+    /// The receiver's monotonic time, which no change of the wall clock affects.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self {
@@ -159,26 +158,26 @@ impl Clock {
         }
     }
 
-    /// How far the wall clock is ahead of the line, in milliseconds.
+    /// How far the wall clock is ahead of the monotonic time, in milliseconds.
     #[must_use]
     pub fn ahead(&self) -> i64 {
         self.wall().ahead_of(self.now())
     }
 
-    /// A time of the line as people are to read it.
+    /// Converts a monotonic time to wall time, for people.
     #[must_use]
     pub fn shown(&self, at: Timestamp) -> Timestamp {
         at.moved(self.ahead())
     }
 
-    /// The time of the line at which the wall clock of now would have shown `at`.
+    /// Converts a wall time to monotonic time.
     #[must_use]
     pub fn of_wall(&self, at: Timestamp) -> Timestamp {
         at.moved(self.ahead().saturating_neg())
     }
 
-    /// Whether all the time since `at` was counted. Else it may be longer ago than the line says: the machine was started
-    /// in between, and only a wall clock knows how long that took.
+    /// Whether all the time since `at` was counted. If the machine was restarted since, `at` may be longer ago than it
+    /// looks, because only the wall clock measured that.
     #[must_use]
     pub fn has_counted_since(&self, at: Timestamp) -> bool {
         at.0 >= self.unsure().load(Ordering::Relaxed)
@@ -198,7 +197,7 @@ impl Clock {
         }
     }
 
-    /// From which a later process can go on.
+    /// The mark of this instant.
     #[must_use]
     pub fn mark(&self) -> Mark {
         let boot = match self {
@@ -208,7 +207,7 @@ impl Clock {
         Mark { monotonic: self.now(), wall: self.wall(), boot }
     }
 
-    /// Carries on the line of an earlier process, whose last mark this is. Only at start: the line may step back.
+    /// Resumes from the last mark of an earlier process. Only at start, since the time may step back.
     #[must_use]
     pub fn resume(&self, mark: &Mark) -> Away {
         let away = mark.until(&self.mark());

@@ -140,7 +140,7 @@ impl NoteKind {
         !matches!(self, Self::PartlyResolved | Self::Resolved)
     }
 
-    /// Whether the reply carries the route's mentions: only news of firing alerts does.
+    /// Whether the reply carries the route's mentions: only those about firing alerts do.
     #[must_use]
     pub fn mentions(self) -> bool {
         matches!(self, Self::NewFiring | Self::Again)

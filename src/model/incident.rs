@@ -56,7 +56,7 @@ impl IncidentState {
     }
 }
 
-/// The rest of a group as its last notification told it.
+/// What the last notification of a group said besides its alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentDoc {
     pub group_labels: Labels,

@@ -14,7 +14,7 @@ pub enum OpKind {
     Edit,
     /// A note in a card's thread.
     Reply,
-    /// A message of its own that tells what happened and how things are now, in place of a reply and an edit.
+    /// A separate message that says what happened and how things are now, in place of a reply and an edit.
     Post,
     /// One message that names many cards that turn green together.
     Notice,

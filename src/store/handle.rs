@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{clock::Clock, model::RoomAddress};
 
-/// The handle that everyone shares. Reads go to one of two pools, writes to the one writer.
+/// The handle that all parts share. Reads go to one of two pools, writes to the one writer.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// For webhooks and lanes.

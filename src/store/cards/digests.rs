@@ -1,4 +1,4 @@
-//! Several incidents on one card, and many cards in one notice: what keeps a storm readable.
+//! Digests put several incidents on one card, green notices many cards into one message: both keep a storm readable.
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -7,9 +7,9 @@ use crate::{
     store::{Store, StoreError, db::rows, incidents::sample},
 };
 
-/// Incidents that one digest takes at most; the rest make a further one.
+/// How many incidents one digest takes; the rest make further ones.
 const DIGEST: i64 = 200;
-/// Cards that one notice of many turning green names at most.
+/// How many cards one green notice names.
 const GREEN: i64 = 300;
 
 impl Store {
@@ -137,7 +137,7 @@ impl Store {
     }
 }
 
-/// Those of the notes whose incident is still over.
+/// The notes whose incident is still resolved, each with it.
 async fn with_incidents(
     connection: &mut SqliteConnection,
     notes: &[SqliteRow],

@@ -1,4 +1,4 @@
-//! What rooms do not show yet, read for the lanes: which cards are due, and all there is to know about one.
+//! Reads what rooms do not show yet: which cards are due, and everything about one of them.
 
 use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -27,7 +27,7 @@ const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id A
 const IN_FULL: i64 = 2_000;
 /// Bytes of the notes that are read at once, one at least; the others come in a further reply.
 const NOTE_BYTES: usize = 1 << 20;
-/// A card of more alerts waits for other such cards: only one is in memory at a time, whatever rooms they are for.
+/// Cards of more alerts than this are read one at a time, to bound memory.
 const LARGE: i64 = 1_000;
 
 /// A card whose room is behind.
@@ -66,8 +66,7 @@ pub struct DueCards {
     pub green_beyond: usize,
 }
 
-/// All that is needed to write a card's next event, read at one instant. The times that its words tell are those of the
-/// wall clock.
+/// Everything that a card's next event is composed from, read at one instant. Times are those of the wall clock.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub card: Card,
@@ -76,9 +75,9 @@ pub struct Snapshot {
     pub incidents: Vec<(Incident, i64)>,
     /// Not yet part of an op, oldest first; as many as are said at once.
     pub notes: Vec<Note>,
-    /// The first event of the card that took this one's place.
+    /// The first event of the card that superseded this one.
     pub continued: Option<String>,
-    /// Held by a large one.
+    /// Held while a large card is in memory.
     pub turn: Option<Arc<OwnedSemaphorePermit>>,
     /// The room of that card.
     pub continued_in: Option<String>,
@@ -120,7 +119,7 @@ impl Store {
             edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
             ..DueCards::default()
         };
-        // Whether they are more than `digest_above` is not for a list to say that ends before it.
+        // `digest_above` may be larger than the list.
         if is_cut(&due.new) {
             due.new_beyond = beyond(count_due(&mut transaction, room, NEW).await?);
         }
@@ -138,7 +137,7 @@ impl Store {
         self.read_card(card, None).await
     }
 
-    /// The same with the notes that an op says in place of those that wait.
+    /// Like [`Store::snapshot`], with the notes of an op in place of the waiting ones.
     ///
     /// # Errors
     /// When the store cannot be read.

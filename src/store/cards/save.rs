@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// Notes that wait on one card at most. What the oldest beyond them told is in the card's state and in its alerts' times.
+/// How many notes may wait on one card. The oldest ones beyond are dropped; the card's state and its alerts' times still
+/// show what they said.
 pub(in crate::store) const NOTES: i64 = 1_000;
 
 /// Makes and changes the cards of one notification, inside the writer's transaction.
@@ -25,7 +26,7 @@ pub(in crate::store) struct CardWriter<'c> {
 }
 
 impl CardWriter<'_> {
-    /// Every room of the route has a card, and those that must show or say something are due.
+    /// Makes sure that every room of the route has a card, and marks as due those that must show or say something.
     pub(in crate::store) async fn save(
         &mut self,
         incident: &IncidentId,
@@ -75,7 +76,7 @@ impl CardWriter<'_> {
         Ok(())
     }
 
-    /// Needed seldom: where a room has no card by its address, or may be named twice.
+    /// Aliases are only needed if a room has no card by its address or may be named twice.
     async fn aliases_for(
         &mut self,
         rooms: &[RoomAddress],

@@ -1,4 +1,4 @@
-//! Cards whose place another one took.
+//! Superseded cards: another card took their place.
 
 use sqlx::SqliteConnection;
 
@@ -7,7 +7,7 @@ use crate::{
     store::{StoreError, db::writer::WriteContext},
 };
 
-/// The cards whose place this one took can now tell where they go on.
+/// Makes the cards that this one superseded due for their last edit, which can name its event now.
 pub(crate) async fn point_to(
     connection: &mut SqliteConnection,
     context: &mut WriteContext,

@@ -18,14 +18,14 @@ const BATCH: u32 = 100;
 /// The rooms of each route.
 pub type Routing = BTreeMap<RouteName, Vec<RoomAddress>>;
 
-/// What was found to be routed no longer.
+/// What no route covers any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unrouted {
     /// Cards that were closed, or digests that lost a part.
     pub cards: usize,
     /// Incidents that no room shows any more.
     pub incidents: u64,
-    /// Rooms that no route names and that have something to be told still.
+    /// Rooms that no route names and that still wait for events.
     pub rooms: BTreeSet<RoomAddress>,
 }
 
@@ -127,9 +127,8 @@ impl Store {
         }
     }
 
-    /// As "no news": what becomes of those of a route that is gone nobody will tell us, and those of a route all of whose
-    /// rooms were replaced open anew with their next notification, in the new rooms. One whose webhook was under way has a
-    /// card still, and is closed once that is.
+    /// Closes incidents without a live card as stale. No notification will resolve those of a removed route, and those of
+    /// a route whose rooms were all replaced open again, in the new rooms, with their next notification.
     async fn close_incidents(&self) -> Result<u64, StoreError> {
         const HIDDEN: &str = "incident.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM card_incident \
              JOIN card ON card.id = card_incident.card \
@@ -219,13 +218,13 @@ async fn close_card(
     }
 }
 
-/// The whole card.
+/// Makes a card unrouted: it owes the room a last edit.
 pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
         .bind(card.as_str())
         .execute(&mut *connection)
         .await?;
-    disown(connection, card, now).await?;
+    unroute_predecessors(connection, card, now).await?;
     // Should its first event be on its way, it is due once that is known to be in the room.
     sqlx::query(
         "UPDATE card SET state = 'unrouted', dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $2 END \
@@ -238,9 +237,12 @@ pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now
     Ok(())
 }
 
-/// Cards whose place this one was to take, and that were not told so yet, will not hear of it any more: they owe the room
-/// a last edit of their own.
-async fn disown(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+/// Cards that this one was to supersede, but has not yet: they become unrouted themselves.
+async fn unroute_predecessors(
+    connection: &mut SqliteConnection,
+    card: &CardId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE card SET state = 'unrouted', superseded_by = NULL, dirty_since = $2 \
          WHERE superseded_by = $1 AND root_event IS NOT NULL \
@@ -253,7 +255,7 @@ async fn disown(connection: &mut SqliteConnection, card: &CardId, now: Timestamp
     Ok(())
 }
 
-/// A digest that goes on without these.
+/// Takes incidents off a digest that goes on without them.
 pub(crate) async fn lose_incidents(
     connection: &mut SqliteConnection,
     context: &mut WriteContext,
@@ -270,7 +272,7 @@ pub(crate) async fn lose_incidents(
             sqlx::query(sql).bind(card.as_str()).bind(incident).execute(&mut *connection).await?;
         }
     }
-    // A revision of its own, so that an edit that is on its way does not count as showing it.
+    // The revision grows, so that an edit in flight does not count as showing this.
     sqlx::query("UPDATE incident SET rev = $2 WHERE id = $1")
         .bind(stays)
         .bind(context.next())

@@ -1,4 +1,4 @@
-//! Rows <-> the words of the field.
+//! Rows <-> types of the model.
 
 use futures_util::{TryStreamExt as _, stream::BoxStream};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
@@ -21,7 +21,7 @@ fn bad(what: &str, value: &str) -> StoreError {
     StoreError::Database(format!("the store holds an unknown {what}: {value:?}"))
 }
 
-/// A number that was written as unsigned.
+/// Reads a number that was written as unsigned.
 fn unsigned(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
     let number: i64 = row.try_get(column)?;
     u32::try_from(number).map_err(|_| bad(column, &number.to_string()))
@@ -43,14 +43,14 @@ fn word<T>(row: &SqliteRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> 
 fn document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text)
-        .map_err(|error| StoreError::Database(format!("the store holds an odd {column}: {error}")))
+        .map_err(|error| StoreError::Database(format!("invalid JSON in the store, column {column}: {error}")))
 }
 
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
 }
 
-/// Without its alerts.
+/// Reads an incident without its alerts.
 pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
     Ok(Incident {
         id: IncidentId(row.try_get("id")?),
@@ -149,7 +149,7 @@ pub(crate) async fn alerts_of(
     Ok(alerts)
 }
 
-/// The same without holding them all.
+/// Reads the alerts of an incident one by one, sorted by fingerprint.
 pub(crate) fn stream_alerts<'c>(
     connection: &'c mut SqliteConnection,
     incident: &IncidentId,
@@ -159,7 +159,7 @@ pub(crate) fn stream_alerts<'c>(
         .fetch(connection)
 }
 
-/// At most `most` of them.
+/// Reads at most `most` alerts of an incident.
 pub(crate) async fn some_alerts_of(
     connection: &mut SqliteConnection,
     incident: &IncidentId,

@@ -14,7 +14,7 @@ impl Store {
     /// `None`: not a mere repeat, to be decided inside the writer's transaction.
     ///
     /// What is read here may change before the commit. Both webhooks are then unanswered at once, and taking this one
-    /// for the earlier of the two is as true as the other way round: it adds nothing to what had been told before.
+    /// for the earlier one is as true as the other way round: it adds nothing.
     pub(crate) async fn try_repeat(
         &self,
         ingest: &Ingest,

@@ -1,5 +1,5 @@
-//! Receivers that the config leads to another route: what is open on the old one goes on there, as an incident with cards of
-//! its own, and the old cards say so.
+//! Receivers that the config moved to another route. What is open on the old route goes on there as a new incident with
+//! its own cards, and the old cards say so.
 
 use sqlx::{Row as _, SqliteConnection};
 
@@ -14,10 +14,10 @@ use crate::{
 
 /// Incidents that one transaction closes.
 const BATCH: usize = 100;
-/// What is left open of a receiver on a route that is not its own any more.
+/// Selects what a receiver has left open on its previous route.
 const LEFT: &str = "closed_at IS NULL AND route = $1 AND receiver = $2 AND by_receiver = 1";
 
-/// A receiver that takes another route from now on.
+/// A receiver that takes another route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     pub from: RouteName,
@@ -108,7 +108,7 @@ async fn close_some(
     Ok(closed.len())
 }
 
-/// Its live cards: a digest that shows something else as well goes on without it.
+/// Closes the live cards of an incident; a digest that shows other incidents too goes on without it.
 async fn close_cards(
     connection: &mut SqliteConnection,
     context: &mut WriteContext,

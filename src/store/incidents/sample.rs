@@ -14,19 +14,19 @@ use crate::{
     store::{StoreError, db::rows},
 };
 
-/// Alerts that would be shown first.
+/// How many alerts are kept from the start of the order.
 const FIRST: usize = 20;
-/// Severities of one state that are told apart.
+/// How many severities of one state are distinguished.
 const SEVERITIES: usize = 32;
-/// Alerts that are kept for being unlike the others.
+/// How many alerts are kept for differing from the others.
 const UNLIKE: usize = 48;
 /// Bytes of one alert; of a larger one long texts are cut, and then what no line shows is left out.
 const ALERT_BYTES: usize = 16 * 1024;
 /// Bytes of all that is kept of an incident, one alert at least.
 const BYTES: usize = 64 * 1024;
-/// A text of an alert that is too large is cut here.
+/// Where long texts of an oversized alert are cut, in bytes.
 const TEXT: usize = 256;
-/// What a label costs beyond its text.
+/// The overhead of a label beyond its text, in bytes.
 const ENTRY: usize = 96;
 /// The annotations that a line may be made of.
 const SHOWN_ANNOTATIONS: [&str; 4] = ["summary", "description", "message", "logs_url"];
@@ -133,7 +133,7 @@ impl Sample {
     }
 }
 
-/// What some alerts have in common, and which names occur at all.
+/// What the alerts seen so far have in common, and which names occur.
 #[derive(Default)]
 struct Alike {
     common: Option<BTreeMap<String, String>>,

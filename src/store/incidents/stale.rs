@@ -1,4 +1,4 @@
-//! Closing what nobody has spoken of for long.
+//! Closes incidents that no notification has mentioned for long.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 const BATCH: i64 = 100;
 
 impl Store {
-    /// Closes the open incidents of a route that no notification has mentioned for `after`, as "no news", never as
+    /// Closes the open incidents of a route that no notification has mentioned for `after`, as stale, never as
     /// resolved; their cards say so. Returns how many.
     ///
     /// # Errors

@@ -64,14 +64,14 @@ impl Store {
         find(&mut connection, id).await
     }
 
-    /// Forgets what a dead letter wanted to say; `None`: there is no such dead letter.
+    /// Drops a dead letter with its content; `None` if there is no dead letter with this id.
     ///
     /// # Errors
     /// When it cannot be committed.
     pub async fn drop_dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
         let id = id.clone();
         self.writer
-            .write(move |connection, context| Box::pin(async move { lay_to_rest(connection, context, &id).await }))
+            .write(move |connection, context| Box::pin(async move { end_dead_letter(connection, context, &id).await }))
             .await
     }
 
@@ -94,8 +94,8 @@ impl Store {
         Ok(Some((TxnId(row.try_get("txn_id")?), Timestamp(at.unwrap_or_default()))))
     }
 
-    /// The card of a dead letter is due again, so that its newest state is composed anew and in full; `None`: there is
-    /// no such dead letter. What a reply said is gone.
+    /// Makes the card of a dead letter due again, so that its newest state is sent in full; `None` if there is no dead
+    /// letter with this id. What a reply said is lost.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -104,12 +104,12 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    let Some(letter) = lay_to_rest(connection, context, &id).await? else { return Ok(None) };
+                    let Some(letter) = end_dead_letter(connection, context, &id).await? else { return Ok(None) };
                     let Some((card, mut follows)) = card_for(connection, &letter.op).await? else {
                         return Ok(Some((letter, Follows::Nothing)));
                     };
                     if letter.op.kind == OpKind::Post {
-                        // No edit would follow: it begins anew instead.
+                        // No edit would follow, so the card is posted again.
                         sqlx::query("UPDATE card SET root_event = NULL WHERE id = $1")
                             .bind(card.as_str())
                             .execute(&mut *connection)
@@ -156,8 +156,8 @@ async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<De
     row.as_ref().map(letter).transpose()
 }
 
-/// From now on it is an op that was refused, like any other that something else took the place of.
-async fn lay_to_rest(
+/// Ends a dead letter as a refused op.
+async fn end_dead_letter(
     connection: &mut SqliteConnection,
     context: &mut WriteContext,
     id: &TxnId,
@@ -188,7 +188,7 @@ async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(
     Ok(Some((CardId(card), if is_posted { Follows::Edit } else { Follows::Card })))
 }
 
-/// Burying counted the card as shown; a reply never did, but the edit stands in for it.
+/// Undoes that the dead letter counted as shown; for a reply, an edit stands in.
 async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) - 1 \
@@ -202,7 +202,7 @@ async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), 
 }
 
 impl DeadLetter {
-    /// What it would have said first; empty where that cannot be told.
+    /// The first line of its text; empty if the content has none.
     #[must_use]
     pub fn first_line(&self) -> String {
         let content: Value = serde_json::from_str(&self.op.content).unwrap_or_default();

@@ -38,7 +38,7 @@ impl Store {
             .await
     }
 
-    /// Notes that are no longer true are forgotten unsaid.
+    /// Drops notes that are no longer true.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -70,7 +70,7 @@ impl Store {
         .await
     }
 
-    /// The newest state is not to be told by an event of its own: it counts as shown.
+    /// Counts the newest state as shown without sending an event for it.
     ///
     /// # Errors
     /// When it cannot be committed.

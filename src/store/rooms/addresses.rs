@@ -1,4 +1,4 @@
-//! A room that the config names by another address than before: what it holds goes on under the new one.
+//! Rooms that the config names by a new address: their cards move to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{
     store::{Store, StoreError, db::writer::WriteContext},
 };
 
-/// Cards that are looked at in one transaction.
+/// How many cards one transaction examines.
 const BATCH: i64 = 500;
 
 /// Cards that go on under another address of their room.
@@ -23,7 +23,7 @@ pub struct AddressChange {
     pub kept: BTreeSet<RouteName>,
 }
 
-/// A piece of it.
+/// The result of one transaction.
 struct Part {
     moved: usize,
     /// An event is on its way under both addresses: its card waits for the next time.
@@ -33,7 +33,7 @@ struct Part {
 }
 
 impl Store {
-    /// Whether there is something to move.
+    /// Whether any card has to move.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -75,7 +75,7 @@ impl Store {
     }
 }
 
-/// What is known of addresses, inside a transaction.
+/// Reads which addresses stand for the same room, inside a transaction.
 pub(crate) async fn room_aliases(connection: &mut SqliteConnection) -> Result<RoomAliases, StoreError> {
     Ok(RoomAliases::new(super::read(connection).await?, &BTreeMap::new()))
 }
@@ -190,7 +190,7 @@ async fn merge(
     Ok(())
 }
 
-/// The new card was never sent: the old one says what it would have said.
+/// The newer card was never sent: the older one takes its notes.
 async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId) -> Result<(), StoreError> {
     for sql in [
         "UPDATE note SET card = $1 WHERE card = $2",
@@ -203,7 +203,7 @@ async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId
     Ok(())
 }
 
-/// As with a card that is posted anew.
+/// The newer card supersedes the older one, as with a repost.
 async fn give_way(
     connection: &mut SqliteConnection,
     old: &CardId,

@@ -1,4 +1,4 @@
-//! Which room stands behind an address: what was found out about it once holds until the operator says otherwise.
+//! The rooms that addresses resolve to. A resolved alias keeps its room until the operator changes it.
 
 pub(crate) mod addresses;
 
@@ -44,7 +44,7 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomA
         .await?;
     let mut resolved = Vec::new();
     for row in rows {
-        // An address that this version cannot read is no room of its config either.
+        // An address that this version cannot parse is not in its config either.
         let Ok(address) = RoomAddress::parse(row.try_get("name")?) else { continue };
         resolved.push((address, ResolvedRoom { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
     }
