@@ -1,10 +1,9 @@
 //! The only source of time.
 //!
-//! Two times are told apart. [`Clock::now`] is the receiver's own time: milliseconds on a line that only ever moves
-//! forward, at the speed of time. All that is stored, compared and waited for is on this line, so that a wall clock which
-//! is set, ahead or back, neither ages nor renews anything. It starts at what the wall clock shows when a store is made,
-//! and is continued over restarts from the [`Mark`] that the store keeps. [`Clock::wall`] is what people, certificates and
-//! other machines go by, and [`Clock::shown`] is a time of the line as the wall clock of now would have shown it.
+//! There are two times. [`Clock::now`] is the receiver's monotonic time in milliseconds. Everything that is stored,
+//! compared and waited for uses it, so that a change of the wall clock neither ages nor renews anything. It starts at the
+//! wall clock when a store is made, and continues over restarts from the [`Mark`] that the store keeps. [`Clock::wall`] is
+//! the time of people, certificates and other machines. [`Clock::shown`] converts from the first to the second.
 
 use std::{
     fmt,
@@ -18,45 +17,45 @@ use std::{
 
 use crate::model::Timestamp;
 
-/// How much of a time in which nothing ran is believed, where only the wall clock tells how long it was: the machine was
-/// started in between, or is another. Less than any incident may go unheard of.
+/// The longest downtime that is believed if only the wall clock measured it, because the machine was restarted or is
+/// another one. It is shorter than any `stale_after`.
 const MOST_AWAY: Duration = Duration::from_hours(1);
 /// What the machine counts while it sleeps and the process's own count leaves out; less is how the two are read.
 const LEAST_SLEEP: i64 = 1_000;
 
-/// In tests one that stands still until it is moved.
+/// The system's clock, or in tests one that stands still until it is moved.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    System(Arc<Line>),
+    System(Arc<Monotonic>),
     Manual(Arc<Manual>),
 }
 
-/// The receiver's own time in a process that runs.
+/// The receiver's monotonic time in a running process.
 #[derive(Debug)]
-pub struct Line {
+pub struct Monotonic {
     started: Instant,
-    /// What the line shows at `started`.
+    /// The monotonic time at `started`.
     from: AtomicI64,
     /// Machine time less the process's own: grows while the machine sleeps. `i64::MIN`: not known.
     slept: AtomicI64,
-    /// What lies before this may be longer ago than the line says. `i64::MIN`: nothing.
+    /// Times before this may be longer ago than they look. `i64::MIN`: none.
     unsure: AtomicI64,
 }
 
 #[derive(Debug)]
 pub struct Manual {
     wall: AtomicI64,
-    line: AtomicI64,
+    monotonic: AtomicI64,
     /// The machine that it plays: one that has run since the clock was made.
     boot: u64,
     up: AtomicI64,
     unsure: AtomicI64,
 }
 
-/// An instant of the line as other clocks showed it: from it, the next process goes on.
+/// One instant on all clocks, from which the next process resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    pub line: Timestamp,
+    pub monotonic: Timestamp,
     pub wall: Timestamp,
     /// Which run of the machine it was, and how long that had lasted.
     pub boot: Option<(String, i64)>,
@@ -64,7 +63,7 @@ pub struct Mark {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.line.0, self.wall.0)?;
+        write!(f, "{} {}", self.monotonic.0, self.wall.0)?;
         self.boot.as_ref().map_or(Ok(()), |(boot, up)| write!(f, " {boot} {up}"))
     }
 }
@@ -79,12 +78,12 @@ impl FromStr for Mark {
     fn from_str(text: &str) -> Result<Self, MarkError> {
         let number = |text: &str| text.parse::<i64>().map_err(|_| MarkError);
         let words: Vec<&str> = text.split(' ').collect();
-        let (line, wall, boot) = match *words.as_slice() {
-            [line, wall] => (line, wall, None),
-            [line, wall, boot, up] => (line, wall, Some((boot.to_owned(), number(up)?))),
+        let (monotonic, wall, boot) = match *words.as_slice() {
+            [monotonic, wall] => (monotonic, wall, None),
+            [monotonic, wall, boot, up] => (monotonic, wall, Some((boot.to_owned(), number(up)?))),
             _ => return Err(MarkError),
         };
-        Ok(Self { line: Timestamp(number(line)?), wall: Timestamp(number(wall)?), boot })
+        Ok(Self { monotonic: Timestamp(number(monotonic)?), wall: Timestamp(number(wall)?), boot })
     }
 }
 
@@ -101,7 +100,7 @@ impl Mark {
     }
 }
 
-/// How long no process carried the line on.
+/// How long no process ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Away {
     pub for_: Duration,
@@ -114,17 +113,17 @@ fn millis(count: i64) -> Duration {
 }
 
 impl Clock {
-    /// The machine's. Its line starts now, at what the wall clock shows, until a store continues it.
+    /// The system's clock. Its monotonic time starts at the wall clock, until a store resumes an earlier one.
     #[must_use]
     pub fn system() -> Self {
-        let line = Line {
+        let monotonic = Monotonic {
             started: Instant::now(),
             from: AtomicI64::new(system_wall().0),
             slept: AtomicI64::new(i64::MIN),
             unsure: AtomicI64::new(i64::MIN),
         };
-        line.catch_up();
-        Self::System(Arc::new(line))
+        monotonic.catch_up();
+        Self::System(Arc::new(monotonic))
     }
 
     #[must_use]
@@ -132,19 +131,21 @@ impl Clock {
         static BOOTS: AtomicU64 = AtomicU64::new(0);
         Self::Manual(Arc::new(Manual {
             wall: AtomicI64::new(at.0),
-            line: AtomicI64::new(at.0),
+            monotonic: AtomicI64::new(at.0),
             boot: BOOTS.fetch_add(1, Ordering::Relaxed),
             up: AtomicI64::new(0),
             unsure: AtomicI64::new(i64::MIN),
         }))
     }
 
-    /// The receiver's own time. It passes as time does, whatever happens to the wall clock.
+    /// The receiver's monotonic time, which no change of the wall clock affects.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self {
-            Self::System(line) => Timestamp(line.from.load(Ordering::Relaxed)).plus(line.started.elapsed()),
-            Self::Manual(manual) => Timestamp(manual.line.load(Ordering::Relaxed)),
+            Self::System(monotonic) => {
+                Timestamp(monotonic.from.load(Ordering::Relaxed)).plus(monotonic.started.elapsed())
+            }
+            Self::Manual(manual) => Timestamp(manual.monotonic.load(Ordering::Relaxed)),
         }
     }
 
@@ -157,26 +158,26 @@ impl Clock {
         }
     }
 
-    /// How far the wall clock is ahead of the line, in milliseconds.
+    /// How far the wall clock is ahead of the monotonic time, in milliseconds.
     #[must_use]
     pub fn ahead(&self) -> i64 {
         self.wall().ahead_of(self.now())
     }
 
-    /// A time of the line as people are to read it.
+    /// Converts a monotonic time to wall time, for people.
     #[must_use]
     pub fn shown(&self, at: Timestamp) -> Timestamp {
         at.moved(self.ahead())
     }
 
-    /// The time of the line at which the wall clock of now would have shown `at`.
+    /// Converts a wall time to monotonic time.
     #[must_use]
     pub fn of_wall(&self, at: Timestamp) -> Timestamp {
         at.moved(self.ahead().saturating_neg())
     }
 
-    /// Whether all the time since `at` was counted. Else it may be longer ago than the line says: the machine was started
-    /// in between, and only a wall clock knows how long that took.
+    /// Whether all the time since `at` was counted. If the machine was restarted since, `at` may be longer ago than it
+    /// looks, because only the wall clock measured that.
     #[must_use]
     pub fn has_counted_since(&self, at: Timestamp) -> bool {
         at.0 >= self.unsure().load(Ordering::Relaxed)
@@ -184,39 +185,39 @@ impl Clock {
 
     fn unsure(&self) -> &AtomicI64 {
         match self {
-            Self::System(line) => &line.unsure,
+            Self::System(monotonic) => &monotonic.unsure,
             Self::Manual(manual) => &manual.unsure,
         }
     }
 
     /// Counts the time in which the machine slept, which the process's own count leaves out.
     pub fn catch_up(&self) {
-        if let Self::System(line) = self {
-            line.catch_up();
+        if let Self::System(monotonic) = self {
+            monotonic.catch_up();
         }
     }
 
-    /// From which a later process can go on.
+    /// The mark of this instant.
     #[must_use]
     pub fn mark(&self) -> Mark {
         let boot = match self {
             Self::System(_) => boot_id().zip(uptime()),
             Self::Manual(manual) => Some((format!("manual-{}", manual.boot), manual.up.load(Ordering::Relaxed))),
         };
-        Mark { line: self.now(), wall: self.wall(), boot }
+        Mark { monotonic: self.now(), wall: self.wall(), boot }
     }
 
-    /// Carries on the line of an earlier process, whose last mark this is. Only at start: the line may step back.
+    /// Resumes from the last mark of an earlier process. Only at start, since the time may step back.
     #[must_use]
     pub fn resume(&self, mark: &Mark) -> Away {
         let away = mark.until(&self.mark());
-        let at = mark.line.plus(away.for_);
+        let at = mark.monotonic.plus(away.for_);
         match self {
-            Self::System(line) => {
-                let run = i64::try_from(line.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-                line.from.store(at.0.saturating_sub(run), Ordering::Relaxed);
+            Self::System(monotonic) => {
+                let run = i64::try_from(monotonic.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                monotonic.from.store(at.0.saturating_sub(run), Ordering::Relaxed);
             }
-            Self::Manual(manual) => manual.line.store(at.0, Ordering::Relaxed),
+            Self::Manual(manual) => manual.monotonic.store(at.0, Ordering::Relaxed),
         }
         self.unsure().store(if away.is_sure { i64::MIN } else { at.0 }, Ordering::Relaxed);
         away
@@ -227,7 +228,7 @@ impl Clock {
         if let Self::Manual(manual) = self {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
             manual.wall.fetch_add(by, Ordering::Relaxed);
-            manual.line.fetch_add(by, Ordering::Relaxed);
+            manual.monotonic.fetch_add(by, Ordering::Relaxed);
             manual.up.fetch_add(by, Ordering::Relaxed);
         }
     }
@@ -240,7 +241,7 @@ impl Clock {
     }
 }
 
-impl Line {
+impl Monotonic {
     fn catch_up(&self) {
         let Some(up) = uptime() else { return };
         let run = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -309,7 +310,7 @@ mod tests {
     #[test]
     fn a_line_goes_on_by_what_the_machine_counted_else_by_what_the_wall_clock_can_be_believed() {
         let mark = |wall: i64, boot: Option<(&str, i64)>| Mark {
-            line: Timestamp(7),
+            monotonic: Timestamp(7),
             wall: Timestamp(wall),
             boot: boot.map(|(id, up)| (id.to_owned(), up)),
         };

@@ -166,7 +166,7 @@ pub struct Totals {
     pub seconds: f64,
 }
 
-/// Templates of one's own, and why they may fail.
+/// The custom templates, and why they may fail.
 const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
 const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
 const HANDSHAKE_FAILURES: [&str; 5] = ["timeout", "closed", "not_tls", "not_trusted", "other"];
@@ -278,8 +278,7 @@ impl Metrics {
         }
     }
 
-    /// These are the routes and rooms from now on: what was counted for others is forgotten, what is counted for these
-    /// starts at zero unless it was there.
+    /// Serves these routes and rooms from now on. Metrics of others are removed; those of new ones start at zero.
     pub fn serve(&self, routes: &[RouteName], rooms: &[RoomName]) {
         let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
         let unrouted = RoomName::unrouted();
@@ -352,7 +351,7 @@ impl Metrics {
         }
     }
 
-    /// What has come and gone since the start.
+    /// The counts since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let accepted = self.notifications.collect();
@@ -373,7 +372,7 @@ impl Metrics {
     }
 }
 
-/// Takes away what is counted for values of `label` that are not there any more.
+/// Removes the metrics whose `label` is no longer in use.
 fn forget<T: MetricVecBuilder>(metrics: &MetricVec<T>, label: &str, is_there: impl Fn(&str) -> bool) {
     for family in metrics.collect() {
         for metric in family.get_metric() {

@@ -5,13 +5,10 @@
 use matrix_alertmanager_receiver_fuzz::{
     check::{assert_fits_encrypted, assert_sound},
     config::{Display, Links},
-    model::{Incident, Note},
+    model::{Form, Incident, Note},
     play,
     render::{Style, card, digest, digest_reply, green_notice, reply},
 };
-
-/// One more than the plainest.
-const FORMS: u32 = 4;
 
 libfuzzer_sys::fuzz_target!(init: {
     // Backtraces of hostile texts only slow the search down.
@@ -22,7 +19,7 @@ libfuzzer_sys::fuzz_target!(init: {
     let all: Vec<&Incident> = world.incidents.iter().collect();
     let notes: Vec<&Note> = world.notes.iter().collect();
     let mut messages = vec![green_notice(&style, &all, now)];
-    for form in 0..FORMS {
+    for form in Form::ALL {
         for incident in &all {
             messages.push(card(&style, incident, Some(incident.opened_at), now, form));
             let own: Vec<&Note> = notes.iter().filter(|note| note.incident == incident.id).copied().collect();

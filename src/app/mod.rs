@@ -193,7 +193,7 @@ impl Receiver {
             config: self.config.matrix.clone(),
             store_path: self.config.store.path.clone(),
             rooms: rooms.clone(),
-            resolved_rooms: self.store.places().await?.into_iter().collect(),
+            resolved_rooms: self.store.resolved_rooms().await?.into_iter().collect(),
             save_resolved_room: Arc::new(move |address, place| {
                 let (store, learned) = (places.clone(), Arc::clone(&learned));
                 Box::pin(async move {

@@ -45,7 +45,7 @@ pub fn routing(config: &Config) -> Routing {
 /// # Errors
 /// When the store fails.
 pub async fn room_aliases(store: &Store, config: &Config) -> Result<RoomAliases, StoreError> {
-    Ok(RoomAliases::new(store.places().await?, &config.matrix.aliases))
+    Ok(RoomAliases::new(store.resolved_rooms().await?, &config.matrix.aliases))
 }
 
 /// `lanes`: those that run.

@@ -17,8 +17,8 @@ use crate::{
     delivery::mentions_for,
     intake::{self, Rules},
     model::{
-        CardId, Incident, IncidentId, IncidentKey, IncidentState, Note, NoteArgs, NoteKind, NotificationId, Timestamp,
-        TxnId,
+        CardId, Form, Incident, IncidentId, IncidentKey, IncidentState, Note, NoteArgs, NoteKind, NotificationId,
+        Timestamp, TxnId,
     },
     render::{
         self, Envelope, Message, Style,
@@ -126,7 +126,7 @@ impl Render {
         match self.templates.first().map(|(name, _)| name) {
             None | Some(TemplateName::CardHtml | TemplateName::CardText) => templates::card(style, incident, None, now),
             Some(TemplateName::DigestHtml | TemplateName::DigestText) => {
-                let built_in = render::digest(style, &[incident], None, now, 0, true).message;
+                let built_in = render::digest(style, &[incident], None, now, Form::Full, true).message;
                 templates::digest(style, &[incident], None, now, built_in)
             }
             Some(TemplateName::ReplyHtml | TemplateName::ReplyText) => {

@@ -4,8 +4,8 @@ use crate::{
     config::{Config, Mentions, Route, Updates},
     metrics::Metrics,
     model::{
-        AlertState, Card, CardKind, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind, RoomAddress,
-        Timestamp, TxnId,
+        AlertState, Card, CardKind, CardState, Form, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind,
+        RoomAddress, Timestamp, TxnId,
     },
     render::{
         self, Envelope, Relation, Style,
@@ -13,9 +13,6 @@ use crate::{
     },
     store::{NewOp, Snapshot},
 };
-
-/// The plainest form there is; refused in this one, an op is dead.
-pub const PLAINEST: u32 = 2;
 
 /// All that does not depend on the card.
 pub struct ComposeInput<'a> {
@@ -26,7 +23,7 @@ pub struct ComposeInput<'a> {
     pub wall: Timestamp,
     pub txn_id: TxnId,
     pub device: Option<String>,
-    pub plainness: u32,
+    pub form: Form,
 }
 
 /// The result of composing a card's next event.
@@ -45,7 +42,7 @@ pub enum Composed {
 /// Whether changes of the card are posted as messages (`updates = "post"`), neither as edits nor as replies.
 pub fn posts_updates(snapshot: &Snapshot, config: &Config) -> bool {
     // Its last edit is an edit even then.
-    if snapshot.card.is_unrouted() || snapshot.moved_to.is_some() {
+    if snapshot.card.state == CardState::Unrouted || snapshot.rerouted_to.is_some() {
         return false;
     }
     let first = snapshot.incidents.first();
@@ -82,7 +79,8 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
         room: snapshot.card.room.clone(),
         kind,
         rev: snapshot.rev(),
-        plainness: input.plainness,
+        last_edit: kind == OpKind::Edit && snapshot.card.state.owes_last_edit(),
+        form: input.form,
         speaks: kind != OpKind::Edit,
         since: since_of(kind, snapshot, &notes, input.now),
         notification: spoken.map_or(&first.notification, |note| &note.notification).clone(),
@@ -110,7 +108,7 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
     let (first, note) = green.first()?;
     let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
     let mut message = render::green_notice(input.style, &incidents, input.wall);
-    if input.plainness > 0 {
+    if input.form != Form::Full {
         message = message.first_line();
     }
     let envelope = Envelope { op: &input.txn_id, incident: &first.id, notice: true, mentions: None };
@@ -120,7 +118,8 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
         room: room.clone(),
         kind: OpKind::Notice,
         rev: 0,
-        plainness: input.plainness,
+        last_edit: false,
+        form: input.form,
         speaks: true,
         since: green.iter().map(|(_, note)| note.at).min().unwrap_or(input.now),
         notification: note.notification.clone(),
@@ -188,8 +187,8 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
             }
             Err(rest) => Content::Overfull(rest),
         },
-        (OpKind::Edit, Some(root)) if card.is_unrouted() => {
-            let message = match snapshot.moved_to.as_deref() {
+        (OpKind::Edit, Some(root)) if card.state == CardState::Unrouted => {
+            let message = match snapshot.rerouted_to.as_deref() {
                 Some(route) => render::moved(input.style, &incidents, route, None),
                 None => render::unrouted(input.style, &incidents),
             };
@@ -198,12 +197,12 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
         (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
             let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
             let to = render::permalink(snapshot.continued_in.as_deref().unwrap_or(card.room.as_str()), next);
-            let message = match snapshot.moved_to.as_deref() {
+            let message = match snapshot.rerouted_to.as_deref() {
                 Some(route) => {
-                    let to = (input.plainness == 0).then_some(to.as_str());
+                    let to = (input.form == Form::Full).then_some(to.as_str());
                     render::moved(input.style, &incidents, route, to)
                 }
-                None => render::continued(input.style, &incidents, &to, input.plainness),
+                None => render::continued(input.style, &incidents, &to, input.form),
             };
             Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
         }
@@ -236,46 +235,46 @@ fn show(
     complete: bool,
     input: &ComposeInput<'_>,
 ) -> Result<Rendered, Vec<IncidentId>> {
-    let ComposeInput { style, wall: now, plainness, .. } = *input;
+    let ComposeInput { style, wall: now, form, .. } = *input;
     if kind == CardKind::Incident {
         let Some(incident) = incidents.first() else { return Err(Vec::new()) };
-        return Ok(match plainness {
-            0 => templates::card(style, incident, root_at, now),
-            _ => Rendered::built_in(render::card(style, incident, root_at, now, plainness)),
+        return Ok(match form {
+            Form::Full => templates::card(style, incident, root_at, now),
+            _ => Rendered::built_in(render::card(style, incident, root_at, now, form)),
         });
     }
-    let digest = render::digest(style, incidents, root_at, now, plainness, complete);
+    let digest = render::digest(style, incidents, root_at, now, form, complete);
     let unnamed: Vec<IncidentId> =
         incidents.iter().map(|incident| &incident.id).filter(|id| !digest.named.contains(id)).cloned().collect();
-    let splits = !complete && plainness == 0 && !unnamed.is_empty() && !digest.named.is_empty();
-    match plainness {
+    let splits = !complete && form == Form::Full && !unnamed.is_empty() && !digest.named.is_empty();
+    match form {
         _ if splits => Err(unnamed),
-        0 => Ok(templates::digest(style, incidents, root_at, now, digest.message)),
+        Form::Full => Ok(templates::digest(style, incidents, root_at, now, digest.message)),
         _ => Ok(Rendered::built_in(digest.message)),
     }
 }
 
 /// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
 fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
-    let ComposeInput { style, wall: now, plainness, .. } = *input;
-    match (card.kind, incidents.first(), plainness) {
-        (CardKind::Incident, Some(first), 0) => templates::reply(style, first, notes, card.root_at, now),
+    let ComposeInput { style, wall: now, form, .. } = *input;
+    match (card.kind, incidents.first(), form) {
+        (CardKind::Incident, Some(first), Form::Full) => templates::reply(style, first, notes, card.root_at, now),
         (CardKind::Incident, Some(first), _) => {
-            Rendered::built_in(render::reply(style, first, notes, card.root_at, now, plainness))
+            Rendered::built_in(render::reply(style, first, notes, card.root_at, now, form))
         }
-        (_, _, 0) => templates::digest_reply(style, incidents, notes, card.root_at, now),
-        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, card.root_at, now, plainness)),
+        (_, _, Form::Full) => templates::digest_reply(style, incidents, notes, card.root_at, now),
+        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, card.root_at, now, form)),
     }
 }
 
 /// The words of a message of its own.
 fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
-    let ComposeInput { style, wall: now, plainness, .. } = *input;
-    match (kind, incidents.first(), plainness) {
-        (CardKind::Incident, Some(first), 0) => templates::post(style, first, notes, now),
-        (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, plainness)),
-        (_, _, 0) => templates::digest_reply(style, incidents, notes, None, now),
-        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, None, now, plainness)),
+    let ComposeInput { style, wall: now, form, .. } = *input;
+    match (kind, incidents.first(), form) {
+        (CardKind::Incident, Some(first), Form::Full) => templates::post(style, first, notes, now),
+        (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, form)),
+        (_, _, Form::Full) => templates::digest_reply(style, incidents, notes, None, now),
+        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, None, now, form)),
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Settings {
     /// All that the config names.
     rooms: Vec<RoomAddress>,
     guard: Guard,
-    /// Part of every digest. A start or a reload may bring other severities or a newer version, so that what was made of
+    /// Part of every content hash. A start or a reload may bring other severities or a newer version, so that what was made of
     /// a notification before is not taken for granted.
     run: String,
 }

@@ -168,9 +168,9 @@ fn ingest(
 ) -> Ingest {
     let (clock, clock_too) = (clock.clone(), clock.clone());
     let (config, name) = (Arc::clone(&settings.config), route.name.clone());
-    webhook.digest.push_str(&settings.run);
+    webhook.content_hash.push_str(&settings.run);
     let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
-    let digest = webhook.digest.clone();
+    let content_hash = webhook.content_hash.clone();
     let rooms = route.rooms.clone();
     // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
     let said = Arc::new((webhook, permit));
@@ -182,7 +182,7 @@ fn ingest(
             group_key: said.0.group_key.clone(),
         },
         body: body.into(),
-        digest,
+        content_hash,
         by_receiver,
         rooms,
         decide: Box::new(move |known, now| {

@@ -54,7 +54,7 @@ mod tests {
 
     use crate::intake::decode::decode;
 
-    fn digest(change: impl FnOnce(&mut Value)) -> String {
+    fn content_hash(change: impl FnOnce(&mut Value)) -> String {
         let mut body = json!({
             "receiver": "r", "groupKey": "g", "externalURL": "http://a", "groupLabels": { "alertname": "A" },
             "truncatedAlerts": 0, "notification_reason": "first notification",
@@ -64,20 +64,20 @@ mod tests {
             }, { "status": "resolved", "fingerprint": "h", "endsAt": "2026-11-22T12:00:00Z" }]
         });
         change(&mut body);
-        decode(body.to_string().as_bytes()).expect("a webhook").digest
+        decode(body.to_string().as_bytes()).expect("a webhook").content_hash
     }
 
     #[test]
-    fn a_repeat_has_the_same_digest() {
-        let first = digest(|_| {});
-        assert_eq!(first, digest(|body| body["notification_reason"] = json!("repeat interval elapsed")));
-        assert_eq!(first, digest(|body| body["status"] = json!("resolved")));
-        assert_eq!(first, digest(|body| body["alerts"].as_array_mut().expect("alerts").reverse()));
+    fn a_repeat_has_the_same_content_hash() {
+        let first = content_hash(|_| {});
+        assert_eq!(first, content_hash(|body| body["notification_reason"] = json!("repeat interval elapsed")));
+        assert_eq!(first, content_hash(|body| body["status"] = json!("resolved")));
+        assert_eq!(first, content_hash(|body| body["alerts"].as_array_mut().expect("alerts").reverse()));
     }
 
     #[test]
     fn all_that_is_stored_or_decides_changes_it() {
-        let first = digest(|_| {});
+        let first = content_hash(|_| {});
         for (path, value) in [
             ("/externalURL", json!("http://b")),
             ("/groupLabels/alertname", json!("B")),
@@ -93,7 +93,7 @@ mod tests {
             ("/alerts/1/endsAt", json!("2026-11-22T12:00:01Z")),
             ("/alerts/1", json!({ "status": "firing", "fingerprint": "i" })),
         ] {
-            let changed = digest(|body| *body.pointer_mut(path).expect("a place") = value);
+            let changed = content_hash(|body| *body.pointer_mut(path).expect("a place") = value);
             assert_ne!(first, changed, "{path}");
         }
     }

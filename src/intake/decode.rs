@@ -44,7 +44,7 @@ pub struct Webhook {
     pub odd: u32,
     /// A hash of all of the above that decides about state or is stored. Of why Alertmanager sent it only what bears on
     /// the state is part: a repeat has another reason than the notification that it repeats.
-    pub digest: String,
+    pub content_hash: String,
 }
 
 /// `notification_reason`, which Alertmanager sends since 0.32.
@@ -145,9 +145,9 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         reason: read_reason(envelope.get("notification_reason")),
         alerts: one_each(listed),
         odd,
-        digest: String::new(),
+        content_hash: String::new(),
     };
-    webhook.digest = content_hash::of(&webhook);
+    webhook.content_hash = content_hash::of(&webhook);
     Ok(webhook)
 }
 

@@ -38,7 +38,7 @@ impl AlertState {
     }
 }
 
-/// What an alert says of itself. Everything in here came over the wire and is hostile until rendered.
+/// The alert as Alertmanager sent it. All of it is untrusted until rendered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertDoc {
     pub labels: Labels,
@@ -74,7 +74,7 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Whether it is over if it was reported to have ended then. What ended before it began tells of an earlier firing.
+    /// Whether it is over if it was reported to have ended then. An end before the start belongs to an earlier firing.
     #[must_use]
     pub fn is_over_at(&self, ends_at: Timestamp) -> bool {
         ends_at >= self.doc.starts_at.unwrap_or(self.starts_at)

@@ -34,11 +34,50 @@ impl CardKind {
     }
 }
 
+/// What a card still has to do in its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardState {
+    /// It shows its incidents as they change.
+    Live,
+    /// Another card took its place. Once that one is in its room, a last edit says where.
+    Superseded,
+    /// No route leads its incidents into its room any more. Once it is in the room, a last edit says so.
+    Unrouted,
+    /// Its last edit is done, or the room is given up: it stays as it is.
+    Retired,
+}
+
+impl CardState {
+    pub const ALL: [Self; 4] = [Self::Live, Self::Superseded, Self::Unrouted, Self::Retired];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Superseded => "superseded",
+            Self::Unrouted => "unrouted",
+            Self::Retired => "retired",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether the next edit of such a card is its last.
+    #[must_use]
+    pub fn owes_last_edit(self) -> bool {
+        matches!(self, Self::Superseded | Self::Unrouted)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     pub id: CardId,
     pub room: RoomAddress,
     pub kind: CardKind,
+    pub state: CardState,
     /// The first event, once the homeserver has acknowledged it.
     pub root_event: Option<String>,
     /// When the first event was frozen; its day is the one that times on the card leave out.
@@ -49,16 +88,8 @@ pub struct Card {
     pub spoke_at: Option<Timestamp>,
     /// The oldest accepted change that the room does not show yet.
     pub dirty_since: Option<Timestamp>,
-    /// The card that took its place; itself where none did, since no route leads into the room any more.
+    /// The card that took its place.
     pub superseded_by: Option<CardId>,
-}
-
-impl Card {
-    /// Whether no route leads what it shows into its room any more: it gets one last edit, which says so.
-    #[must_use]
-    pub fn is_unrouted(&self) -> bool {
-        self.superseded_by.as_ref() == Some(&self.id)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,7 +140,7 @@ impl NoteKind {
         !matches!(self, Self::PartlyResolved | Self::Resolved)
     }
 
-    /// Whether the reply carries the route's mentions: only news of firing alerts does.
+    /// Whether the reply carries the route's mentions: only those about firing alerts do.
     #[must_use]
     pub fn mentions(self) -> bool {
         matches!(self, Self::NewFiring | Self::Again)

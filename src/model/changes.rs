@@ -86,7 +86,7 @@ pub struct Changes {
     /// Whether rooms must show something new: the revision grows and cards become due.
     pub news: bool,
     pub notes: Vec<NewNote>,
-    /// Cards so old that a new one takes their place, which rings as a first post does.
+    /// Cards so old that a new one supersedes them, which notifies as a first post does.
     pub reposts: Vec<CardId>,
 }
 
@@ -94,18 +94,18 @@ pub struct Changes {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub incident: Incident,
-    pub cards: Vec<CardState>,
+    pub cards: Vec<LiveCard>,
     /// The notification at hand is the very one that left the incident as it is; its alerts have not been read.
     pub repeated: bool,
 }
 
-/// As much of a card as reminding and reposting need.
+/// As much of a live card as reminding and reposting need.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CardState {
+pub struct LiveCard {
     pub id: CardId,
     /// When it last said something that is not an edit; `None` before its first event is acknowledged.
     pub spoke_at: Option<Timestamp>,
-    /// When it was posted, if it shows this incident alone; a digest is never posted anew.
+    /// When it was posted, if it shows this incident alone; a digest is never reposted.
     pub posted_at: Option<Timestamp>,
     /// It is about to say something anyway.
     pub notes_waiting: bool,

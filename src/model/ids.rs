@@ -87,7 +87,7 @@ impl fmt::Display for RouteName {
 }
 
 /// A room as the config names it: an id (`!opaque` or `!opaque:server`; room version 12 ids have no server part)
-/// or an alias (`#name:server`). The key of a lane: it stays the same when an alias is resolved anew.
+/// or an alias (`#name:server`). The key of a lane: it stays the same when an alias is resolved again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomAddress(String);
 

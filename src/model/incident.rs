@@ -56,7 +56,7 @@ impl IncidentState {
     }
 }
 
-/// The rest of a group as its last notification told it.
+/// What the last notification of a group said besides its alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentDoc {
     pub group_labels: Labels,
@@ -64,9 +64,9 @@ pub struct IncidentDoc {
     /// How many alerts Alertmanager left out of its last payload (`max_alerts`).
     #[serde(default)]
     pub truncated: u64,
-    /// The `digest` of that notification; see [`Incident::is_as_told_by`].
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub digest: String,
+    /// The content hash of that notification; see [`Incident::is_repeated_by`].
+    #[serde(default, rename = "digest", skip_serializing_if = "String::is_empty")]
+    pub content_hash: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct Incident {
     pub severity: u32,
     pub opened_at: Timestamp,
     /// The last notification about it, also one that changed nothing.
-    pub heard_at: Timestamp,
+    pub last_notified_at: Timestamp,
     pub closed_at: Option<Timestamp>,
     /// How often something that was resolved has fired again.
     pub flaps: u32,
@@ -122,11 +122,11 @@ impl LeftOut {
 }
 
 impl Incident {
-    /// Whether the last notification, with the same digest, has left an open incident as it is: then the same again
-    /// changes none of its alerts, and nobody needs to look at them.
+    /// Whether a notification with this content hash repeats the last one of an open incident. A repeat changes none of
+    /// its alerts, so that they need not be read.
     #[must_use]
-    pub fn is_as_told_by(&self, digest: &str) -> bool {
-        self.state.is_open() && !digest.is_empty() && self.doc.digest == digest
+    pub fn is_repeated_by(&self, content_hash: &str) -> bool {
+        self.state.is_open() && !content_hash.is_empty() && self.doc.content_hash == content_hash
     }
 
     /// With its own times as a wall clock shows them that is so far ahead of the line on which they were taken. When its
@@ -134,7 +134,7 @@ impl Incident {
     #[must_use]
     pub fn shown(mut self, ahead_ms: i64) -> Self {
         self.opened_at = self.opened_at.moved(ahead_ms);
-        self.heard_at = self.heard_at.moved(ahead_ms);
+        self.last_notified_at = self.last_notified_at.moved(ahead_ms);
         self.closed_at = self.closed_at.map(|at| at.moved(ahead_ms));
         for alert in &mut self.alerts {
             alert.changed_at = alert.changed_at.moved(ahead_ms);

@@ -4,6 +4,7 @@ mod alert;
 mod card;
 mod changes;
 mod fault;
+mod form;
 mod ids;
 mod incident;
 mod no_keys;
@@ -12,9 +13,10 @@ mod room;
 mod time;
 
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
-pub use card::{Card, CardKind, Note, NoteArgs, NoteKind};
-pub use changes::{CardState, Changes, IncidentWrite, Known, NewNote, Outcome};
+pub use card::{Card, CardKind, CardState, Note, NoteArgs, NoteKind};
+pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
 pub use fault::{Reason, Scope, SendError};
+pub use form::Form;
 pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };

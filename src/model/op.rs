@@ -1,6 +1,7 @@
 //! An op is a room event that has been frozen: content and transaction id are in the store before the first send.
 
 use super::{
+    form::Form,
     ids::{CardId, IncidentId, NotificationId, RoomAddress, TxnId},
     time::Timestamp,
 };
@@ -13,7 +14,7 @@ pub enum OpKind {
     Edit,
     /// A note in a card's thread.
     Reply,
-    /// A message of its own that tells what happened and how things are now, in place of a reply and an edit.
+    /// A separate message that says what happened and how things are now, in place of a reply and an edit.
     Post,
     /// One message that names many cards that turn green together.
     Notice,
@@ -86,8 +87,10 @@ pub struct Op {
     pub content: String,
     /// The newest incident revision it shows.
     pub rev: i64,
-    /// How plain it is: 0 as meant, growing by one with each refusal.
-    pub plainness: u32,
+    /// It is the last edit of its card, which then stays as it is.
+    pub last_edit: bool,
+    /// How much of the card it shows.
+    pub form: Form,
     /// Whether it makes phones ring or speaks at all in the thread, as opposed to an edit.
     pub speaks: bool,
     /// The oldest accepted change that it shows; where `delivery_seconds` counts from.

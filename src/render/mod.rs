@@ -39,7 +39,7 @@ pub use self::{
 };
 use crate::{
     config,
-    model::{Incident, Note, NoteKind, RouteName, Timestamp},
+    model::{Form, Incident, Note, NoteKind, RouteName, Timestamp},
 };
 
 /// Both forms of a message together, as JSON strings. An edit carries them twice, and encryption adds a third; what is
@@ -133,19 +133,18 @@ impl Message {
 /// The card of an incident.
 ///
 /// `root_at` is when the card's first event was frozen (the client shows that day, so times on the card leave it out).
-/// `plainness` 0 is as meant, 1 has counts in place of the list, no description and no links, from 2 on it is one line of
-/// text. Where 1 would leave out nothing it is that line already: what was refused is not tried again as it was.
+/// Where [`Form::Counts`] would leave out nothing it is one line already: what was refused is not tried again as it was.
 #[must_use]
-pub fn card(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp, plainness: u32) -> Message {
+pub fn card(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp, form: Form) -> Message {
     let view = View::new(style, incident, root_at, now);
     let set = |shape| set_card(&view.shown(shape));
-    let message = match plainness {
-        0 => fitting(&view, set),
-        1 => {
+    let message = match form {
+        Form::Full => fitting(&view, set),
+        Form::Counts => {
             let plainer = set(Shape { lines: None, details: false, max_url: 0 });
             if plainer == fitting(&view, set) { one_line(&view.head) } else { plainer }
         }
-        _ => one_line(&view.head),
+        Form::OneLine => one_line(&view.head),
     };
     if message.bytes() <= MAX_BYTES { message } else { one_line(&view.head) }
 }
@@ -179,7 +178,7 @@ fn fitting(view: &View, set: impl Fn(Shape) -> Message) -> Message {
 
 /// The reply that tells `notes`, all of one card of this incident, in one event.
 ///
-/// `plainness` 0 is as meant, 1 has no links, from 2 on, and where there are none to take away, it is one line of text.
+/// [`Form::Counts`] has no links; where there are none to take away, it is one line already.
 #[must_use]
 pub fn reply(
     style: &Style,
@@ -187,10 +186,10 @@ pub fn reply(
     notes: &[&Note],
     root_at: Option<Timestamp>,
     now: Timestamp,
-    plainness: u32,
+    form: Form,
 ) -> Message {
     let mut reply = reply::reply(style, incident, notes, root_at, now);
-    if is_one_line(&mut reply, plainness) {
+    if is_one_line(&mut reply, form) {
         reply.lines.truncate(1);
         return text_only(reply_line(&reply));
     }
@@ -203,22 +202,22 @@ pub fn reply(
 }
 
 /// Takes the links away from a plainer reply; whether a line of text is all that is left to it.
-fn is_one_line(reply: &mut Reply, plainness: u32) -> bool {
+fn is_one_line(reply: &mut Reply, form: Form) -> bool {
     let had_links = !reply.links.is_empty();
-    if plainness > 0 {
+    if form != Form::Full {
         reply.links.clear();
     }
-    plainness > 1 || (plainness == 1 && !had_links)
+    form == Form::OneLine || (form == Form::Counts && !had_links)
 }
 
 /// A message of its own: what happened, then the whole card as it is now.
 ///
-/// `plainness` as for a [`card`]; from 2 on only what happened is told.
+/// The form is that of a [`card`]; [`Form::OneLine`] says only what happened.
 #[must_use]
-pub fn post(style: &Style, incident: &Incident, notes: &[&Note], now: Timestamp, plainness: u32) -> Message {
+pub fn post(style: &Style, incident: &Incident, notes: &[&Note], now: Timestamp, form: Form) -> Message {
     if notes.iter().all(|note| note.kind == NoteKind::Resolved) {
         // The card's own first line says just that.
-        return card(style, incident, None, now, plainness);
+        return card(style, incident, None, now, form);
     }
     let mut told = reply::reply(style, incident, notes, None, now);
     // The card has them.
@@ -233,25 +232,25 @@ pub fn post(style: &Style, incident: &Incident, notes: &[&Note], now: Timestamp,
             html: format!("{}<br>{}", happened.html, card.html),
         }
     };
-    let message = match plainness {
-        0 => fitting(&view, set),
-        1 => {
+    let message = match form {
+        Form::Full => fitting(&view, set),
+        Form::Counts => {
             let plainer = set(Shape { lines: None, details: false, max_url: 0 });
             if plainer == fitting(&view, set) { line() } else { plainer }
         }
-        _ => line(),
+        Form::OneLine => line(),
     };
     if message.bytes() <= MAX_BYTES { message } else { line() }
 }
 
 /// What an old card shows once a new one has taken its place: where that is, and no state that would grow stale.
-/// `plainness` 0 is as meant, from 1 on it is a line without a link.
+/// Plainer forms are a line without a link.
 #[must_use]
-pub fn continued(style: &Style, incidents: &[&Incident], to: &str, plainness: u32) -> Message {
+pub fn continued(style: &Style, incidents: &[&Incident], to: &str, form: Form) -> Message {
     let names: Vec<String> = incidents.iter().take(1).map(|incident| card::headline::title(style, incident)).collect();
     let line = format!("⏩ {}: continued below, on a newer card", names.join(", "));
     let line = text_only(line);
-    if plainness > 0 {
+    if form != Form::Full {
         return line;
     }
     let html = ContinuedHtml { to }.render().unwrap_or_default();

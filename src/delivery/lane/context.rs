@@ -16,7 +16,7 @@ use crate::{
     },
     health::Health,
     metrics::Metrics,
-    model::{Op, OpKind, RoomAddress, RoomName, TxnId},
+    model::{Form, Op, OpKind, RoomAddress, RoomName, TxnId},
     store::Store,
 };
 
@@ -70,7 +70,7 @@ impl RoomContext {
     }
 
     /// The input for composing an op under a new transaction id.
-    pub fn compose_input(&self, plainness: u32) -> ComposeInput<'_> {
+    pub fn compose_input(&self, form: Form) -> ComposeInput<'_> {
         ComposeInput {
             config: &self.settings.config,
             style: &self.settings.style,
@@ -78,7 +78,7 @@ impl RoomContext {
             wall: self.clock.wall(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
             device: self.transport.device(),
-            plainness,
+            form,
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     delivery::compose::{self, Composed},
-    model::{Op, OpKind, Scope, SendError, Timestamp},
+    model::{Form, Op, OpKind, Scope, SendError, Timestamp},
     store::{NewOp, StoreError},
 };
 
@@ -19,11 +19,14 @@ const LAST_RETRY: Duration = Duration::from_hours(6);
 
 /// Freezes a plainer form in place of a refused op. Where there is none, the op becomes a dead letter.
 pub(super) async fn refuse(context: &RoomContext, op: &Op, error: &SendError) -> Result<Next, StoreError> {
-    let plainer = if op.plainness < compose::PLAINEST { plainer_form(context, op).await? } else { None };
+    let plainer = match op.form.plainer() {
+        Some(form) => plainer_form(context, op, form).await?,
+        None => None,
+    };
     if let Some(plainer) = plainer {
         tracing::warn!(
             notification = %op.notification, incident = %op.incident, room = %context.name,
-            kind = op.kind.as_str(), reason = %error, plainness = plainer.plainness,
+            kind = op.kind.as_str(), reason = %error, plainness = plainer.form.refusals(),
             "event refused; sending a plainer form"
         );
         return context.store.replace(op, plainer, &error.to_string()).await.map(Next::Send);
@@ -39,8 +42,8 @@ pub(super) async fn refuse(context: &RoomContext, op: &Op, error: &SendError) ->
     Ok(Next::End(Turn::Again))
 }
 
-async fn plainer_form(context: &RoomContext, op: &Op) -> Result<Option<NewOp>, StoreError> {
-    let input = context.compose_input(op.plainness + 1);
+async fn plainer_form(context: &RoomContext, op: &Op, form: Form) -> Result<Option<NewOp>, StoreError> {
+    let input = context.compose_input(form);
     let plainer = if op.kind == OpKind::Notice {
         let green = context.store.said_green(&op.txn_id).await?;
         compose::compose_green(&green, &context.room, input)

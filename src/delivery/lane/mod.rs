@@ -51,7 +51,7 @@ use super::{
 };
 use crate::{
     health::Delivery,
-    model::{CardId, NotificationId, Op, OpKind, OpState, Reason, RoomAddress, SendError},
+    model::{CardId, CardState, Form, NotificationId, Op, OpKind, OpState, Reason, RoomAddress, SendError},
     store::StoreError,
 };
 
@@ -327,7 +327,7 @@ impl Lane {
     /// Sends one notice for all cards that turn green.
     async fn send_green(&mut self, permit: &Permit) -> Result<Turn, StoreError> {
         let green = self.context.store.turning_green(&self.context.room).await?;
-        let input = self.context.compose_input(0);
+        let input = self.context.compose_input(Form::Full);
         let Some(op) = compose::compose_green(&green, &self.context.room, input) else { return Ok(Turn::Again) };
         let op = self.context.store.freeze(op).await?;
         self.send(op, permit).await
@@ -338,7 +338,7 @@ impl Lane {
         loop {
             // Read only now, so that it has what changed while the gate was closed.
             let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
-            if snapshot.card.is_unrouted() && kind != OpKind::Edit {
+            if snapshot.card.state == CardState::Unrouted && kind != OpKind::Edit {
                 // Since the plan was made.
                 self.context.store.settle_card(card).await?;
                 return Ok(Turn::Again);
@@ -359,7 +359,7 @@ impl Lane {
                     self.root_events.mark_seen(card);
                 }
             }
-            match compose::compose(kind, &snapshot, self.context.compose_input(0)) {
+            match compose::compose(kind, &snapshot, self.context.compose_input(Form::Full)) {
                 Composed::Op(op, fallbacks) => {
                     self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
                     let op = self.context.store.freeze(*op).await?;

@@ -6,8 +6,8 @@ use super::decode::{Listed, Reason, Webhook};
 use crate::{
     config::{Display, Route, Updates},
     model::{
-        Alert, AlertDoc, AlertState, CardId, CardState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey,
-        IncidentState, IncidentWrite, Known, LeftOut, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
+        IncidentWrite, Known, LeftOut, LiveCard, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
     },
 };
 
@@ -67,7 +67,7 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
     match incident.state {
         IncidentState::Firing | IncidentState::Quiet | IncidentState::Unlisted => update(known, webhook, rules, now),
         IncidentState::Resolved if firing => {
-            let closed_at = incident.closed_at.unwrap_or(incident.heard_at);
+            let closed_at = incident.closed_at.unwrap_or(incident.last_notified_at);
             if now.since(closed_at) < rules.reopen_after {
                 update(known, webhook, rules, now)
             } else {
@@ -86,7 +86,7 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
 /// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
 fn is_unseen(incident: &Incident, listed: &Listed, rules: &Rules<'_>) -> bool {
     let stored = find(&incident.alerts, &listed.fingerprint);
-    let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.heard_at));
+    let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.last_notified_at));
     let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
     // It must have ended later as well: what claims to begin after its end would be unseen each time it is told.
     listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
@@ -143,7 +143,7 @@ pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestam
         severity,
         closed_at: (!state.is_open()).then_some(now),
         // It is no longer as its own last notification left it: the same again is news, and not a repeat.
-        doc: IncidentDoc { digest: String::new(), ..incident.doc.clone() },
+        doc: IncidentDoc { content_hash: String::new(), ..incident.doc.clone() },
         alerts,
         news: true,
         notes,
@@ -163,7 +163,7 @@ fn doc_of(webhook: &Webhook) -> IncidentDoc {
         group_labels: webhook.group_labels.clone(),
         external_url: webhook.external_url.clone(),
         truncated: webhook.truncated,
-        digest: webhook.digest.clone(),
+        content_hash: webhook.content_hash.clone(),
     }
 }
 
@@ -447,7 +447,7 @@ fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) 
     if !known.incident.state.is_open() || !notes.iter().any(|note| note.kind.mentions()) {
         return Vec::new();
     }
-    let is_old = |card: &&CardState| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
+    let is_old = |card: &&LiveCard| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
     known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
 }
 
@@ -458,7 +458,7 @@ fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp)
     if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
         return None;
     }
-    let silent = |card: &&CardState| {
+    let silent = |card: &&LiveCard| {
         !card.notes_waiting && card.spoke_at.is_some_and(|spoke_at| now.since(spoke_at) >= remind_after)
     };
     let cards: Vec<CardId> = known.cards.iter().filter(silent).map(|card| card.id.clone()).collect();
@@ -484,7 +484,7 @@ pub fn apply(
             state: changes.state,
             severity: changes.severity,
             opened_at: now,
-            heard_at: now,
+            last_notified_at: now,
             closed_at: None,
             flaps: 0,
             rev: 0,
@@ -496,7 +496,7 @@ pub fn apply(
     };
     incident.state = changes.state;
     incident.severity = changes.severity;
-    incident.heard_at = now;
+    incident.last_notified_at = now;
     incident.closed_at = changes.closed_at;
     incident.flaps = changes.flaps;
     incident.doc = changes.doc.clone();

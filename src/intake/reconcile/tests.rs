@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AlertDoc, CardId, CardState, Labels, RouteName};
+use crate::model::{AlertDoc, CardId, Labels, LiveCard, RouteName};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -32,7 +32,7 @@ fn payload(alerts: &str) -> Webhook {
         reason: Reason::Missing,
         alerts,
         odd: 0,
-        digest: String::new(),
+        content_hash: String::new(),
     }
 }
 
@@ -71,7 +71,7 @@ impl Scene {
     }
 
     fn get(&mut self, webhook: &Webhook) -> Changes {
-        let card = CardState {
+        let card = LiveCard {
             id: CardId("card".to_owned()),
             spoke_at: self.spoke_at,
             posted_at: self.posted_at,
@@ -505,7 +505,7 @@ fn settled(scene: &mut Scene, webhook: &Webhook) -> (String, Option<Changes>) {
 #[test]
 fn what_another_group_reports_as_resolved_is_resolved_here_too() {
     let mut scene = play(&[("a b c", "opened firing"), ("a b", "changed firing")]);
-    scene.incident.as_mut().expect("an incident").doc.digest = "d".to_owned();
+    scene.incident.as_mut().expect("an incident").doc.content_hash = "d".to_owned();
     for (alerts, expected) in [
         // That others fire, or that what nobody knows here is over, says nothing of this group.
         ("a", "-"),
@@ -520,7 +520,7 @@ fn what_another_group_reports_as_resolved_is_resolved_here_too() {
         assert_eq!(settled(&mut scene, &payload(alerts)).0, expected, "{alerts}");
     }
     let incident = scene.incident.as_ref().expect("an incident");
-    assert_eq!((incident.closed_at, incident.doc.digest.as_str()), (Some(scene.now), ""));
+    assert_eq!((incident.closed_at, incident.doc.content_hash.as_str()), (Some(scene.now), ""));
     assert!(incident.alerts.iter().all(|alert| alert.ends_at == Some(Timestamp(60_000))));
     // The payload that left it firing is no repeat of anything: what it says is taken as it is.
     assert_eq!(scene.told("a"), "reopened firing again(a)");
@@ -602,7 +602,7 @@ proptest! {
                 ahead: 0,
                 display: &scene.display,
             };
-            let card = CardState {
+            let card = LiveCard {
                 id: CardId("card".to_owned()),
                 spoke_at: spoke.then_some(scene.now),
                 posted_at: spoke.then_some(Timestamp(0)),

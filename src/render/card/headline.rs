@@ -152,7 +152,7 @@ pub(crate) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Str
         }
         IncidentState::Unlisted => format!("· all listed are resolved, {} not listed", incident.doc.truncated),
         IncidentState::Stale => {
-            let since = format!("since {}", dial.with_zone(incident.heard_at));
+            let since = format!("since {}", dial.with_zone(incident.last_notified_at));
             if group.is_list() {
                 format!("{since} {}", counts(["were firing", "resolved", "no longer reported"]))
             } else {

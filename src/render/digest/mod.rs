@@ -21,7 +21,7 @@ use super::{
     text_only,
     time::Dial,
 };
-use crate::model::{Incident, IncidentId, IncidentState, Timestamp};
+use crate::model::{Form, Incident, IncidentId, IncidentState, Timestamp};
 
 /// A line takes more than 40 bytes, so that more than this never fit into one event.
 const MAX_ROWS: usize = 600;
@@ -39,9 +39,9 @@ pub struct Digest {
 /// The digest of these incidents, which it puts in order itself: firing first, the most severe first among them, then the
 /// oldest.
 ///
-/// One that is not posted yet (`plainness` 0, not `must_hold_all`) may leave some out, from the end of that order; it
+/// One that is not posted yet ([`Form::Full`], not `must_hold_all`) may leave some out, from the end of that order; it
 /// counts only those that it names, at least one, and the others need a digest of their own. An edit of a digest and a
-/// plainer form (`plainness` 1) must hold all of them: what has no line of its own is counted. `plainness` 2 is
+/// plainer form ([`Form::Counts`]) must hold all of them: what has no line of its own is counted. [`Form::OneLine`] is
 /// one line of text that names none on a line of its own.
 #[must_use]
 pub fn digest(
@@ -49,18 +49,18 @@ pub fn digest(
     incidents: &[&Incident],
     root_at: Option<Timestamp>,
     now: Timestamp,
-    plainness: u32,
+    form: Form,
     must_hold_all: bool,
 ) -> Digest {
     let ranked = row::ordered(style, incidents);
     let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
     let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
     let storm = Storm { style, ranked, rows, cluster, dial };
-    if plainness > 1 {
+    if form == Form::OneLine {
         return Digest { message: text_only(storm.head(storm.ranked.len()).line()), named: Vec::new() };
     }
-    let shapes = if plainness == 0 { &SHAPES[..] } else { &SHAPES[SHAPES.len() - 1..] };
-    let (message, lines) = storm.fitting(shapes, must_hold_all || plainness > 0);
+    let shapes = if form == Form::Full { &SHAPES[..] } else { &SHAPES[SHAPES.len() - 1..] };
+    let (message, lines) = storm.fitting(shapes, must_hold_all || form != Form::Full);
     Digest { message, named: storm.ranked[..lines].iter().map(|one| one.incident.id.clone()).collect() }
 }
 

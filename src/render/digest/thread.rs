@@ -10,7 +10,7 @@ use super::{
     row::{self, Row},
 };
 use crate::{
-    model::{Incident, Note, Timestamp},
+    model::{Form, Incident, Note, Timestamp},
     render::{MAX_BYTES, card::headline::MAX_LINE, links::url::Link},
 };
 
@@ -21,7 +21,7 @@ const MAX_LABEL: usize = 48;
 
 /// The reply that tells `notes`, which are of these incidents of one digest, in one event. Notes of others are left out.
 ///
-/// `plainness` 0 is as meant, 1 has no links, from 2 on, and where there are none to take away, it is one line of text.
+/// [`Form::Counts`] has no links; where there are none to take away, it is one line already.
 #[must_use]
 pub fn digest_reply(
     style: &Style,
@@ -29,10 +29,10 @@ pub fn digest_reply(
     notes: &[&Note],
     root_at: Option<Timestamp>,
     now: Timestamp,
-    plainness: u32,
+    form: Form,
 ) -> Message {
     let mut reply = merged(style, incidents, notes, root_at, now);
-    if is_one_line(&mut reply, plainness) {
+    if is_one_line(&mut reply, form) {
         return text_only(reply_line(&reply));
     }
     let message = set_reply(&reply);

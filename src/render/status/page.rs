@@ -36,11 +36,6 @@ impl Level {
         }
     }
 
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Ok, Self::Degraded, Self::Failing].into_iter().find(|level| level.as_str() == word)
-    }
-
     fn title(self) -> &'static str {
         match self {
             Self::Ok => "OK",

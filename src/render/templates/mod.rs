@@ -26,7 +26,7 @@ pub use self::{
 use super::{MAX_BYTES, Message, Style};
 use crate::{
     config::{TemplateFile, TemplateName},
-    model::{Incident, Note, RouteName, Timestamp},
+    model::{Form, Incident, Note, RouteName, Timestamp},
 };
 
 /// All templates of one's own, compiled. Without any, everything is built in.
@@ -77,7 +77,7 @@ pub struct Fallback {
 /// [`super::card`] as the operator wants it.
 #[must_use]
 pub fn card(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp) -> Rendered {
-    let built_in = super::card(style, incident, root_at, now, 0);
+    let built_in = super::card(style, incident, root_at, now, Form::Full);
     let set = style.templates.of(&[incident]);
     dressed(set, [TemplateName::CardHtml, TemplateName::CardText], built_in, || {
         CardView::new(style, incident, Moment { root_at, now })
@@ -109,7 +109,7 @@ pub fn reply(
     root_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Rendered {
-    let built_in = super::reply(style, incident, notes, root_at, now, 0);
+    let built_in = super::reply(style, incident, notes, root_at, now, Form::Full);
     let set = style.templates.of(&[incident]);
     dressed(set, [TemplateName::ReplyHtml, TemplateName::ReplyText], built_in, || {
         let reply = super::reply::reply(style, incident, notes, root_at, now);
@@ -120,7 +120,7 @@ pub fn reply(
 /// [`super::post`] as the operator wants it: with the card's templates, since it shows the card as it is now.
 #[must_use]
 pub fn post(style: &Style, incident: &Incident, notes: &[&Note], now: Timestamp) -> Rendered {
-    let built_in = super::post(style, incident, notes, now, 0);
+    let built_in = super::post(style, incident, notes, now, Form::Full);
     let set = style.templates.of(&[incident]);
     dressed(set, [TemplateName::CardHtml, TemplateName::CardText], built_in, || {
         CardView::new(style, incident, Moment { root_at: None, now })
@@ -136,7 +136,7 @@ pub fn digest_reply(
     root_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Rendered {
-    let built_in = super::digest_reply(style, incidents, notes, root_at, now, 0);
+    let built_in = super::digest_reply(style, incidents, notes, root_at, now, Form::Full);
     let set = style.templates.of(incidents);
     dressed(set, [TemplateName::ReplyHtml, TemplateName::ReplyText], built_in, || {
         let reply = super::digest::merged(style, incidents, notes, root_at, now);

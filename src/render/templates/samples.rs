@@ -7,8 +7,8 @@ use super::view::{CardView, DigestView, Moment, ReplyView};
 use crate::{
     config::TemplateName,
     model::{
-        Alert, AlertDoc, AlertState, CardId, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, Labels,
-        LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, Form, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
+        Labels, LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
     },
     render::{Message, Style, digest, reply},
 };
@@ -77,7 +77,7 @@ fn card(style: &Style, name: &'static str, incident: &Incident) -> Sample {
         name,
         kind: [TemplateName::CardHtml, TemplateName::CardText],
         view: json(&CardView::new(style, incident, Moment { root_at, now })),
-        built_in: crate::render::card(style, incident, root_at, now, 0),
+        built_in: crate::render::card(style, incident, root_at, now, Form::Full),
     }
 }
 
@@ -88,7 +88,7 @@ fn digest_of(style: &Style, name: &'static str, incidents: &[&Incident]) -> Samp
         name,
         kind: [TemplateName::DigestHtml, TemplateName::DigestText],
         view: json(&DigestView::new(style, incidents, &full, Moment { root_at, now })),
-        built_in: digest(style, incidents, root_at, now, 0, true).message,
+        built_in: digest(style, incidents, root_at, now, Form::Full, true).message,
     }
 }
 
@@ -99,7 +99,7 @@ fn reply_of(style: &Style, name: &'static str, incident: &Incident, note: &Note)
         name,
         kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
         view: json(&ReplyView::new(style, &[incident], &reply, Moment { root_at, now })),
-        built_in: crate::render::reply(style, incident, &[note], root_at, now, 0),
+        built_in: crate::render::reply(style, incident, &[note], root_at, now, Form::Full),
     }
 }
 
@@ -113,7 +113,7 @@ fn digest_reply(style: &Style, incidents: &[&Incident]) -> Sample {
         name: "a reply in a digest's thread",
         kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
         view: json(&ReplyView::new(style, incidents, &reply, Moment { root_at, now })),
-        built_in: crate::render::digest_reply(style, incidents, &notes, root_at, now, 0),
+        built_in: crate::render::digest_reply(style, incidents, &notes, root_at, now, Form::Full),
     }
 }
 
@@ -273,7 +273,7 @@ fn incident(id: &str, alerts: Vec<Alert>) -> Incident {
         state,
         severity: 0,
         opened_at: noon(3),
-        heard_at: noon(25),
+        last_notified_at: noon(25),
         closed_at: (state == IncidentState::Resolved).then(|| noon(25)),
         flaps: 0,
         rev: 1,

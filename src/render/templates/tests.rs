@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, Purpose, TemplateFile, TemplateName},
-    model::{Incident, RouteName, Timestamp},
+    model::{Form, Incident, RouteName, Timestamp},
     render::{MAX_BYTES, Style, tests::check::words_of},
 };
 
@@ -297,7 +297,7 @@ fn what_fails_is_built_in_for_that_message_alone() {
     let on = |source: &str, name: &str| {
         let incident = incident(name);
         let rendered = super::card(&untried(TemplateName::CardHtml, source), &incident, None, NOW);
-        let built_in = crate::render::card(&style(), &incident, None, NOW, 0);
+        let built_in = crate::render::card(&style(), &incident, None, NOW, Form::Full);
         assert_eq!(rendered.message.body, built_in.body, "the other form stays built in");
         let fault: Option<Fault> = rendered.fallbacks.first().map(|fallback| fallback.fault.clone());
         assert_eq!(rendered.message.html == built_in.html, fault.is_some());
@@ -340,7 +340,7 @@ fn routes_have_their_own() {
     let digest = |routes: [&str; 2]| {
         let pair = [of(routes[0], "one alert firing"), of(routes[1], "several alerts")];
         let refs: Vec<&Incident> = pair.iter().collect();
-        let built_in = crate::render::digest(&style, &refs, None, NOW, 0, true).message;
+        let built_in = crate::render::digest(&style, &refs, None, NOW, Form::Full, true).message;
         super::digest(&style, &refs, None, NOW, built_in).message.body
     };
     assert_eq!(digest(["dev", "dev"]), "dev");

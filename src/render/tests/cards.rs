@@ -2,12 +2,12 @@
 
 use super::samples::{api_down, at, crash_loop, disk_pressure, style};
 use crate::{
-    model::Incident,
+    model::{Form, Incident},
     render::{Message, card},
 };
 
 fn shown(incident: &Incident) -> Message {
-    card(&style(), incident, Some(at(12, 3)), at(12, 30), 0)
+    card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full)
 }
 
 /// HTML as the design writes it: line breaks for the reader, `…` in place of the links.

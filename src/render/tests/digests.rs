@@ -7,7 +7,7 @@ use super::{
     storms::{firing, nine, nth, over, storm},
 };
 use crate::{
-    model::{Incident, IncidentId, IncidentState, Note, NoteKind},
+    model::{Form, Incident, IncidentId, IncidentState, Note, NoteKind},
     render::{Digest, MAX_BYTES, Message, digest, digest_reply, green_notice, text},
 };
 
@@ -16,7 +16,7 @@ fn refs(incidents: &[Incident]) -> Vec<&Incident> {
 }
 
 fn shown(incidents: &[Incident], must_hold_all: bool) -> Digest {
-    let digest = digest(&style(), &refs(incidents), Some(at(12, 31)), at(12, 50), 0, must_hold_all);
+    let digest = digest(&style(), &refs(incidents), Some(at(12, 31)), at(12, 50), Form::Full, must_hold_all);
     assert_sound(&digest.message);
     assert_named(&digest, incidents);
     digest
@@ -142,9 +142,9 @@ fn what_must_hold_all_counts_what_it_cannot_name() {
     assert!(left > 0 && digest.named.len() >= 100);
     assert!(digest.message.body.contains(&format!("- +{left} more: {left} firing\n")), "{}", digest.message.body);
     assert!(first_line(&digest.message).starts_with("🌩 400 incidents, 20 critical: "));
-    let plainer = crate::render::digest(&style(), &refs(&storm), None, at(12, 50), 1, false);
+    let plainer = crate::render::digest(&style(), &refs(&storm), None, at(12, 50), Form::Counts, false);
     assert_eq!(plainer.named, digest.named);
-    let plainest = crate::render::digest(&style(), &refs(&storm), None, at(12, 50), 2, false);
+    let plainest = crate::render::digest(&style(), &refs(&storm), None, at(12, 50), Form::OneLine, false);
     assert_eq!(plainest.message.body, first_line(&digest.message));
     assert_eq!((plainest.message.html.contains('<'), plainest.named.len()), (false, 0));
 }
@@ -171,7 +171,7 @@ fn of(incident: &Incident, kind: NoteKind, fingerprints: &[&str]) -> Note {
 
 fn said(incidents: &[Incident], notes: &[Note]) -> Message {
     let notes: Vec<&Note> = notes.iter().collect();
-    let message = digest_reply(&style(), &refs(incidents), &notes, Some(at(12, 31)), at(14, 30), 0);
+    let message = digest_reply(&style(), &refs(incidents), &notes, Some(at(12, 31)), at(14, 30), Form::Full);
     assert_sound(&message);
     message
 }
@@ -189,10 +189,10 @@ fn replies_are_merged() {
     insta::assert_snapshot!(show(&said(&nine, &notes)));
     insta::assert_snapshot!(show(&said(&nine, &notes[..1])));
     let notes: Vec<&Note> = notes.iter().collect();
-    let plain = digest_reply(&style(), &refs(&nine), &notes, None, at(14, 30), 2);
+    let plain = digest_reply(&style(), &refs(&nine), &notes, None, at(14, 30), Form::OneLine);
     assert_eq!(plain.body.lines().count(), 1);
-    assert!(!digest_reply(&style(), &refs(&nine), &notes, None, at(14, 30), 1).html.contains("<a "));
-    assert!(!digest_reply(&style(), &[], &notes, None, at(14, 30), 0).body.is_empty());
+    assert!(!digest_reply(&style(), &refs(&nine), &notes, None, at(14, 30), Form::Counts).html.contains("<a "));
+    assert!(!digest_reply(&style(), &[], &notes, None, at(14, 30), Form::Full).body.is_empty());
 }
 
 #[test]

@@ -5,12 +5,12 @@ use super::{
     samples::{alert, at, incident, style},
 };
 use crate::{
-    model::Incident,
+    model::{Form, Incident},
     render::{Message, card},
 };
 
 fn shown(incident: &Incident) -> Message {
-    let message = card(&style(), incident, Some(at(12, 3)), at(12, 30), 0);
+    let message = card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full);
     assert_sound(&message);
     message
 }

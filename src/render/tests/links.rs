@@ -3,13 +3,13 @@
 use super::samples::{alert, at, incident, style};
 use crate::{
     config::{Display, Links, Rewrite},
-    model::{Alert, Incident},
+    model::{Alert, Form, Incident},
     render::{Style, card, links::url},
 };
 
 /// The links of a card as the plain body tells them.
 fn links_of(style: &Style, incident: &Incident) -> Vec<String> {
-    let message = card(style, incident, None, at(12, 30), 0);
+    let message = card(style, incident, None, at(12, 30), Form::Full);
     super::check::assert_sound(&message);
     message.body.lines().filter(|line| line.contains("://")).map(ToOwned::to_owned).collect()
 }

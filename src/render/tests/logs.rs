@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{Config, Display, ExtraLink, Grafana, Links, LokiLabel, Purpose, Rewrite, Route},
-    model::{Alert, Incident, NoteKind, RouteName},
+    model::{Alert, Form, Incident, NoteKind, RouteName},
     render::{BrokenLink, LinkTemplateFaults, Style, broken_links, card, digest, reply},
 };
 
@@ -36,7 +36,7 @@ fn pane_of(url: &str) -> Value {
 }
 
 fn shown(style: &Style, incident: &Incident) -> String {
-    let message = card(style, incident, None, at(12, 30), 0);
+    let message = card(style, incident, None, at(12, 30), Form::Full);
     assert_sound(&message);
     message.body
 }
@@ -106,9 +106,9 @@ fn a_shared_link_has_the_time_of_all_that_share_it() {
 fn replies_and_digests_show_the_time_as_well() {
     let both = incident(vec![exploring("a"), exploring("b")]);
     let note = note(NoteKind::NewFiring, &["b"]);
-    let said = reply(&style(), &both, &[&note], None, at(12, 30), 0);
+    let said = reply(&style(), &both, &[&note], None, at(12, 30), Form::Full);
     assert_eq!(logs_of(&said.body), [(ms(11, 48), "now".to_owned())]);
-    let told = digest(&style(), &[&both], None, at(12, 30), 0, true);
+    let told = digest(&style(), &[&both], None, at(12, 30), Form::Full, true);
     assert_eq!(logs_of(&told.message.body), [(ms(11, 48), "now".to_owned())]);
 }
 
@@ -156,7 +156,7 @@ fn what_is_broken_is_text_and_counted() {
     let broken = |url: &str| alert("1", &[("alertname", "X")], &[("logs_url", url), ("summary", "s")]);
     let cut = "https://grafana.example.org/explore?schemaVersion=1&panes=%7B%22abc%22";
     let one = incident(vec![broken(cut)]);
-    let message = card(&style(), &one, None, at(12, 30), 0);
+    let message = card(&style(), &one, None, at(12, 30), Form::Full);
     assert_sound(&message);
     let line = "logs_url holds a state that is no JSON: …/explore?schemaVersion=1&panes={\"abc\"";
     assert!(message.body.lines().any(|l| l == line), "{}", message.body);
@@ -300,7 +300,7 @@ fn every_link_is_rewritten() {
     );
     incident.alerts[0].doc.silence_url = url("silence");
     assert!(shown(&style, &incident).ends_with("Silence: https://outside.example.org/x/silence"));
-    let told = digest(&style, &[&incident], None, at(12, 30), 0, true).message.body;
+    let told = digest(&style, &[&incident], None, at(12, 30), Form::Full, true).message.body;
     assert!(
         told.contains("Alertmanager: https://outside.example.org/x/alertmanager\n")
             || told.ends_with("/x/alertmanager"),

@@ -7,7 +7,7 @@ use super::{
     samples::{self, incident, style},
 };
 use crate::{
-    model::{Alert, AlertDoc, AlertState, Incident, IncidentState, Labels, Timestamp},
+    model::{Alert, AlertDoc, AlertState, Form, Incident, IncidentState, Labels, Timestamp},
     render::card,
 };
 
@@ -56,7 +56,7 @@ macro_rules! payload {
         #[test]
         fn $test() {
             let incident = from_payload($name);
-            let message = card(&style(), &incident, Some(samples::at(18, 20)), samples::at(18, 30), 0);
+            let message = card(&style(), &incident, Some(samples::at(18, 20)), samples::at(18, 30), Form::Full);
             insta::assert_snapshot!(show(&message));
         }
     )*};

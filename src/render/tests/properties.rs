@@ -8,7 +8,9 @@ use super::{
     samples,
 };
 use crate::{
-    model::{Alert, AlertDoc, AlertState, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp},
+    model::{
+        Alert, AlertDoc, AlertState, Form, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp,
+    },
     render::{card, digest, digest_reply, green_notice, reply},
 };
 
@@ -129,7 +131,7 @@ prop_compose! {
         incident.doc.group_labels = group_labels;
         incident.doc.external_url = external_url;
         incident.doc.truncated = truncated;
-        (incident.opened_at, incident.heard_at, incident.closed_at) = times;
+        (incident.opened_at, incident.last_notified_at, incident.closed_at) = times;
         incident
     }
 }
@@ -175,22 +177,26 @@ fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, cases: usual.cases.div_ceil(4), ..usual }
 }
 
+fn forms() -> impl Strategy<Value = Form> {
+    prop::sample::select(&Form::ALL[..])
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn every_card_is_sound(incident in incident(), root_at in prop::option::of(time()), now in time(), plainness in 0_u32..4) {
-        let message = card(&samples::style(), &incident, root_at, now, plainness);
+    fn every_card_is_sound(incident in incident(), root_at in prop::option::of(time()), now in time(), form in forms()) {
+        let message = card(&samples::style(), &incident, root_at, now, form);
         assert_sound(&message);
         assert_fits_encrypted(&message);
-        if plainness >= 2 {
+        if form == Form::OneLine {
             prop_assert!(!message.html.contains('<') && !message.body.contains('\n'));
         }
-        if plainness == 1 {
+        if form == Form::Counts {
             prop_assert!(!message.html.contains("<a "));
-            prop_assert_ne!(&message, &card(&samples::style(), &incident, root_at, now, 0), "as it was refused");
+            prop_assert_ne!(&message, &card(&samples::style(), &incident, root_at, now, Form::Full), "as it was refused");
         }
-        prop_assert_eq!(&message, &card(&samples::style(), &incident, root_at, now, plainness));
+        prop_assert_eq!(&message, &card(&samples::style(), &incident, root_at, now, form));
     }
 
     #[test]
@@ -198,14 +204,14 @@ proptest! {
         incident in incident(),
         notes in prop::collection::vec(note(), 0..4),
         now in time(),
-        plainness in 0_u32..4,
+        form in forms(),
     ) {
         let notes: Vec<&Note> = notes.iter().collect();
-        let message = reply(&samples::style(), &incident, &notes, None, now, plainness);
+        let message = reply(&samples::style(), &incident, &notes, None, now, form);
         assert_sound(&message);
         assert_fits_encrypted(&message);
-        if plainness == 1 {
-            prop_assert_ne!(&message, &reply(&samples::style(), &incident, &notes, None, now, 0), "as it was refused");
+        if form == Form::Counts {
+            prop_assert_ne!(&message, &reply(&samples::style(), &incident, &notes, None, now, Form::Full), "as it was refused");
         }
     }
 
@@ -214,18 +220,18 @@ proptest! {
         incidents in incidents(),
         root_at in prop::option::of(time()),
         now in time(),
-        plainness in 0_u32..4,
+        form in forms(),
         must_hold_all: bool,
     ) {
         let all: Vec<&Incident> = incidents.iter().collect();
-        let digest = digest(&samples::style(), &all, root_at, now, plainness, must_hold_all);
+        let digest = digest(&samples::style(), &all, root_at, now, form, must_hold_all);
         assert_sound(&digest.message);
         assert_fits_encrypted(&digest.message);
         assert_named(&digest, &incidents);
-        prop_assert!(plainness > 1 || !digest.named.is_empty());
+        prop_assert!(form == Form::OneLine || !digest.named.is_empty());
         let listed = digest.message.body.lines().filter(|line| line.starts_with("- ")).count();
         prop_assert_eq!(listed, digest.message.html.matches("<li>").count());
-        if plainness > 1 {
+        if form == Form::OneLine {
             prop_assert!(!digest.message.html.contains('<') && !digest.message.body.contains('\n'));
         }
         let mut once = digest.named.clone();
@@ -242,26 +248,26 @@ proptest! {
         incidents in incidents(),
         notes in prop::collection::vec((note(), "00[0-9]"), 0..20),
         now in time(),
-        plainness in 0_u32..4,
+        form in forms(),
     ) {
         let all: Vec<&Incident> = incidents.iter().collect();
         let notes: Vec<Note> = notes.into_iter().map(|(note, id)| Note { incident: IncidentId(id), ..note }).collect();
         let notes: Vec<&Note> = notes.iter().collect();
         let style = samples::style();
-        let message = digest_reply(&style, &all, &notes, None, now, plainness);
+        let message = digest_reply(&style, &all, &notes, None, now, form);
         for message in [&message, &green_notice(&style, &all, now)] {
             assert_sound(message);
             assert_fits_encrypted(message);
         }
-        if plainness == 1 {
-            prop_assert_ne!(&message, &digest_reply(&style, &all, &notes, None, now, 0), "as it was refused");
+        if form == Form::Counts {
+            prop_assert_ne!(&message, &digest_reply(&style, &all, &notes, None, now, Form::Full), "as it was refused");
         }
     }
 
     /// The sanitiser of the Matrix clients finds nothing to take away.
     #[test]
     fn clients_keep_all_of_it(incident in incident(), now in time()) {
-        let message = card(&samples::style(), &incident, None, now, 0);
+        let message = card(&samples::style(), &incident, None, now, Form::Full);
         let html = ruma_html::Html::parse(&message.html);
         html.sanitize_with(&ruma_html::SanitizerConfig::strict());
         prop_assert_eq!(words_of(&message.html).concat(), text_of(&html));

@@ -5,12 +5,12 @@ use super::{
     samples::{absent, alert, api_down, at, crash_loop, disk_pressure, incident, note, resolved, style},
 };
 use crate::{
-    model::{Incident, IncidentState, Note, NoteKind},
+    model::{Form, Incident, IncidentState, Note, NoteKind},
     render::{Message, reply},
 };
 
 fn said(incident: &Incident, notes: &[&Note]) -> Message {
-    let message = reply(&style(), incident, notes, Some(at(12, 3)), at(14, 30), 0);
+    let message = reply(&style(), incident, notes, Some(at(12, 3)), at(14, 30), Form::Full);
     assert_sound(&message);
     message
 }
@@ -185,9 +185,9 @@ fn what_was_overtaken_is_not_told_as_if_it_were_so() {
 fn plainer() {
     let (new, partly) =
         (note(NoteKind::NewFiring, &["controlplane4"]), note(NoteKind::PartlyResolved, &["controlplane2"]));
-    let plain = |plainness| reply(&style(), &disk_pressure(), &[&new, &partly], None, at(12, 30), plainness);
-    assert_eq!(plain(1).body.lines().count(), 2);
-    assert!(!plain(1).html.contains("<a "));
-    assert_eq!(plain(2).body.lines().count(), 1);
-    assert!(!plain(2).html.contains('<'));
+    let plain = |form| reply(&style(), &disk_pressure(), &[&new, &partly], None, at(12, 30), form);
+    assert_eq!(plain(Form::Counts).body.lines().count(), 2);
+    assert!(!plain(Form::Counts).html.contains("<a "));
+    assert_eq!(plain(Form::OneLine).body.lines().count(), 1);
+    assert!(!plain(Form::OneLine).html.contains('<'));
 }

@@ -73,7 +73,7 @@ pub(super) fn incident(alerts: Vec<Alert>) -> Incident {
         state,
         severity: alerts.iter().map(rank).min().unwrap_or(3),
         opened_at: at(12, 3),
-        heard_at: at(12, 25),
+        last_notified_at: at(12, 25),
         closed_at: (state == IncidentState::Resolved).then(|| at(12, 25)),
         flaps: 0,
         rev: 1,

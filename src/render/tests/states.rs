@@ -6,16 +6,16 @@ use super::{
 };
 use crate::{
     config,
-    model::{Alert, Incident, IncidentState},
+    model::{Alert, Form, Incident, IncidentState},
     render::{Style, StyleError, card},
 };
 
 fn shown(incident: &Incident) -> String {
-    show(&card(&style(), incident, Some(at(12, 3)), at(12, 30), 0))
+    show(&card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full))
 }
 
 fn first_line(incident: &Incident) -> String {
-    let message = card(&style(), incident, Some(at(12, 3)), at(12, 30), 0);
+    let message = card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full);
     assert_sound(&message);
     message.body.lines().next().unwrap().to_owned()
 }
@@ -94,7 +94,7 @@ fn times_in_the_zone_of_the_reader() {
     let style = Style::new(&berlin, &config::Links::default()).unwrap();
     let mut incident = crash_loop();
     let last_line = |incident: &Incident| {
-        let message = card(&style, incident, Some(at(12, 3)), at(12, 30), 1);
+        let message = card(&style, incident, Some(at(12, 3)), at(12, 30), Form::Counts);
         message.body.lines().find(|line| line.contains("CET")).unwrap().to_owned()
     };
     assert_eq!(last_line(&incident), "since 13:03 CET");

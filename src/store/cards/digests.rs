@@ -1,4 +1,4 @@
-//! Several incidents on one card, and many cards in one notice: what keeps a storm readable.
+//! Digests put several incidents on one card, green notices many cards into one message: both keep a storm readable.
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -7,9 +7,9 @@ use crate::{
     store::{Store, StoreError, db::rows, incidents::sample},
 };
 
-/// Incidents that one digest takes at most; the rest make a further one.
+/// How many incidents one digest takes; the rest make further ones.
 const DIGEST: i64 = 200;
-/// Cards that one notice of many turning green names at most.
+/// How many cards one green notice names.
 const GREEN: i64 = 300;
 
 impl Store {
@@ -56,7 +56,7 @@ impl Store {
                     for incident in rest {
                         // An old card whose place the digest took goes on where its incident does.
                         sqlx::query(
-                            "UPDATE card SET superseded_by = $2 WHERE superseded_by = $1 AND id <> $1 AND id IN \
+                            "UPDATE card SET superseded_by = $2 WHERE superseded_by = $1 AND id IN \
                              (SELECT card FROM card_incident WHERE incident = $3)",
                         )
                         .bind(digest.as_str())
@@ -86,7 +86,7 @@ impl Store {
         let mut connection = self.readers.acquire().await?;
         let notes = sqlx::query(
             "SELECT note.* FROM note JOIN card ON card.id = note.card WHERE card.room = $1 AND note.kind = 'resolved' \
-             AND note.op IS NULL AND card.root_event IS NOT NULL AND card.dirty_since IS NOT NULL ORDER BY note.id LIMIT $2",
+             AND card.state = 'live' AND note.op IS NULL AND card.root_event IS NOT NULL AND card.dirty_since IS NOT NULL ORDER BY note.id LIMIT $2",
         )
         .bind(room.as_str())
         .bind(GREEN)
@@ -125,9 +125,9 @@ impl Store {
             "SELECT count(*) FROM (SELECT DISTINCT id FROM (SELECT card.id FROM incident \
                LEFT JOIN card_incident ON card_incident.incident = incident.id \
                LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.root_event IS NOT NULL \
-               AND card.superseded_by IS NULL WHERE incident.closed_at IS NULL \
+               AND card.state = 'live' WHERE incident.closed_at IS NULL \
                UNION ALL SELECT id FROM card WHERE room = $1 AND dirty_since IS NOT NULL AND root_event IS NOT NULL \
-               AND superseded_by IS NULL) AS live WHERE id IS NOT NULL LIMIT $2) AS counted",
+               AND state = 'live') AS live WHERE id IS NOT NULL LIMIT $2) AS counted",
         )
         .bind(room.as_str())
         .bind(i64::try_from(enough).unwrap_or(i64::MAX).saturating_add(1))
@@ -137,7 +137,7 @@ impl Store {
     }
 }
 
-/// Those of the notes whose incident is still over.
+/// The notes whose incident is still resolved, each with it.
 async fn with_incidents(
     connection: &mut SqliteConnection,
     notes: &[SqliteRow],
@@ -163,7 +163,7 @@ async fn unposted(connection: &mut SqliteConnection, room: &RoomAddress) -> Resu
     let rows = sqlx::query(
         "SELECT card.id, card.dirty_since, min(incident.severity) AS severity, count(*) AS incidents FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
-         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.superseded_by IS NULL AND NOT EXISTS \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.state = 'live' AND NOT EXISTS \
          (SELECT 1 FROM op WHERE op.card = card.id AND op.state IN ('in_flight', 'in_doubt', 'parked')) \
          GROUP BY card.id, card.dirty_since ORDER BY severity, card.dirty_since, card.id LIMIT $2",
     )

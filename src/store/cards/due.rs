@@ -1,4 +1,4 @@
-//! What rooms do not show yet, read for the lanes: which cards are due, and all there is to know about one.
+//! Reads what rooms do not show yet: which cards are due, and everything about one of them.
 
 use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -8,25 +8,27 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    model::{Card, CardId, CardKind, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
+    model::{Card, CardId, CardKind, CardState, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
     store::{Store, StoreError, db::rows, incidents::sample},
 };
 
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
-const NEW: &str = "card.root_event IS NULL AND card.superseded_by IS NULL";
+const NEW: &str = "card.root_event IS NULL AND card.state = 'live'";
+/// The last edit of a superseded card has to name the event that it points to.
+const EDITS: &str = "card.root_event IS NOT NULL AND NOT EXISTS \
+     (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) \
+     AND (card.state IN ('live', 'unrouted') OR (card.state = 'superseded' \
+     AND EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL)))";
 const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked')";
 /// Alerts that are read in full for what is to be said about the incidents of a digest, those of one incident at least;
 /// what there is to say about the others comes in a further reply.
 const IN_FULL: i64 = 2_000;
 /// Bytes of the notes that are read at once, one at least; the others come in a further reply.
 const NOTE_BYTES: usize = 1 << 20;
-/// A card of more alerts waits for other such cards: only one is in memory at a time, whatever rooms they are for.
+/// Cards of more alerts than this are read one at a time, to bound memory.
 const LARGE: i64 = 1_000;
-
-/// The revision that a card shows for good once it tells that it goes on elsewhere.
-pub(crate) const SUPERSEDED: i64 = i64::MAX;
 
 /// A card whose room is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +66,7 @@ pub struct DueCards {
     pub green_beyond: usize,
 }
 
-/// All that is needed to write a card's next event, read at one instant. The times that its words tell are those of the
-/// wall clock.
+/// Everything that a card's next event is composed from, read at one instant. Times are those of the wall clock.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub card: Card,
@@ -74,23 +75,20 @@ pub struct Snapshot {
     pub incidents: Vec<(Incident, i64)>,
     /// Not yet part of an op, oldest first; as many as are said at once.
     pub notes: Vec<Note>,
-    /// The first event of the card that took this one's place.
+    /// The first event of the card that superseded this one.
     pub continued: Option<String>,
-    /// Held by a large one.
+    /// Held while a large card is in memory.
     pub turn: Option<Arc<OwnedSemaphorePermit>>,
     /// The room of that card.
     pub continued_in: Option<String>,
     /// The route on which it goes on, where its receiver takes another one by now.
-    pub moved_to: Option<String>,
+    pub rerouted_to: Option<String>,
 }
 
 impl Snapshot {
     /// The newest revision in it.
     #[must_use]
     pub fn rev(&self) -> i64 {
-        if self.card.superseded_by.is_some() {
-            return SUPERSEDED;
-        }
         self.incidents.iter().map(|(incident, _)| incident.rev).max().unwrap_or(0)
     }
 
@@ -118,18 +116,10 @@ impl Store {
         let mut due = DueCards {
             new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
-            edits: due_cards(
-                &mut transaction,
-                room,
-                "card.root_event IS NOT NULL AND NOT EXISTS \
-                 (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) AND (card.superseded_by IS NULL \
-                 OR EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL))",
-                "card.dirty_since",
-            )
-            .await?,
+            edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
             ..DueCards::default()
         };
-        // Whether they are more than `digest_above` is not for a list to say that ends before it.
+        // `digest_above` may be larger than the list.
         if is_cut(&due.new) {
             due.new_beyond = beyond(count_due(&mut transaction, room, NEW).await?);
         }
@@ -147,7 +137,7 @@ impl Store {
         self.read_card(card, None).await
     }
 
-    /// The same with the notes that an op says in place of those that wait.
+    /// Like [`Store::snapshot`], with the notes of an op in place of the waiting ones.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -210,7 +200,7 @@ async fn count_green(connection: &mut SqliteConnection, room: &RoomAddress) -> R
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
     let green: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
-         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         AND card.state = 'live' \
          AND EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind = $3) \
          AND NOT EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind NOT IN ($2, $3))",
     )
@@ -261,7 +251,7 @@ async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> R
          sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
          FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
-         AND (card.superseded_by IS NULL OR card.superseded_by <> card.id) \
+         AND card.state = 'live' \
          GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
     )
     .bind(room.as_str())
@@ -320,16 +310,17 @@ async fn read_snapshot(
         }
         incidents.push((incident, row.try_get("shown_rev")?));
     }
-    let (mut continued, mut continued_in, mut moved_to) = (None, None, None);
-    if let Some(next) = &card.superseded_by {
-        if let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
+    let (mut continued, mut continued_in, mut rerouted_to) = (None, None, None);
+    if let Some(next) = &card.superseded_by
+        && let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
             .bind(next.as_str())
             .fetch_optional(&mut *connection)
             .await?
-        {
-            (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
-        }
-        moved_to = sqlx::query_scalar(
+    {
+        (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
+    }
+    if card.state != CardState::Live {
+        rerouted_to = sqlx::query_scalar(
             "SELECT moved_to FROM incident JOIN card_incident ON card_incident.incident = incident.id \
              WHERE card_incident.card = $1 AND moved_to IS NOT NULL LIMIT 1",
         )
@@ -337,7 +328,7 @@ async fn read_snapshot(
         .fetch_optional(&mut *connection)
         .await?;
     }
-    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, moved_to, turn: None }))
+    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, rerouted_to, turn: None }))
 }
 
 /// Those of the op, or as many of those that wait as are said at once.

@@ -2,13 +2,12 @@
 
 use sqlx::SqliteConnection;
 
-use super::due::SUPERSEDED;
 use crate::{
     model::{CardId, Op, OpState, RoomAddress},
     store::{
         Store, StoreError,
-        db::writer::Context,
-        outbox::{end_op, make_due, mark_shown, settle},
+        db::writer::WriteContext,
+        outbox::sql::{Shown, end_op, make_due, release_notes, settle},
     },
 };
 
@@ -65,36 +64,34 @@ impl Store {
         self.write(move |connection, context| {
             Box::pin(async move {
                 end_op(connection, context, &op.txn_id, OpState::Refused, None, Some(&error), now).await?;
-                sqlx::query("UPDATE note SET op = NULL WHERE op = $1")
-                    .bind(op.txn_id.as_str())
-                    .execute(&mut *connection)
-                    .await?;
+                release_notes(connection, &op.txn_id).await?;
                 orphan(connection, context, &op.card).await?;
                 count_as_shown(connection, &op.card).await?;
                 make_due(connection, &op.card, op.since).await?;
-                settle(connection, context, &op.card, None).await
+                settle(connection, context, &op.card, Shown::Same).await
             })
         })
         .await
     }
 }
 
-async fn orphan(connection: &mut SqliteConnection, context: &mut Context, card: &CardId) -> Result<(), StoreError> {
+async fn orphan(
+    connection: &mut SqliteConnection,
+    context: &mut WriteContext,
+    card: &CardId,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE card SET root_event = NULL, root_at = NULL, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
         .execute(&mut *connection)
         .await?;
-    let superseded = sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1 AND superseded_by IS NOT NULL")
-        .bind(card.as_str())
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
-    if superseded > 0 {
-        sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
+    let retired =
+        sqlx::query("UPDATE card SET state = 'retired', dirty_since = NULL WHERE id = $1 AND state <> 'live'")
             .bind(card.as_str())
             .execute(&mut *connection)
-            .await?;
-        return mark_shown(connection, card, SUPERSEDED).await;
+            .await?
+            .rows_affected();
+    if retired > 0 {
+        return Ok(());
     }
     // What is over and was shown needs no new event; a digest with nothing else stays as it is, and is never due.
     sqlx::query(

@@ -1,17 +1,15 @@
 //! What the config no longer routes: incidents of routes that are gone, and cards in rooms that their routes do not name
 //! any more. A card that is in the room owes it one last event; what was never posted is dropped.
 //!
-//! Such a card is superseded by itself: it is nobody's live card, nothing is said in its thread, and as with any card
-//! whose place was taken there is one last edit to make.
+//! Such a card is unrouted: nothing is said in its thread, and as with a superseded card there is one last edit to make.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::due::SUPERSEDED;
 use crate::{
     model::{CardId, OpState, RoomAddress, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::Context},
+    store::{Store, StoreError, db::writer::WriteContext},
 };
 
 /// Cards, or incidents, that one transaction closes.
@@ -20,14 +18,14 @@ const BATCH: u32 = 100;
 /// The rooms of each route.
 pub type Routing = BTreeMap<RouteName, Vec<RoomAddress>>;
 
-/// What was found to be routed no longer.
+/// What no route covers any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unrouted {
     /// Cards that were closed, or digests that lost a part.
     pub cards: usize,
     /// Incidents that no room shows any more.
     pub incidents: u64,
-    /// Rooms that no route names and that have something to be told still.
+    /// Rooms that no route names and that still wait for events.
     pub rooms: BTreeSet<RoomAddress>,
 }
 
@@ -69,12 +67,12 @@ impl Store {
             // Left, so that what is open comes first and not all that ever was; without a card there is nothing to see.
             "SELECT incident.route AS route, card.room AS room FROM incident \
              LEFT JOIN card_incident ON card_incident.incident = incident.id \
-             LEFT JOIN card ON card.id = card_incident.card AND card.superseded_by IS NULL \
+             LEFT JOIN card ON card.id = card_incident.card AND card.state = 'live' \
              WHERE incident.closed_at IS NULL \
              UNION SELECT incident.route, card.room FROM card \
              LEFT JOIN card_incident ON card_incident.card = card.id \
              LEFT JOIN incident ON incident.id = card_incident.incident \
-             WHERE card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.superseded_by IS NULL",
+             WHERE card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.state = 'live'",
         )
         .fetch_all(&mut *connection)
         .await?;
@@ -129,13 +127,12 @@ impl Store {
         }
     }
 
-    /// As "no news": what becomes of those of a route that is gone nobody will tell us, and those of a route all of whose
-    /// rooms were replaced open anew with their next notification, in the new rooms. One whose webhook was under way has a
-    /// card still, and is closed once that is.
+    /// Closes incidents without a live card as stale. No notification will resolve those of a removed route, and those of
+    /// a route whose rooms were all replaced open again, in the new rooms, with their next notification.
     async fn close_incidents(&self) -> Result<u64, StoreError> {
         const HIDDEN: &str = "incident.closed_at IS NULL AND NOT EXISTS (SELECT 1 FROM card_incident \
              JOIN card ON card.id = card_incident.card \
-             WHERE card_incident.incident = incident.id AND card.superseded_by IS NULL)";
+             WHERE card_incident.incident = incident.id AND card.state = 'live')";
         let mut connection = self.monitoring.acquire().await?;
         let find = format!("SELECT count(*) FROM incident WHERE {HIDDEN}");
         // Made of literals only, here and below.
@@ -178,10 +175,10 @@ async fn cards_of(
     let cards: Vec<String> = sqlx::query_scalar(
         // Left, so that what is open comes first and not all that the room ever saw.
         "SELECT id FROM (SELECT card.id FROM incident LEFT JOIN card_incident ON card_incident.incident = incident.id \
-           LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.superseded_by IS NULL \
+           LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.state = 'live' \
            WHERE incident.route = $2 AND incident.closed_at IS NULL \
            UNION SELECT card.id FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL \
-           AND card.root_event IS NULL AND card.superseded_by IS NULL AND EXISTS \
+           AND card.root_event IS NULL AND card.state = 'live' AND EXISTS \
            (SELECT 1 FROM card_incident JOIN incident ON incident.id = card_incident.incident \
             WHERE card_incident.card = card.id AND incident.route = $2)) AS live WHERE id IS NOT NULL LIMIT $3",
     )
@@ -196,7 +193,7 @@ async fn cards_of(
 /// `served`: the routes that still lead into the card's room.
 async fn close_card(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     card: &CardId,
     served: &[String],
     now: Timestamp,
@@ -221,20 +218,16 @@ async fn close_card(
     }
 }
 
-/// The whole card.
+/// Makes a card unrouted: it owes the room a last edit.
 pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
         .bind(card.as_str())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
-        .bind(card.as_str())
-        .execute(&mut *connection)
-        .await?;
-    disown(connection, card, now).await?;
+    unroute_predecessors(connection, card, now).await?;
     // Should its first event be on its way, it is due once that is known to be in the room.
     sqlx::query(
-        "UPDATE card SET superseded_by = id, dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $2 END \
+        "UPDATE card SET state = 'unrouted', dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $2 END \
          WHERE id = $1",
     )
     .bind(card.as_str())
@@ -244,37 +237,28 @@ pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now
     Ok(())
 }
 
-/// Cards whose place this one was to take, and that were not told so yet, will not hear of it any more: they owe the room
-/// a last edit of their own.
-async fn disown(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
-    const WAITING: &str = "(SELECT old.id FROM card AS old JOIN card AS next ON next.id = old.superseded_by \
-         WHERE next.id = $1 AND old.id <> $1 AND next.root_event IS NULL AND old.root_event IS NOT NULL)";
-    for sql in [
-        format!("UPDATE card_incident SET shown_rev = 0 WHERE card IN {WAITING} AND $2 IS NOT NULL"),
-        format!("UPDATE card SET superseded_by = id, dirty_since = $2 WHERE id IN {WAITING}"),
-    ] {
-        // Made of literals only.
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).bind(now.0).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-/// What no route leads into the room any more, and what never came into it, owes the room nothing.
-pub(crate) async fn forget_unposted_of_unrouted(
+/// Cards that this one was to supersede, but has not yet: they become unrouted themselves.
+async fn unroute_predecessors(
     connection: &mut SqliteConnection,
     card: &CardId,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1 AND superseded_by = id AND root_event IS NULL")
-        .bind(card.as_str())
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE card SET state = 'unrouted', superseded_by = NULL, dirty_since = $2 \
+         WHERE superseded_by = $1 AND root_event IS NOT NULL \
+         AND EXISTS (SELECT 1 FROM card AS next WHERE next.id = $1 AND next.root_event IS NULL)",
+    )
+    .bind(card.as_str())
+    .bind(now.0)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// A digest that goes on without these.
+/// Takes incidents off a digest that goes on without them.
 pub(crate) async fn lose_incidents(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     card: &CardId,
     goes: &[String],
     stays: &str,
@@ -288,7 +272,7 @@ pub(crate) async fn lose_incidents(
             sqlx::query(sql).bind(card.as_str()).bind(incident).execute(&mut *connection).await?;
         }
     }
-    // A revision of its own, so that an edit that is on its way does not count as showing it.
+    // The revision grows, so that an edit in flight does not count as showing this.
     sqlx::query("UPDATE incident SET rev = $2 WHERE id = $1")
         .bind(stays)
         .bind(context.next())
@@ -322,14 +306,10 @@ async fn give_up(
         .bind(room.as_str())
         .execute(&mut *connection)
         .await?;
-    sqlx::query(
-        "UPDATE card_incident SET shown_rev = $2 WHERE card IN \
-         (SELECT id FROM card WHERE room = $1 AND superseded_by IS NOT NULL)",
-    )
-    .bind(room.as_str())
-    .bind(SUPERSEDED)
-    .execute(&mut *connection)
-    .await?;
+    sqlx::query("UPDATE card SET state = 'retired' WHERE room = $1 AND state <> 'live'")
+        .bind(room.as_str())
+        .execute(&mut *connection)
+        .await?;
     let behind = sqlx::query("UPDATE card SET dirty_since = NULL WHERE room = $1 AND dirty_since IS NOT NULL")
         .bind(room.as_str())
         .execute(connection)

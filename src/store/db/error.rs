@@ -1,4 +1,4 @@
-//! Why the store could not do it.
+//! Errors of the store.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub enum StoreError {
     Database(String),
     #[error("the store did not answer within {0} s")]
     Late(u64),
-    #[error("a panic, which is a bug of the receiver; what caused it was undone")]
+    #[error("internal error (a panic, logged above); its changes were undone")]
     Panic,
     #[error("the store has stopped")]
     Stopped,
@@ -37,13 +37,13 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// SQLite's own words say what is wrong with the disk; sqlx wraps them in more than an operator needs.
+/// Reduces an error to SQLite's own message and code; sqlx wraps them in more than an operator needs.
 pub(crate) fn in_words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => {
             let advice = match code(error) {
-                Some(CORRUPT | NO_DATABASE) => "; the file is damaged, a restart tells more",
-                _ if whole_code(error) == Some(NO_TEMPORARY_FOLDER) => "; no folder for temporary files can be written",
+                Some(CORRUPT | NO_DATABASE) => "; the file is damaged; restart for details",
+                _ if whole_code(error) == Some(NO_TEMPORARY_FOLDER) => "; no folder for temporary files is writable",
                 _ => "",
             };
             match database.code() {
@@ -69,7 +69,7 @@ pub(crate) fn is_full(error: &sqlx::Error) -> bool {
     code(error) == Some(FULL)
 }
 
-/// Without what SQLite adds in the higher bits.
+/// The primary result code, without the higher bits of the extended one.
 fn code(error: &sqlx::Error) -> Option<i32> {
     whole_code(error).map(|code| code & 0xff)
 }

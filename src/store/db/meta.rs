@@ -1,4 +1,4 @@
-//! The few facts about the store itself.
+//! Key-value facts about the store itself.
 
 use sqlx::SqliteConnection;
 
@@ -31,7 +31,7 @@ impl Store {
             .await
     }
 
-    /// Gives the store an id of its own, once.
+    /// Gives the store an id when it is new.
     pub(crate) async fn ensure_identity(&self) -> Result<(), StoreError> {
         self.writer
             .write(|connection, _| {
@@ -46,7 +46,7 @@ impl Store {
     }
 }
 
-/// Something else each time, so that there is something to commit.
+/// Writes a new value each time, so that there is something to commit.
 pub(crate) async fn write_opened(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     write(connection, OPENED, &ulid::Ulid::new().to_string()).await
 }
@@ -62,7 +62,7 @@ pub(crate) async fn write_seq(connection: &mut SqliteConnection, seq: i64) -> Re
     write(connection, SEQ, &seq.to_string()).await
 }
 
-/// Where the time of the process before this one stood. `None` as well where it cannot be read: then it starts afresh.
+/// Reads where the time of the previous process stood; `None` also if it is unreadable.
 pub(crate) async fn read_mark(connection: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
     Ok(read(connection, CLOCK).await?.and_then(|text| text.parse().ok()))
 }

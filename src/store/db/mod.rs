@@ -4,6 +4,7 @@ pub(crate) mod error;
 pub(crate) mod meta;
 pub(crate) mod monitoring;
 pub(crate) mod open;
+pub(crate) mod repeats;
 pub(crate) mod rows;
 pub(crate) mod timeline;
 pub(crate) mod writer;

@@ -1,4 +1,4 @@
-//! Opening: the folder, its lock, the file, its schema.
+//! Opens the store: the folder, its lock, the file, its schema.
 
 use std::{
     fs::{File, TryLockError},
@@ -29,10 +29,10 @@ use crate::{
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
-/// The write-ahead log is cut back to this many bytes once it has been copied into the file: one large batch must not
-/// leave it large for good. Free pages of the file itself are used again; it is as large as the most it ever held.
+/// The size in bytes that the write-ahead log is truncated to after a checkpoint, so that one large batch does not leave
+/// it large. The file itself never shrinks, but reuses free pages.
 const WAL_BYTES: &str = "16777216";
-/// A file of at most this size is read through at start, so that damage is told then and not by some later webhook.
+/// A file of at most this size is checked at start, so that damage shows then and not with a later webhook.
 const CHECKED_BYTES: u64 = 256 << 20;
 /// How long a statement waits for a lock that another process (a backup, say) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -52,7 +52,7 @@ impl Store {
         Self::open_as(folder, clock, metrics, health, SqliteConnectOptions::disable_statement_logging).await
     }
 
-    /// With what `adapt` makes of the options of every connection.
+    /// Like [`Store::open`], with connection options changed by `adapt`.
     pub(crate) async fn open_as(
         folder: &Path,
         clock: Clock,
@@ -80,7 +80,7 @@ impl Store {
         timeline::resume(&mut connection, &clock).await.map_err(|error| opened(Box::new(error)))?;
         if let Err(error) = rehearse(&mut connection).await {
             let reason = in_words(&error);
-            // A disk can have room again at any time, and the writer finds out by itself; all else is for the operator.
+            // A full disk may get space again, and the writer retries; everything else needs the operator.
             if !is_full(&error) {
                 return Err(StoreError::Unusable { path: folder.to_owned(), reason });
             }
@@ -152,7 +152,7 @@ async fn keep_temporary_files(connection: &mut SqliteConnection, folder: &Path) 
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
-/// Does what every webhook will: writes a temporary file and commits.
+/// Does what every webhook does: writes a temporary file and commits.
 async fn rehearse(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     // More than the cache holds, so that some of it goes to the file.
     const SPILL: &str = "CREATE TEMP TABLE spill (bytes BLOB); PRAGMA temp.cache_size = 1; \
@@ -212,7 +212,7 @@ pub fn lock_folder(folder: &Path) -> Result<File, StoreError> {
     lock(folder)
 }
 
-/// Two receivers on one store would send everything twice.
+/// Locks the folder: two receivers on one store would send everything twice.
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
     make_private(folder).map_err(fault)?;

@@ -1,12 +1,12 @@
-//! Rows <-> the words of the field.
+//! Rows <-> types of the model.
 
 use futures_util::{TryStreamExt as _, stream::BoxStream};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     model::{
-        Alert, AlertState, Card, CardId, CardKind, Incident, IncidentId, IncidentKey, IncidentState, LeftOut, Note,
-        NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
+        Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
+        LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
     },
     store::StoreError,
 };
@@ -21,7 +21,7 @@ fn bad(what: &str, value: &str) -> StoreError {
     StoreError::Database(format!("the store holds an unknown {what}: {value:?}"))
 }
 
-/// A number that was written as unsigned.
+/// Reads a number that was written as unsigned.
 fn unsigned(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
     let number: i64 = row.try_get(column)?;
     u32::try_from(number).map_err(|_| bad(column, &number.to_string()))
@@ -43,14 +43,14 @@ fn word<T>(row: &SqliteRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> 
 fn document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text)
-        .map_err(|error| StoreError::Database(format!("the store holds an odd {column}: {error}")))
+        .map_err(|error| StoreError::Database(format!("invalid JSON in the store, column {column}: {error}")))
 }
 
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
 }
 
-/// Without its alerts.
+/// Reads an incident without its alerts.
 pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
     Ok(Incident {
         id: IncidentId(row.try_get("id")?),
@@ -62,7 +62,7 @@ pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
         state: word(row, "state", IncidentState::parse)?,
         severity: unsigned(row, "severity")?,
         opened_at: time(row, "opened_at")?,
-        heard_at: time(row, "heard_at")?,
+        last_notified_at: time(row, "heard_at")?,
         closed_at: maybe_time(row, "closed_at")?,
         flaps: unsigned(row, "flaps")?,
         rev: row.try_get("rev")?,
@@ -90,6 +90,7 @@ pub(crate) fn card(row: &SqliteRow) -> Result<Card, StoreError> {
         id: CardId(row.try_get("id")?),
         room: word(row, "room", |text| RoomAddress::parse(text).ok())?,
         kind: word(row, "kind", CardKind::parse)?,
+        state: word(row, "state", CardState::parse)?,
         root_event: row.try_get("root_event")?,
         root_at: maybe_time(row, "root_at")?,
         last_reply: row.try_get("last_reply")?,
@@ -119,7 +120,8 @@ pub(crate) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
         kind: word(row, "kind", OpKind::parse)?,
         content: row.try_get("content")?,
         rev: row.try_get("rev")?,
-        plainness: unsigned(row, "plainness")?,
+        last_edit: row.try_get::<i64, _>("last_edit")? != 0,
+        form: word(row, "form", Form::parse)?,
         speaks: row.try_get::<i64, _>("speaks")? != 0,
         since: time(row, "since")?,
         notification: NotificationId(row.try_get("notification")?),
@@ -147,7 +149,7 @@ pub(crate) async fn alerts_of(
     Ok(alerts)
 }
 
-/// The same without holding them all.
+/// Reads the alerts of an incident one by one, sorted by fingerprint.
 pub(crate) fn stream_alerts<'c>(
     connection: &'c mut SqliteConnection,
     incident: &IncidentId,
@@ -157,7 +159,7 @@ pub(crate) fn stream_alerts<'c>(
         .fetch(connection)
 }
 
-/// At most `most` of them.
+/// Reads at most `most` alerts of an incident.
 pub(crate) async fn some_alerts_of(
     connection: &mut SqliteConnection,
     incident: &IncidentId,

@@ -1,4 +1,4 @@
-//! The store's time at start: goes on where the process before left it.
+//! Resumes the receiver's time at start, where the previous process left it.
 
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -8,9 +8,9 @@ use crate::{
     model::Timestamp,
 };
 
-/// What a machine's own keeping of the time corrects at once is less.
+/// Smaller steps are ordinary corrections of the wall clock.
 const JUMP: u64 = 5_000;
-/// Where the store keeps times of its own line, which none of them may be ahead of.
+/// Every column that holds a time of the receiver; none may lie in its future.
 const TIMES: &[(&str, &str)] = &[
     ("notification", "at"),
     ("incident", "opened_at"),
@@ -29,31 +29,28 @@ const TIMES: &[(&str, &str)] = &[
     ("room", "held_until"),
 ];
 
-/// Sets `clock` to the store's time.
+/// Sets `clock` to the time that the store was left at.
 pub(crate) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> Result<(), sqlx::Error> {
     let away = match meta::read_mark(connection).await? {
         Some(mark) => go_on(clock, &mark),
         None => adopt(connection, clock).await?,
     };
-    tracing::debug!(away_s = away.for_.as_secs(), counted = away.is_sure, "the store's time goes on");
+    tracing::debug!(away_s = away.for_.as_secs(), counted = away.is_sure, "store time resumed");
     Ok(())
 }
 
 fn go_on(clock: &Clock, mark: &Mark) -> Away {
     let away = clock.resume(mark);
-    let by = clock.ahead() - mark.wall.ahead_of(mark.line);
-    // How far it was set ahead cannot be known of a time that nobody counted.
+    let by = clock.ahead() - mark.wall.ahead_of(mark.monotonic);
+    // A step ahead cannot be told from downtime that the machine did not count.
     if by.unsigned_abs() >= JUMP && (away.is_sure || by < 0) {
-        tracing::warn!(
-            by_s = by / 1_000,
-            "the wall clock was set while the receiver did not run; nothing is closed, forgotten or waited for by it"
-        );
+        tracing::warn!(by_s = by / 1_000, "wall clock changed while the receiver was stopped");
     }
     away
 }
 
-/// A store of before the receiver had a time of its own: what it holds are times of the wall clock. The newest that has
-/// come by now is where it was left, and what lies ahead (a clock that was once wrong wrote it) is from just now.
+/// Adopts a store of a version that kept wall-clock times. It was left at the newest time that is not in the future;
+/// times in the future, which a wrong clock wrote, become now.
 async fn adopt(connection: &mut SqliteConnection, clock: &Clock) -> Result<Away, sqlx::Error> {
     let wall = clock.wall();
     let mut newest: Option<i64> = None;
@@ -63,7 +60,7 @@ async fn adopt(connection: &mut SqliteConnection, clock: &Clock) -> Result<Away,
         newest = newest.max(sqlx::query_scalar(sql).bind(wall.0).fetch_one(&mut *connection).await?);
     }
     let left = Timestamp(newest.unwrap_or(wall.0));
-    let away = clock.resume(&Mark { line: left, wall: left, boot: None });
+    let away = clock.resume(&Mark { monotonic: left, wall: left, boot: None });
     let now = clock.now();
     let mut transaction = connection.begin().await?;
     for (table, column) in TIMES {

@@ -1,4 +1,4 @@
-//! The one writer. Jobs that wait while a commit is under way share the next one: one transaction, one fsync.
+//! The one writer. Jobs that arrive during a commit share the next one: one transaction, one fsync.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -13,25 +13,27 @@ use tokio::{
     time::timeout,
 };
 
-use super::{error::in_words, meta, monitoring::Commits};
+use super::{
+    error::in_words,
+    meta,
+    monitoring::Commits,
+    repeats::{self, Repeat},
+};
 use crate::{
     clock::{Clock, Mark},
     health::Health,
     metrics::Metrics,
-    store::{
-        StoreError,
-        incidents::repeats::{self, Repeat},
-    },
+    store::StoreError,
 };
 
-/// Jobs that may wait; beyond it callers wait for a place, and their own time limit answers for them.
+/// How many jobs may be queued. Further callers wait for a slot until [`PATIENCE`] runs out.
 const QUEUE: usize = 1_024;
-/// Jobs that share one transaction at most.
+/// How many jobs may share one transaction.
 const BATCH: usize = 256;
-/// How often an idle writer shows that it is alive, and tries again what failed.
+/// How often an idle writer reports that it is alive and retries a failed commit.
 const BEAT: Duration = Duration::from_secs(1);
-/// How old the mark of the receiver's time may be that the store holds, while others commit and while nobody does. A wall
-/// clock that was set makes it old at once: the next start may have nothing else to go by.
+/// How old the stored clock mark may get while jobs commit, and while the writer is idle. A change of the wall clock by
+/// [`MARK_AHEAD`] milliseconds outdates it at once, since the next start may have nothing else to go by.
 const MARK_EVERY: Duration = Duration::from_secs(10);
 const MARK_IDLE: Duration = Duration::from_mins(1);
 const MARK_AHEAD: u64 = 5_000;
@@ -41,15 +43,15 @@ const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
 /// How long a caller waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a job may use besides the connection.
-pub(crate) struct Context {
-    /// The last number given out; see [`Context::next`].
+/// What a job uses besides the connection.
+pub(crate) struct WriteContext {
+    /// The last number given out; see [`WriteContext::next`].
     seq: i64,
     /// Whether some room may be behind once this is committed.
     pub wake: bool,
 }
 
-impl Context {
+impl WriteContext {
     /// The last number given out.
     pub fn last(&self) -> i64 {
         self.seq
@@ -63,14 +65,18 @@ impl Context {
 }
 
 /// A piece of work for one transaction.
-trait Job: Send {
-    /// Does the work; `false`: it failed and must be undone.
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool>;
+trait WriteJob: Send {
+    /// Does the work. Returns whether it succeeded; if not, it must be undone.
+    fn run<'c>(
+        &'c mut self,
+        connection: &'c mut SqliteConnection,
+        context: &'c mut WriteContext,
+    ) -> BoxFuture<'c, bool>;
 
     /// Why it failed.
-    fn fault(&self) -> Option<String>;
+    fn error(&self) -> Option<String>;
 
-    /// Answers the caller, once it is known whether the transaction was committed.
+    /// Answers the caller after the commit.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
@@ -81,18 +87,22 @@ struct Work<T, F> {
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Work<T, F>
+impl<T, F> WriteJob for Work<T, F>
 where
     T: Send,
-    F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<T, StoreError>> + Send,
+    F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>> + Send,
 {
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection, context: &'c mut Context) -> BoxFuture<'c, bool> {
+    fn run<'c>(
+        &'c mut self,
+        connection: &'c mut SqliteConnection,
+        context: &'c mut WriteContext,
+    ) -> BoxFuture<'c, bool> {
         Box::pin(async move {
             if let Some(work) = self.todo.take() {
-                // Or one poisoned webhook would end the writer, and with it everything.
+                // One poisoned webhook must not end the writer.
                 let done = AssertUnwindSafe(async { work(connection, context).await }).catch_unwind().await;
                 self.result = done.unwrap_or_else(|_| {
-                    tracing::error!("a panic in the store's work was caught; it is undone and the writer goes on");
+                    tracing::error!("panic in a store job; its changes are undone");
                     Err(StoreError::Panic)
                 });
             }
@@ -100,7 +110,7 @@ where
         })
     }
 
-    fn fault(&self) -> Option<String> {
+    fn error(&self) -> Option<String> {
         self.result.as_ref().err().map(ToString::to_string)
     }
 
@@ -111,15 +121,15 @@ where
 }
 
 enum Message {
-    Job(Box<dyn Job>),
+    Job(Box<dyn WriteJob>),
     Repeat(Repeat, oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
-/// What shares a transaction.
+/// The work that shares a transaction.
 #[derive(Default)]
 struct Batch {
-    jobs: Vec<Box<dyn Job>>,
+    jobs: Vec<Box<dyn WriteJob>>,
     repeats: Vec<(Repeat, oneshot::Sender<Result<(), StoreError>>)>,
 }
 
@@ -140,7 +150,7 @@ impl Handle {
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut Context) -> BoxFuture<'c, Result<T, StoreError>>
+        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
             + Send
             + 'static,
     {
@@ -149,7 +159,7 @@ impl Handle {
         self.committed(Message::Job(job), answer).await
     }
 
-    /// Returns once it is committed. Those that wait together cost a few statements in all.
+    /// Returns once the repeat is committed. All repeats of a transaction share a few statements.
     pub async fn repeats(&self, repeats: Repeat) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.committed(Message::Repeat(repeats, reply), answer).await
@@ -185,11 +195,11 @@ pub(crate) async fn start(
 ) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
-    let context = Context { seq, wake: false };
+    let context = WriteContext { seq, wake: false };
     let writer =
         Writer { connection, context, saved_seq: seq, saved_mark: None, clock, metrics, health, wake, commits };
-    // A thread and a runtime of its own. Each statement is answered by the database's thread; on the shared runtime the
-    // writer would then queue up behind the webhooks being decoded, once for each statement, and they would wait for it.
+    // The writer has its own thread and runtime. On the shared runtime it would queue behind webhooks that are being
+    // decoded, once for each statement.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| no_thread(&error))?;
     std::thread::Builder::new()
@@ -205,7 +215,7 @@ fn no_thread(error: &std::io::Error) -> StoreError {
 
 struct Writer {
     connection: SqliteConnection,
-    context: Context,
+    context: WriteContext,
     saved_seq: i64,
     saved_mark: Option<Mark>,
     clock: Clock,
@@ -245,7 +255,7 @@ impl Writer {
         self.saved_mark = None;
         self.commit(Batch::default()).await;
         if let Err(error) = self.connection.close().await {
-            tracing::warn!(error = in_words(&error), "the store did not close cleanly");
+            tracing::warn!(error = in_words(&error), "store did not close cleanly");
         }
         if let Some(reply) = closing {
             let _ = reply.send(());
@@ -257,15 +267,15 @@ impl Writer {
         self.health.update(|health| health.writer_beat = Some(now));
     }
 
-    /// Whether the mark that the store holds is older than `age`, or of before the wall clock was set.
+    /// Whether the stored mark is older than `age`, or the wall clock has changed since.
     fn is_mark_older(&self, age: Duration) -> bool {
         self.saved_mark.as_ref().is_none_or(|mark| {
-            self.clock.now().since(mark.line) >= age
-                || self.clock.ahead().abs_diff(mark.wall.ahead_of(mark.line)) >= MARK_AHEAD
+            self.clock.now().since(mark.monotonic) >= age
+                || self.clock.ahead().abs_diff(mark.wall.ahead_of(mark.monotonic)) >= MARK_AHEAD
         })
     }
 
-    /// After a fault nobody may post for a while; health must show the recovery all the same.
+    /// Commits nothing after a failure, so that health shows the recovery even if no webhook comes.
     async fn probe_if_failing(&mut self) {
         if self.health.snapshot().store_fault.is_some() {
             self.saved_seq = -1;
@@ -297,7 +307,7 @@ impl Writer {
         }
     }
 
-    /// Says a fault once, and once that it is over.
+    /// Logs a failure once, and its end once.
     fn note_outcome(&self, fault: Option<&String>) {
         let before = self.health.update(|health| std::mem::replace(&mut health.store_fault, fault.cloned()));
         match (before, fault) {
@@ -322,33 +332,33 @@ impl Writer {
     }
 
     async fn fill(&mut self, batch: &mut Batch, mark: Option<&Mark>) -> Result<(), String> {
-        let told = |error: sqlx::Error| in_words(&error);
+        let text = |error: sqlx::Error| in_words(&error);
         let last = batch.jobs.len().saturating_sub(1);
         for (n, job) in batch.jobs.iter_mut().enumerate() {
             if !job.run(&mut self.connection, &mut self.context).await {
                 // The savepoint stays, for the next job.
                 let undone = execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await;
-                // After some faults (a full disk) SQLite has undone the whole transaction already. Then that fault is what
-                // the operator must know of, and not that there is no savepoint any more.
-                undone.map_err(|error| job.fault().unwrap_or_else(|| in_words(&error)))?;
+                // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see
+                // that error, not the missing savepoint.
+                undone.map_err(|error| job.error().unwrap_or_else(|| in_words(&error)))?;
             } else if n < last {
-                execute(&mut self.connection, NEXT_JOB).await.map_err(told)?;
+                execute(&mut self.connection, NEXT_JOB).await.map_err(text)?;
             }
         }
         let repeats: Vec<&Repeat> = batch.repeats.iter().map(|(repeats, _)| repeats).collect();
-        repeats::save(&mut self.connection, &repeats).await.map_err(told)?;
+        repeats::save(&mut self.connection, &repeats).await.map_err(text)?;
         if self.saved_seq != self.context.seq {
-            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(told)?;
+            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(text)?;
         }
         if let Some(mark) = mark {
-            meta::write_mark(&mut self.connection, mark).await.map_err(told)?;
+            meta::write_mark(&mut self.connection, mark).await.map_err(text)?;
         }
-        execute(&mut self.connection, "COMMIT").await.map_err(told)
+        execute(&mut self.connection, "COMMIT").await.map_err(text)
     }
 
     async fn roll_back(&mut self) {
         self.context.wake = false;
-        // SQLite rolls back by itself after some faults (a full disk); then there is nothing left to roll back.
+        // SQLite rolls back by itself after some errors (a full disk).
         if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {
             tracing::debug!(error = in_words(&error), "nothing to roll back");
         }

@@ -1,27 +1,26 @@
 //! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
 
-use std::collections::BTreeSet;
-
 use sha2::{Digest as _, Sha256};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use super::rerouted;
+use super::{
+    find::{newest_incident, with_unresolved},
+    rerouted,
+};
 use crate::{
     model::{
         Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress,
-        RouteName, Timestamp,
+        Timestamp,
     },
     store::{
-        Store, StoreError, cards,
-        db::{rows, writer::Context},
+        Store, StoreError,
+        cards::save::{CardWriter, live_cards},
+        db::{rows, writer::WriteContext},
     },
 };
 
 /// Other incidents that one transaction settles.
 const SETTLED: usize = 50;
-pub(crate) const HOLDING: &str = "SELECT DISTINCT alert.incident FROM alert CROSS JOIN incident \
-     WHERE incident.id = alert.incident AND incident.closed_at IS NULL AND alert.state <> 'resolved' \
-     AND incident.route = ";
 
 type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
 type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
@@ -33,7 +32,7 @@ pub struct Ingest {
     pub body: Vec<u8>,
     /// Of all that the notification says. An open incident that keeps the same one is handed to `decide` as repeated,
     /// without its alerts. Empty: never.
-    pub digest: String,
+    pub content_hash: String,
     /// Whether the config's `receivers` chose its route.
     pub by_receiver: bool,
     /// The rooms of its route.
@@ -67,16 +66,16 @@ impl Store {
     pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
         let clock = self.clock.clone();
         let group = hash(ingest.key.group_key.as_bytes());
-        if let Some(ingested) = self.heard_again(&ingest, &group, clock.now()).await? {
+        if let Some(ingested) = self.try_repeat(&ingest, &group, clock.now()).await? {
             return Ok(ingested);
         }
         let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
         let (mut ingested, mut rest) = self
             .writer
             .write(move |connection, context| {
-                Box::pin(
-                    async move { Job { connection, context, hashes, by_receiver, now: clock.now() }.run(ingest).await },
-                )
+                Box::pin(async move {
+                    Ingestion { connection, context, hashes, by_receiver, now: clock.now() }.run(ingest).await
+                })
             })
             .await?;
         // Should one of these fail, the webhook is not answered 200 and comes again.
@@ -86,9 +85,9 @@ impl Store {
                 .writer
                 .write(move |connection, context| {
                     let hashes = Hashes::default();
-                    Box::pin(
-                        async move { Job { connection, context, hashes, by_receiver: None, now }.settle(others).await },
-                    )
+                    Box::pin(async move {
+                        Ingestion { connection, context, hashes, by_receiver: None, now }.settle(others).await
+                    })
                 })
                 .await?;
             ingested.elsewhere += settled;
@@ -116,20 +115,20 @@ fn hash(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..16])
 }
 
-/// One notification inside the writer's transaction; what it does to cards is in [`crate::store::cards`].
-pub(crate) struct Job<'c> {
-    pub(crate) connection: &'c mut SqliteConnection,
-    pub(crate) context: &'c mut Context,
+/// One notification inside the writer's transaction; [`CardWriter`] does what it changes on cards.
+struct Ingestion<'c> {
+    connection: &'c mut SqliteConnection,
+    context: &'c mut WriteContext,
     hashes: Hashes,
     /// See [`Ingest::by_receiver`].
     by_receiver: Option<bool>,
-    pub(crate) now: Timestamp,
+    now: Timestamp,
 }
 
-impl Job<'_> {
+impl Ingestion<'_> {
     async fn run(mut self, ingest: Ingest) -> Result<(Ingested, Option<Others>), StoreError> {
-        let Ingest { key, body, digest, by_receiver, rooms, decide, resolved, settle } = ingest;
-        let known = self.known(&key, &digest).await?;
+        let Ingest { key, body, content_hash, by_receiver, rooms, decide, resolved, settle } = ingest;
+        let known = self.known(&key, &content_hash).await?;
         let changes = decide(known.as_ref(), self.now);
         let existing = known.as_ref().map(|known| &known.incident);
         let incidents = self.others(&key, existing, &resolved, &settle).await?;
@@ -154,7 +153,7 @@ impl Job<'_> {
         if let Some(incident) = &incident
             && says
         {
-            self.save_cards(incident, &rooms, &changes, &notification).await?;
+            self.cards().save(incident, &rooms, &changes, &notification).await?;
         }
         if let (Some(incident), IncidentWrite::Insert, true) = (&incident, changes.write, by_receiver) {
             rerouted::go_on(self.connection, &key, &self.hashes.group, incident, self.now).await?;
@@ -173,7 +172,7 @@ impl Job<'_> {
         resolved: &[String],
         settle: &Settle,
     ) -> Result<Vec<IncidentId>, StoreError> {
-        let mut held = holding(self.connection, &key.route, own.map(|own| &own.id), resolved).await?;
+        let mut held = with_unresolved(self.connection, &key.route, own.map(|own| &own.id), resolved).await?;
         // Mostly one or two, of which an earlier firing may be all that it tells; of many it is taken for granted.
         if held.len() <= SETTLED {
             let mut changed = Vec::with_capacity(held.len());
@@ -198,12 +197,22 @@ impl Job<'_> {
             let Some(known) = self.open_incident(&id).await? else { continue };
             let Some(changes) = (others.settle)(&known, self.now) else { continue };
             // When its own group was heard of stays as it is: nothing was said of its other alerts.
-            self.update_incident(&known.incident, &changes, &others.notification, known.incident.heard_at, None)
-                .await?;
-            self.save_cards(&id, &others.rooms, &changes, &others.notification).await?;
+            self.update_incident(
+                &known.incident,
+                &changes,
+                &others.notification,
+                known.incident.last_notified_at,
+                None,
+            )
+            .await?;
+            self.cards().save(&id, &others.rooms, &changes, &others.notification).await?;
             settled += 1;
         }
         Ok((settled, (!others.incidents.is_empty()).then_some(others)))
+    }
+
+    fn cards(&mut self) -> CardWriter<'_> {
+        CardWriter { connection: self.connection, context: self.context, now: self.now }
     }
 
     async fn open_incident(&mut self, id: &IncidentId) -> Result<Option<Known>, StoreError> {
@@ -219,20 +228,20 @@ impl Job<'_> {
 
     async fn with_all(&mut self, mut incident: Incident) -> Result<Known, StoreError> {
         incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
-        let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        let cards = live_cards(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
         Ok(Known { incident, cards, repeated: false })
     }
 
-    /// The newest incident of the group with its live cards and, unless it is as `digest` tells, its alerts: reading
+    /// The newest incident of the group with its live cards and, unless it is repeated by `content_hash`, its alerts: reading
     /// those of a large group costs more than all the rest.
-    async fn known(&mut self, key: &IncidentKey, digest: &str) -> Result<Option<Known>, StoreError> {
+    async fn known(&mut self, key: &IncidentKey, content_hash: &str) -> Result<Option<Known>, StoreError> {
         let Some(incident) = newest_incident(self.connection, key, &self.hashes.group).await? else {
             return Ok(None);
         };
-        if !incident.is_as_told_by(digest) {
+        if !incident.is_repeated_by(content_hash) {
             return self.with_all(incident).await.map(Some);
         }
-        let cards = cards::of(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
+        let cards = live_cards(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
         Ok(Some(Known { incident, cards, repeated: true }))
     }
 
@@ -318,7 +327,7 @@ impl Job<'_> {
         incident: &Incident,
         changes: &Changes,
         notification: &NotificationId,
-        heard_at: Timestamp,
+        last_notified_at: Timestamp,
         by_receiver: Option<bool>,
     ) -> Result<IncidentId, StoreError> {
         let rev = if changes.news { self.context.next() } else { incident.rev };
@@ -330,7 +339,7 @@ impl Job<'_> {
         .bind(incident.id.as_str())
         .bind(changes.state.as_str())
         .bind(i64::from(changes.severity))
-        .bind(heard_at.0)
+        .bind(last_notified_at.0)
         .bind(changes.closed_at.map(|at| at.0))
         .bind(i64::from(changes.flaps))
         .bind(rev)
@@ -349,48 +358,4 @@ impl Job<'_> {
         rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
         Ok(incident.id.clone())
     }
-}
-
-/// The open incidents of the route in which one of these is not resolved; all but `own`.
-pub(crate) async fn holding(
-    connection: &mut SqliteConnection,
-    route: &RouteName,
-    own: Option<&IncidentId>,
-    fingerprints: &[String],
-) -> Result<Vec<IncidentId>, StoreError> {
-    let mut found = BTreeSet::new();
-    for chunk in fingerprints.chunks(rows::CHUNK) {
-        // From the alerts to the incidents, never the other way round: there may be thousands of open ones.
-        let mut query = QueryBuilder::<Sqlite>::new(HOLDING);
-        query.push_bind(route.as_str()).push(" AND alert.fingerprint IN (");
-        let mut list = query.separated(", ");
-        for fingerprint in chunk {
-            list.push_bind(fingerprint);
-        }
-        let ids: Vec<String> =
-            query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
-        found.extend(ids.into_iter().map(IncidentId));
-    }
-    Ok(found.into_iter().filter(|id| Some(id) != own).collect())
-}
-
-/// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed
-/// last. By the store's counter, since a clock that was ahead once would put a closed one before an open one.
-pub(crate) async fn newest_incident(
-    connection: &mut SqliteConnection,
-    key: &IncidentKey,
-    group_hash: &str,
-) -> Result<Option<Incident>, StoreError> {
-    sqlx::query(
-        "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
-         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1",
-    )
-    .bind(key.route.as_str())
-    .bind(&key.receiver)
-    .bind(group_hash)
-    .fetch_optional(connection)
-    .await?
-    .as_ref()
-    .map(rows::incident)
-    .transpose()
 }

@@ -1,5 +1,6 @@
 //! Incidents: what webhooks change, and what ends them.
 
+pub(crate) mod find;
 pub(crate) mod ingest;
 pub(crate) mod repeats;
 pub(crate) mod rerouted;

@@ -1,5 +1,5 @@
-//! Receivers that the config leads to another route: what is open on the old one goes on there, as an incident with cards of
-//! its own, and the old cards say so.
+//! Receivers that the config moved to another route. What is open on the old route goes on there as a new incident with
+//! its own cards, and the old cards say so.
 
 use sqlx::{Row as _, SqliteConnection};
 
@@ -8,16 +8,16 @@ use crate::{
     store::{
         Store, StoreError,
         cards::unrouted::{lose_incidents, retire},
-        db::writer::Context,
+        db::writer::WriteContext,
     },
 };
 
 /// Incidents that one transaction closes.
 const BATCH: usize = 100;
-/// What is left open of a receiver on a route that is not its own any more.
+/// Selects what a receiver has left open on its previous route.
 const LEFT: &str = "closed_at IS NULL AND route = $1 AND receiver = $2 AND by_receiver = 1";
 
-/// A receiver that takes another route from now on.
+/// A receiver that takes another route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     pub from: RouteName,
@@ -69,7 +69,7 @@ impl Store {
 
 async fn close_some(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     moved: &Move,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
@@ -98,7 +98,7 @@ async fn close_some(
             group_key: row.try_get("group_key")?,
         };
         // It may have begun there before.
-        if let Some(there) = super::ingest::newest_incident(connection, &key, &hash).await?
+        if let Some(there) = super::find::newest_incident(connection, &key, &hash).await?
             && there.state.is_open()
         {
             go_on(connection, &key, &hash, &there.id, now).await?;
@@ -108,17 +108,17 @@ async fn close_some(
     Ok(closed.len())
 }
 
-/// Its live cards: a digest that shows something else as well goes on without it.
+/// Closes the live cards of an incident; a digest that shows other incidents too goes on without it.
 async fn close_cards(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     moved: &Move,
     incident: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let cards: Vec<String> = sqlx::query_scalar(
         "SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
-         WHERE card_incident.incident = $1 AND card.superseded_by IS NULL",
+         WHERE card_incident.incident = $1 AND card.state = 'live'",
     )
     .bind(incident)
     .fetch_all(&mut *connection)
@@ -153,7 +153,7 @@ pub(crate) async fn go_on(
     let left = sqlx::query(
         "SELECT card.id, card.room FROM incident JOIN card_incident ON card_incident.incident = incident.id \
          JOIN card ON card.id = card_incident.card WHERE incident.moved_to = $1 AND incident.receiver = $2 \
-         AND incident.group_hash = $3 AND card.kind = 'incident' AND card.superseded_by = card.id \
+         AND incident.group_hash = $3 AND card.kind = 'incident' AND card.state IN ('unrouted', 'retired') AND card.superseded_by IS NULL \
          AND card.root_event IS NOT NULL",
     )
     .bind(key.route.as_str())
@@ -166,7 +166,7 @@ pub(crate) async fn go_on(
         let next = sqlx::query(
             "SELECT card.id, card.root_event IS NOT NULL AS posted FROM card \
              JOIN card_incident ON card_incident.card = card.id \
-             WHERE card_incident.incident = $1 AND card.superseded_by IS NULL AND card.id <> $2 \
+             WHERE card_incident.incident = $1 AND card.state = 'live' AND card.id <> $2 \
              ORDER BY CASE WHEN card.room = $3 THEN 0 ELSE 1 END, card.id LIMIT 1",
         )
         .bind(incident.as_str())
@@ -175,22 +175,16 @@ pub(crate) async fn go_on(
         .fetch_optional(&mut *connection)
         .await?;
         let Some(next) = next else { continue };
-        let posted = next.try_get::<i64, _>("posted")? != 0;
         sqlx::query(
-            "UPDATE card SET superseded_by = $2, dirty_since = CASE WHEN $3 = 1 THEN $4 ELSE dirty_since END WHERE id = $1",
+            "UPDATE card SET state = 'superseded', superseded_by = $2, \
+             dirty_since = CASE WHEN $3 = 1 THEN $4 ELSE dirty_since END WHERE id = $1",
         )
         .bind(&old)
         .bind(next.try_get::<String, _>("id")?)
-        .bind(i64::from(posted))
+        .bind(next.try_get::<i64, _>("posted")?)
         .bind(now.0)
         .execute(&mut *connection)
         .await?;
-        if posted {
-            sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
-                .bind(&old)
-                .execute(&mut *connection)
-                .await?;
-        }
     }
     Ok(())
 }

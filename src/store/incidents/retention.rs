@@ -1,5 +1,5 @@
-//! Forgetting. Counts from closing: an open incident and its cards are never touched. Of its ops those go that have been
-//! over for as long, and that no read-back needs.
+//! Prunes closed incidents once `store.retention` has passed since they closed. Open incidents and their cards stay; of
+//! their ops, those that ended that long ago and that no read-back needs are pruned.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Incidents that one transaction forgets, so that no webhook waits for a large clean-up.
+/// How many incidents one transaction prunes, so that no webhook waits for a large clean-up.
 const BATCH: i64 = 100;
-/// Cards that one transaction forgets.
+/// How many cards one transaction prunes.
 const CARDS: i64 = BATCH * 4;
-/// Of a card that shows nothing any more, and that no dead letter, unfinished or parked op belongs to.
+/// Selects cards without incidents and without dead letters, unfinished or parked ops.
 const OF_NOTHING: &str = "NOT EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND NOT EXISTS \
      (SELECT 1 FROM op WHERE op.card = card.id AND op.state NOT IN ('done', 'refused'))";
 /// Dead letters stay longer than the incidents they belong to, or until they are dropped.
 const DEAD_LETTERS: Duration = Duration::from_hours(720);
 
 impl Store {
-    /// Forgets what has been over for `retention`; returns how many rows that was.
+    /// Prunes what has been closed for `retention`. Returns how many rows were deleted.
     ///
     /// # Errors
-    /// When it cannot be committed; what was forgotten until then stays forgotten.
+    /// When it cannot be committed; what was pruned until then stays pruned.
     pub async fn prune(&self, retention: Duration) -> Result<u64, StoreError> {
         let now = self.clock.now();
         let (before, dead_before) = (now.minus(retention), now.minus(DEAD_LETTERS));
@@ -50,7 +50,7 @@ impl Store {
         }
     }
 
-    /// Cards whose incidents are all forgotten. All cards are looked at to find them, which the writer has no time for.
+    /// Cards whose incidents are all pruned. Finding them scans all cards, which must not block the writer.
     async fn cards_of_nothing(&self) -> Result<Vec<String>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
         let sql = format!("SELECT id FROM card WHERE {OF_NOTHING} LIMIT $1");

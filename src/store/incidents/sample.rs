@@ -14,22 +14,22 @@ use crate::{
     store::{StoreError, db::rows},
 };
 
-/// Alerts that would be shown first.
+/// How many alerts are kept from the start of the order.
 const FIRST: usize = 20;
-/// Severities of one state that are told apart.
+/// How many severities of one state are distinguished.
 const SEVERITIES: usize = 32;
-/// Alerts that are kept for being unlike the others.
+/// How many alerts are kept for differing from the others.
 const UNLIKE: usize = 48;
 /// Bytes of one alert; of a larger one long texts are cut, and then what no line shows is left out.
 const ALERT_BYTES: usize = 16 * 1024;
 /// Bytes of all that is kept of an incident, one alert at least.
 const BYTES: usize = 64 * 1024;
-/// A text of an alert that is too large is cut here.
+/// Where long texts of an oversized alert are cut, in bytes.
 const TEXT: usize = 256;
-/// What a label costs beyond its text.
+/// The overhead of a label beyond its text, in bytes.
 const ENTRY: usize = 96;
 /// The annotations that a line may be made of.
-const TELLING: [&str; 4] = ["summary", "description", "message", "logs_url"];
+const SHOWN_ANNOTATIONS: [&str; 4] = ["summary", "description", "message", "logs_url"];
 const STATES: [AlertState; 3] = [AlertState::Firing, AlertState::Resolved, AlertState::Absent];
 
 /// Gives `incident` the alerts that stand for all of its own, and the number of the others.
@@ -44,9 +44,9 @@ pub(crate) async fn take(connection: &mut SqliteConnection, incident: &mut Incid
     Ok(())
 }
 
-/// Why an alert is kept besides its place in the order; the most telling reason first.
+/// What makes an alert stand out among those of its state; the most important first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reason {
+enum Extreme {
     Began,
     Ended,
 }
@@ -55,7 +55,7 @@ enum Reason {
 struct Sample {
     /// In the order in which they would be shown.
     first: Vec<Alert>,
-    extremes: BTreeMap<(AlertState, Reason), Alert>,
+    extremes: BTreeMap<(AlertState, Extreme), Alert>,
     severities: BTreeMap<(AlertState, String), Alert>,
     unlike: Vec<Alert>,
     /// Of all, and of each state.
@@ -102,10 +102,10 @@ impl Sample {
             }
         };
         if alert.starts_at.0 > 0 {
-            keep(Reason::Began, &|kept| alert.starts_at < kept.starts_at);
+            keep(Extreme::Began, &|kept| alert.starts_at < kept.starts_at);
         }
         if alert.ends_at.is_some() {
-            keep(Reason::Ended, &|kept| alert.ends_at > kept.ends_at);
+            keep(Extreme::Ended, &|kept| alert.ends_at > kept.ends_at);
         }
     }
 
@@ -133,7 +133,7 @@ impl Sample {
     }
 }
 
-/// What some alerts have in common, and which names occur at all.
+/// What the alerts seen so far have in common, and which names occur.
 #[derive(Default)]
 struct Alike {
     common: Option<BTreeMap<String, String>>,
@@ -203,7 +203,7 @@ fn shorten(alert: &mut Alert) {
         }
     }
     if cost(alert) > ALERT_BYTES {
-        alert.doc.annotations.retain(|name, _| TELLING.contains(&name.as_str()));
+        alert.doc.annotations.retain(|name, _| SHOWN_ANNOTATIONS.contains(&name.as_str()));
     }
     if cost(alert) > ALERT_BYTES {
         alert.doc.labels.retain(|name, _| name.len() <= TEXT);

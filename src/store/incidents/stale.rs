@@ -1,4 +1,4 @@
-//! Closing what nobody has spoken of for long.
+//! Closes incidents that no notification has mentioned for long.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 const BATCH: i64 = 100;
 
 impl Store {
-    /// Closes the open incidents of a route that no notification has mentioned for `after`, as "no news", never as
+    /// Closes the open incidents of a route that no notification has mentioned for `after`, as stale, never as
     /// resolved; their cards say so. Returns how many.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Store {
                             .execute(&mut *connection)
                             .await?;
                         sqlx::query(
-                            "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE superseded_by IS NULL AND id IN \
+                            "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
                              (SELECT card FROM card_incident WHERE incident = $1)",
                         )
                         .bind(incident)

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{end_op, make_due};
+use super::sql::{end_op, make_due};
 use crate::{
     model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
     store::{
         Store, StoreError,
-        db::{rows, writer::Context},
+        db::{rows, writer::WriteContext},
     },
 };
 
@@ -64,14 +64,14 @@ impl Store {
         find(&mut connection, id).await
     }
 
-    /// Forgets what a dead letter wanted to say; `None`: there is no such dead letter.
+    /// Drops a dead letter with its content; `None` if there is no dead letter with this id.
     ///
     /// # Errors
     /// When it cannot be committed.
     pub async fn drop_dead_letter(&self, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
         let id = id.clone();
         self.writer
-            .write(move |connection, context| Box::pin(async move { lay_to_rest(connection, context, &id).await }))
+            .write(move |connection, context| Box::pin(async move { end_dead_letter(connection, context, &id).await }))
             .await
     }
 
@@ -94,8 +94,8 @@ impl Store {
         Ok(Some((TxnId(row.try_get("txn_id")?), Timestamp(at.unwrap_or_default()))))
     }
 
-    /// The card of a dead letter is due again, so that its newest state is composed anew and in full; `None`: there is
-    /// no such dead letter. What a reply said is gone.
+    /// Makes the card of a dead letter due again, so that its newest state is sent in full; `None` if there is no dead
+    /// letter with this id. What a reply said is lost.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -104,12 +104,12 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    let Some(letter) = lay_to_rest(connection, context, &id).await? else { return Ok(None) };
+                    let Some(letter) = end_dead_letter(connection, context, &id).await? else { return Ok(None) };
                     let Some((card, mut follows)) = card_for(connection, &letter.op).await? else {
                         return Ok(Some((letter, Follows::Nothing)));
                     };
                     if letter.op.kind == OpKind::Post {
-                        // No edit would follow: it begins anew instead.
+                        // No edit would follow, so the card is posted again.
                         sqlx::query("UPDATE card SET root_event = NULL WHERE id = $1")
                             .bind(card.as_str())
                             .execute(&mut *connection)
@@ -156,10 +156,10 @@ async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<De
     row.as_ref().map(letter).transpose()
 }
 
-/// From now on it is an op that was refused, like any other that something else took the place of.
-async fn lay_to_rest(
+/// Ends a dead letter as a refused op.
+async fn end_dead_letter(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     id: &TxnId,
 ) -> Result<Option<DeadLetter>, StoreError> {
     let Some(letter) = find(connection, id).await? else { return Ok(None) };
@@ -174,7 +174,7 @@ async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(
     let found = sqlx::query(
         "SELECT card.id, card.root_event FROM (SELECT card FROM card_incident WHERE card = $2 \
          UNION SELECT card FROM card_incident WHERE incident = $3) AS known \
-         LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.superseded_by IS NULL \
+         LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.state = 'live' \
          ORDER BY CASE WHEN card.id IS NULL THEN 2 WHEN card.id = $2 THEN 0 ELSE 1 END, card.id LIMIT 1",
     )
     .bind(op.room.as_str())
@@ -188,7 +188,7 @@ async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(
     Ok(Some((CardId(card), if is_posted { Follows::Edit } else { Follows::Card })))
 }
 
-/// Burying counted the card as shown; a reply never did, but the edit stands in for it.
+/// Undoes that the dead letter counted as shown; for a reply, an edit stands in.
 async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) - 1 \
@@ -202,7 +202,7 @@ async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), 
 }
 
 impl DeadLetter {
-    /// What it would have said first; empty where that cannot be told.
+    /// The first line of its text; empty if the content has none.
     #[must_use]
     pub fn first_line(&self) -> String {
         let content: Value = serde_json::from_str(&self.op.content).unwrap_or_default();

@@ -3,13 +3,13 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::settle;
+use super::sql::{Shown, settle};
 use crate::{
     model::{CardId, IncidentId, Op, RoomAddress, Timestamp, TxnId},
     store::{
         Store, StoreError,
-        cards::reposts::point_to,
-        db::{rows, writer::Context},
+        cards::superseded::point_to,
+        db::{rows, writer::WriteContext},
     },
 };
 
@@ -189,14 +189,14 @@ impl Store {
 
 async fn adopt_root(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     room: &RoomAddress,
     found: &FoundRoot,
     now: Timestamp,
 ) -> Result<Option<CardId>, StoreError> {
     let card: Option<String> = sqlx::query_scalar(
         "SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
-         WHERE card.room = $1 AND card_incident.incident = $2 AND card.root_event IS NULL AND card.superseded_by IS NULL \
+         WHERE card.room = $1 AND card_incident.incident = $2 AND card.root_event IS NULL AND card.state = 'live' \
          AND NOT EXISTS (SELECT 1 FROM op WHERE op.txn_id = $3 \
                          OR (op.card = card.id AND op.state IN ('in_flight', 'in_doubt', 'parked'))) LIMIT 1",
     )
@@ -214,6 +214,6 @@ async fn adopt_root(
         .execute(&mut *connection)
         .await?;
     point_to(connection, context, &card, now).await?;
-    settle(connection, context, &card, None).await?;
+    settle(connection, context, &card, Shown::Same).await?;
     Ok(Some(card))
 }

@@ -1,4 +1,4 @@
-//! A room that the config names by another address than before: what it holds goes on under the new one.
+//! Rooms that the config names by a new address: their cards move to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use crate::{
     model::{CardId, CardKind, RoomAddress, RoomAliases, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::Context},
+    store::{Store, StoreError, db::writer::WriteContext},
 };
 
-/// Cards that are looked at in one transaction.
+/// How many cards one transaction examines.
 const BATCH: i64 = 500;
 
 /// Cards that go on under another address of their room.
@@ -23,7 +23,7 @@ pub struct AddressChange {
     pub kept: BTreeSet<RouteName>,
 }
 
-/// A piece of it.
+/// The result of one transaction.
 struct Part {
     moved: usize,
     /// An event is on its way under both addresses: its card waits for the next time.
@@ -33,7 +33,7 @@ struct Part {
 }
 
 impl Store {
-    /// Whether there is something to move.
+    /// Whether any card has to move.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -75,14 +75,14 @@ impl Store {
     }
 }
 
-/// What is known of addresses, inside a transaction.
+/// Reads which addresses stand for the same room, inside a transaction.
 pub(crate) async fn room_aliases(connection: &mut SqliteConnection) -> Result<RoomAliases, StoreError> {
     Ok(RoomAliases::new(super::read(connection).await?, &BTreeMap::new()))
 }
 
 async fn part(
     connection: &mut SqliteConnection,
-    context: &mut Context,
+    context: &mut WriteContext,
     address_change: &AddressChange,
     after: &str,
     now: Timestamp,
@@ -173,8 +173,8 @@ async fn merge(
          new.root_event IS NULL AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = new.id) AS unsent \
          FROM card AS old JOIN card_incident AS shown ON shown.card = old.id \
          JOIN card_incident AS again ON again.incident = shown.incident AND again.card <> old.id \
-         JOIN card AS new ON new.id = again.card AND new.superseded_by IS NULL \
-         WHERE old.superseded_by IS NULL AND old.kind = 'incident' AND new.room = ",
+         JOIN card AS new ON new.id = again.card AND new.state = 'live' \
+         WHERE old.state = 'live' AND old.kind = 'incident' AND new.room = ",
     );
     query.push_bind(address_change.to.as_str()).push(" AND old.id IN (");
     let pairs = listed(&mut query, going).build().persistent(false).fetch_all(&mut *connection).await?;
@@ -190,7 +190,7 @@ async fn merge(
     Ok(())
 }
 
-/// The new card was never sent: the old one says what it would have said.
+/// The newer card was never sent: the older one takes its notes.
 async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId) -> Result<(), StoreError> {
     for sql in [
         "UPDATE note SET card = $1 WHERE card = $2",
@@ -203,7 +203,7 @@ async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId
     Ok(())
 }
 
-/// As with a card that is posted anew.
+/// The newer card supersedes the older one, as with a repost.
 async fn give_way(
     connection: &mut SqliteConnection,
     old: &CardId,
@@ -211,17 +211,14 @@ async fn give_way(
     due: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL").bind(old.as_str()).execute(&mut *connection).await?;
-    if due.is_some() {
-        sqlx::query("UPDATE card_incident SET shown_rev = 0 WHERE card = $1")
-            .bind(old.as_str())
-            .execute(&mut *connection)
-            .await?;
-    }
-    sqlx::query("UPDATE card SET superseded_by = $2, dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $3 END WHERE id = $1")
-        .bind(old.as_str())
-        .bind(new.as_str())
-        .bind(due.map(|at| at.0))
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE card SET state = 'superseded', superseded_by = $2, \
+         dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $3 END WHERE id = $1",
+    )
+    .bind(old.as_str())
+    .bind(new.as_str())
+    .bind(due.map(|at| at.0))
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Which room stands behind an address: what was found out about it once holds until the operator says otherwise.
+//! The rooms that addresses resolve to. A resolved alias keeps its room until the operator changes it.
 
 pub(crate) mod addresses;
 
@@ -10,14 +10,14 @@ use crate::model::{ResolvedRoom, RoomAddress};
 impl Store {
     /// # Errors
     /// When the store cannot be read.
-    pub async fn places(&self) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
+    pub async fn resolved_rooms(&self) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         read(&mut connection).await
     }
 
     /// # Errors
     /// When it cannot be committed.
-    pub async fn set_resolved_room(&self, address: RoomAddress, place: ResolvedRoom) -> Result<(), StoreError> {
+    pub async fn set_resolved_room(&self, address: RoomAddress, resolved: ResolvedRoom) -> Result<(), StoreError> {
         self.writer
             .write(move |connection, _| {
                 Box::pin(async move {
@@ -26,8 +26,8 @@ impl Store {
                          ON CONFLICT (name) DO UPDATE SET room_id = excluded.room_id, successor = excluded.successor",
                     )
                     .bind(address.as_str())
-                    .bind(&place.first)
-                    .bind(&place.successor)
+                    .bind(&resolved.first)
+                    .bind(&resolved.successor)
                     .execute(connection)
                     .await
                     .map(drop)?;
@@ -42,11 +42,11 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomA
     let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
         .fetch_all(connection)
         .await?;
-    let mut places = Vec::new();
+    let mut resolved = Vec::new();
     for row in rows {
-        // An address that this version cannot read is no room of its config either.
+        // An address that this version cannot parse is not in its config either.
         let Ok(address) = RoomAddress::parse(row.try_get("name")?) else { continue };
-        places.push((address, ResolvedRoom { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
+        resolved.push((address, ResolvedRoom { first: row.try_get("room_id")?, successor: row.try_get("successor")? }));
     }
-    Ok(places)
+    Ok(resolved)
 }

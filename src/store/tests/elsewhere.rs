@@ -61,7 +61,7 @@ async fn every_open_incident_of_the_route_that_holds_it_is_touched_and_no_other(
     assert_eq!(again.elsewhere, 0);
 }
 
-/// The shortcut for repeats looks at nothing but the own incident's digest.
+/// The shortcut for repeats looks at nothing but the own content hash.
 #[tokio::test]
 async fn a_repeat_to_its_own_incident_is_none_while_another_holds_what_it_resolves() {
     let folder = TempDir::new().expect("a folder");
@@ -91,7 +91,7 @@ async fn the_look_up_goes_by_its_index() {
     let Fixture { store, .. } = open(folder.path()).await;
     let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "EXPLAIN QUERY PLAN {} 'r' AND alert.fingerprint IN ('a', 'b')",
-        incidents::ingest::HOLDING
+        incidents::find::WITH_UNRESOLVED
     )))
     .fetch_all(&store.readers)
     .await

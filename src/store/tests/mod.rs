@@ -6,18 +6,20 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    clock::Clock,
     health::Health,
     metrics::Metrics,
     model::{
-        Alert, AlertDoc, AlertState, Changes, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
-        Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress, RouteName,
-        Timestamp, TxnId,
+        Alert, AlertDoc, AlertState, CardState, Changes, Form, IncidentDoc, IncidentId, IncidentKey, IncidentState,
+        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress,
+        RouteName, Timestamp, TxnId,
     },
 };
 
 mod addresses;
 mod dead_letters;
 mod elsewhere;
+mod migration;
 mod overview;
 mod rerouted;
 mod retention;
@@ -89,7 +91,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
     Ingest {
         key: key(group),
         body: b"{}".to_vec(),
-        digest: String::new(),
+        content_hash: String::new(),
         rooms: vec![room()],
         decide: Box::new(move |known, _| {
             let notes = if known.is_some() { vec![note.clone()] } else { Vec::new() };
@@ -123,7 +125,8 @@ fn op_for(snapshot: &Snapshot, kind: OpKind, txn: &str) -> NewOp {
         kind,
         content: "{}".to_owned(),
         rev: snapshot.rev(),
-        plainness: 0,
+        last_edit: kind == OpKind::Edit && snapshot.card.state.owes_last_edit(),
+        form: Form::Full,
         speaks: true,
         since: snapshot.card.dirty_since.expect("due"),
         notification: incident.notification.clone(),
@@ -275,10 +278,10 @@ async fn what_waits_to_be_said_on_a_card_has_a_bound_and_the_newest_is_kept() {
         ..ingest("g", "a", IncidentState::Firing)
     };
     let waiting = async || snapshot(&store).await.notes.iter().map(|note| note.args.fingerprints[0].clone()).collect();
-    store.ingest(told(0, cards::NOTES)).await.expect("committed");
+    store.ingest(told(0, cards::save::NOTES)).await.expect("committed");
     let all: Vec<String> = waiting().await;
     assert_eq!((all.len(), all[0].as_str()), (1_000, "0"));
-    store.ingest(told(cards::NOTES, cards::NOTES + 3)).await.expect("committed");
+    store.ingest(told(cards::save::NOTES, cards::save::NOTES + 3)).await.expect("committed");
     let newest: Vec<String> = waiting().await;
     assert_eq!((newest.len(), newest[0].as_str(), newest[999].as_str()), (1_000, "3", "1002"));
 }
@@ -343,16 +346,16 @@ async fn what_was_frozen_survives_a_restart_as_it_was() {
     assert!(matches!(refused, Err(StoreError::Database(_))), "a room has one unfinished op: {refused:?}");
 }
 
-/// Posts with a digest that the incident keeps; returns whether it was taken for a repeat, and the alerts handed in.
-async fn digested(store: &Store, digest: &str, state: IncidentState) -> Option<(bool, usize)> {
-    let (seen, kept) = (Arc::new(std::sync::Mutex::new(None)), digest.to_owned());
+/// Posts with a content hash that the incident keeps; returns whether it was taken for a repeat, and the alerts handed in.
+async fn hashed(store: &Store, content_hash: &str, state: IncidentState) -> Option<(bool, usize)> {
+    let (seen, kept) = (Arc::new(std::sync::Mutex::new(None)), content_hash.to_owned());
     let saw = Arc::clone(&seen);
     let decide = move |known: Option<&Known>, _: Timestamp| {
         *saw.lock().expect("a lock") = known.map(|known| (known.repeated, known.incident.alerts.len()));
-        let doc = IncidentDoc { digest: kept.clone(), ..IncidentDoc::default() };
+        let doc = IncidentDoc { content_hash: kept.clone(), ..IncidentDoc::default() };
         Changes { doc, ..adding(known, "a", state, Vec::new()) }
     };
-    let posted = Ingest { digest: digest.to_owned(), decide: Box::new(decide), ..ingest("g", "a", state) };
+    let posted = Ingest { content_hash: content_hash.to_owned(), decide: Box::new(decide), ..ingest("g", "a", state) };
     store.ingest(posted).await.expect("committed");
     *seen.lock().expect("a lock")
 }
@@ -361,7 +364,7 @@ async fn digested(store: &Store, digest: &str, state: IncidentState) -> Option<(
 async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_alerts() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
-    for (digest, state, expected) in [
+    for (content_hash, state, expected) in [
         ("one", IncidentState::Firing, None),
         ("one", IncidentState::Firing, Some((true, 0))),
         ("two", IncidentState::Firing, Some((false, 1))),
@@ -371,20 +374,24 @@ async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_
         ("three", IncidentState::Resolved, Some((false, 1))),
         ("three", IncidentState::Resolved, Some((false, 1))),
     ] {
-        assert_eq!(digested(&store, digest, state).await, expected, "{digest} {state:?}");
+        assert_eq!(hashed(&store, content_hash, state).await, expected, "{content_hash} {state:?}");
     }
 }
 
-/// As a payload that Alertmanager repeats: the digest is kept, and nothing is news.
-fn repeating(group: &str, digest: &str) -> Ingest {
-    let kept = digest.to_owned();
+/// As a payload that Alertmanager repeats: the content hash is kept, and nothing changes.
+fn repeating(group: &str, content_hash: &str) -> Ingest {
+    let kept = content_hash.to_owned();
     let decide = move |known: Option<&Known>, _: Timestamp| {
         let news = known.is_none_or(|known| !known.repeated);
         let outcome = if news { Outcome::Opened } else { Outcome::Unchanged };
-        let doc = IncidentDoc { digest: kept.clone(), ..IncidentDoc::default() };
+        let doc = IncidentDoc { content_hash: kept.clone(), ..IncidentDoc::default() };
         Changes { outcome, doc, news, ..adding(known, "a", IncidentState::Firing, Vec::new()) }
     };
-    Ingest { digest: digest.to_owned(), decide: Box::new(decide), ..ingest(group, "a", IncidentState::Firing) }
+    Ingest {
+        content_hash: content_hash.to_owned(),
+        decide: Box::new(decide),
+        ..ingest(group, "a", IncidentState::Firing)
+    }
 }
 
 #[tokio::test]

@@ -57,8 +57,8 @@ async fn the_old_card_says_where_it_goes_on_and_then_points_there() {
         (vec!["default".into()], 0)
     );
     let words = post_next(&store, &room(), OpKind::Edit, "words").await;
-    assert!(words.card.is_unrouted());
-    assert_eq!(words.moved_to.as_deref(), Some("web"));
+    assert_eq!(words.card.state, CardState::Unrouted);
+    assert_eq!(words.rerouted_to.as_deref(), Some("web"));
     assert_eq!(store.due(&room()).await.expect("due"), DueCards::default());
 
     store.ingest(by_receiver("web", "g", &[other_room()])).await.expect("committed");
@@ -69,7 +69,7 @@ async fn the_old_card_says_where_it_goes_on_and_then_points_there() {
     assert!(wake_ups.has_changed().expect("a store"), "the other room's lane sleeps");
     let link = post_next(&store, &room(), OpKind::Edit, "link").await;
     assert_eq!(
-        (link.moved_to.as_deref(), link.continued.as_deref(), link.continued_in.as_deref()),
+        (link.rerouted_to.as_deref(), link.continued.as_deref(), link.continued_in.as_deref()),
         (Some("web"), Some("$new"), Some(other_room().as_str()))
     );
     assert_eq!(store.due(&room()).await.expect("due"), DueCards::default());

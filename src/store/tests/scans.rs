@@ -86,14 +86,14 @@ fn noted(group: &str, kind: NoteKind, state: IncidentState, reposts: Vec<CardId>
     }
 }
 
-/// One that its digest tells to be a repeat.
-fn digested(group: &str, is_new: bool) -> Ingest {
+/// One whose content hash shows a repeat.
+fn hashed(group: &str, is_new: bool) -> Ingest {
     Ingest {
-        digest: "d".to_owned(),
+        content_hash: "d".to_owned(),
         decide: Box::new(move |known, _| Changes {
             outcome: if is_new { Outcome::Opened } else { Outcome::Unchanged },
             news: is_new,
-            doc: IncidentDoc { digest: "d".to_owned(), ..IncidentDoc::default() },
+            doc: IncidentDoc { content_hash: "d".to_owned(), ..IncidentDoc::default() },
             ..adding(known, "a", IncidentState::Firing, Vec::new())
         }),
         ..ingest(group, "a", IncidentState::Firing)
@@ -157,8 +157,8 @@ fn route(name: &str) -> RouteName {
 
 async fn deliver(store: &Store) {
     // Webhooks.
-    take(store, digested("repeated", true)).await;
-    take(store, digested("repeated", false)).await;
+    take(store, hashed("repeated", true)).await;
+    take(store, hashed("repeated", false)).await;
     take(store, unchanged("repeated")).await;
     take(store, idle("unknown")).await;
     take(store, idle("unknown")).await;
@@ -261,7 +261,7 @@ async fn look_on(store: &Store) {
         .set_resolved_room(room(), ResolvedRoom { first: "!a:b".to_owned(), successor: None })
         .await
         .expect("committed");
-    store.places().await.expect("read");
+    store.resolved_rooms().await.expect("read");
     store.set_device("D".to_owned()).await.expect("committed");
     store.device().await.expect("read");
 }
@@ -300,7 +300,8 @@ fn op_for_op(op: &Op) -> NewOp {
         kind: op.kind,
         content: op.content.clone(),
         rev: op.rev,
-        plainness: op.plainness + 1,
+        form: op.form.plainer().expect("a plainer form"),
+        last_edit: op.last_edit,
         speaks: op.speaks,
         since: op.since,
         notification: op.notification.clone(),
@@ -321,7 +322,7 @@ const RIGHT: [(&str, &str); 7] = [
     ("SELECT id FROM card WHERE NOT EXISTS (SELECT 1 FROM card_incident", "SCAN card"),
     // Once, when a room that is no longer routed is given up.
     ("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)", "SCAN card"),
-    ("UPDATE card_incident SET shown_rev = $2 WHERE card IN (SELECT id FROM card WHERE room = $1", "SCAN card"),
+    ("UPDATE card SET state = 'retired' WHERE room = $1", "SCAN card"),
     // The last entry of the index.
     ("SELECT max(heard_at) FROM incident WHERE state = $1", "SEARCH incident"),
     // In the order of the index, and up to a limit.
@@ -336,7 +337,7 @@ const RIGHT: [(&str, &str); 7] = [
 ];
 
 /// What is wrong with a step of a plan.
-fn fault(step: &str, partial: &BTreeSet<String>) -> Option<&'static str> {
+fn problem(step: &str, partial: &BTreeSet<String>) -> Option<&'static str> {
     if step.contains("AUTOMATIC") {
         return Some("makes an index of its own each time");
     }
@@ -397,7 +398,7 @@ async fn no_statement_reads_a_whole_table_that_grows() {
             if RIGHT.iter().any(|(start, right)| sql.starts_with(start) && step.starts_with(right)) {
                 continue;
             }
-            if let Some(fault) = fault(&step, &partial) {
+            if let Some(fault) = problem(&step, &partial) {
                 faults.push(format!("{step}: {fault}\n    {}", sql.split_whitespace().collect::<Vec<_>>().join(" ")));
             }
         }

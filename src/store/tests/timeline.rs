@@ -1,7 +1,6 @@
 //! The store's own time, and what is ordered by its counter.
 
-use super::*;
-use crate::store::db::open::MIGRATIONS;
+use super::{migration::store_of_0_1_0, *};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -92,23 +91,14 @@ async fn time_goes_on_over_a_restart_whatever_the_wall_clock_shows() {
 }
 
 /// A store that 0.1.0 left, with what a clock three days ahead has once written to it.
-async fn store_of_0_1_0(folder: &Path) {
-    let file = folder.join("receiver.sqlite3");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
-    let mut connection = sqlx::ConnectOptions::connect(&options).await.expect("a file");
-    let first = MIGRATIONS.migrations.iter().take(1).cloned().collect();
-    let schema = sqlx::migrate::Migrator { migrations: first, ..sqlx::migrate::Migrator::DEFAULT };
-    schema.run(&mut connection).await.expect("a schema");
-    sqlx::raw_sql(include_str!("store_0_1_0.sql")).execute(&mut connection).await.expect("rows");
-    sqlx::Connection::close(connection).await.expect("closed");
-}
+const AHEAD: &str = include_str!("store_0_1_0.sql");
 
 #[tokio::test]
 async fn a_store_of_0_1_0_goes_on_from_what_it_last_heard() {
     // Right, two days ahead, and right after a while in which nothing ran.
     for (wall, closed) in [(HOUR, 0), (2 * DAY, 0), (2 * HOUR, 1)] {
         let (folder, clock) = (TempDir::new().expect("a folder"), Clock::manual(NOW.plus(wall)));
-        store_of_0_1_0(folder.path()).await;
+        store_of_0_1_0(folder.path(), AHEAD).await;
         let store = open_at(folder.path(), &clock).await;
         assert_eq!(clock.now(), NOW.plus(HOUR.min(wall)), "{wall:?}");
         // Heard of at NOW, and an hour before.
@@ -133,7 +123,7 @@ async fn a_store_of_0_1_0_goes_on_from_what_it_last_heard() {
 #[tokio::test]
 async fn a_store_of_0_1_0_under_a_clock_set_back_to_long_ago_is_as_heard_just_now() {
     let (folder, clock) = (TempDir::new().expect("a folder"), Clock::manual(Timestamp(1_000)));
-    store_of_0_1_0(folder.path()).await;
+    store_of_0_1_0(folder.path(), AHEAD).await;
     let store = open_at(folder.path(), &clock).await;
     assert_eq!(stale(&store, HOUR).await, 0);
     clock.advance(HOUR);

@@ -70,7 +70,7 @@ async fn a_posted_card_owes_one_last_edit_and_an_unposted_one_nothing() {
     assert_eq!(closed(&store, &[("default", &[other_room()])]).await, (2, 2, 1));
     assert_eq!(due_kinds(&store).await, (0, 0, 1));
     let last = snapshot(&store).await;
-    assert!(last.card.is_unrouted() && last.notes.is_empty());
+    assert!(last.card.state == CardState::Unrouted && last.notes.is_empty());
     let edit = frozen(&store, OpKind::Edit, "last").await;
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     store.finish(&edit, "$last").await.expect("recorded");
@@ -124,7 +124,7 @@ async fn what_is_on_its_way_is_waited_for() {
         let behind = store.stats(&[room()]).await.expect("stats").waiting;
         assert_eq!(behind, i64::from(owes), "{sent:?} {arrives}");
         if owes {
-            assert!(snapshot(&store).await.card.is_unrouted());
+            assert_eq!(snapshot(&store).await.card.state, CardState::Unrouted);
         }
     }
 }
@@ -144,10 +144,10 @@ async fn a_digest_goes_on_without_what_is_not_routed_any_more() {
     assert_eq!(due_kinds(&store).await, (0, 0, 1), "nothing is said of what is gone");
     let left = snapshot(&store).await;
     let routes: Vec<&str> = left.incidents.iter().map(|(incident, _)| incident.key.route.as_str()).collect();
-    assert_eq!((routes, left.card.is_unrouted()), (vec!["default", "default"], false));
+    assert_eq!((routes, left.card.state), (vec!["default", "default"], CardState::Live));
     // And then the rest of it.
     assert_eq!(closed(&store, &[]).await, (1, 2, 1));
-    assert!(snapshot(&store).await.card.is_unrouted());
+    assert_eq!(snapshot(&store).await.card.state, CardState::Unrouted);
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn an_old_card_whose_successor_never_came_is_told_itself() {
     assert_eq!(closed(&store, &[]).await, (1, 1, 1));
     assert_eq!(due_kinds(&store).await, (0, 0, 1), "the old one");
     let last = snapshot(&store).await;
-    assert!(last.card.is_unrouted() && last.card.root_event.is_some());
+    assert!(last.card.state == CardState::Unrouted && last.card.root_event.is_some());
 }
 
 /// A notice speaks of many cards; one that comes back must leave nothing to say on those that are closed.

@@ -209,7 +209,8 @@ pub(super) fn sample_op() -> Op {
         kind: OpKind::Card,
         content: "{}".to_owned(),
         rev: 1,
-        plainness: 0,
+        form: Form::Full,
+        last_edit: false,
         speaks: true,
         since: Timestamp(0),
         notification: NotificationId("notification".to_owned()),
@@ -332,13 +333,14 @@ impl Harness {
         let config = self.config();
         let route: &Route = &config.routes[&RouteName::parse("default").expect("a name")];
         let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: group.to_owned() };
-        let digest = webhook.digest.clone();
+        let content_hash = webhook.content_hash.clone();
         let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
             let route = config.routes.values().next().expect("a route");
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
         let (resolved, settle) = (Vec::new(), Box::new(|_: &crate::model::Known, _| None));
-        let ingest = Ingest { key, body: Vec::new(), digest, by_receiver: false, rooms, decide, resolved, settle };
+        let ingest =
+            Ingest { key, body: Vec::new(), content_hash, by_receiver: false, rooms, decide, resolved, settle };
         self.context.store.ingest(ingest).await.expect("committed");
     }
 

@@ -1,16 +1,16 @@
-//! What is so -> what the page shows. How well something is comes from the report behind `/healthz`, so that the two
-//! never disagree.
+//! The report, the overview and the config -> the page. How well something is comes from the report behind `/healthz`,
+//! so that the two never disagree.
 
 use std::{collections::HashMap, time::Duration};
 
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::super::{App, Settings};
 use crate::{
     config::Config,
-    http::health::{Ids, Report},
-    model::{OpKind, OpState, RoomAddress},
+    health::report::{self, Fact, MatrixIds, Report, RoomPart, Status},
+    http::health,
+    model::{OpKind, OpState, RoomAddress, Timestamp},
     render::{
         Style, StyleError,
         status::{
@@ -28,19 +28,31 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// When the config's time zone is unknown, which no start lets pass.
 pub async fn page(app: &App, settings: &Settings) -> Result<Page, StyleError> {
     let config = settings.config.as_ref();
-    let report = Report::take(app, settings, Ids::Told).await;
+    let (report, stats) = health::take(app, settings, MatrixIds::Shown).await;
+    let (now, ahead) = (app.clock.now(), app.clock.ahead());
     let overview = timeout(STORE_TIMEOUT, app.store.overview(&settings.rooms)).await.ok().and_then(Result::ok);
-    let places = timeout(STORE_TIMEOUT, app.store.places()).await.ok().and_then(Result::ok).unwrap_or_default();
+    let places = timeout(STORE_TIMEOUT, app.store.resolved_rooms()).await.ok().and_then(Result::ok).unwrap_or_default();
     let places = places.into_iter().map(|(address, place)| (address, place.current().to_owned())).collect();
     let style = Style::new(&config.display, &config.links)?;
-    let times = Times::new(&config.display.timezone, report.now, report.ahead());
-    let view = View { config, report: &report, overview: overview.as_deref(), places, style, times };
+    let times = Times::new(&config.display.timezone, now, ahead);
+    let view = View {
+        config,
+        report: &report,
+        stats: stats.as_ref(),
+        now,
+        overview: overview.as_deref(),
+        places,
+        style,
+        times,
+    };
     Ok(view.page(app))
 }
 
 struct View<'a> {
     config: &'a Config,
     report: &'a Report,
+    stats: Option<&'a Stats>,
+    now: Timestamp,
     overview: Option<&'a Overview>,
     /// The rooms behind addresses.
     places: HashMap<RoomAddress, String>,
@@ -50,7 +62,7 @@ struct View<'a> {
 
 impl View<'_> {
     fn page(&self, app: &App) -> Page {
-        let level = Level::parse(self.report.status()).unwrap_or(Level::Failing);
+        let level = level_of(self.report.status);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
         parts.extend(self.certificate());
         parts.push(self.settings());
@@ -64,17 +76,17 @@ impl View<'_> {
             rooms,
             backlog,
             deliveries: self.deliveries(),
-            picture: app.history.picture(self.report.now, app.metrics.totals()),
+            picture: app.history.picture(self.now, app.metrics.totals()),
             incidents: overview.map(|overview| {
                 let rows: Vec<_> = overview.incidents.iter().map(|open| self.incident(open)).collect();
-                List::of(rows, self.report.stats.as_ref().map_or(0, total))
+                List::of(rows, self.stats.map_or(0, total))
             }),
             letters: overview.map(|overview| {
                 let rows = overview.dead_letters.iter().map(|letter| self.letter(letter)).collect();
                 List::of(rows, overview.dead_letters_in_all)
             }),
-            version: self.report.health.version.clone(),
-            started: self.report.health.started_at.map(|at| self.times.at(at)),
+            version: self.report.state.version.clone(),
+            started: self.report.state.started_at.map(|at| self.times.at(at)),
             made: self.times.now(),
         }
     }
@@ -87,7 +99,7 @@ impl View<'_> {
                 ..named("Accepting")
             },
         };
-        if part.level != Level::Ok && !self.report.health.stopping {
+        if part.level != Level::Ok && !self.report.state.stopping {
             part.runbook = Some("Disk full");
         }
         match self.overview.map(|overview| overview.last_accepted) {
@@ -99,43 +111,41 @@ impl View<'_> {
     }
 
     fn homeserver(&self) -> Part {
-        let mut part = judged("Homeserver", &self.report.homeserver());
+        let mut part = judged("Homeserver", &self.report.homeserver);
         let matrix = &self.config.matrix;
         part.details = vec![words(&format!("{} as {}", matrix.homeserver, matrix.user_id))];
-        let health = &self.report.health;
-        let hold = health.account_hold.as_ref();
-        if let (Level::Degraded, None, Some(hold)) = (part.level, &health.homeserver_fault, hold)
+        let state = &self.report.state;
+        let hold = state.account_hold.as_ref();
+        if let (Level::Degraded, None, Some(hold)) = (part.level, &state.homeserver_fault, hold)
             && let Some(until) = hold.until
         {
             part.last = Some(("Tried again", self.times.at(until)));
         }
         if part.level != Level::Ok {
-            let reason = hold.map_or(health.homeserver_fault.as_deref().unwrap_or_default(), |hold| &hold.reason);
+            let reason = hold.map_or(state.homeserver_fault.as_deref().unwrap_or_default(), |hold| &hold.reason);
             part.runbook = Some(runbook(reason).unwrap_or("Homeserver down"));
         }
         part
     }
 
     fn sync(&self) -> Part {
-        let mut part = judged("Sync", &self.report.sync());
-        part.last = self.report.health.last_sync.map(|at| ("Last one", self.times.at(at)));
+        let mut part = judged("Sync", &self.report.sync);
+        part.last = self.report.state.last_sync.map(|at| ("Last one", self.times.at(at)));
         part
     }
 
     fn encryption(&self) -> Part {
-        let told = self.report.encryption();
-        let mut part = judged("Encryption", &told);
-        part.details.extend(told["notice"].as_str().map(words));
+        let mut part = judged("Encryption", &self.report.encryption);
         if part.level != Level::Ok {
-            let held = self.report.health.no_keys.is_some();
+            let held = self.report.state.no_keys.is_some();
             part.runbook = Some(if held { "An encrypted room is held" } else { "Clients show a warning" });
         }
         part
     }
 
     fn certificate(&self) -> Option<Part> {
-        let mut part = judged("Certificate", &self.report.certificate()?);
-        part.last = self.report.health.certificate.as_ref().map(|used| ("Ends", self.times.at_wall(used.not_after)));
+        let mut part = judged("Certificate", self.report.certificate.as_ref()?);
+        part.last = self.report.state.certificate.as_ref().map(|used| ("Ends", self.times.at_wall(used.not_after)));
         if part.level != Level::Ok {
             part.runbook = Some("The certificate");
         }
@@ -143,10 +153,8 @@ impl View<'_> {
     }
 
     fn settings(&self) -> Part {
-        let told = self.report.config();
-        let mut part = judged("Config", &told);
-        part.details.extend(told["notice"].as_str().map(words));
-        part.last = self.report.health.config.since.map(|at| ("Read", self.times.at(at)));
+        let mut part = judged("Config", &self.report.config);
+        part.last = self.report.state.config.since.map(|at| ("Read", self.times.at(at)));
         if part.level != Level::Ok {
             part.runbook = Some("The config is refused");
         }
@@ -156,11 +164,10 @@ impl View<'_> {
     /// Held ones first, else in the order of the config. A room that several routes share is shown once.
     fn rooms(&self) -> Vec<RoomRow> {
         let mut rows = Vec::new();
-        for (_, rooms) in &self.report.routes {
-            let told = self.report.route(rooms);
-            for address in rooms {
-                let Some(known) = self.report.health.rooms.get(address) else { continue };
-                let judged = judged("", &told["rooms"][known.name.as_str()]);
+        for route in &self.report.routes {
+            for RoomPart { address, part, .. } in &route.rooms {
+                let Some(known) = self.report.state.rooms.get(address) else { continue };
+                let judged = judged("", part);
                 if rows.iter().any(|row: &RoomRow| row.address == address.as_str()) {
                     continue;
                 }
@@ -173,9 +180,9 @@ impl View<'_> {
                     words: judged.words,
                     since: hold.map(|hold| self.times.at(hold.since)),
                     until: hold.and_then(|hold| Some(self.times.at(hold.until?))),
-                    notice: known.notices().as_deref().map(words).unwrap_or_default(),
+                    notice: part.notice.as_deref().map(words).unwrap_or_default(),
                     runbook: keys.or_else(|| runbook(&hold?.reason)),
-                    waiting: self.report.waiting_in(address),
+                    waiting: waiting_of(part),
                     oldest: self.oldest_in(address),
                 });
             }
@@ -185,20 +192,20 @@ impl View<'_> {
     }
 
     fn oldest_in(&self, address: &RoomAddress) -> Option<status::Moment> {
-        let oldest = &self.report.stats.as_ref()?.oldest_by_room;
+        let oldest = &self.stats?.oldest_by_room;
         oldest.iter().find(|(room, _)| room == address.as_str()).map(|(_, since)| self.times.at(*since))
     }
 
     fn backlog(&self) -> Backlog {
-        let mut part = judged("", &self.report.backlog());
-        let waiting = self.report.stats.as_ref().map_or(0, |stats| stats.waiting);
+        let mut part = judged("", &self.report.backlog);
+        let waiting = self.stats.map_or(0, |stats| stats.waiting);
         if part.level == Level::Ok {
-            part.words = match self.report.stats.as_ref().and_then(|stats| stats.oldest) {
+            part.words = match self.stats.and_then(|stats| stats.oldest) {
                 None => "Nothing: every room shows all that was accepted.".to_owned(),
                 Some(oldest) => format!("{}; the oldest change is {} old.", cards(waiting), self.times.age(oldest)),
             };
         }
-        let ops = self.report.stats.iter().flat_map(|stats| &stats.ops);
+        let ops = self.stats.iter().flat_map(|stats| &stats.ops);
         let events = ops.filter_map(|(state, count)| {
             let words = match state {
                 OpState::InFlight => "being sent",
@@ -211,7 +218,7 @@ impl View<'_> {
         let events = events.collect();
         let runbook = match part.level {
             Level::Ok => None,
-            _ if self.report.dead().is_some() => Some("Dead letters"),
+            _ if self.report.has_recent_dead_letter => Some("Dead letters"),
             _ => Some("Backlog"),
         };
         let rows: Vec<_> =
@@ -242,7 +249,7 @@ impl View<'_> {
             },
             took: short(delivery.took),
         };
-        self.report.health.deliveries.iter().map(row).collect()
+        self.report.state.deliveries.iter().map(row).collect()
     }
 
     fn incident(&self, open: &OpenIncident) -> IncidentRow {
@@ -258,7 +265,7 @@ impl View<'_> {
             told: self.told(&open.seen),
             route: incident.key.route.to_string(),
             since: self.times.at(incident.opened_at),
-            heard: self.times.at(incident.heard_at),
+            heard: self.times.at(incident.last_notified_at),
             cards: open.cards.iter().map(link).collect(),
         }
     }
@@ -281,7 +288,7 @@ impl View<'_> {
 
     /// `<route>/<n>`; a room that the config no longer names by its address.
     fn room_name(&self, address: &RoomAddress) -> String {
-        let known = self.report.health.rooms.get(address);
+        let known = self.report.state.rooms.get(address);
         known.map_or_else(|| words(address.as_str()), |room| room.name.to_string())
     }
 
@@ -301,10 +308,23 @@ fn named(name: &'static str) -> Part {
     Part { name, level: Level::Ok, words: String::new(), details: Vec::new(), last: None, runbook: None }
 }
 
-/// A part of the report as it is told by `/healthz`.
-fn judged(name: &'static str, told: &Value) -> Part {
-    let level = told["status"].as_str().and_then(Level::parse).unwrap_or(Level::Degraded);
-    Part { level, words: sentence(&words(told["reason"].as_str().unwrap_or_default())), ..named(name) }
+/// A part of the report, in the words of `/healthz`.
+fn judged(name: &'static str, part: &report::Part) -> Part {
+    let details = part.notice.as_deref().map(words).into_iter().collect();
+    Part { level: level_of(part.status), words: sentence(&words(&part.reason)), details, ..named(name) }
+}
+
+fn level_of(status: Status) -> Level {
+    match status {
+        Status::Ok => Level::Ok,
+        Status::Degraded => Level::Degraded,
+        Status::Failing => Level::Failing,
+    }
+}
+
+fn waiting_of(part: &report::Part) -> i64 {
+    let waiting = part.facts.iter().find_map(|fact| if let Fact::Waiting(count) = fact { Some(*count) } else { None });
+    waiting.unwrap_or(0)
 }
 
 /// Why the verdict is as it is, in the order in which an operator asks.

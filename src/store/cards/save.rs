@@ -1,0 +1,184 @@
+//! The cards and notes that one notification makes or changes.
+
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::{
+    model::{
+        CardId, CardKind, Changes, IncidentId, IncidentWrite, LiveCard, NewNote, NotificationId, RoomAddress,
+        RoomAliases, Timestamp,
+    },
+    store::{
+        StoreError,
+        db::{rows, writer::WriteContext},
+        rooms::addresses,
+    },
+};
+
+/// How many notes may wait on one card. The oldest ones beyond are dropped; the card's state and its alerts' times still
+/// show what they said.
+pub(in crate::store) const NOTES: i64 = 1_000;
+
+/// Makes and changes the cards of one notification, inside the writer's transaction.
+pub(in crate::store) struct CardWriter<'c> {
+    pub(in crate::store) connection: &'c mut SqliteConnection,
+    pub(in crate::store) context: &'c mut WriteContext,
+    pub(in crate::store) now: Timestamp,
+}
+
+impl CardWriter<'_> {
+    /// Makes sure that every room of the route has a card, and marks as due those that must show or say something.
+    pub(in crate::store) async fn save(
+        &mut self,
+        incident: &IncidentId,
+        rooms: &[RoomAddress],
+        changes: &Changes,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        // An incident that was made just now has no cards.
+        let is_new = changes.write == IncidentWrite::Insert;
+        let cards = if is_new { Vec::new() } else { live_cards(self.connection, incident).await? };
+        let room_aliases = self.aliases_for(rooms, &cards).await?;
+        // The same room by another address: while a new config comes into force, or named twice.
+        let is_same = |one: &str, room: &RoomAddress| {
+            room_aliases
+                .as_ref()
+                .is_some_and(|known| RoomAddress::parse(one).is_ok_and(|one| known.are_one(&one, room)))
+        };
+        for (n, room) in rooms.iter().enumerate() {
+            let exact = cards.iter().find(|(_, known)| known == room.as_str());
+            if exact.is_none() && rooms[..n].iter().any(|before| is_same(before.as_str(), room)) {
+                continue;
+            }
+            let card = match exact.or_else(|| cards.iter().find(|(_, known)| is_same(known, room))) {
+                Some((card, _)) if changes.reposts.contains(&card.id) => {
+                    self.repost(&card.id, incident, room).await?;
+                    continue;
+                }
+                Some((card, _)) => card.id.clone(),
+                None => self.insert_card(incident, room, changes.news).await?,
+            };
+            let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
+            let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
+            if changes.news || !notes.is_empty() {
+                self.context.wake = true;
+            }
+            if (changes.news && !is_new) || !notes.is_empty() {
+                sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+                    .bind(card.as_str())
+                    .bind(self.now.0)
+                    .execute(&mut *self.connection)
+                    .await?;
+            }
+            for note in notes {
+                self.insert_note(&card, incident, note, notification).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Aliases are only needed if a room has no card by its address or may be named twice.
+    async fn aliases_for(
+        &mut self,
+        rooms: &[RoomAddress],
+        cards: &[(LiveCard, String)],
+    ) -> Result<Option<RoomAliases>, StoreError> {
+        let is_shown = |room: &RoomAddress| cards.iter().any(|(_, known)| known == room.as_str());
+        if rooms.len() < 2 && (cards.is_empty() || rooms.iter().all(is_shown)) {
+            return Ok(None);
+        }
+        addresses::room_aliases(self.connection).await.map(Some)
+    }
+
+    async fn insert_card(
+        &mut self,
+        incident: &IncidentId,
+        room: &RoomAddress,
+        is_due: bool,
+    ) -> Result<CardId, StoreError> {
+        let id = CardId(ulid::Ulid::new().to_string());
+        // Both in one call: each costs a trip to the database's thread and back.
+        sqlx::query(
+            "INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4); \
+             INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $5, 0)",
+        )
+        .bind(id.as_str())
+        .bind(room.as_str())
+        .bind(CardKind::Incident.as_str())
+        .bind(is_due.then_some(self.now.0))
+        .bind(incident.as_str())
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(id)
+    }
+
+    /// A new card takes the place of an old one. It shows and says all there is, so that nothing is left to say on the
+    /// old one but where it goes on, once that is known.
+    async fn repost(&mut self, old: &CardId, incident: &IncidentId, room: &RoomAddress) -> Result<(), StoreError> {
+        let new = self.insert_card(incident, room, true).await?;
+        sqlx::query("UPDATE card SET state = 'superseded', superseded_by = $2, dirty_since = NULL WHERE id = $1")
+            .bind(old.as_str())
+            .bind(new.as_str())
+            .execute(&mut *self.connection)
+            .await?;
+        sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
+            .bind(old.as_str())
+            .execute(&mut *self.connection)
+            .await?;
+        self.context.wake = true;
+        Ok(())
+    }
+
+    async fn insert_note(
+        &mut self,
+        card: &CardId,
+        incident: &IncidentId,
+        note: &NewNote,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        // Both in one call, as above. A room that cannot be reached for weeks must not grow what its first reply is made of.
+        sqlx::query(
+            "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7); \
+             DELETE FROM note WHERE card = $2 AND op IS NULL AND id <= \
+             (SELECT id FROM note WHERE card = $2 AND op IS NULL ORDER BY id DESC LIMIT 1 OFFSET $8)",
+        )
+        .bind(self.context.next())
+        .bind(card.as_str())
+        .bind(incident.as_str())
+        .bind(note.kind.as_str())
+        .bind(self.now.0)
+        .bind(notification.as_str())
+        .bind(rows::to_json(&note.args)?)
+        .bind(NOTES)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The live cards of an incident, with the room of each.
+pub(in crate::store) async fn live_cards(
+    connection: &mut SqliteConnection,
+    incident: &IncidentId,
+) -> Result<Vec<(LiveCard, String)>, StoreError> {
+    sqlx::query(
+        "SELECT card.id, card.room, card.spoke_at, \
+         CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
+         EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
+         FROM card JOIN card_incident ON card_incident.card = card.id \
+         WHERE card_incident.incident = $1 AND card.state = 'live'",
+    )
+    .bind(incident.as_str())
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| {
+        let state = LiveCard {
+            id: CardId(row.try_get("id")?),
+            spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
+            posted_at: row.try_get::<Option<i64>, _>("posted_at")?.map(Timestamp),
+            notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
+        };
+        Ok((state, row.try_get("room")?))
+    })
+    .collect()
+}

@@ -1,0 +1,48 @@
+//! Notifications that repeat another one, written for many at once.
+
+use std::collections::HashMap;
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use crate::model::{IncidentId, NotificationId, Timestamp};
+
+/// An open incident was heard of again, and nothing else.
+#[derive(Clone, Debug)]
+pub(crate) struct Repeat {
+    pub incident: IncidentId,
+    /// The notification that is repeated.
+    pub notification: NotificationId,
+    pub at: Timestamp,
+}
+
+/// Writes down all that was heard again, in a few statements however many they are.
+pub(crate) async fn save(connection: &mut SqliteConnection, repeats: &[&Repeat]) -> Result<(), sqlx::Error> {
+    let Some(latest) = repeats.iter().map(|repeats| repeats.at.0).max() else { return Ok(()) };
+    let mut update = QueryBuilder::<Sqlite>::new("UPDATE incident SET heard_at = ");
+    update.push_bind(latest).push(" WHERE id IN (");
+    let mut ids = update.separated(", ");
+    for repeats in repeats {
+        ids.push_bind(repeats.incident.as_str());
+    }
+    update.push(")").build().persistent(false).execute(&mut *connection).await?;
+
+    let mut times: HashMap<&str, i64> = HashMap::new();
+    for repeats in repeats {
+        *times.entry(repeats.notification.as_str()).or_default() += 1;
+    }
+    // Nearly always each once, and then this is one statement.
+    let mut by_count: HashMap<i64, Vec<&str>> = HashMap::new();
+    for (notification, count) in times {
+        by_count.entry(count).or_default().push(notification);
+    }
+    for (count, notifications) in by_count {
+        let mut update = QueryBuilder::<Sqlite>::new("UPDATE notification SET repeats = repeats + ");
+        update.push_bind(count).push(" WHERE id IN (");
+        let mut ids = update.separated(", ");
+        for notification in notifications {
+            ids.push_bind(notification);
+        }
+        update.push(")").build().persistent(false).execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The handle of the store.
+
+use futures_util::future::BoxFuture;
+use sqlx::{SqliteConnection, SqlitePool};
+use tokio::sync::watch;
+
+use super::{
+    StoreError,
+    db::{
+        monitoring::{Commits, Shared},
+        writer::{self, WriteContext},
+    },
+    reports::{overview::Overview, stats::Numbers},
+};
+use crate::{clock::Clock, model::RoomAddress};
+
+/// The handle that all parts share. Reads go to one of two pools, writes to the one writer.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// For webhooks and lanes.
+    pub(super) readers: SqlitePool,
+    /// For metrics, health, the status page and commands, which must not hold up the others.
+    pub(super) monitoring: SqlitePool,
+    pub(super) numbers: Shared<(), Numbers>,
+    pub(super) overview: Shared<Vec<RoomAddress>, Overview>,
+    pub(super) commits: Commits,
+    pub(super) writer: writer::Handle,
+    pub(super) clock: Clock,
+    /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.
+    pub(super) wake: watch::Sender<u64>,
+    /// The one place for a large card in memory.
+    pub(super) large: std::sync::Arc<tokio::sync::Semaphore>,
+    /// Keeps a second process out for as long as any handle lives.
+    pub(super) _lock: std::sync::Arc<std::fs::File>,
+}
+
+impl Store {
+    /// Sees every commit after which some room may be behind.
+    #[must_use]
+    pub fn wake_ups(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    /// Runs work that has no result inside the next transaction of the writer.
+    pub(in crate::store) async fn write<F>(&self, work: F) -> Result<(), StoreError>
+    where
+        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<(), StoreError>>
+            + Send
+            + 'static,
+    {
+        self.writer.write(work).await
+    }
+}

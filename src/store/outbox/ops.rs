@@ -1,0 +1,256 @@
+//! An op's life: it is frozen, tried, and ends.
+
+use super::sql::{
+    NewOp, Shown, covered, drop_notes, end_op, insert_op, make_due, mark_shown, release_notes, settle, show, shown_by,
+};
+use crate::{
+    model::{CardId, NotificationId, Op, OpState, RoomAddress, Timestamp, TxnId},
+    store::{Store, StoreError, db::rows},
+};
+
+impl Store {
+    /// The op of `room` that may be under way or in doubt.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn unfinished(&self, room: &RoomAddress) -> Result<Option<Op>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let row = sqlx::query("SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')")
+            .bind(room.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        row.as_ref().map(rows::op).transpose()
+    }
+
+    /// Freezes an op before its first send.
+    ///
+    /// # Errors
+    /// When it cannot be committed, or when the room has an unfinished op already.
+    pub async fn freeze(&self, op: NewOp) -> Result<Op, StoreError> {
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let frozen = insert_op(connection, context, &op).await?;
+                    settle(connection, context, &op.card, shown_by(&frozen)).await?;
+                    Ok(frozen)
+                })
+            })
+            .await
+    }
+
+    /// Drops notes that are no longer true.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn drop_notes(&self, card: &CardId, notes: Vec<i64>) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                for note in notes {
+                    sqlx::query("DELETE FROM note WHERE id = $1 AND op IS NULL")
+                        .bind(note)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                settle(connection, context, &card, Shown::Same).await
+            })
+        })
+        .await
+    }
+
+    /// The card is no longer due unless something is left to show or say.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn settle_card(&self, card: &CardId) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move { settle(connection, context, &card, Shown::Same).await })
+        })
+        .await
+    }
+
+    /// Counts the newest state as shown without sending an event for it.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn pass_over(&self, card: &CardId, rev: i64) -> Result<(), StoreError> {
+        let card = card.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                mark_shown(connection, &card, Shown::Rev(rev)).await?;
+                sqlx::query("UPDATE card SET state = 'retired' WHERE id = $1 AND state = 'superseded'")
+                    .bind(card.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                settle(connection, context, &card, Shown::Same).await
+            })
+        })
+        .await
+    }
+
+    /// Writes down that a try is about to be made.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn record_try(&self, txn_id: &TxnId, device: Option<String>) -> Result<(), StoreError> {
+        let (txn_id, now) = (txn_id.clone(), self.clock.now());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE op SET attempts = attempts + 1, first_try = coalesce(first_try, $2), \
+                     device = coalesce(device, $3) WHERE txn_id = $1",
+                )
+                .bind(txn_id.as_str())
+                .bind(now.0)
+                .bind(device)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The homeserver acknowledged the op. Returns the notifications whose changes it brought into the room, the newest
+    /// last and [`super::sql::COVERED`] at most.
+    ///
+    /// # Errors
+    /// When it cannot be committed. The op then stays in flight, and its next try is answered with the same event.
+    pub async fn finish(&self, op: &Op, event_id: &str) -> Result<Vec<NotificationId>, StoreError> {
+        let (op, event_id, now) = (op.clone(), event_id.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_op(connection, context, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
+                    show(connection, context, &op, &event_id, now).await?;
+                    settle(connection, context, &op.card, Shown::Same).await?;
+                    covered(connection, &op).await
+                })
+            })
+            .await
+    }
+
+    /// The op may be in the room, or it is about to be sent once more.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn mark_in_doubt(&self, txn_id: &TxnId, error: &str) -> Result<(), StoreError> {
+        let (txn_id, error) = (txn_id.clone(), error.to_owned());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query("UPDATE op SET state = 'in_doubt', error = $2 WHERE txn_id = $1")
+                    .bind(txn_id.as_str())
+                    .bind(error)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// A try had no usable answer: the event may be in the room. Returns whether another event got through between two
+    /// such tries of it.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn record_no_answer(
+        &self,
+        txn_id: &TxnId,
+        reason: &'static str,
+        error: &str,
+    ) -> Result<bool, StoreError> {
+        let (txn_id, error) = (txn_id.clone(), error.to_owned());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    // An answer to a later try may be one to the first, given from memory: it proves nothing.
+                    let alone: Option<i64> = sqlx::query_scalar(
+                        "UPDATE op SET state = 'in_doubt', error = $2, reason = $3, \
+                         alone = CASE WHEN EXISTS (SELECT 1 FROM op AS other WHERE other.state = 'done' \
+                         AND other.attempts = 1 AND other.ended_seq > op.failed_seq) THEN 1 ELSE alone END, \
+                         failed_seq = $4 WHERE txn_id = $1 RETURNING alone",
+                    )
+                    .bind(txn_id.as_str())
+                    .bind(error)
+                    .bind(reason)
+                    .bind(context.last())
+                    .fetch_optional(connection)
+                    .await?;
+                    Ok(alone.is_some_and(|alone| alone != 0))
+                })
+            })
+            .await
+    }
+
+    /// The op was refused for a reason that is not its own (a rate limit, a homeserver that is down, a room that will
+    /// not have us) and has surely not arrived: it is thawed, so that the next one shows the newest state.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn requeue(&self, op: &Op) -> Result<(), StoreError> {
+        let op = op.clone();
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                release_notes(connection, &op.txn_id).await?;
+                sqlx::query("DELETE FROM op WHERE txn_id = $1")
+                    .bind(op.txn_id.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                make_due(connection, &op.card, op.since).await?;
+                context.wake = true;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The homeserver does not take the event as it is: a plainer form takes its place.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn replace(&self, refused: &Op, plainer: NewOp, error: &str) -> Result<Op, StoreError> {
+        let (refused, error, now) = (refused.clone(), error.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_op(connection, context, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
+                    let frozen = insert_op(connection, context, &plainer).await?;
+                    sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
+                        .bind(refused.txn_id.as_str())
+                        .bind(plainer.txn_id.as_str())
+                        .execute(&mut *connection)
+                        .await?;
+                    Ok(frozen)
+                })
+            })
+            .await
+    }
+
+    /// Not even the plainest form is taken: a dead letter. The room moves on. `retry_at`: when it is tried again by
+    /// itself, as one that a fault of the homeserver made.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn mark_dead(&self, op: &Op, error: &str, retry_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
+        self.write(move |connection, context| {
+            Box::pin(async move {
+                end_op(connection, context, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
+                let stays = "UPDATE op SET next_try = $2, reason = CASE WHEN $2 IS NULL THEN NULL ELSE reason END \
+                     WHERE txn_id = $1";
+                sqlx::query(stays)
+                    .bind(op.txn_id.as_str())
+                    .bind(retry_at.map(|at| at.0))
+                    .execute(&mut *connection)
+                    .await?;
+                drop_notes(connection, &op.txn_id).await?;
+                // What it would have shown counts as shown, or the same refusal would follow for ever.
+                mark_shown(connection, &op.card, shown_by(&op)).await?;
+                settle(connection, context, &op.card, Shown::Same).await
+            })
+        })
+        .await
+    }
+}
