@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Message;
+use super::message::Message;
 use crate::{
     config::Mentions,
     model::{IncidentId, TxnId},

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    card::group::{Seen, differing},
+    card::alert::{CleanAlert, differing},
     text,
 };
 use crate::model::Labels;
@@ -25,7 +25,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn new(alerts: &[Seen<'_>]) -> Self {
+    pub(super) fn new(alerts: &[CleanAlert<'_>]) -> Self {
         let differing = differing(alerts);
         let mixed = differing.iter().any(|name| name == "alertname");
         let mut parts: Vec<Vec<String>> = Vec::new();
@@ -52,7 +52,7 @@ impl Places {
     }
 
     /// The place of one alert among the others; empty where nothing tells it apart.
-    pub(super) fn of(&self, seen: &Seen<'_>) -> String {
+    pub(super) fn of(&self, seen: &CleanAlert<'_>) -> String {
         join(self.parts.iter().map(|part| value_of(part, &seen.labels)))
     }
 }

@@ -108,3 +108,8 @@ fn joins(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}' | '\u{200D}' | '\u{20D0}'..='\u{20FF}' | '\u{FE00}'..='\u{FE0F}'
         | '\u{1F3FB}'..='\u{1F3FF}')
 }
+
+/// Whether it is a colour as clients read it, `#rrggbb`.
+pub(super) fn is_color(color: &str) -> bool {
+    color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|b| b.is_ascii_hexdigit())
+}

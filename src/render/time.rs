@@ -8,12 +8,12 @@ use crate::model::Timestamp;
 
 /// Tells times as the reader of one card needs them: in the zone of the config, with the day only where it is not the
 /// day of the card's first event (which the client shows already).
-pub(super) struct Dial<'a> {
+pub(super) struct TimeFormat<'a> {
     zone: &'a TimeZone,
     day: Date,
 }
 
-impl<'a> Dial<'a> {
+impl<'a> TimeFormat<'a> {
     pub(super) fn new(zone: &'a TimeZone, reference: Timestamp) -> Self {
         Self { zone, day: zoned(reference, zone).date() }
     }

@@ -158,7 +158,7 @@ impl Lane {
         } else {
             let Some(snapshot) = self.context.store.snapshot_for(&op.card, &op.txn_id).await? else { return Ok(None) };
             match compose::compose(op.kind, &snapshot, input) {
-                Composed::Op(plainer, _) => Some(*plainer),
+                Composed::Op { op: plainer, .. } => Some(*plainer),
                 Composed::Overfull(_) | Composed::VainSearch(_) | Composed::Nothing => None,
             }
         };

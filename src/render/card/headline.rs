@@ -1,16 +1,20 @@
 //! The first line of a card. Alone it is the push notification, so it says everything that cannot wait.
 
-use super::group::Group;
+use super::{
+    alert::{clean_labels, same},
+    group::Group,
+};
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
-        Style, places, text,
-        time::{self, Dial},
+        message::MAX_LINE,
+        places,
+        style::Style,
+        text,
+        time::{self, TimeFormat},
     },
 };
 
-/// What a phone shows of a notification.
-pub(crate) const MAX_LINE: usize = 110;
 const MAX_NAME: usize = 48;
 const MAX_WORD: usize = 20;
 const MAX_CLUSTER: usize = 24;
@@ -33,7 +37,15 @@ pub(crate) struct Headline {
     pub(crate) said: Vec<String>,
 }
 
-pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Headline {
+impl Headline {
+    /// The whole line, without markup.
+    pub(crate) fn line(&self) -> String {
+        let words = [&self.emoji, &self.word, &self.name, &self.rest];
+        words.into_iter().filter(|words| !words.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+    }
+}
+
+pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> Headline {
     let (emoji, word, color) = lead(style, group);
     let mut said = Vec::new();
     let mut line =
@@ -91,19 +103,14 @@ fn lead(style: &Style, group: &Group<'_>) -> (String, String, String) {
 
 fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
     let rank = group.rank();
-    let known = usize::try_from(rank).ok().and_then(|rank| style.display.severities.get(rank));
-    if let Some(severity) = known {
-        let color = if is_color(&severity.color) { severity.color.clone() } else { String::new() };
+    if let Some(severity) = style.severity(rank) {
+        let color = if text::is_color(&severity.color) { severity.color.clone() } else { String::new() };
         return (style.emoji(rank), text::show(&text::clean(&severity.word), MAX_WORD), color);
     }
     // Words that the config does not know are told as they are, if they agree.
-    let told = super::group::same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
+    let told = same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
     let word = told.map_or("FIRING".to_owned(), |word| text::show(&text::clean(&word.to_uppercase()), MAX_WORD));
     (style.emoji(rank), word, String::new())
-}
-
-pub(crate) fn is_color(color: &str) -> bool {
-    color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The name of an incident alone.
@@ -123,13 +130,13 @@ pub(crate) fn name(group: &Group<'_>) -> String {
 
 /// What the group was made by, beyond what the line says anyway.
 pub(crate) fn group_labels(group: &Group<'_>) -> Labels {
-    let mut labels = super::group::clean_labels(&group.incident.doc.group_labels);
+    let mut labels = clean_labels(&group.incident.doc.group_labels);
     labels.retain(|name, _| !["alertname", "severity", "cluster"].contains(&name.as_str()));
     labels
 }
 
 /// Counts, or how long it took.
-pub(crate) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+pub(crate) fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
     let incident = group.incident;
     let counts = |words: [&str; 3]| {
         let states = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|s| incident.count(s));

@@ -3,15 +3,15 @@
 use super::{
     group::Group,
     headline::{Headline, headline},
-    lines::{Line, Mark, Told, lines, over},
+    lines::{Line, LineWriter, lines, over},
 };
 use crate::{
     model::{AlertState, Incident, IncidentState, Timestamp},
     render::{
-        Style,
-        links::{logs, url::Link},
+        links::{link::Link, logs},
+        style::Style,
         text,
-        time::Dial,
+        time::TimeFormat,
     },
 };
 
@@ -27,7 +27,7 @@ const MAX_LINES: usize = 700;
 /// How an alert was scraped tells least of all, so it comes last.
 const SCRAPING: [&str; 6] = ["job", "service", "endpoint", "prometheus", "prometheus_replica", "receive"];
 
-/// A card with everything it could say; [`Shape`] says how much of it is shown.
+/// A card with everything it could say; [`CardLayout`] says how much of it is shown.
 pub(crate) struct View {
     pub(crate) head: Headline,
     details: Vec<String>,
@@ -46,7 +46,7 @@ pub(crate) struct View {
 
 /// How much of a card is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct CardLayout {
     /// How many of the alerts that matter now have a line; `None`: no list at all.
     pub(crate) lines: Option<usize>,
     pub(crate) details: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Shape {
 }
 
 /// What the templates set.
-pub(crate) struct Shown<'a> {
+pub(crate) struct CardContent<'a> {
     pub(crate) head: &'a Headline,
     pub(crate) details: &'a [String],
     pub(crate) chips: &'a [String],
@@ -68,16 +68,19 @@ pub(crate) struct Shown<'a> {
 impl View {
     pub(crate) fn new(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp) -> Self {
         let group = Group::new(style, incident);
-        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+        let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
         let head = headline(style, &group, &dial, now);
         let shared = group.shared_links(style);
-        let told = Told::new(style, &group, &dial, &shared);
+        let writer = LineWriter::new(style, &group, &dial, &shared);
         // What is resolved is over even where nothing else is left to tell.
         let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
         let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
         let others = others.filter(|state| Some(*state) != main);
         let (lines, over) = if group.is_list() {
-            (main.map(|state| lines(&told, state, MAX_LINES)), others.flat_map(|state| over(&told, state)).collect())
+            (
+                main.map(|state| lines(&writer, state, MAX_LINES)),
+                others.flat_map(|state| over(&writer, state)).collect(),
+            )
         } else {
             (None, Vec::new())
         };
@@ -103,34 +106,29 @@ impl View {
         self.lines.len()
     }
 
-    pub(crate) fn shown(&self, shape: Shape) -> Shown<'_> {
+    pub(crate) fn content(&self, layout: CardLayout) -> CardContent<'_> {
         let mut shown = Vec::new();
-        if let Some(most) = shape.lines {
+        if let Some(most) = layout.lines {
             shown.extend(self.lines.iter().take(most).cloned());
             let (count, word) = self.count;
             if !self.lines.is_empty() && shown.len() < count {
-                shown.push(more(count - shown.len(), word));
+                shown.push(Line::plain(format!("+{} more {word}", count - shown.len())));
             }
             shown.extend(self.over.iter().cloned());
         }
         for line in &mut shown {
-            line.links.retain(|link| link.url.len() <= shape.max_url);
+            line.links.retain(|link| link.url.len() <= layout.max_url);
         }
-        Shown {
+        CardContent {
             head: &self.head,
-            details: if shape.details { &self.details } else { &[] },
+            details: if layout.details { &self.details } else { &[] },
             chips: &self.chips,
             more_chips: self.more_chips,
             lines: shown,
             when: &self.when,
-            links: self.links.iter().filter(|link| link.url.len() <= shape.max_url).cloned().collect(),
+            links: self.links.iter().filter(|link| link.url.len() <= layout.max_url).cloned().collect(),
         }
     }
-}
-
-fn more(count: usize, word: &str) -> Line {
-    let name = format!("+{count} more {word}");
-    Line { emoji: String::new(), mark: Mark::Plain, name, rest: String::new(), links: Vec::new() }
 }
 
 /// The text of what happened where the first line cut it, and the description where it adds something.
@@ -182,7 +180,7 @@ fn chips(group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
     (labels.iter().take(MAX_CHIPS).map(chip).collect(), labels.len().saturating_sub(MAX_CHIPS))
 }
 
-fn when(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+fn when(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
         IncidentState::Firing => format!("since {}", dial.with_zone(group.since())),
         IncidentState::Quiet => format!("since {}, perhaps silenced", dial.with_zone(group.since())),

@@ -1,12 +1,9 @@
 //! The first line of a message about several incidents: how many there are, and the names of those that matter most.
 
-use super::{
-    super::{Style, text, time},
-    row::{Ranked, Row},
-};
+use super::row::{Ranked, Row};
 use crate::{
     model::IncidentState,
-    render::card::headline::{GREEN, MAX_LINE},
+    render::{card::headline::GREEN, message::MAX_LINE, style::Style, text, time},
 };
 
 const MAX_WORD: usize = 20;
@@ -110,8 +107,10 @@ pub(super) fn green(rows: &[Row], all: usize, cluster: Option<&str>) -> Head {
 
 /// `critical`; empty for a severity that the config does not know.
 fn word(style: &Style, rank: u32) -> String {
-    let known = usize::try_from(rank).ok().and_then(|rank| style.display.severities.get(rank));
-    known.map(|severity| text::show(&text::clean(&severity.word.to_lowercase()), MAX_WORD)).unwrap_or_default()
+    style
+        .severity(rank)
+        .map(|severity| text::show(&text::clean(&severity.word.to_lowercase()), MAX_WORD))
+        .unwrap_or_default()
 }
 
 /// `A here, there, B and 6 more`: as many of the `count` incidents as fit, those of one name together.

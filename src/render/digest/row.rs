@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Style, places, text, time::Dial};
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
         card::{
-            group::{Group, Seen, clean_labels, same},
+            alert::{CleanAlert, clean_labels, same},
+            group::Group,
             headline,
-            lines::{self, Line, Mark},
+            lines::{self, Emphasis, Line},
         },
         links::{
+            alert_links,
+            link::{Link, LinkKind},
             logs,
-            url::{self, Link, LinkKind},
         },
+        places,
+        style::Style,
+        text,
+        time::TimeFormat,
     },
 };
 
@@ -79,7 +84,7 @@ pub(super) struct Row {
     pub(super) span: (Timestamp, Timestamp),
     pub(super) alertmanager: Option<Link>,
     emoji: String,
-    mark: Mark,
+    mark: Emphasis,
     /// Counts, or how it ended; may be empty.
     outcome: String,
     /// May be empty.
@@ -93,7 +98,7 @@ pub(super) struct Row {
 /// The rows of these incidents in their order, and the cluster if they share one.
 pub(super) fn rows(
     style: &Style,
-    dial: &Dial<'_>,
+    dial: &TimeFormat<'_>,
     ranked: &[Ranked<'_>],
     now: Timestamp,
 ) -> (Vec<Row>, Option<String>) {
@@ -111,16 +116,16 @@ pub(super) fn rows(
 }
 
 impl Row {
-    fn new(style: &Style, dial: &Dial<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
+    fn new(style: &Style, dial: &TimeFormat<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
         let incident = ranked.incident;
         let group = Group::new(style, incident);
         let name = headline::name(&group);
         let firing = incident.state == IncidentState::Firing;
         let (emoji, mark) = match incident.state {
-            IncidentState::Firing => (style.emoji(ranked.rank), Mark::Strong),
-            IncidentState::Quiet => ("🔕".to_owned(), Mark::Slanted),
-            IncidentState::Unlisted | IncidentState::Stale => ("⚪".to_owned(), Mark::Slanted),
-            IncidentState::Resolved => ("🟢".to_owned(), Mark::Struck),
+            IncidentState::Firing => (style.emoji(ranked.rank), Emphasis::Strong),
+            IncidentState::Quiet => ("🔕".to_owned(), Emphasis::Slanted),
+            IncidentState::Unlisted | IncidentState::Stale => ("⚪".to_owned(), Emphasis::Slanted),
+            IncidentState::Resolved => ("🟢".to_owned(), Emphasis::Struck),
         };
         Self {
             rank: ranked.rank,
@@ -128,7 +133,7 @@ impl Row {
             place: place(&group),
             since: group.since(),
             span: group.span(now),
-            alertmanager: url::alertmanager(style, &incident.doc.external_url),
+            alertmanager: alert_links::alertmanager(style, &incident.doc.external_url),
             emoji,
             mark,
             outcome: outcome(&group, dial, now),
@@ -141,21 +146,21 @@ impl Row {
     }
 
     /// The line that names it. `since` is what the message says of all.
-    pub(super) fn line(&self, shape: &RowShape, dial: &Dial<'_>, since: Timestamp) -> Line {
-        let mut rest = vec![text::cut(&self.place, shape.max_place), self.outcome.clone()];
-        if shape.what && !self.what.is_empty() {
+    pub(super) fn line(&self, layout: &RowLayout, dial: &TimeFormat<'_>, since: Timestamp) -> Line {
+        let mut rest = vec![text::cut(&self.place, layout.max_place), self.outcome.clone()];
+        if layout.what && !self.what.is_empty() {
             rest.push(format!("— {}", self.what));
         }
         let late = self.since.0.saturating_sub(since.0) >= SAME_TIME_MS;
-        if shape.what && late && self.state == IncidentState::Firing {
+        if layout.what && late && self.state == IncidentState::Firing {
             rest.push(format!("· since {}", dial.minute(self.since)));
         }
         rest.retain(|words| !words.is_empty());
-        let link = self.link.iter().filter(|link| link.url.len() <= shape.max_url);
+        let link = self.link.iter().filter(|link| link.url.len() <= layout.max_url);
         Line {
             emoji: self.emoji.clone(),
             mark: self.mark,
-            name: text::cut(&self.name, shape.max_name),
+            name: text::cut(&self.name, layout.max_name),
             rest: rest.join(" "),
             links: link.cloned().collect(),
         }
@@ -167,7 +172,7 @@ fn join(one: &str, other: &str) -> String {
 }
 
 /// How much of a row is shown.
-pub(super) struct RowShape {
+pub(super) struct RowLayout {
     pub(super) what: bool,
     pub(super) max_url: usize,
     pub(super) max_name: usize,
@@ -199,7 +204,7 @@ fn own_labels(group: &Group<'_>) -> Labels {
     labels
 }
 
-fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
     let told = headline::outcome(group, dial, now);
     let lead = match group.incident.state {
         IncidentState::Firing | IncidentState::Unlisted => "",
@@ -218,7 +223,7 @@ fn what(group: &Group<'_>, name: &str) -> String {
     if !group.is_list() {
         return String::new();
     }
-    let told = |seen: &Seen<'_>| {
+    let told = |seen: &CleanAlert<'_>| {
         let (name, place) = lines::name_and_place(group, seen);
         text::cut(format!("{name} {place}").trim_end(), MAX_APART)
     };
@@ -243,14 +248,15 @@ fn what(group: &Group<'_>, name: &str) -> String {
 /// One link: one that all firing alerts share, else the logs of the first of them, which the link then names.
 fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
     let of = |kind| {
-        let shared = same(group.focus().map(|seen| url::of_kind(style, group.incident, seen.alert, kind))).flatten();
+        let shared =
+            same(group.focus().map(|seen| alert_links::of_kind(style, group.incident, seen.alert, kind))).flatten();
         shared.map(|link| logs::in_time(link, group.range_of(group.focus())))
     };
     let first = || {
         let seen = group.focus().next()?;
         let (name, place) = lines::name_and_place(group, seen);
         let label = format!("Logs {name} {place}");
-        let link = url::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
+        let link = alert_links::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
         let link = Link { label: text::cut(label.trim_end(), MAX_APART), ..link };
         Some(logs::in_time(link, group.range_of(std::iter::once(seen))))
     };

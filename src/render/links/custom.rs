@@ -15,7 +15,7 @@ use crate::{
 /// What is wrong with the templates of the config, a line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct LinkTemplateFaults(pub Vec<String>);
+pub struct LinkTemplateErrors(pub Vec<String>);
 
 /// The links of all routes.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,7 @@ pub(crate) enum Outcome {
 impl CustomLinks {
     /// # Errors
     /// With a line for each template that cannot be compiled, or fails on a sample alert.
-    pub(crate) fn new(routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateFaults> {
+    pub(crate) fn new(routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateErrors> {
         let mut env = Environment::empty();
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -85,7 +85,7 @@ impl CustomLinks {
         if faults.is_empty() {
             Ok(Self { env: Arc::new(env), routes: compiled })
         } else {
-            Err(LinkTemplateFaults(faults))
+            Err(LinkTemplateErrors(faults))
         }
     }
 

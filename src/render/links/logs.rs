@@ -2,12 +2,13 @@
 
 use super::{
     explore::{LogsUrl, Problem, Range, log_query, loki_url, quoted},
-    url::{self, Link, LinkKind},
+    link::{Link, LinkKind, link},
+    url,
 };
 use crate::{
     config::Grafana,
     model::{Alert, Incident, Labels},
-    render::{Style, text},
+    render::{style::Style, text},
 };
 
 const ANNOTATION: &str = "logs_url";
@@ -18,7 +19,7 @@ const MAX_SHOWN: usize = 80;
 pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert) -> Option<Link> {
     annotated(style, alert).and_then(Result::ok).or_else(|| {
         let grafana = style.grafana(incident)?;
-        url::link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
+        link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
     })
 }
 
@@ -48,7 +49,7 @@ fn annotated(style: &Style, alert: &Alert) -> Option<Result<Link, Problem>> {
     if let Some(problem) = parsed.broken() {
         return Some(Err(problem));
     }
-    Some(url::link(style, LinkKind::Logs, &parsed.to_url()).ok_or(Problem::TooLong))
+    Some(link(style, LinkKind::Logs, &parsed.to_url()).ok_or(Problem::TooLong))
 }
 
 /// A query for the streams that carry the alert's labels; `None` where it has none of them.

@@ -1,9 +1,14 @@
 //! An incident in a few words, from what is known of it without all of its alerts.
 
-use super::super::{Style, places, text};
+use super::words::words;
 use crate::{
     model::{AlertState, Incident, IncidentState},
-    render::card::{group::Group, headline},
+    render::{
+        card::{alert::clean_labels, group::Group, headline},
+        places,
+        style::Style,
+        text,
+    },
 };
 
 const MAX_PLACE: usize = 120;
@@ -37,7 +42,7 @@ pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], ha
         None if complete => headline::name(&group),
         None => format!("{total}{more} alerts"),
     };
-    let mut labels = crate::render::card::group::clean_labels(&incident.doc.group_labels);
+    let mut labels = clean_labels(&incident.doc.group_labels);
     labels.retain(|name, _| name != "alertname" && name != "severity");
     let mut place = places::all(&labels);
     if complete && group.alerts.len() == 1 && place.is_empty() {
@@ -60,8 +65,8 @@ fn lead(style: &Style, incident: &Incident) -> (String, String) {
         IncidentState::Quiet => ("🔕".to_owned(), "no longer reported".to_owned()),
         IncidentState::Unlisted => ("⚪".to_owned(), "listed alerts are resolved".to_owned()),
         _ => {
-            let known = usize::try_from(incident.severity).ok().and_then(|rank| style.display.severities.get(rank));
-            let word = known.map_or("firing".to_owned(), |severity| super::words(&severity.word));
+            let known = style.severity(incident.severity);
+            let word = known.map_or("firing".to_owned(), |severity| words(&severity.word));
             (style.emoji(incident.severity), word)
         }
     }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Moment, Picture, Told};
+use super::{incident::Told, picture::Picture, time::Moment};
 
 /// What the page's only style sheet says; its hash goes into the content security policy.
 pub const STYLE: &str = include_str!("../../../templates/status.css");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{super::time, short};
+use super::time::short;
+use crate::render::time;
 
 /// A bar's place is this wide, and it takes that much of it; the browser stretches all of it to the page's width.
 const STEP: usize = 10;

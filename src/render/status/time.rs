@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::super::time::{words, zoned};
-use crate::model::Timestamp;
+use crate::{
+    model::Timestamp,
+    render::time::{words, zoned},
+};
 
 /// One point in time, in words and exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]

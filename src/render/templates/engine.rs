@@ -7,7 +7,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, S
 
 use crate::{
     model::Timestamp,
-    render::{MAX_BYTES, text, time},
+    render::{message::MAX_BYTES, text, time},
 };
 
 /// What one run may take, in minijinja's units: about an instruction or 64 bytes each. The longest message that fits
@@ -20,7 +20,7 @@ const MAX_FAULT: usize = 300;
 
 /// Why a template gave nothing that can be sent. A closed set: label values of `render_fallbacks_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum FallbackReason {
     /// It does not compile, or failed while it ran.
     Error,
     /// It did more than any message needs.
@@ -31,7 +31,7 @@ pub enum Reason {
     Empty,
 }
 
-impl Reason {
+impl FallbackReason {
     pub const ALL: [Self; 4] = [Self::Error, Self::TooSlow, Self::TooLarge, Self::Empty];
 
     #[must_use]
@@ -47,22 +47,22 @@ impl Reason {
 
 /// What is wrong with a template, or was on one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub reason: Reason,
+pub struct TemplateError {
+    pub reason: FallbackReason,
     /// Line and column, both from 1, in characters; `None` where the whole of it is meant.
     pub place: Option<(usize, usize)>,
     /// One line, of bounded length.
     pub text: String,
 }
 
-impl Fault {
-    pub(super) fn whole(reason: Reason, text: impl Into<String>) -> Self {
+impl TemplateError {
+    pub(super) fn whole(reason: FallbackReason, text: impl Into<String>) -> Self {
         Self { reason, place: None, text: text.into() }
     }
 }
 
 /// `3:14: unknown filter: …`, as it follows the name of a file and a colon.
-impl fmt::Display for Fault {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((line, column)) = self.place {
             write!(f, "{line}:{column}: ")?;
@@ -84,7 +84,12 @@ const NAME: &str = "template";
 
 impl Compiled {
     /// `fields` are the names that a template may use at the top.
-    pub(super) fn new(source: &str, html: bool, zone: &TimeZone, fields: &BTreeSet<String>) -> Result<Self, Fault> {
+    pub(super) fn new(
+        source: &str,
+        html: bool,
+        zone: &TimeZone,
+        fields: &BTreeSet<String>,
+    ) -> Result<Self, TemplateError> {
         let mut env = environment(html, zone);
         env.add_template_owned(NAME, source.to_owned()).map_err(|error| fault(source, &error))?;
         let compiled = Self { env };
@@ -93,7 +98,7 @@ impl Compiled {
     }
 
     /// Branches that no sample takes may name what there is not.
-    fn know_all_names(&self, source: &str, fields: &BTreeSet<String>) -> Result<(), Fault> {
+    fn know_all_names(&self, source: &str, fields: &BTreeSet<String>) -> Result<(), TemplateError> {
         let template = self.env.get_template(NAME).map_err(|error| fault(source, &error))?;
         let globals: BTreeSet<&str> = self.env.globals().map(|(name, _)| name).collect();
         let mut unknown: Vec<String> = template.undeclared_variables(false).into_iter().collect();
@@ -103,10 +108,10 @@ impl Compiled {
         let place = word(source, name).map(|at| place(source, at));
         let known: Vec<&str> = fields.iter().map(String::as_str).collect();
         let text = format!("nothing is called {name}; there are {}", known.join(", "));
-        Err(Fault { reason: Reason::Error, place, text })
+        Err(TemplateError { reason: FallbackReason::Error, place, text })
     }
 
-    pub(super) fn run(&self, context: &Value) -> Result<String, Fault> {
+    pub(super) fn run(&self, context: &Value) -> Result<String, TemplateError> {
         let template = self.env.get_template(NAME).map_err(|error| fault("", &error))?;
         let output = template.render(context.clone()).map_err(|error| fault(template.source(), &error))?;
         if output.len() > 2 * MAX_BYTES {
@@ -116,8 +121,8 @@ impl Compiled {
     }
 }
 
-pub(super) fn too_large(bytes: usize) -> Fault {
-    Fault::whole(Reason::TooLarge, format!("gives {bytes} bytes, a message has room for {MAX_BYTES}"))
+pub(super) fn too_large(bytes: usize) -> TemplateError {
+    TemplateError::whole(FallbackReason::TooLarge, format!("gives {bytes} bytes, a message has room for {MAX_BYTES}"))
 }
 
 fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
@@ -165,8 +170,8 @@ fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value)
 }
 
 /// In words, with the place of the innermost cause that has one.
-fn fault(source: &str, error: &Error) -> Fault {
-    let reason = if error.kind() == ErrorKind::OutOfFuel { Reason::TooSlow } else { Reason::Error };
+fn fault(source: &str, error: &Error) -> TemplateError {
+    let reason = if error.kind() == ErrorKind::OutOfFuel { FallbackReason::TooSlow } else { FallbackReason::Error };
     let place = error.range().map(|range| place(source, range.start)).or_else(|| error.line().map(|line| (line, 1)));
     let text = match error.kind() {
         ErrorKind::OutOfFuel => "did more than any message needs: is there a loop without an end?".to_owned(),
@@ -176,7 +181,7 @@ fn fault(source: &str, error: &Error) -> Fault {
             None => kind.to_string(),
         },
     };
-    Fault { reason, place, text: text::cut(&text::clean(&text), MAX_FAULT) }
+    TemplateError { reason, place, text: text::cut(&text::clean(&text), MAX_FAULT) }
 }
 
 /// Line and column of a byte, both from 1.

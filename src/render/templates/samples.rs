@@ -3,14 +3,20 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::view::{CardView, DigestView, Moment, ReplyView};
+use super::view::{CardView, DigestView, EventTimes, ReplyView};
 use crate::{
     config::TemplateName,
     model::{
         Alert, AlertDoc, AlertState, CardId, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, Labels,
         LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
     },
-    render::{Message, Style, digest, reply},
+    render::{
+        card,
+        digest::{storm, thread},
+        message::Message,
+        reply::Reply,
+        style::Style,
+    },
 };
 
 /// One thing to show.
@@ -76,30 +82,30 @@ fn card(style: &Style, name: &'static str, incident: &Incident) -> Sample {
     Sample {
         name,
         kind: [TemplateName::CardHtml, TemplateName::CardText],
-        view: json(&CardView::new(style, incident, Moment { root_at, now })),
-        built_in: crate::render::card(style, incident, root_at, now, 0),
+        view: json(&CardView::new(style, incident, EventTimes { root_at, now })),
+        built_in: card::card(style, incident, root_at, now, 0),
     }
 }
 
 fn digest_of(style: &Style, name: &'static str, incidents: &[&Incident]) -> Sample {
     let (now, root_at) = (noon(30), Some(noon(3)));
-    let full = digest::in_full(style, incidents, root_at, now);
+    let full = storm::in_full(style, incidents, root_at, now);
     Sample {
         name,
         kind: [TemplateName::DigestHtml, TemplateName::DigestText],
-        view: json(&DigestView::new(style, incidents, &full, Moment { root_at, now })),
-        built_in: digest(style, incidents, root_at, now, 0, true).message,
+        view: json(&DigestView::new(style, incidents, &full, EventTimes { root_at, now })),
+        built_in: storm::digest(style, incidents, root_at, now, 0, true).message,
     }
 }
 
 fn reply_of(style: &Style, name: &'static str, incident: &Incident, note: &Note) -> Sample {
     let (now, root_at) = (noon(30), Some(noon(3)));
-    let reply = reply::reply(style, incident, &[note], root_at, now);
+    let reply = Reply::new(style, incident, &[note], root_at, now);
     Sample {
         name,
         kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
-        view: json(&ReplyView::new(style, &[incident], &reply, Moment { root_at, now })),
-        built_in: crate::render::reply(style, incident, &[note], root_at, now, 0),
+        view: json(&ReplyView::new(style, &[incident], &reply, EventTimes { root_at, now })),
+        built_in: reply.into_message(0),
     }
 }
 
@@ -108,12 +114,12 @@ fn digest_reply(style: &Style, incidents: &[&Incident]) -> Sample {
     let notes: Vec<Note> =
         incidents.iter().map(|incident| Note { incident: incident.id.clone(), ..note(NoteKind::NewFiring) }).collect();
     let notes: Vec<&Note> = notes.iter().collect();
-    let reply = digest::merged(style, incidents, &notes, root_at, now);
+    let reply = thread::merged(style, incidents, &notes, root_at, now);
     Sample {
         name: "a reply in a digest's thread",
         kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
-        view: json(&ReplyView::new(style, incidents, &reply, Moment { root_at, now })),
-        built_in: crate::render::digest_reply(style, incidents, &notes, root_at, now, 0),
+        view: json(&ReplyView::new(style, incidents, &reply, EventTimes { root_at, now })),
+        built_in: reply.into_message(0),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma_html::{Html, ListBehavior, NameReplacement, NodeData, NodeRef, PropertiesNames, SanitizerConfig};
 
-use crate::render::{card::headline, links::url};
+use crate::render::{links::url, text};
 
 /// Element X on Android drops all but these; `span` is for the colour alone.
 const ALLOWED: [&str; 13] =
@@ -129,7 +129,7 @@ impl Writer {
                             (String::new(), String::new())
                         }
                     }
-                    "span" => match attribute("data-mx-color").filter(|color| headline::is_color(color)) {
+                    "span" => match attribute("data-mx-color").filter(|color| text::is_color(color)) {
                         Some(color) => (format!("<span data-mx-color=\"{color}\">"), "</span>".to_owned()),
                         None => (String::new(), String::new()),
                     },

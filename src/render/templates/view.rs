@@ -6,19 +6,23 @@ use serde::Serialize;
 use crate::{
     model::{AlertState, Incident, Labels, Timestamp},
     render::{
-        Style,
         card::{
-            group::{self, Group, Seen},
+            alert::{CleanAlert, clean_labels, common_labels},
+            group::Group,
             headline::Headline,
-            lines::{Line, Mark},
-            view::{Shape, View},
+            lines::{Emphasis, Line},
+            view::{CardLayout, View},
         },
-        digest::InFull,
-        links::url::{self, Link, LinkKind},
-        places, plain_head,
+        digest::storm::InFull,
+        links::{
+            alert_links,
+            link::{Link, LinkKind},
+        },
+        places,
         reply::Reply,
+        style::Style,
         text,
-        time::{self, Dial},
+        time::{self, TimeFormat},
     },
 };
 
@@ -29,14 +33,14 @@ const MAX_LINES: usize = 200;
 
 /// When a message is made, and against which day its times are told.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) root_at: Option<Timestamp>,
-    pub(super) now: Timestamp,
+pub(in crate::render) struct EventTimes {
+    pub(in crate::render) root_at: Option<Timestamp>,
+    pub(in crate::render) now: Timestamp,
 }
 
 /// One incident: the names of `card_*` templates.
 #[derive(Serialize)]
-pub(super) struct CardView {
+pub(in crate::render) struct CardView {
     route: String,
     receiver: String,
     state: &'static str,
@@ -110,7 +114,7 @@ struct LineView {
 
 /// Several incidents: the names of `digest_*` templates.
 #[derive(Serialize)]
-pub(super) struct DigestView {
+pub(in crate::render) struct DigestView {
     emoji: String,
     word: &'static str,
     color: &'static str,
@@ -126,7 +130,7 @@ pub(super) struct DigestView {
 
 /// News in a thread: the names of `reply_*` templates.
 #[derive(Serialize)]
-pub(super) struct ReplyView {
+pub(in crate::render) struct ReplyView {
     headline: String,
     news: Vec<NewsView>,
     more: usize,
@@ -143,12 +147,12 @@ struct NewsView {
 }
 
 impl CardView {
-    pub(super) fn new(style: &Style, incident: &Incident, moment: Moment) -> Self {
-        let Moment { root_at, now } = moment;
+    pub(in crate::render) fn new(style: &Style, incident: &Incident, moment: EventTimes) -> Self {
+        let EventTimes { root_at, now } = moment;
         let view = View::new(style, incident, root_at, now);
-        let shown = view.shown(Shape { lines: Some(view.most_lines()), details: true, max_url: MAX_URL });
+        let shown = view.content(CardLayout { lines: Some(view.most_lines()), details: true, max_url: MAX_URL });
         let group = Group::new(style, incident);
-        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+        let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
         let Headline { emoji, word, color, name, rest, .. } = shown.head;
         let (starts_at, ended) = group.span(now);
         let ends_at = (!incident.state.is_open()).then_some(ended);
@@ -162,12 +166,12 @@ impl CardView {
             color: color.clone(),
             name: name.clone(),
             rest: rest.clone(),
-            headline: plain_head(shown.head),
+            headline: shown.head.line(),
             what: group.what.clone(),
             details: shown.details.to_vec(),
             labels: group.common.clone(),
-            annotations: cleaned(&group::common_labels(group.focus().map(|seen| &seen.alert.doc.annotations))),
-            group_labels: group::clean_labels(&incident.doc.group_labels),
+            annotations: cleaned(&common_labels(group.focus().map(|seen| &seen.alert.doc.annotations))),
+            group_labels: clean_labels(&incident.doc.group_labels),
             chips: shown.chips.to_vec(),
             more_chips: shown.more_chips,
             counts: Counts {
@@ -185,7 +189,7 @@ impl CardView {
             took: time::words(ends_at.unwrap_or(now).since(starts_at)),
             flaps: incident.flaps,
             links: shown.links.iter().map(LinkView::new).collect(),
-            alertmanager_url: url::alertmanager(style, &incident.doc.external_url)
+            alertmanager_url: alert_links::alertmanager(style, &incident.doc.external_url)
                 .map(|link| link.url)
                 .unwrap_or_default(),
         }
@@ -193,7 +197,7 @@ impl CardView {
 }
 
 impl AlertView {
-    fn new(style: &Style, group: &Group<'_>, dial: &Dial<'_>, seen: &Seen<'_>, now: Timestamp) -> Self {
+    fn new(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, seen: &CleanAlert<'_>, now: Timestamp) -> Self {
         let (alert, starts_at) = (seen.alert, group.start(seen));
         let range = group.range_of(std::iter::once(seen));
         let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
@@ -216,7 +220,7 @@ impl AlertView {
             starts_at: starts_at.0,
             ends_at: ends_at.map(|at| at.0),
             took: time::words(ends_at.unwrap_or(now).since(starts_at)),
-            links: url::of_alert(style, group.incident, alert, range).iter().map(LinkView::new).collect(),
+            links: alert_links::of_alert(style, group.incident, alert, range).iter().map(LinkView::new).collect(),
         }
     }
 }
@@ -224,7 +228,7 @@ impl AlertView {
 impl LinkView {
     fn new(link: &Link) -> Self {
         let kind = match link.kind {
-            LinkKind::CustomLinks(_) => "extra".to_owned(),
+            LinkKind::Custom(_) => "extra".to_owned(),
             kind => kind.label().to_lowercase(),
         };
         Self { kind, label: link.label.clone(), url: link.url.clone() }
@@ -236,10 +240,10 @@ impl LineView {
         Self {
             emoji: line.emoji.clone(),
             mark: match line.mark {
-                Mark::Strong => "strong",
-                Mark::Struck => "del",
-                Mark::Slanted => "em",
-                Mark::Plain => "",
+                Emphasis::Strong => "strong",
+                Emphasis::Struck => "del",
+                Emphasis::Slanted => "em",
+                Emphasis::Plain => "",
             },
             name: line.name.clone(),
             rest: line.rest.clone(),
@@ -249,7 +253,7 @@ impl LineView {
 }
 
 impl DigestView {
-    pub(super) fn new(style: &Style, incidents: &[&Incident], full: &InFull, moment: Moment) -> Self {
+    pub(in crate::render) fn new(style: &Style, incidents: &[&Incident], full: &InFull, moment: EventTimes) -> Self {
         let head = &full.head;
         let of = |id: &_| incidents.iter().find(|incident| incident.id == *id);
         Self {
@@ -269,9 +273,9 @@ impl DigestView {
 }
 
 impl ReplyView {
-    pub(super) fn new(style: &Style, incidents: &[&Incident], reply: &Reply, moment: Moment) -> Self {
+    pub(in crate::render) fn new(style: &Style, incidents: &[&Incident], reply: &Reply, moment: EventTimes) -> Self {
         Self {
-            headline: crate::render::reply_line(reply),
+            headline: reply.line(),
             news: reply
                 .lines
                 .iter()
@@ -286,7 +290,7 @@ impl ReplyView {
 }
 
 /// The `severity` label, made lower case.
-fn severity(seen: Option<&Seen<'_>>) -> String {
+fn severity(seen: Option<&CleanAlert<'_>>) -> String {
     seen.and_then(|seen| seen.label("severity")).unwrap_or_default().to_lowercase()
 }
 

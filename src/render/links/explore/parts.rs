@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::Problem;
+use super::problem::Problem;
 
 /// The parameters that hold a state.
 const STATES: [&str; 3] = ["panes", "left", "right"];

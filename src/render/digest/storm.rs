@@ -1,0 +1,214 @@
+//! The digest of a storm: as many incidents as fit, each on a line.
+
+use super::{
+    content::{DigestContent, MAX_ROWS},
+    head::{self, Head},
+    row::{self, Ranked, Row, RowLayout},
+};
+use crate::{
+    model::{Incident, IncidentId, IncidentState, Timestamp},
+    render::{
+        card::lines::Line,
+        links::link::Link,
+        message::{Message, most_that_fit},
+        style::Style,
+        time::TimeFormat,
+    },
+};
+
+/// In a longer list only what is most severe says what happened: people look through it for names and places.
+const LONG_LIST: usize = 20;
+
+/// A digest's message, and which of the incidents it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::render) struct Digest {
+    pub(in crate::render) message: Message,
+    /// Those that stand on a line of their own, in the order of the lines.
+    pub(in crate::render) named: Vec<IncidentId>,
+}
+
+/// The digest of these incidents, which it puts in order itself: firing first, the most severe first among them, then the
+/// oldest.
+///
+/// One that is not posted yet (`plainness` 0, not `must_hold_all`) may leave some out, from the end of that order; it
+/// counts only those that it names, at least one, and the others need a digest of their own. An edit of a digest and a
+/// plainer form (`plainness` 1) must hold all of them: what has no line of its own is counted. `plainness` 2 is
+/// one line of text that names none on a line of its own.
+pub(in crate::render) fn digest(
+    style: &Style,
+    incidents: &[&Incident],
+    root_at: Option<Timestamp>,
+    now: Timestamp,
+    plainness: u32,
+    must_hold_all: bool,
+) -> Digest {
+    let ranked = row::ordered(style, incidents);
+    let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+    let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
+    let storm = Storm { style, ranked, rows, cluster, dial };
+    if plainness > 1 {
+        return Digest { message: Message::text_only(storm.head(storm.ranked.len()).line()), named: Vec::new() };
+    }
+    let layouts = if plainness == 0 { &LAYOUTS[..] } else { &LAYOUTS[LAYOUTS.len() - 1..] };
+    let (message, lines) = storm.fitting(layouts, must_hold_all || plainness > 0);
+    Digest { message, named: storm.ranked[..lines].iter().map(|one| one.incident.id.clone()).collect() }
+}
+
+/// All that a digest could say, for templates of one's own.
+pub(in crate::render) struct InFull {
+    pub(in crate::render) head: Head,
+    pub(in crate::render) lines: Vec<Line>,
+    /// May be empty.
+    pub(in crate::render) when: String,
+    pub(in crate::render) links: Vec<Link>,
+    /// Of the incidents that have a line, in the order of the lines.
+    pub(in crate::render) order: Vec<IncidentId>,
+}
+
+/// A digest of all these incidents as if there were room for everything.
+pub(in crate::render) fn in_full(
+    style: &Style,
+    incidents: &[&Incident],
+    root_at: Option<Timestamp>,
+    now: Timestamp,
+) -> InFull {
+    let ranked = row::ordered(style, incidents);
+    let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+    let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
+    let order = ranked.iter().take(rows.len()).map(|one| one.incident.id.clone()).collect();
+    let storm = Storm { style, ranked, rows, cluster, dial };
+    let DigestContent { head, lines, when, links } = storm.content(&LAYOUTS[0], storm.rows.len(), true);
+    InFull { head, lines, when, links: links.into_iter().cloned().collect(), order }
+}
+
+/// Which incidents a digest tells more of than name and place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    All,
+    /// Those of the most severe rank that fires.
+    Worst,
+    None,
+}
+
+/// How much of a digest is shown.
+#[derive(Clone, Copy)]
+struct Layout {
+    links: More,
+    what: More,
+    max_url: usize,
+    max_name: usize,
+    max_place: usize,
+}
+
+/// From all that there is to say down to the names.
+const LAYOUTS: [Layout; 10] = {
+    const fn layout(links: More, what: More, max_url: usize) -> Layout {
+        Layout { links, what, max_url, max_name: 48, max_place: 160 }
+    }
+    [
+        layout(More::All, More::All, 4096),
+        layout(More::All, More::All, 1500),
+        layout(More::All, More::All, 500),
+        layout(More::Worst, More::All, 1500),
+        layout(More::Worst, More::All, 500),
+        layout(More::Worst, More::Worst, 1500),
+        layout(More::Worst, More::Worst, 500),
+        layout(More::None, More::Worst, 500),
+        layout(More::None, More::None, 500),
+        Layout { max_name: 36, max_place: 40, ..layout(More::None, More::None, 200) },
+    ]
+};
+
+/// All that a digest could say.
+struct Storm<'a> {
+    style: &'a Style,
+    ranked: Vec<Ranked<'a>>,
+    /// Of the first [`MAX_ROWS`].
+    rows: Vec<Row>,
+    cluster: Option<String>,
+    dial: TimeFormat<'a>,
+}
+
+impl Storm<'_> {
+    /// The first layout in which all fit, else as many as fit in the last; with the number of lines.
+    fn fitting(&self, layouts: &[Layout], hold_all: bool) -> (Message, usize) {
+        let all = self.rows.len();
+        let fits = |layout: &Layout, lines| Some(self.set(layout, lines, hold_all)).filter(Message::fits);
+        let whole = all == self.ranked.len() || hold_all;
+        if whole && let Some(message) = layouts.iter().find_map(|layout| fits(layout, all)) {
+            return (message, all);
+        }
+        let last = || Message::text_only(self.head(if hold_all { self.ranked.len() } else { all }).line());
+        let Some(shortest) = layouts.last() else { return (last(), 0) };
+        let best = most_that_fit(all, |lines| fits(shortest, lines));
+        best.unwrap_or_else(|| (last(), 0))
+    }
+
+    fn head(&self, count: usize) -> Head {
+        let rows = &self.rows[..self.rows.len().min(count)];
+        head::digest(self.style, &self.ranked[..count], rows, self.cluster.as_deref())
+    }
+
+    /// The first `lines` incidents; the others counted, or as if there were none.
+    fn set(&self, layout: &Layout, lines: usize, hold_all: bool) -> Message {
+        self.content(layout, lines, hold_all).set()
+    }
+
+    fn content(&self, layout: &Layout, lines: usize, hold_all: bool) -> DigestContent<'_> {
+        let counted = if hold_all { self.ranked.len() } else { lines };
+        let rows = &self.rows[..lines];
+        let firing = |row: &&Row| row.state == IncidentState::Firing;
+        let worst = rows.iter().filter(firing).map(|row| row.rank).min();
+        let since = since(rows);
+        let what = if lines > LONG_LIST && layout.what == More::All { More::Worst } else { layout.what };
+        let line = |row: &Row| {
+            let tells = |more| match more {
+                More::All => true,
+                More::Worst => firing(&row) && Some(row.rank) == worst,
+                More::None => false,
+            };
+            let layout = RowLayout {
+                what: tells(what),
+                max_url: if tells(layout.links) { layout.max_url } else { 0 },
+                max_name: layout.max_name,
+                max_place: layout.max_place,
+            };
+            row.line(&layout, &self.dial, since.unwrap_or_default())
+        };
+        let mut shown: Vec<Line> = rows.iter().map(line).collect();
+        if lines < counted {
+            shown.push(more(&self.ranked[lines..counted]));
+        }
+        let alertmanager = rows.iter().find_map(|row| row.alertmanager.as_ref());
+        DigestContent {
+            head: self.head(counted),
+            lines: shown,
+            when: when(rows, &self.dial),
+            links: alertmanager.filter(|link| link.url.len() <= layout.max_url).into_iter().collect(),
+        }
+    }
+}
+
+/// `+12 more: 3 firing, 9 resolved`
+fn more(left: &[Ranked<'_>]) -> Line {
+    let count = |state| left.iter().filter(|one| one.incident.state == state).count();
+    let (firing, resolved) = (count(IncidentState::Firing), count(IncidentState::Resolved));
+    let others = left.len() - firing - resolved;
+    let counts = [(firing, "firing"), (resolved, "resolved"), (others, "not firing")];
+    let told = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    Line::plain(format!("+{} more: {}", left.len(), told.collect::<Vec<_>>().join(", ")))
+}
+
+/// The earliest start of what still fires, else of what is not over.
+fn since(rows: &[Row]) -> Option<Timestamp> {
+    let firing = rows.iter().filter(|row| row.state == IncidentState::Firing).map(|row| row.since).min();
+    firing.or_else(|| rows.iter().filter(|row| row.state.is_open()).map(|row| row.since).min())
+}
+
+fn when(rows: &[Row], dial: &TimeFormat<'_>) -> String {
+    if let Some(since) = since(rows) {
+        return format!("since {}", dial.with_zone(since));
+    }
+    let (from, to) = (rows.iter().map(|row| row.span.0).min(), rows.iter().map(|row| row.span.1).max());
+    from.zip(to).map(|(from, to)| dial.range(from, to)).unwrap_or_default()
+}
