@@ -98,7 +98,7 @@ pub fn play(data: &[u8]) -> World {
 
 fn known(incident: &Incident, webhook: &Webhook) -> Known {
     let card = CardState { id: CardId("card".to_owned()), spoke_at: Some(START), notes_waiting: false };
-    Known { incident: incident.clone(), cards: vec![card], repeated: incident.is_as_told_by(&webhook.digest) }
+    Known { incident: incident.clone(), cards: vec![card], repeated: incident.is_as_told_by(&webhook.content_hash) }
 }
 
 /// The short way for a repeat comes to what the long way does.
@@ -127,7 +127,7 @@ fn check_incident(incident: &Incident, changes: &Changes) {
 /// A retry or an HA twin: nothing changes in the room.
 fn check_same_again(incident: &Incident, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) {
     for repeated in [true, false] {
-        let known = Known { repeated: repeated && incident.is_as_told_by(&webhook.digest), ..known(incident, webhook) };
+        let known = Known { repeated: repeated && incident.is_as_told_by(&webhook.content_hash), ..known(incident, webhook) };
         let again = reconcile(Some(&known), webhook, rules, now);
         assert!(!again.news && matches!(again.outcome, Outcome::Unchanged | Outcome::Reminded), "{:?}", again.outcome);
     }

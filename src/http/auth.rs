@@ -28,7 +28,7 @@ pub enum Header {
 
 /// What let a webhook in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum CredentialSource {
     /// The header, or nothing is asked for.
     Header,
     /// The query's `secret`.
@@ -46,11 +46,11 @@ impl Guard {
 
     /// # Errors
     /// The answer for whom it does not let in.
-    pub fn check(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Proof, Answer> {
+    pub fn check(&self, headers: &HeaderMap, query: Option<&str>) -> Result<CredentialSource, Answer> {
         match (self.header.check(headers), &self.query) {
-            (Ok(()), _) => Ok(Proof::Header),
+            (Ok(()), _) => Ok(CredentialSource::Header),
             (Err(_), Some(expected)) if query_secret(query).is_some_and(|given| same(given.as_bytes(), expected)) => {
-                Ok(Proof::Query)
+                Ok(CredentialSource::Query)
             }
             (Err(answer), _) => Err(answer),
         }
@@ -150,21 +150,21 @@ mod tests {
         ] {
             for auth in [&bearer, &basic] {
                 let proof = Guard::new(auth, &compat).check(&HeaderMap::new(), query);
-                assert_eq!(proof.ok(), expected.then_some(Proof::Query), "{auth:?} {query:?}");
+                assert_eq!(proof.ok(), expected.then_some(CredentialSource::Query), "{auth:?} {query:?}");
             }
         }
         // A header that is right is enough, and one that is wrong does not spoil a good query.
         for (header, query, proof) in [
-            ("Bearer s3 c&ret", None, Proof::Header),
-            ("Bearer s3 c&ret", Some("secret=x"), Proof::Header),
-            ("Bearer x", Some("secret=s3+c%26ret"), Proof::Query),
+            ("Bearer s3 c&ret", None, CredentialSource::Header),
+            ("Bearer s3 c&ret", Some("secret=x"), CredentialSource::Header),
+            ("Bearer x", Some("secret=s3+c%26ret"), CredentialSource::Query),
         ] {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(header))]);
             assert_eq!(Guard::new(&bearer, &compat).check(&headers, query).ok(), Some(proof), "{header} {query:?}");
         }
         assert_eq!(
             Guard::new(&Auth::None, &compat).check(&HeaderMap::new(), Some("secret=")).ok(),
-            Some(Proof::Header)
+            Some(CredentialSource::Header)
         );
     }
 

@@ -1,7 +1,6 @@
 //! One connection: what it waits for, and how long its client may leave an answer unread.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     pin::Pin,
@@ -13,15 +12,6 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::{Body, Bytes},
-    http::{HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
-use hyper::{
-    Request,
-    body::{Frame, Incoming, SizeHint},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -29,9 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tower::Service;
 
-use super::{admission::ConnectionSlot, answer::Answer, misdirected};
 use crate::metrics::Metrics;
 
 /// The kernel must have taken the whole of an answer within this, however slowly its client reads.
@@ -42,10 +30,6 @@ const AGE: Duration = Duration::from_mins(15);
 const REQUESTS: u32 = 1_000;
 /// By so much a connection that has posted a webhook counts as more patient with us than it was.
 const HEAD_START: Duration = Duration::from_secs(10);
-
-/// Part of each request on a reserved place.
-#[derive(Clone, Copy, Debug)]
-pub struct Reserved;
 
 /// What a connection's stream, its service and the pool know of it together.
 #[derive(Debug)]
@@ -155,7 +139,7 @@ impl Connection {
     }
 
     /// Whether the answer to one more request is its last one.
-    fn is_last(&self) -> bool {
+    pub fn is_last(&self) -> bool {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.reserved || requests >= REQUESTS || self.opened.elapsed() >= AGE
     }
@@ -255,7 +239,7 @@ impl<I: AsyncWrite + Abort + Unpin> AsyncWrite for Stream<I> {
         self.io.is_write_vectored()
     }
 
-    /// Asked for only when all that was written has been taken, by hyper and by TLS alike.
+    /// WebhookRequest for only when all that was written has been taken, by hyper and by TLS alike.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(context)?;
         let flushed = Pin::new(&mut self.io).poll_flush(context);
@@ -272,96 +256,6 @@ impl<I: AsyncWrite + Abort + Unpin> AsyncWrite for Stream<I> {
         self.check(context)?;
         let shut = Pin::new(&mut self.io).poll_shutdown(context);
         self.or_unread(shut, context)
-    }
-}
-
-/// A connection's service. The connection has its place for as long as this lives.
-#[derive(Clone, Debug)]
-pub struct Served<S> {
-    inner: S,
-    connection: Arc<Connection>,
-    _place: Arc<ConnectionSlot>,
-}
-
-impl<S> Served<S> {
-    pub fn new(inner: S, connection: Arc<Connection>, place: ConnectionSlot) -> Self {
-        Self { inner, connection, _place: Arc::new(place) }
-    }
-}
-
-impl<S> Service<Request<Incoming>> for Served<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let connection = Arc::clone(&self.connection);
-        let posts = request.method() == Method::POST && misdirected::is_webhook(request.uri().path());
-        let mut request =
-            request.map(|body| Body::new(Awaited { body, since: None, connection: Arc::clone(&connection) }));
-        if connection.reserved {
-            request.extensions_mut().insert(Reserved);
-        }
-        let handled = self.inner.call(request);
-        Box::pin(async move {
-            // Only now: hyper reads a request ahead while the answer before it is not yet read.
-            if !connection.begin() {
-                return Ok(Answer::unavailable("too many connections").into_response());
-            }
-            let mut response = handled.await?;
-            if connection.is_last() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            if posts && response.status() == StatusCode::OK {
-                connection.has_posted();
-            }
-            connection.wait(Instant::now());
-            Ok(response)
-        })
-    }
-}
-
-/// A request's body: a handler that waits for it waits for the client.
-struct Awaited {
-    body: Incoming,
-    since: Option<Instant>,
-    connection: Arc<Connection>,
-}
-
-impl hyper::body::Body for Awaited {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_pending() {
-            let since = *self.since.get_or_insert_with(Instant::now);
-            self.connection.wait(since);
-        } else if !self.connection.begin() {
-            // Cut off by us: that is no fault of the body. Nobody waits for an answer, and the handler goes with the
-            // connection.
-            return Poll::Pending;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::UnixListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, answer::Answer};
+use super::{answer::Answer, state::App};
 use crate::{
     model::{RoomAddress, TxnId},
     store::{DeadLetter, Follows, StoreError},

@@ -1,7 +1,7 @@
 //! Webhooks by a URL that is not one of ours. Alertmanager drops what it gets a 404 or 405 for, so a slash too many is
 //! overlooked, and whatever else comes is counted as a webhook, logged and answered with the right path.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Extension,
@@ -9,23 +9,18 @@ use axum::{
     http::{Method, StatusCode, Uri, uri::PathAndQuery},
 };
 
-use super::{App, Side, answer::Answer};
-use crate::{config::Config, intake, pacing::LogLimit};
+use super::{
+    answer::Answer,
+    state::{App, Side},
+};
+use crate::{config::Config, intake};
 
-/// Paths that are logged within [`WINDOW`], each once.
-const PATHS: usize = 8;
-const WINDOW: Duration = Duration::from_mins(1);
 /// Bytes of a path that are logged.
 const SHOWN: usize = 128;
 /// Routes that are named where none of them is meant.
 const NAMED: usize = 4;
 /// What is said to strangers, and where no route is.
 const ANY: &str = "/alerts/<route>";
-
-/// Which paths are logged: each once in [`WINDOW`].
-pub fn log_limit() -> LogLimit {
-    LogLimit::new(WINDOW, PATHS)
-}
 
 /// The parts of a webhook's path, without regard to slashes too many; `None`: it is not one.
 fn webhook(path: &str) -> Option<Vec<&str>> {
@@ -39,7 +34,7 @@ pub fn is_webhook(path: &str) -> bool {
 }
 
 /// `//alerts//default/` is `/alerts/default`. Of webhooks alone: no rule of a proxy about another path is to be evaded.
-pub async fn without_more_slashes(mut request: Request) -> Request {
+pub async fn without_extra_slashes(mut request: Request) -> Request {
     if let Some(uri) = webhook(request.uri().path()).and_then(|parts| with_path(request.uri(), &parts)) {
         *request.uri_mut() = uri;
     }
@@ -59,14 +54,14 @@ fn with_path(uri: &Uri, path: &[&str]) -> Option<Uri> {
 
 /// A POST that is lost.
 #[derive(Debug)]
-pub struct Post {
+pub struct LostWebhook {
     path: String,
     /// Whether it has the credentials of a webhook.
     is_known: bool,
     right: String,
 }
 
-impl Post {
+impl LostWebhook {
     pub fn of(app: &App, side: Side, request: &Request) -> Self {
         let (settings, uri) = (app.settings(), request.uri());
         let is_known = settings.guard.check(request.headers(), uri.query()).is_ok();
@@ -78,7 +73,7 @@ impl Post {
     pub fn warn(&self, app: &App, status: StatusCode) {
         // What strangers post shares one place, or they could keep the others from being said.
         let cause = if self.is_known { &self.path } else { "" };
-        if app.misdirected.allows(cause, app.clock.now()) {
+        if app.log_limits.misdirected.allows(cause, app.clock.now()) {
             tracing::warn!(
                 path = self.path,
                 right = self.right,
@@ -95,11 +90,11 @@ impl Post {
     }
 }
 
-pub async fn nothing_here(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
+pub async fn not_found(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
     if request.method() != Method::POST {
         return Answer::not_found("there is nothing here");
     }
-    let post = Post::of(&app, side, &request);
+    let post = LostWebhook::of(&app, side, &request);
     Answer::not_found(&format!("there is nothing here; webhooks are to be posted to {}", post.hint()))
 }
 
@@ -108,7 +103,7 @@ pub async fn not_allowed(State(app): State<Arc<App>>, Extension(side): Extension
     if request.method() != Method::POST {
         return answer;
     }
-    let post = Post::of(&app, side, &request);
+    let post = LostWebhook::of(&app, side, &request);
     answer.with_hint(&format!("webhooks are to be posted to {}", post.hint()))
 }
 
@@ -167,7 +162,7 @@ mod tests {
             ("/%61lerts/", "/%61lerts/"),
         ] {
             let request = Request::builder().uri(uri).body(Body::empty()).expect("a request");
-            assert_eq!(without_more_slashes(request).await.uri(), expected, "{uri}");
+            assert_eq!(without_extra_slashes(request).await.uri(), expected, "{uri}");
         }
     }
 

@@ -10,7 +10,10 @@ use axum::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, Settings, answer::Answer};
+use super::{
+    answer::Answer,
+    state::{App, Settings},
+};
 use crate::{
     model::{OpState, Timestamp},
     store::Stats,

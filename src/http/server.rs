@@ -18,7 +18,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{App, admission::Admission, router, tls::Tls};
+use super::{
+    admission::Admission,
+    router::router,
+    state::{App, Side},
+    tls::Tls,
+};
 use crate::pacing::LogLimit;
 
 /// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
@@ -38,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// A socket that listens but is not served yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct HttpListener {
     listener: std::net::TcpListener,
     pub address: SocketAddr,
     tls: Option<Tls>,
@@ -48,7 +53,7 @@ pub struct Bound {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
+pub fn bind(listen: SocketAddr) -> std::io::Result<HttpListener> {
     let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     // What it accepts has the same.
@@ -56,19 +61,10 @@ pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
     socket.bind(listen)?;
     let listener = socket.listen(BACKLOG)?.into_std()?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address, tls: None })
+    Ok(HttpListener { listener, address, tls: None })
 }
 
-/// What is served on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Webhooks, health and metrics; the status page as well, unless it `has_admin` to have it.
-    Main { address: SocketAddr, has_admin: bool },
-    /// All but webhooks, for who knows user name and password.
-    Admin,
-}
-
-impl Bound {
+impl HttpListener {
     /// HTTPS in place of HTTP.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {

@@ -11,9 +11,9 @@ use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    App,
     admission::Admission,
     certificate::{Hash, Misfit, Pair},
+    state::App,
 };
 use crate::{
     clock::Clock,

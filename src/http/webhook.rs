@@ -11,7 +11,12 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, Settings, answer::Answer, auth::Proof, in_flight::BodyPermit};
+use super::{
+    answer::Answer,
+    auth::CredentialSource,
+    body_budget::BodyPermit,
+    state::{App, Settings},
+};
 use crate::{
     clock::Clock,
     config::Route,
@@ -30,7 +35,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    answer(&app, &Asked { path: None, query, method, headers }, body).await
+    answer(&app, &WebhookRequest { path: None, query, method, headers }, body).await
 }
 
 pub async fn post_to(
@@ -41,11 +46,11 @@ pub async fn post_to(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    answer(&app, &Asked { path: Some(path.map(|Path(path)| path)), query, method, headers }, body).await
+    answer(&app, &WebhookRequest { path: Some(path.map(|Path(path)| path)), query, method, headers }, body).await
 }
 
 /// A request without its body. No `Debug`: the query and the headers may hold secrets, and nothing may print them.
-struct Asked {
+struct WebhookRequest {
     /// What follows `/alerts/`, decoded, if it can be.
     path: Option<Result<String, PathRejection>>,
     query: Option<String>,
@@ -53,25 +58,25 @@ struct Asked {
     headers: HeaderMap,
 }
 
-async fn answer(app: &Arc<App>, asked: &Asked, body: Body) -> Answer {
-    match accept(app, asked, body).await {
+async fn answer(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Answer {
+    match accept(app, request, body).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
 /// The order of the checks is part of the interface: 405, 401, 404, 413, 400.
-async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Answer> {
-    let headers = &asked.headers;
-    if asked.method != Method::POST {
+async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<Answer, Answer> {
+    let headers = &request.headers;
+    if request.method != Method::POST {
         return Err(Answer::method_not_allowed("POST"));
     }
     let settings = app.settings();
-    let proof = settings.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
-        if app.refusals.allows("", app.clock.now()) {
+    let proof = settings.guard.check(headers, request.query.as_deref()).inspect_err(|_| {
+        if app.log_limits.credentials.allows("", app.clock.now()) {
             tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
         }
     })?;
-    let path = asked.path.as_ref().map(Result::as_ref).transpose();
+    let path = request.path.as_ref().map(Result::as_ref).transpose();
     let path = path.map_err(|_| Answer::not_found("unknown route: its name is not UTF-8"))?;
     let by_path = path.map(|path| intake::route_of_path(&settings.config, path));
     let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
@@ -109,7 +114,7 @@ fn unrouted(error: &RouteError) -> Answer {
 }
 
 fn too_much(app: &App) -> Answer {
-    if app.flooded.allows("", app.clock.now()) {
+    if app.log_limits.bodies.allows("", app.clock.now()) {
         tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
     }
     Answer::unavailable("too much is under way at once")
@@ -168,9 +173,9 @@ fn ingest(
 ) -> Ingest {
     let (clock, clock_too) = (clock.clone(), clock.clone());
     let (config, name) = (Arc::clone(&settings.config), route.name.clone());
-    webhook.digest.push_str(&settings.run);
+    webhook.content_hash.push_str(&settings.run);
     let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
-    let digest = webhook.digest.clone();
+    let digest = webhook.content_hash.clone();
     let rooms = route.rooms.clone();
     // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
     let said = Arc::new((webhook, permit));
@@ -233,13 +238,13 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
 }
 
 /// Counts what came in by another receiver's URL: once that stands still, the setting can go.
-fn record_compat(app: &App, proof: Proof, path: Option<PathKind>) {
+fn record_compat(app: &App, proof: CredentialSource, path: Option<PathKind>) {
     let by_path = match path {
         Some(PathKind::Room) => Some("room_path"),
         Some(PathKind::OldName) => Some("name"),
         Some(PathKind::Route) | None => None,
     };
-    let by_query = (proof == Proof::Query).then_some("query_secret");
+    let by_query = (proof == CredentialSource::Query).then_some("query_secret");
     for shape in by_path.into_iter().chain(by_query) {
         app.metrics.compat_notifications.with_label_values(&[shape]).inc();
     }

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::decode::cut;
+use super::scrub::cut;
 
 /// Parts of at most this size are read as they are.
 const SMALL: usize = 64 * 1024;

@@ -9,9 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     bounded_json::{self, Fields, First},
-    content_hash, scrub,
+    content_hash,
+    scrub::{self, cut},
+    webhook::{ListedAlert, NotificationReason, Webhook},
 };
-use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
+use crate::model::{AlertDoc, Labels, Timestamp};
 
 /// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
 pub const MAX_ALERTS: usize = 10_000;
@@ -27,53 +29,6 @@ const MAX_VALUE: usize = 16 * 1024;
 const MAX_LABELS: usize = 128;
 /// A fingerprint is 16 characters long; what is longer than this is hashed.
 const MAX_FINGERPRINT: usize = 128;
-
-/// One notification as Alertmanager (or Grafana) sent it. The payload's own `status` and common labels are not here:
-/// `max_alerts` makes them lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
-    pub receiver: String,
-    pub group_key: String,
-    pub group_labels: Labels,
-    pub external_url: String,
-    pub truncated: u64,
-    pub reason: Reason,
-    /// At most one for each fingerprint, sorted by it.
-    pub alerts: Vec<Listed>,
-    /// Fields that could not be read as meant.
-    pub odd: u32,
-    /// A hash of all of the above that decides about state or is stored. Of why Alertmanager sent it only what bears on
-    /// the state is part: a repeat has another reason than the notification that it repeats.
-    pub digest: String,
-}
-
-/// `notification_reason`, which Alertmanager sends since 0.32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// None given.
-    Missing,
-    RepeatInterval,
-    AllResolved,
-    Other,
-}
-
-/// One alert as a payload lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    pub fingerprint: String,
-    pub firing: bool,
-    /// `None`: missing or unreadable.
-    pub starts_at: Option<Timestamp>,
-    pub ends_at: Option<Timestamp>,
-    pub doc: AlertDoc,
-}
-
-impl Listed {
-    #[must_use]
-    pub fn state(&self) -> AlertState {
-        if self.firing { AlertState::Firing } else { AlertState::Resolved }
-    }
-}
 
 /// Why a body is not a webhook payload; the text names the place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,9 +100,9 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         reason: read_reason(envelope.get("notification_reason")),
         alerts: one_each(listed),
         odd,
-        digest: String::new(),
+        content_hash: String::new(),
     };
-    webhook.digest = content_hash::of(&webhook);
+    webhook.content_hash = content_hash::of(&webhook);
     Ok(webhook)
 }
 
@@ -198,16 +153,16 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn read_reason(value: Option<&Value>) -> Reason {
+fn read_reason(value: Option<&Value>) -> NotificationReason {
     match value {
-        None | Some(Value::Null) => Reason::Missing,
+        None | Some(Value::Null) => NotificationReason::Missing,
         Some(Value::String(text)) => match text.as_str() {
-            "" => Reason::Missing,
-            "repeat interval elapsed" => Reason::RepeatInterval,
-            "all alerts resolved" => Reason::AllResolved,
-            _ => Reason::Other,
+            "" => NotificationReason::Missing,
+            "repeat interval elapsed" => NotificationReason::RepeatInterval,
+            "all alerts resolved" => NotificationReason::AllResolved,
+            _ => NotificationReason::Other,
         },
-        Some(_) => Reason::Other,
+        Some(_) => NotificationReason::Other,
     }
 }
 
@@ -227,7 +182,7 @@ fn unquote_meta(quoted: &str) -> String {
     out
 }
 
-fn read_alert(value: &Value, odd: &mut u32) -> Listed {
+fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
     let empty = Map::new();
     let alert = value.as_object().unwrap_or_else(|| {
         *odd += 1;
@@ -261,7 +216,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
             fingerprint_of(&labels, value)
         }
     };
-    Listed {
+    ListedAlert {
         fingerprint,
         firing,
         starts_at,
@@ -299,11 +254,6 @@ fn read_labels(labels: &Map<String, Value>, odd: &mut u32) -> Labels {
 /// NUL is the one character that no homeserver and no C library takes; the rest is the renderer's business.
 fn scrub_text(text: &str) -> String {
     cut(text, MAX_VALUE).replace('\0', "\u{fffd}")
-}
-
-/// The longest start of `text` that has at most `max` bytes and ends between two characters.
-pub(super) fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
 }
 
 fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -> String {
@@ -356,7 +306,7 @@ fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
 }
 
 /// Of two alerts with one fingerprint, firing wins.
-fn one_each(mut listed: Vec<Listed>) -> Vec<Listed> {
+fn one_each(mut listed: Vec<ListedAlert>) -> Vec<ListedAlert> {
     listed.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint).then(b.firing.cmp(&a.firing)));
     listed.dedup_by(|later, first| later.fingerprint == first.fingerprint);
     listed
@@ -475,17 +425,17 @@ mod tests {
     #[test]
     fn reasons_old_and_new() {
         for (reason, expected) in [
-            (json!(null), Reason::Missing),
-            (json!("repeat interval elapsed"), Reason::RepeatInterval),
-            (json!("all alerts resolved"), Reason::AllResolved),
-            (json!("new alerts added"), Reason::Other),
-            (json!(5), Reason::Other),
+            (json!(null), NotificationReason::Missing),
+            (json!("repeat interval elapsed"), NotificationReason::RepeatInterval),
+            (json!("all alerts resolved"), NotificationReason::AllResolved),
+            (json!("new alerts added"), NotificationReason::Other),
+            (json!(5), NotificationReason::Other),
         ] {
             let mut value = envelope(&json!([]));
             value["notification_reason"] = reason.clone();
             assert_eq!(decoded(&value).reason, expected, "{reason}");
         }
-        assert_eq!(decoded(&envelope(&json!([]))).reason, Reason::Missing);
+        assert_eq!(decoded(&envelope(&json!([]))).reason, NotificationReason::Missing);
     }
 
     #[test]

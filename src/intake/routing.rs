@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::decode::cut;
+use super::scrub::cut;
 use crate::{
     config::{Config, Route},
     model::{RoomAddress, RouteName},
 };
 
 /// A name that nobody configured is told up to so many bytes: it goes into the log, and strangers choose it.
-const TOLD: usize = 128;
+const MAX_NAME: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -47,12 +47,12 @@ pub fn choose_route<'a>(
     receiver: &str,
 ) -> Result<&'a Route, RouteError> {
     match named {
-        Some(name) => find(routes, name).ok_or_else(|| RouteError::Unknown(told(name))),
+        Some(name) => find(routes, name).ok_or_else(|| RouteError::Unknown(shown(name))),
         None => routes
             .values()
             .find(|route| route.receivers.iter().any(|known| known == receiver))
             .or_else(|| find(routes, "default"))
-            .ok_or_else(|| RouteError::NoDefault(told(receiver))),
+            .ok_or_else(|| RouteError::NoDefault(shown(receiver))),
     }
 }
 
@@ -69,8 +69,8 @@ pub fn route_of_path<'a>(config: &'a Config, path: &str) -> Result<(&'a Route, P
     }
     match RoomAddress::parse(path) {
         Ok(room) if config.compat.room_paths => Ok((with_room(&config.routes, &room)?, PathKind::Room)),
-        Ok(_) => Err(RouteError::RoomPathsOff(told(path))),
-        Err(_) => Err(RouteError::Unknown(told(path))),
+        Ok(_) => Err(RouteError::RoomPathsOff(shown(path))),
+        Err(_) => Err(RouteError::Unknown(shown(path))),
     }
 }
 
@@ -83,11 +83,11 @@ fn with_room<'a>(routes: &'a BTreeMap<RouteName, Route>, room: &RoomAddress) -> 
         found = having().collect();
     }
     match found.as_slice() {
-        [] => Err(RouteError::UnknownRoom(told(room.as_str()))),
+        [] => Err(RouteError::UnknownRoom(shown(room.as_str()))),
         [route] => Ok(route),
         several => {
             let names: Vec<&str> = several.iter().map(|route| route.name.as_str()).collect();
-            Err(RouteError::AmbiguousRoom(told(room.as_str()), names.join(", ")))
+            Err(RouteError::AmbiguousRoom(shown(room.as_str()), names.join(", ")))
         }
     }
 }
@@ -96,8 +96,8 @@ fn find<'a>(routes: &'a BTreeMap<RouteName, Route>, name: &str) -> Option<&'a Ro
     RouteName::parse(name).ok().and_then(|name| routes.get(&name))
 }
 
-fn told(name: &str) -> String {
-    cut(name, TOLD).to_owned()
+fn shown(name: &str) -> String {
+    cut(name, MAX_NAME).to_owned()
 }
 
 #[cfg(test)]
@@ -157,6 +157,9 @@ mod tests {
         }
         assert_eq!(route_of_path(&config, "Old_Ops").map(|_| ()), Err(RouteError::Unknown("Old_Ops".to_owned())));
         let long = format!("!{}", "x".repeat(250));
-        assert_eq!(route_of_path(&config, &long).map(|_| ()), Err(RouteError::RoomPathsOff(long[..TOLD].to_owned())));
+        assert_eq!(
+            route_of_path(&config, &long).map(|_| ()),
+            Err(RouteError::RoomPathsOff(long[..MAX_NAME].to_owned()))
+        );
     }
 }

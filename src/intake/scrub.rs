@@ -52,6 +52,11 @@ fn escape_at(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
+/// The longest start of `text` that has at most `max` bytes and ends between two characters.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::readable;

@@ -9,8 +9,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{super::auth::Header, Answer, App, Side};
-use crate::config::{Auth, Config};
+use crate::{
+    config::{Auth, Config},
+    http::{
+        answer::Answer,
+        auth::Header,
+        state::{App, Side},
+    },
+};
 
 /// By these a proxy tells that somebody else is asking.
 const FORWARDED: [&str; 7] =
@@ -49,7 +55,7 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
 fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer> {
     expected.check(headers).inspect_err(|_| {
         // A browser's first request never has any: that is how it learns to ask for them.
-        if headers.contains_key(header::AUTHORIZATION) && app.intruders.allows("", app.clock.now()) {
+        if headers.contains_key(header::AUTHORIZATION) && app.log_limits.status_page.allows("", app.clock.now()) {
             tracing::warn!("the status page is refused: wrong credentials (said once a minute)");
         }
     })

@@ -3,21 +3,16 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-
 use crate::{
-    http::App,
     metrics::Totals,
     model::Timestamp,
     render::status::{Bar, Picture},
 };
 
-const SAMPLE_EVERY: Duration = Duration::from_secs(15);
 /// Enough for the widest span, and the sample before it.
 const SAMPLES: usize = 6 * 60 * 4 + 1;
 /// How far back the picture goes, and what one bar of it stands for: the first that the receiver's life does not fill.
@@ -33,7 +28,7 @@ pub struct History {
 }
 
 impl History {
-    fn take(&self, now: Timestamp, totals: Totals) {
+    pub fn take(&self, now: Timestamp, totals: Totals) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((now, totals));
         if samples.len() > SAMPLES {
@@ -62,18 +57,6 @@ impl History {
             }
         }
         Picture { span, each, bars }
-    }
-}
-
-/// Takes samples until `stop`.
-pub async fn sample(app: Arc<App>, stop: CancellationToken) {
-    let mut every = interval(SAMPLE_EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = every.tick() => app.history.take(app.clock.now(), app.metrics.totals()),
-        }
     }
 }
 

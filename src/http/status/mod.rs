@@ -1,7 +1,8 @@
 //! `GET /`: what an operator asks when alerts do not arrive, on one page.
 
 mod access;
-mod history;
+pub(super) mod history;
+mod sampler;
 mod view;
 
 use std::sync::{Arc, LazyLock};
@@ -15,11 +16,8 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
 
-pub use self::{
-    access::admit,
-    history::{History, sample},
-};
-use super::{App, Side, answer::Answer};
+pub use self::{access::admit, sampler::sample};
+use super::state::{App, Side};
 use crate::render::status;
 
 /// Nothing but the page's own style sheet and script, known by their hashes, and the page itself asked for anew.

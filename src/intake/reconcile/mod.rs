@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::decode::{Listed, Reason, Webhook};
+use super::webhook::{ListedAlert, NotificationReason, Webhook};
 use crate::{
     config::{Display, Route, Updates},
     model::{
@@ -84,7 +84,7 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
 }
 
 /// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
-fn is_unseen(incident: &Incident, listed: &Listed, rules: &Rules<'_>) -> bool {
+fn is_unseen(incident: &Incident, listed: &ListedAlert, rules: &Rules<'_>) -> bool {
     let stored = find(&incident.alerts, &listed.fingerprint);
     let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.heard_at));
     let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
@@ -163,7 +163,7 @@ fn doc_of(webhook: &Webhook) -> IncidentDoc {
         group_labels: webhook.group_labels.clone(),
         external_url: webhook.external_url.clone(),
         truncated: webhook.truncated,
-        digest: webhook.digest.clone(),
+        digest: webhook.content_hash.clone(),
     }
 }
 
@@ -193,7 +193,7 @@ fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     }
 }
 
-fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
+fn first_seen(listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp) -> Alert {
     let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(rules.wall(now));
     Alert {
         fingerprint: listed.fingerprint.clone(),
@@ -206,7 +206,7 @@ fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
     }
 }
 
-fn alert_doc(listed: &Listed, now: Timestamp) -> AlertDoc {
+fn alert_doc(listed: &ListedAlert, now: Timestamp) -> AlertDoc {
     AlertDoc { starts_at: listed.starts_at.map(|at| at.min(now)), ..listed.doc.clone() }
 }
 
@@ -253,7 +253,7 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
 }
 
 /// One alert that was known before and is listed now.
-fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
     alert.doc = alert_doc(listed, rules.wall(now));
     let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
     // A firing that began only after the last one was over has a start of its own.
@@ -303,7 +303,7 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
 fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
     let truncated = webhook.truncated > 0;
     match alert.state {
-        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == Reason::AllResolved => {
+        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == NotificationReason::AllResolved => {
             let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
             alert.state = AlertState::Resolved;
             alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
@@ -323,7 +323,7 @@ fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: T
 
 /// Whether there are alerts that it does not list and of which it does not say that they are resolved.
 fn leaves_out(webhook: &Webhook) -> bool {
-    webhook.truncated > 0 && webhook.reason != Reason::AllResolved
+    webhook.truncated > 0 && webhook.reason != NotificationReason::AllResolved
 }
 
 fn state_of(alerts: &[Alert], some_left_out: bool) -> IncidentState {
@@ -454,7 +454,7 @@ fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) 
 /// An unchanged payload that Alertmanager sent because time passed, about cards that have been silent for long.
 fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<NewNote> {
     let remind_after = rules.remind_after?;
-    let repeated = matches!(webhook.reason, Reason::RepeatInterval | Reason::Missing);
+    let repeated = matches!(webhook.reason, NotificationReason::RepeatInterval | NotificationReason::Missing);
     if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
         return None;
     }

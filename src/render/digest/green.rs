@@ -18,18 +18,18 @@ use crate::{
 
 /// How a line is set.
 #[derive(Clone, Copy)]
-struct Layout {
+struct NoticeLayout {
     mark: Emphasis,
     took: bool,
     max_name: usize,
     max_place: usize,
 }
 
-const LAYOUTS: [Layout; 4] = [
-    Layout { mark: Emphasis::Strong, took: true, max_name: 48, max_place: 160 },
-    Layout { mark: Emphasis::Plain, took: true, max_name: 48, max_place: 80 },
-    Layout { mark: Emphasis::Plain, took: false, max_name: 48, max_place: 60 },
-    Layout { mark: Emphasis::Plain, took: false, max_name: 36, max_place: 30 },
+const LAYOUTS: [NoticeLayout; 4] = [
+    NoticeLayout { mark: Emphasis::Strong, took: true, max_name: 48, max_place: 160 },
+    NoticeLayout { mark: Emphasis::Plain, took: true, max_name: 48, max_place: 80 },
+    NoticeLayout { mark: Emphasis::Plain, took: false, max_name: 48, max_place: 60 },
+    NoticeLayout { mark: Emphasis::Plain, took: false, max_name: 36, max_place: 30 },
 ];
 
 /// One notice for all of these incidents, which have resolved: a line each, the most severe first, as short as it must be.
@@ -39,7 +39,7 @@ pub(in crate::render) fn green_notice(style: &Style, incidents: &[&Incident], no
     let dial = TimeFormat::new(&style.zone, now);
     let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
     let all = ranked.len();
-    let fits = |layout: &Layout, lines: usize| {
+    let fits = |layout: &NoticeLayout, lines: usize| {
         let mut shown: Vec<Line> = rows[..lines].iter().map(|row| line(row, layout)).collect();
         if lines < all {
             shown.push(Line::plain(format!("+{} more", all - lines)));
@@ -57,7 +57,7 @@ pub(in crate::render) fn green_notice(style: &Style, incidents: &[&Incident], no
     fewer.map_or_else(|| Message::text_only(head::green(&rows, all, cluster.as_deref()).line()), |(message, _)| message)
 }
 
-fn line(row: &Row, layout: &Layout) -> Line {
+fn line(row: &Row, layout: &NoticeLayout) -> Line {
     let took = if layout.took { format!("after {}", time::words(row.span.1.since(row.span.0))) } else { String::new() };
     let rest = format!("{} {took}", text::cut(&row.place, layout.max_place));
     let name = text::cut(&row.name, layout.max_name);

@@ -92,7 +92,7 @@ enum More {
 
 /// How much of a digest is shown.
 #[derive(Clone, Copy)]
-struct Layout {
+struct DigestLayout {
     links: More,
     what: More,
     max_url: usize,
@@ -101,9 +101,9 @@ struct Layout {
 }
 
 /// From all that there is to say down to the names.
-const LAYOUTS: [Layout; 10] = {
-    const fn layout(links: More, what: More, max_url: usize) -> Layout {
-        Layout { links, what, max_url, max_name: 48, max_place: 160 }
+const LAYOUTS: [DigestLayout; 10] = {
+    const fn layout(links: More, what: More, max_url: usize) -> DigestLayout {
+        DigestLayout { links, what, max_url, max_name: 48, max_place: 160 }
     }
     [
         layout(More::All, More::All, 4096),
@@ -115,7 +115,7 @@ const LAYOUTS: [Layout; 10] = {
         layout(More::Worst, More::Worst, 500),
         layout(More::None, More::Worst, 500),
         layout(More::None, More::None, 500),
-        Layout { max_name: 36, max_place: 40, ..layout(More::None, More::None, 200) },
+        DigestLayout { max_name: 36, max_place: 40, ..layout(More::None, More::None, 200) },
     ]
 };
 
@@ -131,9 +131,9 @@ struct Storm<'a> {
 
 impl Storm<'_> {
     /// The first layout in which all fit, else as many as fit in the last; with the number of lines.
-    fn fitting(&self, layouts: &[Layout], hold_all: bool) -> (Message, usize) {
+    fn fitting(&self, layouts: &[DigestLayout], hold_all: bool) -> (Message, usize) {
         let all = self.rows.len();
-        let fits = |layout: &Layout, lines| Some(self.set(layout, lines, hold_all)).filter(Message::fits);
+        let fits = |layout: &DigestLayout, lines| Some(self.set(layout, lines, hold_all)).filter(Message::fits);
         let whole = all == self.ranked.len() || hold_all;
         if whole && let Some(message) = layouts.iter().find_map(|layout| fits(layout, all)) {
             return (message, all);
@@ -150,11 +150,11 @@ impl Storm<'_> {
     }
 
     /// The first `lines` incidents; the others counted, or as if there were none.
-    fn set(&self, layout: &Layout, lines: usize, hold_all: bool) -> Message {
+    fn set(&self, layout: &DigestLayout, lines: usize, hold_all: bool) -> Message {
         self.content(layout, lines, hold_all).set()
     }
 
-    fn content(&self, layout: &Layout, lines: usize, hold_all: bool) -> DigestContent<'_> {
+    fn content(&self, layout: &DigestLayout, lines: usize, hold_all: bool) -> DigestContent<'_> {
         let counted = if hold_all { self.ranked.len() } else { lines };
         let rows = &self.rows[..lines];
         let firing = |row: &&Row| row.state == IncidentState::Firing;

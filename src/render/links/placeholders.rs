@@ -1,4 +1,4 @@
-//! The holes of Prometheus templates in a text: `{{ $labels.namespace }}`, to be filled in when the alert fires.
+//! The placeholders of Prometheus templates in a text: `{{ $labels.namespace }}`, to be filled in when the alert fires.
 //!
 //! What surrounds them is encoded or parsed while words that need no encoding hold their places.
 
@@ -6,17 +6,17 @@
 /// Grafana reads as a blank.
 const ENCODE: &str = "reReplaceAll `([\"\\\\])` `\\\\\\$1` | urlquery";
 
-/// A text with its holes taken out.
+/// A text with its placeholders taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placeholders {
-    /// The text with a word of letters and digits in place of each hole.
+    /// The text with a word of letters and digits in place of each placeholder.
     pub text: String,
-    /// The word and the hole that it stands for, in their order.
+    /// The word and the placeholder that it stands for, in their order.
     placeholders: Vec<(String, String)>,
 }
 
 impl Placeholders {
-    /// Takes the holes out of `text`. One that never ends is no hole.
+    /// Takes the placeholders out of `text`. One that never ends is no placeholder.
     #[must_use]
     pub fn take(text: &str) -> Self {
         let mut stem = "hole".to_owned();
@@ -39,17 +39,17 @@ impl Placeholders {
         taken
     }
 
-    /// The holes, as they were written.
+    /// The placeholders, as they were written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.placeholders.iter().map(|(_, placeholder)| placeholder.as_str())
     }
 
-    /// Each word, and the hole whose place it holds.
+    /// Each word, and the placeholder whose place it holds.
     pub fn words(&self) -> impl Iterator<Item = (&str, &str)> {
         self.placeholders.iter().map(|(word, placeholder)| (word.as_str(), placeholder.as_str()))
     }
 
-    /// Makes each hole yield a value fit for a LogQL string in the JSON of a URL. One that encodes its value itself, by
+    /// Makes each placeholder yield a value fit for a LogQL string in the JSON of a URL. One that encodes its value itself, by
     /// `urlquery`, stays as it is.
     #[must_use]
     pub fn encoding(mut self) -> Self {
@@ -62,14 +62,14 @@ impl Placeholders {
         self
     }
 
-    /// `text`, which was made of [`Self::text`], with the holes in their places again.
+    /// `text`, which was made of [`Self::text`], with the placeholders in their places again.
     #[must_use]
     pub fn put_back(&self, text: &str) -> String {
         self.placeholders.iter().fold(text.to_owned(), |text, (word, placeholder)| text.replace(word, placeholder))
     }
 }
 
-/// How long the hole is with which `text` starts. A `}}` in one of its strings does not end it.
+/// How long the placeholder is with which `text` starts. A `}}` in one of its strings does not end it.
 fn length_of(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut quote) = (2, None);

@@ -15,7 +15,7 @@ const MAX_PLACE: usize = 120;
 const MAX_WHAT: usize = 160;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct IncidentSummary {
     pub emoji: String,
     /// The severity, or how it stands; what the emoji says.
     pub word: String,
@@ -31,7 +31,7 @@ pub struct Told {
 /// `counts`: the incident's alerts by state, of which it may carry a few only. What only all of them together could tell
 /// is not told then. `has_more`: there are more than were counted.
 #[must_use]
-pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], has_more: bool) -> Told {
+pub fn summarize(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], has_more: bool) -> IncidentSummary {
     let group = Group::new(style, incident);
     let total: i64 = counts.iter().map(|(_, count)| count).sum();
     let complete = i64::try_from(group.alerts.len()).is_ok_and(|known| known >= total) && !has_more;
@@ -50,7 +50,7 @@ pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], ha
     }
     let what = if complete { group.what.first().map(String::as_str).unwrap_or_default() } else { "" };
     let (emoji, word) = lead(style, incident);
-    Told {
+    IncidentSummary {
         emoji,
         word,
         name,

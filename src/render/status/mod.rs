@@ -8,10 +8,10 @@ mod time;
 mod words;
 
 pub use self::{
-    incident::{Told, tell},
+    incident::{IncidentSummary, summarize},
     page::{
-        Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Page, PageError, Part, Place, RoomRow, SCRIPT,
-        STYLE, WaitingRow,
+        Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, PageError, Part, RoomLink, RoomRow, SCRIPT,
+        STYLE, StatusPage, WaitingRow,
     },
     picture::{Bar, Picture},
     time::{Moment, Times, short},

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{incident::Told, picture::Picture, time::Moment};
+use super::{incident::IncidentSummary, picture::Picture, time::Moment};
 
 /// What the page's only style sheet says; its hash goes into the content security policy.
 pub const STYLE: &str = include_str!("../../../templates/status.css");
@@ -91,11 +91,11 @@ pub struct Link {
 }
 
 /// A room, by the name that it has in health and metrics.
-pub type Place = Link;
+pub type RoomLink = Link;
 
 #[derive(Clone, Debug)]
 pub struct RoomRow {
-    pub room: Place,
+    pub room: RoomLink,
     /// As the config names it.
     pub address: String,
     pub level: Level,
@@ -120,24 +120,24 @@ pub struct Backlog {
 
 #[derive(Clone, Debug)]
 pub struct WaitingRow {
-    pub told: Told,
+    pub told: IncidentSummary,
     /// Incidents on the same card.
     pub others: i64,
-    pub room: Place,
+    pub room: RoomLink,
     pub since: Moment,
 }
 
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
     pub at: Moment,
-    pub room: Place,
+    pub room: RoomLink,
     pub event: Link,
     pub took: String,
 }
 
 #[derive(Clone, Debug)]
 pub struct IncidentRow {
-    pub told: Told,
+    pub told: IncidentSummary,
     pub route: String,
     pub since: Moment,
     pub heard: Moment,
@@ -147,7 +147,7 @@ pub struct IncidentRow {
 #[derive(Clone, Debug)]
 pub struct LetterRow {
     pub at: Moment,
-    pub room: Place,
+    pub room: RoomLink,
     pub kind: &'static str,
     pub says: String,
     pub reason: String,
@@ -175,7 +175,7 @@ impl<T> List<T> {
 }
 
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct StatusPage {
     pub level: Level,
     /// Why, the most telling first; never empty.
     pub reasons: Vec<String>,
@@ -192,7 +192,7 @@ pub struct Page {
     pub made: Moment,
 }
 
-impl Page {
+impl StatusPage {
     /// # Errors
     /// Never as far as is known: writing into memory does not fail.
     pub fn html(&self) -> Result<String, PageError> {
@@ -230,7 +230,7 @@ impl Page {
 #[derive(Template)]
 #[template(path = "status.html")]
 struct Html<'a> {
-    page: &'a Page,
+    page: &'a StatusPage,
     style: &'static str,
     script: &'static str,
 }

@@ -6,8 +6,8 @@ use super::samples::{absent, alert, at, crash_loop, disk_pressure, incident, lab
 use crate::{
     model::{AlertState, Timestamp},
     render::status::{
-        Backlog, Bar, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Page, Part, Picture, RoomRow, SCRIPT,
-        STYLE, Times, WaitingRow, event_link, room_link, short, tell, words,
+        Backlog, Bar, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Part, Picture, RoomRow, SCRIPT, STYLE,
+        StatusPage, Times, WaitingRow, event_link, room_link, short, summarize, words,
     },
 };
 
@@ -18,12 +18,13 @@ fn times() -> Times {
 }
 
 /// A page with this text wherever there is text from elsewhere.
-fn page(text: &str) -> Page {
+fn page(text: &str) -> StatusPage {
     let moment = times().at(at(12, 3));
     let link = || Link { words: words(text), url: Some(event_link("!room:example.org", "$event", "example.org")) };
-    let told = tell(&style(), &crash_loop(), &[(AlertState::Firing, 1)], false);
-    let told = crate::render::status::Told { name: words(text), place: words(text), what: words(text), ..told };
-    Page {
+    let told = summarize(&style(), &crash_loop(), &[(AlertState::Firing, 1)], false);
+    let told =
+        crate::render::status::IncidentSummary { name: words(text), place: words(text), what: words(text), ..told };
+    StatusPage {
         level: Level::Degraded,
         reasons: vec![words(text), words(text)],
         parts: vec![Part {
@@ -149,9 +150,9 @@ fn what_a_reader_is_told() {
     ] {
         assert!(html.contains(wanted), "{wanted} in\n{html}");
     }
-    let quiet = Page { picture: Picture { bars: vec![Bar::default(); 60], ..page("").picture }, ..page("") };
+    let quiet = StatusPage { picture: Picture { bars: vec![Bar::default(); 60], ..page("").picture }, ..page("") };
     assert!(quiet.html().expect("a page").contains("aria-label=\"Webhooks accepted: none\""));
-    let blind = Page { incidents: None, letters: None, ..page("") };
+    let blind = StatusPage { incidents: None, letters: None, ..page("") };
     assert_eq!(blind.html().expect("a page").matches("The store does not answer in time.").count(), 2);
 }
 
@@ -167,28 +168,28 @@ fn links_lead_to_the_event_whatever_the_ids_are_made_of() {
 #[test]
 fn an_incident_is_told_by_what_is_known_of_it() {
     let firing = |count| vec![(AlertState::Firing, count)];
-    let told = tell(&style(), &crash_loop(), &firing(1), false);
+    let told = summarize(&style(), &crash_loop(), &firing(1), false);
     assert_eq!((told.emoji.as_str(), told.word.as_str(), told.name.as_str()), ("🔴", "CRITICAL", "PodCrashLooping"));
     assert_eq!((told.place.as_str(), told.counts.as_str()), ("media/jellyfin-0", "1 firing"));
     assert_eq!(told.what, "Pod media/jellyfin-0 is crash looping");
 
     let counts = [(AlertState::Absent, 1), (AlertState::Firing, 2), (AlertState::Resolved, 1)];
-    let told = tell(&style(), &disk_pressure(), &counts, false);
+    let told = summarize(&style(), &disk_pressure(), &counts, false);
     assert_eq!((told.name.as_str(), told.what.as_str()), ("NodeDiskPressure", ""));
     assert_eq!(told.counts, "2 firing, 1 no longer reported, 1 resolved");
 
     // A few of many: nothing that the others may belie.
-    let told = tell(&style(), &crash_loop(), &firing(700), false);
+    let told = summarize(&style(), &crash_loop(), &firing(700), false);
     assert_eq!((told.name.as_str(), told.what.as_str(), told.place.as_str()), ("700 alerts", "", ""));
     let mut grouped = crash_loop();
     grouped.doc.group_labels = labels(&[("alertname", "PodCrashLooping"), ("namespace", "media")]);
     grouped.doc.truncated = 3;
-    let told = tell(&style(), &grouped, &firing(1000), true);
+    let told = summarize(&style(), &grouped, &firing(1000), true);
     assert_eq!((told.name.as_str(), told.place.as_str()), ("PodCrashLooping", "media"));
     assert_eq!(told.counts, "1000+ firing, 3 not listed");
 
     let gone = absent(alert("a", &[("alertname", "A"), ("severity", "critical")], &[]), at(12, 0));
-    let told = tell(&style(), &incident(vec![gone]), &[(AlertState::Absent, 1)], false);
+    let told = summarize(&style(), &incident(vec![gone]), &[(AlertState::Absent, 1)], false);
     assert_eq!((told.emoji.as_str(), told.word.as_str()), ("🔕", "no longer reported"));
 }
 

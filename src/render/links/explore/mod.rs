@@ -1,21 +1,21 @@
 //! What a `logs_url` is: a link to Grafana Explore, whose state is JSON in a query parameter, or any other link.
 //!
 //! People write these links by hand into rules, and what a browser forgives a link in a room does not: [`LogsUrl::parse`]
-//! mends what can be mended (raw JSON, a missing `schemaVersion`, times as numbers), names it as a [`Problem`], and
+//! mends what can be repaired (raw JSON, a missing `schemaVersion`, times as numbers), names it as a [`Problem`], and
 //! [`LogsUrl::put_range`] gives panes without a time range the one of the alert. The rules are those of Grafana's
 //! `public/app/features/explore/hooks/useStateSync/migrators/{v0,v1}.ts` and `state/utils.ts` (`fromURLRange`).
 //!
 //! What a value says is kept: parameters that need no mending keep their bytes, and of a state only `range` changes.
 
 mod loki;
-mod parts;
 mod problem;
+mod raw_url;
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::parts::{Param, Parts};
+use self::raw_url::{Param, RawUrl};
 pub use self::{
     loki::{log_query, loki_url, quoted},
     problem::Problem,
@@ -73,10 +73,10 @@ pub struct Pane<'a> {
     pub range: Option<(&'a str, &'a str)>,
 }
 
-/// A `logs_url`, taken apart and mended.
+/// A `logs_url`, taken apart and repaired.
 #[derive(Clone, Debug)]
 pub struct LogsUrl {
-    parts: Parts,
+    url: RawUrl,
     form: Option<Form>,
     /// Index of the parameter, and the state it holds.
     states: Vec<(usize, Value)>,
@@ -90,25 +90,25 @@ impl LogsUrl {
         let mut problems = Vec::new();
         let raw = raw.trim();
         if raw.len() > MAX_READ {
-            let parts = Parts::other("");
-            return Self { parts, form: None, states: Vec::new(), problems: vec![Problem::TooLong] };
+            let url = RawUrl::other("");
+            return Self { url, form: None, states: Vec::new(), problems: vec![Problem::TooLong] };
         }
-        let mut parts = Parts::of_explore(raw, &mut problems).unwrap_or_else(|| Parts::other(raw));
-        let form = form_of(&parts);
+        let mut url = RawUrl::of_explore(raw, &mut problems).unwrap_or_else(|| RawUrl::other(raw));
+        let form = form_of(&url);
         let mut states = Vec::new();
         if let Some(form) = form {
-            for index in 0..parts.params.len() {
-                if is_state(form, &parts.params[index]) {
-                    states.extend(state(&mut parts.params[index], form, &mut problems).map(|value| (index, value)));
+            for index in 0..url.params.len() {
+                if is_state(form, &url.params[index]) {
+                    states.extend(state(&mut url.params[index], form, &mut problems).map(|value| (index, value)));
                 }
             }
             if form == Form::Panes {
-                put_schema_version(&mut parts, &mut states, &mut problems);
+                put_schema_version(&mut url, &mut states, &mut problems);
             }
-        } else if parts.is_explore {
+        } else if url.is_explore {
             problems.push(Problem::NoState);
         }
-        let mut parsed = Self { parts, form, states, problems };
+        let mut parsed = Self { url, form, states, problems };
         parsed.check_url(raw);
         parsed.note_gaps();
         parsed.problems.sort_unstable();
@@ -119,7 +119,7 @@ impl LogsUrl {
     /// Whether it leads to Grafana Explore, whatever state it carries.
     #[must_use]
     pub fn is_explore(&self) -> bool {
-        self.parts.is_explore
+        self.url.is_explore
     }
 
     /// `None` for a link to anything but Grafana Explore, and for one to Explore without a state.
@@ -145,7 +145,7 @@ impl LogsUrl {
         panes.collect()
     }
 
-    /// What is wrong with the value, mended or not; each once.
+    /// What is wrong with the value, repaired or not; each once.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -168,17 +168,17 @@ impl LogsUrl {
             let mut missing = false;
             each_pane(self.form, state, &mut |pane| missing |= put_range(pane, &from, &to));
             if missing {
-                self.parts.params[*index].set(&state.to_string());
+                self.url.params[*index].set(&state.to_string());
                 put = true;
             }
         }
         put
     }
 
-    /// The mended value, percent-encoded throughout: an http or https URL without credentials, unless it is broken.
+    /// The repaired value, percent-encoded throughout: an http or https URL without credentials, unless it is broken.
     #[must_use]
     pub fn to_url(&self) -> String {
-        url::encoded(&self.parts.to_string())
+        url::encoded(&self.url.to_string())
     }
 
     fn check_url(&mut self, raw: &str) {
@@ -207,9 +207,9 @@ impl LogsUrl {
 }
 
 /// Grafana reads `panes` where it is; `left` beside it is then ignored.
-fn form_of(parts: &Parts) -> Option<Form> {
-    let has = |name: &str| parts.params.iter().any(|param| param.name() == name && !param.is_empty());
-    if !parts.is_explore {
+fn form_of(url: &RawUrl) -> Option<Form> {
+    let has = |name: &str| url.params.iter().any(|param| param.name() == name && !param.is_empty());
+    if !url.is_explore {
         None
     } else if has("panes") {
         Some(Form::Panes)
@@ -225,7 +225,7 @@ fn is_state(form: Form, param: &Param) -> bool {
     names.contains(&param.name()) && !param.is_empty()
 }
 
-/// The state that a parameter holds, which is mended in place.
+/// The state that a parameter holds, which is repaired in place.
 fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<Value> {
     let Some(mut state) = param.json(problems) else {
         problems.push(Problem::NotJson);
@@ -242,9 +242,9 @@ fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<V
         problems.push(Problem::WrongShape);
         return None;
     }
-    let mut mended = false;
-    each_pane(Some(form), &mut state, &mut |pane| mended |= mend_range(pane));
-    if mended {
+    let mut repaired = false;
+    each_pane(Some(form), &mut state, &mut |pane| repaired |= repair_range(pane));
+    if repaired {
         problems.push(Problem::RangeNotStrings);
         param.set(&state.to_string());
     }
@@ -256,13 +256,13 @@ fn is_pane(value: &Value) -> bool {
     pane.get("queries").is_none_or(|queries| queries.as_array().is_some_and(|all| all.iter().all(Value::is_object)))
 }
 
-fn put_schema_version(parts: &mut Parts, states: &mut [(usize, Value)], problems: &mut Vec<Problem>) {
+fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)], problems: &mut Vec<Problem>) {
     let good = |param: &Param| param.value.as_deref().is_some_and(|v| v.parse::<u32>().is_ok_and(|v| v >= 1));
-    match parts.params.iter_mut().find(|param| param.name() == "schemaVersion") {
+    match url.params.iter_mut().find(|param| param.name() == "schemaVersion") {
         Some(param) if good(param) => return,
         Some(param) => param.value = Some("1".to_owned()),
         None => {
-            parts.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
+            url.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
             for (index, _) in states {
                 *index += 1;
             }
@@ -272,36 +272,36 @@ fn put_schema_version(parts: &mut Parts, states: &mut [(usize, Value)], problems
 }
 
 /// The two ways in which a pane says its range.
-enum Place<'a> {
+enum RangeSlot<'a> {
     /// `{"range": {"from": …, "to": …}}`
     Object(&'a mut Map<String, Value>),
     /// The first two of a list.
     Array(&'a mut Vec<Value>),
 }
 
-fn each_pane(form: Option<Form>, state: &mut Value, act: &mut dyn FnMut(Place<'_>)) {
+fn each_pane(form: Option<Form>, state: &mut Value, act: &mut dyn FnMut(RangeSlot<'_>)) {
     match (form, state) {
         (Some(Form::Panes), Value::Object(panes)) => {
-            panes.values_mut().filter_map(Value::as_object_mut).for_each(|pane| act(Place::Object(pane)));
+            panes.values_mut().filter_map(Value::as_object_mut).for_each(|pane| act(RangeSlot::Object(pane)));
         }
-        (_, Value::Object(pane)) => act(Place::Object(pane)),
-        (_, Value::Array(items)) => act(Place::Array(items)),
+        (_, Value::Object(pane)) => act(RangeSlot::Object(pane)),
+        (_, Value::Array(items)) => act(RangeSlot::Array(items)),
         _ => {}
     }
 }
 
 /// Makes strings of times that are numbers; whether there were any.
-fn mend_range(place: Place<'_>) -> bool {
-    let both = match place {
-        Place::Object(pane) => pane.get_mut("range").and_then(Value::as_object_mut).and_then(|range| {
+fn repair_range(slot: RangeSlot<'_>) -> bool {
+    let both = match slot {
+        RangeSlot::Object(pane) => pane.get_mut("range").and_then(Value::as_object_mut).and_then(|range| {
             // Both at once, which `get_mut` cannot do.
             let mut ends = range.iter_mut().filter(|(key, _)| *key == "from" || *key == "to").map(|(_, value)| value);
             ends.next().zip(ends.next())
         }),
-        Place::Array(items) => items.split_first_mut().and_then(|(from, rest)| Some((from, rest.first_mut()?))),
+        RangeSlot::Array(items) => items.split_first_mut().and_then(|(from, rest)| Some((from, rest.first_mut()?))),
     };
     let Some((one, other)) = both else { return false };
-    match (mended(one), mended(other)) {
+    match (repaired(one), repaired(other)) {
         (None, _) | (_, None) => false,
         (Some(first), Some(second)) => {
             let changed = *one != first || *other != second;
@@ -312,7 +312,7 @@ fn mend_range(place: Place<'_>) -> bool {
 }
 
 /// A time as Grafana reads it; `None`: no time at all.
-fn mended(time: &Value) -> Option<Value> {
+fn repaired(time: &Value) -> Option<Value> {
     match time {
         // Nanoseconds, of which Grafana would make a date.
         Value::String(text) if text.len() == 19 && text.bytes().all(|b| b.is_ascii_digit()) => {
@@ -335,13 +335,13 @@ fn milliseconds(number: f64) -> Option<i64> {
 }
 
 /// Whether it was missing.
-fn put_range(place: Place<'_>, from: &str, to: &str) -> bool {
-    match place {
-        Place::Object(pane) if range_of(pane).is_none() => {
+fn put_range(slot: RangeSlot<'_>, from: &str, to: &str) -> bool {
+    match slot {
+        RangeSlot::Object(pane) if range_of(pane).is_none() => {
             pane.insert("range".to_owned(), json!({ "from": from, "to": to }));
             true
         }
-        Place::Array(items) if array_pane(items).range.is_none() && items.len() > 1 => {
+        RangeSlot::Array(items) if array_pane(items).range.is_none() && items.len() > 1 => {
             (items[0], items[1]) = (json!(from), json!(to));
             true
         }

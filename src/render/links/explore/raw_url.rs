@@ -1,4 +1,4 @@
-//! The parts of a URL, cut where its author meant the cuts: raw JSON may hold the `&` and `#` that end a parameter.
+//! The url of a URL, cut where its author meant the cuts: raw JSON may hold the `&` and `#` that end a parameter.
 
 use std::fmt;
 
@@ -20,9 +20,9 @@ const ENTITIES: [(&str, &str); 7] = [
     ("&amp;", "&"),
 ];
 
-/// A URL in parts that together are the whole of it.
+/// A URL in url that together are the whole of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Parts {
+pub(crate) struct RawUrl {
     /// All up to the question mark; of a link to anything but Explore all of it.
     before: String,
     pub(crate) params: Vec<Param>,
@@ -39,13 +39,13 @@ pub(crate) struct Param {
     pub(crate) value: Option<String>,
 }
 
-impl Parts {
+impl RawUrl {
     /// A link that is not looked into.
     pub(crate) fn other(raw: &str) -> Self {
         Self { before: raw.to_owned(), params: Vec::new(), fragment: String::new(), is_explore: false }
     }
 
-    /// The parts of a link to Grafana Explore, below whatever path Grafana is served; `None` for any other.
+    /// The url of a link to Grafana Explore, below whatever path Grafana is served; `None` for any other.
     pub(crate) fn of_explore(raw: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let (before, _) = raw.split_once(['?', '#']).unwrap_or((raw, ""));
         let path = before.split_once("://").and_then(|(_, rest)| rest.split_once('/'))?.1;
@@ -53,27 +53,27 @@ impl Parts {
             return None;
         }
         let rest = unescaped(&raw[before.len()..], problems);
-        let mut parts =
+        let mut url =
             Self { before: before.trim().to_owned(), params: Vec::new(), fragment: String::new(), is_explore: true };
         let Some(mut rest) = rest.strip_prefix('?') else {
-            parts.fragment = rest;
-            return Some(parts);
+            url.fragment = rest;
+            return Some(url);
         };
         loop {
             let (param, length) = next_param(rest);
-            parts.params.extend(param);
+            url.params.extend(param);
             rest = &rest[length..];
             match rest.strip_prefix('&') {
                 Some(more) => rest = more,
                 None => break,
             }
         }
-        parts.fragment = rest.to_owned();
-        Some(parts)
+        url.fragment = rest.to_owned();
+        Some(url)
     }
 }
 
-impl fmt::Display for Parts {
+impl fmt::Display for RawUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.before)?;
         for (index, param) in self.params.iter().enumerate() {
