@@ -45,18 +45,12 @@ impl Admission {
         let Ok(permit) = self.pool.permit().await else {
             self.app.metrics.connections.refused.inc();
             if self.app.log_limits.connections.allows("", self.app.clock.now()) {
-                tracing::warn!(
-                    connections = self.pool.size,
-                    "connections are closed unanswered: as many as are served at once are open (said once a minute)"
-                );
+                tracing::warn!(connections = self.pool.size, "all connection slots busy; rejecting connections");
             }
             return Err(io::Error::other("too many connections"));
         };
         if permit.displaced && self.displaced.allows("", self.app.clock.now()) {
-            tracing::warn!(
-                connections = self.pool.size,
-                "all connections are taken: those that waited longest for their clients are closed (said once a minute)"
-            );
+            tracing::warn!(connections = self.pool.size, "all connection slots taken; closing idle connections");
         }
         Ok(permit)
     }

@@ -45,7 +45,7 @@ impl Answer {
     }
 
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let answer = Self::fault(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allow} is answered here"));
+        let answer = Self::fault(StatusCode::METHOD_NOT_ALLOWED, &format!("method not allowed; use {allow}"));
         Self { header: Some(Box::new((header::ALLOW, HeaderValue::from_static(allow)))), ..answer }
     }
 

@@ -74,7 +74,7 @@ impl Pair {
             Err(what) => return Err(in_key(what)),
         };
         let Some((not_before, not_after)) = certificate.first().and_then(validity) else {
-            return Err(in_cert("its first certificate is no X.509 certificate".to_owned()));
+            return Err(in_cert("its first certificate is not an X.509 certificate".to_owned()));
         };
         let config = match server_config(certificate, key) {
             Ok(config) => Arc::new(config),
@@ -85,7 +85,7 @@ impl Pair {
                 return Err(in_cert(format!("its first certificate cannot be used: {fault:?}")));
             }
             Err(_) => {
-                return Err(in_key("holds a key that cannot be used, expected RSA, ECDSA or Ed25519".to_owned()));
+                return Err(in_key("holds a key that cannot be used; use RSA, ECDSA or Ed25519".to_owned()));
             }
         };
         Ok(Self { config, not_before, not_after, hash })
@@ -131,7 +131,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     const ENCRYPTED: &[u8] = b"ENCRYPTED";
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         _ if pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
-            "holds an encrypted key, expected one that is not".to_owned()
+            "holds an encrypted key; use one without a passphrase".to_owned()
         }
         pem::Error::NoItemsFound => "holds no PEM private key (PKCS#8, PKCS#1 or SEC1)".to_owned(),
         _ => "is not PEM, or cut off".to_owned(),

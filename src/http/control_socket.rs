@@ -69,10 +69,10 @@ impl ControlSocket {
             () = stop.cancelled() => None,
         };
         if let Err(error) = remove(&self.path) {
-            tracing::warn!(%error, "the control socket could not be removed");
+            tracing::warn!(%error, "removing the control socket failed");
         }
         match ended {
-            Some(Err(error)) => tracing::warn!(%error, "the control socket is no longer served"),
+            Some(Err(error)) => tracing::warn!(%error, "serving the control socket failed"),
             Some(Ok(())) => {}
             // A client that keeps its connection open does not hold up the stop.
             None => drop(timeout(DRAIN, serving).await),
@@ -93,7 +93,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/dead-letters/{id}", get(show).delete(drop_one))
         .route("/dead-letters/{id}/retry", post(retry))
         .fallback(async || Answer::not_found("this version of the receiver has no such command"))
-        .method_not_allowed_fallback(async || Answer::method_not_allowed("what the commands ask"))
+        .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, POST, DELETE"))
         .with_state(app)
 }
 
@@ -144,7 +144,7 @@ async fn retry(State(app): State<Arc<App>>, UrlPath(id): UrlPath<String>) -> Ans
 }
 
 fn unknown() -> Answer {
-    Answer::not_found("there is no such dead letter")
+    Answer::not_found("no such dead letter")
 }
 
 fn failed(error: &StoreError) -> Answer {

@@ -79,7 +79,7 @@ impl LostWebhook {
                 right = self.right,
                 status = status.as_u16(),
                 credentials = self.is_known,
-                "refused a webhook: nothing is taken at this path, so that it is lost (said once a minute)"
+                "webhook lost: this path takes none"
             );
         }
     }
@@ -92,10 +92,10 @@ impl LostWebhook {
 
 pub async fn not_found(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
     if request.method() != Method::POST {
-        return Answer::not_found("there is nothing here");
+        return Answer::not_found("not found");
     }
     let post = LostWebhook::of(&app, side, &request);
-    Answer::not_found(&format!("there is nothing here; webhooks are to be posted to {}", post.hint()))
+    Answer::not_found(&format!("not found; post webhooks to {}", post.hint()))
 }
 
 pub async fn not_allowed(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
@@ -104,7 +104,7 @@ pub async fn not_allowed(State(app): State<Arc<App>>, Extension(side): Extension
         return answer;
     }
     let post = LostWebhook::of(&app, side, &request);
-    answer.with_hint(&format!("webhooks are to be posted to {}", post.hint()))
+    answer.with_hint(&format!("post webhooks to {}", post.hint()))
 }
 
 /// Where it was meant to go: to the route that the path names somewhere, else to any.

@@ -124,7 +124,7 @@ fn not_accepted(app: &Arc<App>) -> impl Fn(Option<&SocketAddr>, &std::io::Error)
     move |client, error| {
         // With an address it was accepted, and is logged elsewhere.
         if client.is_none() && !app.health.is_stopping() && said.allows("", app.clock.now()) {
-            tracing::warn!(%error, "no connection can be accepted (said once a minute)");
+            tracing::warn!(%error, "accepting a connection failed");
         }
     }
 }

@@ -213,7 +213,7 @@ impl Handshakes {
         self.app.metrics.tls.handshakes_failed.with_label_values(&[reason]).inc();
         // A check whether the port is open, as load balancers make them, says nothing.
         if reason != "closed" && self.told.allows("", self.app.clock.now()) {
-            tracing::warn!(reason, advice, %error, "a TLS handshake failed (said once a minute)");
+            tracing::warn!(reason, advice, %error, "TLS handshake failed");
         }
     }
 }
@@ -222,14 +222,14 @@ impl Handshakes {
 fn why(error: &io::Error) -> Option<(&'static str, &'static str)> {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     Some(match (error.kind(), tls) {
-        (io::ErrorKind::TimedOut, _) => ("timeout", "the client was silent for too long"),
+        (io::ErrorKind::TimedOut, _) => ("timeout", "client sent nothing in time"),
         (_, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))) => {
-            ("not_tls", "the client does not speak TLS; is its URL one with http?")
+            ("not_tls", "client does not speak TLS; use https in its URL")
         }
         (_, Some(rustls::Error::AlertReceived(_))) => {
-            ("not_trusted", "the client does not like the certificate; is its ca_file that of the authority?")
+            ("not_trusted", "client rejected the certificate; check its ca_file")
         }
-        (_, Some(_)) => ("other", "client and receiver have no TLS in common"),
+        (_, Some(_)) => ("other", "client and receiver share no TLS version or cipher"),
         (io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, None) => {
             ("closed", "")
         }

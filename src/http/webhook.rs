@@ -73,7 +73,7 @@ async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<
     let settings = app.settings();
     let proof = settings.guard.check(headers, request.query.as_deref()).inspect_err(|_| {
         if app.log_limits.credentials.allows("", app.clock.now()) {
-            tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
+            tracing::warn!("webhook rejected: missing or wrong credentials");
         }
     })?;
     let path = request.path.as_ref().map(Result::as_ref).transpose();
@@ -86,7 +86,7 @@ async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<
     let (body, permit) = read(app, settings.config.http.max_body_bytes, headers, body).await?;
     let Some(permit) = app.body_budget.decode(permit, body.len()).await else { return Err(too_much(app)) };
     let webhook = intake::decode(&body).map_err(|error| {
-        tracing::warn!(%error, "refused a webhook");
+        tracing::warn!(%error, "webhook rejected");
         Answer::bad_request(&error.to_string())
     })?;
     let routes = &settings.config.routes;
@@ -100,7 +100,7 @@ async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<
         .ingest(ingest(&settings, &app.clock, route, by_path.is_none(), webhook, body, permit))
         .await
         .map_err(|error| {
-            tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+            tracing::warn!(route = %route.name, %error, "committing a webhook failed; answered 503");
             Answer::unavailable(&format!("cannot commit: {error}"))
         })?;
     record(app, route, &counts, &ingested);
@@ -109,24 +109,24 @@ async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<
 }
 
 fn unrouted(error: &RouteError) -> Answer {
-    tracing::warn!(%error, "refused a webhook");
+    tracing::warn!(%error, "webhook rejected");
     Answer::not_found(&error.to_string())
 }
 
 fn too_much(app: &App) -> Answer {
     if app.log_limits.bodies.allows("", app.clock.now()) {
-        tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
+        tracing::warn!("too many webhook bytes in flight; answering 503");
     }
-    Answer::unavailable("too much is under way at once")
+    Answer::unavailable("too many webhook bytes in flight")
 }
 
 /// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
 /// take a 408 for final.
 async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, BodyPermit), Answer> {
     if let Some(encoding) = foreign_encoding(headers) {
-        tracing::warn!(%encoding, "refused a webhook: its body is compressed");
+        tracing::warn!(%encoding, "webhook rejected: its body is compressed");
         return Err(Answer::unsupported(&format!(
-            "the body is announced as Content-Encoding: {encoding}; bodies are taken as they are, uncompressed"
+            "Content-Encoding: {encoding} is not supported; send the body uncompressed"
         )));
     }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -232,7 +232,7 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
     if ingested.elsewhere > 0 {
         tracing::info!(
             notification = %ingested.notification, route = name, incidents = ingested.elsewhere,
-            "what it reports as resolved was resolved in other incidents of the route as well"
+            "resolved alerts in other incidents too"
         );
     }
 }

@@ -17,7 +17,7 @@ pub enum RouteError {
     Unknown(String),
     #[error("no route names the receiver {0:?}, and there is no default route")]
     NoDefault(String),
-    #[error("there is no route named {0:?}; with compat.room_paths = true rooms of routes are taken as well")]
+    #[error("there is no route named {0:?}; set compat.room_paths = true to post by room")]
     RoomPathsOff(String),
     #[error("no route has the room {0:?}")]
     UnknownRoom(String),

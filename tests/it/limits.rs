@@ -105,14 +105,14 @@ async fn bodies_beyond_the_budget_are_503() {
         let begun = "POST /alerts/default HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n\r\n{";
         open.push(connect(&receiver, begun).await);
     }
-    receiver.wait_log(&["webhooks are answered 503: too much of them is under way at once"]).await;
+    receiver.wait_log(&["too many webhook bytes in flight; answering 503"]).await;
     let mut refused = 0;
     for stream in &mut open {
         let mut answer = vec![0; 4096];
         let read = timeout(DEADLINE, stream.read(&mut answer)).await.expect("in time").expect("an answer");
         let text = String::from_utf8_lossy(&answer[..read]).into_owned();
         assert!(text.starts_with("HTTP/1.1 503") && text.contains("retry-after: "), "{text}");
-        refused += usize::from(text.contains("too much is under way at once"));
+        refused += usize::from(text.contains("too many webhook bytes in flight"));
     }
     assert!((16..=17).contains(&refused), "{refused} of 20 found no place in 16 MiB");
     receiver.accept("default", Payload::group("A").firing(&["n01"])).await;

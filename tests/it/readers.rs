@@ -301,7 +301,7 @@ async fn beyond_those_that_are_busy_and_those_that_wait_connections_are_refused(
     let scene = Scene::new().await;
     let receiver = ReceiverBuilder::of(&scene).start().await;
     let (busy, lock) = all_busy(&receiver, PILE).await;
-    receiver.wait_log(&["WARN", "connections are closed unanswered"]).await;
+    receiver.wait_log(&["WARN", "all connection slots busy; rejecting connections"]).await;
     drop((busy, lock));
     eventually("the flood is over", DEADLINE, async || {
         let answer = receiver.try_post("default", Payload::group("A").firing(&["n01"])).await;

@@ -132,9 +132,9 @@ async fn a_post_to_another_path_is_taken_or_answered_with_the_right_one() {
     ] {
         let answer = ask(Method::POST, path, "hook-token").await;
         assert_eq!(answer.status, status, "{path}");
-        assert!(answer.body.contains(&format!("webhooks are to be posted to {right}\"")), "{path}: {}", answer.body);
+        assert!(answer.body.contains(&format!("post webhooks to {right}\"")), "{path}: {}", answer.body);
         let shown = format!("path=\"{path}\"");
-        receiver.wait_log(&["WARN refused a webhook: nothing is taken at this path", &shown, right]).await;
+        receiver.wait_log(&["WARN webhook lost: this path takes none", &shown, right]).await;
     }
     assert_eq!((count("alerts", "404").await, count("alerts", "405").await), (before.0 + 5.0, before.1 + 2.0));
     let said = receiver.logs().matches("path=\"/webhook\"").count();

@@ -28,13 +28,11 @@ pub fn check(app: &App, config: &Config, side: Side, version: Version, headers: 
     match side {
         // It was admitted, like all that asks on that side.
         Side::Admin => Ok(()),
-        Side::Main { has_admin: true, .. } => {
-            Err(Answer::not_found("the status page is served on a listener of its own: http.admin"))
-        }
+        Side::Main { has_admin: true, .. } => Err(Answer::not_found("the status page is served on http.admin only")),
         Side::Main { address, .. } if address.ip().to_canonical().is_loopback() && is_local(version, headers) => Ok(()),
-        Side::Main { .. } if matches!(config.http.auth, Auth::None) => Err(Answer::forbidden(
-            "the status page is shown without credentials on loopback only, asked for as localhost: set http.admin",
-        )),
+        Side::Main { .. } if matches!(config.http.auth, Auth::None) => {
+            Err(Answer::forbidden("without credentials the status page is shown on localhost only; set http.admin"))
+        }
         Side::Main { .. } => enter(app, &Header::new(&config.http.auth), headers),
     }
 }
@@ -56,7 +54,7 @@ fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer
     expected.check(headers).inspect_err(|_| {
         // A browser's first request never has any: that is how it learns to ask for them.
         if headers.contains_key(header::AUTHORIZATION) && app.log_limits.status_page.allows("", app.clock.now()) {
-            tracing::warn!("the status page is refused: wrong credentials (said once a minute)");
+            tracing::warn!("status page refused: wrong credentials");
         }
     })
 }

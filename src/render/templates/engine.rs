@@ -107,7 +107,7 @@ impl Compiled {
         let Some(name) = unknown.first() else { return Ok(()) };
         let place = word(source, name).map(|at| place(source, at));
         let known: Vec<&str> = fields.iter().map(String::as_str).collect();
-        let text = format!("nothing is called {name}; there are {}", known.join(", "));
+        let text = format!("unknown name `{name}`; available: {}", known.join(", "));
         Err(TemplateError { reason: FallbackReason::Error, place, text })
     }
 
@@ -122,7 +122,7 @@ impl Compiled {
 }
 
 pub(super) fn too_large(bytes: usize) -> TemplateError {
-    TemplateError::whole(FallbackReason::TooLarge, format!("gives {bytes} bytes, a message has room for {MAX_BYTES}"))
+    TemplateError::whole(FallbackReason::TooLarge, format!("gives {bytes} bytes; a message holds at most {MAX_BYTES}"))
 }
 
 fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
@@ -174,7 +174,7 @@ fn fault(source: &str, error: &Error) -> TemplateError {
     let reason = if error.kind() == ErrorKind::OutOfFuel { FallbackReason::TooSlow } else { FallbackReason::Error };
     let place = error.range().map(|range| place(source, range.start)).or_else(|| error.line().map(|line| (line, 1)));
     let text = match error.kind() {
-        ErrorKind::OutOfFuel => "did more than any message needs: is there a loop without an end?".to_owned(),
+        ErrorKind::OutOfFuel => "ran too long; check for an endless loop".to_owned(),
         ErrorKind::TemplateNotFound => "a template cannot load others".to_owned(),
         kind => match error.detail() {
             Some(detail) => format!("{kind}: {detail}"),

@@ -146,8 +146,8 @@ impl CustomTemplate {
             let sanitised = sanitise::sanitise(&self.compiled.run(&context)?);
             for lost in sanitised.iter().flat_map(|sanitised| &sanitised.dropped) {
                 let note = match lost.as_str() {
-                    "a[href]" => "has a link that is no http or https URL; it is shown as text".to_owned(),
-                    name => format!("uses <{name}>, which no room is shown"),
+                    "a[href]" => "has a link that is not an http or https URL; it is shown as text".to_owned(),
+                    name => format!("uses <{name}>, which messages leave out"),
                 };
                 notes.insert(lost.clone(), note);
             }

@@ -20,7 +20,7 @@ impl Object for Closed {
         let key = key.as_str()?;
         let known = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         Some(self.0.get(key).cloned().unwrap_or_else(|| {
-            let text = format!("there is no {key} here; there are {}", known());
+            let text = format!("unknown name `{key}`; available: {}", known());
             Value::from(Error::new(ErrorKind::UndefinedError, text))
         }))
     }
