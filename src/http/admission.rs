@@ -1,5 +1,5 @@
-//! How many connections are served at once, and which makes room when all places are taken. A client that keeps a
-//! connection waiting, with its request or with reading the answer, holds up no other.
+//! Limits how many connections are served at once. A client that is slow to send its request or to read the answer
+//! holds up no other.
 
 use std::{future::Future, io, pin::Pin, sync::Arc};
 
@@ -14,17 +14,17 @@ use super::{
 };
 use crate::pacing::LogLimit;
 
-/// Connections for whatever is asked. With the reserved ones and those that wait it stays well below 1,024, the usual
+/// Connections for any request. Together with the reserved and the queued ones they stay well below 1,024, the usual
 /// limit of open files.
 const CONNECTIONS: usize = 448;
-/// Connections beyond these, for webhooks and `/livez` alone.
+/// Further connections, for webhooks and `/livez` only.
 const RESERVED: usize = 64;
-/// The same of the admin listener: a few people with browsers, and no webhooks.
+/// Connections of the admin listener: a few people with browsers, and no webhooks.
 const ADMIN_CONNECTIONS: usize = 32;
-/// Connections that wait for a place; one more is closed at once.
+/// Connections that wait for a slot; one more is closed at once.
 const WAITING: usize = 128;
-/// Gives each connection its place. Where none is free, the one that has waited longest for its client makes room; while
-/// all are being worked on there are the reserved places, then a queue.
+/// Gives each connection a slot. Where none is free, it closes the connection that has waited longest for its client;
+/// while handlers work on all of them, new ones get a reserved slot, then queue.
 #[derive(Clone)]
 pub struct Admission {
     app: Arc<App>,

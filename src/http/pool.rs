@@ -18,10 +18,10 @@ use tokio::{
 use super::connection::Connection;
 use crate::metrics::Metrics;
 
-/// How long one waits.
+/// How long a connection waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The places of one listener, and the connections that have them.
+/// The slots of one listener, and the connections that hold them.
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) size: usize,
@@ -30,25 +30,25 @@ pub(super) struct Pool {
     waiting: Semaphore,
     open: Mutex<HashMap<u64, Arc<Connection>>>,
     opened: AtomicU64,
-    /// Notified when a connection comes to wait for its client, so that it could make room.
+    /// Notified when a connection starts to wait for its client, so that it could be displaced.
     idle: Arc<Notify>,
     patience: Duration,
 }
 
-/// Leave to open a connection.
+/// Permission to open a connection.
 #[derive(Debug)]
 pub(super) struct Permit {
     held: OwnedSemaphorePermit,
     reserved: bool,
-    /// Another had to make room.
+    /// Whether another connection was displaced for it.
     pub(super) displaced: bool,
 }
 
-/// Nothing got free in time.
+/// No slot became free in time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// A connection's place; it is free again when this is dropped.
+/// A connection's slot; dropping it frees the slot.
 #[derive(Debug)]
 pub struct ConnectionSlot {
     id: u64,
@@ -92,7 +92,7 @@ impl Pool {
             if let Ok(held) = Arc::clone(self.places(reserved)).try_acquire_owned() {
                 return Ok(Permit { held, reserved, displaced: false });
             }
-            // A connection that makes another go has a place soon, and does not count as waiting.
+            // A connection that displaces another gets its slot soon, and does not count as waiting.
             if self.displace(reserved) {
                 return timeout(self.patience, self.acquire(reserved, true)).await.unwrap_or(Err(Full));
             }
@@ -126,14 +126,14 @@ impl Pool {
         Ok(Permit { held, reserved, displaced })
     }
 
-    /// Ends the connection that has waited longest for its client; `false`: none on such a place does.
+    /// Ends the connection that has waited longest for its client; `false` if all are being worked on.
     fn displace(&self, reserved: bool) -> bool {
         let open = self.connections();
         loop {
             let waits = open.values().filter(|connection| connection.is_reserved() == reserved);
             let waits = waits.filter_map(|connection| Some((connection.has_waited()?, connection)));
             let Some((_, longest)) = waits.max_by_key(|(waited, _)| *waited) else { return false };
-            // A request may have come in between.
+            // A request may have arrived in between.
             if longest.displace() {
                 return true;
             }
@@ -151,7 +151,7 @@ mod tests {
         Arc::new(Pool { patience: Duration::from_millis(200), ..Pool::new(ordinary, reserved, waiting) })
     }
 
-    /// A connection as its stream and its service hold it: it goes when it is displaced.
+    /// A connection as its stream and its service hold it: it ends when it is displaced.
     struct Open {
         connection: Arc<Connection>,
         place: Option<ConnectionSlot>,
@@ -163,7 +163,7 @@ mod tests {
         Ok(Open { connection, place: Some(place) })
     }
 
-    /// Opens one more while those that are open go if they must; which did?
+    /// Opens one more connection while displaced ones end; also returns which ended.
     async fn crowd(pool: &Arc<Pool>, all: &mut [Open]) -> (Result<Open, Full>, Vec<usize>) {
         let opened = open(pool);
         tokio::pin!(opened);
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// `begun` seconds ago each came to wait for its client.
+    /// Connections that each began to wait for its client `begun` seconds ago.
     async fn waiting(pool: &Arc<Pool>, begun: &[u64]) -> Vec<Open> {
         let now = Instant::now();
         let mut all = Vec::new();
@@ -228,7 +228,7 @@ mod tests {
         assert!(reserved.connection.begin());
         assert_eq!(open(&pool).await.err(), Some(Full), "it waits, and not for ever");
         assert_eq!(all.iter().filter(|open| open.connection.is_displaced()).count(), 0);
-        // Who waits gets the place of the first that has nothing to do any more.
+        // A queued connection gets the slot of the first that becomes idle.
         let idle = Arc::clone(&all[1].connection);
         let ends = async {
             tokio::task::yield_now().await;

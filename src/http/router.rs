@@ -19,7 +19,7 @@ use super::{
     status, webhook,
 };
 
-/// All that the receiver answers to on one of its listeners.
+/// All paths of one listener.
 pub fn router(app: Arc<App>, side: Side) -> Router {
     let router = match side {
         Side::Main { .. } => {
@@ -45,11 +45,11 @@ pub fn router(app: Arc<App>, side: Side) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
         .layer(Extension(side))
         .with_state(app);
-    // Around all, since a path is looked up before the layers of a router have their say.
+    // Outside of the router, since its layers run after it has matched the path.
     Router::new().fallback_service(router).layer(middleware::map_request(misdirected::without_extra_slashes))
 }
 
-/// On a reserved place only what must go on in a flood is answered.
+/// In a reserved slot only webhooks and `/livez` are answered.
 async fn keep_reserved(request: Request, next: Next) -> Response {
     if request.extensions().get::<Reserved>().is_some() && !["alerts", "livez"].contains(&handler(&request)) {
         return Answer::unavailable("too many connections: only webhooks and /livez are answered").into_response();
@@ -57,7 +57,7 @@ async fn keep_reserved(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Counts requests by handler, never by path: paths come from strangers.
+/// Counts requests by handler, never by path, since strangers choose paths.
 async fn count(
     State(app): State<Arc<App>>,
     Extension(side): Extension<Side>,
@@ -65,7 +65,7 @@ async fn count(
     next: Next,
 ) -> Response {
     let (handler, is_post) = (handler(&request), request.method() == Method::POST);
-    // What somebody posts here is lost, whatever it was meant for.
+    // Any POST to another path is lost, whatever it was meant for.
     let lost = (is_post && handler != "alerts").then(|| misdirected::LostWebhook::of(&app, side, &request));
     let mut response = next.run(request).await.into_response();
     if app.health.is_stopping() {

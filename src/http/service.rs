@@ -22,11 +22,11 @@ use tower::Service;
 
 use super::{answer::Answer, connection::Connection, misdirected, pool::ConnectionSlot};
 
-/// Part of each request on a reserved place.
+/// Marks each request of a connection with a reserved slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Reserved;
 
-/// A connection's service. The connection has its place for as long as this lives.
+/// A connection's service. It holds the connection's slot for as long as it lives.
 #[derive(Clone, Debug)]
 pub struct ConnectionService<S> {
     inner: S,
@@ -63,7 +63,7 @@ where
         }
         let handled = self.inner.call(request);
         Box::pin(async move {
-            // Only now: hyper reads a request ahead while the answer before it is not yet read.
+            // Not earlier: hyper reads the next request while the previous answer is unread.
             if !connection.begin() {
                 return Ok(Answer::unavailable("too many connections").into_response());
             }
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// A request's body: a handler that waits for it waits for the client.
+/// A request's body: while a handler reads it, the connection may wait for its client.
 struct ClientBody {
     body: Incoming,
     since: Option<Instant>,
@@ -100,8 +100,8 @@ impl hyper::body::Body for ClientBody {
             let since = *self.since.get_or_insert_with(Instant::now);
             self.connection.wait(since);
         } else if !self.connection.begin() {
-            // Cut off by us: that is no fault of the body. Nobody waits for an answer, and the handler goes with the
-            // connection.
+            // The connection was displaced, which is not an error of the body. Nobody waits for an answer, and the
+            // handler is dropped with the connection.
             return Poll::Pending;
         }
         polled

@@ -25,7 +25,7 @@ use crate::{
     store::{Ingest, Ingested},
 };
 
-/// A whole body must arrive within this; Alertmanager's own patience is 10 s at least.
+/// A whole body must arrive within this; Alertmanager itself waits at least 10 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn post(
@@ -51,7 +51,7 @@ pub async fn post_to(
 
 /// A request without its body. No `Debug`: the query and the headers may hold secrets, and nothing may print them.
 struct WebhookRequest {
-    /// What follows `/alerts/`, decoded, if it can be.
+    /// The decoded path after `/alerts/`, if it can be decoded.
     path: Option<Result<String, PathRejection>>,
     query: Option<String>,
     method: Method,
@@ -120,8 +120,7 @@ fn too_much(app: &App) -> Answer {
     Answer::unavailable("too many webhook bytes in flight")
 }
 
-/// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
-/// take a 408 for final.
+/// Reads the whole body. A body that is too slow is answered 503, since Alertmanager would not retry after a 408.
 async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, BodyPermit), Answer> {
     if let Some(encoding) = foreign_encoding(headers) {
         tracing::warn!(%encoding, "webhook rejected: its body is compressed");
@@ -152,7 +151,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
     Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, permit))
 }
 
-/// How the body is encoded, if it is; cut, since a stranger wrote it.
+/// The body's encoding, if it has one; cut, since a stranger chooses it.
 fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
     let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     let words = encodings.flat_map(|value| {
@@ -177,7 +176,7 @@ fn ingest(
     let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
     let digest = webhook.content_hash.clone();
     let rooms = route.rooms.clone();
-    // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
+    // The closures hold the body's share of the budget, even when no client waits for the answer any more.
     let said = Arc::new((webhook, permit));
     let (config_too, name_too, said_too) = (Arc::clone(&config), name.clone(), Arc::clone(&said));
     Ingest {
@@ -203,7 +202,7 @@ fn ingest(
     }
 }
 
-/// What the log and the metrics say about a payload.
+/// The counts of a payload for the log and the metrics.
 struct Counts {
     firing: u64,
     resolved: u64,
@@ -237,7 +236,7 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
     }
 }
 
-/// Counts what came in by another receiver's URL: once that stands still, the setting can go.
+/// Counts webhooks that use another receiver's URL: once the count stands still, the setting can be removed.
 fn record_compat(app: &App, proof: CredentialSource, path: Option<PathKind>) {
     let by_path = match path {
         Some(PathKind::Room) => Some("room_path"),

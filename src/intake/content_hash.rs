@@ -1,11 +1,11 @@
-//! One hash of what a webhook says, so that a repeat is known for one without looking at what is stored of each alert.
+//! A hash of a webhook's content, so that a repeat is recognised without comparing every stored alert.
 
 use sha2::{Digest as _, Sha256};
 
 use super::webhook::{ListedAlert, NotificationReason, Webhook};
 use crate::model::{AlertDoc, Labels, Timestamp};
 
-/// Equal for two webhooks if, and as good as only if, reconciling them changes and stores the same.
+/// Two webhooks have the same hash if reconciling them would change and store the same, and practically only then.
 pub fn of(webhook: &Webhook) -> String {
     let mut hash = Sha256::new();
     text(&mut hash, &webhook.external_url);
@@ -20,7 +20,7 @@ pub fn of(webhook: &Webhook) -> String {
 }
 
 fn listed(hash: &mut Sha256, alert: &ListedAlert) {
-    // `starts_at` of the doc is filled in by the rules. Whole, so that a field added later cannot be forgotten here.
+    // The rules fill in `starts_at` of the doc. All fields are named, so that a new one cannot be forgotten here.
     let ListedAlert { fingerprint, firing, starts_at, ends_at, doc } = alert;
     let AlertDoc { labels: own, annotations, generator_url, starts_at: _, dashboard_url, panel_url, silence_url } = doc;
     hash.update([u8::from(*firing)]);
@@ -42,7 +42,7 @@ fn labels(hash: &mut Sha256, labels: &Labels) {
     }
 }
 
-/// With its length, so that no two lists of texts read alike.
+/// Hashes the length as well, so that different lists of texts never look alike.
 fn text(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_le_bytes());
     hash.update(text);

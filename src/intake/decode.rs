@@ -17,20 +17,20 @@ use crate::model::{AlertDoc, Labels, Timestamp};
 
 /// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
 pub const MAX_ALERTS: usize = 10_000;
-/// Alerts beyond these labels and annotations of one payload are not read either: each takes some hundred bytes, however
-/// short it is.
+/// Alerts beyond this many labels and annotations in one payload are not read either: each takes some hundred bytes,
+/// however short it is.
 const MAX_ENTRIES: usize = 100_000;
-/// What is read of the envelope.
+/// The fields of the envelope that are read.
 const FIELDS: [&str; 7] =
     ["receiver", "groupKey", "groupLabels", "externalURL", "truncatedAlerts", "notification_reason", "alerts"];
 /// Longer names and values of labels and annotations are cut at this many bytes.
 const MAX_VALUE: usize = 16 * 1024;
 /// More labels (or annotations) of one alert than this are not kept.
 const MAX_LABELS: usize = 128;
-/// A fingerprint is 16 characters long; what is longer than this is hashed.
+/// A fingerprint is 16 characters long; a longer text than this is hashed.
 const MAX_FINGERPRINT: usize = 128;
 
-/// Why a body is not a webhook payload; the text names the place.
+/// Why a body is not a webhook payload, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("not JSON: {0}")]
@@ -42,7 +42,7 @@ pub enum DecodeError {
 /// Reads a webhook body.
 ///
 /// # Errors
-/// When it is not JSON or its envelope is not that of a webhook. Never because of what one alert holds.
+/// When it is not JSON, or its envelope is not that of a webhook. The content of a single alert is never an error.
 pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     // Some clients on Windows begin with a byte order mark.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -80,7 +80,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         None | Some(Value::Null) => 0,
         Some(value) => value.as_u64().ok_or_else(|| wrong("truncatedAlerts", "a whole number", value))?,
     };
-    // One at a time, as long as there is room.
+    // Reads one alert at a time until the bound is reached.
     let (mut listed, mut entries) = (Vec::new(), 0);
     for raw in &alerts.elements {
         let alert = read_alert(&bounded_json::alert(raw, MAX_LABELS + 1, MAX_VALUE), &mut odd);
@@ -106,7 +106,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     Ok(webhook)
 }
 
-/// What the body is, where its first bytes tell that it is something known and no UTF-8 text.
+/// Names the format of a body that is not UTF-8 text, if its first bytes show it.
 fn foreign(body: &[u8]) -> Option<&'static str> {
     match body {
         [0x1f, 0x8b, ..] => Some("the body is compressed with gzip; send it as it is"),
@@ -127,8 +127,8 @@ fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a 
     }
 }
 
-/// A text by which things are told apart: one that is too long ends in a hash of all of it, so that two that begin alike
-/// stay two.
+/// A text that identifies something. One that is too long ends in a hash of the whole text, so that texts with the same
+/// beginning stay distinct.
 fn identity(text: &str, max: usize, odd: &mut u32) -> String {
     if text.len() <= max {
         return text.replace('\0', "\u{fffd}");
@@ -203,7 +203,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
         Some("firing") => true,
         Some("resolved") => false,
         _ => {
-            // Alertmanager derives the status from endsAt; without one, silence would be the worse mistake.
+            // Alertmanager derives the status from endsAt; without it, firing is the safer guess.
             *odd += 1;
             ends_at.is_none()
         }
@@ -251,7 +251,7 @@ fn read_labels(labels: &Map<String, Value>, odd: &mut u32) -> Labels {
     labels.iter().take(MAX_LABELS).map(read).collect()
 }
 
-/// NUL is the one character that no homeserver and no C library takes; the rest is the renderer's business.
+/// Replaces NUL, the one character that neither homeservers nor C libraries accept; the renderer handles the rest.
 fn scrub_text(text: &str) -> String {
     cut(text, MAX_VALUE).replace('\0', "\u{fffd}")
 }
@@ -270,7 +270,7 @@ fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -> String {
     }
 }
 
-/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`, "not set") reads as none.
+/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`) means "not set".
 fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Timestamp> {
     let text = match alert.get(key) {
         None | Some(Value::Null) => return None,
@@ -290,7 +290,7 @@ fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Tim
     }
 }
 
-/// For an alert without a fingerprint: a hash of its sorted labels, or of all it has if it has no labels.
+/// The fingerprint of an alert without one: a hash of its sorted labels, or of the whole alert if it has no labels.
 fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
     let mut hash = Sha256::new();
     if labels.is_empty() {
@@ -305,7 +305,7 @@ fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
     hex::encode(&hash.finalize()[..8])
 }
 
-/// Of two alerts with one fingerprint, firing wins.
+/// Removes duplicates; of two alerts with one fingerprint, the firing one stays.
 fn one_each(mut listed: Vec<ListedAlert>) -> Vec<ListedAlert> {
     listed.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint).then(b.firing.cmp(&a.firing)));
     listed.dedup_by(|later, first| later.fingerprint == first.fingerprint);
@@ -464,7 +464,7 @@ mod tests {
         assert_eq!((webhook.alerts.len(), webhook.truncated), (MAX_ALERTS, 3));
     }
 
-    /// Large alerts are read in parts; what is read of them is what would be read of small ones.
+    /// A large alert is read in parts, with the same result as a small one.
     #[test]
     fn what_is_large_is_read_without_being_built() {
         let list = vec![json!(1); 100_000];
@@ -511,7 +511,7 @@ mod tests {
         assert_eq!((webhook.receiver.as_str(), webhook.alerts[0].doc.labels["x"].as_str()), ("b", "2"));
     }
 
-    /// What tells groups, receivers and alerts apart is bounded as well, and still tells them apart.
+    /// Identifying texts are bounded, and stay distinct.
     #[test]
     fn long_identities_stay_distinct() {
         let of = |end: &str| {

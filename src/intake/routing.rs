@@ -8,7 +8,7 @@ use crate::{
     model::{RoomAddress, RouteName},
 };
 
-/// A name that nobody configured is told up to so many bytes: it goes into the log, and strangers choose it.
+/// The length in bytes to which an unknown name is cut: strangers choose it, and it is logged.
 const MAX_NAME: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,11 +28,11 @@ pub enum RouteError {
 /// How a path named its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathKind {
-    /// As routes are called.
+    /// By the route's name.
     Route,
     /// By a name of `compat.names`.
     OldName,
-    /// By its room.
+    /// By the address of its room.
     Room,
 }
 
@@ -59,7 +59,7 @@ pub fn choose_route<'a>(
 /// The route of `POST /alerts/{path}`: by its name, or as `[compat]` lets other receivers' URLs name it.
 ///
 /// # Errors
-/// When no route is meant, or it cannot be told which.
+/// When no route matches, or several do.
 pub fn route_of_path<'a>(config: &'a Config, path: &str) -> Result<(&'a Route, PathKind), RouteError> {
     if let Some(route) = find(&config.routes, path) {
         return Ok((route, PathKind::Route));
@@ -74,8 +74,8 @@ pub fn route_of_path<'a>(config: &'a Config, path: &str) -> Result<(&'a Route, P
     }
 }
 
-/// The one route that has no other room, else the one that has it among others. Nothing but the config says which rooms
-/// there are: whoever may post must not choose where the bot speaks.
+/// The route with only this room, else the one with this room among others. Only the config decides which rooms exist:
+/// a client must not choose where the bot speaks.
 fn with_room<'a>(routes: &'a BTreeMap<RouteName, Route>, room: &RoomAddress) -> Result<&'a Route, RouteError> {
     let having = || routes.values().filter(|route| route.rooms.contains(room));
     let mut found: Vec<&Route> = having().filter(|route| route.rooms.len() == 1).collect();
@@ -130,7 +130,7 @@ mod tests {
             ("ops", Ok(("ops", PathKind::Route))),
             ("Old_Ops", Ok(("ops", PathKind::OldName))),
             ("old", Ok(("both", PathKind::OldName))),
-            // The route with no other room goes before the one with several.
+            // The route with only this room wins over the one with several.
             ("!ops:a", Ok(("ops", PathKind::Room))),
             ("#web:a", Ok(("both", PathKind::Room))),
             (

@@ -2,8 +2,8 @@
 
 use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
 
-/// One notification as Alertmanager (or Grafana) sent it. The payload's own `status` and common labels are not here:
-/// `max_alerts` makes them lie.
+/// One notification as Alertmanager (or Grafana) sent it. It leaves out the payload's own `status` and common labels,
+/// which are wrong when `max_alerts` truncates the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
     pub receiver: String,
@@ -12,19 +12,19 @@ pub struct Webhook {
     pub external_url: String,
     pub truncated: u64,
     pub reason: NotificationReason,
-    /// At most one for each fingerprint, sorted by it.
+    /// At most one alert for each fingerprint, sorted by it.
     pub alerts: Vec<ListedAlert>,
-    /// Fields that could not be read as meant.
+    /// The number of fields that could not be read as intended.
     pub odd: u32,
-    /// A hash of all of the above that decides about state or is stored. Of why Alertmanager sent it only what bears on
-    /// the state is part: a repeat has another reason than the notification that it repeats.
+    /// A hash of everything above that decides about state or is stored. It includes the reason only as far as that
+    /// affects the state: a repeat has another reason than the notification it repeats.
     pub content_hash: String,
 }
 
 /// `notification_reason`, which Alertmanager sends since 0.32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotificationReason {
-    /// None given.
+    /// The payload has none.
     Missing,
     RepeatInterval,
     AllResolved,
@@ -36,7 +36,7 @@ pub enum NotificationReason {
 pub struct ListedAlert {
     pub fingerprint: String,
     pub firing: bool,
-    /// `None`: missing or unreadable.
+    /// `None` if missing or unreadable.
     pub starts_at: Option<Timestamp>,
     pub ends_at: Option<Timestamp>,
     pub doc: AlertDoc,

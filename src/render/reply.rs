@@ -1,5 +1,5 @@
-//! What is said in a card's thread: a line for each kind of news, each of which names the alert, since it stands alone
-//! on a phone.
+//! A reply in a card's thread: a line for each kind of note, each with the name of the alert, since a phone shows it
+//! alone.
 
 use std::time::Duration;
 
@@ -24,12 +24,12 @@ use super::{
 };
 use crate::model::{AlertState, Incident, IncidentState, Note, NoteKind, Timestamp};
 
-/// More places than this are counted.
+/// Further places are only counted.
 const MAX_PLACES: usize = 3;
 const MAX_PLACE: usize = 48;
 const MAX_NAME: usize = 48;
 const MIN_WHAT: usize = 12;
-/// What needs a person first comes first: the first line is what a phone shows.
+/// The most urgent kind comes first: a phone shows the first line only.
 const ORDER: [NoteKind; 6] = [
     NoteKind::NewFiring,
     NoteKind::Again,
@@ -42,7 +42,7 @@ const ORDER: [NoteKind; 6] = [
 pub(super) struct Reply {
     /// Never empty.
     pub(super) lines: Vec<ReplyLine>,
-    /// Lines that are left out.
+    /// How many lines are left out.
     pub(super) more: usize,
     pub(super) links: Vec<Link>,
 }
@@ -51,14 +51,14 @@ pub(super) struct ReplyLine {
     pub(super) emoji: String,
     pub(super) name: String,
     pub(super) words: String,
-    /// Smaller comes first where the replies of several incidents are merged: news, then reminders, then what is over;
-    /// among those the severity.
+    /// The sort key where replies of several incidents are merged, smallest first: new alerts, then reminders, then
+    /// resolved ones; within each the severity.
     pub(super) urgency: (u8, u32),
 }
 
 impl Reply {
-    /// The reply for `notes`, of which those of one kind become one line. It tells how things are now: an alert that fired
-    /// and is over before the reply could be sent is not called firing.
+    /// Merges `notes` of one kind into one line each. It describes the present state: an alert that fired and resolved
+    /// before the reply could be sent is not called firing.
     pub(super) fn new(
         style: &Style,
         incident: &Incident,
@@ -105,7 +105,7 @@ impl Reply {
         Message::from_templates(&ReplyHtml { reply: self }, &ReplyText { reply: self }, || self.line())
     }
 
-    /// `plainness` 0 is as meant, 1 has no links, from 2 on, and where there are none to take away, it is one line of
+    /// `plainness` 0 is as intended, 1 has no links. From 2 on, and where there are no links to drop, it is one line of
     /// text.
     pub(super) fn into_message(mut self, plainness: u32) -> Message {
         let had_links = !self.links.is_empty();
@@ -132,7 +132,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// The alerts that notes of one kind are about and that are still in the state they tell of.
+    /// The alerts that notes of one kind name and that are still in the state of that kind.
     fn about(&self, notes: &[&Note]) -> Vec<&'a CleanAlert<'a>> {
         let whole = notes.iter().any(|note| note.args.fingerprints.is_empty());
         let named = |seen: &&CleanAlert<'_>| {
@@ -186,7 +186,7 @@ impl<'a> Writer<'a> {
         ReplyLine::new("🟢".to_owned(), &headline::name(self.group), &words, None)
     }
 
-    /// For news that was overtaken before it could be told.
+    /// The present state, for notes that are no longer true.
     fn as_it_is(&self) -> ReplyLine {
         let incident = self.group.incident;
         let name = headline::name(self.group);
@@ -208,13 +208,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The name that the alerts in question share, else that of the card.
+    /// The name that these alerts share, else that of the card.
     fn name(&self, about: &[&CleanAlert<'_>]) -> String {
         let shared = same(about.iter().map(|seen| seen.label("alertname"))).flatten();
         shared.map_or_else(|| headline::name(self.group), |name| text::show(name, MAX_NAME))
     }
 
-    /// `a, b and c`; empty where nothing tells the alerts apart.
+    /// `a, b and c`; empty where no label distinguishes the alerts.
     fn places(&self, about: &[&CleanAlert<'_>]) -> String {
         let one_name = same(about.iter().map(|seen| seen.label("alertname"))).is_some();
         let place = |seen: &&CleanAlert<'_>| {
@@ -241,7 +241,7 @@ impl<'a> Writer<'a> {
         seen.alert.ends_at.map(|ended| lines::duration(self.group, seen, ended))
     }
 
-    /// One link where the alerts share it, else one for each of the first few.
+    /// One link if the alerts share it, else one for each of the first few.
     fn logs(&self, about: &[&CleanAlert<'_>]) -> Vec<Link> {
         let of =
             |seen: &CleanAlert<'_>| alert_links::of_kind(self.style, self.group.incident, seen.alert, LinkKind::Logs);
@@ -260,7 +260,7 @@ impl<'a> Writer<'a> {
 }
 
 impl ReplyLine {
-    /// A line that fits a phone; `what` goes first when there is no room.
+    /// A line that fits a phone; it drops `what` first when there is no room.
     pub(super) fn new(emoji: String, name: &str, words: &str, what: Option<String>) -> Self {
         let name = text::cut(name, MAX_NAME);
         let room = MAX_LINE.saturating_sub(emoji.chars().count() + name.chars().count() + 3);
@@ -281,7 +281,7 @@ fn class(kind: NoteKind) -> u8 {
     }
 }
 
-/// How long the alerts were not reported, as far as the notes know.
+/// How long the alerts were not reported, as far as the notes say.
 fn gap(notes: &[&Note]) -> String {
     match notes.iter().filter_map(|note| note.args.gap_ms).max() {
         Some(gap) => format!(" for {}", time::words(Duration::from_millis(gap))),
@@ -289,7 +289,7 @@ fn gap(notes: &[&Note]) -> String {
     }
 }
 
-/// What the alerts say happened, if they all say the same.
+/// What the alerts say happened, if they agree.
 fn common_what(about: &[&CleanAlert<'_>]) -> Option<String> {
     same(about.iter().map(|seen| seen.what().into_iter().next())).flatten()
 }

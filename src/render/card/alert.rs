@@ -7,14 +7,14 @@ use crate::{
     render::{style::Style, text},
 };
 
-/// Where an alert says what happened; the first one that says anything counts.
+/// The annotations that say what happened; the first one with text counts.
 pub(crate) const SUMMARIES: [&str; 3] = ["summary", "description", "message"];
 
-/// One alert with its labels made fit to be shown.
+/// An alert with its labels cleaned for display.
 pub(crate) struct CleanAlert<'a> {
     pub(crate) alert: &'a Alert,
     pub(crate) labels: Labels,
-    /// Index into the severities; one past the end for none of them.
+    /// Index into the severities; one past the end for an unknown severity.
     pub(crate) rank: u32,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn clean_labels(raw: &Labels) -> Labels {
     labels
 }
 
-/// The value that all of them have, if they all have the same.
+/// The value that all items share, if they share one.
 pub(crate) fn same<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)

@@ -19,14 +19,14 @@ use crate::{
 
 pub(crate) struct Group<'a> {
     pub(crate) incident: &'a Incident,
-    /// Firing first and the newest change first among them, then resolved, then absent.
+    /// Firing alerts first (newest change first), then resolved, then absent ones.
     pub(crate) alerts: Vec<CleanAlert<'a>>,
     /// The state of the alerts that matter now: firing if any is, else absent, else resolved.
     pub(crate) focus: AlertState,
     /// Labels that all alerts carry with one value.
     pub(crate) common: Labels,
     pub(crate) places: Places,
-    /// What happened, where all alerts that matter now say the same; else empty, and each says it on its own line.
+    /// What happened, if all alerts that matter now say the same; otherwise each line says its own.
     pub(crate) what: Vec<String>,
     /// The description that all alerts that matter now share, unless it is `what` already.
     pub(crate) description: Vec<String>,
@@ -36,7 +36,7 @@ impl<'a> Group<'a> {
     pub(crate) fn new(style: &Style, incident: &'a Incident) -> Self {
         let mut alerts: Vec<CleanAlert<'a>> = incident.alerts.iter().map(|a| CleanAlert::new(style, a)).collect();
         let places = Places::new(&alerts);
-        // Alerts of one evaluation change at once; among those the worst leads, and a person finds the rest by place.
+        // Alerts of one evaluation change at once; the most severe of those leads, and the rest are sorted by place.
         alerts.sort_by_cached_key(|seen| {
             let alert = seen.alert;
             let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
@@ -69,24 +69,24 @@ impl<'a> Group<'a> {
         self.common.get(name).map(String::as_str)
     }
 
-    /// Whether the incident is told as a list. One alert of which nothing is left out needs none.
+    /// Whether the card lists its alerts. A single alert needs no list unless Alertmanager truncated others.
     pub(crate) fn is_list(&self) -> bool {
         let left_out = self.incident.doc.truncated > 0 && self.incident.state == IncidentState::Firing;
         self.incident.total() != 1 || left_out
     }
 
-    /// The rank of the most severe alert that matters now. The incident's own rank counts absent alerts as well, and a
-    /// card must not call critical what only warns.
+    /// The rank of the most severe alert that matters now. The incident's own rank includes absent alerts, and a card
+    /// must not call a mere warning critical.
     pub(crate) fn rank(&self) -> u32 {
         self.focus().map(|seen| seen.rank).min().unwrap_or(self.incident.severity)
     }
 
-    /// When it began: the earliest start of the alerts that matter now.
+    /// The earliest start of the alerts that matter now.
     pub(crate) fn since(&self) -> Timestamp {
         self.focus().map(|seen| self.start(seen)).min().unwrap_or(self.incident.opened_at)
     }
 
-    /// When an alert began; one without a readable time began with its incident.
+    /// When an alert began; an alert without a readable time began with its incident.
     pub(crate) fn start(&self, seen: &CleanAlert<'_>) -> Timestamp {
         if seen.alert.starts_at.0 > 0 { seen.alert.starts_at } else { self.incident.opened_at }
     }
@@ -98,7 +98,7 @@ impl<'a> Group<'a> {
         (from, to.or(self.incident.closed_at).unwrap_or(now).max(from))
     }
 
-    /// The time that the logs of these alerts should show: until now, unless all of them are over.
+    /// The time range for the logs of these alerts: until now, unless all of them are resolved.
     pub(crate) fn range_of<'s>(&self, alerts: impl Iterator<Item = &'s CleanAlert<'s>>) -> Range {
         let (mut from, mut to) = (None, Some(Timestamp::default()));
         for seen in alerts {
@@ -111,7 +111,7 @@ impl<'a> Group<'a> {
         Range::around(from.unwrap_or(self.incident.opened_at), to)
     }
 
-    /// The links that all alerts that matter now share, and the form for a silence of them all.
+    /// The links that all alerts that matter now share, and the form that silences them all.
     pub(crate) fn shared_links(&self, style: &Style) -> Vec<Link> {
         let of = |kind| {
             same(self.focus().map(|seen| alert_links::of_kind(style, self.incident, seen.alert, kind))).flatten()

@@ -18,7 +18,7 @@ use crate::{
 const MAX_NAME: usize = 48;
 const MAX_WORD: usize = 20;
 const MAX_CLUSTER: usize = 24;
-/// Less of a sentence than this is not worth showing.
+/// A shorter part of a sentence is not worth showing.
 const MIN_WHAT: usize = 16;
 pub(crate) const GREEN: &str = "#1a7f37";
 
@@ -31,9 +31,9 @@ pub(crate) struct Headline {
     pub(crate) name: String,
     /// All that follows the name; may be empty.
     pub(crate) rest: String,
-    /// The text of what happened is not all there.
+    /// Whether the text of what happened is cut.
     pub(crate) cut: bool,
-    /// Labels whose values the line has said, so that no chip repeats them.
+    /// Labels whose values are part of the line, so that no chip repeats them.
     pub(crate) said: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, 
     }
     if !group.is_list() {
         let (place, labels) = places::alone(&group.common);
-        // The last one is the most telling: a pod's name says more than its namespace.
+        // The last label says most: a pod's name says more than its namespace.
         if !labels.last().is_some_and(|label| mentioned(&what, group.common(label).unwrap_or_default())) {
             parts.push(place);
             said.extend(labels.into_iter().map(ToOwned::to_owned));
@@ -89,7 +89,7 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, 
     line
 }
 
-/// Emoji, word and colour: the severity while something fires, else the state.
+/// Emoji, word and colour: those of the severity while an alert fires, otherwise those of the state.
 fn lead(style: &Style, group: &Group<'_>) -> (String, String, String) {
     let state = |emoji: &str, word: &str, color: &str| (emoji.to_owned(), word.to_owned(), color.to_owned());
     match group.incident.state {
@@ -107,18 +107,18 @@ fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
         let color = if text::is_color(&severity.color) { severity.color.clone() } else { String::new() };
         return (style.emoji(rank), text::show(&text::clean(&severity.word), MAX_WORD), color);
     }
-    // Words that the config does not know are told as they are, if they agree.
+    // A severity that the config does not have is shown as it is, if all alerts agree.
     let told = same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
     let word = told.map_or("FIRING".to_owned(), |word| text::show(&text::clean(&word.to_uppercase()), MAX_WORD));
     (style.emoji(rank), word, String::new())
 }
 
-/// The name of an incident alone.
+/// The name of an incident without anything else.
 pub(crate) fn title(style: &Style, incident: &Incident) -> String {
     name(&Group::new(style, incident))
 }
 
-/// The name that all alerts share, or how many they are.
+/// The name that all alerts share, or the number of alerts.
 pub(crate) fn name(group: &Group<'_>) -> String {
     if group.places.mixed {
         return format!("{} alerts", group.incident.total());
@@ -128,14 +128,14 @@ pub(crate) fn name(group: &Group<'_>) -> String {
     name.map_or("Alert".to_owned(), |name| text::show(&name, MAX_NAME))
 }
 
-/// What the group was made by, beyond what the line says anyway.
+/// The group labels that the line does not show anyway.
 pub(crate) fn group_labels(group: &Group<'_>) -> Labels {
     let mut labels = clean_labels(&group.incident.doc.group_labels);
     labels.retain(|name, _| !["alertname", "severity", "cluster"].contains(&name.as_str()));
     labels
 }
 
-/// Counts, or how long it took.
+/// The counts, or how long the incident lasted.
 pub(crate) fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
     let incident = group.incident;
     let counts = |words: [&str; 3]| {
@@ -175,7 +175,7 @@ pub(crate) fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) 
     }
 }
 
-/// Whether a text speaks of this value; a machine may be told without its port.
+/// Whether a text mentions this value; a machine may be mentioned without its port.
 fn mentioned(text: &str, value: &str) -> bool {
     if value.is_empty() || text.is_empty() {
         return false;

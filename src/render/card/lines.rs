@@ -18,45 +18,45 @@ use crate::{
 
 const MAX_PLACE: usize = 100;
 const MAX_WHAT: usize = 150;
-/// So many alerts that are over have a line each; more share one that names the first [`MAX_GATHERED`].
+/// Up to this many resolved alerts have a line each; more share one line that names the first [`MAX_GATHERED`].
 const MAX_SINGLE: usize = 5;
 const MAX_GATHERED: usize = 12;
 const MAX_GATHERED_PLACE: usize = 48;
 
-/// How a line's first words are set: what fires stands out, what is over is struck.
+/// How a line's first words are set: firing alerts stand out, resolved ones are struck through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Emphasis {
     Strong,
     Struck,
     Slanted,
-    /// `+3 more`: no words of an alert.
+    /// `+3 more`: the line names no alert.
     Plain,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// Only where the alerts of a card differ in severity.
+    /// Set only where the alerts of a card differ in severity.
     pub(crate) emoji: String,
     pub(crate) mark: Emphasis,
     pub(crate) name: String,
-    /// All that follows the name, links aside; may be empty.
+    /// What follows the name, except links; may be empty.
     pub(crate) rest: String,
     pub(crate) links: Vec<Link>,
 }
 
 impl Line {
-    /// A line of these words alone.
+    /// A line with only these words.
     pub(crate) fn plain(name: String) -> Self {
         Self { emoji: String::new(), mark: Emphasis::Plain, name, rest: String::new(), links: Vec::new() }
     }
 }
 
-/// The lines of one state, in order, each alert on its own.
+/// The lines of one state in order, one for each alert.
 pub(crate) fn lines(writer: &LineWriter<'_>, state: AlertState, most: usize) -> Vec<Line> {
     writer.group.in_state(state).take(most).map(|seen| writer.line(seen)).collect()
 }
 
-/// The lines of what is over: a few alerts have one each, many share one.
+/// The lines of resolved alerts: a few have one each, many share one.
 pub(crate) fn over(writer: &LineWriter<'_>, state: AlertState) -> Vec<Line> {
     let count = writer.group.incident.count(state);
     if count <= MAX_SINGLE {
@@ -78,7 +78,7 @@ pub(crate) fn over(writer: &LineWriter<'_>, state: AlertState) -> Vec<Line> {
     vec![Line { mark, rest, ..Line::plain(places.join(", ")) }]
 }
 
-/// What every line leaves out because the card says it.
+/// Writes lines without what the card already says.
 pub(crate) struct LineWriter<'a> {
     style: &'a Style,
     group: &'a Group<'a>,
@@ -101,7 +101,7 @@ impl<'a> LineWriter<'a> {
         }
     }
 
-    /// ` after 14 min`, or ` after 3 min to 22 min` where alerts of a state took differently long.
+    /// ` after 14 min`, or ` after 3 min to 22 min` where the durations of the alerts differ.
     fn took(&self, state: AlertState) -> String {
         let took =
             self.group.in_state(state).filter_map(|seen| Some(seen.alert.ends_at?.since(self.group.start(seen))));
@@ -151,7 +151,7 @@ impl<'a> LineWriter<'a> {
         line.links.retain(|link| !self.shared.contains(&link.kind));
     }
 
-    /// What this alert says beyond what the card says of them all.
+    /// What this alert says beyond what the card says of all.
     fn own_words(&self, seen: &CleanAlert<'_>) -> String {
         let words = if self.group.what.is_empty() { seen.what() } else { seen.annotation("description") };
         let Some(first) = words.first() else { return String::new() };
@@ -160,7 +160,7 @@ impl<'a> LineWriter<'a> {
     }
 }
 
-/// What a line begins with: the place, or where the alerts have several names, the name and the place.
+/// The first words of a line: the place, or name and place if the alerts have several names.
 pub(crate) fn name_and_place(group: &Group<'_>, seen: &CleanAlert<'_>) -> (String, String) {
     let place = text::cut(&group.places.of(seen), MAX_PLACE);
     let name = || text::show(seen.label("alertname").unwrap_or("Alert"), 60);

@@ -1,4 +1,4 @@
-//! The view model of a card: all words and links decided, nothing left to a template but how they are set.
+//! The view model of a card: it decides all words and links, and templates only set them.
 
 use super::{
     group::Group,
@@ -20,26 +20,26 @@ const MAX_CHIP_NAME: usize = 40;
 const MAX_CHIP_VALUE: usize = 80;
 const MAX_DETAIL_LINES: usize = 6;
 const MAX_DETAIL_CHARS: usize = 600;
-/// So that a long summary leaves room for the description.
+/// A long summary must leave room for the description.
 const MAX_DETAIL_LINE: usize = 400;
-/// A line takes more than 31 bytes, so that more than this never fit into one event.
+/// A line takes more than 31 bytes, so more lines never fit into one event.
 const MAX_LINES: usize = 700;
-/// How an alert was scraped tells least of all, so it comes last.
+/// Labels about scraping say least, so they come last.
 const SCRAPING: [&str; 6] = ["job", "service", "endpoint", "prometheus", "prometheus_replica", "receive"];
 
-/// A card with everything it could say; [`CardLayout`] says how much of it is shown.
+/// A card with everything that it could show; [`CardLayout`] says how much of it is shown.
 pub(crate) struct View {
     pub(crate) head: Headline,
     details: Vec<String>,
     chips: Vec<String>,
     more_chips: usize,
-    /// The alerts that matter now, as many as could ever fit.
+    /// The alerts that matter now, as many as could fit.
     lines: Vec<Line>,
-    /// How many there are, and what they are.
+    /// The number of alerts that matter now, and their state in words.
     count: (usize, &'static str),
-    /// The others.
+    /// The lines of all other alerts.
     over: Vec<Line>,
-    /// When it began, or from when to when it lasted.
+    /// When the incident began, or from when to when it lasted.
     when: String,
     links: Vec<Link>,
 }
@@ -47,14 +47,14 @@ pub(crate) struct View {
 /// How much of a card is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CardLayout {
-    /// How many of the alerts that matter now have a line; `None`: no list at all.
+    /// How many of the alerts that matter now have a line; `None` leaves the list out.
     pub(crate) lines: Option<usize>,
     pub(crate) details: bool,
     /// Longer links are left out.
     pub(crate) max_url: usize,
 }
 
-/// What the templates set.
+/// What the templates show.
 pub(crate) struct CardContent<'a> {
     pub(crate) head: &'a Headline,
     pub(crate) details: &'a [String],
@@ -72,7 +72,7 @@ impl View {
         let head = headline(style, &group, &dial, now);
         let shared = group.shared_links(style);
         let writer = LineWriter::new(style, &group, &dial, &shared);
-        // What is resolved is over even where nothing else is left to tell.
+        // Resolved alerts go below the others, also where no other alerts are left.
         let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
         let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
         let others = others.filter(|state| Some(*state) != main);
@@ -131,7 +131,7 @@ impl View {
     }
 }
 
-/// The text of what happened where the first line cut it, and the description where it adds something.
+/// The rest of a text that the first line cut, and the description where it adds something.
 fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
     let mut lines: Vec<&String> = group.what.iter().skip(usize::from(!head.cut)).collect();
     let told = group.what.join(" ");
@@ -155,7 +155,7 @@ fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
     details
 }
 
-/// That alerts have a `logs_url` of which no link can be made: somebody has to mend the rule.
+/// Names a `logs_url` that gives no link, so that somebody fixes the alert rule.
 fn broken_logs(style: &Style, group: &Group<'_>) -> Option<String> {
     let mut broken = group.focus().filter_map(|seen| logs::broken(style, seen.alert));
     let (problem, shown) = broken.next()?;

@@ -1,4 +1,4 @@
-//! What the templates of a digest set.
+//! What the templates of a digest show.
 
 use askama::Template;
 
@@ -9,7 +9,7 @@ use crate::render::{
     message::Message,
 };
 
-/// A line takes more than 40 bytes, so that more than this never fit into one event.
+/// A line takes more than 40 bytes, so more lines never fit into one event.
 pub(super) const MAX_ROWS: usize = 600;
 
 /// A digest with all words and links decided.

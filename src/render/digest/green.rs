@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// How a line is set.
+/// How much of a line is shown.
 #[derive(Clone, Copy)]
 struct NoticeLayout {
     mark: Emphasis,
@@ -32,8 +32,8 @@ const LAYOUTS: [NoticeLayout; 4] = [
     NoticeLayout { mark: Emphasis::Plain, took: false, max_name: 36, max_place: 30 },
 ];
 
-/// One notice for all of these incidents, which have resolved: a line each, the most severe first, as short as it must be.
-/// What does not fit even so is counted.
+/// One notice for these resolved incidents: a line each, the most severe first, as short as it must be. It counts the
+/// incidents that do not fit.
 pub(in crate::render) fn green_notice(style: &Style, incidents: &[&Incident], now: Timestamp) -> Message {
     let ranked = row::ordered(style, incidents);
     let dial = TimeFormat::new(&style.zone, now);

@@ -7,9 +7,9 @@ use crate::{
 };
 
 const MAX_WORD: usize = 20;
-/// Less room than this is not worth a name.
+/// With less room than this no name is shown.
 const MIN_NAMES: usize = 12;
-/// One name with its place.
+/// The longest name together with its place, in characters.
 const MAX_ONE: usize = 60;
 
 pub(in crate::render) struct Head {
@@ -19,7 +19,7 @@ pub(in crate::render) struct Head {
     pub(in crate::render) color: &'static str,
     /// `9 incidents`.
     pub(in crate::render) count: String,
-    /// All that follows, from the blank or comma on.
+    /// What follows the count, including the blank or comma.
     pub(in crate::render) rest: String,
 }
 
@@ -40,7 +40,7 @@ impl Head {
         }
     }
 
-    /// Adds `facts`, and then the names of `rows` as far as they fit.
+    /// Appends `facts`, and then the names of `rows` as far as they fit.
     fn finish(mut self, facts: &str, rows: &[&Row], count: usize) -> Self {
         let room = MAX_LINE.saturating_sub(self.line().chars().count());
         self.rest = text::cut(facts, room);
@@ -53,8 +53,8 @@ impl Head {
     }
 }
 
-/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media`: those that are counted as the most
-/// severe are the ones that are named.
+/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media`: it names the incidents that it
+/// counts as the most severe.
 pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster: Option<&str>) -> Head {
     let count = |state| ranked.iter().filter(|one| one.incident.state == state).count();
     let all = ranked.len();
@@ -136,16 +136,16 @@ fn names(rows: &[&Row], count: usize, room: usize) -> String {
     best
 }
 
-/// The first name where there is no room for all of it.
+/// The first name, cut to the room that is left.
 fn cut_one(name: &str, more: usize, room: usize) -> String {
     let others = if more == 0 { String::new() } else { format!(" and {more} more") };
     let left = room.saturating_sub(others.chars().count());
     if left < MIN_NAMES { text::cut(name, room) } else { format!("{}{others}", text::cut(name, left)) }
 }
 
-/// The rows, those of one name behind the first of it; whether a row is the first of its name (or has only that).
+/// Puts rows of one name together; the flag says whether a row is the first of its name, or has no place.
 fn together<'a>(rows: &[&'a Row]) -> Vec<(&'a Row, bool)> {
-    // More are never shown in a line.
+    // A line never shows more.
     let rows = &rows[..rows.len().min(MAX_LINE)];
     let mut left: Vec<&Row> = rows.to_vec();
     let mut sorted = Vec::new();

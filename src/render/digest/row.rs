@@ -1,4 +1,4 @@
-//! One incident on one line among others: its name, where it is, and how it stands.
+//! One incident on one line among others: its name, its place and its state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,24 +26,25 @@ use crate::{
 const MAX_PLACE: usize = 80;
 const MAX_CLUSTER: usize = 24;
 const MAX_WHAT: usize = 100;
-/// What tells incidents of one name and place apart.
+/// The longest text that distinguishes incidents of one name and place, in characters.
 const MAX_APART: usize = 48;
-/// The places of a group that does not say one thing: so many are named.
+/// If the alerts of a group say different things, the line names this many places.
 const MAX_NAMED: usize = 3;
-/// Of the links of an incident the first of these that there is; a line has room for one.
+/// The kinds of links to try in this order; a line has room for one.
 const LINKED: [LinkKind; 3] = [LinkKind::Logs, LinkKind::Dashboard, LinkKind::Source];
-/// Incidents that began nearly together need no time each.
+/// Incidents that began within this time do not show a time each.
 const SAME_TIME_MS: i64 = 10 * 60_000;
 
-/// An incident with what puts it into its place among others.
+/// An incident with its rank among others.
 #[derive(Clone, Copy)]
 pub(super) struct Ranked<'a> {
     pub(super) incident: &'a Incident,
-    /// Of the most severe alert that matters now.
+    /// The rank of the most severe alert that matters now.
     pub(super) rank: u32,
 }
 
-/// Firing before what may fire again, and both before what is over; the most severe first among them, then the oldest.
+/// Firing incidents first, then those that may fire again, then closed ones; within each the most severe first, then
+/// the oldest.
 pub(super) fn ordered<'a>(style: &Style, incidents: &[&'a Incident]) -> Vec<Ranked<'a>> {
     let mut ranked: Vec<Ranked<'a>> =
         incidents.iter().map(|incident| Ranked { incident, rank: rank(style, incident) }).collect();
@@ -85,17 +86,17 @@ pub(super) struct Row {
     pub(super) alertmanager: Option<Link>,
     emoji: String,
     mark: Emphasis,
-    /// Counts, or how it ended; may be empty.
+    /// The counts, or how the incident ended; may be empty.
     outcome: String,
     /// May be empty.
     what: String,
     link: Option<Link>,
     cluster: Option<String>,
-    /// Where it differs from another of the same name and place may be among these.
+    /// The labels that may distinguish it from another incident of the same name and place.
     labels: Labels,
 }
 
-/// The rows of these incidents in their order, and the cluster if they share one.
+/// The rows of these incidents in order, and the cluster if all share one.
 pub(super) fn rows(
     style: &Style,
     dial: &TimeFormat<'_>,
@@ -145,7 +146,7 @@ impl Row {
         }
     }
 
-    /// The line that names it. `since` is what the message says of all.
+    /// The incident's line. `since` is the start that the message gives for all.
     pub(super) fn line(&self, layout: &RowLayout, dial: &TimeFormat<'_>, since: Timestamp) -> Line {
         let mut rest = vec![text::cut(&self.place, layout.max_place), self.outcome.clone()];
         if layout.what && !self.what.is_empty() {
@@ -179,7 +180,7 @@ pub(super) struct RowLayout {
     pub(super) max_place: usize,
 }
 
-/// Where an incident is: as a card of one alert says it, else the job, else what the group was made by.
+/// The place of an incident: as on a card of one alert, else the job, else the group labels.
 fn place(group: &Group<'_>) -> String {
     let by = || {
         let mut labels = headline::group_labels(group);
@@ -196,7 +197,7 @@ fn place(group: &Group<'_>) -> String {
     group.common("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
 }
 
-/// What tells it from others of its name: the labels that made the group, else all that its alerts share.
+/// The labels that distinguish it from others of its name: the group labels, else those that all alerts share.
 fn own_labels(group: &Group<'_>) -> Labels {
     let mut labels = group.common.clone();
     labels.extend(headline::group_labels(group));
@@ -215,7 +216,7 @@ fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
     format!("{lead} {told}").trim().to_owned()
 }
 
-/// What happened; where the alerts say different things, which they are.
+/// What happened; if the alerts say different things, the places of those alerts.
 fn what(group: &Group<'_>, name: &str) -> String {
     if let Some(what) = group.what.first() {
         return if text::adds(what, name) { text::show(what, MAX_WHAT) } else { String::new() };
@@ -245,7 +246,7 @@ fn what(group: &Group<'_>, name: &str) -> String {
     }
 }
 
-/// One link: one that all firing alerts share, else the logs of the first of them, which the link then names.
+/// The one link that all firing alerts share, else the logs of the first alert, which the link then names.
 fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
     let of = |kind| {
         let shared =
@@ -263,7 +264,7 @@ fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
     of(LinkKind::Logs).or_else(first).or_else(|| LINKED.into_iter().find_map(of))
 }
 
-/// Rows that would read the same say in which labels they differ.
+/// Adds to rows that would read the same the labels in which they differ.
 fn tell_apart(rows: &mut [Row]) {
     let mut alike: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {

@@ -16,24 +16,23 @@ use crate::{
     },
 };
 
-/// In a longer list only what is most severe says what happened: people look through it for names and places.
+/// In a longer list only the most severe incidents say what happened: people scan it for names and places.
 const LONG_LIST: usize = 20;
 
-/// A digest's message, and which of the incidents it names.
+/// A digest's message, and the incidents that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::render) struct Digest {
     pub(in crate::render) message: Message,
-    /// Those that stand on a line of their own, in the order of the lines.
+    /// The incidents with a line each, in the order of the lines.
     pub(in crate::render) named: Vec<IncidentId>,
 }
 
-/// The digest of these incidents, which it puts in order itself: firing first, the most severe first among them, then the
-/// oldest.
+/// The digest of these incidents, which it sorts itself: firing first, then the most severe, then the oldest.
 ///
-/// One that is not posted yet (`plainness` 0, not `must_hold_all`) may leave some out, from the end of that order; it
-/// counts only those that it names, at least one, and the others need a digest of their own. An edit of a digest and a
-/// plainer form (`plainness` 1) must hold all of them: what has no line of its own is counted. `plainness` 2 is
-/// one line of text that names none on a line of its own.
+/// A digest that is not posted yet (`plainness` 0, not `must_hold_all`) may leave out incidents at the end of that
+/// order. It then counts only those that it names, at least one, and the others need another digest. An edit and a
+/// plainer form (`plainness` 1) must hold all of them and count those without a line. `plainness` 2 is one line of text
+/// without a list.
 pub(in crate::render) fn digest(
     style: &Style,
     incidents: &[&Incident],
@@ -54,18 +53,18 @@ pub(in crate::render) fn digest(
     Digest { message, named: storm.ranked[..lines].iter().map(|one| one.incident.id.clone()).collect() }
 }
 
-/// All that a digest could say, for templates of one's own.
+/// Everything that a digest could show, for the operator's templates.
 pub(in crate::render) struct InFull {
     pub(in crate::render) head: Head,
     pub(in crate::render) lines: Vec<Line>,
     /// May be empty.
     pub(in crate::render) when: String,
     pub(in crate::render) links: Vec<Link>,
-    /// Of the incidents that have a line, in the order of the lines.
+    /// The incidents that have a line, in the order of the lines.
     pub(in crate::render) order: Vec<IncidentId>,
 }
 
-/// A digest of all these incidents as if there were room for everything.
+/// The digest of these incidents as if there were room for everything.
 pub(in crate::render) fn in_full(
     style: &Style,
     incidents: &[&Incident],
@@ -81,11 +80,11 @@ pub(in crate::render) fn in_full(
     InFull { head, lines, when, links: links.into_iter().cloned().collect(), order }
 }
 
-/// Which incidents a digest tells more of than name and place.
+/// Which incidents show more than name and place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum More {
     All,
-    /// Those of the most severe rank that fires.
+    /// The firing incidents of the most severe rank.
     Worst,
     None,
 }
@@ -100,7 +99,7 @@ struct DigestLayout {
     max_place: usize,
 }
 
-/// From all that there is to say down to the names.
+/// From everything down to the names alone.
 const LAYOUTS: [DigestLayout; 10] = {
     const fn layout(links: More, what: More, max_url: usize) -> DigestLayout {
         DigestLayout { links, what, max_url, max_name: 48, max_place: 160 }
@@ -119,18 +118,18 @@ const LAYOUTS: [DigestLayout; 10] = {
     ]
 };
 
-/// All that a digest could say.
+/// Everything that a digest could show.
 struct Storm<'a> {
     style: &'a Style,
     ranked: Vec<Ranked<'a>>,
-    /// Of the first [`MAX_ROWS`].
+    /// The rows of the first [`MAX_ROWS`] incidents.
     rows: Vec<Row>,
     cluster: Option<String>,
     dial: TimeFormat<'a>,
 }
 
 impl Storm<'_> {
-    /// The first layout in which all fit, else as many as fit in the last; with the number of lines.
+    /// The first layout that fits all incidents, else as many as fit in the last layout; with the number of lines.
     fn fitting(&self, layouts: &[DigestLayout], hold_all: bool) -> (Message, usize) {
         let all = self.rows.len();
         let fits = |layout: &DigestLayout, lines| Some(self.set(layout, lines, hold_all)).filter(Message::fits);
@@ -149,7 +148,7 @@ impl Storm<'_> {
         head::digest(self.style, &self.ranked[..count], rows, self.cluster.as_deref())
     }
 
-    /// The first `lines` incidents; the others counted, or as if there were none.
+    /// The first `lines` incidents; with `hold_all` the others are counted.
     fn set(&self, layout: &DigestLayout, lines: usize, hold_all: bool) -> Message {
         self.content(layout, lines, hold_all).set()
     }
@@ -199,7 +198,7 @@ fn more(left: &[Ranked<'_>]) -> Line {
     Line::plain(format!("+{} more: {}", left.len(), told.collect::<Vec<_>>().join(", ")))
 }
 
-/// The earliest start of what still fires, else of what is not over.
+/// The earliest start of the firing incidents, else of the open ones.
 fn since(rows: &[Row]) -> Option<Timestamp> {
     let firing = rows.iter().filter(|row| row.state == IncidentState::Firing).map(|row| row.since).min();
     firing.or_else(|| rows.iter().filter(|row| row.state.is_open()).map(|row| row.since).min())

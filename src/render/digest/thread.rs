@@ -1,4 +1,4 @@
-//! What is said in a digest's thread: the replies of its incidents merged, the most urgent first.
+//! The replies in a digest's thread: those of its incidents merged, the most urgent first.
 
 use super::row::{self, Row};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// More lines than this are counted.
+/// Further lines are only counted.
 const MAX_LINES: usize = 10;
 const MAX_LINKS: usize = 3;
 const MAX_LABEL: usize = 48;
@@ -26,7 +26,7 @@ pub(in crate::render) fn merged(
     root_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Reply {
-    // All are looked at, since a place is told so that it tells an incident from its neighbours.
+    // It needs all rows, since a place is chosen to distinguish an incident from its neighbours.
     let ranked = row::ordered(style, incidents);
     let (rows, _) = row::rows(style, &TimeFormat::new(&style.zone, root_at.unwrap_or(now)), &ranked, now);
     let own = |incident: &Incident| notes.iter().filter(|note| note.incident == incident.id).copied().collect();
@@ -53,7 +53,7 @@ pub(in crate::render) fn merged(
     Reply { lines: spoken, more, links }
 }
 
-/// Several incidents have several links of one kind, so that each says whose it is.
+/// Several incidents have several links of one kind, so each link names its incident.
 fn links(said: &[(ReplyLine, Vec<Link>)], several: bool) -> Vec<Link> {
     let mut shown: Vec<Link> = Vec::new();
     for (line, own) in said {
@@ -67,8 +67,7 @@ fn links(said: &[(ReplyLine, Vec<Link>)], several: bool) -> Vec<Link> {
     shown
 }
 
-/// Leaves the first lines, and tells how many more there were. The first says it as well: alone it is the push
-/// notification.
+/// Keeps the first lines and returns how many it dropped. The first line also says so: it is the push notification.
 fn shorten(lines: &mut Vec<ReplyLine>) -> usize {
     let count = lines.len();
     if let [first, _, ..] = &mut lines[..] {
@@ -82,7 +81,7 @@ fn shorten(lines: &mut Vec<ReplyLine>) -> usize {
     count - lines.len()
 }
 
-/// A digest may hold several incidents of one name, so that each line says where, as far as its words do not.
+/// Adds the place to the name, as far as the words do not mention it: a digest may hold several incidents of one name.
 fn placed(line: ReplyLine, place: &str) -> ReplyLine {
     let mut parts: Vec<&str> = if text::is_isolated(place) { vec![place] } else { place.split(' ').collect() };
     parts.retain(|part| !part.is_empty() && !text::names(&line.words, part));

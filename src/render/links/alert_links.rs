@@ -11,14 +11,14 @@ use crate::{
     render::style::Style,
 };
 
-/// The links of one alert, at most one of a kind, in order, that of logs for `range`. Only a silence that the alert itself
-/// names is among them.
+/// The links of one alert in order, at most one of each kind; the Logs link shows `range`. A silence is among them only
+/// if the alert itself names one.
 pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert, range: Range) -> Vec<Link> {
     let kinds = LinkKind::all(style, incident).into_iter();
     kinds.filter_map(|kind| of_kind(style, incident, alert, kind)).map(|link| logs::in_time(link, range)).collect()
 }
 
-/// The link of one kind; that of logs has no time range yet, see [`logs::in_time`].
+/// The link of one kind; a Logs link has no time range yet, see [`logs::in_time`].
 pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<Link> {
     let doc = &alert.doc;
     let note = |key: &str| doc.annotations.get(key).map_or("", String::as_str);
@@ -35,7 +35,7 @@ pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: L
     sources.into_iter().find_map(|raw| link(style, kind, raw))
 }
 
-/// One of the operator's own; `None` where it is not meant for this alert.
+/// One of the operator's links; `None` where it does not apply to this alert.
 fn custom_link(style: &Style, incident: &Incident, alert: &Alert, index: usize) -> Option<Result<Link, &'static str>> {
     let (label, outcome) = style.custom_links.link(incident, alert, index)?;
     match outcome {
@@ -54,11 +54,11 @@ fn custom_link(style: &Style, incident: &Incident, alert: &Alert, index: usize) 
 pub struct BrokenLink {
     /// `logs` or `extra`, as the metric's label.
     pub link: &'static str,
-    /// From a closed set.
+    /// One of a closed set, as the metric's label.
     pub reason: &'static str,
 }
 
-/// The broken links of an incident's alerts, for the metric.
+/// The broken links of an incident's alerts.
 #[must_use]
 pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
     let mut broken = Vec::new();
@@ -72,12 +72,12 @@ pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
     broken
 }
 
-/// The link to the Alertmanager that told of an incident.
+/// The link to the Alertmanager that reported an incident.
 pub(crate) fn alertmanager(style: &Style, external_url: &str) -> Option<Link> {
     link(style, LinkKind::Alertmanager, external_url)
 }
 
-/// The link to Alertmanager's form for a silence, with `labels` filled in; none without labels, since that form would
+/// The link to Alertmanager's silence form with `labels` filled in. Without labels there is none, since that form would
 /// silence everything.
 pub(crate) fn silence(style: &Style, external_url: &str, labels: &Labels) -> Option<Link> {
     if labels.is_empty() || external_url.trim().is_empty() {

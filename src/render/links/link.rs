@@ -3,7 +3,7 @@
 use super::url;
 use crate::{model::Incident, render::style::Style};
 
-/// In the order in which they are shown.
+/// The kinds of links, in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LinkKind {
     Logs,
@@ -11,15 +11,15 @@ pub(crate) enum LinkKind {
     Runbook,
     Dashboard,
     Panel,
-    /// The operator's own, by its index in `routes.X.links`.
+    /// One of the operator's links, by its index in `routes.X.links`.
     Custom(usize),
     Silence,
-    /// Of Alertmanager itself, not of an alert.
+    /// The link to Alertmanager itself, not to an alert.
     Alertmanager,
 }
 
 impl LinkKind {
-    /// Those that an alert of this incident may have.
+    /// The kinds that an alert of this incident may have.
     pub(crate) fn all(style: &Style, incident: &Incident) -> Vec<Self> {
         let mut kinds = vec![Self::Logs, Self::Source, Self::Runbook, Self::Dashboard, Self::Panel];
         kinds.extend((0..style.custom_links.count(incident)).map(Self::Custom));
@@ -27,7 +27,7 @@ impl LinkKind {
         kinds
     }
 
-    /// Empty for the operator's own, which have a label each.
+    /// Empty for the operator's links, which have a label each.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Logs => "Logs",
@@ -49,7 +49,7 @@ pub(crate) struct Link {
     pub(crate) url: String,
 }
 
-/// `None` where it is no URL, or one that nobody could open.
+/// `None` where it is not a URL, or one that nobody could open.
 pub(crate) fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
     let url = url::rewritten(&style.rewrite, url::safe(raw)?)?;
     (url.len() <= url::MAX_URL).then(|| Link { kind, label: kind.label().to_owned(), url })

@@ -4,19 +4,19 @@ use url::Url;
 
 use crate::config::Rewrite;
 
-/// Logs links carry whole queries; beyond this they could not be opened either.
+/// Logs links carry whole queries; a longer one could not be opened.
 pub(crate) const MAX_URL: usize = 4096;
-/// Longer texts are no URL; rewriting might make a shorter one of them.
+/// A longer text is not a URL, though rewriting could shorten it.
 pub(crate) const MAX_READ: usize = 4 * MAX_URL;
 
-/// A http or https URL without credentials in it, every character of it fit for an attribute.
+/// Gives an http or https URL without credentials, in characters that are safe in an HTML attribute.
 pub(crate) fn safe(raw: &str) -> Option<String> {
     let raw = raw.trim();
     if raw.is_empty() || raw.len() > MAX_READ {
         return None;
     }
     let mut url = Url::parse(&encoded(raw)).ok()?;
-    // The parser decodes hosts, so that what was encoded above may be raw again.
+    // The parser decodes hosts, so encoded characters may be raw again.
     let plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
     if !matches!(url.scheme(), "http" | "https") || !url.host_str().is_some_and(plain) {
         return None;
@@ -26,8 +26,8 @@ pub(crate) fn safe(raw: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Encodes what people leave raw in a URL (a log selector above all) and what the URL standard lets pass but link
-/// parsers stumble over; sequences that are encoded already stay as they are.
+/// Encodes what people leave raw in a URL (such as a log selector) and what the URL standard allows but link parsers
+/// mishandle. Existing escapes stay as they are.
 pub(crate) fn encoded(raw: &str) -> String {
     let mut url = String::with_capacity(raw.len() + 16);
     for (at, c) in raw.char_indices() {
@@ -52,8 +52,8 @@ pub(crate) fn encoded(raw: &str) -> String {
     url
 }
 
-/// The first prefix that matches up to the end of a part of the URL (`http://prom:90` is no prefix of
-/// `http://prom:9090/`) is replaced; the result must be a link as well.
+/// Replaces the first matching prefix that ends at a boundary of the URL (`http://prom:90` does not match
+/// `http://prom:9090/`). The result must be a safe URL as well.
 pub(super) fn rewritten(rules: &[Rewrite], url: String) -> Option<String> {
     for rule in rules {
         let Some(rest) = url.strip_prefix(rule.from.as_str()) else { continue };
@@ -64,7 +64,7 @@ pub(super) fn rewritten(rules: &[Rewrite], url: String) -> Option<String> {
     Some(url)
 }
 
-/// Rules whose `from` is written as links are after they were parsed: `http://Prom:80` matches `http://prom/graph`.
+/// Normalises each `from` as parsing normalises links: `http://Prom:80` matches `http://prom/graph`.
 pub(crate) fn normal_rules(rules: &[Rewrite]) -> Vec<Rewrite> {
     let normal = |rule: &Rewrite| {
         let mut from = safe(&rule.from).unwrap_or_else(|| rule.from.clone());

@@ -1,4 +1,4 @@
-//! An incident in a few words, from what is known of it without all of its alerts.
+//! A one-line summary of an incident, also where only some of its alerts are known.
 
 use super::words::words;
 use crate::{
@@ -17,7 +17,7 @@ const MAX_WHAT: usize = 160;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncidentSummary {
     pub emoji: String,
-    /// The severity, or how it stands; what the emoji says.
+    /// The severity or the state in words, as the emoji shows it.
     pub word: String,
     pub name: String,
     /// May be empty.
@@ -28,8 +28,8 @@ pub struct IncidentSummary {
     pub counts: String,
 }
 
-/// `counts`: the incident's alerts by state, of which it may carry a few only. What only all of them together could tell
-/// is not told then. `has_more`: there are more than were counted.
+/// `counts` holds the number of alerts by state, of which `incident` may carry only a few; the summary then leaves out
+/// what needs all of them. `has_more` says that there are more than were counted.
 #[must_use]
 pub fn summarize(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], has_more: bool) -> IncidentSummary {
     let group = Group::new(style, incident);

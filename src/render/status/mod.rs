@@ -1,5 +1,4 @@
-//! The status page: plain data in, HTML out. Whether something is well is judged by who fills it; here is only how it is
-//! told.
+//! The status page: plain data in, HTML out. The caller judges health; this folder only presents it.
 
 mod incident;
 mod page;

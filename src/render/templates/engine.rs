@@ -10,24 +10,24 @@ use crate::{
     render::{message::MAX_BYTES, text, time},
 };
 
-/// What one run may take, in minijinja's units: about an instruction or 64 bytes each. The longest message that fits
+/// The limit for one run in minijinja's units: about one for an instruction or 64 bytes. The longest message that fits
 /// takes a tenth of it.
 const FUEL: u64 = 400_000;
-/// Macros that call themselves go no deeper; the thread that renders has a stack of 2 MiB.
+/// Recursive macros stop at this depth; the rendering thread has a stack of 2 MiB.
 const MAX_RECURSION: usize = 40;
-/// What a fault may quote, in characters: a part of it may come from a payload.
+/// The longest quoted error in characters: parts of it may come from a payload.
 const MAX_FAULT: usize = 300;
 
-/// Why a template gave nothing that can be sent. A closed set: label values of `render_fallbacks_total`.
+/// Why the built-in template took over. A closed set: label values of `render_fallbacks_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FallbackReason {
-    /// It does not compile, or failed while it ran.
+    /// The template does not compile, or failed while it ran.
     Error,
-    /// It did more than any message needs.
+    /// It ran longer than any message needs.
     TooSlow,
     /// The message would not fit into an event.
     TooLarge,
-    /// It says nothing.
+    /// It gives an empty message.
     Empty,
 }
 
@@ -45,11 +45,11 @@ impl FallbackReason {
     }
 }
 
-/// What is wrong with a template, or was on one message.
+/// What is wrong with a template, or went wrong on one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     pub reason: FallbackReason,
-    /// Line and column, both from 1, in characters; `None` where the whole of it is meant.
+    /// Line and column, both from 1, in characters; `None` for the whole file.
     pub place: Option<(usize, usize)>,
     /// One line, of bounded length.
     pub text: String,
@@ -73,17 +73,17 @@ impl fmt::Display for TemplateError {
     }
 }
 
-/// A compiled template. Its text does not change while the receiver runs.
+/// A compiled template. Its source does not change while the receiver runs.
 #[derive(Debug)]
 pub(super) struct Compiled {
     env: Environment<'static>,
 }
 
-/// The template's own name within its environment, which holds nothing else.
+/// The template's name within its environment, which holds no other.
 const NAME: &str = "template";
 
 impl Compiled {
-    /// `fields` are the names that a template may use at the top.
+    /// `fields` are the names available at the top level.
     pub(super) fn new(
         source: &str,
         html: bool,
@@ -97,7 +97,7 @@ impl Compiled {
         Ok(compiled)
     }
 
-    /// Branches that no sample takes may name what there is not.
+    /// Finds unknown names also in branches that no sample takes.
     fn know_all_names(&self, source: &str, fields: &BTreeSet<String>) -> Result<(), TemplateError> {
         let template = self.env.get_template(NAME).map_err(|error| fault(source, &error))?;
         let globals: BTreeSet<&str> = self.env.globals().map(|(name, _)| name).collect();
@@ -136,9 +136,9 @@ fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
     env.set_recursion_limit(MAX_RECURSION);
     env.set_auto_escape_callback(move |_| if html { AutoEscape::Html } else { AutoEscape::None });
     env.set_formatter(move |out, state, value| write(html, out, state, value));
-    // There is no way to print a label as markup, so nobody can do it by mistake.
+    // A label can never be printed as markup, so nobody does it by mistake.
     env.remove_filter("safe");
-    // It prints all there is, which is of no use in a room.
+    // It prints all variables, which is useless in a room.
     env.remove_global("debug");
     env.add_filter("urlencode", |value: &Value| urlencoding::encode(&printed(value)).into_owned());
     env.add_filter("truncate", |value: &Value, most: usize| {
@@ -154,13 +154,13 @@ fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
     env
 }
 
-/// As it is printed, before it is escaped.
+/// The printed text before it is escaped.
 fn printed(value: &Value) -> String {
     if value.is_undefined() || value.is_none() { String::new() } else { value.to_string() }
 }
 
-/// Prints a value: nothing for what is not set, markup only where the template itself wrote it, whatever it says of
-/// escaping, and text of foreign direction kept from reordering its surroundings.
+/// Prints a value: nothing for an undefined one, markup only where the template itself wrote it, and right-to-left text
+/// isolated.
 fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let printed = printed(value);
     let markup = html && value.is_safe();
@@ -169,7 +169,7 @@ fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value)
     written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the message could not be written"))
 }
 
-/// In words, with the place of the innermost cause that has one.
+/// Describes the error, at the position of the innermost cause that has one.
 fn fault(source: &str, error: &Error) -> TemplateError {
     let reason = if error.kind() == ErrorKind::OutOfFuel { FallbackReason::TooSlow } else { FallbackReason::Error };
     let place = error.range().map(|range| place(source, range.start)).or_else(|| error.line().map(|line| (line, 1)));

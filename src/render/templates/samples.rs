@@ -1,4 +1,4 @@
-//! What every template must be able to show: made-up incidents of all kinds, hostile ones among them.
+//! The samples on which every template is tried: made-up incidents of all kinds, including hostile ones.
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// One thing to show.
+/// One sample.
 pub(super) struct Sample {
     pub(super) name: &'static str,
     /// The templates that it is for.
@@ -61,7 +61,7 @@ pub(super) fn all(style: &Style) -> Vec<Sample> {
     samples
 }
 
-/// Cards, by name.
+/// The incidents of the card samples, by name.
 pub(super) fn incidents() -> Vec<(&'static str, Incident)> {
     vec![
         ("one alert firing", incident("01", vec![crash_loop()])),
@@ -227,7 +227,7 @@ fn bare() -> Incident {
     incident
 }
 
-/// What must come out as text, whatever a template does with it.
+/// An incident whose texts must come out as text, whatever a template does with them.
 fn hostile() -> Incident {
     let long = "x".repeat(3000);
     let alert = alert(

@@ -14,10 +14,10 @@ use crate::{
     render::message::Message,
 };
 
-/// All templates of one's own, compiled. Without any, everything is built in.
+/// All operator templates, compiled. Without any, everything is built in.
 #[derive(Clone, Debug, Default)]
 pub struct Templates {
-    /// `[templates]`, for digests whose incidents come by routes that do not agree.
+    /// The templates of `[templates]`, for digests whose incidents come by routes with different ones.
     pub(super) common: TemplateSet,
     pub(super) routes: BTreeMap<RouteName, TemplateSet>,
 }
@@ -26,7 +26,7 @@ pub struct Templates {
 #[derive(Clone, Debug, Default)]
 pub(in crate::render) struct TemplateSet(pub(super) BTreeMap<TemplateName, Arc<CustomTemplate>>);
 
-/// One file.
+/// One template file.
 #[derive(Debug)]
 pub(super) struct CustomTemplate {
     pub(super) name: TemplateName,
@@ -38,7 +38,7 @@ pub(super) struct CustomTemplate {
     pub(super) notes: Vec<String>,
 }
 
-/// The built-in template took the place of one that failed.
+/// A fallback to the built-in template, because the operator's failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
     pub template: TemplateName,
@@ -48,7 +48,7 @@ pub struct Fallback {
 }
 
 impl TemplateSet {
-    /// `built_in` with its forms replaced by those that templates give.
+    /// Replaces the forms of `built_in` by those that the templates give.
     pub(in crate::render) fn apply<V: Serialize>(
         &self,
         [html, text]: [TemplateName; 2],
@@ -74,7 +74,7 @@ impl TemplateSet {
             }
         }
         if !message.fits() {
-            // Either could be the long one, but the two were meant together.
+            // Either form could be the long one, but the two belong together.
             let too_large = || engine::too_large(message.bytes());
             fallbacks.extend(used.into_iter().map(|custom| custom.fallback(too_large())));
             message = built_in;
@@ -84,7 +84,7 @@ impl TemplateSet {
 }
 
 impl CustomTemplate {
-    /// What this template makes of a view, safe to be sent.
+    /// Renders one form, safe to be sent.
     pub(super) fn form(&self, context: &minijinja::Value) -> Result<String, TemplateError> {
         let raw = self.compiled.run(context)?;
         let form = if self.name.is_html() {
@@ -108,7 +108,7 @@ impl CustomTemplate {
 }
 
 impl Templates {
-    /// Those for a message about these incidents.
+    /// The templates for a message about these incidents.
     pub(in crate::render) fn of(&self, incidents: &[&Incident]) -> &TemplateSet {
         let mut sets = incidents.iter().map(|incident| self.routes.get(&incident.key.route).unwrap_or(&self.common));
         let Some(first) = sets.next() else { return &self.common };

@@ -1,4 +1,4 @@
-//! Templates are tried before they are used: a fault is found at start, not at night.
+//! Tries templates before they are used, so that an error shows at start and not at night.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +19,11 @@ use crate::{
     render::{message::MAX_LINE, style::Style},
 };
 
-/// What is wrong with a file, as an operator needs to hear it.
+/// An error in a template file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct TemplateFileError {
     file: TemplateFile,
-    /// The sample it failed on; `None` where it fails on all.
+    /// The sample it failed on; `None` if it fails on all.
     sample: Option<&'static str>,
     fault: TemplateError,
 }
@@ -36,19 +36,19 @@ impl fmt::Display for TemplateFileError {
     }
 }
 
-/// All that is wrong, a line for each file.
+/// All errors, one line for each file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct TemplateFileErrors(pub Vec<TemplateFileError>);
 
-/// What a template that works should still be known for.
+/// What is worth knowing about a template that works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateReport {
     pub template: TemplateName,
     pub file: TemplateFile,
-    /// On so many it was tried.
+    /// The number of samples that it was tried on.
     pub samples: usize,
-    /// Words for people, one each.
+    /// Remarks for the operator.
     pub notes: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Templates {
     /// Reads and compiles all files that the config names, and tries each on all samples.
     ///
     /// # Errors
-    /// With everything that is wrong, one for each file.
+    /// One for each file that cannot be read, does not compile or fails on a sample.
     pub fn load(config: &Config, style: &Style) -> Result<Self, TemplateFileErrors> {
         let named = config.routes.values().map(|route| &route.templates).chain([&config.templates]);
         if named.clone().all(BTreeMap::is_empty) {
@@ -65,7 +65,7 @@ impl Templates {
         let samples = samples::all(style);
         let mut tried: BTreeMap<(TemplateName, PathBuf), Option<Arc<CustomTemplate>>> = BTreeMap::new();
         let mut faults = Vec::new();
-        // The common ones first, so that a file is known by the key that most read.
+        // The common templates first, so that a shared file is reported by its common key.
         for (name, file) in config.templates.iter().chain(named.flatten()) {
             tried.entry((*name, file.path.clone())).or_insert_with(|| {
                 match CustomTemplate::load(*name, file, style, &samples) {

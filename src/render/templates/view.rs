@@ -1,5 +1,5 @@
-//! What a template of one's own may use. Every name in here is documented in `docs/TEMPLATES.md` and stays; the built-in
-//! templates and the code behind them may change without it.
+//! The variables of operator templates. `docs/TEMPLATES.md` documents every name in here, so these stay stable; the
+//! built-in templates and the code behind them may change.
 
 use serde::Serialize;
 
@@ -26,19 +26,19 @@ use crate::{
     },
 };
 
-/// Longest link that a template is given; as in built-in messages.
+/// The longest link that a template gets, as in built-in messages.
 const MAX_URL: usize = 4096;
-/// Longest annotation, in lines; of longer ones nothing fits into an event anyway.
+/// The longest annotation in lines; a longer one would not fit into an event.
 const MAX_LINES: usize = 200;
 
-/// When a message is made, and against which day its times are told.
+/// When a message is made, and the day that its times refer to.
 #[derive(Clone, Copy)]
 pub(in crate::render) struct EventTimes {
     pub(in crate::render) root_at: Option<Timestamp>,
     pub(in crate::render) now: Timestamp,
 }
 
-/// One incident: the names of `card_*` templates.
+/// One incident: the variables of `card_*` templates.
 #[derive(Serialize)]
 pub(in crate::render) struct CardView {
     route: String,
@@ -112,7 +112,7 @@ struct LineView {
     links: Vec<LinkView>,
 }
 
-/// Several incidents: the names of `digest_*` templates.
+/// Several incidents: the variables of `digest_*` templates.
 #[derive(Serialize)]
 pub(in crate::render) struct DigestView {
     emoji: String,
@@ -128,7 +128,7 @@ pub(in crate::render) struct DigestView {
     links: Vec<LinkView>,
 }
 
-/// News in a thread: the names of `reply_*` templates.
+/// A reply: the variables of `reply_*` templates.
 #[derive(Serialize)]
 pub(in crate::render) struct ReplyView {
     headline: String,
@@ -289,12 +289,12 @@ impl ReplyView {
     }
 }
 
-/// The `severity` label, made lower case.
+/// The `severity` label in lower case.
 fn severity(seen: Option<&CleanAlert<'_>>) -> String {
     seen.and_then(|seen| seen.label("severity")).unwrap_or_default().to_lowercase()
 }
 
-/// Annotations keep their line breaks, and nothing else that is not to be seen.
+/// Annotations keep their line breaks, but no invisible characters.
 fn cleaned(annotations: &Labels) -> Labels {
     let lines = |raw: &str| text::lines(raw).into_iter().take(MAX_LINES).collect::<Vec<_>>().join("\n");
     annotations

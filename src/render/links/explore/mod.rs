@@ -1,11 +1,11 @@
 //! What a `logs_url` is: a link to Grafana Explore, whose state is JSON in a query parameter, or any other link.
 //!
-//! People write these links by hand into rules, and what a browser forgives a link in a room does not: [`LogsUrl::parse`]
-//! mends what can be repaired (raw JSON, a missing `schemaVersion`, times as numbers), names it as a [`Problem`], and
-//! [`LogsUrl::put_range`] gives panes without a time range the one of the alert. The rules are those of Grafana's
+//! People write these links by hand into rules, and a room is less forgiving than a browser: [`LogsUrl::parse`] repairs
+//! what it can (raw JSON, a missing `schemaVersion`, times as numbers) and names each repair as a [`Problem`].
+//! [`LogsUrl::put_range`] gives panes without a time range the alert's range. The rules are those of Grafana's
 //! `public/app/features/explore/hooks/useStateSync/migrators/{v0,v1}.ts` and `state/utils.ts` (`fromURLRange`).
 //!
-//! What a value says is kept: parameters that need no mending keep their bytes, and of a state only `range` changes.
+//! Parameters that need no repair keep their bytes, and of a state only `range` changes.
 
 mod loki;
 mod problem;
@@ -23,12 +23,12 @@ pub use self::{
 use super::url;
 use crate::model::Timestamp;
 
-/// Logs from before an alert fired tell why it did.
+/// Logs from before an alert fired show why it did.
 const BEFORE: Duration = Duration::from_mins(15);
 const AFTER: Duration = Duration::from_mins(5);
 /// Times of 13 digits in milliseconds, from 2001 to 2286: Grafana reads strings of 8, 15 and 19 digits as dates.
 const MILLISECONDS: std::ops::RangeInclusive<i64> = 1_000_000_000_000..=9_999_999_999_999;
-/// Longer values are not looked at; a link of this length could not be opened either.
+/// Longer values are not parsed; a link of this length could not be opened either.
 const MAX_READ: usize = 64 * 1024;
 
 /// How an Explore link carries its state.
@@ -40,7 +40,7 @@ pub enum Form {
     Left,
 }
 
-/// The minutes that a link should show.
+/// The time range that a link should show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     from: Timestamp,
@@ -55,7 +55,7 @@ impl Range {
         Self { from: starts_at.minus(BEFORE), to: ends_at.map(|end| end.max(starts_at).plus(AFTER)) }
     }
 
-    /// As Explore reads them: milliseconds as strings, or `now`.
+    /// The range as Explore reads it: milliseconds as strings, or `now`.
     fn strings(self) -> (String, String) {
         let digits = |at: Timestamp| at.0.clamp(*MILLISECONDS.start(), *MILLISECONDS.end()).to_string();
         (digits(self.from), self.to.map_or_else(|| "now".to_owned(), digits))
@@ -65,26 +65,26 @@ impl Range {
 /// A pane of Explore, as a link describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pane<'a> {
-    /// The uid, or in old links the name.
+    /// The datasource's uid; in old links its name.
     pub datasource: Option<&'a str>,
     /// Each an object; a Loki one has `expr`.
     pub queries: Vec<&'a Value>,
-    /// From and to, where both are there as Grafana wants them.
+    /// From and to, if both are present in Grafana's format.
     pub range: Option<(&'a str, &'a str)>,
 }
 
-/// A `logs_url`, taken apart and repaired.
+/// A `logs_url`, parsed and repaired.
 #[derive(Clone, Debug)]
 pub struct LogsUrl {
     url: RawUrl,
     form: Option<Form>,
-    /// Index of the parameter, and the state it holds.
+    /// The index of each state's parameter, and the state.
     states: Vec<(usize, Value)>,
     problems: Vec<Problem>,
 }
 
 impl LogsUrl {
-    /// Reads any text. Whether a link came of it is what [`Self::broken`] says.
+    /// Parses any text; [`Self::broken`] says whether it gives a link.
     #[must_use]
     pub fn parse(raw: &str) -> Self {
         let mut problems = Vec::new();
@@ -116,7 +116,7 @@ impl LogsUrl {
         parsed
     }
 
-    /// Whether it leads to Grafana Explore, whatever state it carries.
+    /// Whether it links to Grafana Explore, with or without a state.
     #[must_use]
     pub fn is_explore(&self) -> bool {
         self.url.is_explore
@@ -145,19 +145,19 @@ impl LogsUrl {
         panes.collect()
     }
 
-    /// What is wrong with the value, repaired or not; each once.
+    /// All problems of the value, repaired or not, without duplicates.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Why no link can be made of it.
+    /// Why the value gives no link.
     #[must_use]
     pub fn broken(&self) -> Option<Problem> {
         self.problems.iter().copied().find(|problem| problem.is_fatal())
     }
 
-    /// Gives `range` to each pane that has none; whether there was one. Twice is as good as once.
+    /// Adds `range` to each pane without one and returns whether there was one. It is idempotent.
     pub fn put_range(&mut self, range: Range) -> bool {
         if self.broken().is_some() {
             return false;
@@ -225,7 +225,7 @@ fn is_state(form: Form, param: &Param) -> bool {
     names.contains(&param.name()) && !param.is_empty()
 }
 
-/// The state that a parameter holds, which is repaired in place.
+/// Parses the state of a parameter and repairs it in place.
 fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<Value> {
     let Some(mut state) = param.json(problems) else {
         problems.push(Problem::NotJson);
@@ -233,7 +233,7 @@ fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<V
     };
     let shaped = match (form, &state) {
         (Form::Panes, Value::Object(panes)) => !panes.is_empty() && panes.values().all(is_pane),
-        // Grafana refuses the short form below this: from, to, datasource and a query.
+        // Grafana rejects a short form without all four: from, to, datasource and a query.
         (Form::Left, Value::Array(items)) => items.len() > 3,
         (Form::Left, state) => is_pane(state),
         (Form::Panes, _) => false,
@@ -271,7 +271,7 @@ fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)], problems:
     problems.push(Problem::NoSchemaVersion);
 }
 
-/// The two ways in which a pane says its range.
+/// Where a pane keeps its time range.
 enum RangeSlot<'a> {
     /// `{"range": {"from": …, "to": …}}`
     Object(&'a mut Map<String, Value>),
@@ -290,11 +290,11 @@ fn each_pane(form: Option<Form>, state: &mut Value, act: &mut dyn FnMut(RangeSlo
     }
 }
 
-/// Makes strings of times that are numbers; whether there were any.
+/// Turns numeric times into strings; returns whether it changed any.
 fn repair_range(slot: RangeSlot<'_>) -> bool {
     let both = match slot {
         RangeSlot::Object(pane) => pane.get_mut("range").and_then(Value::as_object_mut).and_then(|range| {
-            // Both at once, which `get_mut` cannot do.
+            // `get_mut` cannot borrow both at once.
             let mut ends = range.iter_mut().filter(|(key, _)| *key == "from" || *key == "to").map(|(_, value)| value);
             ends.next().zip(ends.next())
         }),
@@ -311,10 +311,10 @@ fn repair_range(slot: RangeSlot<'_>) -> bool {
     }
 }
 
-/// A time as Grafana reads it; `None`: no time at all.
+/// A time in Grafana's format; `None` if the value is not a time.
 fn repaired(time: &Value) -> Option<Value> {
     match time {
-        // Nanoseconds, of which Grafana would make a date.
+        // Nanoseconds, which Grafana would read as a date.
         Value::String(text) if text.len() == 19 && text.bytes().all(|b| b.is_ascii_digit()) => {
             Some(json!(text[..13].to_owned()))
         }
@@ -324,7 +324,7 @@ fn repaired(time: &Value) -> Option<Value> {
     }
 }
 
-/// A number that was meant as a time, in milliseconds, whether it counts seconds, milli-, micro- or nanoseconds.
+/// A number as milliseconds, whether it counts seconds, milliseconds, microseconds or nanoseconds.
 #[expect(clippy::cast_possible_truncation, reason = "it is within 13 digits")]
 fn milliseconds(number: f64) -> Option<i64> {
     [1000.0, 1.0, 0.001, 0.000_001]
@@ -334,7 +334,7 @@ fn milliseconds(number: f64) -> Option<i64> {
         .map(|ms| ms.round() as i64)
 }
 
-/// Whether it was missing.
+/// Returns whether the range was missing.
 fn put_range(slot: RangeSlot<'_>, from: &str, to: &str) -> bool {
     match slot {
         RangeSlot::Object(pane) if range_of(pane).is_none() => {
@@ -377,7 +377,7 @@ fn array_pane(items: &[Value]) -> Pane<'_> {
     }
 }
 
-/// A user name or password, also one that is empty.
+/// Whether the URL has a user name or password, even an empty one.
 fn has_credentials(raw: &str) -> bool {
     let authority =
         raw.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
