@@ -19,7 +19,7 @@ use crate::{config::Config, intake};
 const SHOWN: usize = 128;
 /// The number of routes to suggest where the path names none.
 const NAMED: usize = 4;
-/// The path that strangers are told, and the one to suggest without routes.
+/// The path for the answers to strangers, and the one to suggest without routes.
 const ANY: &str = "/alerts/<route>";
 
 /// The parts of a webhook's path, ignoring extra slashes; `None` for any other path.

@@ -29,19 +29,19 @@ impl Places {
         let differing = differing(alerts);
         let mixed = differing.iter().any(|name| name == "alertname");
         let mut parts: Vec<Vec<String>> = Vec::new();
-        let mut told = alerts.iter().map(|_| String::new()).collect::<Vec<_>>();
+        let mut shown = alerts.iter().map(|_| String::new()).collect::<Vec<_>>();
         let mut apart = 1;
         for part in candidates(&differing, alerts.iter().any(|seen| is_exporter(&seen.labels))) {
             let tried: Vec<String> = alerts
                 .iter()
-                .zip(&told)
-                .map(|(seen, told)| format!("{told}\0{}", value_of(&part, &seen.labels)))
+                .zip(&shown)
+                .map(|(seen, shown)| format!("{shown}\0{}", value_of(&part, &seen.labels)))
                 .collect();
             let distinct = tried.iter().collect::<HashSet<_>>().len();
             // A cluster alone says too little, so another group of labels always follows it.
             let first = parts.iter().all(|taken| taken[0] == "cluster");
             if distinct > apart || first {
-                (told, apart) = (tried, distinct);
+                (shown, apart) = (tried, distinct);
                 parts.push(part);
             }
             if (apart == alerts.len() && parts.iter().any(|taken| taken[0] != "cluster")) || parts.len() == MAX_PARTS {

@@ -67,7 +67,7 @@ impl Reply {
         now: Timestamp,
     ) -> Self {
         let group = Group::new(style, incident);
-        let writer = Writer { style, group: &group, dial: TimeFormat::new(&style.zone, root_at.unwrap_or(now)), now };
+        let writer = Writer { style, group: &group, times: TimeFormat::new(&style.zone, root_at.unwrap_or(now)), now };
         let over =
             incident.state == IncidentState::Resolved && notes.iter().any(|note| note.kind == NoteKind::Resolved);
         let mut lines = Vec::new();
@@ -127,7 +127,7 @@ impl Reply {
 struct Writer<'a> {
     style: &'a Style,
     group: &'a Group<'a>,
-    dial: TimeFormat<'a>,
+    times: TimeFormat<'a>,
     now: Timestamp,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Writer<'a> {
             }
             NoteKind::Reminder => {
                 let on = if about.len() > 1 { format!(" on {}", about.len()) } else { on };
-                ("🔁".to_owned(), format!("still firing{on}, since {}", self.dial.minute(self.group.since())), false)
+                ("🔁".to_owned(), format!("still firing{on}, since {}", self.times.minute(self.group.since())), false)
             }
             NoteKind::PartlyResolved => {
                 let took = same(about.iter().map(|seen| self.took(seen))).flatten();

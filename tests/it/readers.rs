@@ -95,7 +95,7 @@ async fn the_pile_goes(receiver: &Receiver, before: usize) {
         (!displaced.ends_with(" 0")).then_some(())
     })
     .await;
-    receiver.wait_log(&["WARN", "those that waited longest for their clients are closed"]).await;
+    receiver.wait_log(&["WARN", "closing idle connections"]).await;
     eventually("the pile is gone", UNREAD + DEADLINE, async || (sockets(receiver) <= before + 4).then_some(())).await;
     let closed = async |reason| receiver.metric("http_connections_closed_total", &[("reason", reason)]).await;
     let (displaced, unread) = (closed("displaced").await, closed("unread").await);

@@ -121,20 +121,20 @@ fn unchanged(incident: &Incident) -> Changes {
 pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
     let incident = &known.incident;
     let mut alerts = incident.alerts.clone();
-    let mut news = News::default();
+    let mut transitions = Transitions::default();
     for listed in webhook.alerts.iter().filter(|listed| !listed.firing) {
         let found = alerts.binary_search_by(|alert| alert.fingerprint.cmp(&listed.fingerprint));
         let Some(alert) = found.ok().and_then(|at| alerts.get_mut(at)) else { continue };
         if alert.state != AlertState::Resolved && alert.is_over_at(listed.ends_at.unwrap_or(rules.wall(now))) {
-            step(alert, listed, rules, now, &mut news);
+            step(alert, listed, rules, now, &mut transitions);
         }
     }
-    if !incident.state.is_open() || news.resolved.is_empty() {
+    if !incident.state.is_open() || transitions.resolved.is_empty() {
         return None;
     }
     let state = state_of(&alerts, incident.doc.truncated > 0);
     let speaks = rules.speaks;
-    let notes = if speaks { notes_of(&news, false, state, incident.state, incident.flaps) } else { Vec::new() };
+    let notes = if speaks { notes_of(&transitions, false, state, incident.state, incident.flaps) } else { Vec::new() };
     let severity = severity_of(&alerts, rules.display);
     alerts.retain(|alert| find(&incident.alerts, &alert.fingerprint) != Some(alert));
     Some(Changes {
@@ -212,7 +212,7 @@ fn alert_doc(listed: &ListedAlert, now: Timestamp) -> AlertDoc {
 
 /// The fingerprints of alerts by what happened to them.
 #[derive(Default)]
-struct News {
+struct Transitions {
     new: Vec<String>,
     again: Vec<String>,
     back: Vec<String>,
@@ -227,33 +227,33 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
     let incident = &known.incident;
     let mut alerts: BTreeMap<&str, Alert> =
         incident.alerts.iter().map(|alert| (alert.fingerprint.as_str(), alert.clone())).collect();
-    let mut news = News::default();
+    let mut transitions = Transitions::default();
     for listed in &webhook.alerts {
         match alerts.get_mut(listed.fingerprint.as_str()) {
             None => {
                 if listed.firing {
-                    news.new.push(listed.fingerprint.clone());
+                    transitions.new.push(listed.fingerprint.clone());
                 } else {
                     // An alert that is resolved when first seen counts on the card, but is not announced.
-                    news.quiet = true;
+                    transitions.quiet = true;
                 }
                 alerts.insert(&listed.fingerprint, first_seen(listed, rules, now));
             }
-            Some(alert) => step(alert, listed, rules, now, &mut news),
+            Some(alert) => step(alert, listed, rules, now, &mut transitions),
         }
     }
     for alert in alerts.values_mut() {
         let listed = webhook.alerts.binary_search_by(|l| l.fingerprint.as_str().cmp(&alert.fingerprint)).is_ok();
         if !listed {
-            step_unlisted(alert, webhook, rules, now, &mut news);
+            step_unlisted(alert, webhook, rules, now, &mut transitions);
         }
     }
     let alerts: Vec<Alert> = alerts.into_values().collect();
-    conclude(known, webhook, rules, now, alerts, &news)
+    conclude(known, webhook, rules, now, alerts, &transitions)
 }
 
 /// Updates a known alert that is listed now.
-fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp, transitions: &mut Transitions) {
     alert.doc = alert_doc(listed, rules.wall(now));
     let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
     // A firing that began after the last one ended has its own start.
@@ -267,19 +267,19 @@ fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timesta
             let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
             let gap = now.since(absent_since);
             if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
-                news.back.push(alert.fingerprint.clone());
-                news.gap = news.gap.max(gap);
+                transitions.back.push(alert.fingerprint.clone());
+                transitions.gap = transitions.gap.max(gap);
             } else {
-                news.quiet = true;
+                transitions.quiet = true;
             }
             alert.starts_at = start_after(Some(rules.wall(absent_since)));
         }
         (AlertState::Resolved, true) => {
-            news.again.push(alert.fingerprint.clone());
+            transitions.again.push(alert.fingerprint.clone());
             alert.starts_at = start_after(alert.ends_at);
         }
         (AlertState::Firing | AlertState::Absent, false) => {
-            news.resolved.push(alert.fingerprint.clone());
+            transitions.resolved.push(alert.fingerprint.clone());
             alert.starts_at = earliest;
             alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));
         }
@@ -300,7 +300,13 @@ fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timesta
 }
 
 /// Updates a known alert that the payload does not list.
-fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+fn step_unlisted(
+    alert: &mut Alert,
+    webhook: &Webhook,
+    rules: &Rules<'_>,
+    now: Timestamp,
+    transitions: &mut Transitions,
+) {
     let truncated = webhook.truncated > 0;
     match alert.state {
         AlertState::Firing | AlertState::Absent if truncated && webhook.reason == NotificationReason::AllResolved => {
@@ -309,13 +315,13 @@ fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: T
             alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
             alert.absent_since = None;
             alert.changed_at = now;
-            news.resolved.push(alert.fingerprint.clone());
+            transitions.resolved.push(alert.fingerprint.clone());
         }
         AlertState::Firing if !truncated => {
             alert.state = AlertState::Absent;
             alert.absent_since = Some(now);
             alert.changed_at = now;
-            news.quiet = true;
+            transitions.quiet = true;
         }
         _ => {}
     }
@@ -351,17 +357,19 @@ fn conclude(
     rules: &Rules<'_>,
     now: Timestamp,
     mut alerts: Vec<Alert>,
-    news: &News,
+    transitions: &Transitions,
 ) -> Changes {
     let incident = &known.incident;
     let forgotten = forget(&mut alerts, webhook);
     let state = state_of(&alerts, leaves_out(webhook));
     let reopened = !incident.state.is_open() && state.is_open();
-    let flaps = incident.flaps + u32::from(reopened || !news.again.is_empty());
+    let flaps = incident.flaps + u32::from(reopened || !transitions.again.is_empty());
     let changed = state != incident.state
-        || news.quiet
-        || [&news.new, &news.again, &news.back, &news.resolved].iter().any(|list| !list.is_empty());
-    let mut notes = if changed { notes_of(news, reopened, state, incident.state, flaps) } else { Vec::new() };
+        || transitions.quiet
+        || [&transitions.new, &transitions.again, &transitions.back, &transitions.resolved]
+            .iter()
+            .any(|list| !list.is_empty());
+    let mut notes = if changed { notes_of(transitions, reopened, state, incident.state, flaps) } else { Vec::new() };
     let reminded = if changed { None } else { reminder(known, webhook, rules, now) };
     notes.extend(reminded.clone());
     if !rules.speaks {
@@ -412,22 +420,30 @@ fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
     forgotten
 }
 
-fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentState, flaps: u32) -> Vec<NewNote> {
+fn notes_of(
+    transitions: &Transitions,
+    reopened: bool,
+    state: IncidentState,
+    before: IncidentState,
+    flaps: u32,
+) -> Vec<NewNote> {
     let mut notes = Vec::new();
     let mut say = |kind, fingerprints: Vec<String>| {
         let flaps = if kind == NoteKind::Again { flaps } else { 0 };
-        let gap = (kind == NoteKind::Back).then(|| u64::try_from(news.gap.as_millis()).unwrap_or(u64::MAX));
+        let gap = (kind == NoteKind::Back).then(|| u64::try_from(transitions.gap.as_millis()).unwrap_or(u64::MAX));
         notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap }, cards: None });
     };
     if reopened && state == IncidentState::Firing {
         // On a card that was green, everything that fires does so again, whichever alert of the group it is.
-        let mut firing = news.again.clone();
-        firing.extend(news.new.iter().cloned());
+        let mut firing = transitions.again.clone();
+        firing.extend(transitions.new.iter().cloned());
         say(NoteKind::Again, firing);
     } else {
-        for (kind, list) in
-            [(NoteKind::NewFiring, &news.new), (NoteKind::Again, &news.again), (NoteKind::Back, &news.back)]
-        {
+        for (kind, list) in [
+            (NoteKind::NewFiring, &transitions.new),
+            (NoteKind::Again, &transitions.again),
+            (NoteKind::Back, &transitions.back),
+        ] {
             if !list.is_empty() {
                 say(kind, list.clone());
             }
@@ -435,8 +451,8 @@ fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentS
     }
     if state == IncidentState::Resolved && before != state {
         say(NoteKind::Resolved, Vec::new());
-    } else if !news.resolved.is_empty() {
-        say(NoteKind::PartlyResolved, news.resolved.clone());
+    } else if !transitions.resolved.is_empty() {
+        say(NoteKind::PartlyResolved, transitions.resolved.clone());
     }
     notes
 }

@@ -45,7 +45,7 @@ impl Headline {
     }
 }
 
-pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> Headline {
+pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> Headline {
     let (emoji, word, color) = lead(style, group);
     let mut said = Vec::new();
     let mut line =
@@ -70,7 +70,7 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, 
             said.extend(labels.into_iter().map(ToOwned::to_owned));
         }
     }
-    parts.push(outcome(group, dial, now));
+    parts.push(outcome(group, times, now));
     parts.retain(|part| !part.is_empty());
     line.said = said;
 
@@ -108,8 +108,8 @@ fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
         return (style.emoji(rank), text::show(&text::clean(&severity.word), MAX_WORD), color);
     }
     // A severity that the config does not have is shown as it is, if all alerts agree.
-    let told = same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
-    let word = told.map_or("FIRING".to_owned(), |word| text::show(&text::clean(&word.to_uppercase()), MAX_WORD));
+    let shared = same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
+    let word = shared.map_or("FIRING".to_owned(), |word| text::show(&text::clean(&word.to_uppercase()), MAX_WORD));
     (style.emoji(rank), word, String::new())
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn group_labels(group: &Group<'_>) -> Labels {
 }
 
 /// The counts, or how long the incident lasted.
-pub(crate) fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
+pub(crate) fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     let incident = group.incident;
     let counts = |words: [&str; 3]| {
         let states = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|s| incident.count(s));
@@ -159,7 +159,7 @@ pub(crate) fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) 
         }
         IncidentState::Unlisted => format!("· all listed are resolved, {} not listed", incident.doc.truncated),
         IncidentState::Stale => {
-            let since = format!("since {}", dial.with_zone(incident.heard_at));
+            let since = format!("since {}", times.with_zone(incident.heard_at));
             if group.is_list() {
                 format!("{since} {}", counts(["were firing", "resolved", "no longer reported"]))
             } else {

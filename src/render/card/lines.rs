@@ -82,21 +82,21 @@ pub(crate) fn over(writer: &LineWriter<'_>, state: AlertState) -> Vec<Line> {
 pub(crate) struct LineWriter<'a> {
     style: &'a Style,
     group: &'a Group<'a>,
-    dial: &'a TimeFormat<'a>,
+    times: &'a TimeFormat<'a>,
     shared: Vec<LinkKind>,
     since: String,
     severities_differ: bool,
 }
 
 impl<'a> LineWriter<'a> {
-    pub(crate) fn new(style: &'a Style, group: &'a Group<'a>, dial: &'a TimeFormat<'a>, shared: &[Link]) -> Self {
+    pub(crate) fn new(style: &'a Style, group: &'a Group<'a>, times: &'a TimeFormat<'a>, shared: &[Link]) -> Self {
         let ranks: Vec<u32> = group.focus().map(|seen| seen.rank).collect();
         Self {
             style,
             group,
-            dial,
+            times,
             shared: shared.iter().map(|link| link.kind).collect(),
-            since: dial.minute(group.since()),
+            since: times.minute(group.since()),
             severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
         }
     }
@@ -142,7 +142,7 @@ impl<'a> LineWriter<'a> {
             line.emoji = self.style.emoji(seen.rank);
         }
         push(&mut line.rest, "— ", &self.own_words(seen));
-        let since = self.dial.minute(self.group.start(seen));
+        let since = self.times.minute(self.group.start(seen));
         if since != self.since {
             push(&mut line.rest, "· ", &format!("since {since}"));
         }
@@ -155,7 +155,7 @@ impl<'a> LineWriter<'a> {
     fn own_words(&self, seen: &CleanAlert<'_>) -> String {
         let words = if self.group.what.is_empty() { seen.what() } else { seen.annotation("description") };
         let Some(first) = words.first() else { return String::new() };
-        let said = self.group.what.iter().chain(&self.group.description).any(|told| !text::adds(first, told));
+        let said = self.group.what.iter().chain(&self.group.description).any(|shown| !text::adds(first, shown));
         if said { String::new() } else { text::show(first, MAX_WHAT) }
     }
 }

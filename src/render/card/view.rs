@@ -68,10 +68,10 @@ pub(crate) struct CardContent<'a> {
 impl View {
     pub(crate) fn new(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp) -> Self {
         let group = Group::new(style, incident);
-        let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
-        let head = headline(style, &group, &dial, now);
+        let times = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+        let head = headline(style, &group, &times, now);
         let shared = group.shared_links(style);
-        let writer = LineWriter::new(style, &group, &dial, &shared);
+        let writer = LineWriter::new(style, &group, &times, &shared);
         // Resolved alerts go below the others, also where no other alerts are left.
         let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
         let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
@@ -95,7 +95,7 @@ impl View {
                 if group.focus == AlertState::Firing { "firing" } else { "no longer reported" },
             ),
             over,
-            when: when(&group, &dial, now),
+            when: when(&group, &times, now),
             links: shared,
             head,
         }
@@ -134,9 +134,9 @@ impl View {
 /// The rest of a text that the first line cut, and the description where it adds something.
 fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
     let mut lines: Vec<&String> = group.what.iter().skip(usize::from(!head.cut)).collect();
-    let told = group.what.join(" ");
-    if text::adds(&group.description.join(" "), &told) {
-        lines.extend(group.description.iter().filter(|line| text::adds(line, &told)));
+    let what = group.what.join(" ");
+    if text::adds(&group.description.join(" "), &what) {
+        lines.extend(group.description.iter().filter(|line| text::adds(line, &what)));
     }
     let mut details = Vec::new();
     let mut room = MAX_DETAIL_CHARS;
@@ -180,14 +180,14 @@ fn chips(group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
     (labels.iter().take(MAX_CHIPS).map(chip).collect(), labels.len().saturating_sub(MAX_CHIPS))
 }
 
-fn when(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
+fn when(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
-        IncidentState::Firing => format!("since {}", dial.with_zone(group.since())),
-        IncidentState::Quiet => format!("since {}, perhaps silenced", dial.with_zone(group.since())),
-        IncidentState::Stale => format!("began {}", dial.with_zone(group.span(now).0)),
+        IncidentState::Firing => format!("since {}", times.with_zone(group.since())),
+        IncidentState::Quiet => format!("since {}, perhaps silenced", times.with_zone(group.since())),
+        IncidentState::Stale => format!("began {}", times.with_zone(group.span(now).0)),
         IncidentState::Resolved | IncidentState::Unlisted => {
             let (from, to) = group.span(now);
-            dial.range(from, to)
+            times.range(from, to)
         }
     }
 }

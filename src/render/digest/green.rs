@@ -36,8 +36,8 @@ const LAYOUTS: [NoticeLayout; 4] = [
 /// incidents that do not fit.
 pub(in crate::render) fn green_notice(style: &Style, incidents: &[&Incident], now: Timestamp) -> Message {
     let ranked = row::ordered(style, incidents);
-    let dial = TimeFormat::new(&style.zone, now);
-    let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
+    let times = TimeFormat::new(&style.zone, now);
+    let (rows, cluster) = row::rows(style, &times, &ranked[..ranked.len().min(MAX_ROWS)], now);
     let all = ranked.len();
     let fits = |layout: &NoticeLayout, lines: usize| {
         let mut shown: Vec<Line> = rows[..lines].iter().map(|row| line(row, layout)).collect();

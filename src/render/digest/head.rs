@@ -70,7 +70,7 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
         None if count(IncidentState::Quiet) > 0 => "🔕",
         None => "⚪",
     };
-    let told = |number: usize, word: &str| match number {
+    let fact = |number: usize, word: &str| match number {
         0 => String::new(),
         _ if word.is_empty() => String::new(),
         1 if all == 1 => format!(", {word}"),
@@ -80,9 +80,9 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
     let word = top.map(|rank| word(style, rank)).unwrap_or_default();
     let facts = [
         place,
-        told(worst, &word),
-        told(count(IncidentState::Resolved), "resolved"),
-        told(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
+        fact(worst, &word),
+        fact(count(IncidentState::Resolved), "resolved"),
+        fact(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
     ];
     let (named, of): (Vec<&Row>, usize) = match top {
         Some(_) => (rows.iter().filter(|row| is_top(row.state, row.rank)).collect(), worst),

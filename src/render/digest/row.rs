@@ -99,11 +99,11 @@ pub(super) struct Row {
 /// The rows of these incidents in order, and the cluster if all share one.
 pub(super) fn rows(
     style: &Style,
-    dial: &TimeFormat<'_>,
+    times: &TimeFormat<'_>,
     ranked: &[Ranked<'_>],
     now: Timestamp,
 ) -> (Vec<Row>, Option<String>) {
-    let mut rows: Vec<Row> = ranked.iter().map(|one| Row::new(style, dial, one, now)).collect();
+    let mut rows: Vec<Row> = ranked.iter().map(|one| Row::new(style, times, one, now)).collect();
     let shared = same(rows.iter().map(|row| row.cluster.clone())).flatten();
     if same(rows.iter().filter_map(|row| row.cluster.as_ref())).is_none() {
         for row in &mut rows {
@@ -117,7 +117,7 @@ pub(super) fn rows(
 }
 
 impl Row {
-    fn new(style: &Style, dial: &TimeFormat<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
+    fn new(style: &Style, times: &TimeFormat<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
         let incident = ranked.incident;
         let group = Group::new(style, incident);
         let name = headline::name(&group);
@@ -137,7 +137,7 @@ impl Row {
             alertmanager: alert_links::alertmanager(style, &incident.doc.external_url),
             emoji,
             mark,
-            outcome: outcome(&group, dial, now),
+            outcome: outcome(&group, times, now),
             what: if firing { what(&group, &name) } else { String::new() },
             link: if firing { link(style, &group) } else { None },
             cluster: group.common("cluster").map(|cluster| text::show(cluster, MAX_CLUSTER)),
@@ -147,14 +147,14 @@ impl Row {
     }
 
     /// The incident's line. `since` is the start that the message gives for all.
-    pub(super) fn line(&self, layout: &RowLayout, dial: &TimeFormat<'_>, since: Timestamp) -> Line {
+    pub(super) fn line(&self, layout: &RowLayout, times: &TimeFormat<'_>, since: Timestamp) -> Line {
         let mut rest = vec![text::cut(&self.place, layout.max_place), self.outcome.clone()];
         if layout.what && !self.what.is_empty() {
             rest.push(format!("— {}", self.what));
         }
         let late = self.since.0.saturating_sub(since.0) >= SAME_TIME_MS;
         if layout.what && late && self.state == IncidentState::Firing {
-            rest.push(format!("· since {}", dial.minute(self.since)));
+            rest.push(format!("· since {}", times.minute(self.since)));
         }
         rest.retain(|words| !words.is_empty());
         let link = self.link.iter().filter(|link| link.url.len() <= layout.max_url);
@@ -205,15 +205,15 @@ fn own_labels(group: &Group<'_>) -> Labels {
     labels
 }
 
-fn outcome(group: &Group<'_>, dial: &TimeFormat<'_>, now: Timestamp) -> String {
-    let told = headline::outcome(group, dial, now);
+fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
+    let outcome = headline::outcome(group, times, now);
     let lead = match group.incident.state {
         IncidentState::Firing | IncidentState::Unlisted => "",
         IncidentState::Quiet => "no longer reported",
         IncidentState::Stale => "no news",
         IncidentState::Resolved => "resolved",
     };
-    format!("{lead} {told}").trim().to_owned()
+    format!("{lead} {outcome}").trim().to_owned()
 }
 
 /// What happened; if the alerts say different things, the places of those alerts.
@@ -224,15 +224,15 @@ fn what(group: &Group<'_>, name: &str) -> String {
     if !group.is_list() {
         return String::new();
     }
-    let told = |seen: &CleanAlert<'_>| {
+    let place = |seen: &CleanAlert<'_>| {
         let (name, place) = lines::name_and_place(group, seen);
         text::cut(format!("{name} {place}").trim_end(), MAX_APART)
     };
     let mut named: Vec<String> = Vec::new();
     for seen in group.focus() {
-        let told = told(seen);
-        if told != name && !named.contains(&told) {
-            named.push(told);
+        let place = place(seen);
+        if place != name && !named.contains(&place) {
+            named.push(place);
         }
         if named.len() == MAX_NAMED {
             break;

@@ -42,9 +42,9 @@ pub(in crate::render) fn digest(
     must_hold_all: bool,
 ) -> Digest {
     let ranked = row::ordered(style, incidents);
-    let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
-    let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
-    let storm = Storm { style, ranked, rows, cluster, dial };
+    let times = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+    let (rows, cluster) = row::rows(style, &times, &ranked[..ranked.len().min(MAX_ROWS)], now);
+    let storm = Storm { style, ranked, rows, cluster, times };
     if plainness > 1 {
         return Digest { message: Message::text_only(storm.head(storm.ranked.len()).line()), named: Vec::new() };
     }
@@ -72,10 +72,10 @@ pub(in crate::render) fn in_full(
     now: Timestamp,
 ) -> InFull {
     let ranked = row::ordered(style, incidents);
-    let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
-    let (rows, cluster) = row::rows(style, &dial, &ranked[..ranked.len().min(MAX_ROWS)], now);
+    let times = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+    let (rows, cluster) = row::rows(style, &times, &ranked[..ranked.len().min(MAX_ROWS)], now);
     let order = ranked.iter().take(rows.len()).map(|one| one.incident.id.clone()).collect();
-    let storm = Storm { style, ranked, rows, cluster, dial };
+    let storm = Storm { style, ranked, rows, cluster, times };
     let DigestContent { head, lines, when, links } = storm.content(&LAYOUTS[0], storm.rows.len(), true);
     InFull { head, lines, when, links: links.into_iter().cloned().collect(), order }
 }
@@ -125,7 +125,7 @@ struct Storm<'a> {
     /// The rows of the first [`MAX_ROWS`] incidents.
     rows: Vec<Row>,
     cluster: Option<String>,
-    dial: TimeFormat<'a>,
+    times: TimeFormat<'a>,
 }
 
 impl Storm<'_> {
@@ -172,7 +172,7 @@ impl Storm<'_> {
                 max_name: layout.max_name,
                 max_place: layout.max_place,
             };
-            row.line(&layout, &self.dial, since.unwrap_or_default())
+            row.line(&layout, &self.times, since.unwrap_or_default())
         };
         let mut shown: Vec<Line> = rows.iter().map(line).collect();
         if lines < counted {
@@ -182,7 +182,7 @@ impl Storm<'_> {
         DigestContent {
             head: self.head(counted),
             lines: shown,
-            when: when(rows, &self.dial),
+            when: when(rows, &self.times),
             links: alertmanager.filter(|link| link.url.len() <= layout.max_url).into_iter().collect(),
         }
     }
@@ -194,8 +194,8 @@ fn more(left: &[Ranked<'_>]) -> Line {
     let (firing, resolved) = (count(IncidentState::Firing), count(IncidentState::Resolved));
     let others = left.len() - firing - resolved;
     let counts = [(firing, "firing"), (resolved, "resolved"), (others, "not firing")];
-    let told = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    Line::plain(format!("+{} more: {}", left.len(), told.collect::<Vec<_>>().join(", ")))
+    let words = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    Line::plain(format!("+{} more: {}", left.len(), words.collect::<Vec<_>>().join(", ")))
 }
 
 /// The earliest start of the firing incidents, else of the open ones.
@@ -204,10 +204,10 @@ fn since(rows: &[Row]) -> Option<Timestamp> {
     firing.or_else(|| rows.iter().filter(|row| row.state.is_open()).map(|row| row.since).min())
 }
 
-fn when(rows: &[Row], dial: &TimeFormat<'_>) -> String {
+fn when(rows: &[Row], times: &TimeFormat<'_>) -> String {
     if let Some(since) = since(rows) {
-        return format!("since {}", dial.with_zone(since));
+        return format!("since {}", times.with_zone(since));
     }
     let (from, to) = (rows.iter().map(|row| row.span.0).min(), rows.iter().map(|row| row.span.1).max());
-    from.zip(to).map(|(from, to)| dial.range(from, to)).unwrap_or_default()
+    from.zip(to).map(|(from, to)| times.range(from, to)).unwrap_or_default()
 }

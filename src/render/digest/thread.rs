@@ -30,16 +30,16 @@ pub(in crate::render) fn merged(
     let ranked = row::ordered(style, incidents);
     let (rows, _) = row::rows(style, &TimeFormat::new(&style.zone, root_at.unwrap_or(now)), &ranked, now);
     let own = |incident: &Incident| notes.iter().filter(|note| note.incident == incident.id).copied().collect();
-    let mut told: Vec<(&Row, Reply)> = Vec::new();
+    let mut replies: Vec<(&Row, Reply)> = Vec::new();
     for (one, row) in ranked.iter().zip(&rows) {
         let own: Vec<&Note> = own(one.incident);
         if !own.is_empty() {
-            told.push((row, Reply::new(style, one.incident, &own, root_at, now)));
+            replies.push((row, Reply::new(style, one.incident, &own, root_at, now)));
         }
     }
-    let several = told.len() > 1;
+    let several = replies.len() > 1;
     let mut said: Vec<(ReplyLine, Vec<Link>)> = Vec::new();
-    for (row, reply) in told {
+    for (row, reply) in replies {
         let mut links = Some(reply.links);
         said.extend(reply.lines.into_iter().map(|line| (placed(line, &row.place), links.take().unwrap_or_default())));
     }

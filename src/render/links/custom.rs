@@ -72,7 +72,7 @@ impl CustomLinks {
                     let when = format!("{key}.when");
                     match env.compile_expression(condition).map(|_| ()) {
                         Ok(()) => add(&mut env, &when, ["{% if ", condition, " %}1{% endif %}"], &mut faults),
-                        Err(error) => faults.push(told(&when, &error, condition)),
+                        Err(error) => faults.push(described(&when, &error, condition)),
                     }
                     when
                 });
@@ -139,7 +139,7 @@ fn lacks(error: &Error) -> bool {
     error.kind() == ErrorKind::UndefinedError || error.detail().is_some_and(|detail| detail.contains("undefined"))
 }
 
-fn told(key: &str, error: &Error, source: &str) -> String {
+fn described(key: &str, error: &Error, source: &str) -> String {
     placed(key, error, source, error.range().map_or(0, |range| range.start))
 }
 

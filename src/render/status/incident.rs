@@ -78,13 +78,13 @@ fn tell_counts(incident: &Incident, counts: &[(AlertState, i64)], more: &str) ->
         (AlertState::Absent, "no longer reported"),
         (AlertState::Resolved, "resolved"),
     ];
-    let told = order.iter().filter_map(|(state, word)| {
+    let counts = order.iter().filter_map(|(state, word)| {
         let count = counts.iter().find(|(known, _)| known == state)?.1;
         Some(format!("{count}{more} {word}"))
     });
-    let mut told: Vec<String> = told.collect();
+    let mut counts: Vec<String> = counts.collect();
     if incident.doc.truncated > 0 {
-        told.push(format!("{} not listed", incident.doc.truncated));
+        counts.push(format!("{} not listed", incident.doc.truncated));
     }
-    told.join(", ")
+    counts.join(", ")
 }

@@ -120,7 +120,7 @@ pub struct Backlog {
 
 #[derive(Clone, Debug)]
 pub struct WaitingRow {
-    pub told: IncidentSummary,
+    pub summary: IncidentSummary,
     /// Incidents on the same card.
     pub others: i64,
     pub room: RoomLink,
@@ -137,7 +137,7 @@ pub struct DeliveryRow {
 
 #[derive(Clone, Debug)]
 pub struct IncidentRow {
-    pub told: IncidentSummary,
+    pub summary: IncidentSummary,
     pub route: String,
     pub since: Moment,
     pub heard: Moment,

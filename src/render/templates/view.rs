@@ -152,7 +152,7 @@ impl CardView {
         let view = View::new(style, incident, root_at, now);
         let shown = view.content(CardLayout { lines: Some(view.most_lines()), details: true, max_url: MAX_URL });
         let group = Group::new(style, incident);
-        let dial = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+        let times = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
         let Headline { emoji, word, color, name, rest, .. } = shown.head;
         let (starts_at, ended) = group.span(now);
         let ends_at = (!incident.state.is_open()).then_some(ended);
@@ -180,7 +180,7 @@ impl CardView {
                 absent: incident.count(AlertState::Absent),
                 not_listed: incident.doc.truncated,
             },
-            alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &dial, seen, now)).collect(),
+            alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &times, seen, now)).collect(),
             lines: shown.lines.iter().map(LineView::new).collect(),
             when: shown.when.to_owned(),
             starts_at: starts_at.0,
@@ -197,7 +197,7 @@ impl CardView {
 }
 
 impl AlertView {
-    fn new(style: &Style, group: &Group<'_>, dial: &TimeFormat<'_>, seen: &CleanAlert<'_>, now: Timestamp) -> Self {
+    fn new(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, seen: &CleanAlert<'_>, now: Timestamp) -> Self {
         let (alert, starts_at) = (seen.alert, group.start(seen));
         let range = group.range_of(std::iter::once(seen));
         let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
@@ -216,7 +216,7 @@ impl AlertView {
             what: seen.what().into_iter().take(MAX_LINES).collect(),
             labels: seen.labels.clone(),
             annotations: cleaned(&alert.doc.annotations),
-            since: dial.minute(starts_at),
+            since: times.minute(starts_at),
             starts_at: starts_at.0,
             ends_at: ends_at.map(|at| at.0),
             took: time::words(ends_at.unwrap_or(now).since(starts_at)),

@@ -221,14 +221,14 @@ impl View<'_> {
 
     fn waiting(&self, card: &WaitingCard) -> WaitingRow {
         WaitingRow {
-            told: self.told(&card.leads),
+            summary: self.summary(&card.leads),
             others: card.others,
             room: self.place(&card.room),
             since: self.times.at(card.since),
         }
     }
 
-    fn told(&self, seen: &SeenIncident) -> status::IncidentSummary {
+    fn summary(&self, seen: &SeenIncident) -> status::IncidentSummary {
         status::summarize(&self.style, &seen.incident, &seen.counts, seen.has_more)
     }
 
@@ -255,7 +255,7 @@ impl View<'_> {
             Link { words, url }
         };
         IncidentRow {
-            told: self.told(&open.seen),
+            summary: self.summary(&open.seen),
             route: incident.key.route.to_string(),
             since: self.times.at(incident.opened_at),
             heard: self.times.at(incident.heard_at),
