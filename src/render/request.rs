@@ -1,5 +1,7 @@
 //! The one call that renders a message: its words, what became of the operator's templates, and its broken links.
 
+use serde_json::Value as Json;
+
 use super::{
     card::card,
     digest::{green, storm, thread},
@@ -65,9 +67,26 @@ pub struct Rendered {
 /// Renders a message by the operator's templates where there are any, and by the built-in ones where those fail.
 #[must_use]
 pub fn render(style: &Style, request: &Request<'_>) -> Rendered {
+    let (built_in, left_out) = built_in(style, request);
+    // Plainer forms are always the built-in ones: they are there for what was refused.
+    let (message, fallbacks) = match request.templates().filter(|_| request.plainness == 0) {
+        Some(names) => style.templates.of(request.incidents).apply(names, built_in, || view(style, request)),
+        None => (built_in, Vec::new()),
+    };
+    let broken_links = match request.kind {
+        MessageKind::Card { .. } | MessageKind::Superseded(_) => {
+            request.incidents.iter().flat_map(|incident| broken_links(style, incident)).collect()
+        }
+        _ => Vec::new(),
+    };
+    Rendered { message, fallbacks, broken_links, left_out }
+}
+
+/// The message by the built-in templates, and the incidents that it has no room for.
+pub(super) fn built_in(style: &Style, request: &Request<'_>) -> (Message, Vec<IncidentId>) {
     let Request { incidents, notes, root_at, now, plainness, .. } = *request;
     let mut left_out = Vec::new();
-    let built_in = match (request.kind, request.single()) {
+    let message = match (request.kind, request.single()) {
         (MessageKind::Card { .. }, Some(incident)) => card(style, incident, root_at, now, plainness),
         (MessageKind::Card { must_hold_all }, None) => {
             let digest = storm::digest(style, incidents, root_at, now, plainness, must_hold_all);
@@ -77,62 +96,45 @@ pub fn render(style: &Style, request: &Request<'_>) -> Rendered {
             }
             digest.message
         }
-        (MessageKind::Reply, Some(incident)) => {
-            Reply::new(style, incident, notes, root_at, now).into_message(plainness)
-        }
         (MessageKind::Post, Some(incident)) => post(style, incident, notes, now, plainness),
-        (MessageKind::Reply | MessageKind::Post, None) => {
-            thread::merged(style, incidents, notes, root_at, now).into_message(plainness)
-        }
+        (MessageKind::Reply | MessageKind::Post, _) => reply(style, request).into_message(plainness),
         (MessageKind::Superseded(why), _) => superseded::message(style, incidents, why, plainness),
         (MessageKind::GreenNotice, _) => {
             let notice = green::green_notice(style, incidents, now);
             if plainness > 0 { notice.first_line() } else { notice }
         }
     };
-    // Plainer forms are always the built-in ones: they are there for what was refused.
-    let (message, fallbacks) =
-        if plainness == 0 { by_templates(style, request, built_in) } else { (built_in, Vec::new()) };
-    let broken_links = match request.kind {
-        MessageKind::Card { .. } | MessageKind::Superseded(_) => {
-            incidents.iter().flat_map(|incident| broken_links(style, incident)).collect()
-        }
-        _ => Vec::new(),
-    };
-    Rendered { message, fallbacks, broken_links, left_out }
+    (message, left_out)
 }
 
-/// `built_in` with its forms replaced by those that the operator's templates give.
-fn by_templates(style: &Style, request: &Request<'_>, built_in: Message) -> (Message, Vec<Fallback>) {
+/// The variables of the operator's templates for this message.
+pub(super) fn view(style: &Style, request: &Request<'_>) -> Json {
     let Request { incidents, notes, root_at, now, .. } = *request;
-    let set = style.templates.of(incidents);
     let times = EventTimes { root_at, now };
-    match (request.kind, request.single()) {
+    let view = match (request.kind, request.single()) {
         // A post shows the card as it is now.
         (MessageKind::Card { .. } | MessageKind::Post, Some(incident)) => {
-            set.apply([TemplateName::CardHtml, TemplateName::CardText], built_in, || {
-                CardView::new(style, incident, times)
-            })
+            serde_json::to_value(CardView::new(style, incident, times))
         }
-        (MessageKind::Card { .. }, None) => {
-            set.apply([TemplateName::DigestHtml, TemplateName::DigestText], built_in, || {
-                let full = storm::in_full(style, incidents, root_at, now);
-                DigestView::new(style, incidents, &full, times)
-            })
+        (MessageKind::Reply | MessageKind::Post, single) => {
+            let noted =
+                |incident: &&Incident| single.is_some() || notes.iter().any(|note| note.incident == incident.id);
+            let noted: Vec<&Incident> = incidents.iter().copied().filter(noted).collect();
+            serde_json::to_value(ReplyView::new(style, &noted, &reply(style, request), times))
         }
-        (MessageKind::Reply, Some(incident)) => {
-            set.apply([TemplateName::ReplyHtml, TemplateName::ReplyText], built_in, || {
-                ReplyView::new(style, &[incident], &Reply::new(style, incident, notes, root_at, now), times)
-            })
+        _ => {
+            let full = storm::in_full(style, incidents, root_at, now);
+            serde_json::to_value(DigestView::new(style, incidents, &full, times))
         }
-        (MessageKind::Reply | MessageKind::Post, None) => {
-            set.apply([TemplateName::ReplyHtml, TemplateName::ReplyText], built_in, || {
-                let noted = |incident: &&&Incident| notes.iter().any(|note| note.incident == incident.id);
-                let noted: Vec<&Incident> = incidents.iter().filter(noted).copied().collect();
-                ReplyView::new(style, &noted, &thread::merged(style, incidents, notes, root_at, now), times)
-            })
-        }
-        (MessageKind::Superseded(_) | MessageKind::GreenNotice, _) => (built_in, Vec::new()),
+    };
+    view.unwrap_or_default()
+}
+
+fn reply(style: &Style, request: &Request<'_>) -> Reply {
+    let Request { incidents, notes, root_at, now, .. } = *request;
+    match request.single() {
+        Some(incident) => Reply::new(style, incident, notes, root_at, now),
+        None => thread::merged(style, incidents, notes, root_at, now),
     }
 }
 
@@ -140,5 +142,17 @@ impl<'a> Request<'a> {
     /// The incident of a card that shows only one.
     fn single(&self) -> Option<&'a Incident> {
         self.incidents.first().copied().filter(|_| self.card == CardKind::Incident)
+    }
+
+    /// The operator's templates that give both forms; `None` for a kind that is always built in.
+    pub(super) fn templates(&self) -> Option<[TemplateName; 2]> {
+        match (self.kind, self.single()) {
+            (MessageKind::Card { .. } | MessageKind::Post, Some(_)) => {
+                Some([TemplateName::CardHtml, TemplateName::CardText])
+            }
+            (MessageKind::Card { .. }, None) => Some([TemplateName::DigestHtml, TemplateName::DigestText]),
+            (MessageKind::Reply | MessageKind::Post, _) => Some([TemplateName::ReplyHtml, TemplateName::ReplyText]),
+            (MessageKind::Superseded(_) | MessageKind::GreenNotice, _) => None,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Serialize;
+use serde_json::Value as Json;
 
 use super::{
     engine::{self, Compiled, FallbackReason, TemplateError},
@@ -49,17 +49,17 @@ pub struct Fallback {
 
 impl TemplateSet {
     /// Replaces the forms of `built_in` by those that the templates give.
-    pub(in crate::render) fn apply<V: Serialize>(
+    pub(in crate::render) fn apply(
         &self,
         [html, text]: [TemplateName; 2],
         built_in: Message,
-        view: impl FnOnce() -> V,
+        view: impl FnOnce() -> Json,
     ) -> (Message, Vec<Fallback>) {
         let (html, text) = (self.0.get(&html), self.0.get(&text));
         if html.is_none() && text.is_none() {
             return (built_in, Vec::new());
         }
-        let context = value::context(&serde_json::to_value(view()).unwrap_or_default());
+        let context = value::context(&view());
         let mut fallbacks = Vec::new();
         let mut message = built_in.clone();
         let mut used = Vec::new();
