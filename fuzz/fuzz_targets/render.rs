@@ -5,9 +5,9 @@
 use matrix_alertmanager_receiver_fuzz::{
     check::{assert_fits_encrypted, assert_sound},
     config::{Display, Links},
-    model::{Form, Incident, Note},
+    model::{CardKind, Form, Incident, Note},
     play,
-    render::{Style, card, digest, digest_reply, green_notice, reply},
+    render::{MessageKind, Request, Style, render},
 };
 
 libfuzzer_sys::fuzz_target!(init: {
@@ -18,20 +18,39 @@ libfuzzer_sys::fuzz_target!(init: {
     let style = Style::new(&Display::default(), &Links::default()).expect("UTC");
     let all: Vec<&Incident> = world.incidents.iter().collect();
     let notes: Vec<&Note> = world.notes.iter().collect();
-    let mut messages = vec![green_notice(&style, &all, now)];
+    let check = |request: &Request<'_>| {
+        let message = render(&style, request).message;
+        assert_sound(&message);
+        assert_fits_encrypted(&message);
+    };
+    let digest = |kind, form| Request {
+        kind,
+        card: CardKind::Digest,
+        incidents: &all,
+        notes: &notes,
+        root_at: None,
+        now,
+        form,
+    };
+    check(&digest(MessageKind::GreenNotice, Form::Full));
     for form in Form::ALL {
         for incident in &all {
-            messages.push(card(&style, incident, Some(incident.opened_at), now, form));
             let own: Vec<&Note> = notes.iter().filter(|note| note.incident == incident.id).copied().collect();
-            messages.push(reply(&style, incident, &own, Some(incident.opened_at), now, form));
+            for kind in [MessageKind::Card { must_hold_all: true }, MessageKind::Reply] {
+                check(&Request {
+                    kind,
+                    card: CardKind::Incident,
+                    incidents: &[incident],
+                    notes: &own,
+                    root_at: Some(incident.opened_at),
+                    now,
+                    form,
+                });
+            }
         }
         for must_hold_all in [true, false] {
-            messages.push(digest(&style, &all, None, now, form, must_hold_all).message);
+            check(&digest(MessageKind::Card { must_hold_all }, form));
         }
-        messages.push(digest_reply(&style, &all, &notes, None, now, form));
-    }
-    for message in &messages {
-        assert_sound(message);
-        assert_fits_encrypted(message);
+        check(&digest(MessageKind::Reply, form));
     }
 });

@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     delivery::{Gate, LaneContext, Settings},
     health::Health,
-    http::{self, App, Bound, ControlSocket, Side, Tls},
+    http::{self, App, ControlSocket, HttpListener, Side, Tls},
     lifecycle::{Hangups, Lifecycle},
     matrix::{Account, Setup},
     metrics::Metrics,
@@ -53,10 +53,10 @@ pub struct Receiver {
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    bound: Bound,
+    bound: HttpListener,
     tls: Option<Tls>,
     /// That of `http.admin`.
-    admin: Option<Bound>,
+    admin: Option<HttpListener>,
 }
 
 impl Receiver {
@@ -278,7 +278,7 @@ fn start_pruning(app: &Arc<App>, lifecycle: &Lifecycle) {
 }
 
 /// Alerts matter more than the page: without its listener the receiver runs all the same.
-async fn serve_admin(bound: Bound, app: Arc<App>, stop: CancellationToken) {
+async fn serve_admin(bound: HttpListener, app: Arc<App>, stop: CancellationToken) {
     if let Err(error) = bound.serve(app, Side::Admin, stop).await {
         tracing::warn!(%error, "http.admin is no longer served");
     }

@@ -17,12 +17,12 @@ use crate::{
     delivery::mentions_for,
     intake::{self, Rules},
     model::{
-        CardId, Form, Incident, IncidentId, IncidentKey, IncidentState, Note, NoteArgs, NoteKind, NotificationId,
-        Timestamp, TxnId,
+        CardId, CardKind, Form, Incident, IncidentId, IncidentKey, IncidentState, Note, NoteArgs, NoteKind,
+        NotificationId, Timestamp, TxnId,
     },
     render::{
-        self, Envelope, Message, Style,
-        templates::{self, Fallback, Rendered, Templates},
+        self, Envelope, Message, MessageKind, Rendered, Request, Style,
+        templates::{Fallback, Templates},
     },
 };
 
@@ -123,27 +123,23 @@ impl Render {
 
     /// The kind of message that the first template named is for; a card without one.
     fn rendered(&self, style: &Style, incident: &Incident, now: Timestamp) -> Rendered {
-        match self.templates.first().map(|(name, _)| name) {
-            None | Some(TemplateName::CardHtml | TemplateName::CardText) => templates::card(style, incident, None, now),
-            Some(TemplateName::DigestHtml | TemplateName::DigestText) => {
-                let built_in = render::digest(style, &[incident], None, now, Form::Full, true).message;
-                templates::digest(style, &[incident], None, now, built_in)
-            }
-            Some(TemplateName::ReplyHtml | TemplateName::ReplyText) => {
-                let kind =
-                    if incident.state == IncidentState::Firing { NoteKind::NewFiring } else { NoteKind::Resolved };
-                let note = Note {
-                    id: 0,
-                    card: CardId("preview".to_owned()),
-                    incident: incident.id.clone(),
-                    kind,
-                    at: now,
-                    notification: incident.notification.clone(),
-                    args: NoteArgs { fingerprints: Vec::new(), flaps: 0, gap_ms: None },
-                };
-                templates::reply(style, incident, &[&note], None, now)
-            }
-        }
+        let note = Note {
+            id: 0,
+            card: CardId("preview".to_owned()),
+            incident: incident.id.clone(),
+            kind: if incident.state == IncidentState::Firing { NoteKind::NewFiring } else { NoteKind::Resolved },
+            at: now,
+            notification: incident.notification.clone(),
+            args: NoteArgs { fingerprints: Vec::new(), flaps: 0, gap_ms: None },
+        };
+        let state = MessageKind::Card { must_hold_all: true };
+        let (kind, card) = match self.templates.first().map(|(name, _)| name) {
+            None | Some(TemplateName::CardHtml | TemplateName::CardText) => (state, CardKind::Incident),
+            Some(TemplateName::DigestHtml | TemplateName::DigestText) => (state, CardKind::Digest),
+            Some(TemplateName::ReplyHtml | TemplateName::ReplyText) => (MessageKind::Reply, CardKind::Incident),
+        };
+        let (incidents, notes) = (&[incident], &[&note]);
+        render::render(style, &Request { kind, card, incidents, notes, root_at: None, now, form: Form::Full })
     }
 
     /// Without `--format`: the HTML if templates of HTML alone are looked at, but on a terminal.

@@ -8,8 +8,7 @@ use crate::{
         RoomAddress, Timestamp, TxnId,
     },
     render::{
-        self, Envelope, Relation, Style,
-        templates::{self, Fallback, Rendered},
+        self, BrokenLink, Envelope, MessageKind, Relation, Rendered, Request, Style, Superseded, templates::Fallback,
     },
     store::{NewOp, Snapshot},
 };
@@ -29,9 +28,9 @@ pub struct ComposeInput<'a> {
 /// The result of composing a card's next event.
 #[derive(Debug)]
 pub enum Composed {
-    /// With the templates of one's own that failed it.
-    Op(Box<NewOp>, Vec<Fallback>),
-    /// A digest that is not in the room yet does not fit into one event: these incidents belong on another one.
+    /// With what its rendering had to leave out: templates that failed, and links that are broken.
+    Op { op: Box<NewOp>, fallbacks: Vec<Fallback>, broken_links: Vec<BrokenLink> },
+    /// A digest that is not in the room yet holds more than fits: these belong on a further one.
     Overfull(Vec<IncidentId>),
     /// The changes up to this revision are not worth a message.
     Silent(i64),
@@ -68,8 +67,8 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
         return Composed::Nothing;
     }
     let spoken = notes.last().filter(|_| speaks_of_notes);
-    let (content, fallbacks) = match content_of(kind, snapshot, &notes, &input) {
-        Content::Fits(content, fallbacks) => (content, fallbacks),
+    let (content, rendered) = match content_of(kind, snapshot, &notes, &input) {
+        Content::Fits(content, rendered) => (content, rendered),
         Content::Overfull(rest) => return Composed::Overfull(rest),
         Content::Nothing => return Composed::Nothing,
     };
@@ -90,15 +89,13 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
         txn_id: input.txn_id,
         device: input.device,
     };
-    Composed::Op(Box::new(op), fallbacks)
+    let Rendered { fallbacks, broken_links, .. } = rendered;
+    Composed::Op { op: Box::new(op), fallbacks, broken_links }
 }
 
 /// Counts the links that a card or an edit of it leaves out.
-pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metrics: &Metrics) {
-    if !matches!(kind, OpKind::Card | OpKind::Edit) {
-        return;
-    }
-    for broken in snapshot.incidents.iter().flat_map(|(incident, _)| render::broken_links(style, incident)) {
+pub fn count_broken_links(broken_links: &[BrokenLink], metrics: &Metrics) {
+    for broken in broken_links {
         metrics.broken_links.with_label_values(&[broken.link, broken.reason]).inc();
     }
 }
@@ -107,10 +104,8 @@ pub fn count_broken_links(kind: OpKind, snapshot: &Snapshot, style: &Style, metr
 pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: ComposeInput<'_>) -> Option<NewOp> {
     let (first, note) = green.first()?;
     let incidents: Vec<&Incident> = green.iter().map(|(incident, _)| incident).collect();
-    let mut message = render::green_notice(input.style, &incidents, input.wall);
-    if input.form != Form::Full {
-        message = message.first_line();
-    }
+    let request = request(MessageKind::GreenNotice, CardKind::Incident, &incidents, &[], &input);
+    let message = render::render(input.style, &request).message;
     let envelope = Envelope { op: &input.txn_id, incident: &first.id, notice: true, mentions: None };
     Some(NewOp {
         content: render::card_content(&message, &envelope),
@@ -159,7 +154,7 @@ fn notes_to_say(notes: &[Note]) -> Vec<&Note> {
 }
 
 enum Content {
-    Fits(String, Vec<Fallback>),
+    Fits(String, Rendered),
     Overfull(Vec<IncidentId>),
     Nothing,
 }
@@ -179,103 +174,65 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
             mentions_for(route_of(incident, input.config), severity)
         })
     };
+    let render = |message_kind| {
+        // Times in the card's thread are told against its first event.
+        let root_at = root_at.filter(|_| matches!(kind, OpKind::Edit | OpKind::Reply));
+        let request = request(message_kind, card.kind, &incidents, notes, input);
+        render::render(input.style, &Request { root_at, ..request })
+    };
     match (kind, root) {
-        (OpKind::Card, _) => match show(card.kind, &incidents, None, false, input) {
-            Ok(shown) => {
-                let envelope = envelope(notice, whom.filter(|_| !notice));
-                Content::Fits(render::card_content(&shown.message, &envelope), shown.fallbacks)
+        (OpKind::Card, _) => {
+            let shown = render(MessageKind::Card { must_hold_all: false });
+            if !shown.left_out.is_empty() {
+                return Content::Overfull(shown.left_out);
             }
-            Err(rest) => Content::Overfull(rest),
-        },
+            let envelope = envelope(notice, whom.filter(|_| !notice));
+            Content::Fits(render::card_content(&shown.message, &envelope), shown)
+        }
         (OpKind::Edit, Some(root)) if card.state == CardState::Unrouted => {
-            let message = match snapshot.rerouted_to.as_deref() {
-                Some(route) => render::moved(input.style, &incidents, route, None),
-                None => render::unrouted(input.style, &incidents),
+            let why = match snapshot.rerouted_to.as_deref() {
+                Some(route) => Superseded::Moved { route, to: None },
+                None => Superseded::Unrouted,
             };
-            Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
+            let shown = render(MessageKind::Superseded(why));
+            Content::Fits(render::edit_content(&shown.message, root, &envelope(true, None)), shown)
         }
         (OpKind::Edit, Some(root)) if card.superseded_by.is_some() => {
             let Some(next) = snapshot.continued.as_deref() else { return Content::Nothing };
             let to = render::permalink(snapshot.continued_in.as_deref().unwrap_or(card.room.as_str()), next);
-            let message = match snapshot.rerouted_to.as_deref() {
-                Some(route) => {
-                    let to = (input.form == Form::Full).then_some(to.as_str());
-                    render::moved(input.style, &incidents, route, to)
-                }
-                None => render::continued(input.style, &incidents, &to, input.form),
+            let why = match snapshot.rerouted_to.as_deref() {
+                Some(route) => Superseded::Moved { route, to: Some(&to) },
+                None => Superseded::Continued { to: &to },
             };
-            Content::Fits(render::edit_content(&message, root, &envelope(true, None)), Vec::new())
+            let shown = render(MessageKind::Superseded(why));
+            Content::Fits(render::edit_content(&shown.message, root, &envelope(true, None)), shown)
         }
-        (OpKind::Edit, Some(root)) => match show(card.kind, &incidents, root_at, true, input) {
-            Ok(shown) => {
-                let content = render::edit_content(&shown.message, root, &envelope(notice, whom));
-                Content::Fits(content, shown.fallbacks)
-            }
-            Err(rest) => Content::Overfull(rest),
-        },
+        (OpKind::Edit, Some(root)) => {
+            let shown = render(MessageKind::Card { must_hold_all: true });
+            Content::Fits(render::edit_content(&shown.message, root, &envelope(notice, whom)), shown)
+        }
         (OpKind::Reply, Some(root)) => {
-            let said = say(card, &incidents, notes, input);
+            let said = render(MessageKind::Reply);
             let relation = relation_of(card, route_of(first, input.config));
             let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news()));
-            Content::Fits(content, said.fallbacks)
+            Content::Fits(content, said)
         }
         (OpKind::Post, _) => {
-            let posted = post(card.kind, &incidents, notes, input);
-            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted.fallbacks)
+            let posted = render(MessageKind::Post);
+            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted)
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }
 }
 
-/// The words of a card. `complete`: it is in the room already and must keep what it shows, if only as a count.
-fn show(
-    kind: CardKind,
-    incidents: &[&Incident],
-    root_at: Option<Timestamp>,
-    complete: bool,
+fn request<'a>(
+    kind: MessageKind<'a>,
+    card: CardKind,
+    incidents: &'a [&'a Incident],
+    notes: &'a [&'a Note],
     input: &ComposeInput<'_>,
-) -> Result<Rendered, Vec<IncidentId>> {
-    let ComposeInput { style, wall: now, form, .. } = *input;
-    if kind == CardKind::Incident {
-        let Some(incident) = incidents.first() else { return Err(Vec::new()) };
-        return Ok(match form {
-            Form::Full => templates::card(style, incident, root_at, now),
-            _ => Rendered::built_in(render::card(style, incident, root_at, now, form)),
-        });
-    }
-    let digest = render::digest(style, incidents, root_at, now, form, complete);
-    let unnamed: Vec<IncidentId> =
-        incidents.iter().map(|incident| &incident.id).filter(|id| !digest.named.contains(id)).cloned().collect();
-    let splits = !complete && form == Form::Full && !unnamed.is_empty() && !digest.named.is_empty();
-    match form {
-        _ if splits => Err(unnamed),
-        Form::Full => Ok(templates::digest(style, incidents, root_at, now, digest.message)),
-        _ => Ok(Rendered::built_in(digest.message)),
-    }
-}
-
-/// The words of a reply. Plainer forms are always the built-in ones: they are there for what was refused.
-fn say(card: &Card, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
-    let ComposeInput { style, wall: now, form, .. } = *input;
-    match (card.kind, incidents.first(), form) {
-        (CardKind::Incident, Some(first), Form::Full) => templates::reply(style, first, notes, card.root_at, now),
-        (CardKind::Incident, Some(first), _) => {
-            Rendered::built_in(render::reply(style, first, notes, card.root_at, now, form))
-        }
-        (_, _, Form::Full) => templates::digest_reply(style, incidents, notes, card.root_at, now),
-        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, card.root_at, now, form)),
-    }
-}
-
-/// The words of a message of its own.
-fn post(kind: CardKind, incidents: &[&Incident], notes: &[&Note], input: &ComposeInput<'_>) -> Rendered {
-    let ComposeInput { style, wall: now, form, .. } = *input;
-    match (kind, incidents.first(), form) {
-        (CardKind::Incident, Some(first), Form::Full) => templates::post(style, first, notes, now),
-        (CardKind::Incident, Some(first), _) => Rendered::built_in(render::post(style, first, notes, now, form)),
-        (_, _, Form::Full) => templates::digest_reply(style, incidents, notes, None, now),
-        _ => Rendered::built_in(render::digest_reply(style, incidents, notes, None, now, form)),
-    }
+) -> Request<'a> {
+    Request { kind, card, incidents, notes, root_at: None, now: input.wall, form: input.form }
 }
 
 fn route_of<'a>(incident: &Incident, config: &'a Config) -> Option<&'a Route> {

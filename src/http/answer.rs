@@ -7,14 +7,14 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-/// After how many seconds Alertmanager should try again; it has a backoff of its own and ignores this, others do not.
+/// After how many seconds a client should retry; Alertmanager ignores it and uses its own backoff.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 #[derive(Debug)]
 pub struct Answer {
     status: StatusCode,
     body: Value,
-    /// Boxed: it is rare, and answers travel as errors.
+    /// Boxed because it is rare, and answers travel as errors.
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
@@ -45,11 +45,11 @@ impl Answer {
     }
 
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let answer = Self::fault(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allow} is answered here"));
+        let answer = Self::fault(StatusCode::METHOD_NOT_ALLOWED, &format!("method not allowed; use {allow}"));
         Self { header: Some(Box::new((header::ALLOW, HeaderValue::from_static(allow)))), ..answer }
     }
 
-    /// Says more behind what is wrong.
+    /// Appends a hint to the error.
     pub fn with_hint(mut self, hint: &str) -> Self {
         if let Some(Value::String(error)) = self.body.get_mut("error") {
             error.push_str("; ");
@@ -66,13 +66,13 @@ impl Answer {
         Self::fault(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {limit} bytes"))
     }
 
-    /// Alertmanager tries again after a 5xx, and after nothing else.
+    /// Alertmanager retries after a 5xx only.
     pub fn unavailable(error: &str) -> Self {
         let answer = Self::fault(StatusCode::SERVICE_UNAVAILABLE, error);
         Self { header: Some(Box::new((header::RETRY_AFTER, RETRY_AFTER))), ..answer }
     }
 
-    /// A health answer: the status carries the verdict, the body the reasons.
+    /// A health answer: the status shows the result, the body the reasons.
     pub fn health(healthy: bool, body: Value) -> Self {
         let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Self { status, body, header: None }

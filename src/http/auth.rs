@@ -1,4 +1,5 @@
-//! Whether a webhook may post. Compared in constant time, so that the time taken tells nothing about the secret.
+//! Whether a client may post webhooks. Comparisons take constant time, so that the duration reveals nothing about the
+//! secret.
 
 use std::borrow::Cow;
 
@@ -10,15 +11,15 @@ use subtle::ConstantTimeEq as _;
 use super::answer::Answer;
 use crate::config::{Auth, Compat};
 
-/// Who is let in.
+/// The accepted credentials.
 #[derive(Debug)]
 pub struct Guard {
     header: Header,
-    /// What `?secret=` must be; `None`: the query is not looked at.
+    /// The hash of the accepted `?secret=`; `None` ignores the query.
     query: Option<[u8; 32]>,
 }
 
-/// The one `Authorization` value that is let in. Hashed: equal lengths make the comparison truly constant in time.
+/// The accepted `Authorization` value. Hashes have equal lengths, which makes the comparison truly constant in time.
 #[derive(Debug)]
 pub enum Header {
     Open,
@@ -26,10 +27,10 @@ pub enum Header {
     Basic { credentials: [u8; 32] },
 }
 
-/// What let a webhook in.
+/// Which credentials let a webhook in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// The header, or nothing is asked for.
+pub enum CredentialSource {
+    /// The header, or none were required.
     Header,
     /// The query's `secret`.
     Query,
@@ -45,19 +46,19 @@ impl Guard {
     }
 
     /// # Errors
-    /// The answer for whom it does not let in.
-    pub fn check(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Proof, Answer> {
+    /// The answer for a client without valid credentials.
+    pub fn check(&self, headers: &HeaderMap, query: Option<&str>) -> Result<CredentialSource, Answer> {
         match (self.header.check(headers), &self.query) {
-            (Ok(()), _) => Ok(Proof::Header),
+            (Ok(()), _) => Ok(CredentialSource::Header),
             (Err(_), Some(expected)) if query_secret(query).is_some_and(|given| same(given.as_bytes(), expected)) => {
-                Ok(Proof::Query)
+                Ok(CredentialSource::Query)
             }
             (Err(answer), _) => Err(answer),
         }
     }
 }
 
-/// The `secret` of a query, if there is just one.
+/// The query's `secret`, if it has exactly one.
 fn query_secret(query: Option<&str>) -> Option<Cow<'_, str>> {
     let mut secrets = url::form_urlencoded::parse(query?.as_bytes()).filter(|(name, _)| name == "secret");
     let (_, secret) = secrets.next()?;
@@ -76,7 +77,7 @@ impl Header {
     }
 
     /// # Errors
-    /// The answer for whom it does not let in.
+    /// The answer for a client without valid credentials.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let given = headers.get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
         match self {
@@ -150,21 +151,21 @@ mod tests {
         ] {
             for auth in [&bearer, &basic] {
                 let proof = Guard::new(auth, &compat).check(&HeaderMap::new(), query);
-                assert_eq!(proof.ok(), expected.then_some(Proof::Query), "{auth:?} {query:?}");
+                assert_eq!(proof.ok(), expected.then_some(CredentialSource::Query), "{auth:?} {query:?}");
             }
         }
-        // A header that is right is enough, and one that is wrong does not spoil a good query.
+        // A valid header is enough, and an invalid one does not invalidate the query.
         for (header, query, proof) in [
-            ("Bearer s3 c&ret", None, Proof::Header),
-            ("Bearer s3 c&ret", Some("secret=x"), Proof::Header),
-            ("Bearer x", Some("secret=s3+c%26ret"), Proof::Query),
+            ("Bearer s3 c&ret", None, CredentialSource::Header),
+            ("Bearer s3 c&ret", Some("secret=x"), CredentialSource::Header),
+            ("Bearer x", Some("secret=s3+c%26ret"), CredentialSource::Query),
         ] {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(header))]);
             assert_eq!(Guard::new(&bearer, &compat).check(&headers, query).ok(), Some(proof), "{header} {query:?}");
         }
         assert_eq!(
             Guard::new(&Auth::None, &compat).check(&HeaderMap::new(), Some("secret=")).ok(),
-            Some(Proof::Header)
+            Some(CredentialSource::Header)
         );
     }
 

@@ -1,4 +1,4 @@
-//! A certificate and its key, from the files to what TLS is served with.
+//! Loads a certificate and its key from their files for TLS.
 
 use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
@@ -15,36 +15,36 @@ use x509_cert::{certificate::CertificateInner, certificate::Raw, der::Decode as 
 
 use crate::{config, health::Certificate, model::Timestamp};
 
-/// No chain is longer; a path like `/dev/zero` must not fill the memory.
+/// The longest file; a path like `/dev/zero` must not fill the memory.
 const MAX_BYTES: u64 = 1024 * 1024;
-/// Alertmanager would prefer HTTP/2 otherwise, which the receiver does not speak.
+/// Otherwise Alertmanager would prefer HTTP/2, which the receiver does not speak.
 const ALPN: &[u8] = b"http/1.1";
 
-/// A certificate and its key that belong together.
+/// A certificate and its matching key.
 #[derive(Clone, Debug)]
 pub struct Pair {
     pub(super) config: Arc<ServerConfig>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
-    /// Of the contents of both files.
+    /// The hash of the contents of both files.
     pub(super) hash: Hash,
 }
 
 pub(super) type Hash = [u8; 32];
 
-/// Why the files hold no pair. Names key and path, never the content.
+/// Why the files hold no valid pair. It names key and path, never the content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("http.tls.{key}: {path}: {what}", path = path.display())]
 pub struct Misfit {
     key: &'static str,
     path: Box<Path>,
     pub(super) what: String,
-    /// Of the contents, as far as they could be read.
+    /// The hash of the contents, as far as they could be read.
     pub(super) hash: Hash,
 }
 
 impl Misfit {
-    /// For whoever reads health: no path.
+    /// The text for health, without the path.
     pub(super) fn without_path(&self) -> String {
         format!("http.tls.{}: {}", self.key, self.what)
     }
@@ -54,8 +54,8 @@ impl Pair {
     /// Reads the files; blocks for as long as that takes.
     ///
     /// # Errors
-    /// When one cannot be read or is not what it should be, or the two do not belong together. A certificate out of its
-    /// time is a good one here.
+    /// When a file cannot be read or parsed, or certificate and key do not match. An expired certificate is not an
+    /// error here.
     pub fn load(files: &config::Tls) -> Result<Self, Misfit> {
         let (cert_file, key_file) = (&*files.cert_file, &*files.key_file);
         let (certificate, key) = (read(cert_file), read(key_file));
@@ -74,7 +74,7 @@ impl Pair {
             Err(what) => return Err(in_key(what)),
         };
         let Some((not_before, not_after)) = certificate.first().and_then(validity) else {
-            return Err(in_cert("its first certificate is no X.509 certificate".to_owned()));
+            return Err(in_cert("its first certificate is not an X.509 certificate".to_owned()));
         };
         let config = match server_config(certificate, key) {
             Ok(config) => Arc::new(config),
@@ -85,20 +85,20 @@ impl Pair {
                 return Err(in_cert(format!("its first certificate cannot be used: {fault:?}")));
             }
             Err(_) => {
-                return Err(in_key("holds a key that cannot be used, expected RSA, ECDSA or Ed25519".to_owned()));
+                return Err(in_key("holds a key that cannot be used; use RSA, ECDSA or Ed25519".to_owned()));
             }
         };
         Ok(Self { config, not_before, not_after, hash })
     }
 
-    /// As health has it.
+    /// The certificate as health reports it.
     #[must_use]
     pub fn certificate(&self) -> Certificate {
         Certificate { not_before: self.not_before, not_after: self.not_after, refused: None }
     }
 }
 
-/// At most [`MAX_BYTES`] of it; a named pipe would never end.
+/// Reads at most [`MAX_BYTES`]; a named pipe would never end.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
     if !path.metadata().map_err(cannot)?.is_file() {
@@ -109,7 +109,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     if bytes.len() as u64 > MAX_BYTES { Err("is larger than 1 MiB".to_owned()) } else { Ok(bytes) }
 }
 
-/// Reasons count as content: a file that is gone is another state than one that was never good.
+/// An error counts as content: a missing file differs from an invalid one.
 fn hash_of(certificate: &Result<Vec<u8>, String>, key: &Result<Vec<u8>, String>) -> Hash {
     let part = |read: &Result<Vec<u8>, String>| match read {
         Ok(bytes) => Sha256::digest(bytes),
@@ -131,15 +131,15 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     const ENCRYPTED: &[u8] = b"ENCRYPTED";
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         _ if pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
-            "holds an encrypted key, expected one that is not".to_owned()
+            "holds an encrypted key; use one without a passphrase".to_owned()
         }
         pem::Error::NoItemsFound => "holds no PEM private key (PKCS#8, PKCS#1 or SEC1)".to_owned(),
         _ => "is not PEM, or cut off".to_owned(),
     })
 }
 
-/// From when and until when, by RFC 5280, 4.1.2.5. The first one's alone: what else a chain holds may be an old
-/// cross-signature that nobody needs.
+/// The validity of the first certificate by RFC 5280, 4.1.2.5. The rest of a chain may be an old cross-signature that
+/// nobody needs.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let certificate = CertificateInner::<Raw>::from_der(certificate).ok()?;
     let validity = certificate.tbs_certificate.validity;
@@ -151,7 +151,7 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
-    // Named, since another part of the program may bring a provider of its own.
+    // Named, since another dependency may install a different provider.
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         // TLS 1.2 and 1.3.
         .with_safe_default_protocol_versions()?

@@ -1,7 +1,6 @@
 //! One connection: what it waits for, and how long its client may leave an answer unread.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     pin::Pin,
@@ -13,15 +12,6 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::{Body, Bytes},
-    http::{HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
-use hyper::{
-    Request,
-    body::{Frame, Incoming, SizeHint},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -29,25 +19,19 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tower::Service;
 
-use super::{admission::ConnectionSlot, answer::Answer, misdirected};
 use crate::metrics::Metrics;
 
-/// The kernel must have taken the whole of an answer within this, however slowly its client reads.
+/// The kernel must have accepted the whole answer within this, however slowly its client reads.
 const UNREAD: Duration = Duration::from_secs(30);
-/// The first answer after this is the last one of its connection.
+/// A connection of this age ends after its next answer.
 const AGE: Duration = Duration::from_mins(15);
-/// The answer to this request is the last one of its connection.
+/// A connection ends after this many requests.
 const REQUESTS: u32 = 1_000;
-/// By so much a connection that has posted a webhook counts as more patient with us than it was.
+/// A connection that has posted a webhook is displaced as if it had waited this much less.
 const HEAD_START: Duration = Duration::from_secs(10);
 
-/// Part of each request on a reserved place.
-#[derive(Clone, Copy, Debug)]
-pub struct Reserved;
-
-/// What a connection's stream, its service and the pool know of it together.
+/// The state that a connection's stream, its service and the pool share.
 #[derive(Debug)]
 pub struct Connection {
     reserved: bool,
@@ -55,7 +39,7 @@ pub struct Connection {
     requests: AtomicU32,
     state: Mutex<State>,
     displaced: CancellationToken,
-    /// Notified when it comes to wait for its client.
+    /// Notified when the connection starts to wait for its client.
     idle: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -68,11 +52,11 @@ struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// For the head or the body of a request, or for an answer to be read.
+    /// The head or the body of a request has not arrived, or an answer is not read.
     WaitsForClient { since: Instant },
     /// A handler works on a request.
     Busy,
-    /// Its place goes to another.
+    /// Its slot goes to another connection.
     Displaced,
 }
 
@@ -103,14 +87,15 @@ impl Connection {
         self.displaced.is_cancelled()
     }
 
-    /// How long it has waited for its client; `None`: it does not. One that has posted a webhook has a head start.
+    /// How long it has waited for its client; `None` while a handler works. One that has posted a webhook has a head
+    /// start.
     pub fn has_waited(&self) -> Option<Duration> {
         let state = self.state();
         let Phase::WaitsForClient { since } = state.phase else { return None };
         Some(since.elapsed().saturating_sub(if state.posted { HEAD_START } else { Duration::ZERO }))
     }
 
-    /// Ends it if it waits for its client.
+    /// Ends the connection if it waits for its client.
     pub fn displace(&self) -> bool {
         let mut state = self.state();
         if !matches!(state.phase, Phase::WaitsForClient { .. }) {
@@ -123,7 +108,7 @@ impl Connection {
         true
     }
 
-    /// A handler begins; `false`: the place is another's already.
+    /// A handler begins; `false` if the slot already went to another connection.
     pub fn begin(&self) -> bool {
         let mut state = self.state();
         if state.phase != Phase::Displaced {
@@ -132,7 +117,7 @@ impl Connection {
         state.phase == Phase::Busy
     }
 
-    /// It has waited for its client since then.
+    /// The connection waits for its client since `since`.
     pub fn wait(&self, since: Instant) {
         let mut state = self.state();
         if state.phase != Phase::Displaced {
@@ -146,7 +131,7 @@ impl Connection {
         self.state().posted = true;
     }
 
-    /// What was written is on its way, and the next request may come.
+    /// The client read the answer, and the next request may come.
     fn was_read(&self) {
         let mut state = self.state();
         if let Phase::WaitsForClient { since } = &mut state.phase {
@@ -154,35 +139,35 @@ impl Connection {
         }
     }
 
-    /// Whether the answer to one more request is its last one.
-    fn is_last(&self) -> bool {
+    /// Counts a request; returns whether its answer is the connection's last.
+    pub fn is_last(&self) -> bool {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.reserved || requests >= REQUESTS || self.opened.elapsed() >= AGE
     }
 }
 
-/// A stream whose peer can be made to feel that it is over.
+/// A stream that can be reset.
 pub trait Abort {
-    /// What is still on its way is dropped when the stream is, in place of waiting for a reader in the kernel.
+    /// Drops unsent bytes when the stream is dropped, in place of keeping them in the kernel for a reader.
     fn abort(&self);
 }
 
 impl Abort for TcpStream {
     fn abort(&self) {
-        // If it fails, the socket is gone, or closes as others do.
+        // It fails only if the socket is gone, or then closes like any other.
         let _ = self.set_zero_linger();
     }
 }
 
-/// A connection's stream, below TLS: it fails once an answer is not read in time, or the place is another's.
+/// A connection's stream, below TLS: it fails if an answer is not read in time, or the slot goes to another connection.
 #[derive(Debug)]
 pub struct Stream<I> {
     io: I,
     connection: Arc<Connection>,
     displaced: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Since when something has been on its way to the client.
+    /// Since when bytes have been on their way to the client.
     writing: Option<Instant>,
-    /// Set while the client does not take it.
+    /// Set while the client does not accept bytes.
     timer: Option<Pin<Box<Sleep>>>,
     patience: Duration,
 }
@@ -203,7 +188,7 @@ impl<I: Abort> Stream<I> {
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the place was needed for another connection"))
     }
 
-    /// The client takes nothing at the moment: for how long?
+    /// Fails once the client has not accepted bytes for too long.
     fn unread(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let since = *self.writing.get_or_insert_with(Instant::now);
         let until = since + self.patience;
@@ -255,7 +240,7 @@ impl<I: AsyncWrite + Abort + Unpin> AsyncWrite for Stream<I> {
         self.io.is_write_vectored()
     }
 
-    /// Asked for only when all that was written has been taken, by hyper and by TLS alike.
+    /// Called only when hyper and TLS have passed on everything they had.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(context)?;
         let flushed = Pin::new(&mut self.io).poll_flush(context);
@@ -272,96 +257,6 @@ impl<I: AsyncWrite + Abort + Unpin> AsyncWrite for Stream<I> {
         self.check(context)?;
         let shut = Pin::new(&mut self.io).poll_shutdown(context);
         self.or_unread(shut, context)
-    }
-}
-
-/// A connection's service. The connection has its place for as long as this lives.
-#[derive(Clone, Debug)]
-pub struct Served<S> {
-    inner: S,
-    connection: Arc<Connection>,
-    _place: Arc<ConnectionSlot>,
-}
-
-impl<S> Served<S> {
-    pub fn new(inner: S, connection: Arc<Connection>, place: ConnectionSlot) -> Self {
-        Self { inner, connection, _place: Arc::new(place) }
-    }
-}
-
-impl<S> Service<Request<Incoming>> for Served<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let connection = Arc::clone(&self.connection);
-        let posts = request.method() == Method::POST && misdirected::is_webhook(request.uri().path());
-        let mut request =
-            request.map(|body| Body::new(Awaited { body, since: None, connection: Arc::clone(&connection) }));
-        if connection.reserved {
-            request.extensions_mut().insert(Reserved);
-        }
-        let handled = self.inner.call(request);
-        Box::pin(async move {
-            // Only now: hyper reads a request ahead while the answer before it is not yet read.
-            if !connection.begin() {
-                return Ok(Answer::unavailable("too many connections").into_response());
-            }
-            let mut response = handled.await?;
-            if connection.is_last() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            if posts && response.status() == StatusCode::OK {
-                connection.has_posted();
-            }
-            connection.wait(Instant::now());
-            Ok(response)
-        })
-    }
-}
-
-/// A request's body: a handler that waits for it waits for the client.
-struct Awaited {
-    body: Incoming,
-    since: Option<Instant>,
-    connection: Arc<Connection>,
-}
-
-impl hyper::body::Body for Awaited {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_pending() {
-            let since = *self.since.get_or_insert_with(Instant::now);
-            self.connection.wait(since);
-        } else if !self.connection.begin() {
-            // Cut off by us: that is no fault of the body. Nobody waits for an answer, and the handler goes with the
-            // connection.
-            return Poll::Pending;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -413,7 +308,7 @@ mod tests {
         assert_eq!(closed(&connection, "unread"), 1);
     }
 
-    /// Each byte is progress, and it ends all the same.
+    /// Slow progress does not extend the deadline.
     #[tokio::test]
     async fn an_answer_read_byte_by_byte_ends_the_connection() {
         let (mut stream, mut client, _) = stream(SHORT);
@@ -432,7 +327,7 @@ mod tests {
         assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
     }
 
-    /// What TLS writes when it says goodbye waits for the client as well.
+    /// The close message of TLS waits for the client as well.
     #[tokio::test]
     async fn nor_does_closing_wait_for_ever() {
         struct Stuck;
@@ -459,7 +354,7 @@ mod tests {
         }
     }
 
-    /// Neither the time between answers counts, nor that of the one before.
+    /// Neither the time between answers nor that of the previous answer counts.
     #[tokio::test]
     async fn the_time_counts_for_each_answer_alone() {
         let (mut stream, mut client, connection) = stream(LONG);
@@ -533,7 +428,7 @@ mod tests {
         let (Ok(old), Ok(reserved)) = (Arc::try_unwrap(connection()), Arc::try_unwrap(connection())) else {
             unreachable!("nobody else has them")
         };
-        // The clock of this machine may not go back so far.
+        // The monotonic clock of this machine may not go back so far.
         if let Some(opened) = Instant::now().checked_sub(AGE) {
             assert!(Connection { opened, ..old }.is_last());
         }

@@ -1,5 +1,5 @@
-//! The control socket: what the operator's commands ask of a running receiver. A unix socket in the store's folder that
-//! only the receiver's own user (and root) may open, so it needs no credentials.
+//! The control socket, which the operator's commands use to reach a running receiver. It is a unix socket in the
+//! store's folder that only the receiver's user (and root) may open, so it needs no credentials.
 
 use std::{
     fs::{self, Permissions},
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::UnixListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, answer::Answer};
+use super::{answer::Answer, state::App};
 use crate::{
     model::{RoomAddress, TxnId},
     store::{DeadLetter, Follows, StoreError},
@@ -28,9 +28,9 @@ use crate::{
 
 /// The socket's name below `store.path`.
 pub const CONTROL_SOCKET: &str = "control.sock";
-/// Its name until nobody else may open it; of the same length, so that one fits where the other does.
+/// The socket's name until its permissions are set; of the same length, so that both names fit or neither.
 const UNFINISHED: &str = "control.temp";
-/// Requests still under way this long after the stop are dropped.
+/// Requests still in flight this long after the stop are dropped.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// A control socket that is not served yet.
@@ -41,17 +41,17 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes the socket in `folder`, in place of one that an earlier run left there; the caller holds the folder's lock.
+    /// Creates the socket in `folder`, replacing one that an earlier run left; the caller holds the folder's lock.
     ///
     /// # Errors
-    /// When the folder takes no socket, or its path is too long for one (about 100 bytes).
+    /// When the folder does not accept a socket, or its path is too long for one (about 100 bytes).
     pub fn bind(folder: &Path) -> io::Result<Self> {
         let (unfinished, path) = (folder.join(UNFINISHED), folder.join(CONTROL_SOCKET));
         remove(&unfinished)?;
-        // Or a client would take it for a receiver that does not answer, should the next steps fail.
+        // Otherwise, if the next steps fail, a client would wait for a receiver that does not answer.
         remove(&path)?;
         let listener = UnixListener::bind(&unfinished)?;
-        // Closed to others before it has the name by which it is found.
+        // Restricted before it gets the name by which clients find it.
         fs::set_permissions(&unfinished, Permissions::from_mode(0o600))?;
         fs::rename(&unfinished, &path)?;
         Ok(Self { listener, path })
@@ -69,10 +69,10 @@ impl ControlSocket {
             () = stop.cancelled() => None,
         };
         if let Err(error) = remove(&self.path) {
-            tracing::warn!(%error, "the control socket could not be removed");
+            tracing::warn!(%error, "removing the control socket failed");
         }
         match ended {
-            Some(Err(error)) => tracing::warn!(%error, "the control socket is no longer served"),
+            Some(Err(error)) => tracing::warn!(%error, "serving the control socket failed"),
             Some(Ok(())) => {}
             // A client that keeps its connection open does not hold up the stop.
             None => drop(timeout(DRAIN, serving).await),
@@ -93,7 +93,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/dead-letters/{id}", get(show).delete(drop_one))
         .route("/dead-letters/{id}/retry", post(retry))
         .fallback(async || Answer::not_found("this version of the receiver has no such command"))
-        .method_not_allowed_fallback(async || Answer::method_not_allowed("what the commands ask"))
+        .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, POST, DELETE"))
         .with_state(app)
 }
 
@@ -144,7 +144,7 @@ async fn retry(State(app): State<Arc<App>>, UrlPath(id): UrlPath<String>) -> Ans
 }
 
 fn unknown() -> Answer {
-    Answer::not_found("there is no such dead letter")
+    Answer::not_found("no such dead letter")
 }
 
 fn failed(error: &StoreError) -> Answer {
@@ -159,7 +159,7 @@ fn word(follows: Follows) -> &'static str {
     }
 }
 
-/// What the operator may expect to see in the room.
+/// What the operator will see in the room.
 fn note(letter: &DeadLetter, follows: Follows, served: bool) -> String {
     let follows = match follows {
         Follows::Card => "a new card with the newest state follows",
@@ -202,7 +202,7 @@ fn in_json(app: &App, letter: &DeadLetter) -> Value {
     })
 }
 
-/// As it would have been sent.
+/// The content as it would have been sent.
 fn content(letter: &DeadLetter) -> Value {
     serde_json::from_str(&letter.op.content).unwrap_or_else(|_| Value::String(letter.op.content.clone()))
 }

@@ -1,7 +1,7 @@
-//! Webhooks by a URL that is not one of ours. Alertmanager drops what it gets a 404 or 405 for, so a slash too many is
-//! overlooked, and whatever else comes is counted as a webhook, logged and answered with the right path.
+//! Webhooks posted to a wrong URL. Alertmanager drops a notification after a 404 or 405, so extra slashes are ignored,
+//! and any other POST counts as a webhook, is logged and answered with the right path.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Extension,
@@ -9,37 +9,33 @@ use axum::{
     http::{Method, StatusCode, Uri, uri::PathAndQuery},
 };
 
-use super::{App, Side, answer::Answer};
-use crate::{config::Config, intake, pacing::LogLimit};
+use super::{
+    answer::Answer,
+    state::{App, Side},
+};
+use crate::{config::Config, intake};
 
-/// Paths that are logged within [`WINDOW`], each once.
-const PATHS: usize = 8;
-const WINDOW: Duration = Duration::from_mins(1);
-/// Bytes of a path that are logged.
+/// The longest path that is logged, in characters.
 const SHOWN: usize = 128;
-/// Routes that are named where none of them is meant.
+/// The number of routes to suggest where the path names none.
 const NAMED: usize = 4;
-/// What is said to strangers, and where no route is.
+/// The path for the answers to strangers, and the one to suggest without routes.
 const ANY: &str = "/alerts/<route>";
 
-/// Which paths are logged: each once in [`WINDOW`].
-pub fn log_limit() -> LogLimit {
-    LogLimit::new(WINDOW, PATHS)
-}
-
-/// The parts of a webhook's path, without regard to slashes too many; `None`: it is not one.
+/// The parts of a webhook's path, ignoring extra slashes; `None` for any other path.
 fn webhook(path: &str) -> Option<Vec<&str>> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     (parts.first() == Some(&"alerts") && parts.len() <= 2).then_some(parts)
 }
 
-/// Whether webhooks are taken at `path`, if it names a route.
+/// Whether `path` is one of webhooks.
 pub fn is_webhook(path: &str) -> bool {
     webhook(path).is_some()
 }
 
-/// `//alerts//default/` is `/alerts/default`. Of webhooks alone: no rule of a proxy about another path is to be evaded.
-pub async fn without_more_slashes(mut request: Request) -> Request {
+/// Turns `//alerts//default/` into `/alerts/default`. Only for webhooks, so that a proxy's rules for other paths cannot
+/// be evaded.
+pub async fn without_extra_slashes(mut request: Request) -> Request {
     if let Some(uri) = webhook(request.uri().path()).and_then(|parts| with_path(request.uri(), &parts)) {
         *request.uri_mut() = uri;
     }
@@ -57,16 +53,16 @@ fn with_path(uri: &Uri, path: &[&str]) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A POST that is lost.
+/// A POST to a path that takes no webhooks.
 #[derive(Debug)]
-pub struct Post {
+pub struct LostWebhook {
     path: String,
-    /// Whether it has the credentials of a webhook.
+    /// Whether it has the credentials for webhooks.
     is_known: bool,
     right: String,
 }
 
-impl Post {
+impl LostWebhook {
     pub fn of(app: &App, side: Side, request: &Request) -> Self {
         let (settings, uri) = (app.settings(), request.uri());
         let is_known = settings.guard.check(request.headers(), uri.query()).is_ok();
@@ -76,31 +72,31 @@ impl Post {
     }
 
     pub fn warn(&self, app: &App, status: StatusCode) {
-        // What strangers post shares one place, or they could keep the others from being said.
+        // All strangers share one entry; otherwise they could use up the limit.
         let cause = if self.is_known { &self.path } else { "" };
-        if app.misdirected.allows(cause, app.clock.now()) {
+        if app.log_limits.misdirected.allows(cause, app.clock.now()) {
             tracing::warn!(
                 path = self.path,
                 right = self.right,
                 status = status.as_u16(),
                 credentials = self.is_known,
-                "refused a webhook: nothing is taken at this path, so that it is lost (said once a minute)"
+                "webhook lost: this path takes none"
             );
         }
     }
 
-    /// For the answer. The names of routes are for who may post.
+    /// The path for the answer. Only clients with credentials see names of routes.
     fn hint(&self) -> &str {
         if self.is_known { &self.right } else { ANY }
     }
 }
 
-pub async fn nothing_here(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
+pub async fn not_found(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
     if request.method() != Method::POST {
-        return Answer::not_found("there is nothing here");
+        return Answer::not_found("not found");
     }
-    let post = Post::of(&app, side, &request);
-    Answer::not_found(&format!("there is nothing here; webhooks are to be posted to {}", post.hint()))
+    let post = LostWebhook::of(&app, side, &request);
+    Answer::not_found(&format!("not found; post webhooks to {}", post.hint()))
 }
 
 pub async fn not_allowed(State(app): State<Arc<App>>, Extension(side): Extension<Side>, request: Request) -> Answer {
@@ -108,11 +104,11 @@ pub async fn not_allowed(State(app): State<Arc<App>>, Extension(side): Extension
     if request.method() != Method::POST {
         return answer;
     }
-    let post = Post::of(&app, side, &request);
-    answer.with_hint(&format!("webhooks are to be posted to {}", post.hint()))
+    let post = LostWebhook::of(&app, side, &request);
+    answer.with_hint(&format!("post webhooks to {}", post.hint()))
 }
 
-/// Where it was meant to go: to the route that the path names somewhere, else to any.
+/// The intended path: that of a route named anywhere in `path`, else those of some routes.
 fn right_path(config: &Config, path: &str) -> String {
     let named = |part: &str| {
         let part = urlencoding::decode(part).ok()?;
@@ -129,7 +125,7 @@ fn right_path(config: &Config, path: &str) -> String {
     if routes.is_empty() { ANY.to_owned() } else { routes.join(" or ") }
 }
 
-/// Strangers choose it: without what a terminal or a log reads as more than a character, and not too long.
+/// A path for the log, where strangers choose it: printable and of bounded length.
 fn shown(path: &str) -> String {
     let clean: String = path.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).take(SHOWN).collect();
     if path.chars().count() > SHOWN { clean + "..." } else { clean }
@@ -152,11 +148,11 @@ mod tests {
             ("/alerts/default/", "/alerts/default"),
             ("//alerts//default//?a=%2F", "/alerts/default?a=%2F"),
             ("http://receiver:9088//alerts/default", "http://receiver:9088/alerts/default"),
-            // A room keeps its encoding, also that of a slash.
+            // A room keeps its encoding, including an encoded slash.
             ("/alerts/%21room%3Aexample.org/", "/alerts/%21room%3Aexample.org"),
             ("/alerts/%23a%2F%2Fb:example.org/", "/alerts/%23a%2F%2Fb:example.org"),
             ("/alerts/!room:example.org/", "/alerts/!room:example.org"),
-            // Not of webhooks.
+            // Not paths of webhooks.
             ("/metrics/", "/metrics/"),
             ("//metrics", "//metrics"),
             ("//", "//"),
@@ -167,7 +163,7 @@ mod tests {
             ("/%61lerts/", "/%61lerts/"),
         ] {
             let request = Request::builder().uri(uri).body(Body::empty()).expect("a request");
-            assert_eq!(without_more_slashes(request).await.uri(), expected, "{uri}");
+            assert_eq!(without_extra_slashes(request).await.uri(), expected, "{uri}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Probes and metrics. They read what others have written down and never wait for them.
+//! Probes and metrics. They read recorded state and never wait for the components.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,18 +10,22 @@ use axum::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, Settings, answer::Answer};
+use super::{
+    answer::Answer,
+    state::{App, Settings},
+};
 use crate::{
     model::{OpState, Timestamp},
     store::Stats,
 };
 
-/// A writer that has not moved for this long is stuck: its beat is every second, and a commit is bounded.
+/// A writer without a beat for this long is stuck: it beats every second, and a commit is bounded.
 const WRITER_STUCK: Duration = Duration::from_mins(1);
 /// A scrape never waits longer than this for the store's numbers.
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// 200 while the process answers and its writer moves. The only liveness probe: a restart helps here and nowhere else.
+/// 200 while the process answers and its writer works. The only liveness probe, since a restart helps here and nowhere
+/// else.
 pub async fn livez(State(app): State<Arc<App>>) -> Answer {
     let health = app.health.snapshot();
     let now = app.clock.now();
@@ -33,7 +37,8 @@ pub async fn livez(State(app): State<Arc<App>>) -> Answer {
     Answer::health(true, json!({ "status": "ok" }))
 }
 
-/// 200 once webhooks can be accepted. Not tied to the homeserver: being cut off from Alertmanager would lose alerts.
+/// 200 once webhooks can be accepted. Independent of the homeserver: without the endpoint Alertmanager's alerts would
+/// be lost.
 pub async fn readyz(State(app): State<Arc<App>>) -> Answer {
     if app.health.is_stopping() {
         return Answer::health(false, json!({ "status": "failing", "reason": "shutting down" }));

@@ -1,5 +1,5 @@
-//! The listening socket. A slow client holds up nobody: headers, bodies, idle connections and answers that are not read
-//! all have a time limit, and connections have a limit to their number.
+//! The listening socket. A slow client holds up no other: headers, bodies, idle connections and unread answers have
+//! time limits, and the number of connections is limited.
 
 use std::{
     net::{Shutdown, SocketAddr},
@@ -18,64 +18,60 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{App, admission::Admission, router, tls::Tls};
+use super::{
+    admission::Admission,
+    router::router,
+    state::{App, Side},
+    tls::Tls,
+};
 use crate::pacing::LogLimit;
 
-/// The headers of a request must arrive within this; it also ends connections that are kept open and not used.
+/// The headers of a request must arrive within this; it also closes idle connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of a connection that hyper keeps unparsed, thus also the most that headers may take. A flood of requests that
-/// are sent ahead costs as much for each connection.
+/// The bytes of a connection that hyper buffers, which also limits the headers. A client that pipelines requests can
+/// fill as much.
 const READ_BUFFER: usize = 32 * 1024;
-/// Bytes of an answer that the kernel keeps for a client that does not read; it takes twice as much.
+/// The kernel's buffer for an answer that the client does not read; the kernel doubles it.
 const SEND_BUFFER: u32 = 32 * 1024;
-/// Connections that the kernel has ready before they are accepted.
+/// Connections that the kernel holds before they are accepted.
 const BACKLOG: u32 = 1024;
-/// A client that asks on a kept connection just as it is closed gets no answer. So each answer at a stop says that its
-/// connection is over, and this is how long clients have to ask once more.
+/// A request that is sent just as its kept-alive connection closes gets no answer. So at a stop each answer announces
+/// the end of its connection, and clients have this long for a last request.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 /// Connections still busy this long after the stop are closed.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A socket that listens but is not served yet.
+/// A socket that is bound but not served yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct HttpListener {
     listener: std::net::TcpListener,
     pub address: SocketAddr,
     tls: Option<Tls>,
 }
 
-/// To be called within the runtime.
+/// Must be called within the runtime.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
+pub fn bind(listen: SocketAddr) -> std::io::Result<HttpListener> {
     let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // What it accepts has the same.
+    // Accepted connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(listen)?;
     let listener = socket.listen(BACKLOG)?.into_std()?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address, tls: None })
+    Ok(HttpListener { listener, address, tls: None })
 }
 
-/// What is served on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Webhooks, health and metrics; the status page as well, unless it `has_admin` to have it.
-    Main { address: SocketAddr, has_admin: bool },
-    /// All but webhooks, for who knows user name and password.
-    Admin,
-}
-
-impl Bound {
-    /// HTTPS in place of HTTP.
+impl HttpListener {
+    /// Serves HTTPS instead of HTTP.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
     }
 
-    /// Serves until `stop`, then lets requests under way finish.
+    /// Serves until `stop`, then lets requests in flight finish.
     ///
     /// # Errors
     /// When the socket cannot be served.
@@ -104,7 +100,7 @@ where
     A::Future: Send,
 {
     let handle = Handle::new();
-    // Without this it would first find out the version, and wait for that without a limit.
+    // Otherwise it would first detect the HTTP version, without a time limit.
     let mut server = server.handle(handle.clone()).http1_only().accept_error_handler(not_accepted(&app));
     let mut http = server.http_builder().http1();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
@@ -114,7 +110,7 @@ where
         ended = &mut serving => return ended,
         () = async {
             stop.cancelled().await;
-            // Who comes now is refused; who has come already has not always been read from yet.
+            // New clients are refused; connections that are already accepted may not have been read yet.
             let _ = socket2::SockRef::from(&listening).shutdown(Shutdown::Both);
             sleep(LAST_ANSWERS).await;
         } => handle.graceful_shutdown(Some(DRAIN)),
@@ -122,13 +118,14 @@ where
     serving.await
 }
 
-/// Says why the kernel gives no connection, mostly for want of open files; it is asked again 20 times a second.
+/// Logs why the kernel gives no connection, mostly because of too many open files; accepting is retried 20 times a
+/// second.
 fn not_accepted(app: &Arc<App>) -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
     let (app, said) = (Arc::clone(app), LogLimit::default());
     move |client, error| {
-        // With an address it was accepted, and is logged elsewhere.
+        // With an address the connection was accepted, and its error is logged elsewhere.
         if client.is_none() && !app.health.is_stopping() && said.allows("", app.clock.now()) {
-            tracing::warn!(%error, "no connection can be accepted (said once a minute)");
+            tracing::warn!(%error, "accepting a connection failed");
         }
     }
 }

@@ -11,9 +11,9 @@ use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    App,
     admission::Admission,
     certificate::{Hash, Misfit, Pair},
+    state::App,
 };
 use crate::{
     clock::Clock,
@@ -24,8 +24,8 @@ use crate::{
     pacing::LogLimit,
 };
 
-/// A client that has not agreed on TLS by then is cut off. No longer than others wait for a place, so that who comes
-/// behind a crowd of silent ones gets his.
+/// A client that has not agreed on TLS by then is disconnected. Not longer than others wait for a slot, so that queued
+/// clients still get one behind a crowd of silent ones.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ impl Tls {
 
     pub(super) fn acceptor(self, admission: Admission, app: &Arc<App>) -> Handshakes {
         let inner = RustlsAcceptor::new(self.served.0).handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(admission);
-        Handshakes { inner, app: Arc::clone(app), told: Arc::default() }
+        Handshakes { inner, app: Arc::clone(app), log_limit: Arc::default() }
     }
 
     /// Looks at the files until `stop`, and serves what they hold if it is good.
@@ -188,12 +188,12 @@ fn moment(at: Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::MAX)
 }
 
-/// Gives a connection its place, then has it agree on TLS: who never does holds one place for [`HANDSHAKE_TIMEOUT`].
+/// Gives a connection its slot, then performs the handshake: a silent client holds a slot for [`HANDSHAKE_TIMEOUT`].
 #[derive(Clone)]
 pub struct Handshakes {
     inner: RustlsAcceptor<Admission>,
     app: Arc<App>,
-    told: Arc<LogLimit>,
+    log_limit: Arc<LogLimit>,
 }
 
 impl<S: Send + 'static> Accept<TcpStream, S> for Handshakes {
@@ -211,25 +211,25 @@ impl Handshakes {
     fn failed(&self, error: &io::Error) {
         let Some((reason, advice)) = why(error) else { return };
         self.app.metrics.tls.handshakes_failed.with_label_values(&[reason]).inc();
-        // A check whether the port is open, as load balancers make them, says nothing.
-        if reason != "closed" && self.told.allows("", self.app.clock.now()) {
-            tracing::warn!(reason, advice, %error, "a TLS handshake failed (said once a minute)");
+        // Load balancers check whether the port is open; that is not worth a log line.
+        if reason != "closed" && self.log_limit.allows("", self.app.clock.now()) {
+            tracing::warn!(reason, advice, %error, "TLS handshake failed");
         }
     }
 }
 
-/// A reason of a closed set, and what to do; `None`: it was no handshake that failed.
+/// A reason of a closed set, and what to do; `None` if the error is not about the handshake.
 fn why(error: &io::Error) -> Option<(&'static str, &'static str)> {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     Some(match (error.kind(), tls) {
-        (io::ErrorKind::TimedOut, _) => ("timeout", "the client was silent for too long"),
+        (io::ErrorKind::TimedOut, _) => ("timeout", "client sent nothing in time"),
         (_, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))) => {
-            ("not_tls", "the client does not speak TLS; is its URL one with http?")
+            ("not_tls", "client does not speak TLS; use https in its URL")
         }
         (_, Some(rustls::Error::AlertReceived(_))) => {
-            ("not_trusted", "the client does not like the certificate; is its ca_file that of the authority?")
+            ("not_trusted", "client rejected the certificate; check its ca_file")
         }
-        (_, Some(_)) => ("other", "client and receiver have no TLS in common"),
+        (_, Some(_)) => ("other", "client and receiver share no TLS version or cipher"),
         (io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, None) => {
             ("closed", "")
         }

@@ -11,7 +11,12 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{App, Settings, answer::Answer, auth::Proof, in_flight::BodyPermit};
+use super::{
+    answer::Answer,
+    auth::CredentialSource,
+    body_budget::BodyPermit,
+    state::{App, Settings},
+};
 use crate::{
     clock::Clock,
     config::Route,
@@ -20,7 +25,7 @@ use crate::{
     store::{Ingest, Ingested},
 };
 
-/// A whole body must arrive within this; Alertmanager's own patience is 10 s at least.
+/// A whole body must arrive within this; Alertmanager itself waits at least 10 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn post(
@@ -30,7 +35,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    answer(&app, &Asked { path: None, query, method, headers }, body).await
+    answer(&app, &WebhookRequest { path: None, query, method, headers }, body).await
 }
 
 pub async fn post_to(
@@ -41,37 +46,37 @@ pub async fn post_to(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    answer(&app, &Asked { path: Some(path.map(|Path(path)| path)), query, method, headers }, body).await
+    answer(&app, &WebhookRequest { path: Some(path.map(|Path(path)| path)), query, method, headers }, body).await
 }
 
 /// A request without its body. No `Debug`: the query and the headers may hold secrets, and nothing may print them.
-struct Asked {
-    /// What follows `/alerts/`, decoded, if it can be.
+struct WebhookRequest {
+    /// The decoded path after `/alerts/`, if it can be decoded.
     path: Option<Result<String, PathRejection>>,
     query: Option<String>,
     method: Method,
     headers: HeaderMap,
 }
 
-async fn answer(app: &Arc<App>, asked: &Asked, body: Body) -> Answer {
-    match accept(app, asked, body).await {
+async fn answer(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Answer {
+    match accept(app, request, body).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
 /// The order of the checks is part of the interface: 405, 401, 404, 413, 400.
-async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Answer> {
-    let headers = &asked.headers;
-    if asked.method != Method::POST {
+async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<Answer, Answer> {
+    let headers = &request.headers;
+    if request.method != Method::POST {
         return Err(Answer::method_not_allowed("POST"));
     }
     let settings = app.settings();
-    let proof = settings.guard.check(headers, asked.query.as_deref()).inspect_err(|_| {
-        if app.refusals.allows("", app.clock.now()) {
-            tracing::warn!("webhooks are refused: missing or wrong credentials (see http.auth; said once a minute)");
+    let proof = settings.guard.check(headers, request.query.as_deref()).inspect_err(|_| {
+        if app.log_limits.credentials.allows("", app.clock.now()) {
+            tracing::warn!("webhook rejected: missing or wrong credentials");
         }
     })?;
-    let path = asked.path.as_ref().map(Result::as_ref).transpose();
+    let path = request.path.as_ref().map(Result::as_ref).transpose();
     let path = path.map_err(|_| Answer::not_found("unknown route: its name is not UTF-8"))?;
     let by_path = path.map(|path| intake::route_of_path(&settings.config, path));
     let by_path = by_path.transpose().map_err(|error| unrouted(&error))?;
@@ -81,7 +86,7 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
     let (body, permit) = read(app, settings.config.http.max_body_bytes, headers, body).await?;
     let Some(permit) = app.body_budget.decode(permit, body.len()).await else { return Err(too_much(app)) };
     let webhook = intake::decode(&body).map_err(|error| {
-        tracing::warn!(%error, "refused a webhook");
+        tracing::warn!(%error, "webhook rejected");
         Answer::bad_request(&error.to_string())
     })?;
     let routes = &settings.config.routes;
@@ -95,7 +100,7 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
         .ingest(ingest(&settings, &app.clock, route, by_path.is_none(), webhook, body, permit))
         .await
         .map_err(|error| {
-            tracing::warn!(route = %route.name, %error, "a webhook could not be committed; it is answered 503");
+            tracing::warn!(route = %route.name, %error, "committing a webhook failed; answered 503");
             Answer::unavailable(&format!("cannot commit: {error}"))
         })?;
     record(app, route, &counts, &ingested);
@@ -104,24 +109,23 @@ async fn accept(app: &Arc<App>, asked: &Asked, body: Body) -> Result<Answer, Ans
 }
 
 fn unrouted(error: &RouteError) -> Answer {
-    tracing::warn!(%error, "refused a webhook");
+    tracing::warn!(%error, "webhook rejected");
     Answer::not_found(&error.to_string())
 }
 
 fn too_much(app: &App) -> Answer {
-    if app.flooded.allows("", app.clock.now()) {
-        tracing::warn!("webhooks are answered 503: too much of them is under way at once (said once a minute)");
+    if app.log_limits.bodies.allows("", app.clock.now()) {
+        tracing::warn!("too many webhook bytes in flight; answering 503");
     }
-    Answer::unavailable("too much is under way at once")
+    Answer::unavailable("too many webhook bytes in flight")
 }
 
-/// The whole body, or why it is not taken. A body that does not come in time is answered 503, since Alertmanager would
-/// take a 408 for final.
+/// Reads the whole body. A body that is too slow is answered 503, since Alertmanager would not retry after a 408.
 async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Result<(Bytes, BodyPermit), Answer> {
     if let Some(encoding) = foreign_encoding(headers) {
-        tracing::warn!(%encoding, "refused a webhook: its body is compressed");
+        tracing::warn!(%encoding, "webhook rejected: its body is compressed");
         return Err(Answer::unsupported(&format!(
-            "the body is announced as Content-Encoding: {encoding}; bodies are taken as they are, uncompressed"
+            "Content-Encoding: {encoding} is not supported; send the body uncompressed"
         )));
     }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -147,7 +151,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
     Ok((bytes.map_err(|_| Answer::unavailable("the body did not arrive in time"))??, permit))
 }
 
-/// How the body is encoded, if it is; cut, since a stranger wrote it.
+/// The body's encoding, if it has one; cut, since a stranger chooses it.
 fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
     let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     let words = encodings.flat_map(|value| {
@@ -172,7 +176,7 @@ fn ingest(
     let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
     let content_hash = webhook.content_hash.clone();
     let rooms = route.rooms.clone();
-    // The body's place is taken for as long as these closures live, also if nobody waits for the answer any more.
+    // The closures hold the body's share of the budget, even when no client waits for the answer any more.
     let said = Arc::new((webhook, permit));
     let (config_too, name_too, said_too) = (Arc::clone(&config), name.clone(), Arc::clone(&said));
     Ingest {
@@ -198,7 +202,7 @@ fn ingest(
     }
 }
 
-/// What the log and the metrics say about a payload.
+/// The counts of a payload for the log and the metrics.
 struct Counts {
     firing: u64,
     resolved: u64,
@@ -227,19 +231,19 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
     if ingested.elsewhere > 0 {
         tracing::info!(
             notification = %ingested.notification, route = name, incidents = ingested.elsewhere,
-            "what it reports as resolved was resolved in other incidents of the route as well"
+            "resolved alerts in other incidents too"
         );
     }
 }
 
-/// Counts what came in by another receiver's URL: once that stands still, the setting can go.
-fn record_compat(app: &App, proof: Proof, path: Option<PathKind>) {
+/// Counts webhooks that use another receiver's URL: once the count stands still, the setting can be removed.
+fn record_compat(app: &App, proof: CredentialSource, path: Option<PathKind>) {
     let by_path = match path {
         Some(PathKind::Room) => Some("room_path"),
         Some(PathKind::OldName) => Some("name"),
         Some(PathKind::Route) | None => None,
     };
-    let by_query = (proof == Proof::Query).then_some("query_secret");
+    let by_query = (proof == CredentialSource::Query).then_some("query_secret");
     for shape in by_path.into_iter().chain(by_query) {
         app.metrics.compat_notifications.with_label_values(&[shape]).inc();
     }

@@ -1,5 +1,5 @@
-//! JSON in parts: what is not needed is never built, and what is too large is cut before it is. A value of its own for
-//! each of a million empty objects would take many times what the body takes.
+//! Parses JSON in parts: fields that are not needed are never built, and large values are cut before they are. A
+//! million empty objects as values would take many times the memory of the body.
 
 use std::{fmt, marker::PhantomData};
 
@@ -9,18 +9,18 @@ use serde::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::decode::cut;
+use super::scrub::cut;
 
-/// Parts of at most this size are read as they are.
+/// Parts up to this size are parsed as they are.
 const SMALL: usize = 64 * 1024;
-/// As deep as `serde_json` reads; it does not count where it only skips.
+/// The depth that `serde_json` allows; it does not check it where it only skips.
 const MAX_DEPTH: usize = 127;
 
-/// The fields of an object by name, of which only those asked for are kept; of one named twice the last.
+/// The wanted fields of an object; the last one wins where a name repeats.
 pub(super) struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    /// At most `most` fields for which `wanted` holds; `None`: it is not an object.
+    /// At most `most` fields that `wanted` selects; `None` if the text is not an object.
     ///
     /// # Errors
     /// When it is not JSON.
@@ -65,7 +65,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for FieldsVisitor<'de, F> {
                 continue;
             }
             let value = map.next_value()?;
-            // Few are wanted where names may come again and again; where all are, the last one wins later.
+            // With few wanted names, repeats replace each other; where all are wanted, the last one wins later.
             if fields.len() < self.most {
                 fields.push((name, value));
             } else if let Some(known) = fields.iter_mut().find(|(known, _)| *known == name) {
@@ -76,7 +76,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for FieldsVisitor<'de, F> {
     }
 }
 
-/// The first so many elements of a list, and how many more there are.
+/// The first elements of a list, and how many more there are.
 pub(super) struct First<'a, const MOST: usize> {
     pub(super) elements: Vec<&'a RawValue>,
     pub(super) more: usize,
@@ -109,7 +109,7 @@ impl<'de: 'a, 'a, const MOST: usize> Deserialize<'de> for First<'a, MOST> {
 }
 
 /// # Errors
-/// When it is nested deeper than JSON is read.
+/// When the nesting is deeper than `serde_json` allows.
 pub(super) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
@@ -128,12 +128,12 @@ pub(super) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
     Ok(())
 }
 
-/// The character that a value begins with.
+/// The first character of a value, which tells its kind.
 pub(super) fn kind_of(text: &str) -> char {
     text.trim_start().chars().next().unwrap_or(' ')
 }
 
-/// A value of which only the kind matters if it is a list or an object.
+/// A scalar in full; of a list or an object only its kind.
 pub(super) fn scalar(raw: &RawValue) -> Value {
     match kind_of(raw.get()) {
         '[' => Value::Array(Vec::new()),
@@ -142,7 +142,7 @@ pub(super) fn scalar(raw: &RawValue) -> Value {
     }
 }
 
-/// Labels as they are, but for those beyond `most`, and for values that are neither a text nor short: these are cut.
+/// At most `most` labels; values that are neither strings nor short are cut.
 pub(super) fn labels(raw: &RawValue, most: usize, max_value: usize) -> Value {
     let Ok(Some(fields)) = Fields::of(raw.get(), |_| true, most) else { return scalar(raw) };
     let value = |raw: &RawValue| {
@@ -154,7 +154,7 @@ pub(super) fn labels(raw: &RawValue, most: usize, max_value: usize) -> Value {
     Value::Object(fields.0.into_iter().map(|(name, raw)| (name, value(raw))).collect())
 }
 
-/// An alert: as it is, or if it is large then without what is not read of it.
+/// An alert; a large one only with the fields that are read.
 pub(super) fn alert(raw: &RawValue, most: usize, max_value: usize) -> Value {
     const LABELS: [&str; 2] = ["labels", "annotations"];
     const OTHERS: [&str; 8] =

@@ -1,17 +1,17 @@
-//! One hash of what a webhook says, so that a repeat is known for one without looking at what is stored of each alert.
+//! A hash of a webhook's content, so that a repeat is recognised without comparing every stored alert.
 
 use sha2::{Digest as _, Sha256};
 
-use super::decode::{Listed, Reason, Webhook};
+use super::webhook::{ListedAlert, NotificationReason, Webhook};
 use crate::model::{AlertDoc, Labels, Timestamp};
 
-/// Equal for two webhooks if, and as good as only if, reconciling them changes and stores the same.
+/// Two webhooks have the same hash if reconciling them would change and store the same, and practically only then.
 pub fn of(webhook: &Webhook) -> String {
     let mut hash = Sha256::new();
     text(&mut hash, &webhook.external_url);
     labels(&mut hash, &webhook.group_labels);
     hash.update(webhook.truncated.to_le_bytes());
-    hash.update([u8::from(webhook.reason == Reason::AllResolved)]);
+    hash.update([u8::from(webhook.reason == NotificationReason::AllResolved)]);
     hash.update(webhook.alerts.len().to_le_bytes());
     for alert in &webhook.alerts {
         listed(&mut hash, alert);
@@ -19,9 +19,9 @@ pub fn of(webhook: &Webhook) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
-fn listed(hash: &mut Sha256, alert: &Listed) {
-    // `starts_at` of the doc is filled in by the rules. Whole, so that a field added later cannot be forgotten here.
-    let Listed { fingerprint, firing, starts_at, ends_at, doc } = alert;
+fn listed(hash: &mut Sha256, alert: &ListedAlert) {
+    // The rules fill in `starts_at` of the doc. All fields are named, so that a new one cannot be forgotten here.
+    let ListedAlert { fingerprint, firing, starts_at, ends_at, doc } = alert;
     let AlertDoc { labels: own, annotations, generator_url, starts_at: _, dashboard_url, panel_url, silence_url } = doc;
     hash.update([u8::from(*firing)]);
     for at in [starts_at, ends_at] {
@@ -42,7 +42,7 @@ fn labels(hash: &mut Sha256, labels: &Labels) {
     }
 }
 
-/// With its length, so that no two lists of texts read alike.
+/// Hashes the length as well, so that different lists of texts never look alike.
 fn text(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_le_bytes());
     hash.update(text);
@@ -54,7 +54,7 @@ mod tests {
 
     use crate::intake::decode::decode;
 
-    fn content_hash(change: impl FnOnce(&mut Value)) -> String {
+    fn hash_of(change: impl FnOnce(&mut Value)) -> String {
         let mut body = json!({
             "receiver": "r", "groupKey": "g", "externalURL": "http://a", "groupLabels": { "alertname": "A" },
             "truncatedAlerts": 0, "notification_reason": "first notification",
@@ -68,16 +68,16 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_has_the_same_content_hash() {
-        let first = content_hash(|_| {});
-        assert_eq!(first, content_hash(|body| body["notification_reason"] = json!("repeat interval elapsed")));
-        assert_eq!(first, content_hash(|body| body["status"] = json!("resolved")));
-        assert_eq!(first, content_hash(|body| body["alerts"].as_array_mut().expect("alerts").reverse()));
+    fn a_repeat_has_the_same_hash() {
+        let first = hash_of(|_| {});
+        assert_eq!(first, hash_of(|body| body["notification_reason"] = json!("repeat interval elapsed")));
+        assert_eq!(first, hash_of(|body| body["status"] = json!("resolved")));
+        assert_eq!(first, hash_of(|body| body["alerts"].as_array_mut().expect("alerts").reverse()));
     }
 
     #[test]
     fn all_that_is_stored_or_decides_changes_it() {
-        let first = content_hash(|_| {});
+        let first = hash_of(|_| {});
         for (path, value) in [
             ("/externalURL", json!("http://b")),
             ("/groupLabels/alertname", json!("B")),
@@ -93,7 +93,7 @@ mod tests {
             ("/alerts/1/endsAt", json!("2026-11-22T12:00:01Z")),
             ("/alerts/1", json!({ "status": "firing", "fingerprint": "i" })),
         ] {
-            let changed = content_hash(|body| *body.pointer_mut(path).expect("a place") = value);
+            let changed = hash_of(|body| *body.pointer_mut(path).expect("a place") = value);
             assert_ne!(first, changed, "{path}");
         }
     }

@@ -9,73 +9,28 @@ use sha2::{Digest, Sha256};
 
 use super::{
     bounded_json::{self, Fields, First},
-    content_hash, scrub,
+    content_hash,
+    scrub::{self, cut},
+    webhook::{ListedAlert, NotificationReason, Webhook},
 };
-use crate::model::{AlertDoc, AlertState, Labels, Timestamp};
+use crate::model::{AlertDoc, Labels, Timestamp};
 
 /// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
 pub const MAX_ALERTS: usize = 10_000;
-/// Alerts beyond these labels and annotations of one payload are not read either: each takes some hundred bytes, however
-/// short it is.
+/// Alerts beyond this many labels and annotations in one payload are not read either: each takes some hundred bytes,
+/// however short it is.
 const MAX_ENTRIES: usize = 100_000;
-/// What is read of the envelope.
+/// The fields of the envelope that are read.
 const FIELDS: [&str; 7] =
     ["receiver", "groupKey", "groupLabels", "externalURL", "truncatedAlerts", "notification_reason", "alerts"];
 /// Longer names and values of labels and annotations are cut at this many bytes.
 const MAX_VALUE: usize = 16 * 1024;
 /// More labels (or annotations) of one alert than this are not kept.
 const MAX_LABELS: usize = 128;
-/// A fingerprint is 16 characters long; what is longer than this is hashed.
+/// A fingerprint is 16 characters long; a longer text than this is hashed.
 const MAX_FINGERPRINT: usize = 128;
 
-/// One notification as Alertmanager (or Grafana) sent it. The payload's own `status` and common labels are not here:
-/// `max_alerts` makes them lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
-    pub receiver: String,
-    pub group_key: String,
-    pub group_labels: Labels,
-    pub external_url: String,
-    pub truncated: u64,
-    pub reason: Reason,
-    /// At most one for each fingerprint, sorted by it.
-    pub alerts: Vec<Listed>,
-    /// Fields that could not be read as meant.
-    pub odd: u32,
-    /// A hash of all of the above that decides about state or is stored. Of why Alertmanager sent it only what bears on
-    /// the state is part: a repeat has another reason than the notification that it repeats.
-    pub content_hash: String,
-}
-
-/// `notification_reason`, which Alertmanager sends since 0.32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// None given.
-    Missing,
-    RepeatInterval,
-    AllResolved,
-    Other,
-}
-
-/// One alert as a payload lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    pub fingerprint: String,
-    pub firing: bool,
-    /// `None`: missing or unreadable.
-    pub starts_at: Option<Timestamp>,
-    pub ends_at: Option<Timestamp>,
-    pub doc: AlertDoc,
-}
-
-impl Listed {
-    #[must_use]
-    pub fn state(&self) -> AlertState {
-        if self.firing { AlertState::Firing } else { AlertState::Resolved }
-    }
-}
-
-/// Why a body is not a webhook payload; the text names the place.
+/// Why a body is not a webhook payload, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("not JSON: {0}")]
@@ -87,7 +42,7 @@ pub enum DecodeError {
 /// Reads a webhook body.
 ///
 /// # Errors
-/// When it is not JSON or its envelope is not that of a webhook. Never because of what one alert holds.
+/// When it is not JSON, or its envelope is not that of a webhook. The content of a single alert is never an error.
 pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     // Some clients on Windows begin with a byte order mark.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -125,7 +80,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         None | Some(Value::Null) => 0,
         Some(value) => value.as_u64().ok_or_else(|| wrong("truncatedAlerts", "a whole number", value))?,
     };
-    // One at a time, as long as there is room.
+    // Reads one alert at a time until the bound is reached.
     let (mut listed, mut entries) = (Vec::new(), 0);
     for raw in &alerts.elements {
         let alert = read_alert(&bounded_json::alert(raw, MAX_LABELS + 1, MAX_VALUE), &mut odd);
@@ -151,7 +106,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
     Ok(webhook)
 }
 
-/// What the body is, where its first bytes tell that it is something known and no UTF-8 text.
+/// Names the format of a body that is not UTF-8 text, if its first bytes show it.
 fn foreign(body: &[u8]) -> Option<&'static str> {
     match body {
         [0x1f, 0x8b, ..] => Some("the body is compressed with gzip; send it as it is"),
@@ -172,8 +127,8 @@ fn required_text<'a>(envelope: &'a Map<String, Value>, key: &str) -> Result<&'a 
     }
 }
 
-/// A text by which things are told apart: one that is too long ends in a hash of all of it, so that two that begin alike
-/// stay two.
+/// A text that identifies something. One that is too long ends in a hash of the whole text, so that texts with the same
+/// beginning stay distinct.
 fn identity(text: &str, max: usize, odd: &mut u32) -> String {
     if text.len() <= max {
         return text.replace('\0', "\u{fffd}");
@@ -198,16 +153,16 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn read_reason(value: Option<&Value>) -> Reason {
+fn read_reason(value: Option<&Value>) -> NotificationReason {
     match value {
-        None | Some(Value::Null) => Reason::Missing,
+        None | Some(Value::Null) => NotificationReason::Missing,
         Some(Value::String(text)) => match text.as_str() {
-            "" => Reason::Missing,
-            "repeat interval elapsed" => Reason::RepeatInterval,
-            "all alerts resolved" => Reason::AllResolved,
-            _ => Reason::Other,
+            "" => NotificationReason::Missing,
+            "repeat interval elapsed" => NotificationReason::RepeatInterval,
+            "all alerts resolved" => NotificationReason::AllResolved,
+            _ => NotificationReason::Other,
         },
-        Some(_) => Reason::Other,
+        Some(_) => NotificationReason::Other,
     }
 }
 
@@ -227,7 +182,7 @@ fn unquote_meta(quoted: &str) -> String {
     out
 }
 
-fn read_alert(value: &Value, odd: &mut u32) -> Listed {
+fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
     let empty = Map::new();
     let alert = value.as_object().unwrap_or_else(|| {
         *odd += 1;
@@ -248,7 +203,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
         Some("firing") => true,
         Some("resolved") => false,
         _ => {
-            // Alertmanager derives the status from endsAt; without one, silence would be the worse mistake.
+            // Alertmanager derives the status from endsAt; without it, firing is the safer guess.
             *odd += 1;
             ends_at.is_none()
         }
@@ -261,7 +216,7 @@ fn read_alert(value: &Value, odd: &mut u32) -> Listed {
             fingerprint_of(&labels, value)
         }
     };
-    Listed {
+    ListedAlert {
         fingerprint,
         firing,
         starts_at,
@@ -296,14 +251,9 @@ fn read_labels(labels: &Map<String, Value>, odd: &mut u32) -> Labels {
     labels.iter().take(MAX_LABELS).map(read).collect()
 }
 
-/// NUL is the one character that no homeserver and no C library takes; the rest is the renderer's business.
+/// Replaces NUL, the one character that neither homeservers nor C libraries accept; the renderer handles the rest.
 fn scrub_text(text: &str) -> String {
     cut(text, MAX_VALUE).replace('\0', "\u{fffd}")
-}
-
-/// The longest start of `text` that has at most `max` bytes and ends between two characters.
-pub(super) fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
 }
 
 fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -> String {
@@ -320,7 +270,7 @@ fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -> String {
     }
 }
 
-/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`, "not set") reads as none.
+/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`) means "not set".
 fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Timestamp> {
     let text = match alert.get(key) {
         None | Some(Value::Null) => return None,
@@ -340,7 +290,7 @@ fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Tim
     }
 }
 
-/// For an alert without a fingerprint: a hash of its sorted labels, or of all it has if it has no labels.
+/// The fingerprint of an alert without one: a hash of its sorted labels, or of the whole alert if it has no labels.
 fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
     let mut hash = Sha256::new();
     if labels.is_empty() {
@@ -355,8 +305,8 @@ fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
     hex::encode(&hash.finalize()[..8])
 }
 
-/// Of two alerts with one fingerprint, firing wins.
-fn one_each(mut listed: Vec<Listed>) -> Vec<Listed> {
+/// Removes duplicates; of two alerts with one fingerprint, the firing one stays.
+fn one_each(mut listed: Vec<ListedAlert>) -> Vec<ListedAlert> {
     listed.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint).then(b.firing.cmp(&a.firing)));
     listed.dedup_by(|later, first| later.fingerprint == first.fingerprint);
     listed
@@ -475,17 +425,17 @@ mod tests {
     #[test]
     fn reasons_old_and_new() {
         for (reason, expected) in [
-            (json!(null), Reason::Missing),
-            (json!("repeat interval elapsed"), Reason::RepeatInterval),
-            (json!("all alerts resolved"), Reason::AllResolved),
-            (json!("new alerts added"), Reason::Other),
-            (json!(5), Reason::Other),
+            (json!(null), NotificationReason::Missing),
+            (json!("repeat interval elapsed"), NotificationReason::RepeatInterval),
+            (json!("all alerts resolved"), NotificationReason::AllResolved),
+            (json!("new alerts added"), NotificationReason::Other),
+            (json!(5), NotificationReason::Other),
         ] {
             let mut value = envelope(&json!([]));
             value["notification_reason"] = reason.clone();
             assert_eq!(decoded(&value).reason, expected, "{reason}");
         }
-        assert_eq!(decoded(&envelope(&json!([]))).reason, Reason::Missing);
+        assert_eq!(decoded(&envelope(&json!([]))).reason, NotificationReason::Missing);
     }
 
     #[test]
@@ -514,7 +464,7 @@ mod tests {
         assert_eq!((webhook.alerts.len(), webhook.truncated), (MAX_ALERTS, 3));
     }
 
-    /// Large alerts are read in parts; what is read of them is what would be read of small ones.
+    /// A large alert is read in parts, with the same result as a small one.
     #[test]
     fn what_is_large_is_read_without_being_built() {
         let list = vec![json!(1); 100_000];
@@ -561,7 +511,7 @@ mod tests {
         assert_eq!((webhook.receiver.as_str(), webhook.alerts[0].doc.labels["x"].as_str()), ("b", "2"));
     }
 
-    /// What tells groups, receivers and alerts apart is bounded as well, and still tells them apart.
+    /// Identifying texts are bounded, and stay distinct.
     #[test]
     fn long_identities_stay_distinct() {
         let of = |end: &str| {

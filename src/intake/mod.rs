@@ -6,7 +6,9 @@ mod decode;
 mod reconcile;
 mod routing;
 mod scrub;
+mod webhook;
 
-pub use decode::{DecodeError, Listed, Reason, Webhook, decode};
+pub use decode::{DecodeError, decode};
 pub use reconcile::{Rules, apply, reconcile, settle};
 pub use routing::{PathKind, RouteError, choose_route, route_of_path};
+pub use webhook::{ListedAlert, NotificationReason, Webhook};

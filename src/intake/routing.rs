@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::decode::cut;
+use super::scrub::cut;
 use crate::{
     config::{Config, Route},
     model::{RoomAddress, RouteName},
 };
 
-/// A name that nobody configured is told up to so many bytes: it goes into the log, and strangers choose it.
-const TOLD: usize = 128;
+/// The length in bytes to which an unknown name is cut: strangers choose it, and it is logged.
+const MAX_NAME: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -17,7 +17,7 @@ pub enum RouteError {
     Unknown(String),
     #[error("no route names the receiver {0:?}, and there is no default route")]
     NoDefault(String),
-    #[error("there is no route named {0:?}; with compat.room_paths = true rooms of routes are taken as well")]
+    #[error("there is no route named {0:?}; set compat.room_paths = true to post by room")]
     RoomPathsOff(String),
     #[error("no route has the room {0:?}")]
     UnknownRoom(String),
@@ -28,11 +28,11 @@ pub enum RouteError {
 /// How a path named its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathKind {
-    /// As routes are called.
+    /// By the route's name.
     Route,
     /// By a name of `compat.names`.
     OldName,
-    /// By its room.
+    /// By the address of its room.
     Room,
 }
 
@@ -47,19 +47,19 @@ pub fn choose_route<'a>(
     receiver: &str,
 ) -> Result<&'a Route, RouteError> {
     match named {
-        Some(name) => find(routes, name).ok_or_else(|| RouteError::Unknown(told(name))),
+        Some(name) => find(routes, name).ok_or_else(|| RouteError::Unknown(shown(name))),
         None => routes
             .values()
             .find(|route| route.receivers.iter().any(|known| known == receiver))
             .or_else(|| find(routes, "default"))
-            .ok_or_else(|| RouteError::NoDefault(told(receiver))),
+            .ok_or_else(|| RouteError::NoDefault(shown(receiver))),
     }
 }
 
 /// The route of `POST /alerts/{path}`: by its name, or as `[compat]` lets other receivers' URLs name it.
 ///
 /// # Errors
-/// When no route is meant, or it cannot be told which.
+/// When no route matches, or several do.
 pub fn route_of_path<'a>(config: &'a Config, path: &str) -> Result<(&'a Route, PathKind), RouteError> {
     if let Some(route) = find(&config.routes, path) {
         return Ok((route, PathKind::Route));
@@ -69,13 +69,13 @@ pub fn route_of_path<'a>(config: &'a Config, path: &str) -> Result<(&'a Route, P
     }
     match RoomAddress::parse(path) {
         Ok(room) if config.compat.room_paths => Ok((with_room(&config.routes, &room)?, PathKind::Room)),
-        Ok(_) => Err(RouteError::RoomPathsOff(told(path))),
-        Err(_) => Err(RouteError::Unknown(told(path))),
+        Ok(_) => Err(RouteError::RoomPathsOff(shown(path))),
+        Err(_) => Err(RouteError::Unknown(shown(path))),
     }
 }
 
-/// The one route that has no other room, else the one that has it among others. Nothing but the config says which rooms
-/// there are: whoever may post must not choose where the bot speaks.
+/// The route with only this room, else the one with this room among others. Only the config decides which rooms exist:
+/// a client must not choose where the bot speaks.
 fn with_room<'a>(routes: &'a BTreeMap<RouteName, Route>, room: &RoomAddress) -> Result<&'a Route, RouteError> {
     let having = || routes.values().filter(|route| route.rooms.contains(room));
     let mut found: Vec<&Route> = having().filter(|route| route.rooms.len() == 1).collect();
@@ -83,11 +83,11 @@ fn with_room<'a>(routes: &'a BTreeMap<RouteName, Route>, room: &RoomAddress) -> 
         found = having().collect();
     }
     match found.as_slice() {
-        [] => Err(RouteError::UnknownRoom(told(room.as_str()))),
+        [] => Err(RouteError::UnknownRoom(shown(room.as_str()))),
         [route] => Ok(route),
         several => {
             let names: Vec<&str> = several.iter().map(|route| route.name.as_str()).collect();
-            Err(RouteError::AmbiguousRoom(told(room.as_str()), names.join(", ")))
+            Err(RouteError::AmbiguousRoom(shown(room.as_str()), names.join(", ")))
         }
     }
 }
@@ -96,8 +96,8 @@ fn find<'a>(routes: &'a BTreeMap<RouteName, Route>, name: &str) -> Option<&'a Ro
     RouteName::parse(name).ok().and_then(|name| routes.get(&name))
 }
 
-fn told(name: &str) -> String {
-    cut(name, TOLD).to_owned()
+fn shown(name: &str) -> String {
+    cut(name, MAX_NAME).to_owned()
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
             ("ops", Ok(("ops", PathKind::Route))),
             ("Old_Ops", Ok(("ops", PathKind::OldName))),
             ("old", Ok(("both", PathKind::OldName))),
-            // The route with no other room goes before the one with several.
+            // The route with only this room wins over the one with several.
             ("!ops:a", Ok(("ops", PathKind::Room))),
             ("#web:a", Ok(("both", PathKind::Room))),
             (
@@ -157,6 +157,9 @@ mod tests {
         }
         assert_eq!(route_of_path(&config, "Old_Ops").map(|_| ()), Err(RouteError::Unknown("Old_Ops".to_owned())));
         let long = format!("!{}", "x".repeat(250));
-        assert_eq!(route_of_path(&config, &long).map(|_| ()), Err(RouteError::RoomPathsOff(long[..TOLD].to_owned())));
+        assert_eq!(
+            route_of_path(&config, &long).map(|_| ()),
+            Err(RouteError::RoomPathsOff(long[..MAX_NAME].to_owned()))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Makes bytes readable as JSON without changing what can be read: homeservers choke on what is mended here.
+//! Makes bytes readable as JSON without changing what is valid: homeservers reject the characters that are replaced
+//! here.
 
 use std::borrow::Cow;
 
@@ -26,14 +27,14 @@ fn replace_lone_surrogates(text: &str, first: usize) -> String {
     out
 }
 
-/// Where the next `\uD800`-`\uDFFF` stands that is not one half of a pair.
+/// The position of the next `\uD800`-`\uDFFF` that is not half of a pair.
 fn first_lone_surrogate(text: &str, from: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = from;
     while let Some(offset) = bytes.get(at..)?.iter().position(|b| *b == b'\\') {
         at += offset;
         match escape_at(bytes, at) {
-            // An escaped character that is no `\u`, such as `\\`: its second byte starts nothing.
+            // An escape other than `\u`, such as `\\`: its second byte starts no escape.
             None => at += 2,
             Some(0xD800..=0xDBFF) if matches!(escape_at(bytes, at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
             Some(0xD800..=0xDFFF) => return Some(at),
@@ -50,6 +51,11 @@ fn escape_at(bytes: &[u8], at: usize) -> Option<u16> {
     }
     let digits = std::str::from_utf8(&escape[2..]).ok()?;
     u16::from_str_radix(digits, 16).ok()
+}
+
+/// The longest prefix of `text` of at most `max` bytes that ends at a character boundary.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
 }
 
 #[cfg(test)]

@@ -2,30 +2,30 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Message;
+use super::message::Message;
 use crate::{
     config::Mentions,
     model::{IncidentId, TxnId},
 };
 
-/// The key in our events' content by which the receiver finds them again when it reads a room back.
+/// The key in our events' content by which the receiver recognises them when it reads a room.
 pub const CONTENT_KEY: &str = "matrix_alertmanager_receiver";
 
-/// What an event carries beside its words.
+/// What an event carries besides its text.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     pub op: &'a TxnId,
     pub incident: &'a IncidentId,
     /// `m.notice`, which never notifies, in place of `m.text`.
     pub notice: bool,
-    /// Who is mentioned; `None`: nobody.
+    /// Whom the event mentions; `None` mentions nobody.
     pub mentions: Option<&'a Mentions>,
 }
 
-/// How a reply hangs on its card.
+/// How a reply refers to its card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation<'a> {
-    /// In the card's thread; clients that know no threads show it as a reply to the newest event in there.
+    /// In the card's thread; clients without threads show it as a reply to the newest event in the thread.
     Thread { last_reply: Option<&'a str> },
     /// In the main timeline.
     Reply,
@@ -37,8 +37,8 @@ pub fn card_content(message: &Message, envelope: &Envelope<'_>) -> String {
     finish(words(message, envelope.notice, mentions(envelope.mentions)), envelope)
 }
 
-/// A newer state of the card whose first event is `root_event`. It mentions nobody itself, so that an edit makes no
-/// phone ring; what it replaces the card with mentions whom the card mentioned.
+/// A newer state of the card whose first event is `root_event`. The edit itself mentions nobody, so that it makes no
+/// phone ring; its replacement content mentions the same users as the card.
 #[must_use]
 pub fn edit_content(message: &Message, root_event: &str, envelope: &Envelope<'_>) -> String {
     let fallback = Message { body: format!("* {}", message.body), html: format!("* {}", message.html) };
@@ -66,7 +66,7 @@ pub fn reply_content(message: &Message, root_event: &str, relation: Relation<'_>
     finish(content, envelope)
 }
 
-/// A link to an event that every client opens in place.
+/// A link that every client opens in place.
 #[must_use]
 pub fn permalink(room: &str, event: &str) -> String {
     format!("https://matrix.to/#/{}/{}", urlencoding::encode(room), urlencoding::encode(event))
@@ -82,7 +82,7 @@ fn words(message: &Message, notice: bool, mentions: Value) -> Map<String, Value>
     content
 }
 
-/// Always an object, also when it is empty: without one, servers fall back to looking for names in the text.
+/// Always an object, even an empty one: without it, servers fall back to searching the text for names.
 fn mentions(mentions: Option<&Mentions>) -> Value {
     let mut value = Map::new();
     if let Some(mentions) = mentions {

@@ -1,47 +1,47 @@
-//! Where an alert is: the values that tell the alerts of an incident apart, most telling first.
+//! Where an alert is: the label values that distinguish the alerts of an incident, the most specific first.
 
 use std::collections::HashSet;
 
 use super::{
-    card::group::{Seen, differing},
+    card::alert::{CleanAlert, differing},
     text,
 };
 use crate::model::Labels;
 
-/// Labels whose values speak for themselves, most telling first; others are shown as `name=value`.
+/// Labels whose values need no name, the most specific first; others are shown as `name=value`.
 const TELLING: [&str; 3] = ["instance", "node", "job"];
-/// Said elsewhere: in front of the place, and by the emoji.
+/// Labels that are shown elsewhere: in front of the place, and as emoji.
 const ELSEWHERE: [&str; 2] = ["alertname", "severity"];
-/// More labels than this in one place are no longer read.
+/// A place made of more labels is not readable.
 const MAX_PARTS: usize = 4;
 const MAX_VALUE: usize = 60;
 
-/// How the places of an incident's alerts are told.
+/// Which labels make the places of an incident's alerts.
 pub(super) struct Places {
     /// Groups of labels, in the order in which their values are shown.
     parts: Vec<Vec<String>>,
-    /// The alerts have several names, so that each place starts with one.
+    /// Whether the alerts have several names, so that each place starts with one.
     pub(super) mixed: bool,
 }
 
 impl Places {
-    pub(super) fn new(alerts: &[Seen<'_>]) -> Self {
+    pub(super) fn new(alerts: &[CleanAlert<'_>]) -> Self {
         let differing = differing(alerts);
         let mixed = differing.iter().any(|name| name == "alertname");
         let mut parts: Vec<Vec<String>> = Vec::new();
-        let mut told = alerts.iter().map(|_| String::new()).collect::<Vec<_>>();
+        let mut shown = alerts.iter().map(|_| String::new()).collect::<Vec<_>>();
         let mut apart = 1;
         for part in candidates(&differing, alerts.iter().any(|seen| is_exporter(&seen.labels))) {
             let tried: Vec<String> = alerts
                 .iter()
-                .zip(&told)
-                .map(|(seen, told)| format!("{told}\0{}", value_of(&part, &seen.labels)))
+                .zip(&shown)
+                .map(|(seen, shown)| format!("{shown}\0{}", value_of(&part, &seen.labels)))
                 .collect();
             let distinct = tried.iter().collect::<HashSet<_>>().len();
-            // A cluster alone tells too little, so one more is taken after it in any case.
+            // A cluster alone says too little, so another group of labels always follows it.
             let first = parts.iter().all(|taken| taken[0] == "cluster");
             if distinct > apart || first {
-                (told, apart) = (tried, distinct);
+                (shown, apart) = (tried, distinct);
                 parts.push(part);
             }
             if (apart == alerts.len() && parts.iter().any(|taken| taken[0] != "cluster")) || parts.len() == MAX_PARTS {
@@ -51,13 +51,13 @@ impl Places {
         Self { parts, mixed }
     }
 
-    /// The place of one alert among the others; empty where nothing tells it apart.
-    pub(super) fn of(&self, seen: &Seen<'_>) -> String {
+    /// The place of one alert among the others; empty where no label distinguishes it.
+    pub(super) fn of(&self, seen: &CleanAlert<'_>) -> String {
         join(self.parts.iter().map(|part| value_of(part, &seen.labels)))
     }
 }
 
-/// The place of an alert that stands alone: namespace and pod, else instance, else node. Also the labels it is made of.
+/// The place of a single alert and the labels it is made of: namespace and pod, else instance, else node.
 pub(super) fn alone(labels: &Labels) -> (String, Vec<&'static str>) {
     let mut order: Vec<&[&'static str]> =
         vec![if labels.contains_key("pod") { &["namespace", "pod"] } else { &["namespace"] }];
@@ -83,7 +83,7 @@ pub(super) fn all(labels: &Labels) -> String {
     join(candidates(&names, false).into_iter().take(MAX_PARTS).map(|part| value_of(&part, labels)))
 }
 
-/// An exporter speaks of the machine it looks at; the namespace and pod are its own.
+/// An exporter reports on another machine; namespace and pod are those of the exporter.
 fn is_exporter(labels: &Labels) -> bool {
     labels.get("pod").is_some_and(|pod| pod.contains("exporter"))
         && (labels.contains_key("instance") || labels.contains_key("node"))

@@ -1,30 +1,35 @@
-//! What is said in a card's thread: a line for each kind of news, each of which names the alert, since it stands alone
-//! on a phone.
+//! A reply in a card's thread: a line for each kind of note, each with the name of the alert, since a phone shows it
+//! alone.
 
 use std::time::Duration;
 
+use askama::Template;
+
 use super::{
-    Style,
     card::{
-        group::{Group, Seen, same},
-        headline::{self, MAX_LINE},
-        lines,
+        alert::{CleanAlert, same},
+        group::Group,
+        headline, lines,
     },
     links::{
+        alert_links,
+        link::{Link, LinkKind},
         logs,
-        url::{self, Link, LinkKind},
     },
-    places, text,
-    time::{self, Dial},
+    message::{MAX_LINE, Message},
+    places,
+    style::Style,
+    text,
+    time::{self, TimeFormat},
 };
-use crate::model::{AlertState, Incident, IncidentState, Note, NoteKind, Timestamp};
+use crate::model::{AlertState, Form, Incident, IncidentState, Note, NoteKind, Timestamp};
 
-/// More places than this are counted.
+/// Further places are only counted.
 const MAX_PLACES: usize = 3;
 const MAX_PLACE: usize = 48;
 const MAX_NAME: usize = 48;
 const MIN_WHAT: usize = 12;
-/// What needs a person first comes first: the first line is what a phone shows.
+/// The most urgent kind comes first: a phone shows the first line only.
 const ORDER: [NoteKind; 6] = [
     NoteKind::NewFiring,
     NoteKind::Again,
@@ -36,71 +41,101 @@ const ORDER: [NoteKind; 6] = [
 
 pub(super) struct Reply {
     /// Never empty.
-    pub(super) lines: Vec<Said>,
-    /// Lines that are left out.
+    pub(super) lines: Vec<ReplyLine>,
+    /// How many lines are left out.
     pub(super) more: usize,
     pub(super) links: Vec<Link>,
 }
 
-pub(super) struct Said {
+pub(super) struct ReplyLine {
     pub(super) emoji: String,
     pub(super) name: String,
     pub(super) words: String,
-    /// Smaller comes first where the replies of several incidents are merged: news, then reminders, then what is over;
-    /// among those the severity.
+    /// The sort key where replies of several incidents are merged, smallest first: new alerts, then reminders, then
+    /// resolved ones; within each the severity.
     pub(super) urgency: (u8, u32),
 }
 
-/// The reply for `notes`, of which those of one kind become one line. It tells how things are now: an alert that fired
-/// and is over before the reply could be sent is not called firing.
-pub(super) fn reply(
-    style: &Style,
-    incident: &Incident,
-    notes: &[&Note],
-    root_at: Option<Timestamp>,
-    now: Timestamp,
-) -> Reply {
-    let group = Group::new(style, incident);
-    let writer = Writer { style, group: &group, dial: Dial::new(&style.zone, root_at.unwrap_or(now)), now };
-    let over = incident.state == IncidentState::Resolved && notes.iter().any(|note| note.kind == NoteKind::Resolved);
-    let mut lines = Vec::new();
-    let mut concerned: Vec<&Seen<'_>> = Vec::new();
-    for kind in ORDER {
-        let of_kind: Vec<&Note> = notes.iter().filter(|note| note.kind == kind).copied().collect();
-        if of_kind.is_empty()
-            || (over && kind != NoteKind::Resolved)
-            || (kind == NoteKind::Reminder && !lines.is_empty())
-        {
-            continue;
-        }
-        let about = writer.about(&of_kind);
-        if let Some(mut line) = writer.line(kind, &of_kind, &about) {
-            line.urgency = (class(kind), about.iter().map(|seen| seen.rank).min().unwrap_or(u32::MAX));
-            lines.push(line);
-            if kind.notifies() {
-                concerned.extend(about);
+impl Reply {
+    /// Merges `notes` of one kind into one line each. It describes the present state: an alert that fired and resolved
+    /// before the reply could be sent is not called firing.
+    pub(super) fn new(
+        style: &Style,
+        incident: &Incident,
+        notes: &[&Note],
+        root_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        let group = Group::new(style, incident);
+        let writer = Writer { style, group: &group, times: TimeFormat::new(&style.zone, root_at.unwrap_or(now)), now };
+        let over =
+            incident.state == IncidentState::Resolved && notes.iter().any(|note| note.kind == NoteKind::Resolved);
+        let mut lines = Vec::new();
+        let mut concerned: Vec<&CleanAlert<'_>> = Vec::new();
+        for kind in ORDER {
+            let of_kind: Vec<&Note> = notes.iter().filter(|note| note.kind == kind).copied().collect();
+            if of_kind.is_empty()
+                || (over && kind != NoteKind::Resolved)
+                || (kind == NoteKind::Reminder && !lines.is_empty())
+            {
+                continue;
+            }
+            let about = writer.about(&of_kind);
+            if let Some(mut line) = writer.line(kind, &of_kind, &about) {
+                line.urgency = (class(kind), about.iter().map(|seen| seen.rank).min().unwrap_or(u32::MAX));
+                lines.push(line);
+                if kind.notifies() {
+                    concerned.extend(about);
+                }
             }
         }
+        if lines.is_empty() {
+            lines.push(writer.as_it_is());
+        }
+        concerned.retain(|seen| seen.alert.state == AlertState::Firing);
+        Self { lines, more: 0, links: writer.logs(&concerned) }
     }
-    if lines.is_empty() {
-        lines.push(writer.as_it_is());
+
+    /// The first line, which is the push notification.
+    pub(super) fn line(&self) -> String {
+        self.lines.first().map(|line| format!("{} {}: {}", line.emoji, line.name, line.words)).unwrap_or_default()
     }
-    concerned.retain(|seen| seen.alert.state == AlertState::Firing);
-    Reply { lines, more: 0, links: writer.logs(&concerned) }
+
+    pub(super) fn set(&self) -> Message {
+        Message::from_templates(&ReplyHtml { reply: self }, &ReplyText { reply: self }, || self.line())
+    }
+
+    /// `form` 0 is as intended, 1 has no links. From 2 on, and where there are no links to drop, it is one line of
+    /// text.
+    pub(super) fn into_message(mut self, form: Form) -> Message {
+        let had_links = !self.links.is_empty();
+        if form != Form::Full {
+            self.links.clear();
+        }
+        if form == Form::OneLine || (form == Form::Counts && !had_links) {
+            return Message::text_only(self.line());
+        }
+        let message = self.set();
+        if message.fits() {
+            return message;
+        }
+        self.links.clear();
+        self.set()
+    }
 }
 
 struct Writer<'a> {
     style: &'a Style,
     group: &'a Group<'a>,
-    dial: Dial<'a>,
+    times: TimeFormat<'a>,
     now: Timestamp,
 }
 
 impl<'a> Writer<'a> {
-    /// The alerts that notes of one kind are about and that are still in the state they tell of.
-    fn about(&self, notes: &[&Note]) -> Vec<&'a Seen<'a>> {
+    /// The alerts that notes of one kind name and that are still in the state of that kind.
+    fn about(&self, notes: &[&Note]) -> Vec<&'a CleanAlert<'a>> {
         let whole = notes.iter().any(|note| note.args.fingerprints.is_empty());
-        let named = |seen: &&Seen<'_>| {
+        let named = |seen: &&CleanAlert<'_>| {
             whole || notes.iter().any(|note| note.args.fingerprints.contains(&seen.alert.fingerprint))
         };
         let state = match notes[0].kind {
@@ -110,7 +145,7 @@ impl<'a> Writer<'a> {
         self.group.in_state(state).filter(named).collect()
     }
 
-    fn line(&self, kind: NoteKind, notes: &[&Note], about: &[&Seen<'_>]) -> Option<Said> {
+    fn line(&self, kind: NoteKind, notes: &[&Note], about: &[&CleanAlert<'_>]) -> Option<ReplyLine> {
         let places = self.places(about);
         let on = if places.is_empty() { String::new() } else { format!(" on {places}") };
         let only_some = about.len() < self.group.incident.total();
@@ -131,7 +166,7 @@ impl<'a> Writer<'a> {
             }
             NoteKind::Reminder => {
                 let on = if about.len() > 1 { format!(" on {}", about.len()) } else { on };
-                ("🔁".to_owned(), format!("still firing{on}, since {}", self.dial.minute(self.group.since())), false)
+                ("🔁".to_owned(), format!("still firing{on}, since {}", self.times.minute(self.group.since())), false)
             }
             NoteKind::PartlyResolved => {
                 let took = same(about.iter().map(|seen| self.took(seen))).flatten();
@@ -142,47 +177,47 @@ impl<'a> Writer<'a> {
             NoteKind::Resolved => return Some(self.resolved()),
         };
         let name = self.name(about);
-        Some(said(emoji, &name, &words, what.then(|| common_what(about)).flatten()))
+        Some(ReplyLine::new(emoji, &name, &words, what.then(|| common_what(about)).flatten()))
     }
 
-    fn resolved(&self) -> Said {
+    fn resolved(&self) -> ReplyLine {
         let (from, to) = self.group.span(self.now);
         let words = format!("resolved after {}", time::words(to.since(from)));
-        said("🟢".to_owned(), &headline::name(self.group), &words, None)
+        ReplyLine::new("🟢".to_owned(), &headline::name(self.group), &words, None)
     }
 
-    /// For news that was overtaken before it could be told.
-    fn as_it_is(&self) -> Said {
+    /// The present state, for notes that are no longer true.
+    fn as_it_is(&self) -> ReplyLine {
         let incident = self.group.incident;
         let name = headline::name(self.group);
         let absent = incident.count(AlertState::Absent);
         match self.group.focus {
             AlertState::Firing => {
                 let emoji = self.style.emoji(self.group.rank());
-                said(emoji, &name, &format!("{} firing", incident.count(AlertState::Firing)), None)
+                ReplyLine::new(emoji, &name, &format!("{} firing", incident.count(AlertState::Firing)), None)
             }
             AlertState::Absent => {
                 let words =
                     if absent == 1 { "no longer reported".to_owned() } else { format!("{absent} no longer reported") };
-                said("🔕".to_owned(), &name, &words, None)
+                ReplyLine::new("🔕".to_owned(), &name, &words, None)
             }
             AlertState::Resolved if self.group.alerts.is_empty() || incident.state.is_open() => {
-                said("⚪".to_owned(), &name, "all listed are resolved", None)
+                ReplyLine::new("⚪".to_owned(), &name, "all listed are resolved", None)
             }
             AlertState::Resolved => self.resolved(),
         }
     }
 
-    /// The name that the alerts in question share, else that of the card.
-    fn name(&self, about: &[&Seen<'_>]) -> String {
+    /// The name that these alerts share, else that of the card.
+    fn name(&self, about: &[&CleanAlert<'_>]) -> String {
         let shared = same(about.iter().map(|seen| seen.label("alertname"))).flatten();
         shared.map_or_else(|| headline::name(self.group), |name| text::show(name, MAX_NAME))
     }
 
-    /// `a, b and c`; empty where nothing tells the alerts apart.
-    fn places(&self, about: &[&Seen<'_>]) -> String {
+    /// `a, b and c`; empty where no label distinguishes the alerts.
+    fn places(&self, about: &[&CleanAlert<'_>]) -> String {
         let one_name = same(about.iter().map(|seen| seen.label("alertname"))).is_some();
-        let place = |seen: &&Seen<'_>| {
+        let place = |seen: &&CleanAlert<'_>| {
             let place = if self.group.incident.total() == 1 {
                 places::alone(&seen.labels).0
             } else if one_name {
@@ -202,13 +237,14 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn took(&self, seen: &Seen<'_>) -> Option<String> {
+    fn took(&self, seen: &CleanAlert<'_>) -> Option<String> {
         seen.alert.ends_at.map(|ended| lines::duration(self.group, seen, ended))
     }
 
-    /// One link where the alerts share it, else one for each of the first few.
-    fn logs(&self, about: &[&Seen<'_>]) -> Vec<Link> {
-        let of = |seen: &Seen<'_>| url::of_kind(self.style, self.group.incident, seen.alert, LinkKind::Logs);
+    /// One link if the alerts share it, else one for each of the first few.
+    fn logs(&self, about: &[&CleanAlert<'_>]) -> Vec<Link> {
+        let of =
+            |seen: &CleanAlert<'_>| alert_links::of_kind(self.style, self.group.incident, seen.alert, LinkKind::Logs);
         if let Some(shared) = same(about.iter().map(|seen| of(seen))) {
             let range = self.group.range_of(about.iter().copied());
             return shared.map(|link| logs::in_time(link, range)).into_iter().collect();
@@ -223,16 +259,18 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A line that fits a phone; `what` goes first when there is no room.
-pub(super) fn said(emoji: String, name: &str, words: &str, what: Option<String>) -> Said {
-    let name = text::cut(name, MAX_NAME);
-    let room = MAX_LINE.saturating_sub(emoji.chars().count() + name.chars().count() + 3);
-    let mut words = text::cut(words, room);
-    let left = room.saturating_sub(words.chars().count() + 5);
-    if let Some(what) = what.filter(|what| left >= MIN_WHAT && text::adds(what, &name)) {
-        words = format!("{words} — {}", text::show(&what, left));
+impl ReplyLine {
+    /// A line that fits a phone; it drops `what` first when there is no room.
+    pub(super) fn new(emoji: String, name: &str, words: &str, what: Option<String>) -> Self {
+        let name = text::cut(name, MAX_NAME);
+        let room = MAX_LINE.saturating_sub(emoji.chars().count() + name.chars().count() + 3);
+        let mut words = text::cut(words, room);
+        let left = room.saturating_sub(words.chars().count() + 5);
+        if let Some(what) = what.filter(|what| left >= MIN_WHAT && text::adds(what, &name)) {
+            words = format!("{words} — {}", text::show(&what, left));
+        }
+        Self { emoji, name, words, urgency: (u8::MAX, u32::MAX) }
     }
-    Said { emoji, name, words, urgency: (u8::MAX, u32::MAX) }
 }
 
 fn class(kind: NoteKind) -> u8 {
@@ -243,7 +281,7 @@ fn class(kind: NoteKind) -> u8 {
     }
 }
 
-/// How long the alerts were not reported, as far as the notes know.
+/// How long the alerts were not reported, as far as the notes say.
 fn gap(notes: &[&Note]) -> String {
     match notes.iter().filter_map(|note| note.args.gap_ms).max() {
         Some(gap) => format!(" for {}", time::words(Duration::from_millis(gap))),
@@ -251,8 +289,8 @@ fn gap(notes: &[&Note]) -> String {
     }
 }
 
-/// What the alerts say happened, if they all say the same.
-fn common_what(about: &[&Seen<'_>]) -> Option<String> {
+/// What the alerts say happened, if they agree.
+fn common_what(about: &[&CleanAlert<'_>]) -> Option<String> {
     same(about.iter().map(|seen| seen.what().into_iter().next())).flatten()
 }
 
@@ -266,4 +304,16 @@ fn ordinal(number: u32) -> String {
         _ => "th",
     };
     format!("{number}{ending}")
+}
+
+#[derive(Template)]
+#[template(path = "reply.html")]
+struct ReplyHtml<'a> {
+    reply: &'a Reply,
+}
+
+#[derive(Template)]
+#[template(path = "reply.txt")]
+struct ReplyText<'a> {
+    reply: &'a Reply,
 }

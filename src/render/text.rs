@@ -1,14 +1,14 @@
-//! Hostile text made harmless: the one place where what came over the wire becomes words that a room may see.
-//! HTML is not escaped here; the templates do that.
+//! Makes hostile text harmless: everything from a payload passes here before a room sees it. Templates escape the HTML,
+//! not this file.
 
-/// No text is looked at beyond this many characters; nothing that is shown is nearly as long.
+/// Text beyond this many characters is not read; everything that is shown is far shorter.
 const MAX_READ: usize = 8192;
-/// First strong isolate and its end: text of foreign direction between them cannot reorder what stands around it.
+/// First strong isolate and its end: right-to-left text between them cannot reorder the text around it.
 const ISOLATE: char = '\u{2068}';
 const END_OF_ISOLATE: char = '\u{2069}';
 
-/// One line: control characters, line breaks and runs of blanks become one blank, what steers the direction of text or
-/// cannot be seen is gone.
+/// One line: control characters, line breaks and runs of blanks become one blank; direction marks and invisible
+/// characters are removed.
 pub(super) fn clean(raw: &str) -> String {
     let mut line = String::with_capacity(raw.len().min(MAX_READ));
     for c in raw.chars().take(MAX_READ) {
@@ -37,7 +37,7 @@ pub(super) fn cut(text: &str, max: usize) -> String {
     if text.chars().count() <= max {
         return text.to_owned();
     }
-    // One character for the mark, one for an isolate that the cut leaves open.
+    // One character for the ellipsis, one for an isolate that the cut leaves open.
     let keep = max.saturating_sub(2);
     let chars: Vec<char> = text.chars().take(keep + 1).collect();
     let mut end = keep.min(chars.len());
@@ -59,7 +59,7 @@ pub(super) fn cut(text: &str, max: usize) -> String {
     kept
 }
 
-/// Clean text, cut and kept from reordering its surroundings.
+/// Cuts clean text and isolates it, so that it cannot reorder the text around it.
 pub(super) fn show(clean: &str, max: usize) -> String {
     isolate(&cut(clean, max))
 }
@@ -68,12 +68,12 @@ pub(super) fn isolate(text: &str) -> String {
     if text.chars().any(is_right_to_left) { format!("{ISOLATE}{text}{END_OF_ISOLATE}") } else { text.to_owned() }
 }
 
-/// Whether a part of the text is kept from reordering the rest, so that it must not be taken apart.
+/// Whether a part of the text is isolated, so that it must not be split.
 pub(super) fn is_isolated(text: &str) -> bool {
     text.contains(ISOLATE)
 }
 
-/// Whether `text` names `value`, as a whole and not within a longer word; upper and lower case are the same.
+/// Whether `text` mentions `value` as a whole word, ignoring case.
 pub(super) fn names(text: &str, value: &str) -> bool {
     let (text, value) = (text.to_lowercase(), value.to_lowercase());
     if value.is_empty() {
@@ -92,7 +92,7 @@ pub(super) fn adds(text: &str, beyond: &str) -> bool {
     !bare(beyond).contains(&bare(text))
 }
 
-/// Steers direction, or is not seen at all.
+/// Whether the character changes the text direction or is invisible.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{061C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
         | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{00AD}' | '\u{180E}')
@@ -103,8 +103,13 @@ pub(super) fn is_right_to_left(c: char) -> bool {
         | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}')
 }
 
-/// Belongs to the character before it.
+/// Whether the character combines with the one before it.
 fn joins(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}' | '\u{200D}' | '\u{20D0}'..='\u{20FF}' | '\u{FE00}'..='\u{FE0F}'
         | '\u{1F3FB}'..='\u{1F3FF}')
+}
+
+/// Whether it is a colour as clients read it, `#rrggbb`.
+pub(super) fn is_color(color: &str) -> bool {
+    color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -6,14 +6,14 @@ use jiff::{Zoned, civil::Date, tz::TimeZone};
 
 use crate::model::Timestamp;
 
-/// Tells times as the reader of one card needs them: in the zone of the config, with the day only where it is not the
-/// day of the card's first event (which the client shows already).
-pub(super) struct Dial<'a> {
+/// Formats times for one card: in the configured zone, with the day only where it differs from the day of the card's
+/// first event (which the client shows already).
+pub(super) struct TimeFormat<'a> {
     zone: &'a TimeZone,
     day: Date,
 }
 
-impl<'a> Dial<'a> {
+impl<'a> TimeFormat<'a> {
     pub(super) fn new(zone: &'a TimeZone, reference: Timestamp) -> Self {
         Self { zone, day: zoned(reference, zone).date() }
     }
@@ -53,9 +53,9 @@ impl<'a> Dial<'a> {
     }
 }
 
-/// A time that no calendar can tell is shown as the nearest one that it can.
+/// Clamps a time to what the calendar can hold.
 pub(super) fn zoned(at: Timestamp, zone: &TimeZone) -> Zoned {
-    // Well inside jiff's range, so that no zone's offset leaves it.
+    // Well inside jiff's range, so that an offset cannot leave it.
     let (min, max) = (-62_135_510_400_000, 253_402_200_000_000);
     jiff::Timestamp::from_millisecond(at.0.clamp(min, max)).unwrap_or_default().to_zoned(zone.clone())
 }

@@ -188,7 +188,7 @@ async fn an_alertmanager_set_up_for_metio_reaches_the_rooms_as_it_is() {
 
     // The bot is in that room, but no route names it: a URL must not choose where it speaks.
     receiver.wait_metric("http_requests_total", &[("handler", "alerts"), ("code", "404")], |count| count >= 1.0).await;
-    receiver.wait_log(&["refused a webhook", "no route has the room", &strange.id]).await;
+    receiver.wait_log(&["webhook rejected", "no route has the room", &strange.id]).await;
     assert_eq!(strange.view().await.by_bot().filter(|event| event.event_type == "m.room.message").count(), 0);
 
     let path = receiver.config_path();

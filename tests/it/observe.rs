@@ -195,7 +195,7 @@ async fn the_tail_of_the_log_says_whether_it_is_http_the_token_or_the_room() {
     let refused =
         receiver.request(reqwest::Method::POST, "/alerts").bearer_auth("wrong").send().await.expect("an answer");
     assert_eq!(refused.status(), 401);
-    receiver.wait_log(&["webhooks are refused: missing or wrong credentials"]).await;
+    receiver.wait_log(&["webhook rejected: missing or wrong credentials"]).await;
 
     let bad = ReceiverBuilder::of(&scene).set("matrix.access_token", "syt_not_a_token").start().await;
     bad.accept("default", Payload::group("A").firing(&["n01"])).await;

@@ -95,7 +95,7 @@ async fn the_pile_goes(receiver: &Receiver, before: usize) {
         (!displaced.ends_with(" 0")).then_some(())
     })
     .await;
-    receiver.wait_log(&["WARN", "those that waited longest for their clients are closed"]).await;
+    receiver.wait_log(&["WARN", "closing idle connections"]).await;
     eventually("the pile is gone", UNREAD + DEADLINE, async || (sockets(receiver) <= before + 4).then_some(())).await;
     let closed = async |reason| receiver.metric("http_connections_closed_total", &[("reason", reason)]).await;
     let (displaced, unread) = (closed("displaced").await, closed("unread").await);
@@ -301,7 +301,7 @@ async fn beyond_those_that_are_busy_and_those_that_wait_connections_are_refused(
     let scene = Scene::new().await;
     let receiver = ReceiverBuilder::of(&scene).start().await;
     let (busy, lock) = all_busy(&receiver, PILE).await;
-    receiver.wait_log(&["WARN", "connections are closed unanswered"]).await;
+    receiver.wait_log(&["WARN", "all connection slots busy; rejecting connections"]).await;
     drop((busy, lock));
     eventually("the flood is over", DEADLINE, async || {
         let answer = receiver.try_post("default", Payload::group("A").firing(&["n01"])).await;

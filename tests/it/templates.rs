@@ -82,9 +82,9 @@ async fn a_message_that_a_template_fails_is_built_in_and_the_others_are_not() {
     let labels = [("template", "card_html"), ("reason", "error")];
     let fallbacks = receiver.wait_metric("render_fallbacks_total", &labels, |count| count >= 1.0).await;
     assert!(fallbacks <= 2.0, "{fallbacks}");
-    let log = receiver.wait_log(&["template failed", "templates.card_html"]).await;
-    assert!(log.contains(&format!("{path}:2:")) && log.contains("there is no nope here"), "{log}");
-    assert_eq!(receiver.logs().matches("template failed").count(), 1);
+    let log = receiver.wait_log(&["a template failed", "templates.card_html"]).await;
+    assert!(log.contains(&format!("{path}:2:")) && log.contains("unknown name `nope`"), "{log}");
+    assert_eq!(receiver.logs().matches("a template failed").count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn faults_are_told_by_check_and_keep_it_from_starting() {
         .set("routes.ops.templates.digest_html", folder.as_str())
         .unstarted();
     let digest = format!("routes.ops.templates.digest_html: {folder}: is a folder");
-    let card = format!("routes.ops.templates.card_html: {bad}:2:4: nothing is called nmae");
+    let card = format!("routes.ops.templates.card_html: {bad}:2:4: unknown name `nmae`");
     let ran = run(&receiver, &bot, &["check"]).await;
     ran.says(1, &[&["FAULT", &digest], &["FAULT", &card], &["2 faults"]]);
     let served = receiver.cli(&["serve"]).await;
@@ -121,7 +121,7 @@ async fn faults_are_told_by_check_and_keep_it_from_starting() {
         &[
             &["ok", "templates.card_text", &good, "good on all 10 samples"],
             &["ok", "templates.card_html", &odd],
-            &["note", "templates.card_html", "uses <table>, which no room is shown"],
+            &["note", "templates.card_html", "uses <table>, which messages leave out"],
         ],
     );
 }

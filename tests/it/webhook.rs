@@ -40,7 +40,7 @@ async fn every_status_of_the_table_in_the_order_of_the_checks() {
         (Method::POST, "/alerts/default", Some("hook-token"), "{", 400, "line 1 column 1"),
         (Method::POST, "/alerts/default", Some("hook-token"), "{}", 400, "alerts is missing"),
         (Method::POST, "/alerts/default", Some("hook-token"), "[1]", 400, "a list"),
-        (Method::POST, "/nothing/here", Some("hook-token"), &good, 404, "nothing"),
+        (Method::POST, "/nothing/here", Some("hook-token"), &good, 404, "not found"),
         (Method::POST, "/livez", None, "", 405, "GET"),
         (Method::GET, "/livez", None, "", 200, "ok"),
         (Method::GET, "/readyz", None, "", 200, "ok"),
@@ -115,7 +115,7 @@ async fn a_post_to_another_path_is_taken_or_answered_with_the_right_one() {
     ] {
         assert_eq!(ask(method, path, token).await.status, status, "{path}");
     }
-    assert!(!receiver.logs().contains("nothing is taken at this path"), "so far all were paths of webhooks");
+    assert!(!receiver.logs().contains("webhook lost"), "so far all were paths of webhooks");
 
     let count = async |handler: &str, code: &str| {
         receiver.metric("http_requests_total", &[("handler", handler), ("code", code)]).await
@@ -132,9 +132,9 @@ async fn a_post_to_another_path_is_taken_or_answered_with_the_right_one() {
     ] {
         let answer = ask(Method::POST, path, "hook-token").await;
         assert_eq!(answer.status, status, "{path}");
-        assert!(answer.body.contains(&format!("webhooks are to be posted to {right}\"")), "{path}: {}", answer.body);
+        assert!(answer.body.contains(&format!("post webhooks to {right}\"")), "{path}: {}", answer.body);
         let shown = format!("path=\"{path}\"");
-        receiver.wait_log(&["WARN refused a webhook: nothing is taken at this path", &shown, right]).await;
+        receiver.wait_log(&["WARN webhook lost: this path takes none", &shown, right]).await;
     }
     assert_eq!((count("alerts", "404").await, count("alerts", "405").await), (before.0 + 5.0, before.1 + 2.0));
     let said = receiver.logs().matches("path=\"/webhook\"").count();
@@ -147,7 +147,7 @@ async fn a_post_to_another_path_is_taken_or_answered_with_the_right_one() {
         assert!(answer.body.contains("/alerts/<route>") && !answer.body.contains("default"), "{}", answer.body);
     }
     assert_eq!(receiver.logs().matches("path=\"/scan/").count(), 1, "{}", receiver.log_tail());
-    assert_eq!(receiver.logs().matches("nothing is taken at this path").count(), 7);
+    assert_eq!(receiver.logs().matches("webhook lost").count(), 7);
 
     // What is not posted is no webhook.
     let alerts = count("alerts", "404").await;

@@ -50,7 +50,7 @@ async fn plainer_form(context: &RoomContext, op: &Op, form: Form) -> Result<Opti
     } else {
         let Some(snapshot) = context.store.snapshot_for(&op.card, &op.txn_id).await? else { return Ok(None) };
         match compose::compose(op.kind, &snapshot, input) {
-            Composed::Op(plainer, _) => Some(*plainer),
+            Composed::Op { op, .. } => Some(*op),
             Composed::Overfull(_) | Composed::Silent(_) | Composed::Nothing => None,
         }
     };

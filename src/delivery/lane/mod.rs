@@ -360,10 +360,10 @@ impl Lane {
                 }
             }
             match compose::compose(kind, &snapshot, self.context.compose_input(Form::Full)) {
-                Composed::Op(op, fallbacks) => {
+                Composed::Op { op, fallbacks, broken_links } => {
                     self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
                     let op = self.context.store.freeze(*op).await?;
-                    compose::count_broken_links(kind, &snapshot, &self.context.settings.style, &self.context.metrics);
+                    compose::count_broken_links(&broken_links, &self.context.metrics);
                     // It may be large, and the homeserver may take its time.
                     drop(snapshot);
                     return self.send(op, permit).await;

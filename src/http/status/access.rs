@@ -1,4 +1,4 @@
-//! Who may see the status page: it names rooms, users and labels of alerts.
+//! Who may see the status page, which names rooms, users and labels of alerts.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,31 +9,35 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{super::auth::Header, Answer, App, Side};
-use crate::config::{Auth, Config};
+use crate::{
+    config::{Auth, Config},
+    http::{
+        answer::Answer,
+        auth::Header,
+        state::{App, Side},
+    },
+};
 
-/// By these a proxy tells that somebody else is asking.
+/// The headers by which a proxy shows that it forwards a request.
 const FORWARDED: [&str; 7] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-server", "x-real-ip"];
 
 /// # Errors
-/// The answer for whom the page is not shown.
+/// The answer for a client that may not see the page.
 pub fn check(app: &App, config: &Config, side: Side, version: Version, headers: &HeaderMap) -> Result<(), Answer> {
     match side {
-        // It was admitted, like all that asks on that side.
+        // The middleware of that listener has checked the credentials.
         Side::Admin => Ok(()),
-        Side::Main { has_admin: true, .. } => {
-            Err(Answer::not_found("the status page is served on a listener of its own: http.admin"))
-        }
+        Side::Main { has_admin: true, .. } => Err(Answer::not_found("the status page is served on http.admin only")),
         Side::Main { address, .. } if address.ip().to_canonical().is_loopback() && is_local(version, headers) => Ok(()),
-        Side::Main { .. } if matches!(config.http.auth, Auth::None) => Err(Answer::forbidden(
-            "the status page is shown without credentials on loopback only, asked for as localhost: set http.admin",
-        )),
+        Side::Main { .. } if matches!(config.http.auth, Auth::None) => {
+            Err(Answer::forbidden("without credentials the status page is shown on localhost only; set http.admin"))
+        }
         Side::Main { .. } => enter(app, &Header::new(&config.http.auth), headers),
     }
 }
 
-/// Lets in who has the credentials of `http.admin`, whatever is asked for.
+/// Requires the credentials of `http.admin` for every path.
 pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let config = app.config();
     let Some(admin) = &config.http.admin else {
@@ -48,16 +52,16 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
 
 fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer> {
     expected.check(headers).inspect_err(|_| {
-        // A browser's first request never has any: that is how it learns to ask for them.
-        if headers.contains_key(header::AUTHORIZATION) && app.intruders.allows("", app.clock.now()) {
-            tracing::warn!("the status page is refused: wrong credentials (said once a minute)");
+        // A browser's first request never has credentials; the 401 makes it ask for them.
+        if headers.contains_key(header::AUTHORIZATION) && app.log_limits.status_page.allows("", app.clock.now()) {
+            tracing::warn!("status page refused: wrong credentials");
         }
     })
 }
 
-/// Whether a browser on this machine asks for this machine. A page from elsewhere whose name was made to lead here (DNS
-/// rebinding) asks for that name; a proxy asks for others. nginx tells nothing of itself if it is not told to, but speaks
-/// HTTP/1.0, as no browser does.
+/// Whether a browser on this machine asks for this machine. A foreign page whose name was made to resolve here (DNS
+/// rebinding) asks for that name; a proxy sends other headers. By default nginx sends none, but it speaks HTTP/1.0, as
+/// no browser does.
 fn is_local(version: Version, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     version >= Version::HTTP_11 && is_loopback(host) && !FORWARDED.iter().any(|name| headers.contains_key(*name))

@@ -1,26 +1,20 @@
-//! What came and went in the last hours, in memory: a sample of the counters every now and then, so that nothing is added
-//! to the way of an alert.
+//! The last hours in memory: regular samples of the counters, so that handling an alert costs nothing extra.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-
 use crate::{
-    http::App,
     metrics::Totals,
     model::Timestamp,
     render::status::{Bar, Picture},
 };
 
-const SAMPLE_EVERY: Duration = Duration::from_secs(15);
-/// Enough for the widest span, and the sample before it.
+/// Enough for the widest span, plus the sample before it.
 const SAMPLES: usize = 6 * 60 * 4 + 1;
-/// How far back the picture goes, and what one bar of it stands for: the first that the receiver's life does not fill.
+/// How far back the picture goes, and the period of one bar: the first span that the receiver's uptime does not exceed.
 const SPANS: [(Duration, Duration); 3] = [
     (Duration::from_mins(15), Duration::from_secs(15)),
     (Duration::from_hours(1), Duration::from_mins(1)),
@@ -33,7 +27,7 @@ pub struct History {
 }
 
 impl History {
-    fn take(&self, now: Timestamp, totals: Totals) {
+    pub fn take(&self, now: Timestamp, totals: Totals) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((now, totals));
         if samples.len() > SAMPLES {
@@ -41,7 +35,7 @@ impl History {
         }
     }
 
-    /// Up to `now`, with `totals` as the newest sample.
+    /// The picture up to `now`, with `totals` as the newest sample.
     pub fn picture(&self, now: Timestamp, totals: Totals) -> Picture {
         let mut samples: Vec<(Timestamp, Totals)> = {
             let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +47,7 @@ impl History {
         let mut bars = vec![Bar::default(); usize::try_from(span.as_secs() / each.as_secs()).unwrap_or(0)];
         for pair in samples.windows(2) {
             let ((_, before), (at, after)) = (pair[0], pair[1]);
-            // Counted from the right, where now is.
+            // Counted from the right, where `now` is.
             let back = usize::try_from(now.since(at).as_millis() / each.as_millis()).unwrap_or(usize::MAX);
             if let Some(bar) = bars.len().checked_sub(back.saturating_add(1)).and_then(|index| bars.get_mut(index)) {
                 bar.accepted += (after.accepted - before.accepted).max(0.0);
@@ -62,18 +56,6 @@ impl History {
             }
         }
         Picture { span, each, bars }
-    }
-}
-
-/// Takes samples until `stop`.
-pub async fn sample(app: Arc<App>, stop: CancellationToken) {
-    let mut every = interval(SAMPLE_EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = every.tick() => app.history.take(app.clock.now(), app.metrics.totals()),
-        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! `GET /`: what an operator asks when alerts do not arrive, on one page.
+//! `GET /`: one page with what an operator needs when alerts do not arrive.
 
 mod access;
-mod history;
+pub(super) mod history;
+mod sampler;
 mod view;
 
 use std::sync::{Arc, LazyLock};
@@ -15,14 +16,11 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
 
-pub use self::{
-    access::admit,
-    history::{History, sample},
-};
-use super::{App, Side, answer::Answer};
+pub use self::{access::admit, sampler::sample};
+use super::state::{App, Side};
 use crate::render::status;
 
-/// Nothing but the page's own style sheet and script, known by their hashes, and the page itself asked for anew.
+/// Allows only the page's own style sheet and script, by their hashes, and a refresh of the page.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
     let policy = format!(
@@ -51,7 +49,7 @@ pub async fn page(
     }
 }
 
-/// What keeps the page from being more than it is, wherever a browser meets it.
+/// The headers that restrict what a browser does with the page.
 fn guards() -> [(HeaderName, HeaderValue); 7] {
     let fixed = HeaderValue::from_static;
     [

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::decode::{Listed, Reason, Webhook};
+use super::webhook::{ListedAlert, NotificationReason, Webhook};
 use crate::{
     config::{Display, Route, Updates},
     model::{
@@ -11,24 +11,24 @@ use crate::{
     },
 };
 
-/// Resolved alerts of a live incident that are remembered for its card; the oldest are forgotten beyond it.
+/// The most resolved alerts that an open incident keeps for its card; beyond it the oldest are dropped.
 const MAX_RESOLVED: usize = 500;
-/// Alerts that a live incident remembers although its last payload does not list them and they are not resolved: absent,
-/// or left out by Alertmanager. The longest unchanged are forgotten beyond it, absent ones first.
+/// The most alerts that an open incident keeps although its last payload does not list them and they are not resolved:
+/// absent, or left out by Alertmanager. Beyond it the longest unchanged are dropped, absent ones first.
 const MAX_UNLISTED: usize = 10_000;
 /// What counts as "long absent" where reminders are off.
 const DEFAULT_REMIND_AFTER: Duration = Duration::from_mins(30);
 
-/// The part of a route that decides.
+/// The settings of a route that decide.
 #[derive(Clone, Debug)]
 pub struct Rules<'a> {
     pub remind_after: Option<Duration>,
     pub reopen_after: Duration,
-    /// How old a card gets before a new firing alert has it posted anew; `None`: as old as it likes.
+    /// The age at which a new firing alert makes the receiver post the card again; `None` never does.
     pub repost_after: Option<Duration>,
-    /// Whether cards ever speak after their first event; not with `updates = "edit"`.
+    /// Whether cards notify after their first event; false with `updates = "edit"`.
     pub speaks: bool,
-    /// How far the wall clock, by which Alertmanager tells its times, is ahead of `now`, in milliseconds.
+    /// How far the wall clock, which Alertmanager's times refer to, is ahead of `now`, in milliseconds.
     pub ahead: i64,
     pub display: &'a Display,
 }
@@ -39,7 +39,7 @@ impl<'a> Rules<'a> {
         Self {
             remind_after: route.remind_after,
             reopen_after: route.reopen_after,
-            // A message of its own is where people look anyway, and with edits alone nothing is to ring after the first.
+            // A post of its own is visible anyway, and with edits alone nothing should ring after the first event.
             repost_after: route.repost_after.filter(|_| matches!(route.updates, Updates::Thread | Updates::Reply)),
             speaks: route.updates != Updates::Edit,
             ahead: 0,
@@ -47,7 +47,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// What the wall clock shows at a time of ours.
+    /// Converts a time of ours to the wall clock.
     fn wall(&self, at: Timestamp) -> Timestamp {
         at.moved(self.ahead)
     }
@@ -83,16 +83,16 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
     }
 }
 
-/// Whether a resolved alert tells of an outage that began after the incident was over, and so was never shown.
-fn is_unseen(incident: &Incident, listed: &Listed, rules: &Rules<'_>) -> bool {
+/// Whether a resolved alert reports an outage that began after the incident closed, and so was never shown.
+fn is_unseen(incident: &Incident, listed: &ListedAlert, rules: &Rules<'_>) -> bool {
     let stored = find(&incident.alerts, &listed.fingerprint);
     let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.last_notified_at));
     let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
-    // It must have ended later as well: what claims to begin after its end would be unseen each time it is told.
+    // It must have ended later as well: an alert that claims to begin after its end would be unseen in every payload.
     listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
 }
 
-/// One of `alerts`, which are sorted by fingerprint: with thousands of them, looking at each for each takes seconds.
+/// Finds one of `alerts`, which are sorted by fingerprint: with thousands of them a linear search takes seconds.
 fn find<'a>(alerts: &'a [Alert], fingerprint: &str) -> Option<&'a Alert> {
     let at = alerts.binary_search_by(|alert| alert.fingerprint.as_str().cmp(fingerprint)).ok()?;
     alerts.get(at)
@@ -115,26 +115,26 @@ fn unchanged(incident: &Incident) -> Changes {
     }
 }
 
-/// What `webhook` changes in another open incident of its route: what it reports as resolved is resolved there as well,
-/// since that is a fact about an alert. That something fires is none about another incident, which may have heard later.
+/// What `webhook` changes in another open incident of its route: an alert that it reports as resolved is resolved there
+/// as well. A firing alert changes nothing there, since the other incident may have a later notification.
 #[must_use]
 pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
     let incident = &known.incident;
     let mut alerts = incident.alerts.clone();
-    let mut news = News::default();
+    let mut transitions = Transitions::default();
     for listed in webhook.alerts.iter().filter(|listed| !listed.firing) {
         let found = alerts.binary_search_by(|alert| alert.fingerprint.cmp(&listed.fingerprint));
         let Some(alert) = found.ok().and_then(|at| alerts.get_mut(at)) else { continue };
         if alert.state != AlertState::Resolved && alert.is_over_at(listed.ends_at.unwrap_or(rules.wall(now))) {
-            step(alert, listed, rules, now, &mut news);
+            step(alert, listed, rules, now, &mut transitions);
         }
     }
-    if !incident.state.is_open() || news.resolved.is_empty() {
+    if !incident.state.is_open() || transitions.resolved.is_empty() {
         return None;
     }
     let state = state_of(&alerts, incident.doc.truncated > 0);
     let speaks = rules.speaks;
-    let notes = if speaks { notes_of(&news, false, state, incident.state, incident.flaps) } else { Vec::new() };
+    let notes = if speaks { notes_of(&transitions, false, state, incident.state, incident.flaps) } else { Vec::new() };
     let severity = severity_of(&alerts, rules.display);
     alerts.retain(|alert| find(&incident.alerts, &alert.fingerprint) != Some(alert));
     Some(Changes {
@@ -142,7 +142,7 @@ pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestam
         state,
         severity,
         closed_at: (!state.is_open()).then_some(now),
-        // It is no longer as its own last notification left it: the same again is news, and not a repeat.
+        // The incident no longer matches its own last notification, so that the next one is not a repeat.
         doc: IncidentDoc { content_hash: String::new(), ..incident.doc.clone() },
         alerts,
         news: true,
@@ -151,7 +151,7 @@ pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestam
     })
 }
 
-/// What [`update`] would find, only sooner and without the alerts: of a repeat, time alone can make news.
+/// The same result as [`update`] without reading the alerts: of a repeat, only the passing of time matters.
 fn repeated(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     let notes: Vec<NewNote> = reminder(known, webhook, rules, now).into_iter().filter(|_| rules.speaks).collect();
     let outcome = if notes.is_empty() { Outcome::Unchanged } else { Outcome::Reminded };
@@ -167,11 +167,11 @@ fn doc_of(webhook: &Webhook) -> IncidentDoc {
     }
 }
 
-/// A group without an incident (or whose last one is over for good).
+/// A group without an incident, or whose last incident stays closed.
 fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     let alerts: Vec<Alert> = webhook.alerts.iter().map(|listed| first_seen(listed, rules, now)).collect();
     let state = state_of(&alerts, leaves_out(webhook));
-    // An empty list about a group nobody knows: there is nothing to show.
+    // An empty list for an unknown group shows nothing.
     let write = if alerts.is_empty() { IncidentWrite::None } else { IncidentWrite::Insert };
     Changes {
         outcome: match (write, state) {
@@ -193,7 +193,7 @@ fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     }
 }
 
-fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
+fn first_seen(listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp) -> Alert {
     let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(rules.wall(now));
     Alert {
         fingerprint: listed.fingerprint.clone(),
@@ -206,20 +206,20 @@ fn first_seen(listed: &Listed, rules: &Rules<'_>, now: Timestamp) -> Alert {
     }
 }
 
-fn alert_doc(listed: &Listed, now: Timestamp) -> AlertDoc {
+fn alert_doc(listed: &ListedAlert, now: Timestamp) -> AlertDoc {
     AlertDoc { starts_at: listed.starts_at.map(|at| at.min(now)), ..listed.doc.clone() }
 }
 
 /// The fingerprints of alerts by what happened to them.
 #[derive(Default)]
-struct News {
+struct Transitions {
     new: Vec<String>,
     again: Vec<String>,
     back: Vec<String>,
-    /// The longest absence of those that are back.
+    /// The longest absence of the alerts that are reported again.
     gap: Duration,
     resolved: Vec<String>,
-    /// Something that a card shows but that nobody is told of.
+    /// Whether a card shows a change that nobody is notified of.
     quiet: bool,
 }
 
@@ -227,36 +227,36 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
     let incident = &known.incident;
     let mut alerts: BTreeMap<&str, Alert> =
         incident.alerts.iter().map(|alert| (alert.fingerprint.as_str(), alert.clone())).collect();
-    let mut news = News::default();
+    let mut transitions = Transitions::default();
     for listed in &webhook.alerts {
         match alerts.get_mut(listed.fingerprint.as_str()) {
             None => {
                 if listed.firing {
-                    news.new.push(listed.fingerprint.clone());
+                    transitions.new.push(listed.fingerprint.clone());
                 } else {
-                    // First seen resolved: counted on the card, not announced.
-                    news.quiet = true;
+                    // An alert that is resolved when first seen counts on the card, but is not announced.
+                    transitions.quiet = true;
                 }
                 alerts.insert(&listed.fingerprint, first_seen(listed, rules, now));
             }
-            Some(alert) => step(alert, listed, rules, now, &mut news),
+            Some(alert) => step(alert, listed, rules, now, &mut transitions),
         }
     }
     for alert in alerts.values_mut() {
         let listed = webhook.alerts.binary_search_by(|l| l.fingerprint.as_str().cmp(&alert.fingerprint)).is_ok();
         if !listed {
-            step_unlisted(alert, webhook, rules, now, &mut news);
+            step_unlisted(alert, webhook, rules, now, &mut transitions);
         }
     }
     let alerts: Vec<Alert> = alerts.into_values().collect();
-    conclude(known, webhook, rules, now, alerts, &news)
+    conclude(known, webhook, rules, now, alerts, &transitions)
 }
 
-/// One alert that was known before and is listed now.
-fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+/// Updates a known alert that is listed now.
+fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp, transitions: &mut Transitions) {
     alert.doc = alert_doc(listed, rules.wall(now));
     let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
-    // A firing that began only after the last one was over has a start of its own.
+    // A firing that began after the last one ended has its own start.
     let start_after = |over: Option<Timestamp>| match (listed.starts_at, over) {
         (Some(starts_at), Some(over)) if starts_at > over => starts_at,
         _ => earliest,
@@ -267,24 +267,24 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
             let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
             let gap = now.since(absent_since);
             if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
-                news.back.push(alert.fingerprint.clone());
-                news.gap = news.gap.max(gap);
+                transitions.back.push(alert.fingerprint.clone());
+                transitions.gap = transitions.gap.max(gap);
             } else {
-                news.quiet = true;
+                transitions.quiet = true;
             }
             alert.starts_at = start_after(Some(rules.wall(absent_since)));
         }
         (AlertState::Resolved, true) => {
-            news.again.push(alert.fingerprint.clone());
+            transitions.again.push(alert.fingerprint.clone());
             alert.starts_at = start_after(alert.ends_at);
         }
         (AlertState::Firing | AlertState::Absent, false) => {
-            news.resolved.push(alert.fingerprint.clone());
+            transitions.resolved.push(alert.fingerprint.clone());
             alert.starts_at = earliest;
             alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));
         }
         (AlertState::Resolved, false) => {
-            // A firing and resolving in between that nobody told us of moves the times, not the state.
+            // An unreported firing and resolving in between changes the times, not the state.
             alert.starts_at = start_after(alert.ends_at);
             alert.ends_at = alert.ends_at.max(listed.ends_at);
         }
@@ -299,31 +299,37 @@ fn step(alert: &mut Alert, listed: &Listed, rules: &Rules<'_>, now: Timestamp, n
     }
 }
 
-/// One alert that was known before and is not in the payload.
-fn step_unlisted(alert: &mut Alert, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp, news: &mut News) {
+/// Updates a known alert that the payload does not list.
+fn step_unlisted(
+    alert: &mut Alert,
+    webhook: &Webhook,
+    rules: &Rules<'_>,
+    now: Timestamp,
+    transitions: &mut Transitions,
+) {
     let truncated = webhook.truncated > 0;
     match alert.state {
-        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == Reason::AllResolved => {
+        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == NotificationReason::AllResolved => {
             let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
             alert.state = AlertState::Resolved;
             alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
             alert.absent_since = None;
             alert.changed_at = now;
-            news.resolved.push(alert.fingerprint.clone());
+            transitions.resolved.push(alert.fingerprint.clone());
         }
         AlertState::Firing if !truncated => {
             alert.state = AlertState::Absent;
             alert.absent_since = Some(now);
             alert.changed_at = now;
-            news.quiet = true;
+            transitions.quiet = true;
         }
         _ => {}
     }
 }
 
-/// Whether there are alerts that it does not list and of which it does not say that they are resolved.
+/// Whether Alertmanager left out alerts that it does not report as resolved.
 fn leaves_out(webhook: &Webhook) -> bool {
-    webhook.truncated > 0 && webhook.reason != Reason::AllResolved
+    webhook.truncated > 0 && webhook.reason != NotificationReason::AllResolved
 }
 
 fn state_of(alerts: &[Alert], some_left_out: bool) -> IncidentState {
@@ -351,17 +357,19 @@ fn conclude(
     rules: &Rules<'_>,
     now: Timestamp,
     mut alerts: Vec<Alert>,
-    news: &News,
+    transitions: &Transitions,
 ) -> Changes {
     let incident = &known.incident;
     let forgotten = forget(&mut alerts, webhook);
     let state = state_of(&alerts, leaves_out(webhook));
     let reopened = !incident.state.is_open() && state.is_open();
-    let flaps = incident.flaps + u32::from(reopened || !news.again.is_empty());
+    let flaps = incident.flaps + u32::from(reopened || !transitions.again.is_empty());
     let changed = state != incident.state
-        || news.quiet
-        || [&news.new, &news.again, &news.back, &news.resolved].iter().any(|list| !list.is_empty());
-    let mut notes = if changed { notes_of(news, reopened, state, incident.state, flaps) } else { Vec::new() };
+        || transitions.quiet
+        || [&transitions.new, &transitions.again, &transitions.back, &transitions.resolved]
+            .iter()
+            .any(|list| !list.is_empty());
+    let mut notes = if changed { notes_of(transitions, reopened, state, incident.state, flaps) } else { Vec::new() };
     let reminded = if changed { None } else { reminder(known, webhook, rules, now) };
     notes.extend(reminded.clone());
     if !rules.speaks {
@@ -393,7 +401,7 @@ fn conclude(
     }
 }
 
-/// Drops alerts beyond the bounds, sparing those of this payload.
+/// Drops alerts beyond the bounds, but none of this payload.
 fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
     let listed = |alert: &Alert| webhook.alerts.binary_search_by(|l| l.fingerprint.cmp(&alert.fingerprint)).is_ok();
     let unlisted = alerts.iter().filter(|alert| !listed(alert));
@@ -412,22 +420,30 @@ fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
     forgotten
 }
 
-fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentState, flaps: u32) -> Vec<NewNote> {
+fn notes_of(
+    transitions: &Transitions,
+    reopened: bool,
+    state: IncidentState,
+    before: IncidentState,
+    flaps: u32,
+) -> Vec<NewNote> {
     let mut notes = Vec::new();
     let mut say = |kind, fingerprints: Vec<String>| {
         let flaps = if kind == NoteKind::Again { flaps } else { 0 };
-        let gap = (kind == NoteKind::Back).then(|| u64::try_from(news.gap.as_millis()).unwrap_or(u64::MAX));
+        let gap = (kind == NoteKind::Back).then(|| u64::try_from(transitions.gap.as_millis()).unwrap_or(u64::MAX));
         notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap }, cards: None });
     };
     if reopened && state == IncidentState::Firing {
-        // On a card that was green, all that fires does so again, whichever alert of the group it is.
-        let mut firing = news.again.clone();
-        firing.extend(news.new.iter().cloned());
+        // On a card that was green, everything that fires does so again, whichever alert of the group it is.
+        let mut firing = transitions.again.clone();
+        firing.extend(transitions.new.iter().cloned());
         say(NoteKind::Again, firing);
     } else {
-        for (kind, list) in
-            [(NoteKind::NewFiring, &news.new), (NoteKind::Again, &news.again), (NoteKind::Back, &news.back)]
-        {
+        for (kind, list) in [
+            (NoteKind::NewFiring, &transitions.new),
+            (NoteKind::Again, &transitions.again),
+            (NoteKind::Back, &transitions.back),
+        ] {
             if !list.is_empty() {
                 say(kind, list.clone());
             }
@@ -435,13 +451,13 @@ fn notes_of(news: &News, reopened: bool, state: IncidentState, before: IncidentS
     }
     if state == IncidentState::Resolved && before != state {
         say(NoteKind::Resolved, Vec::new());
-    } else if !news.resolved.is_empty() {
-        say(NoteKind::PartlyResolved, news.resolved.clone());
+    } else if !transitions.resolved.is_empty() {
+        say(NoteKind::PartlyResolved, transitions.resolved.clone());
     }
     notes
 }
 
-/// What is new in an incident would be told where nobody looks any more.
+/// The cards that are too old for a reply or an edit to be seen.
 fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) -> Vec<CardId> {
     let Some(repost_after) = rules.repost_after else { return Vec::new() };
     if !known.incident.state.is_open() || !notes.iter().any(|note| note.kind.mentions()) {
@@ -451,10 +467,10 @@ fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) 
     known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
 }
 
-/// An unchanged payload that Alertmanager sent because time passed, about cards that have been silent for long.
+/// A reminder for cards that have been silent for long, if the payload is unchanged and sent only because time passed.
 fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<NewNote> {
     let remind_after = rules.remind_after?;
-    let repeated = matches!(webhook.reason, Reason::RepeatInterval | Reason::Missing);
+    let repeated = matches!(webhook.reason, NotificationReason::RepeatInterval | NotificationReason::Missing);
     if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
         return None;
     }
@@ -465,7 +481,7 @@ fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp)
     (!cards.is_empty()).then(|| NewNote { kind: NoteKind::Reminder, args: NoteArgs::default(), cards: Some(cards) })
 }
 
-/// The incident after `changes`: what the store holds once they are applied.
+/// The incident after `changes`, as the store holds it once they are applied.
 #[must_use]
 pub fn apply(
     known: Option<&Incident>,

@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 fn payload(alerts: &str) -> Webhook {
     let listed = |word: &str| {
         let (firing, name) = word.strip_prefix('-').map_or((true, word), |name| (false, name));
-        Listed {
+        ListedAlert {
             fingerprint: name.to_owned(),
             firing,
             starts_at: Some(Timestamp(0)),
@@ -21,7 +21,7 @@ fn payload(alerts: &str) -> Webhook {
             doc: AlertDoc { labels: Labels::from([("pod".to_owned(), name.to_owned())]), ..AlertDoc::default() },
         }
     };
-    let mut alerts: Vec<Listed> = alerts.split_whitespace().map(listed).collect();
+    let mut alerts: Vec<ListedAlert> = alerts.split_whitespace().map(listed).collect();
     alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
     Webhook {
         receiver: "r".to_owned(),
@@ -29,7 +29,7 @@ fn payload(alerts: &str) -> Webhook {
         group_labels: Labels::new(),
         external_url: String::new(),
         truncated: 0,
-        reason: Reason::Missing,
+        reason: NotificationReason::Missing,
         alerts,
         odd: 0,
         content_hash: String::new(),
@@ -106,7 +106,7 @@ impl Scene {
     }
 
     /// One payload, and in short what came of it: `outcome state notes`.
-    fn told(&mut self, alerts: &str) -> String {
+    fn shown(&mut self, alerts: &str) -> String {
         let changes = self.get(&payload(alerts));
         short(&changes)
     }
@@ -130,7 +130,7 @@ fn play(steps: &[(&str, &str)]) -> Scene {
     let mut scene = Scene::new();
     for (index, (alerts, expected)) in steps.iter().enumerate() {
         scene.after(MINUTE);
-        assert_eq!(scene.told(alerts), *expected, "step {} of {steps:?}", index + 1);
+        assert_eq!(scene.shown(alerts), *expected, "step {} of {steps:?}", index + 1);
     }
     scene
 }
@@ -174,12 +174,12 @@ fn back_after_long_is_said() {
     assert_eq!(short(&back), "changed firing back(b)");
     assert_eq!(back.notes[0].args.gap_ms, Some(30 * 60_000));
     scene.remind_after = None;
-    scene.told("a");
+    scene.shown("a");
     scene.after(29 * MINUTE);
-    assert_eq!(scene.told("a b"), "changed firing");
-    scene.told("a");
+    assert_eq!(scene.shown("a b"), "changed firing");
+    scene.shown("a");
     scene.after(30 * MINUTE);
-    assert_eq!(scene.told("a b"), "changed firing back(b)", "without reminders, long is half an hour");
+    assert_eq!(scene.shown("a b"), "changed firing back(b)", "without reminders, long is half an hour");
 }
 
 #[test]
@@ -197,13 +197,13 @@ fn an_old_card_is_posted_anew_for_what_begins_to_fire() {
     assert!(reposted(&mut scene, "a c"));
     assert!(!reposted(&mut scene, "a c d"), "the new card is young");
     scene.after(DAY);
-    scene.told("a -c");
+    scene.shown("a -c");
     assert!(reposted(&mut scene, "a c"), "again");
     scene.after(DAY);
     scene.repost_after = None;
     assert!(!reposted(&mut scene, "a c e"), "never");
     scene.repost_after = Some(DAY);
-    assert_eq!(scene.told("-a -b -c -d -e"), "resolved resolved resolved()");
+    assert_eq!(scene.shown("-a -b -c -d -e"), "resolved resolved resolved()");
     assert!(!reposted(&mut scene, "a"), "reopened: it was green, and so nobody looks for it there");
 }
 
@@ -234,11 +234,11 @@ fn of_several_that_are_back_the_longest_absence_is_told() {
 #[test]
 fn firing_again_soon_reopens_and_later_is_new() {
     let mut scene = play(&[("a", "opened firing"), ("-a", "resolved resolved resolved()")]);
-    assert_eq!(scene.after(14 * MINUTE).told("a"), "reopened firing again(a)");
+    assert_eq!(scene.after(14 * MINUTE).shown("a"), "reopened firing again(a)");
     assert_eq!(scene.incident.as_ref().expect("open").flaps, 1);
     assert_eq!(scene.incident.as_ref().expect("open").closed_at, None);
-    scene.told("-a");
-    assert_eq!(scene.after(15 * MINUTE).told("a"), "opened firing");
+    scene.shown("-a");
+    assert_eq!(scene.after(15 * MINUTE).shown("a"), "opened firing");
     assert_eq!(scene.opened, 2);
 }
 
@@ -276,7 +276,7 @@ fn resolved_without_an_incident_is_a_closed_one() {
     let changes = scene.get(&payload("-a"));
     assert_eq!((short(&changes).as_str(), changes.write), ("resolved resolved", IncidentWrite::Insert));
     assert_eq!(changes.closed_at, Some(scene.now));
-    assert_eq!(scene.told("-a"), "unchanged resolved");
+    assert_eq!(scene.shown("-a"), "unchanged resolved");
     assert_eq!(scene.opened, 1);
 }
 
@@ -302,17 +302,20 @@ fn a_list_of_nothing_about_nobody_is_nothing() {
 fn truncated_payloads_keep_what_they_do_not_list() {
     let mut scene = play(&[("a b c", "opened firing")]);
     let truncated = |alerts: &str, reason| Webhook { truncated: 2, reason, ..payload(alerts) };
-    assert_eq!(short(&scene.get(&truncated("a", Reason::Other))), "unchanged firing");
-    assert_eq!(short(&scene.get(&truncated("-a", Reason::Other))), "changed firing partly_resolved(a)");
-    assert_eq!(short(&scene.get(&truncated("-b -c", Reason::Other))), "changed unlisted partly_resolved(b,c)");
+    assert_eq!(short(&scene.get(&truncated("a", NotificationReason::Other))), "unchanged firing");
+    assert_eq!(short(&scene.get(&truncated("-a", NotificationReason::Other))), "changed firing partly_resolved(a)");
+    assert_eq!(
+        short(&scene.get(&truncated("-b -c", NotificationReason::Other))),
+        "changed unlisted partly_resolved(b,c)"
+    );
     assert!(scene.incident.as_ref().expect("open").closed_at.is_none());
-    assert_eq!(short(&scene.get(&truncated("-b", Reason::AllResolved))), "resolved resolved resolved()");
+    assert_eq!(short(&scene.get(&truncated("-b", NotificationReason::AllResolved))), "resolved resolved resolved()");
 }
 
 #[test]
 fn all_resolved_resolves_the_unlisted_too() {
     let mut scene = play(&[("a b", "opened firing")]);
-    let all = Webhook { truncated: 1, reason: Reason::AllResolved, ..payload("-a") };
+    let all = Webhook { truncated: 1, reason: NotificationReason::AllResolved, ..payload("-a") };
     assert_eq!(short(&scene.get(&all)), "resolved resolved resolved()");
     assert_eq!(scene.alert("b").ends_at, Some(Timestamp(60_000)));
 }
@@ -320,11 +323,11 @@ fn all_resolved_resolves_the_unlisted_too() {
 #[test]
 fn reminders_need_time_and_a_reason() {
     for (reason, wait, expected) in [
-        (Reason::Missing, 29, "unchanged firing"),
-        (Reason::Missing, 30, "reminded firing reminder()"),
-        (Reason::RepeatInterval, 30, "reminded firing reminder()"),
-        (Reason::Other, 30, "unchanged firing"),
-        (Reason::AllResolved, 30, "unchanged firing"),
+        (NotificationReason::Missing, 29, "unchanged firing"),
+        (NotificationReason::Missing, 30, "reminded firing reminder()"),
+        (NotificationReason::RepeatInterval, 30, "reminded firing reminder()"),
+        (NotificationReason::Other, 30, "unchanged firing"),
+        (NotificationReason::AllResolved, 30, "unchanged firing"),
     ] {
         let mut scene = play(&[("a", "opened firing")]);
         scene.after(wait * MINUTE);
@@ -332,22 +335,22 @@ fn reminders_need_time_and_a_reason() {
     }
     let mut never = play(&[("a", "opened firing")]);
     never.remind_after = None;
-    assert_eq!(never.after(600 * MINUTE).told("a"), "unchanged firing");
+    assert_eq!(never.after(600 * MINUTE).shown("a"), "unchanged firing");
     let mut unposted = play(&[("a", "opened firing")]);
     unposted.spoke_at = None;
-    assert_eq!(unposted.after(600 * MINUTE).told("a"), "unchanged firing");
+    assert_eq!(unposted.after(600 * MINUTE).shown("a"), "unchanged firing");
     let mut quiet = play(&[("a", "opened firing"), ("", "changed quiet")]);
-    assert_eq!(quiet.after(600 * MINUTE).told(""), "unchanged quiet");
+    assert_eq!(quiet.after(600 * MINUTE).shown(""), "unchanged quiet");
 }
 
 #[test]
 fn with_updates_edit_nothing_is_ever_said() {
     let mut scene = Scene::new();
     scene.speaks = false;
-    scene.told("a");
-    assert_eq!(scene.told("a b"), "changed firing");
-    assert_eq!(scene.after(600 * MINUTE).told("a b"), "unchanged firing");
-    assert_eq!(scene.told("-a -b"), "resolved resolved");
+    scene.shown("a");
+    assert_eq!(scene.shown("a b"), "changed firing");
+    assert_eq!(scene.after(600 * MINUTE).shown("a b"), "unchanged firing");
+    assert_eq!(scene.shown("-a -b"), "resolved resolved");
 }
 
 #[test]
@@ -359,9 +362,9 @@ fn a_stale_incident_turns_green_or_makes_way() {
         incident.closed_at = Some(scene.now);
         scene
     };
-    assert_eq!(stale().told("-a"), "resolved resolved resolved()");
-    assert_eq!(stale().told("a"), "opened firing");
-    assert_eq!(stale().told(""), "unchanged stale");
+    assert_eq!(stale().shown("-a"), "resolved resolved resolved()");
+    assert_eq!(stale().shown("a"), "opened firing");
+    assert_eq!(stale().shown(""), "unchanged stale");
 }
 
 #[test]
@@ -419,7 +422,7 @@ fn only_changed_rows_are_written() {
 #[test]
 fn what_resolved_longest_ago_is_forgotten_beyond_the_bound() {
     let mut scene = Scene::new();
-    scene.told("live");
+    scene.shown("live");
     let many: Vec<String> = (0..MAX_RESOLVED + 3).map(|n| format!("-p{n:04}")).collect();
     scene.get(&payload(&format!("live {}", many[..3].join(" "))));
     scene.after(MINUTE).get(&payload(&format!("live {}", many[3..].join(" "))));
@@ -430,8 +433,12 @@ fn what_resolved_longest_ago_is_forgotten_beyond_the_bound() {
 
 fn any_payload() -> impl Strategy<Value = Webhook> {
     let alerts = prop::collection::btree_map("[a-e]", any::<bool>(), 0..5);
-    let reason =
-        prop::sample::select(vec![Reason::Missing, Reason::Other, Reason::RepeatInterval, Reason::AllResolved]);
+    let reason = prop::sample::select(vec![
+        NotificationReason::Missing,
+        NotificationReason::Other,
+        NotificationReason::RepeatInterval,
+        NotificationReason::AllResolved,
+    ]);
     (alerts, prop::sample::select(vec![0_u64, 0, 0, 2]), reason).prop_map(|(alerts, truncated, reason)| {
         let words: Vec<String> =
             alerts.into_iter().map(|(name, firing)| if firing { name } else { format!("-{name}") }).collect();
@@ -451,7 +458,7 @@ fn resolved_before_it_began_is_told_once() {
     // The same of one that was seen firing before, and without any end.
     for ends_at in [odd.alerts[0].ends_at, None] {
         let mut scene = Scene::new();
-        scene.told("a");
+        scene.shown("a");
         odd.alerts[0].ends_at = ends_at;
         odd.alerts[0].starts_at = Some(Timestamp(9_000_000));
         assert_eq!(short(&scene.get(&odd)), "resolved resolved resolved()");
@@ -465,8 +472,8 @@ fn resolved_before_it_began_is_told_once() {
 fn absent_alerts_are_bounded() {
     let mut scene = Scene::new();
     let many = |from: usize, to: usize| (from..to).map(|n| format!("p{n:06}")).collect::<Vec<_>>().join(" ");
-    scene.told(&many(0, 9_000));
-    scene.after(MINUTE).told(&many(9_000, 18_000));
+    scene.shown(&many(0, 9_000));
+    scene.after(MINUTE).shown(&many(9_000, 18_000));
     let changes = scene.after(MINUTE).get(&payload("z"));
     assert_eq!(changes.forgotten.len(), 18_000 - MAX_UNLISTED);
     assert_eq!((changes.forgotten[0].as_str(), changes.forgotten[7_999].as_str()), ("p000000", "p007999"));
@@ -523,7 +530,7 @@ fn what_another_group_reports_as_resolved_is_resolved_here_too() {
     assert_eq!((incident.closed_at, incident.doc.content_hash.as_str()), (Some(scene.now), ""));
     assert!(incident.alerts.iter().all(|alert| alert.ends_at == Some(Timestamp(60_000))));
     // The payload that left it firing is no repeat of anything: what it says is taken as it is.
-    assert_eq!(scene.told("a"), "reopened firing again(a)");
+    assert_eq!(scene.shown("a"), "reopened firing again(a)");
 }
 
 #[test]
@@ -626,7 +633,7 @@ proptest! {
         order in prop::collection::vec(any::<bool>(), 0..16),
     ) {
         let full: Vec<Webhook> =
-            payloads.into_iter().map(|webhook| Webhook { truncated: 0, reason: Reason::Other, ..webhook }).collect();
+            payloads.into_iter().map(|webhook| Webhook { truncated: 0, reason: NotificationReason::Other, ..webhook }).collect();
         // What is resolved may be missing from the one: a fingerprint first seen resolved is kept only by an open incident.
         let states = |scene: &Scene| -> Vec<(String, AlertState)> {
             let listed = &full.last().expect("at least one").alerts;

@@ -1,78 +1,32 @@
 //! One incident as the room should understand it: what its alerts share, which of them matter now, and in which order.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, btree_map::Entry},
-};
+use std::cmp::Reverse;
 
+use super::alert::{CleanAlert, SUMMARIES, common_labels, same};
 use crate::{
-    model::{Alert, AlertState, Incident, IncidentState, Labels, Timestamp},
+    model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
-        Style,
         links::{
+            alert_links,
             explore::Range,
+            link::{Link, LinkKind},
             logs,
-            url::{self, Link, LinkKind},
         },
         places::Places,
-        text,
+        style::Style,
     },
 };
 
-/// Where an alert says what happened; the first one that says anything counts.
-const TOLD_IN: [&str; 3] = ["summary", "description", "message"];
-
-/// One alert with its labels made fit to be shown.
-pub(crate) struct Seen<'a> {
-    pub(crate) alert: &'a Alert,
-    pub(crate) labels: Labels,
-    /// Index into the severities; one past the end for none of them.
-    pub(crate) rank: u32,
-}
-
-impl<'a> Seen<'a> {
-    fn new(style: &Style, alert: &'a Alert) -> Self {
-        let labels = clean_labels(&alert.doc.labels);
-        let rank = style.display.rank(labels.get("severity").map(String::as_str));
-        Self { alert, labels, rank }
-    }
-
-    pub(crate) fn label(&self, name: &str) -> Option<&str> {
-        self.labels.get(name).map(String::as_str)
-    }
-
-    /// The lines of an annotation; empty where it says nothing.
-    pub(crate) fn told(&self, annotation: &str) -> Vec<String> {
-        self.alert.doc.annotations.get(annotation).map(|raw| text::lines(raw)).unwrap_or_default()
-    }
-
-    /// What this alert says happened.
-    pub(crate) fn what(&self) -> Vec<String> {
-        TOLD_IN.iter().map(|name| self.told(name)).find(|lines| !lines.is_empty()).unwrap_or_default()
-    }
-}
-
-pub(crate) fn clean_labels(raw: &Labels) -> Labels {
-    let mut labels = Labels::new();
-    for (name, value) in raw {
-        let (name, value) = (text::clean(name), text::clean(value));
-        if !name.is_empty() && !value.is_empty() {
-            labels.insert(name, value);
-        }
-    }
-    labels
-}
-
 pub(crate) struct Group<'a> {
     pub(crate) incident: &'a Incident,
-    /// Firing first and the newest change first among them, then resolved, then absent.
-    pub(crate) alerts: Vec<Seen<'a>>,
+    /// Firing alerts first (newest change first), then resolved, then absent ones.
+    pub(crate) alerts: Vec<CleanAlert<'a>>,
     /// The state of the alerts that matter now: firing if any is, else absent, else resolved.
     pub(crate) focus: AlertState,
     /// Labels that all alerts carry with one value.
     pub(crate) common: Labels,
     pub(crate) places: Places,
-    /// What happened, where all alerts that matter now say the same; else empty, and each says it on its own line.
+    /// What happened, if all alerts that matter now say the same; otherwise each line says its own.
     pub(crate) what: Vec<String>,
     /// The description that all alerts that matter now share, unless it is `what` already.
     pub(crate) description: Vec<String>,
@@ -80,9 +34,9 @@ pub(crate) struct Group<'a> {
 
 impl<'a> Group<'a> {
     pub(crate) fn new(style: &Style, incident: &'a Incident) -> Self {
-        let mut alerts: Vec<Seen<'a>> = incident.alerts.iter().map(|a| Seen::new(style, a)).collect();
+        let mut alerts: Vec<CleanAlert<'a>> = incident.alerts.iter().map(|a| CleanAlert::new(style, a)).collect();
         let places = Places::new(&alerts);
-        // Alerts of one evaluation change at once; among those the worst leads, and a person finds the rest by place.
+        // Alerts of one evaluation change at once; the most severe of those leads, and the rest are sorted by place.
         alerts.sort_by_cached_key(|seen| {
             let alert = seen.alert;
             let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
@@ -94,20 +48,20 @@ impl<'a> Group<'a> {
             .unwrap_or(AlertState::Resolved);
         let common = common_labels(alerts.iter().map(|seen| &seen.labels));
         let mut group = Self { incident, alerts, focus, common, places, what: Vec::new(), description: Vec::new() };
-        let source = TOLD_IN.into_iter().find(|name| group.focus().any(|seen| !seen.told(name).is_empty()));
-        group.what = source.and_then(|name| same(group.focus().map(|seen| seen.told(name)))).unwrap_or_default();
+        let source = SUMMARIES.into_iter().find(|name| group.focus().any(|seen| !seen.annotation(name).is_empty()));
+        group.what = source.and_then(|name| same(group.focus().map(|seen| seen.annotation(name)))).unwrap_or_default();
         if source == Some("summary") {
-            group.description = same(group.focus().map(|seen| seen.told("description"))).unwrap_or_default();
+            group.description = same(group.focus().map(|seen| seen.annotation("description"))).unwrap_or_default();
         }
         group
     }
 
     /// The alerts that matter now.
-    pub(crate) fn focus(&self) -> impl Iterator<Item = &Seen<'a>> {
+    pub(crate) fn focus(&self) -> impl Iterator<Item = &CleanAlert<'a>> {
         self.alerts.iter().filter(|seen| seen.alert.state == self.focus)
     }
 
-    pub(crate) fn in_state(&self, state: AlertState) -> impl Iterator<Item = &Seen<'a>> {
+    pub(crate) fn in_state(&self, state: AlertState) -> impl Iterator<Item = &CleanAlert<'a>> {
         self.alerts.iter().filter(move |seen| seen.alert.state == state)
     }
 
@@ -115,25 +69,25 @@ impl<'a> Group<'a> {
         self.common.get(name).map(String::as_str)
     }
 
-    /// Whether the incident is told as a list. One alert of which nothing is left out needs none.
+    /// Whether the card lists its alerts. A single alert needs no list unless Alertmanager truncated others.
     pub(crate) fn is_list(&self) -> bool {
         let left_out = self.incident.doc.truncated > 0 && self.incident.state == IncidentState::Firing;
         self.incident.total() != 1 || left_out
     }
 
-    /// The rank of the most severe alert that matters now. The incident's own rank counts absent alerts as well, and a
-    /// card must not call critical what only warns.
+    /// The rank of the most severe alert that matters now. The incident's own rank includes absent alerts, and a card
+    /// must not call a mere warning critical.
     pub(crate) fn rank(&self) -> u32 {
         self.focus().map(|seen| seen.rank).min().unwrap_or(self.incident.severity)
     }
 
-    /// When it began: the earliest start of the alerts that matter now.
+    /// The earliest start of the alerts that matter now.
     pub(crate) fn since(&self) -> Timestamp {
         self.focus().map(|seen| self.start(seen)).min().unwrap_or(self.incident.opened_at)
     }
 
-    /// When an alert began; one without a readable time began with its incident.
-    pub(crate) fn start(&self, seen: &Seen<'_>) -> Timestamp {
+    /// When an alert began; an alert without a readable time began with its incident.
+    pub(crate) fn start(&self, seen: &CleanAlert<'_>) -> Timestamp {
         if seen.alert.starts_at.0 > 0 { seen.alert.starts_at } else { self.incident.opened_at }
     }
 
@@ -144,8 +98,8 @@ impl<'a> Group<'a> {
         (from, to.or(self.incident.closed_at).unwrap_or(now).max(from))
     }
 
-    /// The time that the logs of these alerts should show: until now, unless all of them are over.
-    pub(crate) fn range_of<'s>(&self, alerts: impl Iterator<Item = &'s Seen<'s>>) -> Range {
+    /// The time range for the logs of these alerts: until now, unless all of them are resolved.
+    pub(crate) fn range_of<'s>(&self, alerts: impl Iterator<Item = &'s CleanAlert<'s>>) -> Range {
         let (mut from, mut to) = (None, Some(Timestamp::default()));
         for seen in alerts {
             let start = self.start(seen);
@@ -157,52 +111,19 @@ impl<'a> Group<'a> {
         Range::around(from.unwrap_or(self.incident.opened_at), to)
     }
 
-    /// The links that all alerts that matter now share, and the form for a silence of them all.
+    /// The links that all alerts that matter now share, and the form that silences them all.
     pub(crate) fn shared_links(&self, style: &Style) -> Vec<Link> {
-        let of = |kind| same(self.focus().map(|seen| url::of_kind(style, self.incident, seen.alert, kind))).flatten();
+        let of = |kind| {
+            same(self.focus().map(|seen| alert_links::of_kind(style, self.incident, seen.alert, kind))).flatten()
+        };
         let range = self.range_of(self.focus());
         let kinds = LinkKind::all(style, self.incident).into_iter();
         let mut shared: Vec<Link> = kinds.filter_map(of).map(|link| logs::in_time(link, range)).collect();
-        let silence = |seen: &Seen<'_>| url::of_kind(style, self.incident, seen.alert, LinkKind::Silence);
+        let silence = |seen: &CleanAlert<'_>| alert_links::of_kind(style, self.incident, seen.alert, LinkKind::Silence);
         if self.focus().all(|seen| silence(seen).is_none()) {
             let labels = common_labels(self.alerts.iter().map(|seen| &seen.alert.doc.labels));
-            shared.extend(url::silence(style, &self.incident.doc.external_url, &labels));
+            shared.extend(alert_links::silence(style, &self.incident.doc.external_url, &labels));
         }
         shared
     }
-}
-
-/// The value that all of them have, if they all have the same.
-pub(crate) fn same<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
-    let first = values.next()?;
-    values.all(|value| value == first).then_some(first)
-}
-
-pub(crate) fn common_labels<'l>(mut all: impl Iterator<Item = &'l Labels>) -> Labels {
-    let mut common: BTreeMap<String, String> = all.next().cloned().unwrap_or_default();
-    for labels in all {
-        common.retain(|name, value| labels.get(name) == Some(value));
-    }
-    common
-}
-
-/// Every label that at least two alerts have different values of, or that some lack.
-pub(crate) fn differing(alerts: &[Seen<'_>]) -> Vec<String> {
-    let mut known: BTreeMap<&str, (&str, usize, bool)> = BTreeMap::new();
-    for seen in alerts {
-        for (name, value) in &seen.labels {
-            match known.entry(name) {
-                Entry::Vacant(free) => {
-                    free.insert((value, 1, false));
-                }
-                Entry::Occupied(mut taken) => {
-                    let (first, count, differs) = taken.get_mut();
-                    *count += 1;
-                    *differs |= *first != value;
-                }
-            }
-        }
-    }
-    let differs = |(_, (_, count, differs)): &(&str, (&str, usize, bool))| *differs || *count < alerts.len();
-    known.into_iter().filter(differs).map(|(name, _)| name.to_owned()).collect()
 }

@@ -1,20 +1,24 @@
 //! The first line of a card. Alone it is the push notification, so it says everything that cannot wait.
 
-use super::group::Group;
+use super::{
+    alert::{clean_labels, same},
+    group::Group,
+};
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
-        Style, places, text,
-        time::{self, Dial},
+        message::MAX_LINE,
+        places,
+        style::Style,
+        text,
+        time::{self, TimeFormat},
     },
 };
 
-/// What a phone shows of a notification.
-pub(crate) const MAX_LINE: usize = 110;
 const MAX_NAME: usize = 48;
 const MAX_WORD: usize = 20;
 const MAX_CLUSTER: usize = 24;
-/// Less of a sentence than this is not worth showing.
+/// A shorter part of a sentence is not worth showing.
 const MIN_WHAT: usize = 16;
 pub(crate) const GREEN: &str = "#1a7f37";
 
@@ -27,13 +31,21 @@ pub(crate) struct Headline {
     pub(crate) name: String,
     /// All that follows the name; may be empty.
     pub(crate) rest: String,
-    /// The text of what happened is not all there.
+    /// Whether the text of what happened is cut.
     pub(crate) cut: bool,
-    /// Labels whose values the line has said, so that no chip repeats them.
+    /// Labels whose values are part of the line, so that no chip repeats them.
     pub(crate) said: Vec<String>,
 }
 
-pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Headline {
+impl Headline {
+    /// The whole line, without markup.
+    pub(crate) fn line(&self) -> String {
+        let words = [&self.emoji, &self.word, &self.name, &self.rest];
+        words.into_iter().filter(|words| !words.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+    }
+}
+
+pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> Headline {
     let (emoji, word, color) = lead(style, group);
     let mut said = Vec::new();
     let mut line =
@@ -52,13 +64,13 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &Dial<'_>, now: T
     }
     if !group.is_list() {
         let (place, labels) = places::alone(&group.common);
-        // The last one is the most telling: a pod's name says more than its namespace.
+        // The last label says most: a pod's name says more than its namespace.
         if !labels.last().is_some_and(|label| mentioned(&what, group.common(label).unwrap_or_default())) {
             parts.push(place);
             said.extend(labels.into_iter().map(ToOwned::to_owned));
         }
     }
-    parts.push(outcome(group, dial, now));
+    parts.push(outcome(group, times, now));
     parts.retain(|part| !part.is_empty());
     line.said = said;
 
@@ -77,7 +89,7 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &Dial<'_>, now: T
     line
 }
 
-/// Emoji, word and colour: the severity while something fires, else the state.
+/// Emoji, word and colour: those of the severity while an alert fires, otherwise those of the state.
 fn lead(style: &Style, group: &Group<'_>) -> (String, String, String) {
     let state = |emoji: &str, word: &str, color: &str| (emoji.to_owned(), word.to_owned(), color.to_owned());
     match group.incident.state {
@@ -91,27 +103,22 @@ fn lead(style: &Style, group: &Group<'_>) -> (String, String, String) {
 
 fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
     let rank = group.rank();
-    let known = usize::try_from(rank).ok().and_then(|rank| style.display.severities.get(rank));
-    if let Some(severity) = known {
-        let color = if is_color(&severity.color) { severity.color.clone() } else { String::new() };
+    if let Some(severity) = style.severity(rank) {
+        let color = if text::is_color(&severity.color) { severity.color.clone() } else { String::new() };
         return (style.emoji(rank), text::show(&text::clean(&severity.word), MAX_WORD), color);
     }
-    // Words that the config does not know are told as they are, if they agree.
-    let told = super::group::same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
-    let word = told.map_or("FIRING".to_owned(), |word| text::show(&text::clean(&word.to_uppercase()), MAX_WORD));
+    // A severity that the config does not have is shown as it is, if all alerts agree.
+    let shared = same(group.focus().filter(|s| s.rank == rank).map(|s| s.label("severity"))).flatten();
+    let word = shared.map_or("FIRING".to_owned(), |word| text::show(&text::clean(&word.to_uppercase()), MAX_WORD));
     (style.emoji(rank), word, String::new())
 }
 
-pub(crate) fn is_color(color: &str) -> bool {
-    color.len() == 7 && color.starts_with('#') && color[1..].bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// The name of an incident alone.
+/// The name of an incident without anything else.
 pub(crate) fn title(style: &Style, incident: &Incident) -> String {
     name(&Group::new(style, incident))
 }
 
-/// The name that all alerts share, or how many they are.
+/// The name that all alerts share, or the number of alerts.
 pub(crate) fn name(group: &Group<'_>) -> String {
     if group.places.mixed {
         return format!("{} alerts", group.incident.total());
@@ -121,15 +128,15 @@ pub(crate) fn name(group: &Group<'_>) -> String {
     name.map_or("Alert".to_owned(), |name| text::show(&name, MAX_NAME))
 }
 
-/// What the group was made by, beyond what the line says anyway.
+/// The group labels that the line does not show anyway.
 pub(crate) fn group_labels(group: &Group<'_>) -> Labels {
-    let mut labels = super::group::clean_labels(&group.incident.doc.group_labels);
+    let mut labels = clean_labels(&group.incident.doc.group_labels);
     labels.retain(|name, _| !["alertname", "severity", "cluster"].contains(&name.as_str()));
     labels
 }
 
-/// Counts, or how long it took.
-pub(crate) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+/// The counts, or how long the incident lasted.
+pub(crate) fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     let incident = group.incident;
     let counts = |words: [&str; 3]| {
         let states = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|s| incident.count(s));
@@ -152,7 +159,7 @@ pub(crate) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Str
         }
         IncidentState::Unlisted => format!("· all listed are resolved, {} not listed", incident.doc.truncated),
         IncidentState::Stale => {
-            let since = format!("since {}", dial.with_zone(incident.last_notified_at));
+            let since = format!("since {}", times.with_zone(incident.last_notified_at));
             if group.is_list() {
                 format!("{since} {}", counts(["were firing", "resolved", "no longer reported"]))
             } else {
@@ -168,7 +175,7 @@ pub(crate) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Str
     }
 }
 
-/// Whether a text speaks of this value; a machine may be told without its port.
+/// Whether a text mentions this value; a machine may be mentioned without its port.
 fn mentioned(text: &str, value: &str) -> bool {
     if value.is_empty() || text.is_empty() {
         return false;

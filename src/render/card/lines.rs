@@ -2,96 +2,106 @@
 
 use std::time::Duration;
 
-use super::group::{Group, Seen};
+use super::{alert::CleanAlert, group::Group};
 use crate::{
     model::{AlertState, IncidentState, Timestamp},
     render::{
-        Style,
-        links::url::{self, Link, LinkKind},
+        links::{
+            alert_links,
+            link::{Link, LinkKind},
+        },
+        style::Style,
         text,
-        time::{self, Dial},
+        time::{self, TimeFormat},
     },
 };
 
 const MAX_PLACE: usize = 100;
 const MAX_WHAT: usize = 150;
-/// So many alerts that are over have a line each; more share one that names the first [`MAX_GATHERED`].
+/// Up to this many resolved alerts have a line each; more share one line that names the first [`MAX_GATHERED`].
 const MAX_SINGLE: usize = 5;
 const MAX_GATHERED: usize = 12;
 const MAX_GATHERED_PLACE: usize = 48;
 
-/// How a line's first words are set: what fires stands out, what is over is struck.
+/// How a line's first words are set: firing alerts stand out, resolved ones are struck through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum Emphasis {
     Strong,
     Struck,
     Slanted,
-    /// `+3 more`: no words of an alert.
+    /// `+3 more`: the line names no alert.
     Plain,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// Only where the alerts of a card differ in severity.
+    /// Set only where the alerts of a card differ in severity.
     pub(crate) emoji: String,
-    pub(crate) mark: Mark,
+    pub(crate) mark: Emphasis,
     pub(crate) name: String,
-    /// All that follows the name, links aside; may be empty.
+    /// What follows the name, except links; may be empty.
     pub(crate) rest: String,
     pub(crate) links: Vec<Link>,
 }
 
-/// The lines of one state, in order, each alert on its own.
-pub(crate) fn lines(told: &Told<'_>, state: AlertState, most: usize) -> Vec<Line> {
-    told.group.in_state(state).take(most).map(|seen| told.line(seen)).collect()
+impl Line {
+    /// A line with only these words.
+    pub(crate) fn plain(name: String) -> Self {
+        Self { emoji: String::new(), mark: Emphasis::Plain, name, rest: String::new(), links: Vec::new() }
+    }
 }
 
-/// The lines of what is over: a few alerts have one each, many share one.
-pub(crate) fn over(told: &Told<'_>, state: AlertState) -> Vec<Line> {
-    let count = told.group.incident.count(state);
+/// The lines of one state in order, one for each alert.
+pub(crate) fn lines(writer: &LineWriter<'_>, state: AlertState, most: usize) -> Vec<Line> {
+    writer.group.in_state(state).take(most).map(|seen| writer.line(seen)).collect()
+}
+
+/// The lines of resolved alerts: a few have one each, many share one.
+pub(crate) fn over(writer: &LineWriter<'_>, state: AlertState) -> Vec<Line> {
+    let count = writer.group.incident.count(state);
     if count <= MAX_SINGLE {
-        return lines(told, state, MAX_SINGLE);
+        return lines(writer, state, MAX_SINGLE);
     }
-    let place = |seen: &Seen<'_>| {
-        let (name, place) = name_and_place(told.group, seen);
+    let place = |seen: &CleanAlert<'_>| {
+        let (name, place) = name_and_place(writer.group, seen);
         text::cut(format!("{name} {place}").trim_end(), MAX_GATHERED_PLACE)
     };
-    let places: Vec<String> = told.group.in_state(state).take(MAX_GATHERED).map(place).collect();
+    let places: Vec<String> = writer.group.in_state(state).take(MAX_GATHERED).map(place).collect();
     let mut rest = if places.len() < count { format!("and {} more", count - places.len()) } else { String::new() };
     let mark = if state == AlertState::Resolved {
-        push(&mut rest, "", &format!("resolved{}", told.took(state)));
-        Mark::Struck
+        push(&mut rest, "", &format!("resolved{}", writer.took(state)));
+        Emphasis::Struck
     } else {
         push(&mut rest, "", "no longer reported (silenced?)");
-        Mark::Slanted
+        Emphasis::Slanted
     };
-    vec![Line { emoji: String::new(), mark, name: places.join(", "), rest, links: Vec::new() }]
+    vec![Line { mark, rest, ..Line::plain(places.join(", ")) }]
 }
 
-/// What every line leaves out because the card says it.
-pub(crate) struct Told<'a> {
+/// Writes lines without what the card already says.
+pub(crate) struct LineWriter<'a> {
     style: &'a Style,
     group: &'a Group<'a>,
-    dial: &'a Dial<'a>,
+    times: &'a TimeFormat<'a>,
     shared: Vec<LinkKind>,
     since: String,
     severities_differ: bool,
 }
 
-impl<'a> Told<'a> {
-    pub(crate) fn new(style: &'a Style, group: &'a Group<'a>, dial: &'a Dial<'a>, shared: &[Link]) -> Self {
+impl<'a> LineWriter<'a> {
+    pub(crate) fn new(style: &'a Style, group: &'a Group<'a>, times: &'a TimeFormat<'a>, shared: &[Link]) -> Self {
         let ranks: Vec<u32> = group.focus().map(|seen| seen.rank).collect();
         Self {
             style,
             group,
-            dial,
+            times,
             shared: shared.iter().map(|link| link.kind).collect(),
-            since: dial.minute(group.since()),
+            since: times.minute(group.since()),
             severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
         }
     }
 
-    /// ` after 14 min`, or ` after 3 min to 22 min` where alerts of a state took differently long.
+    /// ` after 14 min`, or ` after 3 min to 22 min` where the durations of the alerts differ.
     fn took(&self, state: AlertState) -> String {
         let took =
             self.group.in_state(state).filter_map(|seen| Some(seen.alert.ends_at?.since(self.group.start(seen))));
@@ -101,13 +111,13 @@ impl<'a> Told<'a> {
         if least == most { format!(" after {least}") } else { format!(" after {least} to {most}") }
     }
 
-    fn line(&self, seen: &Seen<'_>) -> Line {
+    fn line(&self, seen: &CleanAlert<'_>) -> Line {
         let (name, place) = name_and_place(self.group, seen);
-        let mut line = Line { emoji: String::new(), mark: Mark::Plain, name, rest: place, links: Vec::new() };
+        let mut line = Line { rest: place, ..Line::plain(name) };
         match seen.alert.state {
             AlertState::Firing => self.firing(seen, &mut line),
             AlertState::Resolved => {
-                line.mark = Mark::Struck;
+                line.mark = Emphasis::Struck;
                 if let Some(ended) = seen.alert.ends_at {
                     push(&mut line.rest, " ", &format!("resolved after {}", duration(self.group, seen, ended)));
                 } else {
@@ -115,7 +125,7 @@ impl<'a> Told<'a> {
                 }
             }
             AlertState::Absent => {
-                line.mark = Mark::Slanted;
+                line.mark = Emphasis::Slanted;
                 if self.group.incident.state == IncidentState::Quiet {
                     push(&mut line.rest, " — ", &self.own_words(seen));
                 } else {
@@ -126,32 +136,32 @@ impl<'a> Told<'a> {
         line
     }
 
-    fn firing(&self, seen: &Seen<'_>, line: &mut Line) {
-        line.mark = Mark::Strong;
+    fn firing(&self, seen: &CleanAlert<'_>, line: &mut Line) {
+        line.mark = Emphasis::Strong;
         if self.severities_differ {
             line.emoji = self.style.emoji(seen.rank);
         }
         push(&mut line.rest, "— ", &self.own_words(seen));
-        let since = self.dial.minute(self.group.start(seen));
+        let since = self.times.minute(self.group.start(seen));
         if since != self.since {
             push(&mut line.rest, "· ", &format!("since {since}"));
         }
         let range = self.group.range_of(std::iter::once(seen));
-        line.links = url::of_alert(self.style, self.group.incident, seen.alert, range);
+        line.links = alert_links::of_alert(self.style, self.group.incident, seen.alert, range);
         line.links.retain(|link| !self.shared.contains(&link.kind));
     }
 
-    /// What this alert says beyond what the card says of them all.
-    fn own_words(&self, seen: &Seen<'_>) -> String {
-        let words = if self.group.what.is_empty() { seen.what() } else { seen.told("description") };
+    /// What this alert says beyond what the card says of all.
+    fn own_words(&self, seen: &CleanAlert<'_>) -> String {
+        let words = if self.group.what.is_empty() { seen.what() } else { seen.annotation("description") };
         let Some(first) = words.first() else { return String::new() };
-        let said = self.group.what.iter().chain(&self.group.description).any(|told| !text::adds(first, told));
+        let said = self.group.what.iter().chain(&self.group.description).any(|shown| !text::adds(first, shown));
         if said { String::new() } else { text::show(first, MAX_WHAT) }
     }
 }
 
-/// What a line begins with: the place, or where the alerts have several names, the name and the place.
-pub(crate) fn name_and_place(group: &Group<'_>, seen: &Seen<'_>) -> (String, String) {
+/// The first words of a line: the place, or name and place if the alerts have several names.
+pub(crate) fn name_and_place(group: &Group<'_>, seen: &CleanAlert<'_>) -> (String, String) {
     let place = text::cut(&group.places.of(seen), MAX_PLACE);
     let name = || text::show(seen.label("alertname").unwrap_or("Alert"), 60);
     match (group.places.mixed, place.is_empty()) {
@@ -161,7 +171,7 @@ pub(crate) fn name_and_place(group: &Group<'_>, seen: &Seen<'_>) -> (String, Str
     }
 }
 
-pub(crate) fn duration(group: &Group<'_>, seen: &Seen<'_>, ended: Timestamp) -> String {
+pub(crate) fn duration(group: &Group<'_>, seen: &CleanAlert<'_>, ended: Timestamp) -> String {
     time::words(ended.since(group.start(seen)))
 }
 

@@ -1,17 +1,17 @@
-//! The view model of a card: all words and links decided, nothing left to a template but how they are set.
+//! The view model of a card: it decides all words and links, and templates only set them.
 
 use super::{
     group::Group,
     headline::{Headline, headline},
-    lines::{Line, Mark, Told, lines, over},
+    lines::{Line, LineWriter, lines, over},
 };
 use crate::{
     model::{AlertState, Incident, IncidentState, Timestamp},
     render::{
-        Style,
-        links::{logs, url::Link},
+        links::{link::Link, logs},
+        style::Style,
         text,
-        time::Dial,
+        time::TimeFormat,
     },
 };
 
@@ -20,42 +20,42 @@ const MAX_CHIP_NAME: usize = 40;
 const MAX_CHIP_VALUE: usize = 80;
 const MAX_DETAIL_LINES: usize = 6;
 const MAX_DETAIL_CHARS: usize = 600;
-/// So that a long summary leaves room for the description.
+/// A long summary must leave room for the description.
 const MAX_DETAIL_LINE: usize = 400;
-/// A line takes more than 31 bytes, so that more than this never fit into one event.
+/// A line takes more than 31 bytes, so more lines never fit into one event.
 const MAX_LINES: usize = 700;
-/// How an alert was scraped tells least of all, so it comes last.
+/// Labels about scraping say least, so they come last.
 const SCRAPING: [&str; 6] = ["job", "service", "endpoint", "prometheus", "prometheus_replica", "receive"];
 
-/// A card with everything it could say; [`Shape`] says how much of it is shown.
+/// A card with everything that it could show; [`CardLayout`] says how much of it is shown.
 pub(crate) struct View {
     pub(crate) head: Headline,
     details: Vec<String>,
     chips: Vec<String>,
     more_chips: usize,
-    /// The alerts that matter now, as many as could ever fit.
+    /// The alerts that matter now, as many as could fit.
     lines: Vec<Line>,
-    /// How many there are, and what they are.
+    /// The number of alerts that matter now, and their state in words.
     count: (usize, &'static str),
-    /// The others.
+    /// The lines of all other alerts.
     over: Vec<Line>,
-    /// When it began, or from when to when it lasted.
+    /// When the incident began, or from when to when it lasted.
     when: String,
     links: Vec<Link>,
 }
 
 /// How much of a card is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// How many of the alerts that matter now have a line; `None`: no list at all.
+pub(crate) struct CardLayout {
+    /// How many of the alerts that matter now have a line; `None` leaves the list out.
     pub(crate) lines: Option<usize>,
     pub(crate) details: bool,
     /// Longer links are left out.
     pub(crate) max_url: usize,
 }
 
-/// What the templates set.
-pub(crate) struct Shown<'a> {
+/// What the templates show.
+pub(crate) struct CardContent<'a> {
     pub(crate) head: &'a Headline,
     pub(crate) details: &'a [String],
     pub(crate) chips: &'a [String],
@@ -68,16 +68,19 @@ pub(crate) struct Shown<'a> {
 impl View {
     pub(crate) fn new(style: &Style, incident: &Incident, root_at: Option<Timestamp>, now: Timestamp) -> Self {
         let group = Group::new(style, incident);
-        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
-        let head = headline(style, &group, &dial, now);
+        let times = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
+        let head = headline(style, &group, &times, now);
         let shared = group.shared_links(style);
-        let told = Told::new(style, &group, &dial, &shared);
-        // What is resolved is over even where nothing else is left to tell.
+        let writer = LineWriter::new(style, &group, &times, &shared);
+        // Resolved alerts go below the others, also where no other alerts are left.
         let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
         let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
         let others = others.filter(|state| Some(*state) != main);
         let (lines, over) = if group.is_list() {
-            (main.map(|state| lines(&told, state, MAX_LINES)), others.flat_map(|state| over(&told, state)).collect())
+            (
+                main.map(|state| lines(&writer, state, MAX_LINES)),
+                others.flat_map(|state| over(&writer, state)).collect(),
+            )
         } else {
             (None, Vec::new())
         };
@@ -92,7 +95,7 @@ impl View {
                 if group.focus == AlertState::Firing { "firing" } else { "no longer reported" },
             ),
             over,
-            when: when(&group, &dial, now),
+            when: when(&group, &times, now),
             links: shared,
             head,
         }
@@ -103,42 +106,37 @@ impl View {
         self.lines.len()
     }
 
-    pub(crate) fn shown(&self, shape: Shape) -> Shown<'_> {
+    pub(crate) fn content(&self, layout: CardLayout) -> CardContent<'_> {
         let mut shown = Vec::new();
-        if let Some(most) = shape.lines {
+        if let Some(most) = layout.lines {
             shown.extend(self.lines.iter().take(most).cloned());
             let (count, word) = self.count;
             if !self.lines.is_empty() && shown.len() < count {
-                shown.push(more(count - shown.len(), word));
+                shown.push(Line::plain(format!("+{} more {word}", count - shown.len())));
             }
             shown.extend(self.over.iter().cloned());
         }
         for line in &mut shown {
-            line.links.retain(|link| link.url.len() <= shape.max_url);
+            line.links.retain(|link| link.url.len() <= layout.max_url);
         }
-        Shown {
+        CardContent {
             head: &self.head,
-            details: if shape.details { &self.details } else { &[] },
+            details: if layout.details { &self.details } else { &[] },
             chips: &self.chips,
             more_chips: self.more_chips,
             lines: shown,
             when: &self.when,
-            links: self.links.iter().filter(|link| link.url.len() <= shape.max_url).cloned().collect(),
+            links: self.links.iter().filter(|link| link.url.len() <= layout.max_url).cloned().collect(),
         }
     }
 }
 
-fn more(count: usize, word: &str) -> Line {
-    let name = format!("+{count} more {word}");
-    Line { emoji: String::new(), mark: Mark::Plain, name, rest: String::new(), links: Vec::new() }
-}
-
-/// The text of what happened where the first line cut it, and the description where it adds something.
+/// The rest of a text that the first line cut, and the description where it adds something.
 fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
     let mut lines: Vec<&String> = group.what.iter().skip(usize::from(!head.cut)).collect();
-    let told = group.what.join(" ");
-    if text::adds(&group.description.join(" "), &told) {
-        lines.extend(group.description.iter().filter(|line| text::adds(line, &told)));
+    let what = group.what.join(" ");
+    if text::adds(&group.description.join(" "), &what) {
+        lines.extend(group.description.iter().filter(|line| text::adds(line, &what)));
     }
     let mut details = Vec::new();
     let mut room = MAX_DETAIL_CHARS;
@@ -157,7 +155,7 @@ fn details(group: &Group<'_>, head: &Headline) -> Vec<String> {
     details
 }
 
-/// That alerts have a `logs_url` of which no link can be made: somebody has to mend the rule.
+/// Names a `logs_url` that gives no link, so that somebody fixes the alert rule.
 fn broken_logs(style: &Style, group: &Group<'_>) -> Option<String> {
     let mut broken = group.focus().filter_map(|seen| logs::broken(style, seen.alert));
     let (problem, shown) = broken.next()?;
@@ -182,14 +180,14 @@ fn chips(group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
     (labels.iter().take(MAX_CHIPS).map(chip).collect(), labels.len().saturating_sub(MAX_CHIPS))
 }
 
-fn when(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
+fn when(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
-        IncidentState::Firing => format!("since {}", dial.with_zone(group.since())),
-        IncidentState::Quiet => format!("since {}, perhaps silenced", dial.with_zone(group.since())),
-        IncidentState::Stale => format!("began {}", dial.with_zone(group.span(now).0)),
+        IncidentState::Firing => format!("since {}", times.with_zone(group.since())),
+        IncidentState::Quiet => format!("since {}, perhaps silenced", times.with_zone(group.since())),
+        IncidentState::Stale => format!("began {}", times.with_zone(group.span(now).0)),
         IncidentState::Resolved | IncidentState::Unlisted => {
             let (from, to) = group.span(now);
-            dial.range(from, to)
+            times.range(from, to)
         }
     }
 }

@@ -1,18 +1,15 @@
 //! The first line of a message about several incidents: how many there are, and the names of those that matter most.
 
-use super::{
-    super::{Style, text, time},
-    row::{Ranked, Row},
-};
+use super::row::{Ranked, Row};
 use crate::{
     model::IncidentState,
-    render::card::headline::{GREEN, MAX_LINE},
+    render::{card::headline::GREEN, message::MAX_LINE, style::Style, text, time},
 };
 
 const MAX_WORD: usize = 20;
-/// Less room than this is not worth a name.
+/// With less room than this no name is shown.
 const MIN_NAMES: usize = 12;
-/// One name with its place.
+/// The longest name together with its place, in characters.
 const MAX_ONE: usize = 60;
 
 pub(in crate::render) struct Head {
@@ -22,7 +19,7 @@ pub(in crate::render) struct Head {
     pub(in crate::render) color: &'static str,
     /// `9 incidents`.
     pub(in crate::render) count: String,
-    /// All that follows, from the blank or comma on.
+    /// What follows the count, including the blank or comma.
     pub(in crate::render) rest: String,
 }
 
@@ -43,7 +40,7 @@ impl Head {
         }
     }
 
-    /// Adds `facts`, and then the names of `rows` as far as they fit.
+    /// Appends `facts`, and then the names of `rows` as far as they fit.
     fn finish(mut self, facts: &str, rows: &[&Row], count: usize) -> Self {
         let room = MAX_LINE.saturating_sub(self.line().chars().count());
         self.rest = text::cut(facts, room);
@@ -56,8 +53,8 @@ impl Head {
     }
 }
 
-/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media`: those that are counted as the most
-/// severe are the ones that are named.
+/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media`: it names the incidents that it
+/// counts as the most severe.
 pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster: Option<&str>) -> Head {
     let count = |state| ranked.iter().filter(|one| one.incident.state == state).count();
     let all = ranked.len();
@@ -73,7 +70,7 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
         None if count(IncidentState::Quiet) > 0 => "🔕",
         None => "⚪",
     };
-    let told = |number: usize, word: &str| match number {
+    let fact = |number: usize, word: &str| match number {
         0 => String::new(),
         _ if word.is_empty() => String::new(),
         1 if all == 1 => format!(", {word}"),
@@ -83,9 +80,9 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
     let word = top.map(|rank| word(style, rank)).unwrap_or_default();
     let facts = [
         place,
-        told(worst, &word),
-        told(count(IncidentState::Resolved), "resolved"),
-        told(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
+        fact(worst, &word),
+        fact(count(IncidentState::Resolved), "resolved"),
+        fact(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
     ];
     let (named, of): (Vec<&Row>, usize) = match top {
         Some(_) => (rows.iter().filter(|row| is_top(row.state, row.rank)).collect(), worst),
@@ -110,8 +107,10 @@ pub(super) fn green(rows: &[Row], all: usize, cluster: Option<&str>) -> Head {
 
 /// `critical`; empty for a severity that the config does not know.
 fn word(style: &Style, rank: u32) -> String {
-    let known = usize::try_from(rank).ok().and_then(|rank| style.display.severities.get(rank));
-    known.map(|severity| text::show(&text::clean(&severity.word.to_lowercase()), MAX_WORD)).unwrap_or_default()
+    style
+        .severity(rank)
+        .map(|severity| text::show(&text::clean(&severity.word.to_lowercase()), MAX_WORD))
+        .unwrap_or_default()
 }
 
 /// `A here, there, B and 6 more`: as many of the `count` incidents as fit, those of one name together.
@@ -137,16 +136,16 @@ fn names(rows: &[&Row], count: usize, room: usize) -> String {
     best
 }
 
-/// The first name where there is no room for all of it.
+/// The first name, cut to the room that is left.
 fn cut_one(name: &str, more: usize, room: usize) -> String {
     let others = if more == 0 { String::new() } else { format!(" and {more} more") };
     let left = room.saturating_sub(others.chars().count());
     if left < MIN_NAMES { text::cut(name, room) } else { format!("{}{others}", text::cut(name, left)) }
 }
 
-/// The rows, those of one name behind the first of it; whether a row is the first of its name (or has only that).
+/// Puts rows of one name together; the flag says whether a row is the first of its name, or has no place.
 fn together<'a>(rows: &[&'a Row]) -> Vec<(&'a Row, bool)> {
-    // More are never shown in a line.
+    // A line never shows more.
     let rows = &rows[..rows.len().min(MAX_LINE)];
     let mut left: Vec<&Row> = rows.to_vec();
     let mut sorted = Vec::new();

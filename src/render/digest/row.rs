@@ -1,44 +1,50 @@
-//! One incident on one line among others: its name, where it is, and how it stands.
+//! One incident on one line among others: its name, its place and its state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Style, places, text, time::Dial};
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
         card::{
-            group::{Group, Seen, clean_labels, same},
+            alert::{CleanAlert, clean_labels, same},
+            group::Group,
             headline,
-            lines::{self, Line, Mark},
+            lines::{self, Emphasis, Line},
         },
         links::{
+            alert_links,
+            link::{Link, LinkKind},
             logs,
-            url::{self, Link, LinkKind},
         },
+        places,
+        style::Style,
+        text,
+        time::TimeFormat,
     },
 };
 
 const MAX_PLACE: usize = 80;
 const MAX_CLUSTER: usize = 24;
 const MAX_WHAT: usize = 100;
-/// What tells incidents of one name and place apart.
+/// The longest text that distinguishes incidents of one name and place, in characters.
 const MAX_APART: usize = 48;
-/// The places of a group that does not say one thing: so many are named.
+/// If the alerts of a group say different things, the line names this many places.
 const MAX_NAMED: usize = 3;
-/// Of the links of an incident the first of these that there is; a line has room for one.
+/// The kinds of links to try in this order; a line has room for one.
 const LINKED: [LinkKind; 3] = [LinkKind::Logs, LinkKind::Dashboard, LinkKind::Source];
-/// Incidents that began nearly together need no time each.
+/// Incidents that began within this time do not show a time each.
 const SAME_TIME_MS: i64 = 10 * 60_000;
 
-/// An incident with what puts it into its place among others.
+/// An incident with its rank among others.
 #[derive(Clone, Copy)]
 pub(super) struct Ranked<'a> {
     pub(super) incident: &'a Incident,
-    /// Of the most severe alert that matters now.
+    /// The rank of the most severe alert that matters now.
     pub(super) rank: u32,
 }
 
-/// Firing before what may fire again, and both before what is over; the most severe first among them, then the oldest.
+/// Firing incidents first, then those that may fire again, then closed ones; within each the most severe first, then
+/// the oldest.
 pub(super) fn ordered<'a>(style: &Style, incidents: &[&'a Incident]) -> Vec<Ranked<'a>> {
     let mut ranked: Vec<Ranked<'a>> =
         incidents.iter().map(|incident| Ranked { incident, rank: rank(style, incident) }).collect();
@@ -79,25 +85,25 @@ pub(super) struct Row {
     pub(super) span: (Timestamp, Timestamp),
     pub(super) alertmanager: Option<Link>,
     emoji: String,
-    mark: Mark,
-    /// Counts, or how it ended; may be empty.
+    mark: Emphasis,
+    /// The counts, or how the incident ended; may be empty.
     outcome: String,
     /// May be empty.
     what: String,
     link: Option<Link>,
     cluster: Option<String>,
-    /// Where it differs from another of the same name and place may be among these.
+    /// The labels that may distinguish it from another incident of the same name and place.
     labels: Labels,
 }
 
-/// The rows of these incidents in their order, and the cluster if they share one.
+/// The rows of these incidents in order, and the cluster if all share one.
 pub(super) fn rows(
     style: &Style,
-    dial: &Dial<'_>,
+    times: &TimeFormat<'_>,
     ranked: &[Ranked<'_>],
     now: Timestamp,
 ) -> (Vec<Row>, Option<String>) {
-    let mut rows: Vec<Row> = ranked.iter().map(|one| Row::new(style, dial, one, now)).collect();
+    let mut rows: Vec<Row> = ranked.iter().map(|one| Row::new(style, times, one, now)).collect();
     let shared = same(rows.iter().map(|row| row.cluster.clone())).flatten();
     if same(rows.iter().filter_map(|row| row.cluster.as_ref())).is_none() {
         for row in &mut rows {
@@ -111,16 +117,16 @@ pub(super) fn rows(
 }
 
 impl Row {
-    fn new(style: &Style, dial: &Dial<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
+    fn new(style: &Style, times: &TimeFormat<'_>, ranked: &Ranked<'_>, now: Timestamp) -> Self {
         let incident = ranked.incident;
         let group = Group::new(style, incident);
         let name = headline::name(&group);
         let firing = incident.state == IncidentState::Firing;
         let (emoji, mark) = match incident.state {
-            IncidentState::Firing => (style.emoji(ranked.rank), Mark::Strong),
-            IncidentState::Quiet => ("🔕".to_owned(), Mark::Slanted),
-            IncidentState::Unlisted | IncidentState::Stale => ("⚪".to_owned(), Mark::Slanted),
-            IncidentState::Resolved => ("🟢".to_owned(), Mark::Struck),
+            IncidentState::Firing => (style.emoji(ranked.rank), Emphasis::Strong),
+            IncidentState::Quiet => ("🔕".to_owned(), Emphasis::Slanted),
+            IncidentState::Unlisted | IncidentState::Stale => ("⚪".to_owned(), Emphasis::Slanted),
+            IncidentState::Resolved => ("🟢".to_owned(), Emphasis::Struck),
         };
         Self {
             rank: ranked.rank,
@@ -128,10 +134,10 @@ impl Row {
             place: place(&group),
             since: group.since(),
             span: group.span(now),
-            alertmanager: url::alertmanager(style, &incident.doc.external_url),
+            alertmanager: alert_links::alertmanager(style, &incident.doc.external_url),
             emoji,
             mark,
-            outcome: outcome(&group, dial, now),
+            outcome: outcome(&group, times, now),
             what: if firing { what(&group, &name) } else { String::new() },
             link: if firing { link(style, &group) } else { None },
             cluster: group.common("cluster").map(|cluster| text::show(cluster, MAX_CLUSTER)),
@@ -140,22 +146,22 @@ impl Row {
         }
     }
 
-    /// The line that names it. `since` is what the message says of all.
-    pub(super) fn line(&self, shape: &RowShape, dial: &Dial<'_>, since: Timestamp) -> Line {
-        let mut rest = vec![text::cut(&self.place, shape.max_place), self.outcome.clone()];
-        if shape.what && !self.what.is_empty() {
+    /// The incident's line. `since` is the start that the message gives for all.
+    pub(super) fn line(&self, layout: &RowLayout, times: &TimeFormat<'_>, since: Timestamp) -> Line {
+        let mut rest = vec![text::cut(&self.place, layout.max_place), self.outcome.clone()];
+        if layout.what && !self.what.is_empty() {
             rest.push(format!("— {}", self.what));
         }
         let late = self.since.0.saturating_sub(since.0) >= SAME_TIME_MS;
-        if shape.what && late && self.state == IncidentState::Firing {
-            rest.push(format!("· since {}", dial.minute(self.since)));
+        if layout.what && late && self.state == IncidentState::Firing {
+            rest.push(format!("· since {}", times.minute(self.since)));
         }
         rest.retain(|words| !words.is_empty());
-        let link = self.link.iter().filter(|link| link.url.len() <= shape.max_url);
+        let link = self.link.iter().filter(|link| link.url.len() <= layout.max_url);
         Line {
             emoji: self.emoji.clone(),
             mark: self.mark,
-            name: text::cut(&self.name, shape.max_name),
+            name: text::cut(&self.name, layout.max_name),
             rest: rest.join(" "),
             links: link.cloned().collect(),
         }
@@ -167,14 +173,14 @@ fn join(one: &str, other: &str) -> String {
 }
 
 /// How much of a row is shown.
-pub(super) struct RowShape {
+pub(super) struct RowLayout {
     pub(super) what: bool,
     pub(super) max_url: usize,
     pub(super) max_name: usize,
     pub(super) max_place: usize,
 }
 
-/// Where an incident is: as a card of one alert says it, else the job, else what the group was made by.
+/// The place of an incident: as on a card of one alert, else the job, else the group labels.
 fn place(group: &Group<'_>) -> String {
     let by = || {
         let mut labels = headline::group_labels(group);
@@ -191,7 +197,7 @@ fn place(group: &Group<'_>) -> String {
     group.common("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
 }
 
-/// What tells it from others of its name: the labels that made the group, else all that its alerts share.
+/// The labels that distinguish it from others of its name: the group labels, else those that all alerts share.
 fn own_labels(group: &Group<'_>) -> Labels {
     let mut labels = group.common.clone();
     labels.extend(headline::group_labels(group));
@@ -199,18 +205,18 @@ fn own_labels(group: &Group<'_>) -> Labels {
     labels
 }
 
-fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> String {
-    let told = headline::outcome(group, dial, now);
+fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
+    let outcome = headline::outcome(group, times, now);
     let lead = match group.incident.state {
         IncidentState::Firing | IncidentState::Unlisted => "",
         IncidentState::Quiet => "no longer reported",
         IncidentState::Stale => "no news",
         IncidentState::Resolved => "resolved",
     };
-    format!("{lead} {told}").trim().to_owned()
+    format!("{lead} {outcome}").trim().to_owned()
 }
 
-/// What happened; where the alerts say different things, which they are.
+/// What happened; if the alerts say different things, the places of those alerts.
 fn what(group: &Group<'_>, name: &str) -> String {
     if let Some(what) = group.what.first() {
         return if text::adds(what, name) { text::show(what, MAX_WHAT) } else { String::new() };
@@ -218,15 +224,15 @@ fn what(group: &Group<'_>, name: &str) -> String {
     if !group.is_list() {
         return String::new();
     }
-    let told = |seen: &Seen<'_>| {
+    let place = |seen: &CleanAlert<'_>| {
         let (name, place) = lines::name_and_place(group, seen);
         text::cut(format!("{name} {place}").trim_end(), MAX_APART)
     };
     let mut named: Vec<String> = Vec::new();
     for seen in group.focus() {
-        let told = told(seen);
-        if told != name && !named.contains(&told) {
-            named.push(told);
+        let place = place(seen);
+        if place != name && !named.contains(&place) {
+            named.push(place);
         }
         if named.len() == MAX_NAMED {
             break;
@@ -240,24 +246,25 @@ fn what(group: &Group<'_>, name: &str) -> String {
     }
 }
 
-/// One link: one that all firing alerts share, else the logs of the first of them, which the link then names.
+/// The one link that all firing alerts share, else the logs of the first alert, which the link then names.
 fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
     let of = |kind| {
-        let shared = same(group.focus().map(|seen| url::of_kind(style, group.incident, seen.alert, kind))).flatten();
+        let shared =
+            same(group.focus().map(|seen| alert_links::of_kind(style, group.incident, seen.alert, kind))).flatten();
         shared.map(|link| logs::in_time(link, group.range_of(group.focus())))
     };
     let first = || {
         let seen = group.focus().next()?;
         let (name, place) = lines::name_and_place(group, seen);
         let label = format!("Logs {name} {place}");
-        let link = url::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
+        let link = alert_links::of_kind(style, group.incident, seen.alert, LinkKind::Logs)?;
         let link = Link { label: text::cut(label.trim_end(), MAX_APART), ..link };
         Some(logs::in_time(link, group.range_of(std::iter::once(seen))))
     };
     of(LinkKind::Logs).or_else(first).or_else(|| LINKED.into_iter().find_map(of))
 }
 
-/// Rows that would read the same say in which labels they differ.
+/// Adds to rows that would read the same the labels in which they differ.
 fn tell_apart(rows: &mut [Row]) {
     let mut alike: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {

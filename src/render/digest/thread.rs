@@ -1,48 +1,24 @@
-//! What is said in a digest's thread: the replies of its incidents merged, the most urgent first.
+//! The replies in a digest's thread: those of its incidents merged, the most urgent first.
 
-use super::{
-    super::{
-        Message, Style, is_one_line,
-        reply::{self, Reply, Said},
-        reply_line, set_reply, text, text_only,
-        time::Dial,
-    },
-    row::{self, Row},
-};
+use super::row::{self, Row};
 use crate::{
-    model::{Form, Incident, Note, Timestamp},
-    render::{MAX_BYTES, card::headline::MAX_LINE, links::url::Link},
+    model::{Incident, Note, Timestamp},
+    render::{
+        links::link::Link,
+        message::MAX_LINE,
+        reply::{Reply, ReplyLine},
+        style::Style,
+        text,
+        time::TimeFormat,
+    },
 };
 
-/// More lines than this are counted.
+/// Further lines are only counted.
 const MAX_LINES: usize = 10;
 const MAX_LINKS: usize = 3;
 const MAX_LABEL: usize = 48;
 
-/// The reply that tells `notes`, which are of these incidents of one digest, in one event. Notes of others are left out.
-///
-/// [`Form::Counts`] has no links; where there are none to take away, it is one line already.
-#[must_use]
-pub fn digest_reply(
-    style: &Style,
-    incidents: &[&Incident],
-    notes: &[&Note],
-    root_at: Option<Timestamp>,
-    now: Timestamp,
-    form: Form,
-) -> Message {
-    let mut reply = merged(style, incidents, notes, root_at, now);
-    if is_one_line(&mut reply, form) {
-        return text_only(reply_line(&reply));
-    }
-    let message = set_reply(&reply);
-    if message.bytes() <= MAX_BYTES {
-        return message;
-    }
-    reply.links.clear();
-    set_reply(&reply)
-}
-
+/// The reply for `notes`, which are of these incidents of one digest, in one event. It leaves out notes of others.
 pub(in crate::render) fn merged(
     style: &Style,
     incidents: &[&Incident],
@@ -50,35 +26,35 @@ pub(in crate::render) fn merged(
     root_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Reply {
-    // All are looked at, since a place is told so that it tells an incident from its neighbours.
+    // It needs all rows, since a place is chosen to distinguish an incident from its neighbours.
     let ranked = row::ordered(style, incidents);
-    let (rows, _) = row::rows(style, &Dial::new(&style.zone, root_at.unwrap_or(now)), &ranked, now);
+    let (rows, _) = row::rows(style, &TimeFormat::new(&style.zone, root_at.unwrap_or(now)), &ranked, now);
     let own = |incident: &Incident| notes.iter().filter(|note| note.incident == incident.id).copied().collect();
-    let mut told: Vec<(&Row, Reply)> = Vec::new();
+    let mut replies: Vec<(&Row, Reply)> = Vec::new();
     for (one, row) in ranked.iter().zip(&rows) {
         let own: Vec<&Note> = own(one.incident);
         if !own.is_empty() {
-            told.push((row, reply::reply(style, one.incident, &own, root_at, now)));
+            replies.push((row, Reply::new(style, one.incident, &own, root_at, now)));
         }
     }
-    let several = told.len() > 1;
-    let mut said: Vec<(Said, Vec<Link>)> = Vec::new();
-    for (row, reply) in told {
+    let several = replies.len() > 1;
+    let mut said: Vec<(ReplyLine, Vec<Link>)> = Vec::new();
+    for (row, reply) in replies {
         let mut links = Some(reply.links);
         said.extend(reply.lines.into_iter().map(|line| (placed(line, &row.place), links.take().unwrap_or_default())));
     }
     said.sort_by_key(|(line, _)| line.urgency);
     let links = links(&said, several);
-    let mut spoken: Vec<Said> = said.into_iter().map(|(line, _)| line).collect();
+    let mut spoken: Vec<ReplyLine> = said.into_iter().map(|(line, _)| line).collect();
     if spoken.is_empty() {
-        spoken.push(reply::said("⚪".to_owned(), "Digest", "nothing new", None));
+        spoken.push(ReplyLine::new("⚪".to_owned(), "Digest", "nothing new", None));
     }
     let more = shorten(&mut spoken);
     Reply { lines: spoken, more, links }
 }
 
-/// Several incidents have several links of one kind, so that each says whose it is.
-fn links(said: &[(Said, Vec<Link>)], several: bool) -> Vec<Link> {
+/// Several incidents have several links of one kind, so each link names its incident.
+fn links(said: &[(ReplyLine, Vec<Link>)], several: bool) -> Vec<Link> {
     let mut shown: Vec<Link> = Vec::new();
     for (line, own) in said {
         for link in own {
@@ -91,9 +67,8 @@ fn links(said: &[(Said, Vec<Link>)], several: bool) -> Vec<Link> {
     shown
 }
 
-/// Leaves the first lines, and tells how many more there were. The first says it as well: alone it is the push
-/// notification.
-fn shorten(lines: &mut Vec<Said>) -> usize {
+/// Keeps the first lines and returns how many it dropped. The first line also says so: it is the push notification.
+fn shorten(lines: &mut Vec<ReplyLine>) -> usize {
     let count = lines.len();
     if let [first, _, ..] = &mut lines[..] {
         let others = format!(" (+{} more)", count - 1);
@@ -106,8 +81,8 @@ fn shorten(lines: &mut Vec<Said>) -> usize {
     count - lines.len()
 }
 
-/// A digest may hold several incidents of one name, so that each line says where, as far as its words do not.
-fn placed(line: Said, place: &str) -> Said {
+/// Adds the place to the name, as far as the words do not mention it: a digest may hold several incidents of one name.
+fn placed(line: ReplyLine, place: &str) -> ReplyLine {
     let mut parts: Vec<&str> = if text::is_isolated(place) { vec![place] } else { place.split(' ').collect() };
     parts.retain(|part| !part.is_empty() && !text::names(&line.words, part));
     if parts.is_empty() {
@@ -116,5 +91,5 @@ fn placed(line: Said, place: &str) -> Said {
     let name = format!("{} {}", line.name, text::cut(&parts.join(" "), MAX_LABEL));
     let taken = line.emoji.chars().count() + name.chars().count() + 3;
     let words = text::cut(&line.words, MAX_LINE.saturating_sub(taken));
-    Said { name, words, ..line }
+    ReplyLine { name, words, ..line }
 }

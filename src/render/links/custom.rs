@@ -1,7 +1,7 @@
-//! Links of the operator's own: `routes.X.links`, each a minijinja template of a URL.
+//! The operator's links: `routes.X.links`, each a minijinja template of a URL.
 //!
-//! They are compiled and tried at start, so that a mistake is told then and not by a link that is missing. What a label
-//! brings into a URL passes the same gate as every other link.
+//! They are compiled and tried at start, so that a mistake shows then and not as a missing link. A URL made from labels
+//! passes the same checks as every other link.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,16 +12,16 @@ use crate::{
     model::{Alert, AlertState, Incident, Labels, RouteName},
 };
 
-/// What is wrong with the templates of the config, a line each.
+/// The errors in the link templates of the config, one on each line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct LinkTemplateFaults(pub Vec<String>);
+pub struct LinkTemplateErrors(pub Vec<String>);
 
 /// The links of all routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CustomLinks {
     env: Arc<Environment<'static>>,
-    /// Label, URL and condition of each; the latter two are names of templates.
+    /// Label, URL and condition of each link; URL and condition are names of templates.
     routes: BTreeMap<RouteName, Vec<Compiled>>,
 }
 
@@ -32,20 +32,20 @@ struct Compiled {
     when: Option<String>,
 }
 
-/// What a template came to.
+/// What a link template gives for one alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A text that should be a URL.
     Url(String),
-    /// Not for this alert: its condition is not met, or the alert has no such label.
+    /// The link does not apply: its condition is false, or the alert lacks a label.
     NotHere,
     Failed,
 }
 
 impl CustomLinks {
     /// # Errors
-    /// With a line for each template that cannot be compiled, or fails on a sample alert.
-    pub(crate) fn new(routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateFaults> {
+    /// One line for each template that cannot be compiled, or fails on a sample alert.
+    pub(crate) fn new(routes: &BTreeMap<RouteName, config::Route>) -> Result<Self, LinkTemplateErrors> {
         let mut env = Environment::empty();
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -72,7 +72,7 @@ impl CustomLinks {
                     let when = format!("{key}.when");
                     match env.compile_expression(condition).map(|_| ()) {
                         Ok(()) => add(&mut env, &when, ["{% if ", condition, " %}1{% endif %}"], &mut faults),
-                        Err(error) => faults.push(told(&when, &error, condition)),
+                        Err(error) => faults.push(described(&when, &error, condition)),
                     }
                     when
                 });
@@ -85,11 +85,11 @@ impl CustomLinks {
         if faults.is_empty() {
             Ok(Self { env: Arc::new(env), routes: compiled })
         } else {
-            Err(LinkTemplateFaults(faults))
+            Err(LinkTemplateErrors(faults))
         }
     }
 
-    /// How many links the incident's route has.
+    /// The number of links of the incident's route.
     pub(crate) fn count(&self, incident: &Incident) -> usize {
         self.routes.get(&incident.key.route).map_or(0, Vec::len)
     }
@@ -112,7 +112,7 @@ impl CustomLinks {
     }
 }
 
-/// Compiles a template and tries it: what the operator wrote, and what stands before and behind that.
+/// Compiles a template and tries it. `parts` are the operator's text and what surrounds it.
 fn add(env: &mut Environment<'static>, key: &str, parts: [&str; 3], faults: &mut Vec<String>) {
     let fault = |error: &Error| {
         let start = error.range().map_or(0, |range| range.start.saturating_sub(parts[0].len()));
@@ -134,12 +134,12 @@ fn add(env: &mut Environment<'static>, key: &str, parts: [&str; 3], faults: &mut
     }
 }
 
-/// Whether a template wanted something that the alert has not. Operators tell of it in words alone.
+/// Whether a template used something that the alert lacks. Operators such as `~` report that only in the message.
 fn lacks(error: &Error) -> bool {
     error.kind() == ErrorKind::UndefinedError || error.detail().is_some_and(|detail| detail.contains("undefined"))
 }
 
-fn told(key: &str, error: &Error, source: &str) -> String {
+fn described(key: &str, error: &Error, source: &str) -> String {
     placed(key, error, source, error.range().map_or(0, |range| range.start))
 }
 
@@ -150,7 +150,7 @@ fn placed(key: &str, error: &Error, source: &str, start: usize) -> String {
     format!("{key}: column {column}: {}{detail}", error.kind())
 }
 
-/// What a template knows of an alert. Times are of the form `2026-11-22T18:19:50Z`, and in milliseconds.
+/// The variables of a link template. Times are RFC 3339, and in milliseconds.
 fn context(incident: &Incident, alert: &Alert) -> Value {
     let label = |name: &str| alert.doc.labels.get(name).map_or("", String::as_str);
     let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
@@ -180,7 +180,7 @@ fn map(labels: &Labels) -> Value {
     Value::from(labels.clone())
 }
 
-/// A firing and a resolved alert, with what most alerts carry.
+/// A firing and a resolved alert with the usual fields.
 fn samples() -> [Value; 2] {
     let text = |pairs: &[(&'static str, &'static str)]| Value::from(pairs.iter().copied().collect::<BTreeMap<_, _>>());
     let sample = |status: &'static str| {
@@ -210,7 +210,7 @@ fn samples() -> [Value; 2] {
     [sample("firing"), sample("resolved")]
 }
 
-/// All but letters, digits and `-_.~`, as `encodeURIComponent` nearly does.
+/// Encodes all but letters, digits and `-_.~`, much like `encodeURIComponent`.
 fn urlencode(value: &Value) -> Result<String, Error> {
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));

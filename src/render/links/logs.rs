@@ -1,34 +1,35 @@
-//! The Logs link of an alert: what its `logs_url` says, else what is built from its labels; and the time it shows.
+//! The Logs link of an alert: from its `logs_url`, else built from its labels; and the time range it shows.
 
 use super::{
     explore::{LogsUrl, Problem, Range, log_query, loki_url, quoted},
-    url::{self, Link, LinkKind},
+    link::{Link, LinkKind, link},
+    url,
 };
 use crate::{
     config::Grafana,
     model::{Alert, Incident, Labels},
-    render::{Style, text},
+    render::{style::Style, text},
 };
 
 const ANNOTATION: &str = "logs_url";
-/// Of a broken value so much is shown, in characters.
+/// A broken value is shown up to this many characters.
 const MAX_SHOWN: usize = 80;
 
-/// The link without a time range, so that alerts can be found to share it.
+/// The link without a time range, so that alerts can share it.
 pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert) -> Option<Link> {
     annotated(style, alert).and_then(Result::ok).or_else(|| {
         let grafana = style.grafana(incident)?;
-        url::link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
+        link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
     })
 }
 
-/// What is wrong with the alert's `logs_url`, if no link can be made of it, and what it says, fit to be shown.
+/// What is wrong with the alert's `logs_url` if it gives no link, and its text, cleaned for display.
 pub(crate) fn broken(style: &Style, alert: &Alert) -> Option<(Problem, String)> {
     let problem = annotated(style, alert)?.err()?;
     Some((problem, inert(alert.doc.annotations.get(ANNOTATION)?)))
 }
 
-/// `link` with the time range that it stands for, if it is one of logs that has none.
+/// Adds the time range to a Logs link that has none.
 pub(crate) fn in_time(link: Link, range: Range) -> Link {
     if link.kind != LinkKind::Logs {
         return link;
@@ -41,14 +42,14 @@ pub(crate) fn in_time(link: Link, range: Range) -> Link {
     }
 }
 
-/// `None`: the alert has no such annotation.
+/// The link of the alert's annotation; `None` without one.
 fn annotated(style: &Style, alert: &Alert) -> Option<Result<Link, Problem>> {
     let raw = alert.doc.annotations.get(ANNOTATION).filter(|raw| !raw.trim().is_empty())?;
     let parsed = LogsUrl::parse(raw);
     if let Some(problem) = parsed.broken() {
         return Some(Err(problem));
     }
-    Some(url::link(style, LinkKind::Logs, &parsed.to_url()).ok_or(Problem::TooLong))
+    Some(link(style, LinkKind::Logs, &parsed.to_url()).ok_or(Problem::TooLong))
 }
 
 /// A query for the streams that carry the alert's labels; `None` where it has none of them.
@@ -60,7 +61,7 @@ fn built(grafana: &Grafana, labels: &Labels) -> Option<String> {
         }
         for label in grafana.labels.iter().filter(|label| label.fallback == fallback) {
             let value = labels.get(&label.alert).filter(|value| !value.is_empty());
-            // Two labels of an alert may stand for one of Loki's, the better one first.
+            // Two alert labels may map to one Loki label; the first one wins.
             if let Some(value) = value
                 && !matchers.iter().any(|(name, _)| *name == label.loki)
             {
@@ -76,8 +77,7 @@ fn built(grafana: &Grafana, labels: &Labels) -> Option<String> {
     Some(loki_url(&grafana.url, grafana.org_id, &grafana.loki_datasource, &query))
 }
 
-/// The text of a broken value without scheme and host, of which clients would make a link again, and without what may
-/// stand before the host.
+/// The text of a broken value without scheme, credentials and host, so that clients do not turn it into a link.
 fn inert(raw: &str) -> String {
     let decoded = urlencoding::decode(raw).map_or_else(|_| raw.to_owned(), std::borrow::Cow::into_owned);
     let clean = text::clean(&decoded);

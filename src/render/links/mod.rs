@@ -1,7 +1,9 @@
 //! Links: where they come from, and what makes them valid and safe.
 
-pub(crate) mod custom;
+pub(super) mod alert_links;
+pub(super) mod custom;
 pub mod explore;
-pub(crate) mod logs;
+pub(super) mod link;
+pub(super) mod logs;
 pub mod placeholders;
-pub(crate) mod url;
+pub(super) mod url;

@@ -1,22 +1,23 @@
-//! The holes of Prometheus templates in a text: `{{ $labels.namespace }}`, to be filled in when the alert fires.
+//! The placeholders of Prometheus templates in a text: `{{ $labels.namespace }}`, which Prometheus fills in when the
+//! alert fires.
 //!
-//! What surrounds them is encoded or parsed while words that need no encoding hold their places.
+//! Words that need no encoding stand in for them while the text around them is encoded or parsed.
 
 /// Escapes `"` and `\` for a LogQL string within a JSON string, and the whole for a URL. A blank becomes a plus sign, which
 /// Grafana reads as a blank.
 const ENCODE: &str = "reReplaceAll `([\"\\\\])` `\\\\\\$1` | urlquery";
 
-/// A text with its holes taken out.
+/// A text with its placeholders taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placeholders {
-    /// The text with a word of letters and digits in place of each hole.
+    /// The text with a word of letters and digits in place of each placeholder.
     pub text: String,
-    /// The word and the hole that it stands for, in their order.
+    /// Each word and its placeholder, in order.
     placeholders: Vec<(String, String)>,
 }
 
 impl Placeholders {
-    /// Takes the holes out of `text`. One that never ends is no hole.
+    /// Takes the placeholders out of `text`. An opening without an end is ordinary text.
     #[must_use]
     pub fn take(text: &str) -> Self {
         let mut stem = "hole".to_owned();
@@ -28,7 +29,7 @@ impl Placeholders {
         while let Some(start) = rest.find("{{")
             && let Some(length) = length_of(&rest[start..])
         {
-            // The letter at its end keeps the first word from being the start of the eleventh.
+            // The letter at the end keeps `hole1` from being a prefix of `hole10`.
             let word = format!("{stem}{}z", taken.placeholders.len());
             taken.text.push_str(&rest[..start]);
             taken.text.push_str(&word);
@@ -39,18 +40,18 @@ impl Placeholders {
         taken
     }
 
-    /// The holes, as they were written.
+    /// The placeholders, as they were written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.placeholders.iter().map(|(_, placeholder)| placeholder.as_str())
     }
 
-    /// Each word, and the hole whose place it holds.
+    /// Each word and its placeholder.
     pub fn words(&self) -> impl Iterator<Item = (&str, &str)> {
         self.placeholders.iter().map(|(word, placeholder)| (word.as_str(), placeholder.as_str()))
     }
 
-    /// Makes each hole yield a value fit for a LogQL string in the JSON of a URL. One that encodes its value itself, by
-    /// `urlquery`, stays as it is.
+    /// Makes each placeholder give a value fit for a LogQL string in the JSON of a URL. A placeholder that already uses
+    /// `urlquery` stays as it is.
     #[must_use]
     pub fn encoding(mut self) -> Self {
         for (_, placeholder) in &mut self.placeholders {
@@ -62,14 +63,14 @@ impl Placeholders {
         self
     }
 
-    /// `text`, which was made of [`Self::text`], with the holes in their places again.
+    /// Puts the placeholders back into `text`, which was made from [`Self::text`].
     #[must_use]
     pub fn put_back(&self, text: &str) -> String {
         self.placeholders.iter().fold(text.to_owned(), |text, (word, placeholder)| text.replace(word, placeholder))
     }
 }
 
-/// How long the hole is with which `text` starts. A `}}` in one of its strings does not end it.
+/// The length of the placeholder at the start of `text`. A `}}` within a string does not end it.
 fn length_of(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut quote) = (2, None);

@@ -1,171 +1,22 @@
-//! Links: which ones an alert has, made valid and safe. What is no http or https URL is no link.
+//! What makes a URL valid and safe to be sent. Anything but an http or https URL is not a link.
 
 use url::Url;
 
-use super::{
-    custom::Outcome,
-    explore::{Problem, Range},
-    logs,
-};
-use crate::{
-    config::Rewrite,
-    model::{Alert, Incident, Labels},
-    render::Style,
-};
+use crate::config::Rewrite;
 
-/// Logs links carry whole queries; beyond this they could not be opened either.
+/// Logs links carry whole queries; a longer one could not be opened.
 pub(crate) const MAX_URL: usize = 4096;
-/// Longer texts are no URL; rewriting might make a shorter one of them.
+/// A longer text is not a URL, though rewriting could shorten it.
 pub(crate) const MAX_READ: usize = 4 * MAX_URL;
 
-/// In the order in which they are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LinkKind {
-    Logs,
-    Source,
-    Runbook,
-    Dashboard,
-    Panel,
-    /// The operator's own, by its index in `routes.X.links`.
-    CustomLinks(usize),
-    Silence,
-    /// Of Alertmanager itself, not of an alert.
-    Alertmanager,
-}
-
-impl LinkKind {
-    /// Those that an alert of this incident may have.
-    pub(crate) fn all(style: &Style, incident: &Incident) -> Vec<Self> {
-        let mut kinds = vec![Self::Logs, Self::Source, Self::Runbook, Self::Dashboard, Self::Panel];
-        kinds.extend((0..style.custom_links.count(incident)).map(Self::CustomLinks));
-        kinds.push(Self::Silence);
-        kinds
-    }
-
-    /// Empty for the operator's own, which have a label each.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Logs => "Logs",
-            Self::Source => "Source",
-            Self::Runbook => "Runbook",
-            Self::Dashboard => "Dashboard",
-            Self::Panel => "Panel",
-            Self::CustomLinks(_) => "",
-            Self::Silence => "Silence",
-            Self::Alertmanager => "Alertmanager",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) kind: LinkKind,
-    pub(crate) label: String,
-    pub(crate) url: String,
-}
-
-/// The links of one alert, at most one of a kind, in order, that of logs for `range`. Only a silence that the alert itself
-/// names is among them.
-pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert, range: Range) -> Vec<Link> {
-    let kinds = LinkKind::all(style, incident).into_iter();
-    kinds.filter_map(|kind| of_kind(style, incident, alert, kind)).map(|link| logs::in_time(link, range)).collect()
-}
-
-/// The link of one kind; that of logs has no time range yet, see [`logs::in_time`].
-pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<Link> {
-    let doc = &alert.doc;
-    let note = |key: &str| doc.annotations.get(key).map_or("", String::as_str);
-    let sources: [&str; 3] = match kind {
-        LinkKind::Logs => return logs::of_alert(style, incident, alert),
-        LinkKind::CustomLinks(index) => return custom_links(style, incident, alert, index)?.ok(),
-        LinkKind::Source => [&doc.generator_url, "", ""],
-        LinkKind::Runbook => [note("runbook_url"), note("runbook"), ""],
-        LinkKind::Dashboard => [note("dashboard_url"), &doc.dashboard_url, note("dashboard")],
-        LinkKind::Panel => [note("panel_url"), &doc.panel_url, ""],
-        LinkKind::Silence => [&doc.silence_url, "", ""],
-        LinkKind::Alertmanager => ["", "", ""],
-    };
-    sources.into_iter().find_map(|raw| link(style, kind, raw))
-}
-
-/// One of the operator's own; `None` where it is not meant for this alert.
-fn custom_links(style: &Style, incident: &Incident, alert: &Alert, index: usize) -> Option<Result<Link, &'static str>> {
-    let (label, outcome) = style.custom_links.link(incident, alert, index)?;
-    match outcome {
-        Outcome::NotHere => None,
-        Outcome::Failed => Some(Err("template_failed")),
-        Outcome::Url(url) => {
-            let problem = if url.len() > MAX_URL { Problem::TooLong } else { Problem::NotAUrl };
-            let link = link(style, LinkKind::CustomLinks(index), &url);
-            Some(link.map(|link| Link { label: label.to_owned(), ..link }).ok_or(problem.as_str()))
-        }
-    }
-}
-
-/// A link that messages leave out because it is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokenLink {
-    /// `logs` or `custom_links`.
-    pub link: &'static str,
-    /// From a closed set.
-    pub reason: &'static str,
-}
-
-/// The broken links of an incident's alerts, for the metric.
-#[must_use]
-pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
-    let mut broken = Vec::new();
-    for alert in &incident.alerts {
-        let logs = logs::broken(style, alert).map(|(problem, _)| BrokenLink { link: "logs", reason: problem.as_str() });
-        broken.extend(logs);
-        let custom_links = (0..style.custom_links.count(incident))
-            .filter_map(|index| custom_links(style, incident, alert, index)?.err());
-        broken.extend(custom_links.map(|reason| BrokenLink { link: "extra", reason }));
-    }
-    broken
-}
-
-/// The link to the Alertmanager that told of an incident.
-pub(crate) fn alertmanager(style: &Style, external_url: &str) -> Option<Link> {
-    link(style, LinkKind::Alertmanager, external_url)
-}
-
-/// The link to Alertmanager's form for a silence, with `labels` filled in; none without labels, since that form would
-/// silence everything.
-pub(crate) fn silence(style: &Style, external_url: &str, labels: &Labels) -> Option<Link> {
-    if labels.is_empty() || external_url.trim().is_empty() {
-        return None;
-    }
-    let matchers: Vec<String> = labels.iter().map(|(name, value)| matcher(name, value)).collect();
-    let filter = format!("{{{}}}", matchers.join(", "));
-    let base = external_url.trim().trim_end_matches('/');
-    link(style, LinkKind::Silence, &format!("{base}/#/silences/new?filter={}", urlencoding::encode(&filter)))
-}
-
-/// `name="value"` as Alertmanager's matcher parser reads it: values escaped as in Go, names beyond the classic
-/// alphabet quoted (UTF-8 matchers, Alertmanager 0.27).
-fn matcher(name: &str, value: &str) -> String {
-    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
-    let classic =
-        name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
-    let name = if classic && !name.is_empty() { name.to_owned() } else { quoted(name) };
-    format!("{name}={}", quoted(value))
-}
-
-/// `None` where it is no URL, or one that nobody could open.
-pub(crate) fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
-    let url = rewritten(&style.rewrite, safe(raw)?)?;
-    (url.len() <= MAX_URL).then(|| Link { kind, label: kind.label().to_owned(), url })
-}
-
-/// A http or https URL without credentials in it, every character of it fit for an attribute.
+/// Gives an http or https URL without credentials, in characters that are safe in an HTML attribute.
 pub(crate) fn safe(raw: &str) -> Option<String> {
     let raw = raw.trim();
     if raw.is_empty() || raw.len() > MAX_READ {
         return None;
     }
     let mut url = Url::parse(&encoded(raw)).ok()?;
-    // The parser decodes hosts, so that what was encoded above may be raw again.
+    // The parser decodes hosts, so encoded characters may be raw again.
     let plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
     if !matches!(url.scheme(), "http" | "https") || !url.host_str().is_some_and(plain) {
         return None;
@@ -175,8 +26,8 @@ pub(crate) fn safe(raw: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// Encodes what people leave raw in a URL (a log selector above all) and what the URL standard lets pass but link
-/// parsers stumble over; sequences that are encoded already stay as they are.
+/// Encodes what people leave raw in a URL (such as a log selector) and what the URL standard allows but link parsers
+/// mishandle. Existing escapes stay as they are.
 pub(crate) fn encoded(raw: &str) -> String {
     let mut url = String::with_capacity(raw.len() + 16);
     for (at, c) in raw.char_indices() {
@@ -201,9 +52,9 @@ pub(crate) fn encoded(raw: &str) -> String {
     url
 }
 
-/// The first prefix that matches up to the end of a part of the URL (`http://prom:90` is no prefix of
-/// `http://prom:9090/`) is replaced; the result must be a link as well.
-fn rewritten(rules: &[Rewrite], url: String) -> Option<String> {
+/// Replaces the first matching prefix that ends at a boundary of the URL (`http://prom:90` does not match
+/// `http://prom:9090/`). The result must be a safe URL as well.
+pub(super) fn rewritten(rules: &[Rewrite], url: String) -> Option<String> {
     for rule in rules {
         let Some(rest) = url.strip_prefix(rule.from.as_str()) else { continue };
         if rule.from.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?', '#']) {
@@ -213,7 +64,7 @@ fn rewritten(rules: &[Rewrite], url: String) -> Option<String> {
     Some(url)
 }
 
-/// Rules whose `from` is written as links are after they were parsed: `http://Prom:80` matches `http://prom/graph`.
+/// Normalises each `from` as parsing normalises links: `http://Prom:80` matches `http://prom/graph`.
 pub(crate) fn normal_rules(rules: &[Rewrite]) -> Vec<Rewrite> {
     let normal = |rule: &Rewrite| {
         let mut from = safe(&rule.from).unwrap_or_else(|| rule.from.clone());

@@ -1,18 +1,23 @@
-//! An incident in a few words, from what is known of it without all of its alerts.
+//! A one-line summary of an incident, also where only some of its alerts are known.
 
-use super::super::{Style, places, text};
+use super::words::words;
 use crate::{
     model::{AlertState, Incident, IncidentState},
-    render::card::{group::Group, headline},
+    render::{
+        card::{alert::clean_labels, group::Group, headline},
+        places,
+        style::Style,
+        text,
+    },
 };
 
 const MAX_PLACE: usize = 120;
 const MAX_WHAT: usize = 160;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct IncidentSummary {
     pub emoji: String,
-    /// The severity, or how it stands; what the emoji says.
+    /// The severity or the state in words, as the emoji shows it.
     pub word: String,
     pub name: String,
     /// May be empty.
@@ -23,10 +28,10 @@ pub struct Told {
     pub counts: String,
 }
 
-/// `counts`: the incident's alerts by state, of which it may carry a few only. What only all of them together could tell
-/// is not told then. `has_more`: there are more than were counted.
+/// `counts` holds the number of alerts by state, of which `incident` may carry only a few; the summary then leaves out
+/// what needs all of them. `has_more` says that there are more than were counted.
 #[must_use]
-pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], has_more: bool) -> Told {
+pub fn summarize(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], has_more: bool) -> IncidentSummary {
     let group = Group::new(style, incident);
     let total: i64 = counts.iter().map(|(_, count)| count).sum();
     let complete = i64::try_from(group.alerts.len()).is_ok_and(|known| known >= total) && !has_more;
@@ -37,7 +42,7 @@ pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], ha
         None if complete => headline::name(&group),
         None => format!("{total}{more} alerts"),
     };
-    let mut labels = crate::render::card::group::clean_labels(&incident.doc.group_labels);
+    let mut labels = clean_labels(&incident.doc.group_labels);
     labels.retain(|name, _| name != "alertname" && name != "severity");
     let mut place = places::all(&labels);
     if complete && group.alerts.len() == 1 && place.is_empty() {
@@ -45,7 +50,7 @@ pub fn tell(style: &Style, incident: &Incident, counts: &[(AlertState, i64)], ha
     }
     let what = if complete { group.what.first().map(String::as_str).unwrap_or_default() } else { "" };
     let (emoji, word) = lead(style, incident);
-    Told {
+    IncidentSummary {
         emoji,
         word,
         name,
@@ -60,8 +65,8 @@ fn lead(style: &Style, incident: &Incident) -> (String, String) {
         IncidentState::Quiet => ("🔕".to_owned(), "no longer reported".to_owned()),
         IncidentState::Unlisted => ("⚪".to_owned(), "listed alerts are resolved".to_owned()),
         _ => {
-            let known = usize::try_from(incident.severity).ok().and_then(|rank| style.display.severities.get(rank));
-            let word = known.map_or("firing".to_owned(), |severity| super::words(&severity.word));
+            let known = style.severity(incident.severity);
+            let word = known.map_or("firing".to_owned(), |severity| words(&severity.word));
             (style.emoji(incident.severity), word)
         }
     }
@@ -73,13 +78,13 @@ fn tell_counts(incident: &Incident, counts: &[(AlertState, i64)], more: &str) ->
         (AlertState::Absent, "no longer reported"),
         (AlertState::Resolved, "resolved"),
     ];
-    let told = order.iter().filter_map(|(state, word)| {
+    let counts = order.iter().filter_map(|(state, word)| {
         let count = counts.iter().find(|(known, _)| known == state)?.1;
         Some(format!("{count}{more} {word}"))
     });
-    let mut told: Vec<String> = told.collect();
+    let mut counts: Vec<String> = counts.collect();
     if incident.doc.truncated > 0 {
-        told.push(format!("{} not listed", incident.doc.truncated));
+        counts.push(format!("{} not listed", incident.doc.truncated));
     }
-    told.join(", ")
+    counts.join(", ")
 }

@@ -1,39 +1,18 @@
-//! The status page: plain data in, HTML out. Whether something is well is judged by who fills it; here is only how it is
-//! told.
+//! The status page: plain data in, HTML out. The caller judges health; this folder only presents it.
 
 mod incident;
 mod page;
 mod picture;
 mod time;
+mod words;
 
 pub use self::{
-    incident::{Told, tell},
+    incident::{IncidentSummary, summarize},
     page::{
-        Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Page, PageError, Part, Place, RoomRow, SCRIPT,
-        STYLE, WaitingRow,
+        Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, PageError, Part, RoomLink, RoomRow, SCRIPT,
+        STYLE, StatusPage, WaitingRow,
     },
     picture::{Bar, Picture},
     time::{Moment, Times, short},
+    words::{event_link, room_link, words},
 };
-use super::{event::permalink, text};
-
-/// Longest text of a homeserver or a label that the page shows, in characters.
-const MAX_WORDS: usize = 400;
-
-/// What came over the wire, made fit to be shown on one line.
-#[must_use]
-pub fn words(raw: &str) -> String {
-    text::show(&text::clean(raw), MAX_WORDS)
-}
-
-/// Where clients find an event. `server` is one that is in the room, for ids that do not name any.
-#[must_use]
-pub fn event_link(room: &str, event: &str, server: &str) -> String {
-    format!("{}?via={}", permalink(room, event), urlencoding::encode(server))
-}
-
-/// Where clients find a room.
-#[must_use]
-pub fn room_link(room: &str, server: &str) -> String {
-    format!("https://matrix.to/#/{}?via={}", urlencoding::encode(room), urlencoding::encode(server))
-}

@@ -1,15 +1,15 @@
-//! All that the page shows, and the page.
+//! The data of the status page, and its HTML.
 
 use askama::Template;
 
-use super::{Moment, Picture, Told};
+use super::{incident::IncidentSummary, picture::Picture, time::Moment};
 
-/// What the page's only style sheet says; its hash goes into the content security policy.
+/// The page's only style sheet; its hash is part of the content security policy.
 pub const STYLE: &str = include_str!("../../../templates/status.css");
-/// The same of its only script.
+/// The page's only script, hashed likewise.
 pub const SCRIPT: &str = include_str!("../../../templates/status.js");
 
-/// Incidents that are shown without being asked for.
+/// The number of incidents shown before "more".
 const AT_ONCE: usize = 12;
 
 /// The page could not be written.
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 12;
 #[error("the status page could not be written: {0}")]
 pub struct PageError(#[from] askama::Error);
 
-/// How well something is; the worst last.
+/// How healthy something is; the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Ok,
@@ -26,7 +26,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// As `/healthz` says it.
+    /// The word that `/healthz` uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Level {
         }
     }
 
-    /// Said by shape as well as by colour.
+    /// A sign beside the colour, for readers who do not see colours.
     fn mark(self) -> &'static str {
         match self {
             Self::Ok => "✓",
@@ -53,7 +53,7 @@ impl Level {
         }
     }
 
-    /// As in the style sheet; an icon cannot read that.
+    /// As in the style sheet, which an icon cannot read.
     fn color(self) -> &'static str {
         match self {
             Self::Ok => "%231a7f37",
@@ -63,35 +63,35 @@ impl Level {
     }
 }
 
-/// A thing that is well or not.
+/// A part of the receiver with its health.
 #[derive(Clone, Debug)]
 pub struct Part {
     pub name: &'static str,
     pub level: Level,
     pub words: String,
-    /// More about it, a line each.
+    /// Details, a line each.
     pub details: Vec<String>,
-    /// When it last went well.
+    /// When it last succeeded.
     pub last: Option<(&'static str, Moment)>,
-    /// The heading of the runbook that says what to do.
+    /// The runbook's heading for it.
     pub runbook: Option<&'static str>,
 }
 
-/// A link out of the page; only ever to matrix.to.
+/// A link to matrix.to, the only site that the page links to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub words: String,
-    /// `None`: there is nothing to link to.
+    /// `None` if there is nothing to link to.
     pub url: Option<String>,
 }
 
-/// A room, by the name that it has in health and metrics.
-pub type Place = Link;
+/// A room by its name in health and metrics.
+pub type RoomLink = Link;
 
 #[derive(Clone, Debug)]
 pub struct RoomRow {
-    pub room: Place,
-    /// As the config names it.
+    pub room: RoomLink,
+    /// The room's address as the config has it.
     pub address: String,
     pub level: Level,
     pub words: String,
@@ -115,24 +115,24 @@ pub struct Backlog {
 
 #[derive(Clone, Debug)]
 pub struct WaitingRow {
-    pub told: Told,
+    pub summary: IncidentSummary,
     /// Incidents on the same card.
     pub others: i64,
-    pub room: Place,
+    pub room: RoomLink,
     pub since: Moment,
 }
 
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
     pub at: Moment,
-    pub room: Place,
+    pub room: RoomLink,
     pub event: Link,
     pub took: String,
 }
 
 #[derive(Clone, Debug)]
 pub struct IncidentRow {
-    pub told: Told,
+    pub summary: IncidentSummary,
     pub route: String,
     pub since: Moment,
     pub heard: Moment,
@@ -142,14 +142,14 @@ pub struct IncidentRow {
 #[derive(Clone, Debug)]
 pub struct LetterRow {
     pub at: Moment,
-    pub room: Place,
+    pub room: RoomLink,
     pub kind: &'static str,
     pub says: String,
     pub reason: String,
     pub id: String,
 }
 
-/// Rows, and how many are left out.
+/// Rows, and the number of rows left out.
 #[derive(Clone, Debug)]
 pub struct List<T> {
     pub rows: Vec<T>,
@@ -170,16 +170,16 @@ impl<T> List<T> {
 }
 
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct StatusPage {
     pub level: Level,
-    /// Why, the most telling first; never empty.
+    /// The reasons for the level, the most important first; never empty.
     pub reasons: Vec<String>,
     pub parts: Vec<Part>,
     pub rooms: Vec<RoomRow>,
     pub backlog: Backlog,
     pub deliveries: Vec<DeliveryRow>,
     pub picture: Picture,
-    /// `None`: the store does not tell.
+    /// `None` if the store does not answer.
     pub incidents: Option<List<IncidentRow>>,
     pub letters: Option<List<LetterRow>>,
     pub version: String,
@@ -187,9 +187,9 @@ pub struct Page {
     pub made: Moment,
 }
 
-impl Page {
+impl StatusPage {
     /// # Errors
-    /// Never as far as is known: writing into memory does not fail.
+    /// Never in practice: writing into memory does not fail.
     pub fn html(&self) -> Result<String, PageError> {
         Ok(Html { page: self, style: STYLE, script: SCRIPT }.render()?)
     }
@@ -202,7 +202,7 @@ impl Page {
         self.reasons.get(1..).unwrap_or_default()
     }
 
-    /// What an operator wants to hear next where something is wrong.
+    /// Whether to say that alerts are kept and delivered later.
     fn is_kept(&self) -> bool {
         self.level == Level::Degraded
     }
@@ -212,7 +212,7 @@ impl Page {
         &rows[..rows.len().min(AT_ONCE)]
     }
 
-    /// What a phone's reader asks for first: below are the dead letters.
+    /// The rest, behind a fold, so that dead letters are near on a phone.
     fn further_incidents(&self) -> &[IncidentRow] {
         self.incidents.as_ref().and_then(|incidents| incidents.rows.get(AT_ONCE..)).unwrap_or_default()
     }
@@ -225,7 +225,7 @@ impl Page {
 #[derive(Template)]
 #[template(path = "status.html")]
 struct Html<'a> {
-    page: &'a Page,
+    page: &'a StatusPage,
     style: &'static str,
     script: &'static str,
 }

@@ -2,24 +2,25 @@
 
 use std::time::Duration;
 
-use super::{super::time, short};
+use super::time::short;
+use crate::render::time;
 
-/// A bar's place is this wide, and it takes that much of it; the browser stretches all of it to the page's width.
+/// Each bar has this much width, of which it fills [`WIDTH`]; the browser scales the chart to the page.
 const STEP: usize = 10;
 const WIDTH: usize = 8;
 /// The tallest bar.
 const HEIGHT: f64 = 100.0;
-/// One event among thousands is still to be seen.
+/// The smallest bar: one event among thousands is still visible.
 const LEAST: f64 = 6.0;
 
-/// What happened in one piece of time.
+/// What happened in one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bar {
     /// Notifications.
     pub accepted: f64,
     /// Room events.
     pub delivered: f64,
-    /// What the deliveries took together.
+    /// The total time of the deliveries.
     pub seconds: f64,
 }
 
@@ -27,17 +28,17 @@ pub struct Bar {
 pub struct Picture {
     /// How far back it goes.
     pub span: Duration,
-    /// What a bar stands for.
+    /// The period of one bar.
     pub each: Duration,
     /// Oldest first.
     pub bars: Vec<Bar>,
 }
 
-/// One of its rows, ready to be drawn.
+/// One row of bars, ready to draw.
 pub(super) struct Row {
     pub(super) class: &'static str,
     pub(super) name: &'static str,
-    /// What the row says in words, for those who do not see it and for those who want the number.
+    /// A summary in words.
     pub(super) sum: String,
     pub(super) rects: Vec<Rect>,
 }

@@ -1,13 +1,15 @@
-//! Points in time as a reader of the page needs them: how long ago, and exactly.
+//! Points in time for readers of the page: relative, and exact.
 
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::super::time::{words, zoned};
-use crate::model::Timestamp;
+use crate::{
+    model::Timestamp,
+    render::time::{words, zoned},
+};
 
-/// One point in time, in words and exactly.
+/// One point in time, relative and exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// `3 min ago`, `in 20 s`.
@@ -18,7 +20,7 @@ pub struct Moment {
     pub machine: String,
 }
 
-/// Tells times in one zone, as seen from now.
+/// Formats times in one zone, relative to now.
 #[derive(Clone, Debug)]
 pub struct Times {
     zone: TimeZone,
@@ -28,13 +30,13 @@ pub struct Times {
 }
 
 impl Times {
-    /// UTC where there is no such zone; the start has looked at the config's.
+    /// Falls back to UTC for an unknown zone; the start has checked the config's.
     #[must_use]
     pub fn new(zone: &str, now: Timestamp, ahead: i64) -> Self {
         Self { zone: TimeZone::get(zone).unwrap_or(TimeZone::UTC), now, ahead }
     }
 
-    /// What a wall clock showed, such as the end of a certificate.
+    /// A time by the wall clock, such as the end of a certificate.
     #[must_use]
     pub fn at_wall(&self, at: Timestamp) -> Moment {
         self.at(at.moved(self.ahead.saturating_neg()))
@@ -62,7 +64,7 @@ impl Times {
         self.at(self.now)
     }
 
-    /// How long it has been so.
+    /// How long something has lasted.
     #[must_use]
     pub fn age(&self, since: Timestamp) -> String {
         words(self.now.since(since))

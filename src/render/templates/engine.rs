@@ -7,31 +7,31 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, S
 
 use crate::{
     model::Timestamp,
-    render::{MAX_BYTES, text, time},
+    render::{message::MAX_BYTES, text, time},
 };
 
-/// What one run may take, in minijinja's units: about an instruction or 64 bytes each. The longest message that fits
+/// The limit for one run in minijinja's units: about one for an instruction or 64 bytes. The longest message that fits
 /// takes a tenth of it.
 const FUEL: u64 = 400_000;
-/// Macros that call themselves go no deeper; the thread that renders has a stack of 2 MiB.
+/// Recursive macros stop at this depth; the rendering thread has a stack of 2 MiB.
 const MAX_RECURSION: usize = 40;
-/// What a fault may quote, in characters: a part of it may come from a payload.
+/// The longest quoted error in characters: parts of it may come from a payload.
 const MAX_FAULT: usize = 300;
 
-/// Why a template gave nothing that can be sent. A closed set: label values of `render_fallbacks_total`.
+/// Why the built-in template took over. A closed set: label values of `render_fallbacks_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It does not compile, or failed while it ran.
+pub enum FallbackReason {
+    /// The template does not compile, or failed while it ran.
     Error,
-    /// It did more than any message needs.
+    /// It ran longer than any message needs.
     TooSlow,
     /// The message would not fit into an event.
     TooLarge,
-    /// It says nothing.
+    /// It gives an empty message.
     Empty,
 }
 
-impl Reason {
+impl FallbackReason {
     pub const ALL: [Self; 4] = [Self::Error, Self::TooSlow, Self::TooLarge, Self::Empty];
 
     #[must_use]
@@ -45,24 +45,24 @@ impl Reason {
     }
 }
 
-/// What is wrong with a template, or was on one message.
+/// What is wrong with a template, or went wrong on one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub reason: Reason,
-    /// Line and column, both from 1, in characters; `None` where the whole of it is meant.
+pub struct TemplateError {
+    pub reason: FallbackReason,
+    /// Line and column, both from 1, in characters; `None` for the whole file.
     pub place: Option<(usize, usize)>,
     /// One line, of bounded length.
     pub text: String,
 }
 
-impl Fault {
-    pub(super) fn whole(reason: Reason, text: impl Into<String>) -> Self {
+impl TemplateError {
+    pub(super) fn whole(reason: FallbackReason, text: impl Into<String>) -> Self {
         Self { reason, place: None, text: text.into() }
     }
 }
 
 /// `3:14: unknown filter: …`, as it follows the name of a file and a colon.
-impl fmt::Display for Fault {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((line, column)) = self.place {
             write!(f, "{line}:{column}: ")?;
@@ -73,18 +73,23 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A compiled template. Its text does not change while the receiver runs.
+/// A compiled template. Its source does not change while the receiver runs.
 #[derive(Debug)]
 pub(super) struct Compiled {
     env: Environment<'static>,
 }
 
-/// The template's own name within its environment, which holds nothing else.
+/// The template's name within its environment, which holds no other.
 const NAME: &str = "template";
 
 impl Compiled {
-    /// `fields` are the names that a template may use at the top.
-    pub(super) fn new(source: &str, html: bool, zone: &TimeZone, fields: &BTreeSet<String>) -> Result<Self, Fault> {
+    /// `fields` are the names available at the top level.
+    pub(super) fn new(
+        source: &str,
+        html: bool,
+        zone: &TimeZone,
+        fields: &BTreeSet<String>,
+    ) -> Result<Self, TemplateError> {
         let mut env = environment(html, zone);
         env.add_template_owned(NAME, source.to_owned()).map_err(|error| fault(source, &error))?;
         let compiled = Self { env };
@@ -92,8 +97,8 @@ impl Compiled {
         Ok(compiled)
     }
 
-    /// Branches that no sample takes may name what there is not.
-    fn know_all_names(&self, source: &str, fields: &BTreeSet<String>) -> Result<(), Fault> {
+    /// Finds unknown names also in branches that no sample takes.
+    fn know_all_names(&self, source: &str, fields: &BTreeSet<String>) -> Result<(), TemplateError> {
         let template = self.env.get_template(NAME).map_err(|error| fault(source, &error))?;
         let globals: BTreeSet<&str> = self.env.globals().map(|(name, _)| name).collect();
         let mut unknown: Vec<String> = template.undeclared_variables(false).into_iter().collect();
@@ -102,11 +107,11 @@ impl Compiled {
         let Some(name) = unknown.first() else { return Ok(()) };
         let place = word(source, name).map(|at| place(source, at));
         let known: Vec<&str> = fields.iter().map(String::as_str).collect();
-        let text = format!("nothing is called {name}; there are {}", known.join(", "));
-        Err(Fault { reason: Reason::Error, place, text })
+        let text = format!("unknown name `{name}`; available: {}", known.join(", "));
+        Err(TemplateError { reason: FallbackReason::Error, place, text })
     }
 
-    pub(super) fn run(&self, context: &Value) -> Result<String, Fault> {
+    pub(super) fn run(&self, context: &Value) -> Result<String, TemplateError> {
         let template = self.env.get_template(NAME).map_err(|error| fault("", &error))?;
         let output = template.render(context.clone()).map_err(|error| fault(template.source(), &error))?;
         if output.len() > 2 * MAX_BYTES {
@@ -116,8 +121,8 @@ impl Compiled {
     }
 }
 
-pub(super) fn too_large(bytes: usize) -> Fault {
-    Fault::whole(Reason::TooLarge, format!("gives {bytes} bytes, a message has room for {MAX_BYTES}"))
+pub(super) fn too_large(bytes: usize) -> TemplateError {
+    TemplateError::whole(FallbackReason::TooLarge, format!("gives {bytes} bytes; a message holds at most {MAX_BYTES}"))
 }
 
 fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
@@ -131,9 +136,9 @@ fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
     env.set_recursion_limit(MAX_RECURSION);
     env.set_auto_escape_callback(move |_| if html { AutoEscape::Html } else { AutoEscape::None });
     env.set_formatter(move |out, state, value| write(html, out, state, value));
-    // There is no way to print a label as markup, so nobody can do it by mistake.
+    // A label can never be printed as markup, so nobody does it by mistake.
     env.remove_filter("safe");
-    // It prints all there is, which is of no use in a room.
+    // It prints all variables, which is useless in a room.
     env.remove_global("debug");
     env.add_filter("urlencode", |value: &Value| urlencoding::encode(&printed(value)).into_owned());
     env.add_filter("truncate", |value: &Value, most: usize| {
@@ -149,13 +154,13 @@ fn environment(html: bool, zone: &TimeZone) -> Environment<'static> {
     env
 }
 
-/// As it is printed, before it is escaped.
+/// The printed text before it is escaped.
 fn printed(value: &Value) -> String {
     if value.is_undefined() || value.is_none() { String::new() } else { value.to_string() }
 }
 
-/// Prints a value: nothing for what is not set, markup only where the template itself wrote it, whatever it says of
-/// escaping, and text of foreign direction kept from reordering its surroundings.
+/// Prints a value: nothing for an undefined one, markup only where the template itself wrote it, and right-to-left text
+/// isolated.
 fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let printed = printed(value);
     let markup = html && value.is_safe();
@@ -164,19 +169,19 @@ fn write(html: bool, out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value)
     written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the message could not be written"))
 }
 
-/// In words, with the place of the innermost cause that has one.
-fn fault(source: &str, error: &Error) -> Fault {
-    let reason = if error.kind() == ErrorKind::OutOfFuel { Reason::TooSlow } else { Reason::Error };
+/// Describes the error, at the position of the innermost cause that has one.
+fn fault(source: &str, error: &Error) -> TemplateError {
+    let reason = if error.kind() == ErrorKind::OutOfFuel { FallbackReason::TooSlow } else { FallbackReason::Error };
     let place = error.range().map(|range| place(source, range.start)).or_else(|| error.line().map(|line| (line, 1)));
     let text = match error.kind() {
-        ErrorKind::OutOfFuel => "did more than any message needs: is there a loop without an end?".to_owned(),
+        ErrorKind::OutOfFuel => "ran too long; check for an endless loop".to_owned(),
         ErrorKind::TemplateNotFound => "a template cannot load others".to_owned(),
         kind => match error.detail() {
             Some(detail) => format!("{kind}: {detail}"),
             None => kind.to_string(),
         },
     };
-    Fault { reason, place, text: text::cut(&text::clean(&text), MAX_FAULT) }
+    TemplateError { reason, place, text: text::cut(&text::clean(&text), MAX_FAULT) }
 }
 
 /// Line and column of a byte, both from 1.

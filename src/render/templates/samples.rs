@@ -1,19 +1,21 @@
-//! What every template must be able to show: made-up incidents of all kinds, hostile ones among them.
+//! The samples on which every template is tried: made-up incidents of all kinds, including hostile ones.
 
-use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::view::{CardView, DigestView, Moment, ReplyView};
 use crate::{
     config::TemplateName,
     model::{
-        Alert, AlertDoc, AlertState, CardId, Form, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        Labels, LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, CardKind, Form, Incident, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, Labels, LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
     },
-    render::{Message, Style, digest, reply},
+    render::{
+        message::Message,
+        request::{MessageKind, Request, built_in, view},
+        style::Style,
+    },
 };
 
-/// One thing to show.
+/// One sample.
 pub(super) struct Sample {
     pub(super) name: &'static str,
     /// The templates that it is for.
@@ -30,32 +32,40 @@ fn noon(minutes: i64) -> Timestamp {
 }
 
 pub(super) fn all(style: &Style) -> Vec<Sample> {
+    let card = MessageKind::Card { must_hold_all: true };
     let mut samples = Vec::new();
     for (name, incident) in incidents() {
-        samples.push(card(style, name, &incident));
+        samples.extend(sample(style, name, &request(card, CardKind::Incident, &[&incident], &[])));
     }
     let all: Vec<Incident> = incidents().into_iter().map(|(_, incident)| incident).collect();
     let refs: Vec<&Incident> = all.iter().collect();
     let over: Vec<&Incident> = refs.iter().filter(|one| one.state == IncidentState::Resolved).copied().collect();
-    samples.push(digest_of(style, "a digest of everything", &refs));
-    samples.push(digest_of(style, "a digest of two", &refs[..2]));
-    samples.push(digest_of(style, "a digest that is over", &over));
-    for kind in [
-        (NoteKind::NewFiring, "a reply: new alerts"),
-        (NoteKind::Again, "a reply: firing again"),
-        (NoteKind::Back, "a reply: reported again"),
-        (NoteKind::Reminder, "a reply: a reminder"),
-        (NoteKind::PartlyResolved, "a reply: partly resolved"),
-    ] {
-        samples.push(reply_of(style, kind.1, &several(), &note(kind.0)));
+    for (name, incidents) in
+        [("a digest of everything", &refs[..]), ("a digest of two", &refs[..2]), ("a digest that is over", &over[..])]
+    {
+        samples.extend(sample(style, name, &request(card, CardKind::Digest, incidents, &[])));
     }
-    samples.push(reply_of(style, "a reply: resolved", &resolved_one(), &note(NoteKind::Resolved)));
-    samples.push(reply_of(style, "a reply: hostile labels", &hostile(), &note(NoteKind::NewFiring)));
-    samples.push(digest_reply(style, &refs));
+    for (name, incident, kind) in [
+        ("a reply: new alerts", several(), NoteKind::NewFiring),
+        ("a reply: firing again", several(), NoteKind::Again),
+        ("a reply: reported again", several(), NoteKind::Back),
+        ("a reply: a reminder", several(), NoteKind::Reminder),
+        ("a reply: partly resolved", several(), NoteKind::PartlyResolved),
+        ("a reply: resolved", resolved_one(), NoteKind::Resolved),
+        ("a reply: hostile labels", hostile(), NoteKind::NewFiring),
+    ] {
+        let (incidents, note) = ([&incident], note(kind));
+        samples.extend(sample(style, name, &request(MessageKind::Reply, CardKind::Incident, &incidents, &[&note])));
+    }
+    let notes: Vec<Note> =
+        all.iter().map(|incident| Note { incident: incident.id.clone(), ..note(NoteKind::NewFiring) }).collect();
+    let notes: Vec<&Note> = notes.iter().collect();
+    let request = request(MessageKind::Reply, CardKind::Digest, &refs, &notes);
+    samples.extend(sample(style, "a reply in a digest's thread", &request));
     samples
 }
 
-/// Cards, by name.
+/// The incidents of the card samples, by name.
 pub(super) fn incidents() -> Vec<(&'static str, Incident)> {
     vec![
         ("one alert firing", incident("01", vec![crash_loop()])),
@@ -71,54 +81,18 @@ pub(super) fn incidents() -> Vec<(&'static str, Incident)> {
     ]
 }
 
-fn card(style: &Style, name: &'static str, incident: &Incident) -> Sample {
-    let (now, root_at) = (noon(30), Some(noon(3)));
-    Sample {
-        name,
-        kind: [TemplateName::CardHtml, TemplateName::CardText],
-        view: json(&CardView::new(style, incident, Moment { root_at, now })),
-        built_in: crate::render::card(style, incident, root_at, now, Form::Full),
-    }
+fn sample(style: &Style, name: &'static str, request: &Request<'_>) -> Option<Sample> {
+    let (built_in, _) = built_in(style, request);
+    Some(Sample { name, kind: request.templates()?, view: view(style, request), built_in })
 }
 
-fn digest_of(style: &Style, name: &'static str, incidents: &[&Incident]) -> Sample {
-    let (now, root_at) = (noon(30), Some(noon(3)));
-    let full = digest::in_full(style, incidents, root_at, now);
-    Sample {
-        name,
-        kind: [TemplateName::DigestHtml, TemplateName::DigestText],
-        view: json(&DigestView::new(style, incidents, &full, Moment { root_at, now })),
-        built_in: digest(style, incidents, root_at, now, Form::Full, true).message,
-    }
-}
-
-fn reply_of(style: &Style, name: &'static str, incident: &Incident, note: &Note) -> Sample {
-    let (now, root_at) = (noon(30), Some(noon(3)));
-    let reply = reply::reply(style, incident, &[note], root_at, now);
-    Sample {
-        name,
-        kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
-        view: json(&ReplyView::new(style, &[incident], &reply, Moment { root_at, now })),
-        built_in: crate::render::reply(style, incident, &[note], root_at, now, Form::Full),
-    }
-}
-
-fn digest_reply(style: &Style, incidents: &[&Incident]) -> Sample {
-    let (now, root_at) = (noon(30), Some(noon(3)));
-    let notes: Vec<Note> =
-        incidents.iter().map(|incident| Note { incident: incident.id.clone(), ..note(NoteKind::NewFiring) }).collect();
-    let notes: Vec<&Note> = notes.iter().collect();
-    let reply = digest::merged(style, incidents, &notes, root_at, now);
-    Sample {
-        name: "a reply in a digest's thread",
-        kind: [TemplateName::ReplyHtml, TemplateName::ReplyText],
-        view: json(&ReplyView::new(style, incidents, &reply, Moment { root_at, now })),
-        built_in: crate::render::digest_reply(style, incidents, &notes, root_at, now, Form::Full),
-    }
-}
-
-fn json(view: &impl Serialize) -> Json {
-    serde_json::to_value(view).unwrap_or_default()
+fn request<'a>(
+    kind: MessageKind<'a>,
+    card: CardKind,
+    incidents: &'a [&'a Incident],
+    notes: &'a [&'a Note],
+) -> Request<'a> {
+    Request { kind, card, incidents, notes, root_at: Some(noon(3)), now: noon(30), form: Form::Full }
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -221,7 +195,7 @@ fn bare() -> Incident {
     incident
 }
 
-/// What must come out as text, whatever a template does with it.
+/// An incident whose texts must come out as text, whatever a template does with them.
 fn hostile() -> Incident {
     let long = "x".repeat(3000);
     let alert = alert(

@@ -1,28 +1,29 @@
-//! HTML of any kind -> the markup that every client shows. Nothing that a template writes reaches a room otherwise.
+//! Reduces any HTML to the markup that every client shows. All output of templates passes here before it reaches a
+//! room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma_html::{Html, ListBehavior, NameReplacement, NodeData, NodeRef, PropertiesNames, SanitizerConfig};
 
-use crate::render::{card::headline, links::url};
+use crate::render::{links::url, text};
 
-/// Element X on Android drops all but these; `span` is for the colour alone.
+/// The elements that Element X on Android keeps; `span` is there for the colour only.
 const ALLOWED: [&str; 13] =
     ["a", "strong", "em", "del", "code", "ul", "ol", "li", "pre", "blockquote", "p", "br", "span"];
-/// What means the same as one of them.
+/// Elements that mean the same as an allowed one.
 const REPLACED: [(&str, &str); 5] = [("b", "strong"), ("i", "em"), ("s", "del"), ("strike", "del"), ("tt", "code")];
-/// Their content is no text for people.
+/// Elements whose content is not text for readers.
 const REMOVED: [&str; 14] = [
     "script", "style", "template", "title", "textarea", "noscript", "iframe", "object", "svg", "math", "select", "xmp",
     "noembed", "mx-reply",
 ];
-/// Elements within elements; lists and quotes need a few.
+/// The deepest allowed nesting; lists and quotes need a few levels.
 const MAX_DEPTH: u32 = 32;
-/// Deeper than this is not even parsed: the parser's tree is taken down by a function that calls itself.
+/// Deeper HTML is not even parsed: dropping the parser's tree is recursive.
 const MAX_OPEN: usize = 100;
-/// These never hold another of their own kind, however often they are opened.
+/// Elements that never contain another of their kind, however often they are opened.
 const FLAT: [&str; 6] = ["br", "li", "p", "hr", "img", "wbr"];
-/// A line starts and ends with them, so that blanks beside them mean nothing.
+/// Elements that start and end a line, so that blanks beside them mean nothing.
 const BLOCKS: [&str; 7] = ["ul", "ol", "li", "pre", "blockquote", "p", "br"];
 
 /// What is left of a template's HTML.
@@ -31,12 +32,12 @@ pub(super) struct Sanitised {
     pub(super) html: String,
     /// Without any markup.
     pub(super) text: String,
-    /// What it lost, for those who check their templates: names of elements, and `a[href]` for links that are not
-    /// http or https. Content of elements that were taken out is kept, but for scripts and the like.
+    /// What was removed, for those who check their templates: names of elements, and `a[href]` for links that are not
+    /// http or https. The content of removed elements stays, except for scripts and the like.
     pub(super) dropped: BTreeSet<String>,
 }
 
-/// `None` where elements are nested so deep that it is not worth looking at.
+/// `None` if elements are nested too deep.
 pub(super) fn sanitise(raw: &str) -> Option<Sanitised> {
     if too_deep(raw) {
         return None;
@@ -70,7 +71,7 @@ fn config() -> SanitizerConfig {
         .max_depth(MAX_DEPTH)
 }
 
-/// Counts for each name what was opened and not closed. What the parser nests is never deeper than the sum of these.
+/// Counts the unclosed elements of each name. The parser never nests deeper than their sum.
 fn too_deep(raw: &str) -> bool {
     let mut open: BTreeMap<String, usize> = BTreeMap::new();
     for part in raw.split('<').skip(1) {
@@ -101,7 +102,8 @@ fn note_foreign(node: &NodeRef, dropped: &mut BTreeSet<String>) {
     }
 }
 
-/// Writes the tree as the built-in templates write: the same entities, no blanks that mean nothing.
+/// Writes the tree as the built-in templates do: with the same entities and without meaningless blanks. ruma-html's own
+/// serializer would write other entities, and keep links with unsafe URLs.
 #[derive(Default)]
 struct Writer {
     html: String,
@@ -129,7 +131,7 @@ impl Writer {
                             (String::new(), String::new())
                         }
                     }
-                    "span" => match attribute("data-mx-color").filter(|color| headline::is_color(color)) {
+                    "span" => match attribute("data-mx-color").filter(|color| text::is_color(color)) {
                         Some(color) => (format!("<span data-mx-color=\"{color}\">"), "</span>".to_owned()),
                         None => (String::new(), String::new()),
                     },
@@ -159,7 +161,7 @@ impl Writer {
     }
 
     fn words(&mut self, words: &str, verbatim: bool) {
-        // A template's own indentation is no text.
+        // The template's indentation is not text.
         let mut shown = String::with_capacity(words.len());
         for c in words.chars() {
             let blank = matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{c}');
@@ -201,7 +203,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The plain form: no control characters, no blanks at the ends of lines, no more than one empty line in a row.
+/// The plain form: without control characters, trailing blanks and repeated empty lines.
 pub(super) fn plain(raw: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in raw.replace("\r\n", "\n").split('\n') {

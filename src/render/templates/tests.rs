@@ -8,14 +8,21 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    Custom, Fault, Reason, Templates, samples,
+    FallbackReason, TemplateError, Templates, samples,
     sanitise::{plain, sanitise},
-    trial::TemplateFaults,
+    set::{CustomTemplate, TemplateSet},
+    trial::TemplateFileErrors,
 };
 use crate::{
     config::{self, Config, Purpose, TemplateFile, TemplateName},
-    model::{Form, Incident, RouteName, Timestamp},
-    render::{MAX_BYTES, Style, tests::check::words_of},
+    model::{Incident, RouteName, Timestamp},
+    render::{
+        MAX_BYTES, Style,
+        tests::{
+            check::words_of,
+            rendered::{digest_card, whole_card},
+        },
+    },
 };
 
 const NOW: Timestamp = Timestamp(1_795_350_600_000);
@@ -33,13 +40,13 @@ fn config(toml: &str) -> (tempfile::TempDir, Config) {
 }
 
 /// One template under one name, tried as at start.
-fn tried(name: TemplateName, source: impl AsRef<[u8]>) -> Result<Custom, String> {
+fn tried(name: TemplateName, source: impl AsRef<[u8]>) -> Result<CustomTemplate, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("template.j2");
     std::fs::write(&path, source).unwrap();
     let file = TemplateFile { key: format!("templates.{}", name.as_str()), path };
     let style = style();
-    let tried = Custom::load(name, &file, &style, &samples::all(&style));
+    let tried = CustomTemplate::load(name, &file, &style, &samples::all(&style));
     tried.map_err(|fault| fault.to_string().replace(folder.path().to_str().unwrap(), ""))
 }
 
@@ -55,11 +62,11 @@ fn untried(name: TemplateName, source: &str) -> Style {
         .filter(|sample| sample.kind.contains(&name))
         .flat_map(|sample| sample.view.as_object().unwrap().keys().cloned())
         .collect();
-    let compiled = super::engine::Compiled::new(source, name.is_html(), style.zone(), &fields).unwrap();
+    let compiled = super::engine::Compiled::new(source, name.is_html(), &style.zone, &fields).unwrap();
     let file = TemplateFile { key: "templates.x".to_owned(), path: PathBuf::from("x.j2") };
-    let custom = Custom { name, file, compiled, samples: 0, notes: Vec::new() };
+    let custom = CustomTemplate { name, file, compiled, samples: 0, notes: Vec::new() };
     let set = BTreeMap::from([(name, std::sync::Arc::new(custom))]);
-    style.with_templates(Templates { common: set, routes: BTreeMap::new() })
+    style.with_templates(Templates { common: TemplateSet(set), routes: BTreeMap::new() })
 }
 
 fn incident(name: &str) -> Incident {
@@ -85,7 +92,7 @@ fn every_example_is_good_on_every_sample() {
         for tried in templates.tried() {
             assert_eq!(tried.notes, [""; 0], "{name}: {}", tried.file.key);
             assert!(tried.samples >= 3, "{}", tried.file.key);
-            let custom = &templates.common[&tried.template];
+            let custom = &templates.common.0[&tried.template];
             for sample in samples::all(&style()) {
                 if !sample.kind.contains(&tried.template) {
                     continue;
@@ -107,7 +114,7 @@ fn every_example_is_good_on_every_sample() {
         // Both forms of a set must fit together.
         let style = style().with_templates(templates);
         for (sample, incident) in samples::incidents() {
-            let rendered = super::card(&style, &incident, None, NOW);
+            let rendered = whole_card(&style, &incident, NOW);
             assert!(rendered.fallbacks.is_empty(), "{name}: {sample}: {:?}", rendered.fallbacks);
             assert!(rendered.message.bytes() <= MAX_BYTES);
         }
@@ -123,16 +130,16 @@ fn faults_name_line_and_column() {
         ("{% if name %}", "1:"),
         ("{{ name }}\n{{ name | no_such }}", "2:11: unknown filter: filter no_such is unknown"),
         ("{{ name | safe }}", "1:11: unknown filter: filter safe is unknown"),
-        ("{{ name }}\n  é {{ nmae }}", "2:8: nothing is called nmae; there are alertmanager_url, alerts, "),
+        ("{{ name }}\n  é {{ nmae }}", "2:8: unknown name `nmae`; available: alertmanager_url, alerts, "),
         ("{{ name }}{% for alert in alerts %}\n{{ alert.nmae }}{% endfor %}", "2:"),
         ("{{ counts.firng }}", "1:"),
-        ("{{ no_function() }}", "1:4: nothing is called no_function"),
+        ("{{ no_function() }}", "1:4: unknown name `no_function`"),
         ("{{ name.first() }}", "1:"),
         ("{{ now | time(\"%!\") }}", "1:"),
         ("{% for i in range(100000) %}{% for j in range(100000) %}{{ name }}{% endfor %}{% endfor %}", "1:"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "1:"),
         ("{% include \"/etc/passwd\" %}", "1:4: a template cannot load others"),
-        ("{{ \"x\" * 100000 }}", " gives 100000 bytes, a message has room for 22528"),
+        ("{{ \"x\" * 100000 }}", " gives 100000 bytes; a message holds at most 22528"),
         ("{{ \"x\" * 1000000000 }}", "1:"),
         ("{# nothing #}", " gives an empty message"),
         ("<br> <p></p>", " gives an empty message"),
@@ -142,9 +149,9 @@ fn faults_name_line_and_column() {
         assert!(fault.starts_with(&format!("{head}{expected}")), "{source}\n{fault}");
     }
     assert!(
-        fault("{% for alert in alerts %}{{ alert.nmae }}{% endfor %}").contains("there is no nmae here; there are ")
+        fault("{% for alert in alerts %}{{ alert.nmae }}{% endfor %}").contains("unknown name `nmae`; available: ")
     );
-    assert!(fault("{{ counts.firng }}").contains("there is no firng here; there are absent, firing, "));
+    assert!(fault("{{ counts.firng }}").contains("unknown name `firng`; available: absent, firing, "));
     // Only some samples have what it needs.
     let some = fault("{{ name }}{% if state == \"stale\" %}\n{{ alerts[0].nope }}{% endif %}");
     assert!(some.contains("template.j2:2:") && some.ends_with("(on the sample \"no news\")"), "{some}");
@@ -153,10 +160,10 @@ fn faults_name_line_and_column() {
 #[test]
 fn runaways_are_stopped() {
     let endless = "{% for a in range(90000) %}{% for b in range(90000) %}x{% endfor %}{% endfor %}";
-    assert!(fault(endless).contains("did more than any message needs"), "{}", fault(endless));
+    assert!(fault(endless).contains("ran too long"), "{}", fault(endless));
     let doubling =
         "{% set ns = namespace(x=\"xx\") %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}";
-    assert!(fault(doubling).contains("did more than any message needs"), "{}", fault(doubling));
+    assert!(fault(doubling).contains("ran too long"), "{}", fault(doubling));
     let deep = "<b>".repeat(1000);
     assert!(fault(&format!("{{{{ name }}}}{deep}")).contains("nested too deep"));
 }
@@ -179,7 +186,7 @@ fn files_that_are_no_templates() {
 fn all_faulty_files_are_told_at_once() {
     let toml = "[templates]\ncard_html = \"FOLDER/missing\"\n[routes.ops]\ntemplates = { reply_text = \"FOLDER\" }";
     let (folder, config) = config(toml);
-    let TemplateFaults(faults) = Templates::load(&config, &style()).unwrap_err();
+    let TemplateFileErrors(faults) = Templates::load(&config, &style()).unwrap_err();
     let lines: Vec<String> =
         faults.iter().map(|fault| fault.to_string().replace(folder.path().to_str().unwrap(), "")).collect();
     assert_eq!(lines.len(), 2, "{lines:#?}");
@@ -257,7 +264,7 @@ fn labels_are_text_whatever_a_template_does() {
         "<em title=\"{{ labels.instance }}\">{{ [name, labels.instance] | join(\"<br>\") }}</em>",
         "{% for name, value in labels | items %}{{ name | upper }}={{ value | replace(\"x\", \"<\") }} {% endfor %}",
     ] {
-        let rendered = super::card(&untried(TemplateName::CardHtml, source), &hostile, None, NOW);
+        let rendered = whole_card(&untried(TemplateName::CardHtml, source), &hostile, NOW);
         assert_eq!(rendered.fallbacks, [], "{source}");
         let html = rendered.message.html;
         assert!(!html.contains("<script") && !html.contains("<a ") && !html.contains("<h1"), "{source}: {html}");
@@ -266,7 +273,7 @@ fn labels_are_text_whatever_a_template_does() {
     }
     // As a link's address it is one only if it is http or https.
     let link = "x <a href=\"{{ annotations.runbook_url }}\">r</a> <a href=\"{{ annotations.logs_url }}\">l</a>";
-    let html = super::card(&untried(TemplateName::CardHtml, link), &hostile, None, NOW).message.html;
+    let html = whole_card(&untried(TemplateName::CardHtml, link), &hostile, NOW).message.html;
     assert_eq!(html, "x r <a href=\"https://grafana.example.org/explore\">l</a>");
 }
 
@@ -274,7 +281,7 @@ fn labels_are_text_whatever_a_template_does() {
 fn what_templates_are_offered() {
     let shown = |source: &str| {
         let style = untried(TemplateName::CardText, source);
-        let rendered = super::card(&style, &incident("one alert firing"), None, NOW);
+        let rendered = whole_card(&style, &incident("one alert firing"), NOW);
         assert_eq!(rendered.fallbacks, [], "{source}");
         rendered.message.body
     };
@@ -288,7 +295,7 @@ fn what_templates_are_offered() {
     assert_eq!(shown("{{ labels.pod }} <b> & {{ severity }}"), "jellyfin-0 <b> & critical");
     // Right-to-left text is isolated where it is printed, and nowhere else.
     let style = untried(TemplateName::CardText, "x {{ labels.direction }} {{ labels.direction | urlencode }}");
-    let body = super::card(&style, &incident("hostile labels"), None, NOW).message.body;
+    let body = whole_card(&style, &incident("hostile labels"), NOW).message.body;
     assert!(body.starts_with("x \u{2068}txet \u{5e9}") && !body.contains("%E2%81%A8"), "{body}");
 }
 
@@ -296,25 +303,25 @@ fn what_templates_are_offered() {
 fn what_fails_is_built_in_for_that_message_alone() {
     let on = |source: &str, name: &str| {
         let incident = incident(name);
-        let rendered = super::card(&untried(TemplateName::CardHtml, source), &incident, None, NOW);
-        let built_in = crate::render::card(&style(), &incident, None, NOW, Form::Full);
+        let rendered = whole_card(&untried(TemplateName::CardHtml, source), &incident, NOW);
+        let built_in = whole_card(&style(), &incident, NOW).message;
         assert_eq!(rendered.message.body, built_in.body, "the other form stays built in");
-        let fault: Option<Fault> = rendered.fallbacks.first().map(|fallback| fallback.fault.clone());
+        let fault: Option<TemplateError> = rendered.fallbacks.first().map(|fallback| fallback.fault.clone());
         assert_eq!(rendered.message.html == built_in.html, fault.is_some());
         fault
     };
     let fails_on_resolved = "ok\n{% if state == \"resolved\" %}{{ alerts[0].nope }}{% endif %}";
     assert_eq!(on(fails_on_resolved, "one alert firing"), None);
     let fault = on(fails_on_resolved, "one alert resolved").unwrap();
-    assert_eq!((fault.reason, fault.place.map(|(line, _)| line)), (Reason::Error, Some(2)));
+    assert_eq!((fault.reason, fault.place.map(|(line, _)| line)), (FallbackReason::Error, Some(2)));
     let reason = |source| on(source, "forty alerts").map(|fault| fault.reason);
-    assert_eq!(reason("{% for a in alerts %}{{ \"x\" * 1000 }}{% endfor %}"), Some(Reason::TooLarge));
+    assert_eq!(reason("{% for a in alerts %}{{ \"x\" * 1000 }}{% endfor %}"), Some(FallbackReason::TooLarge));
     // Alone it would fit; together with the built-in plain form it does not.
-    assert_eq!(reason("{{ \"x\" * 20000 }}"), Some(Reason::TooLarge));
-    assert_eq!(reason("{% for a in alerts %} {% endfor %}"), Some(Reason::Empty));
+    assert_eq!(reason("{{ \"x\" * 20000 }}"), Some(FallbackReason::TooLarge));
+    assert_eq!(reason("{% for a in alerts %} {% endfor %}"), Some(FallbackReason::Empty));
     assert_eq!(
         reason("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
-        Some(Reason::TooSlow)
+        Some(FallbackReason::TooSlow)
     );
 }
 
@@ -335,13 +342,12 @@ fn routes_have_their_own() {
         incident.key.route = RouteName::parse(route).unwrap();
         incident
     };
-    let html = |route: &str| super::card(&style, &of(route, "one alert firing"), None, NOW).message.html;
+    let html = |route: &str| whole_card(&style, &of(route, "one alert firing"), NOW).message.html;
     assert_eq!([html("ops"), html("web"), html("dev")], ["ops", "common", "common"]);
     let digest = |routes: [&str; 2]| {
         let pair = [of(routes[0], "one alert firing"), of(routes[1], "several alerts")];
         let refs: Vec<&Incident> = pair.iter().collect();
-        let built_in = crate::render::digest(&style, &refs, None, NOW, Form::Full, true).message;
-        super::digest(&style, &refs, None, NOW, built_in).message.body
+        digest_card(&style, &refs, NOW).message.body
     };
     assert_eq!(digest(["dev", "dev"]), "dev");
     assert_eq!(digest(["web", "web"]), "digest");

@@ -1,4 +1,4 @@
-//! Templates are tried before they are used: a fault is found at start, not at night.
+//! Tries templates before they are used, so that an error shows at start and not at night.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,46 +8,47 @@ use std::{
 };
 
 use super::{
-    Custom, Set, Templates,
-    engine::{self, Compiled, Fault, Reason},
+    engine::{self, Compiled, FallbackReason, TemplateError},
     samples::{self, Sample},
-    sanitise, value,
+    sanitise,
+    set::{CustomTemplate, TemplateSet, Templates},
+    value,
 };
 use crate::{
     config::{Config, TemplateFile, TemplateName},
-    render::{MAX_BYTES, Style, card::headline::MAX_LINE},
+    render::{message::MAX_LINE, style::Style},
 };
 
-/// What is wrong with a file, as an operator needs to hear it.
+/// An error in a template file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct TemplateFault {
+pub struct TemplateFileError {
     file: TemplateFile,
-    /// The sample it failed on; `None` where it fails on all.
+    /// The sample it failed on; `None` if it fails on all.
     sample: Option<&'static str>,
-    fault: Fault,
+    fault: TemplateError,
 }
 
 /// `templates.card_html: /etc/receiver/card.html.j2:3:14: unknown filter: … (on the sample "several alerts")`
-impl fmt::Display for TemplateFault {
+impl fmt::Display for TemplateFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}:{}", self.file.key, self.file.path.display(), self.fault)?;
         self.sample.map_or(Ok(()), |sample| write!(f, " (on the sample {sample:?})"))
     }
 }
 
-/// All that is wrong, a line for each file.
+/// All errors, one line for each file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct TemplateFaults(pub Vec<TemplateFault>);
+pub struct TemplateFileErrors(pub Vec<TemplateFileError>);
 
-/// What a template that works should still be known for.
+/// What is worth knowing about a template that works.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct TemplateReport {
     pub template: TemplateName,
     pub file: TemplateFile,
-    /// On so many it was tried.
+    /// The number of samples that it was tried on.
     pub samples: usize,
-    /// Words for people, one each.
+    /// Remarks for the operator.
     pub notes: Vec<String>,
 }
 
@@ -55,19 +56,19 @@ impl Templates {
     /// Reads and compiles all files that the config names, and tries each on all samples.
     ///
     /// # Errors
-    /// With everything that is wrong, one for each file.
-    pub fn load(config: &Config, style: &Style) -> Result<Self, TemplateFaults> {
+    /// One for each file that cannot be read, does not compile or fails on a sample.
+    pub fn load(config: &Config, style: &Style) -> Result<Self, TemplateFileErrors> {
         let named = config.routes.values().map(|route| &route.templates).chain([&config.templates]);
         if named.clone().all(BTreeMap::is_empty) {
             return Ok(Self::default());
         }
         let samples = samples::all(style);
-        let mut tried: BTreeMap<(TemplateName, PathBuf), Option<Arc<Custom>>> = BTreeMap::new();
+        let mut tried: BTreeMap<(TemplateName, PathBuf), Option<Arc<CustomTemplate>>> = BTreeMap::new();
         let mut faults = Vec::new();
-        // The common ones first, so that a file is known by the key that most read.
+        // The common templates first, so that a shared file is reported by its common key.
         for (name, file) in config.templates.iter().chain(named.flatten()) {
             tried.entry((*name, file.path.clone())).or_insert_with(|| {
-                match Custom::load(*name, file, style, &samples) {
+                match CustomTemplate::load(*name, file, style, &samples) {
                     Ok(custom) => Some(Arc::new(custom)),
                     Err(fault) => {
                         faults.push(fault);
@@ -77,13 +78,13 @@ impl Templates {
             });
         }
         if !faults.is_empty() {
-            return Err(TemplateFaults(faults));
+            return Err(TemplateFileErrors(faults));
         }
-        let set = |files: &BTreeMap<TemplateName, TemplateFile>| -> Set {
+        let set = |files: &BTreeMap<TemplateName, TemplateFile>| -> TemplateSet {
             let custom = |(name, file): (&TemplateName, &TemplateFile)| {
                 Some((*name, tried.get(&(*name, file.path.clone()))?.clone()?))
             };
-            files.iter().filter_map(custom).collect()
+            TemplateSet(files.iter().filter_map(custom).collect())
         };
         Ok(Self {
             common: set(&config.templates),
@@ -93,10 +94,10 @@ impl Templates {
 
     /// Every file once.
     #[must_use]
-    pub fn tried(&self) -> Vec<Tried> {
-        let mut all: Vec<Tried> = Vec::new();
-        for custom in [&self.common].into_iter().chain(self.routes.values()).flat_map(BTreeMap::values) {
-            let tried = Tried {
+    pub fn tried(&self) -> Vec<TemplateReport> {
+        let mut all: Vec<TemplateReport> = Vec::new();
+        for custom in [&self.common].into_iter().chain(self.routes.values()).flat_map(|set| set.0.values()) {
+            let tried = TemplateReport {
                 template: custom.name,
                 file: custom.file.clone(),
                 samples: custom.samples,
@@ -110,19 +111,19 @@ impl Templates {
     }
 }
 
-impl Custom {
+impl CustomTemplate {
     pub(super) fn load(
         name: TemplateName,
         file: &TemplateFile,
         style: &Style,
         samples: &[Sample],
-    ) -> Result<Self, TemplateFault> {
-        let failed = |sample, fault| TemplateFault { file: file.clone(), sample, fault };
-        let source = file.read().map_err(|text| failed(None, Fault::whole(Reason::Error, text)))?;
+    ) -> Result<Self, TemplateFileError> {
+        let failed = |sample, fault| TemplateFileError { file: file.clone(), sample, fault };
+        let source = file.read().map_err(|text| failed(None, TemplateError::whole(FallbackReason::Error, text)))?;
         let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.suits(name)).collect();
         let fields: BTreeSet<String> =
             samples.iter().filter_map(|sample| sample.view.as_object()).flat_map(|view| view.keys().cloned()).collect();
-        let compiled = Compiled::new(&source, name.is_html(), style.zone(), &fields).map_err(|f| failed(None, f))?;
+        let compiled = Compiled::new(&source, name.is_html(), &style.zone, &fields).map_err(|f| failed(None, f))?;
         let mut custom = Self { name, file: file.clone(), compiled, samples: samples.len(), notes: Vec::new() };
         let mut notes = BTreeMap::new();
         for sample in samples {
@@ -132,21 +133,21 @@ impl Custom {
         Ok(custom)
     }
 
-    fn attempt(&self, sample: &Sample, notes: &mut BTreeMap<String, String>) -> Result<(), Fault> {
+    fn attempt(&self, sample: &Sample, notes: &mut BTreeMap<String, String>) -> Result<(), TemplateError> {
         let context = value::context(&sample.view);
         let form = self.form(&context)?;
         let mut message = sample.built_in.clone();
         let part = if self.name.is_html() { &mut message.html } else { &mut message.body };
         part.clone_from(&form);
-        if message.bytes() > MAX_BYTES {
+        if !message.fits() {
             return Err(engine::too_large(message.bytes()));
         }
         let first = if self.name.is_html() {
             let sanitised = sanitise::sanitise(&self.compiled.run(&context)?);
             for lost in sanitised.iter().flat_map(|sanitised| &sanitised.dropped) {
                 let note = match lost.as_str() {
-                    "a[href]" => "has a link that is no http or https URL; it is shown as text".to_owned(),
-                    name => format!("uses <{name}>, which no room is shown"),
+                    "a[href]" => "has a link that is not an http or https URL; it is shown as text".to_owned(),
+                    name => format!("uses <{name}>, which messages leave out"),
                 };
                 notes.insert(lost.clone(), note);
             }

@@ -1,4 +1,4 @@
-//! The view model as minijinja sees it: a name that it does not have is a fault, not a blank.
+//! The view model as minijinja values: an unknown name is an error, not a blank.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use minijinja::{
 };
 use serde_json::Value as Json;
 
-/// Maps whose keys come from the payload: what they lack is blank.
+/// Maps with keys from the payload: a missing key is blank.
 const OPEN: [&str; 3] = ["labels", "annotations", "group_labels"];
 
 /// A map with fixed names.
@@ -20,7 +20,7 @@ impl Object for Closed {
         let key = key.as_str()?;
         let known = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         Some(self.0.get(key).cloned().unwrap_or_else(|| {
-            let text = format!("there is no {key} here; there are {}", known());
+            let text = format!("unknown name `{key}`; available: {}", known());
             Value::from(Error::new(ErrorKind::UndefinedError, text))
         }))
     }
@@ -30,9 +30,9 @@ impl Object for Closed {
     }
 }
 
-/// The names at the top, for a template to be given.
+/// The variables of a template.
 pub(super) fn context(view: &Json) -> Value {
-    // Not closed: names that are not here may be functions or variables of the template's own.
+    // Not closed: other names may be functions or the template's own variables.
     convert(view, true)
 }
 

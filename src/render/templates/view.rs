@@ -1,42 +1,46 @@
-//! What a template of one's own may use. Every name in here is documented in `docs/TEMPLATES.md` and stays; the built-in
-//! templates and the code behind them may change without it.
+//! The variables of operator templates. `docs/TEMPLATES.md` documents every name in here, so these stay stable; the
+//! built-in templates and the code behind them may change.
 
 use serde::Serialize;
 
 use crate::{
     model::{AlertState, Incident, Labels, Timestamp},
     render::{
-        Style,
         card::{
-            group::{self, Group, Seen},
+            alert::{CleanAlert, clean_labels, common_labels},
+            group::Group,
             headline::Headline,
-            lines::{Line, Mark},
-            view::{Shape, View},
+            lines::{Emphasis, Line},
+            view::{CardLayout, View},
         },
-        digest::InFull,
-        links::url::{self, Link, LinkKind},
-        places, plain_head,
+        digest::storm::InFull,
+        links::{
+            alert_links,
+            link::{Link, LinkKind},
+        },
+        places,
         reply::Reply,
+        style::Style,
         text,
-        time::{self, Dial},
+        time::{self, TimeFormat},
     },
 };
 
-/// Longest link that a template is given; as in built-in messages.
+/// The longest link that a template gets, as in built-in messages.
 const MAX_URL: usize = 4096;
-/// Longest annotation, in lines; of longer ones nothing fits into an event anyway.
+/// The longest annotation in lines; a longer one would not fit into an event.
 const MAX_LINES: usize = 200;
 
-/// When a message is made, and against which day its times are told.
+/// When a message is made, and the day that its times refer to.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) root_at: Option<Timestamp>,
-    pub(super) now: Timestamp,
+pub(in crate::render) struct EventTimes {
+    pub(in crate::render) root_at: Option<Timestamp>,
+    pub(in crate::render) now: Timestamp,
 }
 
-/// One incident: the names of `card_*` templates.
+/// One incident: the variables of `card_*` templates.
 #[derive(Serialize)]
-pub(super) struct CardView {
+pub(in crate::render) struct CardView {
     route: String,
     receiver: String,
     state: &'static str,
@@ -108,9 +112,9 @@ struct LineView {
     links: Vec<LinkView>,
 }
 
-/// Several incidents: the names of `digest_*` templates.
+/// Several incidents: the variables of `digest_*` templates.
 #[derive(Serialize)]
-pub(super) struct DigestView {
+pub(in crate::render) struct DigestView {
     emoji: String,
     word: &'static str,
     color: &'static str,
@@ -124,9 +128,9 @@ pub(super) struct DigestView {
     links: Vec<LinkView>,
 }
 
-/// News in a thread: the names of `reply_*` templates.
+/// A reply: the variables of `reply_*` templates.
 #[derive(Serialize)]
-pub(super) struct ReplyView {
+pub(in crate::render) struct ReplyView {
     headline: String,
     news: Vec<NewsView>,
     more: usize,
@@ -143,12 +147,12 @@ struct NewsView {
 }
 
 impl CardView {
-    pub(super) fn new(style: &Style, incident: &Incident, moment: Moment) -> Self {
-        let Moment { root_at, now } = moment;
+    pub(in crate::render) fn new(style: &Style, incident: &Incident, moment: EventTimes) -> Self {
+        let EventTimes { root_at, now } = moment;
         let view = View::new(style, incident, root_at, now);
-        let shown = view.shown(Shape { lines: Some(view.most_lines()), details: true, max_url: MAX_URL });
+        let shown = view.content(CardLayout { lines: Some(view.most_lines()), details: true, max_url: MAX_URL });
         let group = Group::new(style, incident);
-        let dial = Dial::new(&style.zone, root_at.unwrap_or(now));
+        let times = TimeFormat::new(&style.zone, root_at.unwrap_or(now));
         let Headline { emoji, word, color, name, rest, .. } = shown.head;
         let (starts_at, ended) = group.span(now);
         let ends_at = (!incident.state.is_open()).then_some(ended);
@@ -162,12 +166,12 @@ impl CardView {
             color: color.clone(),
             name: name.clone(),
             rest: rest.clone(),
-            headline: plain_head(shown.head),
+            headline: shown.head.line(),
             what: group.what.clone(),
             details: shown.details.to_vec(),
             labels: group.common.clone(),
-            annotations: cleaned(&group::common_labels(group.focus().map(|seen| &seen.alert.doc.annotations))),
-            group_labels: group::clean_labels(&incident.doc.group_labels),
+            annotations: cleaned(&common_labels(group.focus().map(|seen| &seen.alert.doc.annotations))),
+            group_labels: clean_labels(&incident.doc.group_labels),
             chips: shown.chips.to_vec(),
             more_chips: shown.more_chips,
             counts: Counts {
@@ -176,7 +180,7 @@ impl CardView {
                 absent: incident.count(AlertState::Absent),
                 not_listed: incident.doc.truncated,
             },
-            alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &dial, seen, now)).collect(),
+            alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &times, seen, now)).collect(),
             lines: shown.lines.iter().map(LineView::new).collect(),
             when: shown.when.to_owned(),
             starts_at: starts_at.0,
@@ -185,7 +189,7 @@ impl CardView {
             took: time::words(ends_at.unwrap_or(now).since(starts_at)),
             flaps: incident.flaps,
             links: shown.links.iter().map(LinkView::new).collect(),
-            alertmanager_url: url::alertmanager(style, &incident.doc.external_url)
+            alertmanager_url: alert_links::alertmanager(style, &incident.doc.external_url)
                 .map(|link| link.url)
                 .unwrap_or_default(),
         }
@@ -193,7 +197,7 @@ impl CardView {
 }
 
 impl AlertView {
-    fn new(style: &Style, group: &Group<'_>, dial: &Dial<'_>, seen: &Seen<'_>, now: Timestamp) -> Self {
+    fn new(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, seen: &CleanAlert<'_>, now: Timestamp) -> Self {
         let (alert, starts_at) = (seen.alert, group.start(seen));
         let range = group.range_of(std::iter::once(seen));
         let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
@@ -212,11 +216,11 @@ impl AlertView {
             what: seen.what().into_iter().take(MAX_LINES).collect(),
             labels: seen.labels.clone(),
             annotations: cleaned(&alert.doc.annotations),
-            since: dial.minute(starts_at),
+            since: times.minute(starts_at),
             starts_at: starts_at.0,
             ends_at: ends_at.map(|at| at.0),
             took: time::words(ends_at.unwrap_or(now).since(starts_at)),
-            links: url::of_alert(style, group.incident, alert, range).iter().map(LinkView::new).collect(),
+            links: alert_links::of_alert(style, group.incident, alert, range).iter().map(LinkView::new).collect(),
         }
     }
 }
@@ -224,7 +228,7 @@ impl AlertView {
 impl LinkView {
     fn new(link: &Link) -> Self {
         let kind = match link.kind {
-            LinkKind::CustomLinks(_) => "extra".to_owned(),
+            LinkKind::Custom(_) => "extra".to_owned(),
             kind => kind.label().to_lowercase(),
         };
         Self { kind, label: link.label.clone(), url: link.url.clone() }
@@ -236,10 +240,10 @@ impl LineView {
         Self {
             emoji: line.emoji.clone(),
             mark: match line.mark {
-                Mark::Strong => "strong",
-                Mark::Struck => "del",
-                Mark::Slanted => "em",
-                Mark::Plain => "",
+                Emphasis::Strong => "strong",
+                Emphasis::Struck => "del",
+                Emphasis::Slanted => "em",
+                Emphasis::Plain => "",
             },
             name: line.name.clone(),
             rest: line.rest.clone(),
@@ -249,7 +253,7 @@ impl LineView {
 }
 
 impl DigestView {
-    pub(super) fn new(style: &Style, incidents: &[&Incident], full: &InFull, moment: Moment) -> Self {
+    pub(in crate::render) fn new(style: &Style, incidents: &[&Incident], full: &InFull, moment: EventTimes) -> Self {
         let head = &full.head;
         let of = |id: &_| incidents.iter().find(|incident| incident.id == *id);
         Self {
@@ -269,9 +273,9 @@ impl DigestView {
 }
 
 impl ReplyView {
-    pub(super) fn new(style: &Style, incidents: &[&Incident], reply: &Reply, moment: Moment) -> Self {
+    pub(in crate::render) fn new(style: &Style, incidents: &[&Incident], reply: &Reply, moment: EventTimes) -> Self {
         Self {
-            headline: crate::render::reply_line(reply),
+            headline: reply.line(),
             news: reply
                 .lines
                 .iter()
@@ -285,12 +289,12 @@ impl ReplyView {
     }
 }
 
-/// The `severity` label, made lower case.
-fn severity(seen: Option<&Seen<'_>>) -> String {
+/// The `severity` label in lower case.
+fn severity(seen: Option<&CleanAlert<'_>>) -> String {
     seen.and_then(|seen| seen.label("severity")).unwrap_or_default().to_lowercase()
 }
 
-/// Annotations keep their line breaks, and nothing else that is not to be seen.
+/// Annotations keep their line breaks, but no invisible characters.
 fn cleaned(annotations: &Labels) -> Labels {
     let lines = |raw: &str| text::lines(raw).into_iter().take(MAX_LINES).collect::<Vec<_>>().join("\n");
     annotations

@@ -1,10 +1,9 @@
 //! The cards that the design shows, to the letter.
 
+use super::rendered::card;
 use super::samples::{api_down, at, crash_loop, disk_pressure, style};
-use crate::{
-    model::{Form, Incident},
-    render::{Message, card},
-};
+use crate::model::Form;
+use crate::{model::Incident, render::Message};
 
 fn shown(incident: &Incident) -> Message {
     card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full)

@@ -1,5 +1,6 @@
 //! Several incidents in one message.
 
+use super::rendered::{digest, digest_reply, green_notice};
 use super::{
     cards::{design, without_urls},
     check::{assert_sound, show, words_of},
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Form, Incident, IncidentId, IncidentState, Note, NoteKind},
-    render::{Digest, MAX_BYTES, Message, digest, digest_reply, green_notice, text},
+    render::{MAX_BYTES, Message, digest::storm::Digest, text},
 };
 
 fn refs(incidents: &[Incident]) -> Vec<&Incident> {
@@ -142,9 +143,9 @@ fn what_must_hold_all_counts_what_it_cannot_name() {
     assert!(left > 0 && digest.named.len() >= 100);
     assert!(digest.message.body.contains(&format!("- +{left} more: {left} firing\n")), "{}", digest.message.body);
     assert!(first_line(&digest.message).starts_with("🌩 400 incidents, 20 critical: "));
-    let plainer = crate::render::digest(&style(), &refs(&storm), None, at(12, 50), Form::Counts, false);
+    let plainer = super::rendered::digest(&style(), &refs(&storm), None, at(12, 50), Form::Counts, false);
     assert_eq!(plainer.named, digest.named);
-    let plainest = crate::render::digest(&style(), &refs(&storm), None, at(12, 50), Form::OneLine, false);
+    let plainest = super::rendered::digest(&style(), &refs(&storm), None, at(12, 50), Form::OneLine, false);
     assert_eq!(plainest.message.body, first_line(&digest.message));
     assert_eq!((plainest.message.html.contains('<'), plainest.named.len()), (false, 0));
 }

@@ -1,13 +1,12 @@
 //! Alerts that mean harm.
 
+use super::rendered::card;
 use super::{
     check::{assert_sound, show},
     samples::{alert, at, incident, style},
 };
-use crate::{
-    model::{Form, Incident},
-    render::{Message, card},
-};
+use crate::model::Form;
+use crate::{model::Incident, render::Message};
 
 fn shown(incident: &Incident) -> Message {
     let message = card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full);

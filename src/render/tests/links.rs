@@ -1,10 +1,14 @@
 //! Which links a message has, and what their URLs look like.
 
+use super::rendered::card;
 use super::samples::{alert, at, incident, style};
 use crate::{
     config::{Display, Links, Rewrite},
     model::{Alert, Form, Incident},
-    render::{Style, card, links::url},
+    render::{
+        Style,
+        links::{alert_links, link::LinkKind},
+    },
 };
 
 /// The links of a card as the plain body tells them.
@@ -16,7 +20,7 @@ fn links_of(style: &Style, incident: &Incident) -> Vec<String> {
 
 fn logs(url: &str) -> Option<String> {
     let alert = alert("1", &[], &[("logs_url", url)]);
-    url::of_kind(&style(), &incident(Vec::new()), &alert, url::LinkKind::Logs).map(|link| link.url)
+    alert_links::of_kind(&style(), &incident(Vec::new()), &alert, LinkKind::Logs).map(|link| link.url)
 }
 
 #[test]

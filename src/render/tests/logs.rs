@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::rendered::{card, digest, reply};
 use super::{
     check::assert_sound,
     samples::{absent, alert, at, incident, note, resolved, style},
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     config::{Config, Display, ExtraLink, Grafana, Links, LokiLabel, Purpose, Rewrite, Route},
     model::{Alert, Form, Incident, NoteKind, RouteName},
-    render::{BrokenLink, LinkTemplateFaults, Style, broken_links, card, digest, reply},
+    render::{BrokenLink, LinkTemplateErrors, Style, links::alert_links::broken_links},
 };
 
 const EXPLORE: &str = "https://grafana.example.org/explore?schemaVersion=1&panes=%7B%22abc%22:%7B%22datasource%22:%22loki%22,\
@@ -46,7 +47,7 @@ fn ms(hour: i64, minute: i64) -> String {
 }
 
 /// A style for one route `default` with these links.
-fn with(grafana: Option<Grafana>, links: &[(&str, &str, Option<&str>)]) -> Result<Style, LinkTemplateFaults> {
+fn with(grafana: Option<Grafana>, links: &[(&str, &str, Option<&str>)]) -> Result<Style, LinkTemplateErrors> {
     let name = RouteName::parse("default").unwrap();
     let text = |text: &str| text.to_owned();
     let links =

@@ -9,6 +9,7 @@ mod links;
 mod logs;
 mod payloads;
 mod properties;
+pub(super) mod rendered;
 mod replies;
 mod samples;
 mod shapes;

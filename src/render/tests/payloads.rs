@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 
+use super::rendered::card;
 use super::{
     check::show,
     samples::{self, incident, style},
 };
-use crate::{
-    model::{Alert, AlertDoc, AlertState, Form, Incident, IncidentState, Labels, Timestamp},
-    render::card,
-};
+use crate::model::{Alert, AlertDoc, AlertState, Form, Incident, IncidentState, Labels, Timestamp};
 
 fn time(value: &Value) -> Timestamp {
     Timestamp(value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond())

@@ -2,16 +2,14 @@
 
 use proptest::prelude::*;
 
+use super::rendered::{card, digest, digest_reply, green_notice, reply};
 use super::{
     check::{assert_fits_encrypted, assert_sound, words_of},
     digests::assert_named,
     samples,
 };
-use crate::{
-    model::{
-        Alert, AlertDoc, AlertState, Form, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp,
-    },
-    render::{card, digest, digest_reply, green_notice, reply},
+use crate::model::{
+    Alert, AlertDoc, AlertState, Form, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp,
 };
 
 fn text() -> impl Strategy<Value = String> {

@@ -1,12 +1,13 @@
 //! Every kind of note.
 
+use super::rendered::reply;
 use super::{
     check::{assert_sound, show},
     samples::{absent, alert, api_down, at, crash_loop, disk_pressure, incident, note, resolved, style},
 };
 use crate::{
     model::{Form, Incident, IncidentState, Note, NoteKind},
-    render::{Message, reply},
+    render::Message,
 };
 
 fn said(incident: &Incident, notes: &[&Note]) -> Message {

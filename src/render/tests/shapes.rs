@@ -1,12 +1,13 @@
 //! Cards of every size, and how they step down.
 
+use super::rendered::card;
 use super::{
     check::{assert_sound, show},
     samples::{alert, at, incident, style},
 };
 use crate::{
     model::{Alert, Form, Incident},
-    render::{Message, card},
+    render::Message,
 };
 
 fn shown(incident: &Incident, form: Form) -> Message {

@@ -1,5 +1,6 @@
 //! A card in every state.
 
+use super::rendered::card;
 use super::{
     check::{assert_sound, show},
     samples::{absent, alert, api_down, at, crash_loop, disk_pressure, incident, resolved, style},
@@ -7,7 +8,7 @@ use super::{
 use crate::{
     config,
     model::{Alert, Form, Incident, IncidentState},
-    render::{Style, StyleError, card},
+    render::{Style, StyleError},
 };
 
 fn shown(incident: &Incident) -> String {

@@ -6,8 +6,8 @@ use super::samples::{absent, alert, at, crash_loop, disk_pressure, incident, lab
 use crate::{
     model::{AlertState, Timestamp},
     render::status::{
-        Backlog, Bar, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Page, Part, Picture, RoomRow, SCRIPT,
-        STYLE, Times, WaitingRow, event_link, room_link, short, tell, words,
+        Backlog, Bar, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Part, Picture, RoomRow, SCRIPT, STYLE,
+        StatusPage, Times, WaitingRow, event_link, room_link, short, summarize, words,
     },
 };
 
@@ -18,12 +18,13 @@ fn times() -> Times {
 }
 
 /// A page with this text wherever there is text from elsewhere.
-fn page(text: &str) -> Page {
+fn page(text: &str) -> StatusPage {
     let moment = times().at(at(12, 3));
     let link = || Link { words: words(text), url: Some(event_link("!room:example.org", "$event", "example.org")) };
-    let told = tell(&style(), &crash_loop(), &[(AlertState::Firing, 1)], false);
-    let told = crate::render::status::Told { name: words(text), place: words(text), what: words(text), ..told };
-    Page {
+    let summary = summarize(&style(), &crash_loop(), &[(AlertState::Firing, 1)], false);
+    let summary =
+        crate::render::status::IncidentSummary { name: words(text), place: words(text), what: words(text), ..summary };
+    StatusPage {
         level: Level::Degraded,
         reasons: vec![words(text), words(text)],
         parts: vec![Part {
@@ -51,7 +52,10 @@ fn page(text: &str) -> Page {
             words: words(text),
             events: vec![words(text)],
             runbook: None,
-            cards: List::of(vec![WaitingRow { told: told.clone(), others: 2, room: link(), since: moment.clone() }], 3),
+            cards: List::of(
+                vec![WaitingRow { summary: summary.clone(), others: 2, room: link(), since: moment.clone() }],
+                3,
+            ),
         },
         deliveries: vec![DeliveryRow { at: moment.clone(), room: link(), event: link(), took: short(Duration::ZERO) }],
         picture: Picture {
@@ -61,7 +65,7 @@ fn page(text: &str) -> Page {
         },
         incidents: Some(List::of(
             vec![IncidentRow {
-                told,
+                summary,
                 route: "default".to_owned(),
                 since: moment.clone(),
                 heard: moment.clone(),
@@ -149,9 +153,9 @@ fn what_a_reader_is_told() {
     ] {
         assert!(html.contains(wanted), "{wanted} in\n{html}");
     }
-    let quiet = Page { picture: Picture { bars: vec![Bar::default(); 60], ..page("").picture }, ..page("") };
+    let quiet = StatusPage { picture: Picture { bars: vec![Bar::default(); 60], ..page("").picture }, ..page("") };
     assert!(quiet.html().expect("a page").contains("aria-label=\"Webhooks accepted: none\""));
-    let blind = Page { incidents: None, letters: None, ..page("") };
+    let blind = StatusPage { incidents: None, letters: None, ..page("") };
     assert_eq!(blind.html().expect("a page").matches("The store does not answer in time.").count(), 2);
 }
 
@@ -167,29 +171,32 @@ fn links_lead_to_the_event_whatever_the_ids_are_made_of() {
 #[test]
 fn an_incident_is_told_by_what_is_known_of_it() {
     let firing = |count| vec![(AlertState::Firing, count)];
-    let told = tell(&style(), &crash_loop(), &firing(1), false);
-    assert_eq!((told.emoji.as_str(), told.word.as_str(), told.name.as_str()), ("🔴", "CRITICAL", "PodCrashLooping"));
-    assert_eq!((told.place.as_str(), told.counts.as_str()), ("media/jellyfin-0", "1 firing"));
-    assert_eq!(told.what, "Pod media/jellyfin-0 is crash looping");
+    let summary = summarize(&style(), &crash_loop(), &firing(1), false);
+    assert_eq!(
+        (summary.emoji.as_str(), summary.word.as_str(), summary.name.as_str()),
+        ("🔴", "CRITICAL", "PodCrashLooping")
+    );
+    assert_eq!((summary.place.as_str(), summary.counts.as_str()), ("media/jellyfin-0", "1 firing"));
+    assert_eq!(summary.what, "Pod media/jellyfin-0 is crash looping");
 
     let counts = [(AlertState::Absent, 1), (AlertState::Firing, 2), (AlertState::Resolved, 1)];
-    let told = tell(&style(), &disk_pressure(), &counts, false);
-    assert_eq!((told.name.as_str(), told.what.as_str()), ("NodeDiskPressure", ""));
-    assert_eq!(told.counts, "2 firing, 1 no longer reported, 1 resolved");
+    let summary = summarize(&style(), &disk_pressure(), &counts, false);
+    assert_eq!((summary.name.as_str(), summary.what.as_str()), ("NodeDiskPressure", ""));
+    assert_eq!(summary.counts, "2 firing, 1 no longer reported, 1 resolved");
 
     // A few of many: nothing that the others may belie.
-    let told = tell(&style(), &crash_loop(), &firing(700), false);
-    assert_eq!((told.name.as_str(), told.what.as_str(), told.place.as_str()), ("700 alerts", "", ""));
+    let summary = summarize(&style(), &crash_loop(), &firing(700), false);
+    assert_eq!((summary.name.as_str(), summary.what.as_str(), summary.place.as_str()), ("700 alerts", "", ""));
     let mut grouped = crash_loop();
     grouped.doc.group_labels = labels(&[("alertname", "PodCrashLooping"), ("namespace", "media")]);
     grouped.doc.truncated = 3;
-    let told = tell(&style(), &grouped, &firing(1000), true);
-    assert_eq!((told.name.as_str(), told.place.as_str()), ("PodCrashLooping", "media"));
-    assert_eq!(told.counts, "1000+ firing, 3 not listed");
+    let summary = summarize(&style(), &grouped, &firing(1000), true);
+    assert_eq!((summary.name.as_str(), summary.place.as_str()), ("PodCrashLooping", "media"));
+    assert_eq!(summary.counts, "1000+ firing, 3 not listed");
 
     let gone = absent(alert("a", &[("alertname", "A"), ("severity", "critical")], &[]), at(12, 0));
-    let told = tell(&style(), &incident(vec![gone]), &[(AlertState::Absent, 1)], false);
-    assert_eq!((told.emoji.as_str(), told.word.as_str()), ("🔕", "no longer reported"));
+    let summary = summarize(&style(), &incident(vec![gone]), &[(AlertState::Absent, 1)], false);
+    assert_eq!((summary.emoji.as_str(), summary.word.as_str()), ("🔕", "no longer reported"));
 }
 
 #[test]
@@ -199,7 +206,7 @@ fn times_near_and_exact() {
         assert_eq!(times.at(at).near, expected);
     }
     assert_eq!(times.now().exact, "2026-11-22 13:30:00 CET");
-    // No time that comes from elsewhere is beyond what can be told.
+    // No time that comes from elsewhere is beyond what can be summary.
     for odd in [i64::MIN, i64::MAX] {
         assert!(!times.at(Timestamp(odd)).exact.is_empty());
     }

@@ -1,10 +1,11 @@
 //! The last edit of a card that no route leads into its room any more.
 
+use super::rendered::superseded;
 use super::{
     check::assert_sound,
     samples::{api_down, crash_loop, style},
 };
-use crate::render::{moved, unrouted};
+use crate::render::Superseded;
 
 #[test]
 fn whose_card_it_was_and_no_state() {
@@ -13,7 +14,7 @@ fn whose_card_it_was_and_no_state() {
         (&[&one][..], "🔌 PodCrashLooping: no longer routed here, and no longer updated"),
         (&[&one, &other], "🔌 PodCrashLooping and 1 more: no longer routed here, and no longer updated"),
     ] {
-        let message = unrouted(&style(), incidents);
+        let message = superseded(&style(), incidents, Superseded::Unrouted);
         assert_sound(&message);
         assert_eq!(message.body, expected);
     }
@@ -23,11 +24,11 @@ fn whose_card_it_was_and_no_state() {
 fn where_it_goes_on() {
     let (one, other) = (crash_loop(), api_down());
     let words = "goes on with the route web, and is no longer updated here";
-    let message = moved(&style(), &[&one], "web", None);
+    let message = superseded(&style(), &[&one], Superseded::Moved { route: "web", to: None });
     assert_sound(&message);
     assert_eq!(message.body, format!("⏩ PodCrashLooping: {words}"));
     let to = "https://matrix.to/#/!room:example.org/$event";
-    let message = moved(&style(), &[&one, &other], "web", Some(to));
+    let message = superseded(&style(), &[&one, &other], Superseded::Moved { route: "web", to: Some(to) });
     assert_sound(&message);
     assert_eq!(message.body, format!("⏩ PodCrashLooping and 1 more: {words}\nContinued: {to}"));
     assert!(message.html.contains(to), "{}", message.html);

@@ -10,7 +10,7 @@ use crate::{
     model::Timestamp,
     render::{
         text,
-        time::{Dial, words},
+        time::{TimeFormat, words},
     },
 };
 
@@ -36,19 +36,19 @@ fn durations() {
 fn a_day_is_told_unless_it_is_that_of_the_card() {
     let day = |days: i64| Timestamp(at(12, 3).0 + days * 86_400_000);
     let utc = TimeZone::UTC;
-    let dial = Dial::new(&utc, at(0, 0));
-    assert_eq!(dial.with_zone(at(12, 3)), "12:03 UTC");
-    assert_eq!(dial.with_zone(day(-1)), "21 Nov 12:03 UTC");
-    assert_eq!(dial.with_zone(day(-400)), "18 Oct 2025 12:03 UTC");
-    assert_eq!(dial.range(at(12, 3), at(12, 25)), "12:03–12:25 UTC");
-    assert_eq!(dial.range(day(-1), at(12, 25)), "21 Nov 12:03 – 12:25 UTC");
+    let times = TimeFormat::new(&utc, at(0, 0));
+    assert_eq!(times.with_zone(at(12, 3)), "12:03 UTC");
+    assert_eq!(times.with_zone(day(-1)), "21 Nov 12:03 UTC");
+    assert_eq!(times.with_zone(day(-400)), "18 Oct 2025 12:03 UTC");
+    assert_eq!(times.range(at(12, 3), at(12, 25)), "12:03–12:25 UTC");
+    assert_eq!(times.range(day(-1), at(12, 25)), "21 Nov 12:03 – 12:25 UTC");
     let berlin = TimeZone::get("Europe/Berlin").unwrap();
     // The clocks went back at 01:00 UTC on 25 October 2026.
     let night = Timestamp(at(0, 30).0 - 28 * 86_400_000);
-    let dial = Dial::new(&berlin, night);
-    assert_eq!(dial.range(night, night.plus(Duration::from_hours(1))), "02:30 CEST – 02:30 CET");
+    let times = TimeFormat::new(&berlin, night);
+    assert_eq!(times.range(night, night.plus(Duration::from_hours(1))), "02:30 CEST – 02:30 CET");
     for odd in [i64::MIN, i64::MAX, 0] {
-        assert!(!dial.with_zone(Timestamp(odd)).is_empty());
+        assert!(!times.with_zone(Timestamp(odd)).is_empty());
     }
 }
 

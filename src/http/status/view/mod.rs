@@ -14,8 +14,8 @@ use crate::{
     render::{
         Style, StyleError,
         status::{
-            self, Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Page, Part, Place, RoomRow, Times,
-            WaitingRow, event_link, room_link, short, words,
+            self, Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Part, RoomLink, RoomRow, StatusPage,
+            Times, WaitingRow, event_link, room_link, short, words,
         },
     },
     store::{DeadLetter, OpenIncident, Overview, PlacedCard, SeenIncident, Stats, WaitingCard},
@@ -26,7 +26,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// # Errors
 /// When the config's time zone is unknown, which no start lets pass.
-pub async fn page(app: &App, settings: &Settings) -> Result<Page, StyleError> {
+pub async fn page(app: &App, settings: &Settings) -> Result<StatusPage, StyleError> {
     let config = settings.config.as_ref();
     let (report, stats) = health::take(app, settings, MatrixIds::Shown).await;
     let (now, ahead) = (app.clock.now(), app.clock.ahead());
@@ -61,7 +61,7 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn page(&self, app: &App) -> Page {
+    fn page(&self, app: &App) -> StatusPage {
         let level = level_of(self.report.status);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
         parts.extend(self.certificate());
@@ -69,7 +69,7 @@ impl View<'_> {
         let (rooms, backlog) = (self.rooms(), self.backlog());
         let overview = self.overview;
         let total = |stats: &Stats| stats.incidents_open.iter().map(|(_, count)| count).sum();
-        Page {
+        StatusPage {
             level,
             reasons: reasons(level, &parts, &rooms, &backlog),
             parts,
@@ -228,15 +228,15 @@ impl View<'_> {
 
     fn waiting(&self, card: &WaitingCard) -> WaitingRow {
         WaitingRow {
-            told: self.told(&card.leads),
+            summary: self.summary(&card.leads),
             others: card.others,
             room: self.place(&card.room),
             since: self.times.at(card.since),
         }
     }
 
-    fn told(&self, seen: &SeenIncident) -> status::Told {
-        status::tell(&self.style, &seen.incident, &seen.counts, seen.has_more)
+    fn summary(&self, seen: &SeenIncident) -> status::IncidentSummary {
+        status::summarize(&self.style, &seen.incident, &seen.counts, seen.has_more)
     }
 
     fn deliveries(&self) -> Vec<DeliveryRow> {
@@ -262,7 +262,7 @@ impl View<'_> {
             Link { words, url }
         };
         IncidentRow {
-            told: self.told(&open.seen),
+            summary: self.summary(&open.seen),
             route: incident.key.route.to_string(),
             since: self.times.at(incident.opened_at),
             heard: self.times.at(incident.last_notified_at),
@@ -281,9 +281,9 @@ impl View<'_> {
         }
     }
 
-    fn place(&self, address: &RoomAddress) -> Place {
+    fn place(&self, address: &RoomAddress) -> RoomLink {
         let url = self.room_id(address).map(|room| room_link(room, self.server()));
-        Place { words: self.room_name(address), url }
+        RoomLink { words: self.room_name(address), url }
     }
 
     /// `<route>/<n>`; a room that the config no longer names by its address.

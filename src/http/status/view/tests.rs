@@ -47,7 +47,7 @@ fn hold(reason: &str, rate_limit: bool) -> Hold {
     Hold { reason: reason.to_owned(), rate_limit, since: NOW, until: Some(NOW.plus(Duration::from_secs(20))) }
 }
 
-async fn made(app: &App) -> Page {
+async fn made(app: &App) -> StatusPage {
     page(app, &app.settings()).await.expect("a page")
 }
 

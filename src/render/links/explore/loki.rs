@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-/// Grafana wants three characters, not all of them digits; others are replaced.
+/// Grafana requires three characters, not all of them digits, and replaces other ids.
 const PANE: &str = "log";
 
 /// The URL of Explore below `grafana` with one Loki query, without a time range. `expr` may hold anything; `grafana` is
-/// taken as it is.
+/// used unchanged.
 #[must_use]
 pub fn loki_url(grafana: &str, org_id: u64, datasource: &str, expr: &str) -> String {
     let query = json!({
@@ -22,7 +22,8 @@ pub fn loki_url(grafana: &str, org_id: u64, datasource: &str, expr: &str) -> Str
     format!("{}/explore?schemaVersion=1&orgId={org_id}&panes={panes}", grafana.trim_end_matches('/'))
 }
 
-/// `{a="b"} |= "c"`. A `filter` that is no LogQL stage is a text that lines must contain; an empty one filters nothing.
+/// `{a="b"} |= "c"`. A `filter` that is not a LogQL stage is a text that lines must contain; an empty one filters
+/// nothing.
 #[must_use]
 pub fn log_query(matchers: &str, filter: &str) -> String {
     let (matchers, filter) = (matchers.trim(), filter.trim());
@@ -35,7 +36,7 @@ pub fn log_query(matchers: &str, filter: &str) -> String {
     query
 }
 
-/// A string of LogQL, which are Go's: whatever `text` holds, it cannot end the string.
+/// A LogQL string, which has Go's syntax: whatever `text` holds, it cannot end the string.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);

@@ -1,114 +1,72 @@
 //! What a `logs_url` is: a link to Grafana Explore, whose state is JSON in a query parameter, or any other link.
 //!
-//! People write these links by hand into rules, and what a browser forgives a link in a room does not: [`LogsUrl::parse`]
-//! mends what can be mended (raw JSON, a missing `schemaVersion`, times as numbers), names it as a [`Problem`], and
-//! [`LogsUrl::put_range`] gives panes without a time range the one of the alert. The rules are those of Grafana's
+//! People write these links by hand into rules, and a room is less forgiving than a browser: [`LogsUrl::parse`] repairs
+//! what it can (raw JSON, a missing `schemaVersion`, times as numbers) and names each repair as a [`Problem`].
+//! [`LogsUrl::put_range`] gives panes without a time range the alert's range. The rules are those of Grafana's
 //! `public/app/features/explore/hooks/useStateSync/migrators/{v0,v1}.ts` and `state/utils.ts` (`fromURLRange`).
 //!
-//! What a value says is kept: parameters that need no mending keep their bytes, and of a state only `range` changes.
+//! Parameters that need no repair keep their bytes, and of a state only `range` changes.
 
 mod loki;
-mod parts;
+mod pane;
 mod problem;
+mod range;
+mod raw_url;
 
-use std::time::Duration;
+use serde_json::Value;
 
-use serde_json::{Map, Value, json};
-
-use self::parts::{Param, Parts};
 pub use self::{
     loki::{log_query, loki_url, quoted},
+    pane::{Form, Pane},
     problem::Problem,
+    range::Range,
+};
+use self::{
+    pane::{array_pane, is_pane, object_pane},
+    range::{each_pane, put_range, repair_range},
+    raw_url::{Param, RawUrl},
 };
 use super::url;
-use crate::model::Timestamp;
 
-/// Logs from before an alert fired tell why it did.
-const BEFORE: Duration = Duration::from_mins(15);
-const AFTER: Duration = Duration::from_mins(5);
-/// Times of 13 digits in milliseconds, from 2001 to 2286: Grafana reads strings of 8, 15 and 19 digits as dates.
-const MILLISECONDS: std::ops::RangeInclusive<i64> = 1_000_000_000_000..=9_999_999_999_999;
-/// Longer values are not looked at; a link of this length could not be opened either.
+/// Longer values are not parsed; a link of this length could not be opened either.
 const MAX_READ: usize = 64 * 1024;
 
-/// How an Explore link carries its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// `panes={"id": {…}}` with `schemaVersion=1`; Grafana 10.1 and newer.
-    Panes,
-    /// `left={…}` or `left=["now-1h","now",…]`, perhaps with `right=`; older, and migrated by newer ones.
-    Left,
-}
-
-/// The minutes that a link should show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    from: Timestamp,
-    /// `None`: until now.
-    to: Option<Timestamp>,
-}
-
-impl Range {
-    /// From 15 minutes before `starts_at` to 5 minutes after `ends_at`; without an end, until now.
-    #[must_use]
-    pub fn around(starts_at: Timestamp, ends_at: Option<Timestamp>) -> Self {
-        Self { from: starts_at.minus(BEFORE), to: ends_at.map(|end| end.max(starts_at).plus(AFTER)) }
-    }
-
-    /// As Explore reads them: milliseconds as strings, or `now`.
-    fn strings(self) -> (String, String) {
-        let digits = |at: Timestamp| at.0.clamp(*MILLISECONDS.start(), *MILLISECONDS.end()).to_string();
-        (digits(self.from), self.to.map_or_else(|| "now".to_owned(), digits))
-    }
-}
-
-/// A pane of Explore, as a link describes it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pane<'a> {
-    /// The uid, or in old links the name.
-    pub datasource: Option<&'a str>,
-    /// Each an object; a Loki one has `expr`.
-    pub queries: Vec<&'a Value>,
-    /// From and to, where both are there as Grafana wants them.
-    pub range: Option<(&'a str, &'a str)>,
-}
-
-/// A `logs_url`, taken apart and mended.
+/// A `logs_url`, parsed and repaired.
 #[derive(Clone, Debug)]
 pub struct LogsUrl {
-    parts: Parts,
+    url: RawUrl,
     form: Option<Form>,
-    /// Index of the parameter, and the state it holds.
+    /// The index of each state's parameter, and the state.
     states: Vec<(usize, Value)>,
     problems: Vec<Problem>,
 }
 
 impl LogsUrl {
-    /// Reads any text. Whether a link came of it is what [`Self::broken`] says.
+    /// Parses any text; [`Self::broken`] says whether it gives a link.
     #[must_use]
     pub fn parse(raw: &str) -> Self {
         let mut problems = Vec::new();
         let raw = raw.trim();
         if raw.len() > MAX_READ {
-            let parts = Parts::other("");
-            return Self { parts, form: None, states: Vec::new(), problems: vec![Problem::TooLong] };
+            let url = RawUrl::other("");
+            return Self { url, form: None, states: Vec::new(), problems: vec![Problem::TooLong] };
         }
-        let mut parts = Parts::of_explore(raw, &mut problems).unwrap_or_else(|| Parts::other(raw));
-        let form = form_of(&parts);
+        let mut url = RawUrl::of_explore(raw, &mut problems).unwrap_or_else(|| RawUrl::other(raw));
+        let form = form_of(&url);
         let mut states = Vec::new();
         if let Some(form) = form {
-            for index in 0..parts.params.len() {
-                if is_state(form, &parts.params[index]) {
-                    states.extend(state(&mut parts.params[index], form, &mut problems).map(|value| (index, value)));
+            for index in 0..url.params.len() {
+                if is_state(form, &url.params[index]) {
+                    states.extend(state(&mut url.params[index], form, &mut problems).map(|value| (index, value)));
                 }
             }
             if form == Form::Panes {
-                put_schema_version(&mut parts, &mut states, &mut problems);
+                put_schema_version(&mut url, &mut states, &mut problems);
             }
-        } else if parts.is_explore {
+        } else if url.is_explore {
             problems.push(Problem::NoState);
         }
-        let mut parsed = Self { parts, form, states, problems };
+        let mut parsed = Self { url, form, states, problems };
         parsed.check_url(raw);
         parsed.note_gaps();
         parsed.problems.sort_unstable();
@@ -116,10 +74,10 @@ impl LogsUrl {
         parsed
     }
 
-    /// Whether it leads to Grafana Explore, whatever state it carries.
+    /// Whether it links to Grafana Explore, with or without a state.
     #[must_use]
     pub fn is_explore(&self) -> bool {
-        self.parts.is_explore
+        self.url.is_explore
     }
 
     /// `None` for a link to anything but Grafana Explore, and for one to Explore without a state.
@@ -145,19 +103,19 @@ impl LogsUrl {
         panes.collect()
     }
 
-    /// What is wrong with the value, mended or not; each once.
+    /// All problems of the value, repaired or not, without duplicates.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Why no link can be made of it.
+    /// Why the value gives no link.
     #[must_use]
     pub fn broken(&self) -> Option<Problem> {
         self.problems.iter().copied().find(|problem| problem.is_fatal())
     }
 
-    /// Gives `range` to each pane that has none; whether there was one. Twice is as good as once.
+    /// Adds `range` to each pane without one and returns whether there was one. It is idempotent.
     pub fn put_range(&mut self, range: Range) -> bool {
         if self.broken().is_some() {
             return false;
@@ -168,17 +126,17 @@ impl LogsUrl {
             let mut missing = false;
             each_pane(self.form, state, &mut |pane| missing |= put_range(pane, &from, &to));
             if missing {
-                self.parts.params[*index].set(&state.to_string());
+                self.url.params[*index].set(&state.to_string());
                 put = true;
             }
         }
         put
     }
 
-    /// The mended value, percent-encoded throughout: an http or https URL without credentials, unless it is broken.
+    /// The repaired value, percent-encoded throughout: an http or https URL without credentials, unless it is broken.
     #[must_use]
     pub fn to_url(&self) -> String {
-        url::encoded(&self.parts.to_string())
+        url::encoded(&self.url.to_string())
     }
 
     fn check_url(&mut self, raw: &str) {
@@ -207,9 +165,9 @@ impl LogsUrl {
 }
 
 /// Grafana reads `panes` where it is; `left` beside it is then ignored.
-fn form_of(parts: &Parts) -> Option<Form> {
-    let has = |name: &str| parts.params.iter().any(|param| param.name() == name && !param.is_empty());
-    if !parts.is_explore {
+fn form_of(url: &RawUrl) -> Option<Form> {
+    let has = |name: &str| url.params.iter().any(|param| param.name() == name && !param.is_empty());
+    if !url.is_explore {
         None
     } else if has("panes") {
         Some(Form::Panes)
@@ -225,7 +183,7 @@ fn is_state(form: Form, param: &Param) -> bool {
     names.contains(&param.name()) && !param.is_empty()
 }
 
-/// The state that a parameter holds, which is mended in place.
+/// Parses the state of a parameter and repairs it in place.
 fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<Value> {
     let Some(mut state) = param.json(problems) else {
         problems.push(Problem::NotJson);
@@ -233,7 +191,7 @@ fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<V
     };
     let shaped = match (form, &state) {
         (Form::Panes, Value::Object(panes)) => !panes.is_empty() && panes.values().all(is_pane),
-        // Grafana refuses the short form below this: from, to, datasource and a query.
+        // Grafana rejects a short form without all four: from, to, datasource and a query.
         (Form::Left, Value::Array(items)) => items.len() > 3,
         (Form::Left, state) => is_pane(state),
         (Form::Panes, _) => false,
@@ -242,27 +200,22 @@ fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<V
         problems.push(Problem::WrongShape);
         return None;
     }
-    let mut mended = false;
-    each_pane(Some(form), &mut state, &mut |pane| mended |= mend_range(pane));
-    if mended {
+    let mut repaired = false;
+    each_pane(Some(form), &mut state, &mut |pane| repaired |= repair_range(pane));
+    if repaired {
         problems.push(Problem::RangeNotStrings);
         param.set(&state.to_string());
     }
     Some(state)
 }
 
-fn is_pane(value: &Value) -> bool {
-    let Value::Object(pane) = value else { return false };
-    pane.get("queries").is_none_or(|queries| queries.as_array().is_some_and(|all| all.iter().all(Value::is_object)))
-}
-
-fn put_schema_version(parts: &mut Parts, states: &mut [(usize, Value)], problems: &mut Vec<Problem>) {
+fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)], problems: &mut Vec<Problem>) {
     let good = |param: &Param| param.value.as_deref().is_some_and(|v| v.parse::<u32>().is_ok_and(|v| v >= 1));
-    match parts.params.iter_mut().find(|param| param.name() == "schemaVersion") {
+    match url.params.iter_mut().find(|param| param.name() == "schemaVersion") {
         Some(param) if good(param) => return,
         Some(param) => param.value = Some("1".to_owned()),
         None => {
-            parts.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
+            url.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
             for (index, _) in states {
                 *index += 1;
             }
@@ -271,113 +224,7 @@ fn put_schema_version(parts: &mut Parts, states: &mut [(usize, Value)], problems
     problems.push(Problem::NoSchemaVersion);
 }
 
-/// The two ways in which a pane says its range.
-enum Place<'a> {
-    /// `{"range": {"from": …, "to": …}}`
-    Object(&'a mut Map<String, Value>),
-    /// The first two of a list.
-    Array(&'a mut Vec<Value>),
-}
-
-fn each_pane(form: Option<Form>, state: &mut Value, act: &mut dyn FnMut(Place<'_>)) {
-    match (form, state) {
-        (Some(Form::Panes), Value::Object(panes)) => {
-            panes.values_mut().filter_map(Value::as_object_mut).for_each(|pane| act(Place::Object(pane)));
-        }
-        (_, Value::Object(pane)) => act(Place::Object(pane)),
-        (_, Value::Array(items)) => act(Place::Array(items)),
-        _ => {}
-    }
-}
-
-/// Makes strings of times that are numbers; whether there were any.
-fn mend_range(place: Place<'_>) -> bool {
-    let both = match place {
-        Place::Object(pane) => pane.get_mut("range").and_then(Value::as_object_mut).and_then(|range| {
-            // Both at once, which `get_mut` cannot do.
-            let mut ends = range.iter_mut().filter(|(key, _)| *key == "from" || *key == "to").map(|(_, value)| value);
-            ends.next().zip(ends.next())
-        }),
-        Place::Array(items) => items.split_first_mut().and_then(|(from, rest)| Some((from, rest.first_mut()?))),
-    };
-    let Some((one, other)) = both else { return false };
-    match (mended(one), mended(other)) {
-        (None, _) | (_, None) => false,
-        (Some(first), Some(second)) => {
-            let changed = *one != first || *other != second;
-            (*one, *other) = (first, second);
-            changed
-        }
-    }
-}
-
-/// A time as Grafana reads it; `None`: no time at all.
-fn mended(time: &Value) -> Option<Value> {
-    match time {
-        // Nanoseconds, of which Grafana would make a date.
-        Value::String(text) if text.len() == 19 && text.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(json!(text[..13].to_owned()))
-        }
-        Value::String(text) => (!text.trim().is_empty()).then(|| time.clone()),
-        Value::Number(number) => milliseconds(number.as_f64()?).map(|ms| json!(ms.to_string())),
-        _ => None,
-    }
-}
-
-/// A number that was meant as a time, in milliseconds, whether it counts seconds, milli-, micro- or nanoseconds.
-#[expect(clippy::cast_possible_truncation, reason = "it is within 13 digits")]
-fn milliseconds(number: f64) -> Option<i64> {
-    [1000.0, 1.0, 0.001, 0.000_001]
-        .into_iter()
-        .map(|factor| number * factor)
-        .find(|ms| (1.0e12..1.0e13).contains(ms))
-        .map(|ms| ms.round() as i64)
-}
-
-/// Whether it was missing.
-fn put_range(place: Place<'_>, from: &str, to: &str) -> bool {
-    match place {
-        Place::Object(pane) if range_of(pane).is_none() => {
-            pane.insert("range".to_owned(), json!({ "from": from, "to": to }));
-            true
-        }
-        Place::Array(items) if array_pane(items).range.is_none() && items.len() > 1 => {
-            (items[0], items[1]) = (json!(from), json!(to));
-            true
-        }
-        _ => false,
-    }
-}
-
-fn text_of(value: Option<&Value>) -> Option<&str> {
-    value.and_then(Value::as_str).filter(|text| !text.trim().is_empty())
-}
-
-fn range_of(pane: &Map<String, Value>) -> Option<(&str, &str)> {
-    let range = pane.get("range")?;
-    text_of(range.get("from")).zip(text_of(range.get("to")))
-}
-
-fn object_pane(state: &Value) -> Option<Pane<'_>> {
-    let pane = state.as_object()?;
-    let queries = pane.get("queries").and_then(Value::as_array).map(|queries| queries.iter().collect());
-    Some(Pane {
-        datasource: text_of(pane.get("datasource")),
-        queries: queries.unwrap_or_default(),
-        range: range_of(pane),
-    })
-}
-
-fn array_pane(items: &[Value]) -> Pane<'_> {
-    let is_query = |item: &&Value| item.is_object() && item.get("ui").is_none() && item.get("mode").is_none();
-    Pane {
-        datasource: text_of(items.get(2)),
-        queries: items.iter().skip(3).filter(is_query).collect(),
-        range: text_of(items.first()).zip(text_of(items.get(1))),
-    }
-}
-
-/// A user name or password, also one that is empty.
+/// Whether the URL has a user name or password, even an empty one.
 fn has_credentials(raw: &str) -> bool {
     let authority =
         raw.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());

@@ -7,31 +7,32 @@ use std::fmt;
 pub enum Problem {
     /// Not an absolute http or https URL with a host.
     NotAUrl,
-    /// Longer than any browser or room would take.
+    /// Longer than any browser or room accepts.
     TooLong,
     /// The state is not JSON.
     NotJson,
-    /// The state is JSON of another shape than Explore's: no pane, a pane that is no object, queries that are no list.
+    /// The state is JSON, but not Explore's: it has no pane, a pane that is not an object, or queries that are not a
+    /// list.
     WrongShape,
-    /// A user name or password in front of the host; mended by leaving it out.
+    /// A user name or password before the host; removed.
     Credentials,
-    /// Characters that must be percent-encoded are not; mended.
+    /// Characters that must be percent-encoded; encoded.
     NotEncoded,
-    /// `&amp;` or `&quot;`, as copied out of HTML; mended.
+    /// `&amp;` or `&quot;`, copied from HTML; unescaped.
     HtmlEscaped,
-    /// The state is percent-encoded twice; mended.
+    /// The state is percent-encoded twice; decoded once.
     EncodedTwice,
-    /// Line breaks within the JSON's strings; mended by making them blanks.
+    /// Line breaks within the JSON's strings; replaced by blanks.
     LineBreaks,
-    /// `panes` without `schemaVersion=1`, which Grafana ignores; mended.
+    /// `panes` without `schemaVersion=1`, which Grafana ignores; added.
     NoSchemaVersion,
-    /// `from` or `to` as numbers or in nanoseconds, which Grafana ignores or misreads; mended.
+    /// `from` or `to` as numbers or in nanoseconds, which Grafana ignores or misreads; converted.
     RangeNotStrings,
-    /// An Explore link that carries no state: it opens, but on nothing. Left as it is.
+    /// An Explore link without a state: it opens, but shows nothing. Not repaired.
     NoState,
-    /// A pane that names no datasource by a string: it opens on Grafana's default one. Left as it is.
+    /// A pane without a datasource as a string: it opens with Grafana's default one. Not repaired.
     NoDatasource,
-    /// A pane without a query. Left as it is.
+    /// A pane without a query. Not repaired.
     NoQuery,
 }
 
@@ -54,13 +55,13 @@ impl Problem {
         Self::NoQuery,
     ];
 
-    /// Beyond repair: such a value is no link.
+    /// Whether the value gives no link at all.
     #[must_use]
     pub fn is_fatal(self) -> bool {
         matches!(self, Self::NotAUrl | Self::TooLong | Self::NotJson | Self::WrongShape)
     }
 
-    /// A word for metrics and JSON.
+    /// The problem as a metric label and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +83,7 @@ impl Problem {
     }
 }
 
-/// In words, to complete "logs_url: …".
+/// The problem in words, to complete "logs_url: …".
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

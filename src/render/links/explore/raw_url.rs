@@ -1,14 +1,14 @@
-//! The parts of a URL, cut where its author meant the cuts: raw JSON may hold the `&` and `#` that end a parameter.
+//! A URL as its author wrote it, cut into parameters: raw JSON may contain the `&` and `#` that normally end one.
 
 use std::fmt;
 
 use serde_json::Value;
 
-use super::Problem;
+use super::problem::Problem;
 
 /// The parameters that hold a state.
 const STATES: [&str; 3] = ["panes", "left", "right"];
-/// What HTML makes of the characters of a link.
+/// HTML entities of characters that links contain.
 const ENTITIES: [(&str, &str); 7] = [
     ("&quot;", "\""),
     ("&#34;", "\""),
@@ -16,14 +16,14 @@ const ENTITIES: [(&str, &str); 7] = [
     ("&#39;", "'"),
     ("&lt;", "<"),
     ("&gt;", ">"),
-    // Last, so that what it yields is not taken for another.
+    // Last, so that its result is not unescaped again.
     ("&amp;", "&"),
 ];
 
-/// A URL in parts that together are the whole of it.
+/// A URL cut into parts that add up to the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Parts {
-    /// All up to the question mark; of a link to anything but Explore all of it.
+pub(crate) struct RawUrl {
+    /// Everything before the question mark; the whole link unless it leads to Explore.
     before: String,
     pub(crate) params: Vec<Param>,
     /// With its `#`; may be empty.
@@ -31,21 +31,21 @@ pub(crate) struct Parts {
     pub(crate) is_explore: bool,
 }
 
-/// As they are written, encoded or not.
+/// A query parameter as it is written, encoded or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Param {
     pub(crate) key: String,
-    /// `None`: not even an equals sign.
+    /// `None` if there is no equals sign.
     pub(crate) value: Option<String>,
 }
 
-impl Parts {
-    /// A link that is not looked into.
+impl RawUrl {
+    /// A link that is not parsed further.
     pub(crate) fn other(raw: &str) -> Self {
         Self { before: raw.to_owned(), params: Vec::new(), fragment: String::new(), is_explore: false }
     }
 
-    /// The parts of a link to Grafana Explore, below whatever path Grafana is served; `None` for any other.
+    /// Parses a link to Grafana Explore below any path; `None` for any other link.
     pub(crate) fn of_explore(raw: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let (before, _) = raw.split_once(['?', '#']).unwrap_or((raw, ""));
         let path = before.split_once("://").and_then(|(_, rest)| rest.split_once('/'))?.1;
@@ -53,27 +53,27 @@ impl Parts {
             return None;
         }
         let rest = unescaped(&raw[before.len()..], problems);
-        let mut parts =
+        let mut url =
             Self { before: before.trim().to_owned(), params: Vec::new(), fragment: String::new(), is_explore: true };
         let Some(mut rest) = rest.strip_prefix('?') else {
-            parts.fragment = rest;
-            return Some(parts);
+            url.fragment = rest;
+            return Some(url);
         };
         loop {
             let (param, length) = next_param(rest);
-            parts.params.extend(param);
+            url.params.extend(param);
             rest = &rest[length..];
             match rest.strip_prefix('&') {
                 Some(more) => rest = more,
                 None => break,
             }
         }
-        parts.fragment = rest.to_owned();
-        Some(parts)
+        url.fragment = rest.to_owned();
+        Some(url)
     }
 }
 
-impl fmt::Display for Parts {
+impl fmt::Display for RawUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.before)?;
         for (index, param) in self.params.iter().enumerate() {
@@ -96,12 +96,12 @@ impl Param {
         self.value.as_deref().is_none_or(str::is_empty)
     }
 
-    /// Sets it to `text`, percent-encoded.
+    /// Sets the value to `text`, percent-encoded.
     pub(crate) fn set(&mut self, text: &str) {
         self.value = Some(urlencoding::encode(text).into_owned());
     }
 
-    /// The JSON that it holds. If that took more than decoding, it is set to what was understood.
+    /// Parses the value as JSON. If that takes more than decoding, the value is replaced by the repaired text.
     pub(crate) fn json(&mut self, problems: &mut Vec<Problem>) -> Option<Value> {
         let written = self.value.as_deref()?;
         let raw = is_raw(written);
@@ -118,7 +118,7 @@ impl Param {
             self.set(&flat);
             return Some(value);
         }
-        // A state never begins with a percent sign of its own.
+        // A state never begins with a percent sign.
         let once_more = decoded(&text, false).filter(|_| text.trim_start().starts_with('%'))?;
         let value = serde_json::from_str(&once_more).ok()?;
         problems.push(Problem::EncodedTwice);
@@ -127,7 +127,7 @@ impl Param {
     }
 }
 
-/// The first parameter, and how many bytes it takes.
+/// The first parameter, and its length in bytes.
 fn next_param(text: &str) -> (Option<Param>, usize) {
     let end = text.find(['&', '#']).unwrap_or(text.len());
     let Some(equals) = text[..end].find('=') else {
@@ -150,7 +150,7 @@ fn next_param(text: &str) -> (Option<Param>, usize) {
     (Some(param), equals + 1 + end)
 }
 
-/// Where the JSON object or list ends with which `text` starts, some of its characters perhaps percent-encoded.
+/// The end of the JSON object or list at the start of `text`, some characters of which may be percent-encoded.
 fn json_length(text: &str) -> Option<usize> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     let mut at = text.len() - text.trim_start().len();
@@ -175,7 +175,7 @@ fn json_length(text: &str) -> Option<usize> {
     None
 }
 
-/// The first byte, decoded if it is encoded, and how many bytes it takes.
+/// The first byte, decoded, and its encoded length in bytes.
 fn unit(bytes: &[u8]) -> Option<(u8, usize)> {
     let hex = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
     match (bytes.first()?, hex(1), hex(2)) {
@@ -184,13 +184,13 @@ fn unit(bytes: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// Whether it was written as JSON and never went through an encoder: those all encode the quotation mark.
+/// Whether the JSON was never percent-encoded: every encoder escapes the quotation mark.
 fn is_raw(value: &str) -> bool {
     value.contains('"')
 }
 
-/// Percent-decoded; a plus sign is a blank, as Grafana, Go and forms write it, but in raw JSON it is itself. `None`: what
-/// comes out is no UTF-8.
+/// Percent-decodes the value. A plus sign is a blank, as in Grafana, Go and forms, but stays itself in raw JSON. `None`
+/// if the result is not UTF-8.
 fn decoded(value: &str, raw: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
@@ -201,7 +201,7 @@ fn decoded(value: &str, raw: bool) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Undoes HTML's escaping, if it was there at all.
+/// Undoes HTML escaping, if there is any.
 fn unescaped(text: &str, problems: &mut Vec<Problem>) -> String {
     if !ENTITIES.iter().any(|(entity, _)| text.contains(entity)) {
         return text.to_owned();

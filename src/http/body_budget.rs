@@ -1,4 +1,5 @@
-//! How much of bodies is taken in at once. A flood costs its senders a wait, at last a 503, and never memory without end.
+//! Limits the bytes of webhook bodies in memory. A flood makes clients wait, then get a 503, but never fills the
+//! memory.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,27 +11,27 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a body waits for its place.
+/// How long a body waits for its share of the budget.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of all bodies between their announcement and their commit. One body of the largest size always has room.
+/// The bytes of all bodies from their announcement to their commit. One body of the largest size always fits.
 const BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Bodies are counted in units of this many bytes.
 const UNIT: usize = 1024;
-/// Bytes of all bodies between the begin of their decoding and their commit; a larger one has it all to itself. What is
-/// read of a body made to hurt takes some ten times its size, once for itself and once for what is stored of it.
+/// The bytes of all bodies from the start of decoding to their commit; a larger body takes all of it. A hostile body
+/// takes some ten times its size once decoded, half of it for what is stored.
 const DECODED_BYTES: usize = 2 * 1024 * 1024;
 
-/// The places that bodies take.
+/// The budget that bodies share.
 #[derive(Debug)]
 pub struct BodyBudget {
     units: Arc<Semaphore>,
-    /// How many units there are, taken or not.
+    /// All units, in use or not.
     total: Mutex<usize>,
     decoded: Arc<Semaphore>,
     patience: Duration,
 }
 
-/// A body's place; it is free again when this is dropped.
+/// A body's share of the budget; dropping it gives the share back.
 #[derive(Debug)]
 pub struct BodyPermit {
     _units: OwnedSemaphorePermit,
@@ -48,7 +49,7 @@ impl BodyBudget {
         }
     }
 
-    /// A larger body may come from now on; what was made room for once stays.
+    /// Grows the budget for a larger `http.max_body_bytes`; it never shrinks.
     pub fn make_room(&self, max_body_bytes: usize) {
         let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
         let more = all_units(max_body_bytes).saturating_sub(*total);
@@ -56,13 +57,13 @@ impl BodyBudget {
         *total += more;
     }
 
-    /// A place for a body of at most `bytes`; `None`: none got free in time.
+    /// Takes a share for a body of at most `bytes`; `None` if none is free in time.
     pub async fn permit(&self, bytes: usize) -> Option<BodyPermit> {
         let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
         Some(BodyPermit { _units: timeout(self.patience, units).await.ok()?.ok()?, _decoded: None })
     }
 
-    /// A place among those that are decoded as well, for a body of `bytes` that has arrived.
+    /// Adds a share of the decoding budget, for a body of `bytes` that has arrived.
     pub async fn decode(&self, permit: BodyPermit, bytes: usize) -> Option<BodyPermit> {
         let units = Arc::clone(&self.decoded).acquire_many_owned(units(bytes.min(DECODED_BYTES)));
         let decoded = timeout(self.patience, units).await.ok()?.ok()?;
@@ -82,7 +83,7 @@ fn units(bytes: usize) -> u32 {
 mod tests {
     use super::*;
 
-    /// Beyond the budget a body waits until another is done with, and only so long.
+    /// Beyond the budget a body waits until another is finished, for a limited time.
     #[tokio::test]
     async fn bodies_share_a_budget() {
         let body_budget = BodyBudget { patience: Duration::from_millis(500), ..BodyBudget::new(4 * 1024 * 1024) };
