@@ -7,7 +7,10 @@ use url::Url;
 
 use super::{
     Config,
-    support::http_client::{self, Trust},
+    support::{
+        http_client::{self, Trust},
+        output,
+    },
 };
 use crate::config::{Faults, Purpose};
 
@@ -57,7 +60,7 @@ impl Healthcheck {
         http_client::block_on(async {
             let answer = http_client::ask(http_client::client(&base, TIMEOUT, trust, ours)?.get(url.clone())).await;
             let answer = answer.map_err(|why| anyhow::anyhow!("{url}: {why}"))?;
-            anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, http_client::tame(&answer.body));
+            anyhow::ensure!(answer.status == 200, "{url}: {} {}", answer.status, output::excerpt(&answer.body));
             Ok(())
         })
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{bail, ensure};
 use clap::Args;
 
-use super::render::print;
+use super::support::output::print;
 use crate::render::links::{
     explore::{LogsUrl as Parsed, log_query, loki_url},
     placeholders::Placeholders,

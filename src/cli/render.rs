@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::{Config, support::terminal};
+use super::{
+    Config,
+    support::{input::Input, output::print, terminal},
+};
 use crate::{
     clock::Clock,
     config::{Purpose, Route, TemplateFile, TemplateName},
@@ -37,7 +40,7 @@ Examples:
   matrix-alertmanager-receiver render --template card_html=card.html.j2 payload.json")]
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
-    file: PathBuf,
+    file: String,
     /// What to show: the message as text, its HTML, or the content of the event as JSON. Without it: as text, on a
     /// terminal with colours and links.
     #[arg(long, value_enum)]
@@ -85,8 +88,9 @@ impl Render {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let mut config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
         self.put_templates(&mut config);
-        let body = self.read()?;
-        let webhook = intake::decode(&body).with_context(|| self.name())?;
+        let input = Input::named(&self.file);
+        let body = input.bytes().with_context(|| input.name())?;
+        let webhook = intake::decode(&body).with_context(|| input.name())?;
         let route = intake::choose_route(&config.routes, self.route.as_deref(), &webhook.receiver)?;
         let now = Clock::system().wall();
         let changes = intake::reconcile(None, &webhook, &Rules::of(route, &config.display), now);
@@ -157,22 +161,6 @@ impl Render {
         }
     }
 
-    /// What messages call the payload.
-    fn name(&self) -> String {
-        if self.is_stdin() { "standard input".to_owned() } else { self.file.display().to_string() }
-    }
-
-    fn is_stdin(&self) -> bool {
-        self.file.as_os_str() == "-"
-    }
-
-    fn read(&self) -> anyhow::Result<Vec<u8>> {
-        let mut body = Vec::new();
-        let read =
-            if self.is_stdin() { io::stdin().read_to_end(&mut body).map(|_| body) } else { std::fs::read(&self.file) };
-        read.with_context(|| format!("cannot read {}", self.name()))
-    }
-
     fn show(&self, message: &Message, incident: &Incident, route: &Route) -> anyhow::Result<String> {
         Ok(match self.format() {
             Format::Text => message.body.clone(),
@@ -187,14 +175,5 @@ impl Render {
                 serde_json::to_string_pretty(&content)?
             }
         })
-    }
-}
-
-/// Writes a line to standard output.
-pub(super) fn print(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        // Whoever reads has read enough: `render FILE | head -1`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
     }
 }

@@ -10,7 +10,10 @@ use url::Url;
 
 use super::{
     Config,
-    support::http_client::{self, Trust},
+    support::{
+        http_client::{self, Trust},
+        output,
+    },
 };
 use crate::{
     clock::Clock,
@@ -123,11 +126,11 @@ impl Webhook<'_> {
         let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         if answer.status == 200 {
             return match body["notification"].as_str() {
-                Some(id) if body["status"] == "accepted" => Ok(http_client::tame(id)),
+                Some(id) if body["status"] == "accepted" => Ok(output::excerpt(id)),
                 _ => bail!("{}: 200, but that is not how the receiver answers; who listens there?", self.url),
             };
         }
-        let said = http_client::tame(body["error"].as_str().unwrap_or(&answer.body));
+        let said = output::excerpt(body["error"].as_str().unwrap_or(&answer.body));
         let advice = self.advice(answer.status, answer.location.as_deref());
         bail!("{}: {} {said}; {advice}", self.url, answer.status)
     }

@@ -7,7 +7,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    cli::support::http_client::{self, ask, tame},
+    cli::support::{
+        http_client::{self, ask},
+        output::excerpt,
+    },
     config, matrix,
 };
 
@@ -90,7 +93,7 @@ impl Homeserver {
         };
         // A server that repeats what it was sent must not have us print it.
         let words = self.token.as_ref().map_or_else(|| words.clone(), |token| words.replace(token.as_str(), "***"));
-        let refusal = tame(&format!("{} {words}", answer.status));
+        let refusal = excerpt(&format!("{} {words}", answer.status));
         Ok(Answer { status: answer.status, json, refusal })
     }
 

@@ -8,7 +8,7 @@ use super::{
     power::{Create, Powers},
     readers,
 };
-use crate::{cli::support::http_client::tame, model::RoomAddress};
+use crate::{cli::support::output::excerpt, model::RoomAddress};
 
 /// As many upgrades as serve follows at once.
 const MAX_UPGRADES: usize = 10;
@@ -160,7 +160,7 @@ async fn last_of(room: &Asked<'_>) -> Result<Result<Option<String>, String>, Str
         let Some(next) = tombstone.json["replacement_room"].as_str().filter(|_| tombstone.is_ok()) else { break };
         let create = room.homeserver.state(next, "m.room.create", false).await?;
         if !create.is_ok() || create.json["predecessor"]["room_id"] != id {
-            return Ok(Err(tame(next)));
+            return Ok(Err(excerpt(next)));
         }
         last = Some(next.to_owned());
     }

@@ -16,12 +16,13 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 use url::Url;
 
-pub(super) use self::show::{clean, json_text};
 use self::show::{in_full, table, text};
 use super::{
     Config,
-    render::print,
-    support::http_client::{self, tame},
+    support::{
+        http_client,
+        output::{clean, excerpt, json_text, print},
+    },
 };
 use crate::{config::Purpose, http::CONTROL_SOCKET};
 
@@ -118,7 +119,7 @@ impl Control {
         let answer = answer.map_err(|why| anyhow::anyhow!("{}: {why}", self.socket.display()))?;
         let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         if answer.status != 200 {
-            bail!("{}", json["error"].as_str().map_or_else(|| tame(&answer.body), clean));
+            bail!("{}", json["error"].as_str().map_or_else(|| excerpt(&answer.body), clean));
         }
         Ok(json)
     }

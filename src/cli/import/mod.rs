@@ -4,7 +4,6 @@ mod draft;
 mod keys;
 mod links;
 mod metio;
-mod output;
 mod report;
 mod rooms;
 mod values;
@@ -14,7 +13,12 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, ValueEnum};
 
 use self::{keys::Keys, report::Report};
-use super::{dead_letters::clean, lint_rules::Source, render::print, support::yaml::Tree};
+use super::support::{
+    input::Input,
+    output::{clean, print},
+    output_file,
+    yaml::Tree,
+};
 
 /// Writes the config of another receiver as TOML, and tells line by line what maps, what changes, what has no counterpart.
 ///
@@ -64,9 +68,9 @@ struct Imported {
 
 impl Import {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let source = if self.file == "-" { Source::Stdin } else { Source::File(self.file.as_str().into()) };
-        let name = clean(&source.name());
-        let imported = match source.read().map_err(|error| vec![format!(" {error:#}")]).and_then(|text| {
+        let input = Input::named(&self.file);
+        let name = clean(&input.name());
+        let imported = match input.text().map_err(|error| vec![format!(" {error:#}")]).and_then(|text| {
             let Origin::Metio = self.from;
             import(&text, &name, self.with_secrets)
         }) {
@@ -81,7 +85,7 @@ impl Import {
         match &self.output {
             None => print(imported.toml.trim_end())?,
             Some(path) => {
-                if let Err(error) = output::write(path, &imported.toml, imported.secret, self.force) {
+                if let Err(error) = output_file::create(path, &imported.toml, imported.secret, self.force) {
                     eprintln!("error: {}: {error:#}", path.display());
                     return Ok(ExitCode::from(2));
                 }

@@ -1,7 +1,7 @@
 //! What is told of an import: a line for each key, in the order of the file.
 
 use super::keys::Key;
-use crate::cli::dead_letters::clean;
+use crate::cli::support::output::clean;
 
 #[derive(Default)]
 pub(super) struct Report {

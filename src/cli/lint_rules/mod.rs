@@ -17,16 +17,18 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use url::Url;
 
-pub(super) use self::sources::Source;
 use self::{
     check::{Checked, check},
     sources::sources,
 };
 use super::{
     Config,
-    dead_letters::{clean, json_text},
-    render::print,
-    support::http_client,
+    support::{
+        http_client,
+        input::Input,
+        output::{clean, json_text, print},
+        output_file,
+    },
 };
 use crate::config::{Display, Purpose};
 
@@ -157,7 +159,7 @@ impl LintRules {
         let prepared = Settings::of(&self, config).and_then(|settings| {
             let sources = sources(&self.files)?;
             ensure!(
-                !self.fix || !sources.contains(&Source::Stdin),
+                !self.fix || !sources.contains(&Input::Stdin),
                 "--fix needs files: standard input cannot be edited"
             );
             Ok((settings, sources))
@@ -204,15 +206,15 @@ fn told(error: &anyhow::Error) -> String {
     format!("{error:#}").lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
-fn lint(source: &Source, settings: &Settings, fix: bool) -> anyhow::Result<Checked> {
-    let read = || source.read().map_err(|error| anyhow::anyhow!(" {error:#}"));
+fn lint(source: &Input, settings: &Settings, fix: bool) -> anyhow::Result<Checked> {
+    let read = || source.text().map_err(|error| anyhow::anyhow!(" {error:#}"));
     let text = read()?;
     let checked = check(&text, settings, fix)?;
-    if let (Source::File(path), Some(mended)) = (source, &checked.text) {
+    if let (Input::File(path), Some(mended)) = (source, &checked.text) {
         if read()? != text {
             bail!(" it was changed by somebody else meanwhile; nothing was written");
         }
-        sources::write(path, mended).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
+        output_file::replace(path, mended).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
     }
     Ok(checked)
 }

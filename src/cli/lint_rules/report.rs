@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::faults::Fault;
-use crate::cli::dead_letters::clean;
+use crate::cli::support::output::clean;
 
 /// `file:line: group "x", rule "Y": <fault>; mended: <value>`. Rules are anybody's text: what steers a terminal is taken
 /// out.

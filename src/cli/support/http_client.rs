@@ -13,13 +13,11 @@ use reqwest::{Client, RequestBuilder, redirect::Policy};
 use rustls::{CertificateError, OtherError};
 use url::{Host, Url};
 
-use super::tls;
-use crate::{config::Http, text::one_line};
+use super::{output::excerpt, tls};
+use crate::config::Http;
 
 /// Who asks, for the log of the other side.
 pub(crate) const USER_AGENT: &str = concat!("matrix-alertmanager-receiver/", env!("CARGO_PKG_VERSION"));
-/// More of a server's own words than this helps nobody.
-const MAX_WORDS: usize = 200;
 
 /// The base address that `--url` gives.
 pub(crate) fn receiver_url(text: &str) -> Result<Url, String> {
@@ -121,7 +119,7 @@ pub(crate) struct Answer {
 pub(crate) async fn ask(request: RequestBuilder) -> Result<Answer, String> {
     let answer = request.send().await.map_err(|error| in_words(&error))?;
     let status = answer.status().as_u16();
-    let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(tame);
+    let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(excerpt);
     let body = answer.text().await.map_err(|error| in_words(&error))?;
     Ok(Answer { status, location, body })
 }
@@ -148,11 +146,6 @@ fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         Some(inner) => refusal(inner),
         None => refusal(error.source()?),
     }
-}
-
-/// What a server says, fit for a terminal: one line of bounded length, without control characters.
-pub(crate) fn tame(text: &str) -> String {
-    one_line(text, MAX_WORDS).trim().to_owned()
 }
 
 /// Runs a command's requests to their end.
@@ -219,11 +212,5 @@ mod tests {
         ] {
             assert_eq!(is_loopback(&Url::parse(url).unwrap()), loopback, "{url}");
         }
-    }
-
-    #[test]
-    fn a_server_cannot_write_to_the_terminal() {
-        assert_eq!(tame("a\u{1b}[2Jb\nc\n"), "a [2Jb c");
-        assert_eq!(tame(&"x".repeat(10_000)).len(), MAX_WORDS);
     }
 }
