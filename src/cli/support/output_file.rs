@@ -16,14 +16,20 @@ use anyhow::{Context as _, bail, ensure};
 pub(crate) fn create(path: &Path, text: &str, secret: bool, overwrite: bool) -> anyhow::Result<()> {
     ensure!(overwrite || fs::symlink_metadata(path).is_err(), "exists already; --force replaces it");
     let mode = if secret { 0o600 } else { 0o644 };
-    let written = write_beside(path, text, mode, |_| Ok(()), |beside| {
-        if overwrite {
-            return fs::rename(beside, path);
-        }
-        // Unlike a rename this fails if another process has created the file meanwhile.
-        fs::hard_link(beside, path)?;
-        fs::remove_file(beside)
-    });
+    let written = write_beside(
+        path,
+        text,
+        mode,
+        |_| Ok(()),
+        |beside| {
+            if overwrite {
+                return fs::rename(beside, path);
+            }
+            // Unlike a rename this fails if another process has created the file meanwhile.
+            fs::hard_link(beside, path)?;
+            fs::remove_file(beside)
+        },
+    );
     match written {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!("exists already; --force replaces it"),
         written => written.context("cannot write"),
