@@ -77,7 +77,7 @@ fn toml_and_report_go_separate_ways_and_the_code_tells_whether_a_hand_is_needed(
 
     let before = fs::read(folder.path("receiver.toml")).expect("written");
     let again = &["--output", "receiver.toml", "config.yaml"];
-    folder.import(again).says(2, &[&["error: receiver.toml: is there already; --force replaces it"]]);
+    folder.import(again).says(2, &[&["error: receiver.toml: exists already; --force replaces it"]]);
     assert_eq!(fs::read(folder.path("receiver.toml")).expect("still there"), before);
     folder.import(&[&["--force"], &again[..]].concat()).says(1, &[]);
     assert!(!fs::read_to_string(folder.path("receiver.toml")).expect("there").contains("syt_of_the_test"));

@@ -1,4 +1,4 @@
-//! `import`: the config of another receiver as ours, and line by line what became of each of its keys.
+//! `import`: converts the config of another receiver, and reports line by line what became of each key.
 
 mod draft;
 mod keys;
@@ -58,10 +58,10 @@ enum Origin {
     Metio,
 }
 
-/// What an import comes to.
+/// The result of an import.
 struct Imported {
     toml: String,
-    /// A secret stands in it.
+    /// Whether the TOML holds a secret.
     secret: bool,
     report: Report,
 }
@@ -91,22 +91,23 @@ impl Import {
                 }
             }
         }
-        let told = self.output.as_deref().map_or_else(|| "receiver.toml".to_owned(), |path| path.display().to_string());
-        eprint!("{}", imported.report.text(&name, &clean(&told)));
+        let output =
+            self.output.as_deref().map_or_else(|| "receiver.toml".to_owned(), |path| path.display().to_string());
+        eprint!("{}", imported.report.text(&clean(&output)));
         Ok(if imported.report.needs_a_hand() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
-/// [`clean`] takes blanks off both ends; here the first one parts the place from what is wrong there.
+/// As [`clean`], but keeps the first blank, which separates the file from what is wrong with it.
 fn clean_end(fault: &str) -> String {
     let blank = if fault.starts_with(' ') { " " } else { "" };
     format!("{blank}{}", clean(fault))
 }
 
-/// What `text` becomes.
+/// Imports the text of a config.
 ///
 /// # Errors
-/// Why nothing can be made of it: each a place and what is wrong there, or what is wrong behind a blank.
+/// With lines that say what is wrong: each begins with a position, or with a blank if there is none.
 fn import(text: &str, name: &str, with_secrets: bool) -> Result<Imported, Vec<String>> {
     let tree = Tree::parse(text).map_err(|bad| vec![bad.to_string()])?;
     let keys = Keys::of(&tree).map_err(|bad| bad.iter().map(ToString::to_string).collect::<Vec<_>>())?;
