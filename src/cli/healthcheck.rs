@@ -12,7 +12,7 @@ use super::{
         output,
     },
 };
-use crate::config::{Faults, Purpose};
+use crate::config::{ConfigFaults, Purpose};
 
 /// Container engines wait 30 s for a check by default, some setups much less.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ impl Healthcheck {
 }
 
 /// Container engines show one line, and not all of them the first.
-fn in_one_line(faults: &Faults) -> anyhow::Error {
+fn in_one_line(faults: &ConfigFaults) -> anyhow::Error {
     let lines = faults.lines();
     let more = if lines.len() > 1 { " (there is more: run check)" } else { "" };
     anyhow::anyhow!("the config cannot be read: {}{more}", lines.first().map(String::as_str).unwrap_or_default())

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Purpose,
-    faults::{Fault, Origin},
+    faults::{ConfigFault, Origin},
+    purpose::Purpose,
     secret,
     tree::{Node, Table, Value, combine, parse_variable},
 };
@@ -98,7 +98,7 @@ fn is_service_link(name: &str, value: &str, env: &BTreeMap<String, String>) -> b
 
 /// The layers of `env`, weaker first, and what is wrong with them. An empty variable counts as not set: that is how
 /// compose files and unit files leave something out.
-pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Table; 2], Vec<Fault>) {
+pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Table; 2], Vec<ConfigFault>) {
     let mut layers = [Table::new(), Table::new()];
     let mut faults = Vec::new();
     let links = service_links(env);
@@ -106,7 +106,7 @@ pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Tabl
         match setting(name, raw, purpose) {
             Ok(Some((layer, path, node))) => combine(&mut layers[layer], nest(&path, node), "", &mut faults),
             Ok(None) => {}
-            Err(text) => faults.push(Fault { origin: Origin::Variable(name.clone()), text }),
+            Err(text) => faults.push(ConfigFault { origin: Origin::Variable(name.clone()), text }),
         }
     }
     (layers, faults)

@@ -31,12 +31,12 @@ impl fmt::Display for Origin {
 
 /// One thing that is wrong. Its text never holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Fault {
+pub(super) struct ConfigFault {
     pub(super) origin: Origin,
     pub(super) text: String,
 }
 
-impl Fault {
+impl ConfigFault {
     /// A fault of the key at `path`.
     pub(super) fn at(origin: &Origin, path: &str, text: impl fmt::Display) -> Self {
         Self { origin: origin.clone(), text: format!("{path}: {text}") }
@@ -46,13 +46,13 @@ impl Fault {
 /// Everything that is wrong with a configuration, a line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .lines.join("\n"))]
-pub struct Faults {
+pub struct ConfigFaults {
     lines: Vec<String>,
 }
 
-impl Faults {
+impl ConfigFaults {
     /// Sorted by place; the same fault found twice is told once.
-    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
+    pub(super) fn new(mut faults: Vec<ConfigFault>) -> Self {
         faults.sort();
         faults.dedup();
         Self { lines: faults.into_iter().map(|fault| format!("{}: {}", fault.origin, fault.text)).collect() }

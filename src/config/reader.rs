@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    Purpose,
     env::short_name,
-    faults::{Fault, Faults, Origin},
+    faults::{ConfigFault, ConfigFaults, Origin},
+    purpose::Purpose,
     tree::{Node, Table, Value, join},
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Reader {
     place: Arc<str>,
     /// Every path that was asked for, and whether as a table.
     known: RefCell<BTreeMap<String, bool>>,
-    faults: RefCell<Vec<Fault>>,
+    faults: RefCell<Vec<ConfigFault>>,
 }
 
 /// A table, there or not: what is not there reads as unset.
@@ -48,15 +48,15 @@ pub(super) struct Item<'r> {
 }
 
 /// Why a value cannot be taken.
-pub(super) enum Wrong {
+pub(super) enum BadValue {
     /// It is not what the key expects; the fault says what was found.
     Unexpected,
     /// In words, in place of what was found and expected.
-    Says(String),
+    Because(String),
 }
 
 impl Reader {
-    pub(super) fn new(root: Table, purpose: Purpose, place: Arc<str>, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(root: Table, purpose: Purpose, place: Arc<str>, faults: Vec<ConfigFault>) -> Self {
         Self { root, purpose, place, known: RefCell::default(), faults: RefCell::new(faults) }
     }
 
@@ -73,15 +73,15 @@ impl Reader {
         self.known.borrow()
     }
 
-    pub(super) fn push(&self, fault: Fault) {
+    pub(super) fn push(&self, fault: ConfigFault) {
         self.faults.borrow_mut().push(fault);
     }
 
     /// # Errors
     /// With every fault found so far, if there is any.
-    pub(super) fn finish<T>(self, config: T) -> Result<T, Faults> {
+    pub(super) fn finish<T>(self, config: T) -> Result<T, ConfigFaults> {
         let faults = self.faults.into_inner();
-        if faults.is_empty() { Ok(config) } else { Err(Faults::new(faults)) }
+        if faults.is_empty() { Ok(config) } else { Err(ConfigFaults::new(faults)) }
     }
 
     fn know(&self, path: &str, table: bool) {
@@ -130,7 +130,7 @@ impl<'r> Section<'r> {
         &self,
         key: &str,
         expected: &str,
-        parse: impl FnOnce(&Item<'r>) -> Result<T, Wrong>,
+        parse: impl FnOnce(&Item<'r>) -> Result<T, BadValue>,
     ) -> Option<T> {
         self.item(key)?.read(expected, parse)
     }
@@ -141,7 +141,7 @@ impl<'r> Section<'r> {
         required: bool,
         key: &str,
         expected: &str,
-        parse: impl FnOnce(&Item<'r>) -> Result<T, Wrong>,
+        parse: impl FnOnce(&Item<'r>) -> Result<T, BadValue>,
     ) -> Option<T> {
         let item = self.item(key);
         if item.is_none() && required {
@@ -158,7 +158,7 @@ impl<'r> Section<'r> {
         }
         let hint = short_name(&path).map_or(String::new(), |name| format!(" (or set {name})"));
         let origin = Origin::Unset(self.reader.place.clone());
-        self.reader.push(Fault::at(&origin, &path, format!("missing, expected {expected}{hint}")));
+        self.reader.push(ConfigFault::at(&origin, &path, format!("missing, expected {expected}{hint}")));
     }
 
     /// The entries of the list at `key` that `parse` takes; `each` says what every entry is.
@@ -166,7 +166,7 @@ impl<'r> Section<'r> {
         &self,
         key: &str,
         each: &str,
-        parse: impl Fn(&Item<'r>) -> Result<T, Wrong>,
+        parse: impl Fn(&Item<'r>) -> Result<T, BadValue>,
     ) -> Option<Vec<T>> {
         let items = self.read(key, &format!("a list, each entry {each}"), Item::items)?;
         Some(items.iter().filter_map(|item| item.read(each, &parse)).collect())
@@ -175,11 +175,11 @@ impl<'r> Section<'r> {
 
 impl<'r> Item<'r> {
     /// What `parse` makes of it; what it refuses is a fault.
-    pub(super) fn read<T>(&self, expected: &str, parse: impl FnOnce(&Self) -> Result<T, Wrong>) -> Option<T> {
+    pub(super) fn read<T>(&self, expected: &str, parse: impl FnOnce(&Self) -> Result<T, BadValue>) -> Option<T> {
         match parse(self) {
             Ok(value) => return Some(value),
-            Err(Wrong::Unexpected) => self.unexpected(expected),
-            Err(Wrong::Says(text)) => self.fault(text),
+            Err(BadValue::Unexpected) => self.unexpected(expected),
+            Err(BadValue::Because(text)) => self.fault(text),
         }
         None
     }
@@ -202,15 +202,15 @@ impl<'r> Item<'r> {
 
     /// # Errors
     /// When it is not a list.
-    pub(super) fn items(&self) -> Result<Vec<Item<'r>>, Wrong> {
-        let Value::List(nodes) = &self.node.value else { return Err(Wrong::Unexpected) };
+    pub(super) fn items(&self) -> Result<Vec<Item<'r>>, BadValue> {
+        let Value::List(nodes) = &self.node.value else { return Err(BadValue::Unexpected) };
         Ok(nodes.iter().map(|node| Item { reader: self.reader, path: self.path.clone(), node }).collect())
     }
 
     /// # Errors
     /// When it is not a table.
-    pub(super) fn section(&self) -> Result<Section<'r>, Wrong> {
-        let Value::Table(table) = &self.node.value else { return Err(Wrong::Unexpected) };
+    pub(super) fn section(&self) -> Result<Section<'r>, BadValue> {
+        let Value::Table(table) = &self.node.value else { return Err(BadValue::Unexpected) };
         self.reader.know(&self.path, true);
         Ok(Section { reader: self.reader, path: self.path.clone(), table: Some(table) })
     }
@@ -220,7 +220,7 @@ impl<'r> Item<'r> {
     }
 
     pub(super) fn fault(&self, text: impl std::fmt::Display) {
-        self.reader.push(Fault::at(&self.node.origin, &self.path, text));
+        self.reader.push(ConfigFault::at(&self.node.origin, &self.path, text));
     }
 
     /// The key and where it was set, for faults of two settings that do not go together.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Admin, Auth, Config, Credential, Http, Log, Matrix, Proxy, Secret, Store};
+use super::{
+    schema::{Admin, Auth, Config, Credential, Http, Log, Matrix, Proxy, Store},
+    secret::Secret,
+};
 use crate::model::RoomAddress;
 
 impl Config {

@@ -12,12 +12,12 @@ use std::{
 pub struct Secret {
     value: String,
     file: Option<PathBuf>,
-    kind: Kind,
+    kind: SecretKind,
 }
 
 /// What a secret can be made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SecretKind {
     /// Chosen by a person: blanks and quotes may well be meant.
     #[default]
     Password,
@@ -28,22 +28,22 @@ pub(super) enum Kind {
 impl Secret {
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
-        Self { value: value.into(), file: None, kind: Kind::default() }
+        Self { value: value.into(), file: None, kind: SecretKind::default() }
     }
 
     /// As read from a file; one trailing line break is not part of it.
     #[must_use]
     pub fn from_file(value: &str, file: PathBuf) -> Self {
-        Self { value: trim_line_break(value).to_owned(), file: Some(file), kind: Kind::default() }
+        Self { value: trim_line_break(value).to_owned(), file: Some(file), kind: SecretKind::default() }
     }
 
     /// The same of a kind, if its text can be of that kind.
     ///
     /// # Errors
     /// What came with it, as it follows a name; never the secret.
-    pub(super) fn of_kind(self, kind: Kind) -> Result<Self, String> {
+    pub(super) fn of_kind(self, kind: SecretKind) -> Result<Self, String> {
         match self.oddity() {
-            Some(oddity) if kind == Kind::Token || oddity == MARK => Err(oddity.to_owned()),
+            Some(oddity) if kind == SecretKind::Token || oddity == MARK => Err(oddity.to_owned()),
             _ => Ok(Self { kind, ..self }),
         }
     }

@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::faults::{Fault, Origin};
+use super::faults::{ConfigFault, Origin};
 
 pub(super) type Table = BTreeMap<String, Node>;
 
@@ -83,7 +83,7 @@ pub(super) fn overlay(lower: &mut Table, upper: Table, parent: &str) {
 }
 
 /// Adds `more` to `table`, both of one level: there is no winner, so a key set twice is a fault.
-pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut Vec<Fault>) {
+pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut Vec<ConfigFault>) {
     for (key, node) in more {
         let path = join(parent, &key);
         match (table.get_mut(&key), node) {
@@ -95,7 +95,7 @@ pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut
             }
             (Some(present), node) => {
                 let text = format!("set by {} as well, keep one of the two", present.origin);
-                faults.push(Fault::at(&node.origin, &path, text));
+                faults.push(ConfigFault::at(&node.origin, &path, text));
             }
         }
     }
@@ -105,20 +105,20 @@ pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut
 ///
 /// # Errors
 /// Each place where it is not TOML, one per line: what follows on the same line is mostly an echo.
-pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Table, Vec<Fault>> {
+pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Table, Vec<ConfigFault>> {
     let lines =
         Lines { path, starts: std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect() };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(convert_table(table.into_inner(), &|span| lines.origin(&span)));
     }
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults: Vec<ConfigFault> = Vec::new();
     for error in errors {
         let (line, column) = lines.position(text, error.span().map_or(0, |span| span.start));
         let origin = Origin::File { path: path.clone(), line, column: Some(column) };
         let known = faults.iter().any(|fault| matches!(&fault.origin, Origin::File { line: at, .. } if *at == line));
         if !known {
-            faults.push(Fault { origin, text: format!("not valid TOML: {}", error.message()) });
+            faults.push(ConfigFault { origin, text: format!("not valid TOML: {}", error.message()) });
         }
     }
     Err(faults)

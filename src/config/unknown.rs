@@ -2,7 +2,7 @@
 
 use super::{
     env::long_name,
-    faults::{Fault, Origin},
+    faults::{ConfigFault, Origin},
     reader::Reader,
     tree::{Node, Table, Value, join},
 };
@@ -12,7 +12,7 @@ pub(super) fn report(reader: &Reader) {
     let mut unknown = Vec::new();
     walk(reader, reader.tree(), "", &mut unknown);
     for (path, origin) in unknown {
-        reader.push(Fault::at(&origin, &path, tell(reader, &path, &origin)));
+        reader.push(ConfigFault::at(&origin, &path, tell(reader, &path, &origin)));
     }
 }
 

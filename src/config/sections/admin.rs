@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::credential::{conflict, secret};
 use crate::config::{
-    Admin,
-    reader::{Item, Section, Wrong},
-    secret::Kind,
+    reader::{BadValue, Item, Section},
+    schema::Admin,
+    secret::SecretKind,
     values::text,
 };
 
@@ -20,7 +20,7 @@ pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
     let listen = admin.require(is_table, "listen", LISTEN, |item| listen(item, main));
     let username = admin.require(is_table, "username", "a user name, without a colon", |item| {
         // RFC 7617: the first colon ends the user name.
-        text(item).and_then(|name| if name.contains(':') { Err(Wrong::Unexpected) } else { Ok(name) })
+        text(item).and_then(|name| if name.contains(':') { Err(BadValue::Unexpected) } else { Ok(name) })
     });
     let passwords: Vec<_> = ["password", "password_file"].iter().filter_map(|key| admin.item(key)).collect();
     let password = match passwords.as_slice() {
@@ -30,19 +30,21 @@ pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
             }
             None
         }
-        [password] => secret(password, Kind::Password),
+        [password] => secret(password, SecretKind::Password),
         [one, two, ..] => conflict(one, two),
     };
     Some(Admin { listen: listen?, username: username?, password: password? })
 }
 
-fn listen(item: &Item<'_>, main: SocketAddr) -> Result<SocketAddr, Wrong> {
-    let listen: SocketAddr = item.text().and_then(|text| text.parse().ok()).ok_or(Wrong::Unexpected)?;
+fn listen(item: &Item<'_>, main: SocketAddr) -> Result<SocketAddr, BadValue> {
+    let listen: SocketAddr = item.text().and_then(|text| text.parse().ok()).ok_or(BadValue::Unexpected)?;
     let everywhere = |address: SocketAddr| address.ip().is_unspecified();
     let one_host = listen.ip().to_canonical() == main.ip().to_canonical() || everywhere(listen) || everywhere(main);
     // Port 0 is another one each time.
     if one_host && listen.port() == main.port() && listen.port() != 0 {
-        return Err(Wrong::Says(format!("{listen} and http.listen ({main}) are one port: it needs one of its own")));
+        return Err(BadValue::Because(format!(
+            "{listen} and http.listen ({main}) are one port: it needs one of its own"
+        )));
     }
     Ok(listen)
 }

@@ -2,9 +2,9 @@
 
 use super::credential::{conflict, secret};
 use crate::config::{
-    Auth, Secret,
-    reader::{Item, Section, Wrong},
-    secret::Kind,
+    reader::{BadValue, Item, Section},
+    schema::Auth,
+    secret::{Secret, SecretKind},
     values::text,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
     }
     // Asked for all the same: that is what makes the keys known.
     keys(&http.absent("auth"));
-    let none = |item: &Item<'_>| if item.text() == Some("none") { Ok(Auth::None) } else { Err(Wrong::Unexpected) };
+    let none = |item: &Item<'_>| if item.text() == Some("none") { Ok(Auth::None) } else { Err(BadValue::Unexpected) };
     item.map_or(Some(Auth::None), |item| item.read(EXPECTED, none))
 }
 
@@ -47,7 +47,7 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
             item.fault(format!("found no credential in it, expected {EXPECTED}"));
             None
         }
-        ([bearer], None) => finish(item, secret(bearer, Kind::Token), Auth::Bearer),
+        ([bearer], None) => finish(item, secret(bearer, SecretKind::Token), Auth::Bearer),
         ([bearer], Some(basic)) => conflict(bearer, basic),
         ([one, two, ..], _) => conflict(one, two),
         ([], Some(_)) => basic(item, &keys),
@@ -56,7 +56,8 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
 
 fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
     // RFC 7617: the first colon ends the user name.
-    let name = |item: &Item<'_>| text(item).and_then(|n| if n.contains(':') { Err(Wrong::Unexpected) } else { Ok(n) });
+    let name =
+        |item: &Item<'_>| text(item).and_then(|n| if n.contains(':') { Err(BadValue::Unexpected) } else { Ok(n) });
     let username = keys.username.as_ref().and_then(|item| item.read("a user name, without a colon", name));
     if keys.username.is_none() {
         item.fault("a password without a username");
@@ -66,7 +67,7 @@ fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
             item.fault("a username without a password: set password or password_file");
             return None;
         }
-        [password] => secret(password, Kind::Password),
+        [password] => secret(password, SecretKind::Password),
         [one, two, ..] => return conflict(one, two),
     };
     let username = username?;

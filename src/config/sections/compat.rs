@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::{
-        Auth, Compat, Http, Route,
-        reader::{Section, Wrong},
+        reader::{BadValue, Section},
+        schema::{Auth, Compat, Http, Route},
         values::boolean,
     },
     model::RouteName,
@@ -28,12 +28,12 @@ fn names(names: &Section<'_>, routes: &BTreeMap<RouteName, Route>) -> BTreeMap<S
     let mut known = BTreeMap::new();
     for name in names.names() {
         let route = names.read(name, "the name of a route", |item| {
-            let route = item.text().and_then(|text| RouteName::parse(text).ok()).ok_or(Wrong::Unexpected)?;
+            let route = item.text().and_then(|text| RouteName::parse(text).ok()).ok_or(BadValue::Unexpected)?;
             if !routes.contains_key(&route) {
-                return Err(Wrong::Says(format!("there is no route named \"{route}\"")));
+                return Err(BadValue::Because(format!("there is no route named \"{route}\"")));
             }
             if let Some(why) = refused(name, routes) {
-                return Err(Wrong::Says(why.to_owned()));
+                return Err(BadValue::Because(why.to_owned()));
             }
             Ok(route)
         });

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use crate::config::{
-    Secret,
-    reader::{Item, Wrong},
-    secret::{self, Kind},
+    reader::{BadValue, Item},
+    secret::{self, Secret, SecretKind},
     values::text,
 };
 
 /// The secret that `item` gives: by its value, or, where the key ends in `_file`, by the path of a file. `None` when
 /// that is a fault, or a file that is not to be read.
-pub(super) fn secret(item: &Item<'_>, kind: Kind) -> Option<Secret> {
-    let of_kind = |secret: Secret| secret.of_kind(kind).map_err(Wrong::Says);
+pub(super) fn secret(item: &Item<'_>, kind: SecretKind) -> Option<Secret> {
+    let of_kind = |secret: Secret| secret.of_kind(kind).map_err(BadValue::Because);
     if !item.path.ends_with("_file") {
         return item.read("a string of one line, not empty", |item| text(item).map(Secret::new).and_then(of_kind));
     }
@@ -21,9 +20,9 @@ pub(super) fn secret(item: &Item<'_>, kind: Kind) -> Option<Secret> {
         return None;
     }
     item.read("", |_| {
-        let line = secret::read_line(Path::new(&path)).map_err(Wrong::Says)?;
+        let line = secret::read_line(Path::new(&path)).map_err(BadValue::Because)?;
         let named = |why| format!("{path} {why}");
-        Secret::from_file(&line, path.clone().into()).of_kind(kind).map_err(|why| Wrong::Says(named(why)))
+        Secret::from_file(&line, path.clone().into()).of_kind(kind).map_err(|why| BadValue::Because(named(why)))
     })
 }
 

@@ -3,8 +3,8 @@
 use jiff::tz::TimeZoneDatabase;
 
 use crate::config::{
-    Display, Severity,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Display, Severity},
     values::text,
 };
 
@@ -25,9 +25,9 @@ pub(super) fn read(display: &Section<'_>) -> Display {
 }
 
 /// Only zones that the binary carries: an image may come without tz data.
-fn timezone(item: &Item<'_>) -> Result<String, Wrong> {
+fn timezone(item: &Item<'_>) -> Result<String, BadValue> {
     let name = text(item)?;
-    TimeZoneDatabase::bundled().get(&name).map_err(|_| Wrong::Unexpected)?;
+    TimeZoneDatabase::bundled().get(&name).map_err(|_| BadValue::Unexpected)?;
     Ok(name)
 }
 
@@ -50,7 +50,7 @@ fn severities(display: &Section<'_>, each: &str) -> Option<Vec<Severity>> {
 }
 
 /// What an entry leaves out is as in the default entry that shares a name with it.
-fn severity(item: &Item<'_>) -> Result<Severity, Wrong> {
+fn severity(item: &Item<'_>) -> Result<Severity, BadValue> {
     let entry = item.section()?;
     let names = entry.list("names", "a value of the severity label such as \"critical\"", text).unwrap_or_default();
     if names.is_empty() {
@@ -70,9 +70,9 @@ fn severity(item: &Item<'_>) -> Result<Severity, Wrong> {
     })
 }
 
-fn hex_color(item: &Item<'_>) -> Result<String, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
-    let digits = text.strip_prefix('#').ok_or(Wrong::Unexpected)?;
+fn hex_color(item: &Item<'_>) -> Result<String, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
+    let digits = text.strip_prefix('#').ok_or(BadValue::Unexpected)?;
     let good = digits.len() == 6 && digits.chars().all(|c| c.is_ascii_hexdigit());
-    if good { Ok(text.to_owned()) } else { Err(Wrong::Unexpected) }
+    if good { Ok(text.to_owned()) } else { Err(BadValue::Unexpected) }
 }

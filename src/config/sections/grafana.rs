@@ -1,8 +1,8 @@
 //! `links.grafana` and `routes.X.grafana`: what logs links are built from where an alert brings none.
 
 use crate::config::{
-    Grafana, LokiLabel,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Grafana, LokiLabel},
     values::{boolean, text, url_prefix},
 };
 
@@ -17,7 +17,7 @@ pub(super) fn read(parent: &Section<'_>, base: Option<&Grafana>) -> Option<Grafa
     let url = section.require(set && base.is_none(), "url", URL, base_url);
     let loki_datasource = section.require(set && base.is_none(), "loki_datasource", DATASOURCE, text);
     let org_id = section.read("org_id", "the number of an organisation, 1 or more", |item| {
-        item.integer().and_then(|number| u64::try_from(number).ok()).filter(|id| *id > 0).ok_or(Wrong::Unexpected)
+        item.integer().and_then(|number| u64::try_from(number).ok()).filter(|id| *id > 0).ok_or(BadValue::Unexpected)
     });
     let each =
         "a label such as \"namespace\" or a table such as { alert = \"namespace\", loki = \"k8s_namespace_name\" }";
@@ -44,7 +44,7 @@ fn default_labels() -> Vec<LokiLabel> {
     own.into_iter().chain(["job", "instance"].map(|name| label(name, true))).collect()
 }
 
-fn label(item: &Item<'_>) -> Result<LokiLabel, Wrong> {
+fn label(item: &Item<'_>) -> Result<LokiLabel, BadValue> {
     if item.text().is_some() {
         let name = loki_name(item)?;
         return Ok(LokiLabel { alert: name.clone(), loki: name, fallback: false });
@@ -61,15 +61,15 @@ fn label(item: &Item<'_>) -> Result<LokiLabel, Wrong> {
 }
 
 /// It stands in a selector as it is.
-fn loki_name(item: &Item<'_>) -> Result<String, Wrong> {
+fn loki_name(item: &Item<'_>) -> Result<String, BadValue> {
     let name = text(item)?;
     let good = |(at, c): (usize, char)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit());
-    if name.chars().enumerate().all(good) { Ok(name) } else { Err(Wrong::Unexpected) }
+    if name.chars().enumerate().all(good) { Ok(name) } else { Err(BadValue::Unexpected) }
 }
 
 /// `/explore?…` is added to it.
-fn base_url(item: &Item<'_>) -> Result<String, Wrong> {
+fn base_url(item: &Item<'_>) -> Result<String, BadValue> {
     let url = url_prefix(item)?;
     let host = url.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-    if host.is_empty() || url.contains(['?', '#']) { Err(Wrong::Unexpected) } else { Ok(url) }
+    if host.is_empty() || url.contains(['?', '#']) { Err(BadValue::Unexpected) } else { Ok(url) }
 }

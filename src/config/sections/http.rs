@@ -7,8 +7,8 @@ use std::{
 
 use super::{admin, auth};
 use crate::config::{
-    Auth, Http, Tls,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Auth, Http, Tls},
     values::{boolean, number, text},
 };
 
@@ -22,7 +22,7 @@ const MOST_BODY_BYTES: usize = 64 * 1024 * 1024;
 pub(super) fn read(http: &Section<'_>) -> Http {
     let listen = http
         .read("listen", "an address and a port such as \"127.0.0.1:9088\" or \"[::]:9088\"", |item| {
-            item.text().and_then(|text| text.parse().ok()).ok_or(Wrong::Unexpected)
+            item.text().and_then(|text| text.parse().ok()).ok_or(BadValue::Unexpected)
         })
         .unwrap_or(LISTEN);
     let max_body_bytes =
@@ -36,10 +36,10 @@ pub(super) fn read(http: &Section<'_>) -> Http {
     Http { listen, max_body_bytes, allow_unauthenticated, auth: auth.unwrap_or(Auth::None), tls, admin }
 }
 
-fn body_bytes(item: &Item<'_>) -> Result<usize, Wrong> {
+fn body_bytes(item: &Item<'_>) -> Result<usize, BadValue> {
     let bytes = number(item, LEAST_BODY_BYTES)?;
     if bytes > MOST_BODY_BYTES {
-        return Err(Wrong::Says(format!(
+        return Err(BadValue::Because(format!(
             "found {bytes}, expected at most {MOST_BODY_BYTES} (64 MiB): decoding takes several times as much memory"
         )));
     }

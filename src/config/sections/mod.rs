@@ -9,12 +9,12 @@ mod grafana;
 mod http;
 mod links;
 mod log;
-pub(super) mod matrix;
+mod matrix;
 mod routes;
 mod store;
 mod templates;
 
-use super::{Config, reader::Section};
+use super::{reader::Section, schema::Config};
 
 /// Reads everything. What is missing or wrong has become a fault and reads as a default, so that the rest is checked
 /// in the same run.

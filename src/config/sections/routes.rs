@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use super::templates;
 use crate::{
     config::{
-        Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Templates, Updates,
-        reader::{Item, Section, Wrong},
+        reader::{BadValue, Item, Section},
+        schema::{Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Updates},
+        templates::Templates,
         values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
     },
     model::{RoomAddress, RouteName},
@@ -107,7 +108,7 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
 fn rooms(section: &Section<'_>) -> Vec<RoomAddress> {
     let parse = |item: &Item<'_>| {
         let room = item.text().and_then(|text| RoomAddress::parse(text).ok());
-        room.ok_or(Wrong::Unexpected)
+        room.ok_or(BadValue::Unexpected)
     };
     let Some(item) = section.item("rooms") else {
         if section.reader.purpose.needs_rooms() {
@@ -153,9 +154,9 @@ fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
     let names: Vec<&str> = display.severities.iter().flat_map(|severity| &severity.names).map(String::as_str).collect();
     let expected = format!("a name from display.severities: {}", names.join(", "));
     let min_severity = section.read("min_severity", &expected, |item| {
-        let rank = display.rank(Some(item.text().ok_or(Wrong::Unexpected)?));
+        let rank = display.rank(Some(item.text().ok_or(BadValue::Unexpected)?));
         let listed = usize::try_from(rank).is_ok_and(|rank| rank < display.severities.len());
-        if listed { Ok(rank) } else { Err(Wrong::Unexpected) }
+        if listed { Ok(rank) } else { Err(BadValue::Unexpected) }
     });
     let users = section.list("users", "a user id such as \"@oncall:example.org\"", user_id).unwrap_or_default();
     if let Some(item) = section.item("users") {
@@ -193,7 +194,7 @@ fn extra_links(section: &Section<'_>) -> Vec<ExtraLink> {
     links
 }
 
-fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
+fn extra_link(item: &Item<'_>) -> Result<ExtraLink, BadValue> {
     let entry = item.section()?;
     for key in ["label", "url"] {
         if entry.item(key).is_none() {
@@ -201,7 +202,7 @@ fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
         }
     }
     let short = |item: &Item<'_>| {
-        text(item).and_then(|t| if t.chars().count() > MAX_LABEL { Err(Wrong::Unexpected) } else { Ok(t) })
+        text(item).and_then(|t| if t.chars().count() > MAX_LABEL { Err(BadValue::Unexpected) } else { Ok(t) })
     };
     Ok(ExtraLink {
         label: entry.read("label", "a word or two, at most 30 characters", short).unwrap_or_default(),
@@ -210,6 +211,6 @@ fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
     })
 }
 
-fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, Wrong> {
+fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, BadValue> {
     if item.text() == Some("never") { Ok(None) } else { duration(item).map(Some) }
 }

@@ -1,6 +1,10 @@
 //! `[templates]` and `routes.X.templates`
 
-use crate::config::{TemplateFile, TemplateName, Templates, reader::Section, values::text};
+use crate::config::{
+    reader::Section,
+    templates::{TemplateFile, TemplateName, Templates},
+    values::text,
+};
 
 /// The files that are named; whether they can be read and are good is found out by who compiles them.
 pub(super) fn read(templates: &Section<'_>) -> Templates {
