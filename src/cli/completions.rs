@@ -1,4 +1,4 @@
-//! `completions SHELL`: what a shell needs to complete the command line.
+//! `completions SHELL`: shell completions.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -29,7 +29,7 @@ impl Completions {
         let name = command.get_name().to_owned();
         clap_complete::generate(self.shell, &mut command, name, &mut script);
         match std::io::stdout().write_all(&script) {
-            // Whoever reads it has read enough, as in `completions bash | head`.
+            // The reader of `completions bash | head` has enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             written => Ok(written.map(|()| ExitCode::SUCCESS)?),
         }

@@ -1,4 +1,4 @@
-//! `render FILE`: the message that a payload gives, by the same way as in the running receiver, without any server.
+//! `render FILE`: renders a payload as the running receiver would, without any server.
 
 use std::{
     env,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Shows the message that a webhook payload gives, without any server.
+/// Shows the message for a webhook payload, without any server.
 ///
 /// Needs no config; with one, its links, times and severities are used.
 #[derive(Debug, Args)]
@@ -49,8 +49,8 @@ pub struct Render {
     #[arg(long)]
     route: Option<String>,
     /// A template file in place of the built-in or configured one, as NAME=FILE: card_html, card_text, digest_html,
-    /// digest_text, reply_html or reply_text. A digest then holds the one incident; a reply tells of it as new, or as
-    /// resolved. Exits with 1 and tells line and column if it fails on this payload or on any sample.
+    /// digest_text, reply_html or reply_text. A digest then holds the one incident; a reply shows it as new or resolved.
+    /// Exits with 1 and prints line and column if the template fails on this payload or on a sample.
     #[arg(long = "template", value_name = "NAME=FILE", value_parser = named_file)]
     templates: Vec<(TemplateName, PathBuf)>,
 }
@@ -62,7 +62,7 @@ fn named_file(argument: &str) -> Result<(TemplateName, PathBuf), String> {
         Some((name, PathBuf::from(file)))
     });
     let known = || TemplateName::ALL.map(TemplateName::as_str).join(", ");
-    found.ok_or_else(|| format!("NAME=FILE is meant, with a name of {}", known()))
+    found.ok_or_else(|| format!("expected NAME=FILE, where NAME is one of {}", known()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,13 +70,13 @@ enum Format {
     Html,
     Text,
     Json,
-    /// What a terminal gets anyway, for pagers that understand it.
+    /// The default on a terminal; for pagers that understand it.
     #[value(hide = true)]
     Terminal,
 }
 
 impl Format {
-    /// Plain text for pipes and files, and for those who asked for it (<https://no-color.org>).
+    /// Plain text for pipes and files, and where it is asked for (<https://no-color.org>).
     fn for_stdout() -> Self {
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -114,7 +114,7 @@ impl Render {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What the command line names comes before what the config does.
+    /// Templates of the command line replace those of the config.
     fn put_templates(&self, config: &mut Config) {
         for (name, path) in &self.templates {
             let file = TemplateFile { key: format!("--template {}", name.as_str()), path: path.clone() };
@@ -125,7 +125,7 @@ impl Render {
         }
     }
 
-    /// The kind of message that the first template named is for; a card without one.
+    /// Renders the kind of message that the first template is for; a card without one.
     fn rendered(&self, style: &Style, incident: &Incident, now: Timestamp) -> Rendered {
         match self.templates.first().map(|(name, _)| name) {
             None | Some(TemplateName::CardHtml | TemplateName::CardText) => templates::card(style, incident, None, now),
@@ -150,7 +150,7 @@ impl Render {
         }
     }
 
-    /// Without `--format`: the HTML if templates of HTML alone are looked at, but on a terminal.
+    /// The format; without `--format` it is HTML if all templates are HTML and the output is not a terminal.
     fn format(&self) -> Format {
         let only =
             |html: bool| !self.templates.is_empty() && self.templates.iter().all(|(name, _)| name.is_html() == html);

@@ -1,4 +1,4 @@
-//! From file and environment to a [`Config`], or to the list of all that is wrong with them.
+//! Loads a [`Config`] from file and environment, or reports everything that is wrong with them.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -15,16 +15,16 @@ use super::{
 
 impl Config {
     /// Reads `file`, if there is one, and lays the environment over it. `env` is passed in (see [`super::environment`])
-    /// so that nothing but the caller decides what counts.
+    /// so that the caller decides what counts.
     ///
     /// # Errors
-    /// With every fault at once, a line each; none holds the value of a secret.
+    /// With every error at once, a line each; none holds the value of a secret.
     pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>, purpose: Purpose) -> Result<Self, ConfigFaults> {
         let (config, reader) = read(file, env, purpose)?;
         reader.finish(config)
     }
 
-    /// What the text of a config file says alone, without any environment; `name` stands for the file in faults.
+    /// Parses the text of a config file, without any environment; `name` stands for the file in errors.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -36,7 +36,7 @@ impl Config {
     }
 }
 
-/// The config as far as it could be read, and the reader with the faults and the keys it was asked for.
+/// The config as far as it could be read, and the reader with its errors and the keys that were read.
 pub(super) fn read(
     file: Option<&Path>,
     env: &BTreeMap<String, String>,

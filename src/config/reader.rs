@@ -1,5 +1,5 @@
-//! Typed reading of the merged settings. Asking for a key is what makes it known, so every key is named once, where
-//! it is read, and whatever nobody asked for is unknown.
+//! Typed reading of the merged settings. Reading a key makes it known, so each key is named once, where it is read; a key
+//! that nothing reads is unknown.
 
 use std::{
     cell::{Ref, RefCell},
@@ -14,25 +14,25 @@ use super::{
     tree::{Node, Table, Value, join},
 };
 
-/// Keys whose values no fault may quote. `auth` and `query_secret` are here for those who write their token where a
-/// table or a switch belongs.
+/// Keys whose values no error may quote. `auth` and `query_secret` are among them because a token may be written there in
+/// place of a table or a switch.
 const SECRETS: [&str; 8] =
     ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth", "query_secret", "proxy"];
 
-/// Longest value a fault quotes, in characters.
+/// Longest value that an error quotes, in characters.
 const QUOTED: usize = 60;
 
 pub(super) struct Reader {
     root: Table,
     pub(super) purpose: Purpose,
-    /// What a fault names for a key that is not set anywhere: the file, or the environment without one.
+    /// What errors name for a missing key: the file, or the environment without one.
     place: Arc<str>,
-    /// Every path that was asked for, and whether as a table.
+    /// Every path that was read, and whether as a table.
     known: RefCell<BTreeMap<String, bool>>,
     faults: RefCell<Vec<ConfigFault>>,
 }
 
-/// A table, there or not: what is not there reads as unset.
+/// A table that may be absent; keys of an absent table read as unset.
 pub(super) struct Section<'r> {
     pub(super) reader: &'r Reader,
     pub(super) path: String,
@@ -49,9 +49,9 @@ pub(super) struct Item<'r> {
 
 /// Why a value cannot be taken.
 pub(super) enum BadValue {
-    /// It is not what the key expects; the fault says what was found.
+    /// The value is not what the key expects; the error quotes it.
     Unexpected,
-    /// In words, in place of what was found and expected.
+    /// A text in place of "found …, expected …".
     Because(String),
 }
 
@@ -68,7 +68,7 @@ impl Reader {
         &self.root
     }
 
-    /// Every path that was asked for; `true` for tables.
+    /// Every path that was read; `true` for tables.
     pub(super) fn known(&self) -> Ref<'_, BTreeMap<String, bool>> {
         self.known.borrow()
     }
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     /// # Errors
-    /// With every fault found so far, if there is any.
+    /// With every error found so far, if there is any.
     pub(super) fn finish<T>(self, config: T) -> Result<T, ConfigFaults> {
         let faults = self.faults.into_inner();
         if faults.is_empty() { Ok(config) } else { Err(ConfigFaults::new(faults)) }
@@ -108,14 +108,14 @@ impl<'r> Section<'r> {
         self.absent(key)
     }
 
-    /// The table at `key` as if it were not set: its keys become known, and read as unset.
+    /// The table at `key` as if it were absent: its keys become known, and read as unset.
     pub(super) fn absent(&self, key: &str) -> Section<'r> {
         let path = join(&self.path, key);
         self.reader.know(&path, true);
         Section { reader: self.reader, path, table: None }
     }
 
-    /// Whether the table was set, be it empty.
+    /// Whether the table was set, even if empty.
     pub(super) fn is_there(&self) -> bool {
         self.table.is_some()
     }
@@ -135,7 +135,7 @@ impl<'r> Section<'r> {
         self.item(key)?.read(expected, parse)
     }
 
-    /// Like [`Self::read`], where a key that is not set is a fault if `required`.
+    /// As [`Self::read`]; a missing key is an error if `required`.
     pub(super) fn require<T>(
         &self,
         required: bool,
@@ -152,7 +152,7 @@ impl<'r> Section<'r> {
 
     pub(super) fn missing(&self, key: &str, expected: &str) {
         let path = join(&self.path, key);
-        // It was given, and what is wrong with it is told already: a file that its short name points to, for one.
+        // The key was set and its error is reported already, such as an unreadable file that its short name names.
         if self.reader.faults.borrow().iter().any(|fault| fault.text.starts_with(&format!("{path}: "))) {
             return;
         }
@@ -174,7 +174,7 @@ impl<'r> Section<'r> {
 }
 
 impl<'r> Item<'r> {
-    /// What `parse` makes of it; what it refuses is a fault.
+    /// The value by `parse`; what it rejects is an error.
     pub(super) fn read<T>(&self, expected: &str, parse: impl FnOnce(&Self) -> Result<T, BadValue>) -> Option<T> {
         match parse(self) {
             Ok(value) => return Some(value),
@@ -184,7 +184,7 @@ impl<'r> Item<'r> {
         None
     }
 
-    /// As a string; of an environment variable whatever it holds, since `1234` may well be a password.
+    /// The value as a string; an environment variable is always one, since `1234` may be a password.
     pub(super) fn text(&self) -> Option<&'r str> {
         match &self.node.value {
             Value::Text(text) => Some(text),
@@ -223,12 +223,12 @@ impl<'r> Item<'r> {
         self.reader.push(ConfigFault::at(&self.node.origin, &self.path, text));
     }
 
-    /// The key and where it was set, for faults of two settings that do not go together.
+    /// The key and where it was set, for errors about two settings that exclude each other.
     pub(super) fn place(&self) -> String {
         format!("{} ({})", self.path, self.node.origin)
     }
 
-    /// What a fault may tell of the value: all of it, or only its kind where it may be a secret.
+    /// The value as an error may show it: in full, or only its kind if it may be a secret.
     pub(super) fn found(&self) -> String {
         let last = self.path.rsplit('.').next().unwrap_or_default();
         let secret = self.node.hidden || SECRETS.contains(&last);
@@ -252,7 +252,7 @@ impl<'r> Item<'r> {
     }
 
     fn unexpected(&self, expected: &str) {
-        // What was meant to be a table or a list may hold anything, a secret as well: its text is never quoted.
+        // A text in place of a table or a list may be a secret, so it is never quoted.
         let text =
             matches!(self.node.value, Value::Text(_)) && ["a table", "a list"].iter().any(|e| expected.starts_with(e));
         let found = if text { "a string".to_owned() } else { self.found() };
@@ -264,7 +264,7 @@ impl<'r> Item<'r> {
     }
 }
 
-/// In quotes, cut and on one line.
+/// `text` in quotes, cut, on one line.
 fn quote(text: &str) -> String {
     let cut: String = text.chars().take(QUOTED).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };

@@ -13,7 +13,7 @@ use crate::model::{RoomAddress, RoomName, RouteName};
 /// Bound of all user ids of one `mentions.users` together, so that an encrypted edit of the longest card fits into an event.
 pub const MAX_MENTIONS_BYTES: usize = 800;
 
-/// Placeholders where a [`Purpose`](super::Purpose) needs no account.
+/// Placeholders for commands that need no account; `.invalid` never resolves (RFC 2606).
 pub(super) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
 pub(super) const NO_USER: &str = "@receiver:homeserver.invalid";
 

@@ -1,4 +1,4 @@
-//! The shapes that values have, each as a function from what was set to what it means.
+//! Parsers of values: texts, numbers, durations, user ids, URLs.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub(super) const DURATION: &str = "a duration such as \"7d\", \"30m\" or \"90s\"
 const UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// A string that says something: not empty, on one line.
+/// A string of one line that is not blank.
 pub(super) fn text(item: &Item<'_>) -> Result<String, BadValue> {
     let text = item.text().ok_or(BadValue::Unexpected)?;
     if text.trim().is_empty() || text.contains(char::is_control) {
@@ -36,7 +36,7 @@ pub(super) fn word<T: Copy>(item: &Item<'_>, words: &[(&str, T)]) -> Result<T, B
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or(BadValue::Unexpected)
 }
 
-/// A duration that takes time.
+/// A duration longer than zero.
 pub(super) fn duration(item: &Item<'_>) -> Result<Duration, BadValue> {
     duration_or_zero(item)
         .and_then(|duration| if duration.is_zero() { Err(BadValue::Unexpected) } else { Ok(duration) })
@@ -46,8 +46,8 @@ pub(super) fn duration_or_zero(item: &Item<'_>) -> Result<Duration, BadValue> {
     item.text().and_then(parse_duration).ok_or(BadValue::Unexpected)
 }
 
-/// `7d`, `1h30m`: whole numbers, each with a unit smaller than the one before. A number without a unit is no duration:
-/// nobody agrees on what it counts.
+/// Parses `7d` or `1h30m`: whole numbers, each with a unit smaller than the one before. A number without a unit is rejected,
+/// since its unit is anybody's guess.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.as_slice());
@@ -61,7 +61,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(total))
 }
 
-/// `@local:server`, at most 255 bytes. What else a local part may hold differs from server to server.
+/// `@local:server`, at most 255 bytes. Which other characters a local part may hold differs between servers.
 pub(super) fn user_id(item: &Item<'_>) -> Result<String, BadValue> {
     let text = item.text().ok_or(BadValue::Unexpected)?;
     let clean = text.len() <= 255 && !text.contains(|c: char| c.is_whitespace() || c.is_control());
@@ -72,12 +72,12 @@ pub(super) fn user_id(item: &Item<'_>) -> Result<String, BadValue> {
     }
 }
 
-/// Host or address with an optional port, by its alphabet: the homeserver is the judge of the rest.
+/// Whether `name` may be a host or address with an optional port, by its alphabet; the homeserver decides about the rest.
 pub(super) fn is_server_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c))
 }
 
-/// The start of an http or https URL. Not parsed as one: a prefix may end in the middle of a host name.
+/// The start of an http or https URL. It is not parsed as a URL: a prefix may end in the middle of a host name.
 pub(super) fn url_prefix(item: &Item<'_>) -> Result<String, BadValue> {
     let text = item.text().ok_or(BadValue::Unexpected)?;
     let rest =

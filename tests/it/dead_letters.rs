@@ -81,7 +81,7 @@ async fn dead_letters_are_listed_shown_tried_again_and_dropped() {
 
     // A socket that a killed receiver left behind is replaced, and one that stops leaves none.
     receiver.kill9();
-    assert!(refused(&receiver, &[]).await.contains("is the receiver running? nobody answers at /"));
+    assert!(refused(&receiver, &[]).await.contains("is the receiver running? nothing listens at /"));
     receiver.restart().await;
     assert_eq!(said(&receiver, &[]).await, "no dead letters\n");
     receiver.accept("default", Payload::group("After").firing(&["n02"])).await;

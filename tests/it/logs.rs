@@ -118,9 +118,9 @@ fn logs_url_says_what_it_cannot_do() {
     };
     assert!(refused(with("", &[])).contains("--selector: names no label"));
     assert!(refused(with(" {} ", &[])).contains("--selector: names no label"));
-    assert!(refused(with("a={{ $labels.a }}", &[])).contains("{{ $labels.a }} does not stand in double quotes"));
-    assert!(refused(with("a=`{{ $labels.a }}`", &[])).contains("does not stand in double quotes"));
-    assert!(refused(with("a=\"b\"", &["--line-filter", "|= {{ .x }}"])).contains("does not stand in double quotes"));
+    assert!(refused(with("a={{ $labels.a }}", &[])).contains("{{ $labels.a }} is not in double quotes"));
+    assert!(refused(with("a=`{{ $labels.a }}`", &[])).contains("is not in double quotes"));
+    assert!(refused(with("a=\"b\"", &["--line-filter", "|= {{ .x }}"])).contains("is not in double quotes"));
     assert!(refused(with("a=\"b\"", &["--line-filter", "x\ny"])).contains("line breaks"));
     let elsewhere =
         |grafana: &str| refused(logs_url(&["--grafana", grafana, "--datasource", "l", "--selector", "a=\"b\""]));

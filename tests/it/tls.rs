@@ -286,7 +286,7 @@ async fn other_forms_of_keys_and_an_ended_certificate_are_served() {
     for (cert, key, code, expected) in [
         (&good.cert, &authority.path("sec1.key"), 0, "http: TLS with the certificate in "),
         (&authority.path("rsa.pem"), &authority.path("rsa.key"), 0, "http: TLS with the certificate in "),
-        (&ended.cert, &ended.key, 1, "ended at "),
+        (&ended.cert, &ended.key, 1, "expired at "),
     ] {
         let leaf = Leaf { cert: cert.clone(), key: key.clone() };
         let output = ReceiverBuilder::of(&scene).tls(&authority, &leaf).unstarted().cli(&["check"]).await;

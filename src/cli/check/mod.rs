@@ -1,5 +1,4 @@
-//! `check`: what the config says, whether the store can be used, and, with `--online`, whether the homeserver and the
-//! rooms let the receiver do its work.
+//! `check`: checks the config and the store and, with `--online`, the homeserver, the account and the rooms.
 
 mod homeserver;
 mod online;
@@ -25,17 +24,17 @@ use crate::{
 
 /// Checks the config, and with --online also the homeserver, the account and every room.
 ///
-/// Tells in a line each what was understood, on standard output, and what is wrong and what to do about it, on standard
-/// error. Exits with 1 if anything is wrong. It changes nothing and may be run beside a running receiver; run it as the
-/// same user, so that it can read and write what the receiver can.
+/// Prints what it understood on standard output, and what is wrong and what to do about it on standard error, a line each.
+/// Exits with 1 if anything is wrong. It changes nothing and may run beside the receiver; run it as the same user, so that
+/// it has the same permissions.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver check --config /etc/matrix-alertmanager-receiver.toml
   matrix-alertmanager-receiver check --online")]
 pub struct Check {
-    /// Also ask the homeserver: is it there, does it take the access token, is the account in each room, and may it
-    /// send messages and mention @room there; who can read an encrypted room, and will clients trust what they read.
+    /// Also ask the homeserver: does it answer and accept the access token, is the account in each room, and may it send
+    /// messages and mention @room there; who can read an encrypted room, and will clients trust what they read.
     #[arg(long)]
     online: bool,
 }
@@ -64,7 +63,7 @@ impl Check {
     }
 }
 
-/// What is said, and whether it was bad.
+/// Prints the findings and counts them.
 #[derive(Debug, Default)]
 struct Report {
     good: usize,
@@ -78,7 +77,7 @@ impl Report {
         println!("ok     {line}");
     }
 
-    /// Nothing to act on, but good to know.
+    /// Prints something that needs no action.
     fn note(&mut self, line: impl Display) {
         self.notes += 1;
         println!("note   {line}");
@@ -103,7 +102,7 @@ impl Report {
     }
 }
 
-/// What webhooks would be served with.
+/// Checks the certificate for webhooks.
 fn certificate(config: &Config, report: &mut Report) {
     let Some(tls) = &config.http.tls else { return };
     let pair = match Pair::load(tls) {
@@ -115,28 +114,28 @@ fn certificate(config: &Config, report: &mut Report) {
     let (from, until) = (moment(pair.not_before), moment(pair.not_after));
     match pair.certificate().age(Clock::system().wall()) {
         Age::Good => report.ok(format!("http: TLS with the certificate in {file}, until {until}")),
-        Age::EndsSoon => report.note(format!("http.tls.cert_file: {file}: ends soon, at {until}")),
+        Age::EndsSoon => report.note(format!("http.tls.cert_file: {file}: expires soon, at {until}")),
         Age::Ended => report.fault(format!(
-            "http.tls.cert_file: {file}: ended at {until}: it is served, but clients refuse it -> renew it"
+            "http.tls.cert_file: {file}: expired at {until}: it is served, but clients reject it -> renew it"
         )),
         Age::NotYet => report.fault(format!(
-            "http.tls.cert_file: {file}: is valid only from {from} on: clients refuse it until then -> look at the clock"
+            "http.tls.cert_file: {file}: is valid only from {from} on: clients reject it until then -> check the clock"
         )),
     }
 }
 
-/// What the config takes as text and only rendering understands.
+/// Checks link templates, which the config holds as text.
 fn links(config: &Config, report: &mut Report) {
     let count: usize = config.routes.values().map(|route| route.links.len()).sum();
     match Style::new(&config.display, &config.links).map(|style| style.with_routes(&config.routes)) {
         Ok(Ok(_)) if count == 0 => {}
-        Ok(Ok(_)) => report.ok(format!("links: {count} of your own, each tried on sample alerts")),
+        Ok(Ok(_)) => report.ok(format!("links: {count} custom links, each tried on sample alerts")),
         Ok(Err(faults)) => faults.0.iter().for_each(|fault| report.fault(fault)),
         Err(error) => report.fault(error),
     }
 }
 
-/// So that an operator sees a setting that is right and yet not what was meant.
+/// Prints the main settings, so that an operator notices a valid one that is not the intended one.
 fn understood(config: &Config, file: Option<&Path>, report: &mut Report) {
     let from = file.map_or_else(|| "the environment alone".to_owned(), |path| path.display().to_string());
     report.ok(format!("config: read from {from}"));
@@ -165,7 +164,7 @@ fn understood(config: &Config, file: Option<&Path>, report: &mut Report) {
     ];
     let shapes: Vec<String> = shapes.into_iter().flatten().collect();
     if !shapes.is_empty() {
-        report.note(format!("compat: webhooks are also taken {}", shapes.join(", ")));
+        report.note(format!("compat: webhooks are also accepted {}", shapes.join(", ")));
     }
     if !config.routes.keys().any(|name| name.as_str() == "default") {
         report.note("no route default: POST /alerts answers 404 to receivers that no route names");
@@ -184,13 +183,13 @@ fn webhooks(auth: &Auth) -> String {
 
 fn credential(credential: Option<&Credential>) -> String {
     match credential {
-        None => "with the session that a login stored".to_owned(),
+        None => "with the session that login stored".to_owned(),
         Some(Credential::AccessToken(token)) => format!("with the access token {}", source(token)),
         Some(Credential::Password(password)) => format!("with the password {}", source(password)),
     }
 }
 
-/// Where a secret is, never what it is.
+/// Where a secret comes from, never the secret.
 fn source(secret: &Secret) -> String {
     secret.file().map_or_else(|| "of the config".to_owned(), |path| format!("in {}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Whether the templates of one's own give a message for every sample.
+//! Checks that the custom templates render every sample.
 
 use super::Report;
 use crate::{

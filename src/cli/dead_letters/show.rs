@@ -1,4 +1,4 @@
-//! Dead letters as people and programs read them.
+//! Formats dead letters as text.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::cli::support::output::{clean, json_text};
 
 const COLUMNS: [&str; 4] = ["ID", "ROOM", "KIND", "WHEN"];
 
-/// A line with the columns, one with what it says and one with why it was refused.
+/// A table: for each dead letter a line of columns, the line it says, and why it was refused.
 pub(super) fn table(letters: &[Value]) -> String {
     let rows: Vec<[String; 4]> = letters
         .iter()

@@ -1,4 +1,4 @@
-//! `http.admin`: a second listener, for people with browsers.
+//! `http.admin`: a second listener, for browsers.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ const LISTEN: &str = "an address and a port such as \"127.0.0.1:9089\" or \"[::]
 
 /// `main`: where webhooks are served.
 pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
-    // Where it is not set, its keys are asked for all the same: that is what makes them known.
+    // The keys of an absent table are read as well, which makes them known.
     let admin = http.section("admin");
     let is_table = admin.is_there();
     let listen = admin.require(is_table, "listen", LISTEN, |item| listen(item, main));
@@ -40,10 +40,10 @@ fn listen(item: &Item<'_>, main: SocketAddr) -> Result<SocketAddr, BadValue> {
     let listen: SocketAddr = item.text().and_then(|text| text.parse().ok()).ok_or(BadValue::Unexpected)?;
     let everywhere = |address: SocketAddr| address.ip().is_unspecified();
     let one_host = listen.ip().to_canonical() == main.ip().to_canonical() || everywhere(listen) || everywhere(main);
-    // Port 0 is another one each time.
+    // Port 0 stands for a different port each time.
     if one_host && listen.port() == main.port() && listen.port() != 0 {
         return Err(BadValue::Because(format!(
-            "{listen} and http.listen ({main}) are one port: it needs one of its own"
+            "{listen} and http.listen ({main}) are the same port: choose another one"
         )));
     }
     Ok(listen)

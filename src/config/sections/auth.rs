@@ -1,4 +1,4 @@
-//! `http.auth`: a word or a table, and always one decision.
+//! `http.auth`: a word or a table.
 
 use super::credential::{conflict, secret};
 use crate::config::{
@@ -11,7 +11,7 @@ use crate::config::{
 const EXPECTED: &str = "\"none\" or a table such as { bearer_token_file = \"/run/secrets/webhook-token\" } or \
                         { username = \"alertmanager\", password_file = \"/run/secrets/webhook-password\" }";
 
-/// `None` when it is set and wrong, which must not count as "no authentication asked for".
+/// Returns `None` if it is set and wrong, which must not count as "no authentication".
 pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
     let item = http.item("auth");
     if let Some(item) = &item
@@ -19,7 +19,7 @@ pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
     {
         return table(item, &auth);
     }
-    // Asked for all the same: that is what makes the keys known.
+    // The keys of an absent table are read as well, which makes them known.
     keys(&http.absent("auth"));
     let none = |item: &Item<'_>| if item.text() == Some("none") { Ok(Auth::None) } else { Err(BadValue::Unexpected) };
     item.map_or(Some(Auth::None), |item| item.read(EXPECTED, none))
@@ -74,7 +74,7 @@ fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
     finish(item, password, |password| Auth::Basic { username, password })
 }
 
-/// What the secret makes. Where secret files are not read nobody asks for credentials either.
+/// The authentication with `secret`. Where secret files are not read, authentication is not needed either.
 fn finish(item: &Item<'_>, secret: Option<Secret>, make: impl FnOnce(Secret) -> Auth) -> Option<Auth> {
     match secret {
         Some(secret) => Some(make(secret)),

@@ -1,4 +1,4 @@
-//! Secrets, given as they are or as the path of a file that holds them.
+//! Secrets, set by value or by the path of a file.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::config::{
     values::text,
 };
 
-/// The secret that `item` gives: by its value, or, where the key ends in `_file`, by the path of a file. `None` when
-/// that is a fault, or a file that is not to be read.
+/// The secret that `item` sets: by value or, if the key ends in `_file`, by the path of a file. `None` after an error, or
+/// for a file that must not be read.
 pub(super) fn secret(item: &Item<'_>, kind: SecretKind) -> Option<Secret> {
     let of_kind = |secret: Secret| secret.of_kind(kind).map_err(BadValue::Because);
     if !item.path.ends_with("_file") {
@@ -26,7 +26,7 @@ pub(super) fn secret(item: &Item<'_>, kind: SecretKind) -> Option<Secret> {
     })
 }
 
-/// Two of one family at one level: nobody can tell which one is meant.
+/// Reports two keys that exclude each other.
 pub(super) fn conflict<T>(one: &Item<'_>, two: &Item<'_>) -> Option<T> {
     two.fault(format!("given together with {}, keep one of the two", one.place()));
     None

@@ -8,7 +8,7 @@ use crate::config::{
     values::text,
 };
 
-/// For a severity that the defaults do not know.
+/// The look of a severity that the defaults do not know.
 const EMOJI: &str = "⚪";
 const COLOR: &str = "#6e7781";
 
@@ -24,7 +24,7 @@ pub(super) fn read(display: &Section<'_>) -> Display {
     }
 }
 
-/// Only zones that the binary carries: an image may come without tz data.
+/// Accepts only zones that are built in, since an image may lack tz data.
 fn timezone(item: &Item<'_>) -> Result<String, BadValue> {
     let name = text(item)?;
     TimeZoneDatabase::bundled().get(&name).map_err(|_| BadValue::Unexpected)?;
@@ -39,7 +39,7 @@ fn severities(display: &Section<'_>, each: &str) -> Option<Vec<Severity>> {
     }
     let mut seen: Vec<String> = Vec::new();
     for name in severities.iter().flat_map(|severity| &severity.names) {
-        // As they are compared when an alert comes in.
+        // Severities of alerts are compared in the same way.
         let name = name.to_ascii_lowercase();
         if seen.contains(&name) {
             item.fault(format!("names {name:?} twice, expected every name once"));
@@ -49,7 +49,7 @@ fn severities(display: &Section<'_>, each: &str) -> Option<Vec<Severity>> {
     Some(severities)
 }
 
-/// What an entry leaves out is as in the default entry that shares a name with it.
+/// An entry inherits what it leaves out from the default entry that shares a name with it.
 fn severity(item: &Item<'_>) -> Result<Severity, BadValue> {
     let entry = item.section()?;
     let names = entry.list("names", "a value of the severity label such as \"critical\"", text).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `links.grafana` and `routes.X.grafana`: what logs links are built from where an alert brings none.
+//! `links.grafana` and `routes.X.grafana`: what logs links are built from for alerts without one.
 
 use crate::config::{
     reader::{BadValue, Item, Section},
@@ -9,9 +9,9 @@ use crate::config::{
 const URL: &str = "the URL of Grafana such as \"https://grafana.example.org\"";
 const DATASOURCE: &str = "the uid of a Loki datasource such as \"loki\"";
 
-/// `base` is what a route takes over where it sets nothing itself.
+/// `base` holds what a route inherits where it sets nothing itself.
 pub(super) fn read(parent: &Section<'_>, base: Option<&Grafana>) -> Option<Grafana> {
-    // What is no table is one fault, told by `section`.
+    // Anything but a table is one error, which `section` reports.
     let set = parent.item("grafana").is_some_and(|item| item.section().is_ok());
     let section = parent.section("grafana");
     let url = section.require(set && base.is_none(), "url", URL, base_url);
@@ -36,8 +36,7 @@ pub(super) fn read(parent: &Section<'_>, base: Option<&Grafana>) -> Option<Grafa
     })
 }
 
-/// Job and instance mostly are those of the exporter that watches, not of what it watches: only where nothing else is
-/// there they lead to logs.
+/// `job` and `instance` mostly name the exporter, not what it watches, so they are used only where nothing else is set.
 fn default_labels() -> Vec<LokiLabel> {
     let label = |name: &str, fallback| LokiLabel { alert: name.to_owned(), loki: name.to_owned(), fallback };
     let own = ["namespace", "pod", "container"].map(|name| label(name, false));

@@ -18,8 +18,6 @@ use crate::{
 
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-/// Stand in where no server is needed; `.invalid` can never resolve (RFC 2606).
-
 pub(super) fn read(matrix: &Section<'_>) -> Matrix {
     let required = matrix.reader.purpose.needs_account();
     let expected = "a URL such as \"https://matrix.example.org\", or a server name such as \"example.org\"";
@@ -45,7 +43,7 @@ fn one_secret(matrix: &Section<'_>, keys: [&str; 2], kind: SecretKind) -> Option
     }
 }
 
-/// None is fine: a session may have been stored by `login`.
+/// Returns `None` without an error if none is set: `login` may have stored a session.
 fn credential(matrix: &Section<'_>) -> Option<Credential> {
     let [tokens, passwords] = [["access_token", "access_token_file"], ["password", "password_file"]]
         .map(|keys| keys.iter().filter_map(|key| matrix.item(key)).collect::<Vec<_>>());
@@ -73,7 +71,7 @@ fn homeserver(item: &Item<'_>) -> Result<Homeserver, BadValue> {
     Err(BadValue::Unexpected)
 }
 
-/// It is read again when a client is made; here it only has to be there.
+/// Checks that the file exists; it is read again when a client is created.
 fn ca_file(item: &Item<'_>) -> Result<PathBuf, BadValue> {
     let path = PathBuf::from(text(item)?);
     if item.reads_secrets() {
@@ -86,7 +84,7 @@ fn ca_file(item: &Item<'_>) -> Result<PathBuf, BadValue> {
     Ok(path)
 }
 
-/// User name and password may stand in it, so that no fault quotes it.
+/// The URL may hold user name and password, so no error quotes it.
 fn proxy(matrix: &Section<'_>) -> Proxy {
     let keys = ["proxy", "proxy_file"];
     let Some(secret) = one_secret(matrix, keys, SecretKind::Token) else { return Proxy::Environment };

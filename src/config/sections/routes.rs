@@ -15,14 +15,14 @@ use crate::{
 
 use super::grafana;
 
-/// The route that takes what no other route asks for.
+/// The route of receivers that no other route names.
 const DEFAULT: &str = "default";
 
 const ROOM: &str = "a room id such as \"!abc:example.org\" or an alias such as \"#ops:example.org\"";
 const UPDATES: [(&str, Updates); 4] =
     [("thread", Updates::Thread), ("reply", Updates::Reply), ("edit", Updates::Edit), ("post", Updates::Post)];
 
-/// Where each receiver was named, and so by which route.
+/// Where each receiver was named.
 type Receivers<'r> = BTreeMap<String, Item<'r>>;
 
 impl Route {
@@ -55,7 +55,7 @@ pub(super) fn read(
 ) -> BTreeMap<RouteName, Route> {
     let mut names: Vec<&str> = routes.names().collect();
     if names.is_empty() {
-        // Its missing rooms are the fault to tell, or, where no rooms are needed, it is a route to render for.
+        // Its missing rooms are the error to report; where no rooms are needed, it is a route to render for.
         names.push(DEFAULT);
     }
     let mut receivers = Receivers::new();
@@ -63,7 +63,7 @@ pub(super) fn read(
     for key in names {
         let name = RouteName::parse(key).or_else(|error| {
             routes.item(key).iter().for_each(|item| item.fault(&error));
-            // Read all the same, to check its keys; with a fault no config comes of it.
+            // The route is read nevertheless, to check its keys.
             RouteName::parse(DEFAULT)
         });
         if let Ok(name) = name {
@@ -173,15 +173,15 @@ fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
     if users.is_empty() && !room {
         return Mentions::default();
     }
-    // 0, the most severe, unless it says otherwise: a mention rings at night.
+    // 0 is the most severe and the default, since a mention rings at night.
     Mentions { min_severity: Some(min_severity.unwrap_or(0)), users, room }
 }
 
-/// More links than this no line of a card has room for.
+/// A line of a card has no room for more links.
 const MAX_LINKS: usize = 8;
 const MAX_LABEL: usize = 30;
 
-/// What the templates say is looked at where they are compiled.
+/// Templates of links are checked where they are compiled.
 fn extra_links(section: &Section<'_>) -> Vec<ExtraLink> {
     let each = "a table such as { label = \"Dashboard\", url = \"https://grafana.example.org/d/x?var-ns=\
                 {{ labels.namespace | urlencode }}\" }";

@@ -244,7 +244,7 @@ async fn check_online_uses_a_stored_session_and_never_logs_in() {
     store(&bot.access_token, &bot.user_id);
     check().await.says(0, &[&["ok", "account", "stored session"], &["ok", "default/1", "may send"]]);
     store("syt_old", &bot.user_id);
-    check().await.says(0, &[&["note", "no longer taken"], &["note", "rooms were not checked"]]);
+    check().await.says(0, &[&["note", "no longer accepted"], &["note", "rooms were not checked"]]);
     store(&bot.access_token, "@other:localhost");
     check().await.says(0, &[&["note", "@other:localhost", "not used"], &["note", "rooms were not checked"]]);
     assert_eq!(devices().await, 1);
