@@ -152,7 +152,7 @@ async fn links_of_ones_own_and_broken_ones_in_the_room_and_in_the_metrics() {
     let receiver = ReceiverBuilder::of(&scene).toml(links).start().await;
     let checked = receiver.cli(&["check"]).await;
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(said.contains("links: 2 of your own"), "{said}");
+    assert!(said.contains("links: 2 custom links"), "{said}");
     let broken = |reason: &str| [("link", "logs"), ("reason", reason)].map(|(k, v)| (k.to_owned(), v.to_owned()));
     for reason in ["not_a_url", "too_long", "not_json", "wrong_shape"] {
         let labels = broken(reason);

@@ -124,7 +124,7 @@ async fn commands_find_it(receiver: &Receiver, authority: &Authority) {
         .expect("the receiver's binary starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the certificate there is not the one in http.tls.cert_file"), "{said}");
+    assert!(said.contains("certificate is not the one in http.tls.cert_file"), "{said}");
 }
 
 /// As Kubernetes does it: the files are links through a link that is swapped.

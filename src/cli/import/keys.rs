@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::values::Value;
-use crate::cli::support::yaml::{Bad, Found, Tree};
+use crate::cli::support::yaml::{NodeRef, Tree, YamlError};
 
 pub(super) const ROOMS: &str = "matrix.room-mapping";
 pub(super) const EXTERNAL: &str = "templating.external-url-mapping";
@@ -65,11 +65,11 @@ pub(super) struct Keys(Vec<Key>);
 impl Keys {
     /// # Errors
     /// With every place where the file differs from such a config.
-    pub(super) fn of(tree: &Tree<'_>) -> Result<Self, Vec<Bad>> {
+    pub(super) fn of(tree: &Tree<'_>) -> Result<Self, Vec<YamlError>> {
         let mut reader = Reader { tree, keys: Vec::new(), seen: HashSet::new(), faults: Vec::new() };
         reader.file();
         if tree.exhausted() {
-            return Err(vec![Bad::at(tree.place(tree.documents()[0]), "aliases make too much of this file")]);
+            return Err(vec![YamlError::at(tree.place(tree.documents()[0]), "aliases make too much of this file")]);
         }
         if reader.faults.is_empty() { Ok(Self(reader.keys)) } else { Err(reader.faults) }
     }
@@ -94,7 +94,7 @@ struct Reader<'t> {
     keys: Vec<Key>,
     /// Paths in lower case.
     seen: HashSet<String>,
-    faults: Vec<Bad>,
+    faults: Vec<YamlError>,
 }
 
 impl Reader<'_> {
@@ -102,7 +102,7 @@ impl Reader<'_> {
         let documents = self.tree.documents();
         let root = match documents.as_slice() {
             [root] => *root,
-            [] => return self.faults.push(Bad::start("there is nothing in it")),
+            [] => return self.faults.push(YamlError::start("there is nothing in it")),
             [_, second, ..] => return self.fault(*second, "a second document; metio reads one alone".to_owned()),
         };
         for (name, found, line) in self.pairs(root, "the file") {
@@ -122,10 +122,10 @@ impl Reader<'_> {
     }
 
     /// Names, values and lines of a mapping; none if it is empty.
-    fn pairs(&mut self, map: Found, what: &str) -> Vec<(String, Found, usize)> {
+    fn pairs(&mut self, map: NodeRef, what: &str) -> Vec<(String, NodeRef, usize)> {
         let pairs = self.bounded(map, self.tree.pairs(map), what, "a mapping");
         if let Some((place, key)) = self.tree.key_twice(map) {
-            self.faults.push(Bad::at(place, format!("the key {key:?} stands twice")));
+            self.faults.push(YamlError::at(place, format!("the key {key:?} stands twice")));
         }
         let mut read = Vec::new();
         for (key, value) in pairs {
@@ -141,7 +141,7 @@ impl Reader<'_> {
     }
 
     /// The entries of a list or mapping; none if they are too many, or if it is not one, which is an error unless it is null.
-    fn bounded<T>(&mut self, at: Found, entries: Option<Vec<T>>, what: &str, expected: &str) -> Vec<T> {
+    fn bounded<T>(&mut self, at: NodeRef, entries: Option<Vec<T>>, what: &str, expected: &str) -> Vec<T> {
         match entries {
             Some(entries) if entries.len() <= MAX_ENTRIES => return entries,
             Some(_) => self.fault(at, format!("{what}: more than {MAX_ENTRIES} entries")),
@@ -151,7 +151,7 @@ impl Reader<'_> {
         Vec::new()
     }
 
-    fn key(&mut self, path: String, name: String, found: Found, line: usize) {
+    fn key(&mut self, path: String, name: String, found: NodeRef, line: usize) {
         // Go's JSON, which metio's YAML becomes, compares keys without regard to case.
         if !self.seen.insert(path.to_ascii_lowercase()) {
             self.fault(found, format!("{path}: stands twice, and metio does not tell letters by their case"));
@@ -184,7 +184,7 @@ impl Reader<'_> {
         }
     }
 
-    fn value(&mut self, found: Found, path: &str) -> Value {
+    fn value(&mut self, found: NodeRef, path: &str) -> Value {
         match self.tree.scalar(found) {
             Some(scalar) if scalar.text.is_empty() && self.tree.is_tagged(found) => Value::Tag,
             Some(_) => self.tree.text(found).map_or(Value::Nothing, Value::of),
@@ -195,7 +195,7 @@ impl Reader<'_> {
         }
     }
 
-    fn computed(&mut self, list: Found) {
+    fn computed(&mut self, list: NodeRef) {
         let items = self.bounded(list, self.tree.items(list), COMPUTED, "a list");
         for (index, item) in items.into_iter().enumerate() {
             let path = format!("{COMPUTED}[{index}]");
@@ -217,7 +217,7 @@ impl Reader<'_> {
         }
     }
 
-    fn conditions(&mut self, found: Found, path: &str, what: &str) -> Vec<String> {
+    fn conditions(&mut self, found: NodeRef, path: &str, what: &str) -> Vec<String> {
         let pairs = self.pairs(found, path);
         let condition = |(name, found, _)| {
             let value = self.value(found, path);
@@ -226,8 +226,8 @@ impl Reader<'_> {
         pairs.into_iter().map(condition).collect()
     }
 
-    fn fault(&mut self, at: Found, text: String) {
-        self.faults.push(Bad::at(self.tree.place(at), text));
+    fn fault(&mut self, at: NodeRef, text: String) {
+        self.faults.push(YamlError::at(self.tree.place(at), text));
     }
 }
 

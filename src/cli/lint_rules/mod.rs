@@ -1,4 +1,4 @@
-//! `lint-rules FILE…`: whether alerting rules are fit for the receiver, above all their `logs_url`.
+//! `lint-rules FILE…`: checks alerting rules, above all their `logs_url`.
 
 mod check;
 mod edit;
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::config::{Display, Purpose};
 
-/// Labels that alerts of Kubernetes and of the usual exporters have.
+/// Labels of alerts from Kubernetes and common exporters.
 const LABELS: [&str; 28] = [
     "cluster",
     "code",
@@ -64,11 +64,11 @@ const LABELS: [&str; 28] = [
     "unit",
 ];
 
-/// Checks Prometheus rule files: logs_url, summary, severity; a line for each fault.
+/// Checks Prometheus rule files: logs_url, summary, severity. Prints a line for each fault.
 ///
 /// Reads rule files of Prometheus and PrometheusRule resources, also several documents in a file and lists of them;
-/// other documents are skipped. Each alerting rule must have a logs_url that Grafana Explore opens at a query, with no
-/// label in its template holes that is unknown or that the rule's outermost `by (…)` does not keep; a summary or a
+/// other documents are skipped. Each alerting rule must have a logs_url that Grafana Explore opens at a query, whose
+/// placeholders name no label that is unknown or that the rule's outermost `by (…)` does not keep; a summary or a
 /// description; and a known severity.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -77,22 +77,22 @@ Examples:
   matrix-alertmanager-receiver lint-rules --fix --grafana https://grafana.example.org --datasource loki rules.yaml
   helm template . | matrix-alertmanager-receiver lint-rules --format json - | jq -r '.[].code'
 
-Exit codes: 0 no fault (or all were fixed), 1 a fault, 2 a file that cannot be read or is no YAML, or no rule in any file.")]
+Exit codes: 0 no fault (or all were fixed), 1 a fault, 2 a file that is unreadable or not YAML, or no rule in any file.")]
 pub struct LintRules {
     /// Files or patterns (quote them: `**` is any depth of folders); "-" reads standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Write mended values into the files: nothing but the bytes of those values changes. A missing logs_url is put in
-    /// where --grafana and --datasource are given and the rule's `by (…)` says which labels there are.
+    /// Write corrected values into the files; only the bytes of those values change. A missing logs_url is added if
+    /// --grafana and --datasource are set and the rule's `by (…)` says which labels exist.
     #[arg(long)]
     fix: bool,
-    /// How faults are told.
+    /// The format of the faults.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The uid of the one datasource that a logs_url may name.
+    /// The uid of the only datasource that a logs_url may name.
     #[arg(long, value_name = "UID")]
     datasource: Option<String>,
-    /// The one address that a logs_url may lead to.
+    /// The only Grafana that a logs_url may lead to.
     #[arg(long, value_name = "URL", value_parser = http_client::grafana_url)]
     grafana: Option<Url>,
     /// Labels that alerts have, beside the usual ones (namespace, pod, container, job, instance, node, …).
@@ -106,19 +106,19 @@ pub struct LintRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
-    /// An array of {file, line, column, group, rule, code, message, mended, fixed}.
+    /// An array of {file, line, column, group, rule, code, message, corrected, fixed}.
     Json,
 }
 
-/// What those who route the Watchdog away from rooms call it, as kube-prometheus does.
+/// The severity of kube-prometheus' Watchdog, which is not routed to rooms.
 const NO_SEVERITY: &str = "none";
 
-/// What is asked of rules.
+/// The requirements for rules.
 #[derive(Clone, Debug, Default)]
 struct Settings {
     grafana: Option<Url>,
     datasource: Option<String>,
-    /// Known where a rule's expression does not say which there are.
+    /// The known labels, for rules whose expression does not say which labels exist.
     labels: BTreeSet<String>,
     /// Compared without regard to case.
     severities: Vec<String>,
@@ -126,7 +126,7 @@ struct Settings {
 
 impl Settings {
     fn of(arguments: &LintRules, config: Option<&Path>) -> anyhow::Result<Self> {
-        // The environment alone is the receiver's; here a config counts when it is named.
+        // The environment configures the receiver; here a config counts only if it is named.
         let display = match config {
             Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
             None => Display::default(),
@@ -141,7 +141,7 @@ impl Settings {
     }
 }
 
-/// Of all files together.
+/// The counts of all files together.
 #[derive(Debug, Default)]
 struct Total {
     files: usize,
@@ -150,7 +150,7 @@ struct Total {
     fixed: usize,
     /// Files that could not be read or written.
     unread: usize,
-    /// Some file has a rule, if only a recording one.
+    /// Whether any file has a rule, even a recording rule.
     any_rule: bool,
 }
 
@@ -167,7 +167,7 @@ impl LintRules {
         let (settings, sources) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                eprintln!("error: {}", told(&error));
+                eprintln!("error: {}", clean_lines(&error));
                 return Ok(ExitCode::from(2));
             }
         };
@@ -179,7 +179,7 @@ impl LintRules {
                 Ok(checked) => {
                     total.add(&checked);
                     if checked.empty {
-                        eprintln!("{}: no rules in it", clean(&name));
+                        eprintln!("{}: no rules", clean(&name));
                     }
                     for fault in &checked.faults {
                         match self.format {
@@ -197,12 +197,12 @@ impl LintRules {
         if self.format == Format::Json {
             print(&json_text(&Value::Array(all))?)?;
         }
-        Ok(total.tell())
+        Ok(total.report())
     }
 }
 
-/// Each line of it fit for a terminal.
-fn told(error: &anyhow::Error) -> String {
+/// The error's lines, each cleaned for a terminal.
+fn clean_lines(error: &anyhow::Error) -> String {
     format!("{error:#}").lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
@@ -210,11 +210,11 @@ fn lint(source: &Input, settings: &Settings, fix: bool) -> anyhow::Result<Checke
     let read = || source.text().map_err(|error| anyhow::anyhow!(" {error:#}"));
     let text = read()?;
     let checked = check(&text, settings, fix)?;
-    if let (Input::File(path), Some(mended)) = (source, &checked.text) {
+    if let (Input::File(path), Some(corrected)) = (source, &checked.text) {
         if read()? != text {
-            bail!(" it was changed by somebody else meanwhile; nothing was written");
+            bail!(" changed while it was checked; nothing was written");
         }
-        output_file::replace(path, mended).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
+        output_file::replace(path, corrected).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
     }
     Ok(checked)
 }
@@ -229,7 +229,7 @@ impl Total {
         self.any_rule |= !checked.empty;
     }
 
-    fn tell(&self) -> ExitCode {
+    fn report(&self) -> ExitCode {
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let fixed = if self.fixed > 0 { format!(", {} fixed", self.fixed) } else { String::new() };
         let (rules, files) = (count(self.rules, "alerting rule"), count(self.files, "file"));
@@ -238,7 +238,7 @@ impl Total {
             return ExitCode::from(2);
         }
         if !self.any_rule {
-            eprintln!("error: there is no rule in any of the files");
+            eprintln!("error: no rule in any of the files");
             return ExitCode::from(2);
         }
         if self.remaining > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }

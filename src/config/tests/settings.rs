@@ -224,7 +224,7 @@ fn urls_of_other_receivers() {
         ("names = [\"a\"]", "compat.names: found a list, expected a table"),
         (
             "query_secret = true",
-            "config.toml:8: compat.query_secret: http.auth is \"none\", so that there is no secret",
+            "config.toml:8: compat.query_secret: http.auth is \"none\", so there is no secret",
         ),
         ("room_path = true", "compat.room_path: unknown key, did you mean compat.room_paths?"),
     ] {
