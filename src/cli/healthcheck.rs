@@ -5,14 +5,11 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use clap::Args;
 use url::Url;
 
-use super::{
-    Config,
-    support::{
-        http_client::{self, Trust},
-        output,
-    },
+use super::support::{
+    http_client::{self, Trust},
+    output,
 };
-use crate::config::{ConfigFaults, Purpose};
+use crate::config::{Config, ConfigFaults, Purpose};
 
 /// Container engines wait 30 s for a check by default, some setups much less.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,9 +11,8 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Config;
 use crate::{
-    config::{Credential, Purpose, Secret},
+    config::{Config, Credential, Purpose, Secret},
     matrix::{self, LogIn},
     store,
 };

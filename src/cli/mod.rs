@@ -17,9 +17,7 @@ mod support;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-
-use crate::config::Config;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Carries Alertmanager notifications into Matrix rooms: kept, exactly once, always showing the newest state.
 #[derive(Debug, Parser)]
@@ -81,7 +79,7 @@ impl Cli {
             Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
-            Command::Completions(completions) => completions.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
         }
     }
 }

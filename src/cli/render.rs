@@ -10,13 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::{
-    Config,
-    support::{input::Input, output::print, terminal},
-};
+use super::support::{input::Input, output::print, terminal};
 use crate::{
     clock::Clock,
-    config::{Purpose, Route, TemplateFile, TemplateName},
+    config::{Config, Purpose, Route, TemplateFile, TemplateName},
     delivery::mentions_for,
     intake::{self, Rules},
     model::{

@@ -8,16 +8,13 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{
-    Config,
-    support::{
-        http_client::{self, Trust},
-        output,
-    },
+use super::support::{
+    http_client::{self, Trust},
+    output,
 };
 use crate::{
     clock::Clock,
-    config::{Auth, Purpose, parse_duration},
+    config::{Auth, Config, Purpose, parse_duration},
     lifecycle,
     model::{RouteName, Timestamp},
 };

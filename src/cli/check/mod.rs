@@ -4,18 +4,20 @@ mod homeserver;
 mod online;
 mod power;
 mod readers;
+mod report;
 mod room;
 mod store;
 mod templates;
 
-use std::{fmt::Display, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 
-use super::{Config, support::http_client};
+use self::report::Report;
+use super::support::http_client;
 use crate::{
     clock::Clock,
-    config::{Auth, Credential, Purpose, Secret},
+    config::{Auth, Config, Credential, Purpose, Secret},
     health::Age,
     http::Pair,
     model::Timestamp,
@@ -60,45 +62,6 @@ impl Check {
             }
         }
         Ok(report.end(self.online))
-    }
-}
-
-/// Prints the findings and counts them.
-#[derive(Debug, Default)]
-struct Report {
-    good: usize,
-    notes: usize,
-    faults: usize,
-}
-
-impl Report {
-    fn ok(&mut self, line: impl Display) {
-        self.good += 1;
-        println!("ok     {line}");
-    }
-
-    /// Prints something that needs no action.
-    fn note(&mut self, line: impl Display) {
-        self.notes += 1;
-        println!("note   {line}");
-    }
-
-    fn fault(&mut self, line: impl Display) {
-        self.faults += 1;
-        eprintln!("FAULT  {line}");
-    }
-
-    fn end(&self, online: bool) -> ExitCode {
-        let Self { good, notes, faults } = self;
-        match faults {
-            0 if online => println!("all is well ({good} ok, {notes} to note)"),
-            0 => {
-                println!("the config is good ({good} ok, {notes} to note); check --online asks the homeserver as well");
-            }
-            1 => eprintln!("1 fault"),
-            _ => eprintln!("{faults} faults"),
-        }
-        if self.faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    Report,
     homeserver::Homeserver,
     readers,
+    report::Report,
     room::{self, Membership},
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Report, homeserver::Homeserver};
+use super::{homeserver::Homeserver, report::Report};
 use crate::matrix;
 
 /// Members whose keys are requested at once.

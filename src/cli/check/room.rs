@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::{
-    Report,
     homeserver::{Answer, Homeserver},
     power::{Create, Powers},
     readers,
+    report::Report,
 };
 use crate::{cli::support::output::excerpt, model::RoomAddress};
 

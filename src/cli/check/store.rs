@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Report;
+use super::report::Report;
 use crate::{cli::support::http_client, store};
 
 /// Files of an earlier run, which may belong to another user, such as root after a first try by hand.

@@ -17,14 +17,14 @@ use serde_json::Value;
 use url::Url;
 
 use self::show::{in_full, table, text};
-use super::{
-    Config,
-    support::{
-        http_client,
-        output::{clean, excerpt, json_text, print},
-    },
+use super::support::{
+    http_client,
+    output::{clean, excerpt, json_text, print},
 };
-use crate::{config::Purpose, http::CONTROL_SOCKET};
+use crate::{
+    config::{Config, Purpose},
+    http::CONTROL_SOCKET,
+};
 
 /// Longer than any query of the store takes.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::Context as _;
 
 use super::{
-    Imported,
     draft::{Draft, accepted, quoted},
     keys::{Key, Keys, boolean},
     links,
@@ -23,6 +22,14 @@ const PROXY_FILE: &str = "/run/secrets/proxy-url";
 
 /// The user name that metio expects if none is set.
 const USERNAME: &str = "alertmanager";
+
+/// The result of an import.
+pub(super) struct Imported {
+    pub(super) toml: String,
+    /// Whether the TOML holds a secret.
+    pub(super) secret: bool,
+    pub(super) report: Report,
+}
 
 /// # Errors
 /// When the receiver does not accept the result, which is a bug.

@@ -12,7 +12,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 
-use self::{keys::Keys, report::Report};
+use self::{keys::Keys, metio::Imported};
 use super::support::{
     input::Input,
     output::{clean, print},
@@ -20,12 +20,12 @@ use super::support::{
     yaml::Tree,
 };
 
-/// Writes the config of another receiver as TOML, and tells line by line what maps, what changes, what has no counterpart.
+/// Writes the config of another receiver as TOML, and reports line by line what maps, what changes, what has no counterpart.
 ///
 /// Reads the config.yaml of metio/matrix-alertmanager-receiver; jaywink/matrix-alertmanager has variables and no file, and
 /// docs/MIGRATING.md has the key for each. The TOML goes to standard output or --output, the report to standard error.
-/// Secrets stay behind unless asked for: a key that names a file takes their place. The file is read as it stands: no
-/// variable is filled in, and nobody is asked for anything.
+/// Secrets are not copied unless requested: a key that names a file takes their place. The file is read as it is: no
+/// variable is filled in.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -33,18 +33,18 @@ Examples:
   matrix-alertmanager-receiver import --from metio --with-secrets --output receiver.toml config.yaml
   matrix-alertmanager-receiver check --online --config receiver.toml
 
-Exit codes: 0 nothing is left to do by hand, 1 something is and was told, 2 nothing was written: the file cannot be
-read, is no YAML or no such config, or the output exists.")]
+Exit codes: 0 nothing is left to do by hand, 1 something is, which is reported, 2 nothing was written: the file is
+unreadable, not YAML or not such a config, or the output exists.")]
 pub struct Import {
-    /// Whose config it is.
+    /// The receiver that the config is for.
     #[arg(long, value_enum)]
     from: Origin,
     /// The config file; "-" reads standard input.
     file: String,
-    /// Where the TOML goes, in place of standard output. It must not exist yet.
+    /// The file for the TOML, in place of standard output. It must not exist yet.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace what is at --output.
+    /// Replace an existing file at --output.
     #[arg(long, requires = "output")]
     force: bool,
     /// Write tokens and passwords into the TOML (the file gets mode 0600) in place of the names of files that hold them.
@@ -56,14 +56,6 @@ pub struct Import {
 enum Origin {
     /// metio/matrix-alertmanager-receiver
     Metio,
-}
-
-/// The result of an import.
-struct Imported {
-    toml: String,
-    /// Whether the TOML holds a secret.
-    secret: bool,
-    report: Report,
 }
 
 impl Import {

@@ -1,12 +1,12 @@
 //! Checks the rules of one file, and corrects what can be corrected.
 
 use super::{
-    Settings,
     edit::Edits,
     faults::{Code, RuleFault},
     link::{inspect, nearest, proposal},
     promql::kept_labels,
     rules::{Rule, Rules},
+    settings::Settings,
 };
 use crate::cli::support::yaml::{NodeRef, Position, Tree, YamlError};
 

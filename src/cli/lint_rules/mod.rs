@@ -8,9 +8,10 @@ mod placeholders;
 mod promql;
 mod report;
 mod rules;
+mod settings;
 mod sources;
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
@@ -19,50 +20,16 @@ use url::Url;
 
 use self::{
     check::{Checked, check},
+    settings::Settings,
     sources::sources,
 };
-use super::{
-    Config,
-    support::{
-        http_client,
-        input::Input,
-        output::{clean, json_text, print},
-        output_file,
-    },
+use super::support::{
+    http_client,
+    input::Input,
+    output::{clean, json_text, print},
+    output_file,
 };
-use crate::config::{Display, Purpose};
-
-/// Labels of alerts from Kubernetes and common exporters.
-const LABELS: [&str; 28] = [
-    "cluster",
-    "code",
-    "container",
-    "cronjob",
-    "daemonset",
-    "deployment",
-    "device",
-    "endpoint",
-    "exported_namespace",
-    "exported_pod",
-    "horizontalpodautoscaler",
-    "hostname",
-    "instance",
-    "integration",
-    "job",
-    "job_name",
-    "mountpoint",
-    "name",
-    "namespace",
-    "node",
-    "nodename",
-    "persistentvolumeclaim",
-    "pod",
-    "replicaset",
-    "rule_group",
-    "service",
-    "statefulset",
-    "unit",
-];
+use crate::config::{Config, Display, Purpose};
 
 /// Checks Prometheus rule files: logs_url, summary, severity. Prints a line for each fault.
 ///
@@ -110,37 +77,6 @@ enum Format {
     Json,
 }
 
-/// The severity of kube-prometheus' Watchdog, which is not routed to rooms.
-const NO_SEVERITY: &str = "none";
-
-/// The requirements for rules.
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    grafana: Option<Url>,
-    datasource: Option<String>,
-    /// The known labels, for rules whose expression does not say which labels exist.
-    labels: BTreeSet<String>,
-    /// Compared without regard to case.
-    severities: Vec<String>,
-}
-
-impl Settings {
-    fn of(arguments: &LintRules, config: Option<&Path>) -> anyhow::Result<Self> {
-        // The environment configures the receiver; here a config counts only if it is named.
-        let display = match config {
-            Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
-            None => Display::default(),
-        };
-        let names = display.severities.into_iter().flat_map(|severity| severity.names);
-        Ok(Self {
-            grafana: arguments.grafana.clone(),
-            datasource: arguments.datasource.clone(),
-            labels: LABELS.map(str::to_owned).into_iter().chain(arguments.labels.iter().cloned()).collect(),
-            severities: names.chain([NO_SEVERITY.to_owned()]).chain(arguments.severities.iter().cloned()).collect(),
-        })
-    }
-}
-
 /// The counts of all files together.
 #[derive(Debug, Default)]
 struct Total {
@@ -155,8 +91,21 @@ struct Total {
 }
 
 impl LintRules {
+    fn settings(&self, config: Option<&Path>) -> anyhow::Result<Settings> {
+        // The environment configures the receiver; here a config counts only if it is named.
+        let display = match config {
+            Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
+            None => Display::default(),
+        };
+        Ok(Settings {
+            grafana: self.grafana.clone(),
+            datasource: self.datasource.clone(),
+            ..Settings::new(display, &self.labels, &self.severities)
+        })
+    }
+
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-        let prepared = Settings::of(&self, config).and_then(|settings| {
+        let prepared = self.settings(config).and_then(|settings| {
             let sources = sources(&self.files)?;
             ensure!(
                 !self.fix || !sources.contains(&Input::Stdin),

@@ -222,10 +222,7 @@ fn urls_of_other_receivers() {
             "compat.names.\"a/b\": the name on the left cannot be part of a URL's path",
         ),
         ("names = [\"a\"]", "compat.names: found a list, expected a table"),
-        (
-            "query_secret = true",
-            "config.toml:8: compat.query_secret: http.auth is \"none\", so there is no secret",
-        ),
+        ("query_secret = true", "config.toml:8: compat.query_secret: http.auth is \"none\", so there is no secret"),
         ("room_path = true", "compat.room_path: unknown key, did you mean compat.room_paths?"),
     ] {
         let faults = wrong(&format!("[compat]\n{toml}"));

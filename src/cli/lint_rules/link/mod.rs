@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{
-    Settings,
     faults::Code,
     placeholders::{Masked, Placeholder, Unclosed, placeholders},
+    settings::Settings,
 };
 use crate::render::links::explore::{Form, LogsUrl, Problem};
 
