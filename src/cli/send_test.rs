@@ -77,7 +77,7 @@ impl SendTest {
         let id = webhook.post(&incident.firing()).await.context("firing: not accepted")?;
         println!("firing: accepted by {} as notification {id}", webhook.url);
         println!("  look for: a card that says {ALERTNAME}, in {}", self.rooms(config));
-        println!("  if none comes: {id} in the receiver's log tells why");
+        println!("  if none comes: {id} in the receiver's log says why");
         self.wait().await?;
         let resolved = webhook.post(&incident.resolved(Clock::system().wall())).await;
         let id = resolved.context("resolved: not accepted, the card stays as it is")?;

@@ -192,7 +192,7 @@ fn key_path(name: &str) -> Vec<String> {
     path
 }
 
-/// `node` at `path`, in a tree of its own.
+/// A new tree with `node` at `path`.
 fn nest(path: &[String], node: Node) -> Table {
     match path {
         [] => Table::new(),

@@ -31,7 +31,7 @@ impl Config {
     }
 
     /// The files that the config names and that may change: secrets of `http.auth` and `http.admin`, and templates. The files
-    /// of `http.tls` have a watch of their own.
+    /// of `http.tls` are watched where TLS is served.
     #[must_use]
     pub fn files(&self) -> Vec<&std::path::Path> {
         let secret = match &self.http.auth {

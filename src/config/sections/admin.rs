@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::credential::{conflict, secret};
+use super::credential::{USERNAME, conflict, secret, username};
 use crate::config::{
     reader::{BadValue, Item, Section},
     schema::Admin,
     secret::SecretKind,
-    values::text,
 };
 
 const LISTEN: &str = "an address and a port such as \"127.0.0.1:9089\" or \"[::]:9089\"";
@@ -18,10 +17,7 @@ pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
     let admin = http.section("admin");
     let is_table = admin.is_there();
     let listen = admin.require(is_table, "listen", LISTEN, |item| listen(item, main));
-    let username = admin.require(is_table, "username", "a user name, without a colon", |item| {
-        // RFC 7617: the first colon ends the user name.
-        text(item).and_then(|name| if name.contains(':') { Err(BadValue::Unexpected) } else { Ok(name) })
-    });
+    let username = admin.require(is_table, "username", USERNAME, username);
     let passwords: Vec<_> = ["password", "password_file"].iter().filter_map(|key| admin.item(key)).collect();
     let password = match passwords.as_slice() {
         [] => {

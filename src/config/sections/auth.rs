@@ -1,11 +1,10 @@
 //! `http.auth`: a word or a table.
 
-use super::credential::{conflict, secret};
+use super::credential::{USERNAME, conflict, secret, username};
 use crate::config::{
     reader::{BadValue, Item, Section},
     schema::Auth,
     secret::{Secret, SecretKind},
-    values::text,
 };
 
 const EXPECTED: &str = "\"none\" or a table such as { bearer_token_file = \"/run/secrets/webhook-token\" } or \
@@ -55,10 +54,7 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
 }
 
 fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
-    // RFC 7617: the first colon ends the user name.
-    let name =
-        |item: &Item<'_>| text(item).and_then(|n| if n.contains(':') { Err(BadValue::Unexpected) } else { Ok(n) });
-    let username = keys.username.as_ref().and_then(|item| item.read("a user name, without a colon", name));
+    let username = keys.username.as_ref().and_then(|item| item.read(USERNAME, username));
     if keys.username.is_none() {
         item.fault("a password without a username");
     }

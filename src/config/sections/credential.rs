@@ -26,6 +26,13 @@ pub(super) fn secret(item: &Item<'_>, kind: SecretKind) -> Option<Secret> {
     })
 }
 
+pub(super) const USERNAME: &str = "a user name, without a colon";
+
+/// A user name of HTTP's basic authentication (RFC 7617: the first colon ends it).
+pub(super) fn username(item: &Item<'_>) -> Result<String, BadValue> {
+    text(item).and_then(|name| if name.contains(':') { Err(BadValue::Unexpected) } else { Ok(name) })
+}
+
 /// Reports two keys that exclude each other.
 pub(super) fn conflict<T>(one: &Item<'_>, two: &Item<'_>) -> Option<T> {
     two.fault(format!("given together with {}, keep one of the two", one.place()));
