@@ -1,29 +1,86 @@
-//! Whether a config's files have changed, found by looking at what they hold: Kubernetes changes a mounted file by
-//! swapping a link to a folder above it, of which a watch on the file learns nothing.
+//! Watches files by what they hold. Kubernetes changes a mounted file by swapping a link to a folder above it, which a
+//! watch on the file itself would miss.
 
 use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-/// More of a file is not looked at; no config, secret or template is nearly as long.
-const MOST: u64 = 1024 * 1024;
+/// Bound of what is read of one file; configs, secrets, certificates and templates stay far below it.
+const MAX_BYTES: u64 = 1024 * 1024;
+/// How long changed files must stay the same before they are read: a file that is being written is half a file.
+const SETTLE: Duration = Duration::from_secs(1);
 
-/// What files hold, for telling whether that has changed.
+/// Watches a set of files, which may differ from look to look.
+#[derive(Debug)]
+pub struct FileWatch {
+    /// What the files held when they were last read.
+    seen: Fingerprint,
+    every: Interval,
+}
+
+/// What a look at the files found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The files hold what they held when they were last read.
+    None,
+    /// The files hold something else, and may still be changing.
+    Unsettled,
+    /// The files hold something else, and did not change for a second.
+    Settled,
+}
+
+impl FileWatch {
+    /// Looks `every` so often for a difference from `seen`.
+    pub fn new(seen: Fingerprint, every: Duration) -> Self {
+        let mut every = interval(every);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { seen, every }
+    }
+
+    /// Waits until the next look is due; the first one is due at once. Cancel safe.
+    pub async fn due(&mut self) {
+        self.every.tick().await;
+    }
+
+    /// Looks at `files`, and waits for a second if they have changed.
+    pub async fn look(&self, files: Vec<PathBuf>) -> Change {
+        let found = Fingerprint::of(files.clone()).await;
+        if found == self.seen {
+            return Change::None;
+        }
+        sleep(SETTLE).await;
+        if Fingerprint::of(files).await == found { Change::Settled } else { Change::Unsettled }
+    }
+
+    /// Takes what `files` hold as read. To be called before they are read, so that the next look sees later changes.
+    pub async fn mark_read(&mut self, files: Vec<PathBuf>) {
+        self.seen = Fingerprint::of(files).await;
+    }
+
+    /// Whether `files` still hold what was marked as read.
+    pub async fn is_current(&self, files: Vec<PathBuf>) -> bool {
+        Fingerprint::of(files).await == self.seen
+    }
+}
+
+/// A digest of what files hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Of these files, in this order. One that cannot be read differs from any that can.
+    /// The fingerprint of these files, in this order. An unreadable file differs from any that can be read.
     pub async fn of(files: Vec<PathBuf>) -> Self {
-        // A folder on a network that hangs must not hold up anything else.
+        // A network folder that hangs must not block the runtime.
         tokio::task::spawn_blocking(move || Self::read(&files)).await.unwrap_or_default()
     }
 
-    /// As [`Fingerprint::of`], for when nothing else runs yet.
+    /// As [`Fingerprint::of`], for a start, before the runtime runs.
     pub fn read(files: &[PathBuf]) -> Self {
         let mut hash = Sha256::new();
         for path in files {
@@ -54,7 +111,7 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -93,5 +150,24 @@ mod tests {
             assert_ne!(all[different[0]], all[different[1]], "{different:?}");
         }
         assert_eq!(seen().await, seen().await);
+    }
+
+    #[tokio::test]
+    async fn a_change_counts_once_it_has_settled() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        let files = || vec![file.clone()];
+        let mut watch = FileWatch::new(Fingerprint::of(files()).await, Duration::from_secs(5));
+        assert_eq!(watch.look(files()).await, Change::None);
+        std::fs::write(&file, "half").expect("written");
+        let (found, ()) = tokio::join!(watch.look(files()), async {
+            sleep(SETTLE / 2).await;
+            std::fs::write(&file, "whole").expect("written");
+        });
+        assert_eq!(found, Change::Unsettled);
+        assert_eq!(watch.look(files()).await, Change::Settled);
+        assert!(!watch.is_current(files()).await);
+        watch.mark_read(files()).await;
+        assert_eq!(watch.look(files()).await, Change::None);
     }
 }

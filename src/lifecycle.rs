@@ -1,4 +1,4 @@
-//! Starting, stopping, and what must end before the process does.
+//! Tasks and signals: what must end before the process does.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long webhooks and sends under way may take to finish after SIGTERM: less than the 10 s after which `docker stop`
-/// kills. What does not finish is in the store and goes on at the next start.
+/// How long webhooks and sends in flight may take after SIGTERM: less than the 10 s after which `docker stop` kills. Unfinished
+/// work is in the store and resumes at the next start.
 pub const GRACE: Duration = Duration::from_secs(7);
 
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
-    /// First stage: nothing new is begun.
+    /// Cancelled in the first stage of a stop, in which nothing new begins.
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -39,7 +39,7 @@ impl Lifecycle {
         self.tasks.spawn(task);
     }
 
-    /// Stops everything and waits for it; `false`: something did not end in time.
+    /// Stops all tasks and waits for them; returns `false` if one did not end in time.
     pub async fn finish(&self) -> bool {
         self.stop.cancel();
         self.tasks.close();
@@ -47,7 +47,7 @@ impl Lifecycle {
     }
 }
 
-/// SIGHUP, which asks for the config to be read again. From the making of this on it ends the process no more.
+/// SIGHUP, which reloads the config. Once this exists, the signal no longer ends the process.
 #[derive(Debug)]
 pub struct Hangups(Signal);
 
@@ -58,7 +58,7 @@ impl Hangups {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    /// Returns on the next one, also if it came before this was asked.
+    /// Waits for the next signal, or returns at once if one arrived since the last call.
     pub async fn next(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending::<()>().await;
@@ -66,7 +66,7 @@ impl Hangups {
     }
 }
 
-/// Returns on SIGTERM or SIGINT, with its name.
+/// Waits for SIGTERM or SIGINT and returns its name.
 ///
 /// # Errors
 /// When the handlers cannot be installed.

@@ -4,35 +4,35 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
-/// Foreign crates are capped here unless the filter names them: at debug level, HTTP clients print what they send, and
-/// what they warn of is nothing that an operator can act on.
+/// The cap for foreign crates that the filter does not name: at debug level HTTP clients print what they send, and their
+/// warnings are not actionable.
 const CAPPED: &str = "error";
-/// Crates whose every failed request is an error line of theirs, beside the one line in which the receiver says it.
+/// Crates that log each failed request as an error, which the receiver logs itself.
 const QUIET: [&str; 3] = ["matrix_sdk=off", "matrix_sdk_base=error", "matrix_sdk_crypto=error"];
 
-/// Puts another filter in place of the one that the subscriber was installed with.
+/// Replaces the filter of the installed subscriber.
 type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
-/// What the log lets through, for as long as the process runs.
+/// The log's filter, which can change while the process runs.
 pub struct Filter {
     replace: Replace,
 }
 
 impl Filter {
-    /// Lets through what `directives` say from now on.
+    /// Applies new `directives`.
     ///
     /// # Errors
-    /// When they cannot be read; then nothing changes.
+    /// When they are invalid; then nothing changes.
     pub fn set(&self, directives: &str) -> anyhow::Result<()> {
         let filter = filter(directives)?;
         (self.replace)(filter).map_err(|error| anyhow::anyhow!("log.filter: {error}"))
     }
 }
 
-/// Whether `log.filter` can be read.
+/// Checks `log.filter`.
 ///
 /// # Errors
-/// Why not.
+/// When it is invalid.
 pub fn check(directives: &str) -> anyhow::Result<()> {
     filter(directives).map(drop)
 }
@@ -40,11 +40,10 @@ pub fn check(directives: &str) -> anyhow::Result<()> {
 /// Installs the subscriber, which writes JSON lines or text. `directives` is `log.filter`. Call once.
 ///
 /// # Errors
-/// When the filter cannot be read or a subscriber is installed already.
+/// When the filter is invalid or a subscriber is installed already.
 pub fn init(json: bool, directives: &str) -> anyhow::Result<Filter> {
     let filter = filter(directives)?;
-    // A log that cannot be written (a full disk) is told to nobody: it would be on standard error, which is the very file
-    // that cannot be written, and with a panic.
+    // Errors of the log itself (a full disk) are not logged: that would write to the same standard error, and panic.
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let (replace, installed): (Replace, _) = if json {
         let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
@@ -59,7 +58,7 @@ pub fn init(json: bool, directives: &str) -> anyhow::Result<Filter> {
     Ok(Filter { replace })
 }
 
-/// `log.filter` as the operator wrote it. A bare level is meant for the receiver; everything else keeps its cap.
+/// Parses `log.filter`. A bare level applies to the receiver; all other crates keep their cap.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let mut directives: Vec<String> = vec![CAPPED.to_owned()];
     directives.extend(QUIET.map(str::to_owned));
@@ -78,7 +77,7 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
 mod tests {
     use super::filter;
 
-    /// None of it is anything that an operator can act on, such as missing backups with every sync.
+    /// Foreign warnings are not actionable, such as missing backups with every sync.
     #[test]
     fn foreign_crates_do_not_warn_unless_named() {
         let quiet = filter("info").expect("a filter").to_string();

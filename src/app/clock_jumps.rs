@@ -1,5 +1,4 @@
-//! Notices when the wall clock is set. Nothing has to be done about it, since no rule goes by it; but whoever reads the
-//! log, or times on cards, is to know.
+//! Logs when the wall clock is set. No rule depends on it, but readers of the log and of times on cards should know.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,12 +10,12 @@ use crate::{
     health::{ClockSet, Health},
 };
 
-const LOOK: Duration = Duration::from_secs(1);
-/// What a machine's own keeping of the time corrects at once is less.
-const JUMP: u64 = 5_000;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// In milliseconds; time synchronisation steps the clock by less.
+const JUMP_MS: u64 = 5_000;
 
 struct Jumps {
-    /// How far the wall clock was ahead when it was told of last.
+    /// By how many milliseconds the wall clock was ahead at the last jump.
     ahead: i64,
 }
 
@@ -24,7 +23,7 @@ impl Jumps {
     /// By how much the wall clock was set since the last jump; negative: back.
     fn look(&mut self, ahead: i64) -> Option<i64> {
         let by = ahead.saturating_sub(self.ahead);
-        if by.unsigned_abs() < JUMP {
+        if by.unsigned_abs() < JUMP_MS {
             return None;
         }
         self.ahead = ahead;
@@ -32,21 +31,18 @@ impl Jumps {
     }
 }
 
-/// Looks until `stop`; also counts what the machine slept.
+/// Looks until `stop`, and has the clock catch up on time that the machine slept.
 pub async fn watch(clock: Clock, health: Arc<Health>, stop: CancellationToken) {
     let mut jumps = Jumps { ahead: clock.ahead() };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(LOOK) => {}
+            () = sleep(LOOK_EVERY) => {}
         }
         clock.catch_up();
         if let Some(by_ms) = jumps.look(clock.ahead()) {
             health.update(|health| health.clock_set = Some(ClockSet { at: clock.now(), by_ms }));
-            tracing::warn!(
-                by_s = by_ms / 1_000,
-                "the wall clock was set; nothing is closed, forgotten or waited for by it, but times that were shown may be off"
-            );
+            tracing::warn!(by_s = by_ms / 1_000, "wall clock was set; shown times may be off");
         }
     }
 }
@@ -57,7 +53,7 @@ mod tests {
     use crate::model::Timestamp;
 
     #[test]
-    fn a_jump_is_told_once_and_what_is_small_is_not() {
+    fn a_jump_is_logged_once_and_a_small_one_is_not() {
         let clock = Clock::manual(Timestamp(1_000_000));
         let mut jumps = Jumps { ahead: clock.ahead() };
         clock.advance(Duration::from_hours(50));

@@ -1,4 +1,4 @@
-//! One lane per room, for as long as the room needs one.
+//! Runs one lane per room, for as long as the room needs one.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,14 @@ use crate::{
     model::RoomAddress,
 };
 
-/// How long a lane that is to end is waited for: it may be waiting for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for a lane to end: it may be waiting for the homeserver.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct Lanes {
     context: LaneContext,
     lifecycle: Lifecycle,
     running: Mutex<BTreeMap<RoomAddress, CancellationToken>>,
-    /// A lane has ended.
+    /// Changes whenever a lane has ended.
     ended: watch::Sender<()>,
 }
 
@@ -31,8 +31,8 @@ impl Lanes {
         Arc::new(Self { context, lifecycle, running: Mutex::default(), ended: watch::Sender::new(()) })
     }
 
-    /// Starts the lanes of these rooms that are not running. To be called once the config that names them is in force:
-    /// a lane that is about to end looks at it under the same lock.
+    /// Starts the lanes of these rooms that are not running. Call it after the settings name the rooms: a lane that is about
+    /// to end reads the settings under the same lock.
     pub fn ensure(self: &Arc<Self>, rooms: impl IntoIterator<Item = RoomAddress>) {
         let mut running = self.running();
         for room in rooms {
@@ -44,7 +44,7 @@ impl Lanes {
         }
     }
 
-    /// Ends a lane after what it is at; `false`: not in time.
+    /// Ends a lane after its current step; returns `false` if it did not end in time.
     pub async fn end(&self, room: &RoomAddress) -> bool {
         let mut ended = self.ended.subscribe();
         if let Some(stop) = self.running().get(room) {
@@ -57,14 +57,14 @@ impl Lanes {
                 }
             }
         };
-        timeout(PATIENCE, gone).await.is_ok()
+        timeout(END_TIMEOUT, gone).await.is_ok()
     }
 
     async fn serve(self: Arc<Self>, room: RoomAddress, stop: CancellationToken) {
         loop {
             Lane::new(room.clone(), self.context.clone(), stop.clone()).run().await;
             let mut running = self.running();
-            // The config may name the room again since the lane has decided to end.
+            // A reload may have named the room again since the lane decided to end.
             if stop.is_cancelled() || !self.context.settings.borrow().serves(&room) {
                 running.remove(&room);
                 drop(running);

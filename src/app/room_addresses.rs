@@ -1,5 +1,5 @@
-//! What a change of the config leaves in rooms that a route does not name any more: under the room's new address, if it is
-//! the same room, and closed if it is none of the route's.
+//! What a config change leaves in rooms that a route no longer names: cards move to the room's new address if it is the
+//! same room, and are closed otherwise.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,101 +15,96 @@ use crate::{
     store::{AddressChange, Move, Routing, Store, StoreError},
 };
 
-/// For how long an alias that was never looked up may turn out to be the room that is gone.
-pub const LOOK_UP: Duration = Duration::from_mins(10);
+/// How long after a reload an alias that was never resolved may still turn out to be a removed room.
+pub const ALIAS_PATIENCE: Duration = Duration::from_mins(10);
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
-    /// All addresses that are known, as opposed to those of open incidents.
-    pub all: bool,
-    /// Whether an alias of which nothing is known is waited for.
-    pub patient: bool,
+pub struct Sweep {
+    /// Looks at all known addresses, not just those of open incidents.
+    pub all_addresses: bool,
+    /// Keeps cards open as long as an unresolved alias of their route may stand for their room.
+    pub await_aliases: bool,
 }
 
-/// What was found.
+/// What a sweep found.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// Rooms that no route names and that have something to be told still.
+pub struct Swept {
+    /// Rooms that no route names and that still have messages to be sent.
     pub rooms: BTreeSet<RoomAddress>,
-    /// Rooms of which it is not known yet whether a route names them by another address.
+    /// Rooms that a route may name by an address that is not resolved yet.
     pub waiting: BTreeSet<RoomAddress>,
     pub room_aliases: RoomAliases,
 }
 
 /// The rooms of each route.
-pub fn routing(config: &Config) -> Routing {
+fn routing(config: &Config) -> Routing {
     config.routes.iter().map(|(name, route)| (name.clone(), route.rooms.clone())).collect()
 }
 
-/// # Errors
-/// When the store fails.
-pub async fn room_aliases(store: &Store, config: &Config) -> Result<RoomAliases, StoreError> {
+async fn room_aliases(store: &Store, config: &Config) -> Result<RoomAliases, StoreError> {
     Ok(RoomAliases::new(store.resolved_rooms().await?, &config.matrix.aliases))
 }
 
-/// `lanes`: those that run.
-///
-/// # Errors
-/// When the store fails; what was done until then stays done.
-pub async fn sort_out(
-    store: &Store,
-    config: &Config,
-    lanes: Option<&Arc<Lanes>>,
-    look: Look,
-) -> Result<Found, StoreError> {
-    close_moved(store, config).await?;
-    let room_aliases = room_aliases(store, config).await?;
-    let mut routing = routing(config);
-    let left = left(store, &routing).await?;
-    let mut addresses: BTreeSet<RoomAddress> = left.iter().map(|(_, room)| room.clone()).collect();
-    if look.all {
-        addresses.extend(room_aliases.addresses().cloned());
-    }
-    let mut late = BTreeSet::new();
-    for address_change in address_changes(&routing, &room_aliases, &addresses) {
-        if !change_address(store, &address_change, lanes).await? {
-            late.insert(address_change.from);
+impl Sweep {
+    /// Moves and closes what `config` no longer routes. `lanes` are those that run.
+    ///
+    /// # Errors
+    /// When the store fails; what was done until then stays done.
+    pub async fn run(self, store: &Store, config: &Config, lanes: Option<&Arc<Lanes>>) -> Result<Swept, StoreError> {
+        close_moved(store, config).await?;
+        let room_aliases = room_aliases(store, config).await?;
+        let mut routing = routing(config);
+        let left = left(store, &routing).await?;
+        let mut addresses: BTreeSet<RoomAddress> = left.iter().map(|(_, room)| room.clone()).collect();
+        if self.all_addresses {
+            addresses.extend(room_aliases.addresses().cloned());
         }
-    }
-    let mut waiting = BTreeSet::new();
-    for (route, room) in left {
-        let Some(rooms) = routing.get_mut(&route) else { continue };
-        let is_late = late.contains(&room) && room_aliases.among(rooms, &room).is_some();
-        if is_late || (look.patient && may_be_one(&room_aliases, rooms, &room)) {
-            rooms.push(room.clone());
-            waiting.insert(room);
+        let mut late = BTreeSet::new();
+        for address_change in address_changes(&routing, &room_aliases, &addresses) {
+            if !change_address(store, &address_change, lanes).await? {
+                late.insert(address_change.from);
+            }
         }
+        let mut waiting = BTreeSet::new();
+        for (route, room) in left {
+            let Some(rooms) = routing.get_mut(&route) else { continue };
+            let is_late = late.contains(&room) && room_aliases.among(rooms, &room).is_some();
+            if is_late || (self.await_aliases && may_name(&room_aliases, rooms, &room)) {
+                rooms.push(room.clone());
+                waiting.insert(room);
+            }
+        }
+        let unrouted = store.close_unrouted(&routing).await?;
+        if unrouted.cards > 0 || unrouted.incidents > 0 {
+            tracing::info!(
+                cards = unrouted.cards,
+                incidents = unrouted.incidents,
+                "closed incidents that are no longer routed"
+            );
+        }
+        Ok(Swept { rooms: unrouted.rooms, waiting, room_aliases })
     }
-    let unrouted = store.close_unrouted(&routing).await?;
-    if unrouted.cards > 0 || unrouted.incidents > 0 {
-        tracing::info!(
-            cards = unrouted.cards,
-            incidents = unrouted.incidents,
-            "closed what the config no longer routes: cards in rooms say so with their last edit"
-        );
-    }
-    Ok(Found { rooms: unrouted.rooms, waiting, room_aliases })
 }
 
-/// Whether something is left of a room that one of the route's may be, which is not known yet.
+/// Whether a room with open cards may be one that its route names by an unresolved alias.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn is_open(store: &Store, config: &Config) -> Result<bool, StoreError> {
+pub async fn awaits_alias(store: &Store, config: &Config) -> Result<bool, StoreError> {
     let (room_aliases, routing) = (room_aliases(store, config).await?, routing(config));
     let left = left(store, &routing).await?;
-    Ok(left.iter().any(|(route, room)| routing.get(route).is_some_and(|rooms| may_be_one(&room_aliases, rooms, room))))
+    Ok(left.iter().any(|(route, room)| routing.get(route).is_some_and(|rooms| may_name(&room_aliases, rooms, room))))
 }
 
-/// What is open, or waits, in rooms that its route does not name.
+/// Open or waiting cards in rooms that their route does not name.
 async fn left(store: &Store, routing: &Routing) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
     let mut pairs = store.pairs().await?;
     pairs.retain(|(route, room)| !routing.get(route).is_some_and(|rooms| rooms.contains(room)));
     Ok(pairs)
 }
 
-/// What came without a route in the URL, and whose receiver the config leads to another route by now.
+/// Closes incidents that came without a route in the URL, and whose receiver now belongs to another route.
 async fn close_moved(store: &Store, config: &Config) -> Result<(), StoreError> {
     for (from, receiver) in store.open_receivers().await? {
         let Ok(route) = intake::choose_route(&config.routes, None, &receiver) else { continue };
@@ -121,14 +116,14 @@ async fn close_moved(store: &Store, config: &Config) -> Result<(), StoreError> {
         if incidents > 0 {
             tracing::info!(
                 from = %moved.from, to = %moved.to, receiver = %moved.receiver, incidents,
-                "a receiver takes another route: its incidents go on there, and their old cards say so"
+                "incidents moved with their receiver to another route"
             );
         }
     }
     Ok(())
 }
 
-fn may_be_one(room_aliases: &RoomAliases, rooms: &[RoomAddress], room: &RoomAddress) -> bool {
+fn may_name(room_aliases: &RoomAliases, rooms: &[RoomAddress], room: &RoomAddress) -> bool {
     room_aliases.among(rooms, room).is_none() && rooms.iter().any(|known| !room_aliases.knows(known))
 }
 
@@ -152,7 +147,7 @@ fn address_changes(
     found.into_iter().map(address_change).collect()
 }
 
-/// `false`: not all of it yet.
+/// Returns `false` if some cards are still to be moved.
 async fn change_address(
     store: &Store,
     address_change: &AddressChange,
@@ -161,7 +156,7 @@ async fn change_address(
     if !store.has_cards_of(address_change).await? {
         return Ok(true);
     }
-    // What it is sending would be sent by the other lane as well.
+    // The lane of the new address would send again what this lane is sending.
     if let Some(lanes) = lanes
         && !lanes.end(&address_change.from).await
     {
@@ -177,7 +172,7 @@ async fn change_address(
     if cards > 0 {
         tracing::info!(
             from = %address_change.from, to = %address_change.to, cards,
-            "a room is named by another address; its cards go on under the new one"
+            "cards moved to the room's new address"
         );
     }
     Ok(complete)

@@ -1,14 +1,12 @@
-//! `completions SHELL`: what a shell needs to complete the command line.
+//! `completions SHELL`: shell completions.
 
 use std::{
     io::{ErrorKind, Write as _},
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
-
-use super::Cli;
 
 /// Writes completions for a shell to standard output.
 #[derive(Debug, Args)]
@@ -23,13 +21,12 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, mut command: Command) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
-        let mut command = Cli::command();
         let name = command.get_name().to_owned();
         clap_complete::generate(self.shell, &mut command, name, &mut script);
         match std::io::stdout().write_all(&script) {
-            // Whoever reads it has read enough, as in `completions bash | head`.
+            // The reader of `completions bash | head` has enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             written => Ok(written.map(|()| ExitCode::SUCCESS)?),
         }

@@ -1,4 +1,4 @@
-//! `login` and `logout`: a device of the receiver's own.
+//! `login` and `logout`: create and remove the receiver's device.
 
 use std::{
     collections::BTreeMap,
@@ -11,18 +11,17 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Config;
 use crate::{
-    config::{Credential, Purpose, Secret},
+    config::{Config, Credential, Purpose, Secret},
     matrix::{self, LoginRequest},
     store,
 };
 
-/// Logs in with a password, on a device of the receiver's own.
+/// Logs in with a password and creates a device for the receiver.
 ///
-/// Stores the session in store.path (so run it as the receiver's user, while the receiver does not run), gives the device
-/// its keys, and sees to it that clients show no warning in encrypted rooms. Prints what belongs into the config, and the
-/// account's recovery key if it had to make one. What is missing is asked for.
+/// Stores the session in store.path (so run it as the receiver's user, while the receiver is stopped), creates the device's
+/// keys, and has the account sign them, so that clients show no warning in encrypted rooms. Prints the lines for the config,
+/// and the account's recovery key if it created one. Asks for missing settings.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -39,15 +38,15 @@ pub struct Login {
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Give the account a new identity in place of the one it has, and a new recovery key. Whoever has verified the old
-    /// one is told that it changed, and other devices of the account must be verified anew.
+    /// one is warned that it changed, and other devices of the account must be verified again.
     #[arg(long)]
     reset_identity: bool,
 }
 
-/// Ends the session that login has stored.
+/// Ends the session that login stored.
 ///
-/// The homeserver forgets the device; the session and its keys are removed from store.path. The account keeps its
-/// identity and its recovery key. Run it while the receiver does not run.
+/// The homeserver removes the device; the session and its keys are removed from store.path. The account keeps its
+/// identity and its recovery key. Run it while the receiver is stopped.
 #[derive(Debug, Args)]
 pub struct Logout {}
 
@@ -101,7 +100,7 @@ impl Login {
         Ok(ExitCode::FAILURE)
     }
 
-    /// The config with what the command line says laid over it; what is in neither is asked for.
+    /// The config, overlaid with the command line; asks for what is in neither.
     fn config(&self, file: Option<&Path>) -> anyhow::Result<Config> {
         let mut environment = crate::config::environment();
         let mut set = |name: &str, value: &Option<String>| {
@@ -118,7 +117,8 @@ impl Login {
     fn password(&self, config: &Config) -> anyhow::Result<Secret> {
         if let Some(path) = &self.password_file {
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            return one_line(&text).with_context(|| format!("{} holds no password", path.display()));
+            return without_line_break(&text)
+                .with_context(|| format!("{} is empty, expected a password", path.display()));
         }
         if let Some(Credential::Password(password)) = &config.matrix.credential {
             return Ok(password.clone());
@@ -128,7 +128,7 @@ impl Login {
         } else {
             line_of_stdin()?
         };
-        one_line(&text).context("no password was given: name a file with --password-file, or pipe it in")
+        without_line_break(&text).context("no password was given: name a file with --password-file, or pipe it in")
     }
 }
 
@@ -146,7 +146,7 @@ impl Logout {
     }
 }
 
-/// Homeserver and user, from a terminal.
+/// Asks for homeserver and user on a terminal.
 fn ask_for_missing(file: Option<&Path>, environment: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         return Ok(());
@@ -172,8 +172,8 @@ fn line_of_stdin() -> anyhow::Result<String> {
     Ok(line)
 }
 
-/// Without its line break; `None` if nothing is left.
-fn one_line(text: &str) -> Option<Secret> {
+/// The text without its line break; `None` if nothing is left.
+fn without_line_break(text: &str) -> Option<Secret> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     (!line.is_empty()).then(|| Secret::new(line))

@@ -1,11 +1,11 @@
-//! `logs-url`: the `logs_url` annotation for a rule, so that nobody has to percent-encode JSON by hand.
+//! `logs-url`: builds a `logs_url` annotation, so that nobody has to percent-encode JSON by hand.
 
 use std::process::ExitCode;
 
 use anyhow::{bail, ensure};
 use clap::Args;
 
-use super::render::print;
+use super::support::output::print;
 use crate::render::links::{
     explore::{LogsUrl as Parsed, log_query, loki_url},
     placeholders::Placeholders,
@@ -13,31 +13,31 @@ use crate::render::links::{
 
 /// Prints a logs_url annotation: a Grafana Explore link to a Loki query, ready for an alerting rule.
 ///
-/// Holes such as {{ $labels.namespace }} stay, for Prometheus to fill in. So that a value with quotes, blanks, & or %
-/// cannot break the link, each hole is made to escape and encode what it yields, unless it has a urlquery of its own.
-/// The time range is put in by the receiver.
+/// Placeholders such as {{ $labels.namespace }} stay, for Prometheus to fill in. Each gets functions that escape and encode
+/// its value, unless it has a urlquery already, so that quotes, blanks, & or % in a value cannot break the link. The
+/// receiver adds the time range.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver logs-url --grafana https://grafana.example.org --datasource loki \\
     --selector 'namespace=\"{{ $labels.namespace }}\", pod=\"{{ $labels.pod }}\"' --line-filter '|~ \"error|panic\"' --yaml")]
 pub struct LogsUrl {
-    /// Where Grafana is, as those who read the room reach it.
+    /// The URL of Grafana for readers of the room.
     #[arg(long, value_name = "URL")]
     grafana: String,
     /// The uid of the Loki datasource.
     #[arg(long, value_name = "UID")]
     datasource: String,
-    /// Which streams, as in LogQL, with or without braces. Holes stand in double quotes.
+    /// A stream selector in LogQL, with or without braces. Placeholders stand in double quotes.
     #[arg(long, value_name = "LOGQL")]
     selector: String,
-    /// Which lines: LogQL such as '|= "error"', or a text that lines must contain.
+    /// A line filter in LogQL such as '|= "error"', or a text that lines must contain.
     #[arg(long, value_name = "LOGQL")]
     line_filter: Option<String>,
     #[arg(long, value_name = "NUMBER", default_value_t = 1, help = "The organisation in Grafana")]
     org_id: u64,
-    /// Leave all holes exactly as they are, for values known to be made of letters, digits, - and _.
-    #[arg(long = "keep-holes")]
+    /// Leave all placeholders as they are; for values of letters, digits, - and _ alone.
+    #[arg(long = "keep-holes", alias = "keep-placeholders")]
     keep_placeholders: bool,
     /// Print a line of YAML, quoted.
     #[arg(long)]
@@ -64,15 +64,15 @@ impl LogsUrl {
         let parts = [self.selector.trim(), self.line_filter.as_deref().unwrap_or_default().trim()];
         ensure!(
             parts.iter().all(|part| !part.contains(char::is_control)),
-            "line breaks have no place in a selector or filter"
+            "--selector and --line-filter must not contain line breaks"
         );
-        // Together, so that no two holes get one word.
+        // Both at once, so that no two placeholders get the same word.
         let placeholders = Placeholders::take(&parts.join("\n"));
         let (selector, filter) = placeholders.text.split_once('\n').unwrap_or((&placeholders.text, ""));
         let matchers = selector.trim_matches(['{', '}', ' ']);
         ensure!(
             !matchers.is_empty(),
-            "--selector: names no label, and Loki wants at least one, such as 'namespace=\"media\"'"
+            "--selector: names no label, expected at least one, such as 'namespace=\"media\"'"
         );
         let query = log_query(&format!("{{{matchers}}}"), filter);
         let placeholders = if self.keep_placeholders { placeholders } else { encoding(placeholders, &query)? };
@@ -84,7 +84,7 @@ impl LogsUrl {
     }
 }
 
-/// Escaping is right within double quotes alone.
+/// Adds escaping, which works only within double quotes.
 fn encoding(placeholders: Placeholders, query: &str) -> anyhow::Result<Placeholders> {
     for (word, placeholder) in placeholders.words() {
         let before = query.find(word).map_or("", |at| &query[..at]);
@@ -98,10 +98,7 @@ fn encoding(placeholders: Placeholders, query: &str) -> anyhow::Result<Placehold
                 _ => {}
             }
         }
-        ensure!(
-            quoted == Some('"'),
-            "{placeholder} does not stand in double quotes, so that its value could end up as LogQL"
-        );
+        ensure!(quoted == Some('"'), "{placeholder} is not in double quotes, so its value could be read as LogQL");
     }
     Ok(placeholders.encoding())
 }

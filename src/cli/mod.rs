@@ -17,9 +17,7 @@ mod support;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-
-use crate::config::Config;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Carries Alertmanager notifications into Matrix rooms: kept, exactly once, always showing the newest state.
 #[derive(Debug, Parser)]
@@ -30,7 +28,7 @@ Start here, each with --config FILE:
   matrix-alertmanager-receiver serve                run the receiver
   matrix-alertmanager-receiver send-test default    see an alert arrive
 
-Exit codes: 0 all is well, 1 something is wrong and was told, 2 the command line was not understood.")]
+Exit codes: 0 success, 1 a problem, which is printed, 2 an invalid command line.")]
 pub struct Cli {
     #[arg(
         long,
@@ -38,8 +36,8 @@ pub struct Cli {
         env = "MAR_CONFIG",
         global = true,
         help = "\
-        The config file (TOML). Without one the environment alone must do: MATRIX_HOMESERVER, MATRIX_USER_ID, \
-        MATRIX_ACCESS_TOKEN, MATRIX_ROOM_ID and, for other addresses than loopback, WEBHOOK_TOKEN"
+        The config file (TOML). Without one, set these variables: MATRIX_HOMESERVER, MATRIX_USER_ID, \
+        MATRIX_ACCESS_TOKEN, MATRIX_ROOM_ID and, unless http.listen is a loopback address, WEBHOOK_TOKEN"
     )]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -66,7 +64,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// What went wrong, in words for the operator.
+    /// With what went wrong, for the operator.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config.as_deref();
         match self.command.unwrap_or(Command::Serve(serve::Serve {})) {
@@ -81,7 +79,7 @@ impl Cli {
             Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
-            Command::Completions(completions) => completions.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `render FILE`: the message that a payload gives, by the same way as in the running receiver, without any server.
+//! `render FILE`: renders a payload as the running receiver would, without any server.
 
 use std::{
     env,
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::{Config, support::terminal};
+use super::support::{input::Input, output::print, terminal};
 use crate::{
     clock::Clock,
-    config::{Purpose, Route, TemplateFile, TemplateName},
+    config::{Config, Purpose, Route, TemplateFile, TemplateName},
     delivery::mentions_for,
     intake::{self, Rules},
     model::{
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Shows the message that a webhook payload gives, without any server.
+/// Shows the message for a webhook payload, without any server.
 ///
 /// Needs no config; with one, its links, times and severities are used.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ Examples:
   matrix-alertmanager-receiver render --template card_html=card.html.j2 payload.json")]
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
-    file: PathBuf,
+    file: String,
     /// What to show: the message as text, its HTML, or the content of the event as JSON. Without it: as text, on a
     /// terminal with colours and links.
     #[arg(long, value_enum)]
@@ -46,8 +46,8 @@ pub struct Render {
     #[arg(long)]
     route: Option<String>,
     /// A template file in place of the built-in or configured one, as NAME=FILE: card_html, card_text, digest_html,
-    /// digest_text, reply_html or reply_text. A digest then holds the one incident; a reply tells of it as new, or as
-    /// resolved. Exits with 1 and tells line and column if it fails on this payload or on any sample.
+    /// digest_text, reply_html or reply_text. A digest then holds the one incident; a reply shows it as new or resolved.
+    /// Exits with 1 and prints line and column if the template fails on this payload or on a sample.
     #[arg(long = "template", value_name = "NAME=FILE", value_parser = named_file)]
     templates: Vec<(TemplateName, PathBuf)>,
 }
@@ -59,7 +59,7 @@ fn named_file(argument: &str) -> Result<(TemplateName, PathBuf), String> {
         Some((name, PathBuf::from(file)))
     });
     let known = || TemplateName::ALL.map(TemplateName::as_str).join(", ");
-    found.ok_or_else(|| format!("NAME=FILE is meant, with a name of {}", known()))
+    found.ok_or_else(|| format!("expected NAME=FILE, where NAME is one of {}", known()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,13 +67,13 @@ enum Format {
     Html,
     Text,
     Json,
-    /// What a terminal gets anyway, for pagers that understand it.
+    /// The default on a terminal; for pagers that understand it.
     #[value(hide = true)]
     Terminal,
 }
 
 impl Format {
-    /// Plain text for pipes and files, and for those who asked for it (<https://no-color.org>).
+    /// Plain text for pipes and files, and where it is asked for (<https://no-color.org>).
     fn for_stdout() -> Self {
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -85,8 +85,9 @@ impl Render {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let mut config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
         self.put_templates(&mut config);
-        let body = self.read()?;
-        let webhook = intake::decode(&body).with_context(|| self.name())?;
+        let input = Input::named(&self.file);
+        let body = input.bytes().with_context(|| input.name())?;
+        let webhook = intake::decode(&body).with_context(|| input.name())?;
         let route = intake::choose_route(&config.routes, self.route.as_deref(), &webhook.receiver)?;
         let now = Clock::system().wall();
         let changes = intake::reconcile(None, &webhook, &Rules::of(route, &config.display), now);
@@ -110,7 +111,7 @@ impl Render {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What the command line names comes before what the config does.
+    /// Templates of the command line replace those of the config.
     fn put_templates(&self, config: &mut Config) {
         for (name, path) in &self.templates {
             let file = TemplateFile { key: format!("--template {}", name.as_str()), path: path.clone() };
@@ -121,7 +122,7 @@ impl Render {
         }
     }
 
-    /// The kind of message that the first template named is for; a card without one.
+    /// Renders the kind of message that the first template is for; a card without one.
     fn rendered(&self, style: &Style, incident: &Incident, now: Timestamp) -> Rendered {
         let note = Note {
             id: 0,
@@ -142,7 +143,7 @@ impl Render {
         render::render(style, &Request { kind, card, incidents, notes, root_at: None, now, form: Form::Full })
     }
 
-    /// Without `--format`: the HTML if templates of HTML alone are looked at, but on a terminal.
+    /// The format; without `--format` it is HTML if all templates are HTML and the output is not a terminal.
     fn format(&self) -> Format {
         let only =
             |html: bool| !self.templates.is_empty() && self.templates.iter().all(|(name, _)| name.is_html() == html);
@@ -151,22 +152,6 @@ impl Render {
             Format::Terminal if only(false) => Format::Text,
             format => format,
         }
-    }
-
-    /// What messages call the payload.
-    fn name(&self) -> String {
-        if self.is_stdin() { "standard input".to_owned() } else { self.file.display().to_string() }
-    }
-
-    fn is_stdin(&self) -> bool {
-        self.file.as_os_str() == "-"
-    }
-
-    fn read(&self) -> anyhow::Result<Vec<u8>> {
-        let mut body = Vec::new();
-        let read =
-            if self.is_stdin() { io::stdin().read_to_end(&mut body).map(|_| body) } else { std::fs::read(&self.file) };
-        read.with_context(|| format!("cannot read {}", self.name()))
     }
 
     fn show(&self, message: &Message, incident: &Incident, route: &Route) -> anyhow::Result<String> {
@@ -183,14 +168,5 @@ impl Render {
                 serde_json::to_string_pretty(&content)?
             }
         })
-    }
-}
-
-/// Writes a line to standard output.
-pub(super) fn print(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        // Whoever reads has read enough: `render FILE | head -1`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
     }
 }

@@ -1,4 +1,4 @@
-//! `send-test ROUTE`: an incident that goes the way of every other one, to see whether alerts arrive.
+//! `send-test ROUTE`: posts a test incident to the running receiver, to see whether alerts arrive.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -8,27 +8,27 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{
-    Config,
-    support::http_client::{self, Trust},
+use super::support::{
+    http_client::{self, Trust},
+    output,
 };
 use crate::{
     clock::Clock,
-    config::{Auth, Purpose, parse_duration},
+    config::{Auth, Config, Purpose, parse_duration},
     lifecycle,
     model::{RouteName, Timestamp},
 };
 
-/// Alertmanager's own patience is 10 s at least.
+/// As long as Alertmanager waits at least.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ALERTNAME: &str = "ReceiverTest";
 
 /// Sends a test incident to the running receiver, as Alertmanager would: firing, then resolved.
 ///
 /// A card appears in the rooms of the route and turns green after a while. Address and credentials come from http.listen
-/// and http.auth of the config, so that it must be the config that the receiver runs with. On the same machine the
-/// certificate of http.tls is the only one that is trusted, whatever name is in it. Exits with 1 and the reason when the
-/// receiver does not take it.
+/// and http.auth of the config, which must be the config of the running receiver. On the same machine only the
+/// certificate of http.tls is trusted, whatever name is in it. Exits with 1 and the reason if the receiver does not
+/// accept it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -43,7 +43,7 @@ pub struct SendTest {
     #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     lasts: Duration,
     #[arg(long, value_parser = http_client::receiver_url, help = "\
-        The address of the receiver, where it is not what http.listen says, such as https://alerts.example.org")]
+        The address of the receiver if it differs from http.listen, such as https://alerts.example.org")]
     url: Option<Url>,
 }
 
@@ -77,7 +77,7 @@ impl SendTest {
         let id = webhook.post(&incident.firing()).await.context("firing: not accepted")?;
         println!("firing: accepted by {} as notification {id}", webhook.url);
         println!("  look for: a card that says {ALERTNAME}, in {}", self.rooms(config));
-        println!("  if none comes: {id} in the receiver's log tells why");
+        println!("  if none comes: {id} in the receiver's log says why");
         self.wait().await?;
         let resolved = webhook.post(&incident.resolved(Clock::system().wall())).await;
         let id = resolved.context("resolved: not accepted, the card stays as it is")?;
@@ -88,7 +88,7 @@ impl SendTest {
 
     fn rooms(&self, config: &Config) -> String {
         match config.routes.get(&self.route) {
-            // Another receiver may have the route lead elsewhere.
+            // The receiver at --url may have other rooms for the route.
             Some(route) if self.url.is_none() && !route.rooms.is_empty() => {
                 route.rooms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
@@ -96,7 +96,7 @@ impl SendTest {
         }
     }
 
-    /// Who interrupts it is not left with a test that fires on.
+    /// Waits, but not after an interrupt: the test must not fire on.
     async fn wait(&self) -> anyhow::Result<()> {
         println!("waiting {:?}, to be seen", self.lasts);
         tokio::select! {
@@ -107,7 +107,7 @@ impl SendTest {
     }
 }
 
-/// Where Alertmanager posts, and what it proves itself with.
+/// The webhook URL and its credentials.
 struct Webhook<'a> {
     client: Client,
     url: Url,
@@ -123,11 +123,11 @@ impl Webhook<'_> {
         let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         if answer.status == 200 {
             return match body["notification"].as_str() {
-                Some(id) if body["status"] == "accepted" => Ok(http_client::tame(id)),
-                _ => bail!("{}: 200, but that is not how the receiver answers; who listens there?", self.url),
+                Some(id) if body["status"] == "accepted" => Ok(output::excerpt(id)),
+                _ => bail!("{}: 200, but not an answer of the receiver; check what listens there", self.url),
             };
         }
-        let said = http_client::tame(body["error"].as_str().unwrap_or(&answer.body));
+        let said = output::excerpt(body["error"].as_str().unwrap_or(&answer.body));
         let advice = self.advice(answer.status, answer.location.as_deref());
         bail!("{}: {} {said}; {advice}", self.url, answer.status)
     }
@@ -143,7 +143,7 @@ impl Webhook<'_> {
     fn advice(&self, status: u16, location: Option<&str>) -> String {
         match status {
             401 if matches!(self.auth, Auth::None) => {
-                "the running receiver wants credentials, and this config has none: use the config that it runs with"
+                "the running receiver needs credentials, and this config has none: use the config that it runs with"
                     .to_owned()
             }
             401 => "the running receiver has other credentials than http.auth of this config: was it started with \
@@ -152,14 +152,14 @@ impl Webhook<'_> {
             404 => "the running receiver has no such route: was it started before the route was added, or is the \
                     address not the receiver's?"
                 .to_owned(),
-            300..=399 => format!("it is sent on to {}: use that address", location.unwrap_or("an unnamed address")),
-            503 => "it cannot take alerts at present; Alertmanager would try again".to_owned(),
+            300..=399 => format!("redirected to {}: use that address", location.unwrap_or("an unnamed address")),
+            503 => "it cannot accept alerts at present; Alertmanager would retry".to_owned(),
             _ => "that is not an answer that Alertmanager should get: look at the receiver's log".to_owned(),
         }
     }
 }
 
-/// What Alertmanager would send about it; a group of its own for each run, so that each shows a card of its own.
+/// A test incident as Alertmanager would send it. Each run has a new group, and so gets a new card.
 struct TestIncident {
     group_key: String,
     started: Timestamp,
@@ -204,10 +204,10 @@ impl TestIncident {
                 "labels": labels,
                 "annotations": annotations,
                 "startsAt": rfc3339(self.started),
-                // As Go writes a time that is not set.
+                // Go's zero time.
                 "endsAt": ended.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339),
                 "generatorURL": "",
-                // One alert is all there is in the group.
+                // Any value does, since the group has a single alert.
                 "fingerprint": "5e4d7e577e577e57",
             }],
         })
@@ -224,7 +224,7 @@ mod tests {
     use crate::intake;
 
     #[test]
-    fn the_receiver_reads_it_as_it_was_meant() {
+    fn the_receiver_decodes_it() {
         let incident = TestIncident::new(Timestamp(1_700_000_000_000), Duration::from_secs(5));
         let read = |payload: Value| intake::decode(payload.to_string().as_bytes()).expect("a webhook payload");
         let (firing, resolved) = (read(incident.firing()), read(incident.resolved(Timestamp(1_700_000_005_000))));

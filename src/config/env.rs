@@ -1,4 +1,4 @@
-//! The environment as two layers of settings: the short names for a start without a file, and `MAR_` for any key.
+//! Reads the environment as two layers of settings: short names for a start without a file, and `MAR_` for any key.
 
 use std::{
     collections::BTreeMap,
@@ -7,13 +7,13 @@ use std::{
 };
 
 use super::{
-    Purpose,
-    faults::{Fault, Origin},
+    faults::{ConfigFault, Origin},
+    purpose::Purpose,
     secret,
     tree::{Node, Table, Value, combine, parse_variable},
 };
 
-/// Short names and the keys they set.
+/// The short names and the keys that they set.
 const SHORT: [(&str, &str); 6] = [
     ("MATRIX_HOMESERVER", "matrix.homeserver"),
     ("MATRIX_USER_ID", "matrix.user_id"),
@@ -25,13 +25,13 @@ const SHORT: [(&str, &str); 6] = [
 
 const PREFIX: &str = "MAR_";
 
-/// Those of a Service's port.
+/// The protocols of a Service's port.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// Names the config file itself; read by the command line.
+/// Names the config file itself; the command line reads it.
 const CONFIG_VARIABLE: &str = "MAR_CONFIG";
 
-/// The variables of this process that may hold settings. What is not UTF-8 arrives with U+FFFD in it and is refused.
+/// The variables of this process that may hold settings. Text that is not UTF-8 gets U+FFFD and is rejected later.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
@@ -40,8 +40,8 @@ pub fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The files that short names take settings from: `MATRIX_ROOM_ID_FILE` and its like. Those of the account's credentials are
-/// read again by whoever uses them.
+/// The files that short names read settings from, such as `MATRIX_ROOM_ID_FILE`, without those of the account's credentials,
+/// which are read again where they are used.
 #[must_use]
 pub fn files(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
     let own = ["matrix.access_token", "matrix.password"];
@@ -52,14 +52,15 @@ pub fn files(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
 }
 
 /// The variables that Kubernetes (and once Docker) sets for a Service of the name `mar` or `mar-…`: `MAR_SERVICE_HOST`,
-/// `MAR_X_PORT_9088_TCP_ADDR` and the like. Nobody wrote them for the receiver, and no key has such a name and value.
+/// `MAR_X_PORT_9088_TCP_ADDR` and the like. They are not meant for the receiver, and no key has such a name and value.
 #[must_use]
 pub fn service_links(env: &BTreeMap<String, String>) -> Vec<&str> {
     let links = env.iter().filter(|(name, value)| name.starts_with(PREFIX) && is_service_link(name, value, env));
     links.map(|(name, _)| name.as_str()).collect()
 }
 
-/// By the shape of name and value. See "Environment variables" in Kubernetes' documentation of Services.
+/// Recognises a Service's variable by the shape of name and value; see "Environment variables" in Kubernetes'
+/// documentation of Services.
 fn is_service_link(name: &str, value: &str, env: &BTreeMap<String, String>) -> bool {
     let (is_port, is_address) = (|text: &str| text.parse::<u16>().is_ok(), |text: &str| text.parse::<IpAddr>().is_ok());
     let is_url = |text: &str| {
@@ -71,7 +72,7 @@ fn is_service_link(name: &str, value: &str, env: &BTreeMap<String, String>) -> b
     if name.ends_with("_SERVICE_HOST") {
         return is_address(value);
     }
-    // A number alone may well be a typing error, but not beside the address that always comes with it.
+    // A number alone may be a typing error, but not beside the address that always comes with it.
     if let Some((service, port)) = name.split_once("_SERVICE_PORT") {
         let host = env.get(&format!("{service}_SERVICE_HOST"));
         return (port.is_empty() || port.starts_with('_'))
@@ -96,9 +97,9 @@ fn is_service_link(name: &str, value: &str, env: &BTreeMap<String, String>) -> b
         }
 }
 
-/// The layers of `env`, weaker first, and what is wrong with them. An empty variable counts as not set: that is how
-/// compose files and unit files leave something out.
-pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Table; 2], Vec<Fault>) {
+/// The layers of `env`, weaker first, and what is wrong with them. An empty variable counts as unset, since compose files and
+/// unit files leave variables out that way.
+pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Table; 2], Vec<ConfigFault>) {
     let mut layers = [Table::new(), Table::new()];
     let mut faults = Vec::new();
     let links = service_links(env);
@@ -106,13 +107,13 @@ pub(super) fn layers(env: &BTreeMap<String, String>, purpose: Purpose) -> ([Tabl
         match setting(name, raw, purpose) {
             Ok(Some((layer, path, node))) => combine(&mut layers[layer], nest(&path, node), "", &mut faults),
             Ok(None) => {}
-            Err(text) => faults.push(Fault { origin: Origin::Variable(name.clone()), text }),
+            Err(text) => faults.push(ConfigFault { origin: Origin::Variable(name.clone()), text }),
         }
     }
     (layers, faults)
 }
 
-/// What one variable sets: the layer, the key's path and the value; `None` if it is none of ours.
+/// What one variable sets: the layer, the key's path and the value; `None` if it is not a setting.
 fn setting(name: &str, raw: &str, purpose: Purpose) -> Result<Option<(usize, Vec<String>, Node)>, String> {
     let short = short(name);
     let long = name.strip_prefix(PREFIX).filter(|_| name != CONFIG_VARIABLE);
@@ -127,7 +128,7 @@ fn setting(name: &str, raw: &str, purpose: Purpose) -> Result<Option<(usize, Vec
     Ok(long.map(|rest| (1, key_path(rest), parse_variable(name, raw))))
 }
 
-/// The short name that sets `path`, to tell an operator who has no file.
+/// The short name that sets `path`, for errors where no file is used.
 pub(super) fn short_name(path: &str) -> Option<&'static str> {
     SHORT.iter().find(|(_, key)| *key == path).map(|(name, _)| *name)
 }
@@ -137,7 +138,7 @@ pub(super) fn long_name(path: &str) -> String {
     format!("{PREFIX}{}", path.to_uppercase().replace('.', "__").replace('-', "_"))
 }
 
-/// The key a short name sets, and whether the variable names a file that holds the value.
+/// The key that a short name sets, and whether the variable names a file that holds the value.
 fn short(name: &str) -> Option<(&'static str, bool)> {
     SHORT.iter().find_map(|(short, path)| match name.strip_prefix(short)? {
         "" => Some((*path, false)),
@@ -146,7 +147,7 @@ fn short(name: &str) -> Option<(&'static str, bool)> {
     })
 }
 
-/// `None` where a file would have to be read and must not be.
+/// `None` where a file would have to be read and `purpose` forbids it.
 fn short_setting(
     name: &str,
     path: &str,
@@ -159,12 +160,12 @@ fn short_setting(
     let mut segments: Vec<String> = path.split('.').map(str::to_owned).collect();
     let mut text = raw.to_owned();
     if from_file && secret {
-        // The key of the same meaning: from here on it is treated as if the file had named it.
+        // From here on the variable is treated as the config key of the same meaning.
         if let Some(last) = segments.last_mut() {
             last.push_str("_file");
         }
     } else if from_file {
-        // Secret mounts carry these as well, and no key of theirs takes a file.
+        // Secret mounts hold these as well, but their keys take no file.
         if !purpose.reads_secrets() {
             return Ok(None);
         }
@@ -191,7 +192,7 @@ fn key_path(name: &str) -> Vec<String> {
     path
 }
 
-/// `node` at `path`, in a tree of its own.
+/// A new tree with `node` at `path`.
 fn nest(path: &[String], node: Node) -> Table {
     match path {
         [] => Table::new(),

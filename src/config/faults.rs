@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, all of it at once: an operator who fixes one line per start gives up.
+//! What is wrong with a config, all of it at once: nobody wants to fix one line per start.
 
 use std::{fmt, sync::Arc};
 
@@ -9,12 +9,12 @@ pub(super) enum Origin {
     File {
         path: Arc<str>,
         line: usize,
-        /// Only where the line alone does not show what is meant: in syntax errors.
+        /// Set for syntax errors alone, where the line does not suffice.
         column: Option<usize>,
     },
     /// An environment variable, by its name.
     Variable(String),
-    /// Not set: what is named instead is where it should have been.
+    /// Not set; names the file or the environment where it is missing.
     Unset(Arc<str>),
 }
 
@@ -29,36 +29,36 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong. Its text never holds the value of a secret.
+/// One error in a config. Its text never holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Fault {
+pub(super) struct ConfigFault {
     pub(super) origin: Origin,
     pub(super) text: String,
 }
 
-impl Fault {
-    /// A fault of the key at `path`.
+impl ConfigFault {
+    /// An error in the key at `path`.
     pub(super) fn at(origin: &Origin, path: &str, text: impl fmt::Display) -> Self {
         Self { origin: origin.clone(), text: format!("{path}: {text}") }
     }
 }
 
-/// Everything that is wrong with a configuration, a line each.
+/// All errors in a config, a line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .lines.join("\n"))]
-pub struct Faults {
+pub struct ConfigFaults {
     lines: Vec<String>,
 }
 
-impl Faults {
-    /// Sorted by place; the same fault found twice is told once.
-    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
+impl ConfigFaults {
+    /// Sorts the errors by place and drops duplicates.
+    pub(super) fn new(mut faults: Vec<ConfigFault>) -> Self {
         faults.sort();
         faults.dedup();
         Self { lines: faults.into_iter().map(|fault| format!("{}: {}", fault.origin, fault.text)).collect() }
     }
 
-    /// One line per fault; never empty.
+    /// One line per error; never empty.
     #[must_use]
     pub fn lines(&self) -> &[String] {
         &self.lines

@@ -1,4 +1,4 @@
-//! Where the homeserver is: the URL of its client API, or the server name whose `.well-known` tells it.
+//! The homeserver: the URL of its client API, or the server name whose `.well-known` names that URL.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::values::is_server_name;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Homeserver {
     url: Url,
-    /// As it was given, in a normal form: another text is another homeserver.
+    /// The normalised text of the setting; homeservers with different texts are different.
     text: String,
     by_name: bool,
 }
@@ -20,7 +20,7 @@ impl Homeserver {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if !text.contains("://") {
-            // A port would be that of the federation, which tells nothing about clients.
+            // A port would be the federation's, which says nothing about the client API.
             let name = text.contains('.') && !text.contains(':') && is_server_name(text);
             let url = name.then(|| Url::parse(&format!("https://{text}/")).ok()).flatten()?;
             return Some(Self { text: url.host_str()?.to_owned(), url, by_name: true });
@@ -32,7 +32,7 @@ impl Homeserver {
         (plain && bare && whole).then(|| Self { text: url.as_str().to_owned(), url, by_name: false })
     }
 
-    /// The URL; of a server name `https://<name>/`, where its `.well-known` lies.
+    /// The URL; for a server name `https://<name>/`, below which its `.well-known` is.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
@@ -74,7 +74,7 @@ mod tests {
         ] {
             let parsed = Homeserver::parse(text).unwrap();
             assert_eq!((parsed.url().as_str(), parsed.is_name()), (url, name));
-            // What is stored with a session reads as the same again.
+            // The text that is stored with a session parses to the same homeserver.
             assert_eq!(Homeserver::parse(parsed.as_str()), Some(parsed));
         }
         for text in ["", "localhost", "example.org:8448", "user@example.org", "example.org/x", "ftp://x", "https://u@x"]

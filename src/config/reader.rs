@@ -1,5 +1,5 @@
-//! Typed reading of the merged settings. Asking for a key is what makes it known, so every key is named once, where
-//! it is read, and whatever nobody asked for is unknown.
+//! Typed reading of the merged settings. Reading a key makes it known, so each key is named once, where it is read; a key
+//! that nothing reads is unknown.
 
 use std::{
     cell::{Ref, RefCell},
@@ -8,31 +8,31 @@ use std::{
 };
 
 use super::{
-    Purpose,
     env::short_name,
-    faults::{Fault, Faults, Origin},
+    faults::{ConfigFault, ConfigFaults, Origin},
+    purpose::Purpose,
     tree::{Node, Table, Value, join},
 };
 
-/// Keys whose values no fault may quote. `auth` and `query_secret` are here for those who write their token where a
-/// table or a switch belongs.
+/// Keys whose values no error may quote. `auth` and `query_secret` are among them because a token may be written there in
+/// place of a table or a switch.
 const SECRETS: [&str; 8] =
     ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth", "query_secret", "proxy"];
 
-/// Longest value a fault quotes, in characters.
+/// Longest value that an error quotes, in characters.
 const QUOTED: usize = 60;
 
 pub(super) struct Reader {
     root: Table,
     pub(super) purpose: Purpose,
-    /// What a fault names for a key that is not set anywhere: the file, or the environment without one.
+    /// What errors name for a missing key: the file, or the environment without one.
     place: Arc<str>,
-    /// Every path that was asked for, and whether as a table.
+    /// Every path that was read, and whether as a table.
     known: RefCell<BTreeMap<String, bool>>,
-    faults: RefCell<Vec<Fault>>,
+    faults: RefCell<Vec<ConfigFault>>,
 }
 
-/// A table, there or not: what is not there reads as unset.
+/// A table that may be absent; keys of an absent table read as unset.
 pub(super) struct Section<'r> {
     pub(super) reader: &'r Reader,
     pub(super) path: String,
@@ -48,15 +48,15 @@ pub(super) struct Item<'r> {
 }
 
 /// Why a value cannot be taken.
-pub(super) enum Wrong {
-    /// It is not what the key expects; the fault says what was found.
+pub(super) enum BadValue {
+    /// The value is not what the key expects; the error quotes it.
     Unexpected,
-    /// In words, in place of what was found and expected.
-    Says(String),
+    /// A text in place of "found …, expected …".
+    Because(String),
 }
 
 impl Reader {
-    pub(super) fn new(root: Table, purpose: Purpose, place: Arc<str>, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(root: Table, purpose: Purpose, place: Arc<str>, faults: Vec<ConfigFault>) -> Self {
         Self { root, purpose, place, known: RefCell::default(), faults: RefCell::new(faults) }
     }
 
@@ -68,20 +68,20 @@ impl Reader {
         &self.root
     }
 
-    /// Every path that was asked for; `true` for tables.
+    /// Every path that was read; `true` for tables.
     pub(super) fn known(&self) -> Ref<'_, BTreeMap<String, bool>> {
         self.known.borrow()
     }
 
-    pub(super) fn push(&self, fault: Fault) {
+    pub(super) fn push(&self, fault: ConfigFault) {
         self.faults.borrow_mut().push(fault);
     }
 
     /// # Errors
-    /// With every fault found so far, if there is any.
-    pub(super) fn finish<T>(self, config: T) -> Result<T, Faults> {
+    /// With every error found so far, if there is any.
+    pub(super) fn finish<T>(self, config: T) -> Result<T, ConfigFaults> {
         let faults = self.faults.into_inner();
-        if faults.is_empty() { Ok(config) } else { Err(Faults::new(faults)) }
+        if faults.is_empty() { Ok(config) } else { Err(ConfigFaults::new(faults)) }
     }
 
     fn know(&self, path: &str, table: bool) {
@@ -108,14 +108,14 @@ impl<'r> Section<'r> {
         self.absent(key)
     }
 
-    /// The table at `key` as if it were not set: its keys become known, and read as unset.
+    /// The table at `key` as if it were absent: its keys become known, and read as unset.
     pub(super) fn absent(&self, key: &str) -> Section<'r> {
         let path = join(&self.path, key);
         self.reader.know(&path, true);
         Section { reader: self.reader, path, table: None }
     }
 
-    /// Whether the table was set, be it empty.
+    /// Whether the table was set, even if empty.
     pub(super) fn is_there(&self) -> bool {
         self.table.is_some()
     }
@@ -130,18 +130,18 @@ impl<'r> Section<'r> {
         &self,
         key: &str,
         expected: &str,
-        parse: impl FnOnce(&Item<'r>) -> Result<T, Wrong>,
+        parse: impl FnOnce(&Item<'r>) -> Result<T, BadValue>,
     ) -> Option<T> {
         self.item(key)?.read(expected, parse)
     }
 
-    /// Like [`Self::read`], where a key that is not set is a fault if `required`.
+    /// As [`Self::read`]; a missing key is an error if `required`.
     pub(super) fn require<T>(
         &self,
         required: bool,
         key: &str,
         expected: &str,
-        parse: impl FnOnce(&Item<'r>) -> Result<T, Wrong>,
+        parse: impl FnOnce(&Item<'r>) -> Result<T, BadValue>,
     ) -> Option<T> {
         let item = self.item(key);
         if item.is_none() && required {
@@ -152,13 +152,13 @@ impl<'r> Section<'r> {
 
     pub(super) fn missing(&self, key: &str, expected: &str) {
         let path = join(&self.path, key);
-        // It was given, and what is wrong with it is told already: a file that its short name points to, for one.
+        // The key was set and its error is reported already, such as an unreadable file that its short name names.
         if self.reader.faults.borrow().iter().any(|fault| fault.text.starts_with(&format!("{path}: "))) {
             return;
         }
         let hint = short_name(&path).map_or(String::new(), |name| format!(" (or set {name})"));
         let origin = Origin::Unset(self.reader.place.clone());
-        self.reader.push(Fault::at(&origin, &path, format!("missing, expected {expected}{hint}")));
+        self.reader.push(ConfigFault::at(&origin, &path, format!("missing, expected {expected}{hint}")));
     }
 
     /// The entries of the list at `key` that `parse` takes; `each` says what every entry is.
@@ -166,7 +166,7 @@ impl<'r> Section<'r> {
         &self,
         key: &str,
         each: &str,
-        parse: impl Fn(&Item<'r>) -> Result<T, Wrong>,
+        parse: impl Fn(&Item<'r>) -> Result<T, BadValue>,
     ) -> Option<Vec<T>> {
         let items = self.read(key, &format!("a list, each entry {each}"), Item::items)?;
         Some(items.iter().filter_map(|item| item.read(each, &parse)).collect())
@@ -174,17 +174,17 @@ impl<'r> Section<'r> {
 }
 
 impl<'r> Item<'r> {
-    /// What `parse` makes of it; what it refuses is a fault.
-    pub(super) fn read<T>(&self, expected: &str, parse: impl FnOnce(&Self) -> Result<T, Wrong>) -> Option<T> {
+    /// The value by `parse`; what it rejects is an error.
+    pub(super) fn read<T>(&self, expected: &str, parse: impl FnOnce(&Self) -> Result<T, BadValue>) -> Option<T> {
         match parse(self) {
             Ok(value) => return Some(value),
-            Err(Wrong::Unexpected) => self.unexpected(expected),
-            Err(Wrong::Says(text)) => self.fault(text),
+            Err(BadValue::Unexpected) => self.unexpected(expected),
+            Err(BadValue::Because(text)) => self.fault(text),
         }
         None
     }
 
-    /// As a string; of an environment variable whatever it holds, since `1234` may well be a password.
+    /// The value as a string; an environment variable is always one, since `1234` may be a password.
     pub(super) fn text(&self) -> Option<&'r str> {
         match &self.node.value {
             Value::Text(text) => Some(text),
@@ -202,15 +202,15 @@ impl<'r> Item<'r> {
 
     /// # Errors
     /// When it is not a list.
-    pub(super) fn items(&self) -> Result<Vec<Item<'r>>, Wrong> {
-        let Value::List(nodes) = &self.node.value else { return Err(Wrong::Unexpected) };
+    pub(super) fn items(&self) -> Result<Vec<Item<'r>>, BadValue> {
+        let Value::List(nodes) = &self.node.value else { return Err(BadValue::Unexpected) };
         Ok(nodes.iter().map(|node| Item { reader: self.reader, path: self.path.clone(), node }).collect())
     }
 
     /// # Errors
     /// When it is not a table.
-    pub(super) fn section(&self) -> Result<Section<'r>, Wrong> {
-        let Value::Table(table) = &self.node.value else { return Err(Wrong::Unexpected) };
+    pub(super) fn section(&self) -> Result<Section<'r>, BadValue> {
+        let Value::Table(table) = &self.node.value else { return Err(BadValue::Unexpected) };
         self.reader.know(&self.path, true);
         Ok(Section { reader: self.reader, path: self.path.clone(), table: Some(table) })
     }
@@ -220,15 +220,15 @@ impl<'r> Item<'r> {
     }
 
     pub(super) fn fault(&self, text: impl std::fmt::Display) {
-        self.reader.push(Fault::at(&self.node.origin, &self.path, text));
+        self.reader.push(ConfigFault::at(&self.node.origin, &self.path, text));
     }
 
-    /// The key and where it was set, for faults of two settings that do not go together.
+    /// The key and where it was set, for errors about two settings that exclude each other.
     pub(super) fn place(&self) -> String {
         format!("{} ({})", self.path, self.node.origin)
     }
 
-    /// What a fault may tell of the value: all of it, or only its kind where it may be a secret.
+    /// The value as an error may show it: in full, or only its kind if it may be a secret.
     pub(super) fn found(&self) -> String {
         let last = self.path.rsplit('.').next().unwrap_or_default();
         let secret = self.node.hidden || SECRETS.contains(&last);
@@ -252,7 +252,7 @@ impl<'r> Item<'r> {
     }
 
     fn unexpected(&self, expected: &str) {
-        // What was meant to be a table or a list may hold anything, a secret as well: its text is never quoted.
+        // A text in place of a table or a list may be a secret, so it is never quoted.
         let text =
             matches!(self.node.value, Value::Text(_)) && ["a table", "a list"].iter().any(|e| expected.starts_with(e));
         let found = if text { "a string".to_owned() } else { self.found() };
@@ -264,7 +264,7 @@ impl<'r> Item<'r> {
     }
 }
 
-/// In quotes, cut and on one line.
+/// `text` in quotes, cut, on one line.
 fn quote(text: &str) -> String {
     let cut: String = text.chars().take(QUOTED).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };

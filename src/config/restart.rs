@@ -1,23 +1,26 @@
-//! What of a changed config can apply while the receiver runs, and what wants a restart.
+//! Which changes of a config apply while the receiver runs, and which require a restart.
 
 use std::collections::BTreeMap;
 
-use super::{Admin, Auth, Config, Credential, Http, Log, Matrix, Proxy, Secret, Store};
+use super::{
+    schema::{Admin, Auth, Config, Credential, Http, Log, Matrix, Proxy, Store},
+    secret::Secret,
+};
 use crate::model::RoomAddress;
 
 impl Config {
-    /// This config, with the values of the one in force where only a restart can bring new ones; and the keys of those
-    /// that differ. Taken apart field by field, so that a new key is decided upon here.
+    /// This config with the active values of all keys that require a restart, and those of them that differ. Every struct is
+    /// destructured, so that a new key does not compile until it is handled here.
     #[must_use]
-    pub fn over(self, in_force: &Self) -> (Self, Vec<&'static str>) {
+    pub fn over(self, active: &Self) -> (Self, Vec<&'static str>) {
         let mut keys = Vec::new();
-        let served: Vec<RoomAddress> = in_force.rooms().into_iter().map(|(room, _)| room).collect();
+        let served: Vec<RoomAddress> = active.rooms().into_iter().map(|(room, _)| room).collect();
         let Self { http, matrix, store, routes, links, templates, display, log, compat } = self;
         let config = Self {
-            http: http_over(http, &in_force.http, &mut keys),
-            matrix: matrix_over(matrix, &in_force.matrix, &served, &mut keys),
-            store: store_over(store, &in_force.store, &mut keys),
-            log: log_over(log, &in_force.log, &mut keys),
+            http: http_over(http, &active.http, &mut keys),
+            matrix: matrix_over(matrix, &active.matrix, &served, &mut keys),
+            store: store_over(store, &active.store, &mut keys),
+            log: log_over(log, &active.log, &mut keys),
             routes,
             links,
             templates,
@@ -27,8 +30,8 @@ impl Config {
         (config, keys)
     }
 
-    /// The files besides the config's own that it was made of and that may change: secrets of `http.auth` and
-    /// `http.admin`, templates. Those of `http.tls` are looked at by who serves them.
+    /// The files that the config names and that may change: secrets of `http.auth` and `http.admin`, and templates. The files
+    /// of `http.tls` are watched where TLS is served.
     #[must_use]
     pub fn files(&self) -> Vec<&std::path::Path> {
         let secret = match &self.http.auth {
@@ -50,7 +53,7 @@ fn http_over(new: Http, old: &Http, keys: &mut Vec<&'static str>) -> Http {
     note(listen != old.listen, "http.listen", keys);
     note(tls != old.tls, "http.tls", keys);
     let admin = admin_over(admin, old.admin.as_ref(), keys);
-    // It may be meant for the address that comes with it: the old one must not be opened by that.
+    // The setting may belong to the new address; it must not open the old one.
     let opens = matches!(auth, Auth::None) && !allow_unauthenticated && !old.listen.ip().to_canonical().is_loopback();
     note(opens, "http.auth", keys);
     Http {
@@ -63,7 +66,7 @@ fn http_over(new: Http, old: &Http, keys: &mut Vec<&'static str>) -> Http {
     }
 }
 
-/// Who may see the page can change; whether and where it is served cannot.
+/// The credentials can change; whether and where the page is served cannot.
 fn admin_over(new: Option<Admin>, old: Option<&Admin>, keys: &mut Vec<&'static str>) -> Option<Admin> {
     let listens = |admin: Option<&Admin>| admin.map(|admin| admin.listen);
     note(listens(new.as_ref()) != listens(old), "http.admin", keys);
@@ -86,7 +89,7 @@ fn matrix_over(new: Matrix, old: &Matrix, served: &[RoomAddress], keys: &mut Vec
         served.iter().map(|room| pins.get(room).cloned()).collect()
     };
     note(of_served(&aliases) != of_served(&old.aliases), "matrix.aliases", keys);
-    // Nobody has gone by them yet.
+    // Pins of rooms that are not served yet apply at once.
     let mut pins: BTreeMap<_, _> = aliases.into_iter().filter(|(alias, _)| !served.contains(alias)).collect();
     pins.extend(
         old.aliases.iter().filter(|(alias, _)| served.contains(alias)).map(|(a, room)| (a.clone(), room.clone())),
@@ -94,7 +97,7 @@ fn matrix_over(new: Matrix, old: &Matrix, served: &[RoomAddress], keys: &mut Vec
     Matrix { aliases: pins, ..old.clone() }
 }
 
-/// The key by which the account's credential is another one. What a file holds is read again by who uses it.
+/// The key by which the account's credential differs. A file's content does not count, since it is read at each use.
 fn other_credential(new: Option<&Credential>, old: Option<&Credential>) -> Option<&'static str> {
     let same = |new: &Secret, old: &Secret| match (new.file(), old.file()) {
         (Some(new), Some(old)) => new == old,

@@ -1,4 +1,4 @@
-//! A secret, and where it came from.
+//! A secret and where it came from.
 
 use std::{
     fmt,
@@ -12,46 +12,46 @@ use std::{
 pub struct Secret {
     value: String,
     file: Option<PathBuf>,
-    kind: Kind,
+    kind: SecretKind,
 }
 
-/// What a secret can be made of.
+/// Which characters a secret may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Chosen by a person: blanks and quotes may well be meant.
+pub(super) enum SecretKind {
+    /// Chosen by a person: blanks and quotes may be intended.
     #[default]
     Password,
-    /// Made by a machine, or part of a URL: what it cannot hold came with the copying.
+    /// Generated, or part of a URL: blanks and quotes are copying errors.
     Token,
 }
 
 impl Secret {
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
-        Self { value: value.into(), file: None, kind: Kind::default() }
+        Self { value: value.into(), file: None, kind: SecretKind::default() }
     }
 
-    /// As read from a file; one trailing line break is not part of it.
+    /// A secret as read from a file, without one trailing line break.
     #[must_use]
     pub fn from_file(value: &str, file: PathBuf) -> Self {
-        Self { value: trim_line_break(value).to_owned(), file: Some(file), kind: Kind::default() }
+        Self { value: trim_line_break(value).to_owned(), file: Some(file), kind: SecretKind::default() }
     }
 
-    /// The same of a kind, if its text can be of that kind.
+    /// Checks the text against `kind`.
     ///
     /// # Errors
-    /// What came with it, as it follows a name; never the secret.
-    pub(super) fn of_kind(self, kind: Kind) -> Result<Self, String> {
+    /// With what is odd about it, as it follows a name; never the secret.
+    pub(super) fn of_kind(self, kind: SecretKind) -> Result<Self, String> {
         match self.oddity() {
-            Some(oddity) if kind == Kind::Token || oddity == MARK => Err(oddity.to_owned()),
+            Some(oddity) if kind == SecretKind::Token || oddity == MARK => Err(oddity.to_owned()),
             _ => Ok(Self { kind, ..self }),
         }
     }
 
-    /// What its file holds by now, from the file's bytes.
+    /// The secret that its file holds now, from the file's bytes.
     ///
     /// # Errors
-    /// Why that cannot be the secret, naming the path and never the content.
+    /// Says why that cannot be the secret, naming the path and never the content.
     pub fn renewed(&self, bytes: Vec<u8>) -> Result<Self, String> {
         let path = self.file.clone().unwrap_or_default();
         let named = |why: &str| format!("{} {why}", path.display());
@@ -59,7 +59,7 @@ impl Secret {
         Self::from_file(&line, path.clone()).of_kind(self.kind).map_err(|why| named(&why))
     }
 
-    /// What looks as if it was not meant to be part of the secret, as it follows a name.
+    /// What looks like a copying error, as it follows a name.
     #[must_use]
     pub fn oddity(&self) -> Option<&'static str> {
         let text = self.value.as_str();
@@ -77,13 +77,13 @@ impl Secret {
         }
     }
 
-    /// The secret itself.
+    /// Returns the secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.value
     }
 
-    /// The file to read again when the secret stops working.
+    /// The file to read again when the secret is no longer accepted.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -99,13 +99,13 @@ impl fmt::Debug for Secret {
 const BYTE_ORDER_MARK: char = '\u{feff}';
 const MARK: &str = "begins with a byte order mark, which some editors write: save it as UTF-8 without one";
 
-/// No credential is longer; a path like `/dev/zero` must not fill the memory.
+/// Bound of a secret file, so that a path like `/dev/zero` cannot fill the memory.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// The one line of a file from a secrets mount.
 ///
 /// # Errors
-/// Why there is no such line, naming the path and never the content.
+/// Says why there is no such line, naming the path and never the content.
 pub(super) fn read_line(path: &Path) -> Result<String, String> {
     let bound = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX) + 1;
     let mut bytes = Vec::new();

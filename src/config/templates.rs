@@ -1,14 +1,14 @@
-//! Templates of one's own: which message each is for, and its file.
+//! Custom templates: which message each is for, and its file.
 
 use std::{collections::BTreeMap, fs::File, io::Read as _, path::PathBuf};
 
-/// Files in place of built-in templates.
+/// The files that replace built-in templates.
 pub type Templates = BTreeMap<TemplateName, TemplateFile>;
 
-/// Where a template of one's own is, and which key says so.
+/// The file of a custom template, and the key that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateFile {
-    /// `routes.ops.templates.card_html`, for faults.
+    /// `routes.ops.templates.card_html`, for errors.
     pub key: String,
     pub path: PathBuf,
 }
@@ -28,7 +28,7 @@ impl TemplateName {
     pub const ALL: [Self; 6] =
         [Self::CardHtml, Self::CardText, Self::DigestHtml, Self::DigestText, Self::ReplyHtml, Self::ReplyText];
 
-    /// As the config and the metrics name it.
+    /// The name in the config and in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,19 +47,19 @@ impl TemplateName {
     }
 }
 
-/// No template is nearly as long; what it gives must fit into 22 KB.
+/// Bound of a template file; what it renders must fit into 22 KB.
 const MAX_BYTES: u64 = 64 * 1024;
 
 impl TemplateFile {
-    /// What the file holds.
+    /// Reads the file.
     ///
     /// # Errors
-    /// Why it is no template, as it follows the file's name and a colon.
+    /// Says why it is not a template, as it follows the file's name and a colon.
     pub fn read(&self) -> Result<String, String> {
         let found = std::fs::metadata(&self.path).map_err(|error| format!("cannot read: {error}"))?;
-        // A pipe would hold up the start for ever.
+        // Reading a pipe would block the start.
         if !found.is_file() {
-            let what = if found.is_dir() { "a folder" } else { "no regular file" };
+            let what = if found.is_dir() { "a folder" } else { "not a regular file" };
             return Err(format!("is {what}, expected a template file"));
         }
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Settings as a tree in which every value knows where it was set, and how one tree is laid over another.
+//! Settings as a tree in which every value knows where it was set, and how one tree overlays another.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -7,18 +7,18 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::faults::{Fault, Origin};
+use super::faults::{ConfigFault, Origin};
 
 pub(super) type Table = BTreeMap<String, Node>;
 
-/// No `Debug`: nodes hold secrets before anyone knows that they are some.
+/// Without `Debug`, since nodes may hold secrets.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) origin: Origin,
     pub(super) value: Value,
-    /// An environment variable as it was written, for keys that mean a string: `MAR_MATRIX__PASSWORD=1234`.
+    /// The raw text of an environment variable, for keys that expect a string: `MAR_MATRIX__PASSWORD=1234`.
     pub(super) raw: Option<String>,
-    /// Read from a secret mount: faults must not quote it, whatever key it was meant for.
+    /// Read from a secret mount: errors must not quote it, whatever the key.
     pub(super) hidden: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Boolean(bool),
-    /// What no key takes (fractions, dates, numbers past 64 bits): kept for the fault only.
+    /// A value that no key accepts (fractions, dates, numbers past 64 bits), kept for the error.
     Other {
         kind: &'static str,
         text: String,
@@ -36,8 +36,8 @@ pub(super) enum Value {
     Table(Table),
 }
 
-/// Settings that are one decision: set at a higher level they replace all of the lower one, since half of each
-/// would be a credential nobody wrote.
+/// Settings that form one decision: set at a higher level they replace all of the lower level, since a mixture would be a
+/// credential that nobody wrote.
 const FAMILIES: [&[&str]; 4] = [
     &["matrix.access_token", "matrix.access_token_file", "matrix.password", "matrix.password_file"],
     &["matrix.recovery_key", "matrix.recovery_key_file"],
@@ -45,7 +45,7 @@ const FAMILIES: [&[&str]; 4] = [
     &["http.admin.password", "http.admin.password_file"],
 ];
 
-/// Tables that are one decision, for the same reason; all other tables are merged key by key.
+/// Tables that form one decision, for the same reason; all other tables are merged key by key.
 const WHOLE: [&str; 1] = ["http.auth"];
 
 impl Node {
@@ -62,7 +62,7 @@ pub(super) fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key } else { format!("{parent}.{key}") }
 }
 
-/// Lays `upper` over `lower`: what both set is as `upper` has it.
+/// Overlays `lower` with `upper`, which wins where both set a key.
 pub(super) fn overlay(lower: &mut Table, upper: Table, parent: &str) {
     for family in FAMILIES {
         if upper.keys().any(|key| family.contains(&join(parent, key).as_str())) {
@@ -82,8 +82,8 @@ pub(super) fn overlay(lower: &mut Table, upper: Table, parent: &str) {
     }
 }
 
-/// Adds `more` to `table`, both of one level: there is no winner, so a key set twice is a fault.
-pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut Vec<Fault>) {
+/// Adds `more` to `table`, both of one level, so that a key set twice is an error.
+pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut Vec<ConfigFault>) {
     for (key, node) in more {
         let path = join(parent, &key);
         match (table.get_mut(&key), node) {
@@ -95,7 +95,7 @@ pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut
             }
             (Some(present), node) => {
                 let text = format!("set by {} as well, keep one of the two", present.origin);
-                faults.push(Fault::at(&node.origin, &path, text));
+                faults.push(ConfigFault::at(&node.origin, &path, text));
             }
         }
     }
@@ -104,27 +104,27 @@ pub(super) fn combine(table: &mut Table, more: Table, parent: &str, faults: &mut
 /// The tree of a TOML file.
 ///
 /// # Errors
-/// Each place where it is not TOML, one per line: what follows on the same line is mostly an echo.
-pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Table, Vec<Fault>> {
+/// With each place where it is not TOML, at most one per line: further errors on a line mostly follow from the first.
+pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Table, Vec<ConfigFault>> {
     let lines =
         Lines { path, starts: std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect() };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(convert_table(table.into_inner(), &|span| lines.origin(&span)));
     }
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults: Vec<ConfigFault> = Vec::new();
     for error in errors {
         let (line, column) = lines.position(text, error.span().map_or(0, |span| span.start));
         let origin = Origin::File { path: path.clone(), line, column: Some(column) };
         let known = faults.iter().any(|fault| matches!(&fault.origin, Origin::File { line: at, .. } if *at == line));
         if !known {
-            faults.push(Fault { origin, text: format!("not valid TOML: {}", error.message()) });
+            faults.push(ConfigFault { origin, text: format!("not valid TOML: {}", error.message()) });
         }
     }
     Err(faults)
 }
 
-/// The value of an environment variable: TOML where it is, else the bare string.
+/// The value of an environment variable: TOML if it parses, else the bare string.
 pub(super) fn parse_variable(name: &str, raw: &str) -> Node {
     let origin = Origin::Variable(name.to_owned());
     let value = match DeValue::parse(raw.trim()) {

@@ -1,18 +1,18 @@
-//! Keys that are not known, each with the nearest that is.
+//! Reports unknown keys, each with the nearest known one.
 
 use super::{
     env::long_name,
-    faults::{Fault, Origin},
+    faults::{ConfigFault, Origin},
     reader::Reader,
     tree::{Node, Table, Value, join},
 };
 
-/// A fault for each key that the reader was not asked for.
+/// Adds an error for each key that was not read.
 pub(super) fn report(reader: &Reader) {
     let mut unknown = Vec::new();
     walk(reader, reader.tree(), "", &mut unknown);
     for (path, origin) in unknown {
-        reader.push(Fault::at(&origin, &path, tell(reader, &path, &origin)));
+        reader.push(ConfigFault::at(&origin, &path, message(reader, &path, &origin)));
     }
 }
 
@@ -35,14 +35,13 @@ fn walk(reader: &Reader, table: &Table, parent: &str, unknown: &mut Vec<(String,
     }
 }
 
-/// A table of the file is told once, by its header; a variable always by its full path, which is its name, also where
-/// its key lies in such a table.
+/// A table of the file is reported once, by its header; a variable always by its full path, even inside such a table.
 fn collect(node: &Node, path: String, unknown: &mut Vec<(String, Origin)>) {
     let by_variable = matches!(node.origin, Origin::Variable(_)) && node.raw.is_none();
     if let Value::Table(table) = &node.value {
         let in_file = matches!(node.origin, Origin::File { .. });
-        let told_alone = |node: &Node| by_variable || (in_file && matches!(node.origin, Origin::Variable(_)));
-        for (key, node) in table.iter().filter(|(_, node)| told_alone(node)) {
+        let reported_alone = |node: &Node| by_variable || (in_file && matches!(node.origin, Origin::Variable(_)));
+        for (key, node) in table.iter().filter(|(_, node)| reported_alone(node)) {
             collect(node, join(&path, key), unknown);
         }
     }
@@ -51,7 +50,7 @@ fn collect(node: &Node, path: String, unknown: &mut Vec<(String, Origin)>) {
     }
 }
 
-fn tell(reader: &Reader, path: &str, origin: &Origin) -> String {
+fn message(reader: &Reader, path: &str, origin: &Origin) -> String {
     let Some(nearest) = nearest(reader, path) else { return "unknown key".to_owned() };
     match origin {
         Origin::Variable(_) => format!("unknown key, did you mean {nearest} ({})?", long_name(&nearest)),
@@ -59,8 +58,7 @@ fn tell(reader: &Reader, path: &str, origin: &Origin) -> String {
     }
 }
 
-/// The known key most like `path`, by the whole path or, for a key in the wrong table, nearly as good by its last
-/// part.
+/// The known key most similar to `path`: by the whole path or, for a key in the wrong table, by its last part.
 fn nearest(reader: &Reader, path: &str) -> Option<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let likeness = |candidate: &str| {

@@ -1,8 +1,8 @@
-//! The shapes that values have, each as a function from what was set to what it means.
+//! Parsers of values: texts, numbers, durations, user ids, URLs.
 
 use std::time::Duration;
 
-use super::reader::{Item, Wrong};
+use super::reader::{BadValue, Item};
 
 pub(super) const DURATION: &str = "a duration such as \"7d\", \"30m\" or \"90s\"";
 
@@ -10,39 +10,44 @@ pub(super) const DURATION: &str = "a duration such as \"7d\", \"30m\" or \"90s\"
 const UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// A string that says something: not empty, on one line.
-pub(super) fn text(item: &Item<'_>) -> Result<String, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
-    if text.trim().is_empty() || text.contains(char::is_control) { Err(Wrong::Unexpected) } else { Ok(text.to_owned()) }
+/// A string of one line that is not blank.
+pub(super) fn text(item: &Item<'_>) -> Result<String, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        Err(BadValue::Unexpected)
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
-pub(super) fn boolean(item: &Item<'_>) -> Result<bool, Wrong> {
-    item.boolean().ok_or(Wrong::Unexpected)
+pub(super) fn boolean(item: &Item<'_>) -> Result<bool, BadValue> {
+    item.boolean().ok_or(BadValue::Unexpected)
 }
 
 /// A whole number, `least` or more.
-pub(super) fn number(item: &Item<'_>, least: usize) -> Result<usize, Wrong> {
+pub(super) fn number(item: &Item<'_>, least: usize) -> Result<usize, BadValue> {
     let number = item.integer().and_then(|number| usize::try_from(number).ok());
-    number.filter(|number| *number >= least).ok_or(Wrong::Unexpected)
+    number.filter(|number| *number >= least).ok_or(BadValue::Unexpected)
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(item: &Item<'_>, words: &[(&str, T)]) -> Result<T, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
-    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or(Wrong::Unexpected)
+pub(super) fn word<T: Copy>(item: &Item<'_>, words: &[(&str, T)]) -> Result<T, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or(BadValue::Unexpected)
 }
 
-/// A duration that takes time.
-pub(super) fn duration(item: &Item<'_>) -> Result<Duration, Wrong> {
-    duration_or_zero(item).and_then(|duration| if duration.is_zero() { Err(Wrong::Unexpected) } else { Ok(duration) })
+/// A duration longer than zero.
+pub(super) fn duration(item: &Item<'_>) -> Result<Duration, BadValue> {
+    duration_or_zero(item)
+        .and_then(|duration| if duration.is_zero() { Err(BadValue::Unexpected) } else { Ok(duration) })
 }
 
-pub(super) fn duration_or_zero(item: &Item<'_>) -> Result<Duration, Wrong> {
-    item.text().and_then(parse_duration).ok_or(Wrong::Unexpected)
+pub(super) fn duration_or_zero(item: &Item<'_>) -> Result<Duration, BadValue> {
+    item.text().and_then(parse_duration).ok_or(BadValue::Unexpected)
 }
 
-/// `7d`, `1h30m`: whole numbers, each with a unit smaller than the one before. A number without a unit is no duration:
-/// nobody agrees on what it counts.
+/// Parses `7d` or `1h30m`: whole numbers, each with a unit smaller than the one before. A number without a unit is rejected,
+/// since its unit is anybody's guess.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.as_slice());
@@ -56,34 +61,35 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(total))
 }
 
-/// `@local:server`, at most 255 bytes. What else a local part may hold differs from server to server.
-pub(super) fn user_id(item: &Item<'_>) -> Result<String, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
+/// `@local:server`, at most 255 bytes. Which other characters a local part may hold differs between servers.
+pub(super) fn user_id(item: &Item<'_>) -> Result<String, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
     let clean = text.len() <= 255 && !text.contains(|c: char| c.is_whitespace() || c.is_control());
     let parts = text.strip_prefix('@').and_then(|rest| rest.split_once(':'));
     match parts {
         Some((local, server)) if clean && !local.is_empty() && is_server_name(server) => Ok(text.to_owned()),
-        _ => Err(Wrong::Unexpected),
+        _ => Err(BadValue::Unexpected),
     }
 }
 
-/// Host or address with an optional port, by its alphabet: the homeserver is the judge of the rest.
+/// Whether `name` may be a host or address with an optional port, by its alphabet; the homeserver decides about the rest.
 pub(super) fn is_server_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c))
 }
 
-/// The start of an http or https URL. Not parsed as one: a prefix may end in the middle of a host name.
-pub(super) fn url_prefix(item: &Item<'_>) -> Result<String, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
-    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).ok_or(Wrong::Unexpected)?;
+/// The start of an http or https URL. It is not parsed as a URL: a prefix may end in the middle of a host name.
+pub(super) fn url_prefix(item: &Item<'_>) -> Result<String, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
+    let rest =
+        ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).ok_or(BadValue::Unexpected)?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
-        return Err(Wrong::Says(
+        return Err(BadValue::Because(
             "holds a user name or password, which would end up in the room: leave it out".to_owned(),
         ));
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Wrong::Unexpected);
+        return Err(BadValue::Unexpected);
     }
     Ok(text.to_owned())
 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock::Clock,
     config,
+    file_watch::{Change, FileWatch, Fingerprint},
     health::{Age, Certificate, Health},
     metrics::Metrics,
     model::Timestamp,
@@ -70,17 +71,25 @@ impl Tls {
             files: self.files,
             served: self.served,
             pair: self.pair,
-            refused: Refused::Nothing,
+            refused: None,
             age: Age::Good,
             metrics,
             health,
         };
         watch.publish(None);
+        let mut file_watch = FileWatch::new(Fingerprint::default(), LOOK);
         loop {
             watch.tell_age(clock.wall());
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
+                () = file_watch.due() => {}
+            }
+            let paths = vec![watch.files.cert_file.clone(), watch.files.key_file.clone()];
+            match file_watch.look(paths.clone()).await {
+                Change::Settled => file_watch.mark_read(paths).await,
+                // A refused certificate may have become valid with time.
+                Change::None if watch.refused.is_some() => {}
+                Change::None | Change::Unsettled => continue,
             }
             let files = watch.files.clone();
             if let Ok(found) = spawn_blocking(move || Pair::load(&files)).await {
@@ -94,19 +103,11 @@ struct Watch {
     files: config::Tls,
     served: Served,
     pair: Pair,
-    refused: Refused,
+    /// The content that was refused last, and reported.
+    refused: Option<Hash>,
     age: Age,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-}
-
-/// What the files hold that cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
-    Nothing,
-    /// Seen once: the two files may be changing, one after the other.
-    Suspected(Hash),
-    Told(Hash),
 }
 
 impl Watch {
@@ -120,17 +121,12 @@ impl Watch {
             }
             Err(misfit) => (misfit.hash, misfit.to_string(), misfit.without_path()),
         };
-        match self.refused {
-            Refused::Told(seen) if seen == hash => {}
-            Refused::Suspected(seen) if seen == hash => {
-                tracing::warn!(
-                    fault, in_use_until = %moment(self.pair.not_after),
-                    "the new certificate is refused, the one in use stays"
-                );
-                self.refused = Refused::Told(hash);
-                self.publish(Some(told));
-            }
-            _ => self.refused = Refused::Suspected(hash),
+        if self.refused.replace(hash) != Some(hash) {
+            tracing::warn!(
+                fault, in_use_until = %moment(self.pair.not_after),
+                "the new certificate is refused, the one in use stays"
+            );
+            self.publish(Some(told));
         }
     }
 
@@ -141,16 +137,15 @@ impl Watch {
             "a new certificate is in use"
         );
         self.pair = pair;
-        self.refused = Refused::Nothing;
+        self.refused = None;
         self.publish(None);
     }
 
     fn as_it_was(&mut self) {
-        if matches!(self.refused, Refused::Told(_)) {
+        if self.refused.take().is_some() {
             tracing::info!("the certificate's files hold the pair in use again");
             self.publish(None);
         }
-        self.refused = Refused::Nothing;
     }
 
     fn publish(&self, refused: Option<String>) {
@@ -260,7 +255,7 @@ mod tests {
             files: config::Tls { cert_file: "cert".into(), key_file: "key".into() },
             served: Served(RustlsConfig::from_config(Arc::clone(&pair.config))),
             pair,
-            refused: Refused::Nothing,
+            refused: None,
             age: Age::Good,
             metrics: Arc::new(Metrics::new(&[], &[], "", "")),
             health: Arc::new(Health::new(&[])),
@@ -268,16 +263,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_at_the_second_look_and_once() {
+    fn a_refusal_is_remembered_until_the_pair_in_use_is_back() {
         let mut watch = watch(pair(1, 0, 100));
         let old = pair(2, 0, 10);
         for (found, refused) in [
-            (&old, Refused::Suspected([2; 32])),
-            (&old, Refused::Told([2; 32])),
-            (&old, Refused::Told([2; 32])),
-            (&pair(3, 0, 10), Refused::Suspected([3; 32])),
-            (&pair(1, 0, 100), Refused::Nothing),
-            (&old, Refused::Suspected([2; 32])),
+            (&old, Some([2; 32])),
+            (&old, Some([2; 32])),
+            (&pair(3, 0, 10), Some([3; 32])),
+            (&pair(1, 0, 100), None),
+            (&old, Some([2; 32])),
         ] {
             watch.consider(Ok(found.clone()), Timestamp(50));
             assert_eq!((watch.refused, watch.pair.hash), (refused, [1; 32]));

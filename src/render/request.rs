@@ -101,7 +101,7 @@ pub(super) fn built_in(style: &Style, request: &Request<'_>) -> (Message, Vec<In
         (MessageKind::Superseded(why), _) => superseded::message(style, incidents, why, form),
         (MessageKind::GreenNotice, _) => {
             let notice = green::green_notice(style, incidents, now);
-            if form != Form::Full { notice.first_line() } else { notice }
+            if form == Form::Full { notice } else { notice.first_line() }
         }
     };
     (message, left_out)

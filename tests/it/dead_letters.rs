@@ -81,7 +81,7 @@ async fn dead_letters_are_listed_shown_tried_again_and_dropped() {
 
     // A socket that a killed receiver left behind is replaced, and one that stops leaves none.
     receiver.kill9();
-    assert!(refused(&receiver, &[]).await.contains("is the receiver running? nobody answers at /"));
+    assert!(refused(&receiver, &[]).await.contains("is the receiver running? nothing listens at /"));
     receiver.restart().await;
     assert_eq!(said(&receiver, &[]).await, "no dead letters\n");
     receiver.accept("default", Payload::group("After").firing(&["n02"])).await;
@@ -100,7 +100,7 @@ async fn a_path_too_long_for_a_socket_is_a_warning() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let path = folder.path().join("x".repeat(110));
     let receiver = ReceiverBuilder::of(&scene).set("store.path", path.to_str().expect("UTF-8")).start().await;
-    receiver.wait_log(&["no control socket in store.path", "dead-letters"]).await;
+    receiver.wait_log(&["control socket unavailable", "dead-letters"]).await;
     receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
     scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     assert!(refused(&receiver, &[]).await.contains("cannot connect to"));

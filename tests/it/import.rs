@@ -72,12 +72,12 @@ fn toml_and_report_go_separate_ways_and_the_code_tells_whether_a_hand_is_needed(
     assert_eq!(mode & 0o777, 0o600);
     let store = folder.path("store");
     let check = bare(&["check", "--config", &folder.path("receiver.toml")], &[("MAR_STORE__PATH", &store)]);
-    let compat = &["note", "compat: webhooks are also taken by a room's id"];
+    let compat = &["note", "compat: webhooks are also accepted by a room's id"];
     check.says(0, &[&["ok", "listens on 127.0.0.1:9000"], &["ok", "route ops", "!abc:example.org"], compat]);
 
     let before = fs::read(folder.path("receiver.toml")).expect("written");
     let again = &["--output", "receiver.toml", "config.yaml"];
-    folder.import(again).says(2, &[&["error: receiver.toml: is there already; --force replaces it"]]);
+    folder.import(again).says(2, &[&["error: receiver.toml: exists already; --force replaces it"]]);
     assert_eq!(fs::read(folder.path("receiver.toml")).expect("still there"), before);
     folder.import(&[&["--force"], &again[..]].concat()).says(1, &[]);
     assert!(!fs::read_to_string(folder.path("receiver.toml")).expect("there").contains("syt_of_the_test"));

@@ -118,9 +118,9 @@ fn logs_url_says_what_it_cannot_do() {
     };
     assert!(refused(with("", &[])).contains("--selector: names no label"));
     assert!(refused(with(" {} ", &[])).contains("--selector: names no label"));
-    assert!(refused(with("a={{ $labels.a }}", &[])).contains("{{ $labels.a }} does not stand in double quotes"));
-    assert!(refused(with("a=`{{ $labels.a }}`", &[])).contains("does not stand in double quotes"));
-    assert!(refused(with("a=\"b\"", &["--line-filter", "|= {{ .x }}"])).contains("does not stand in double quotes"));
+    assert!(refused(with("a={{ $labels.a }}", &[])).contains("{{ $labels.a }} is not in double quotes"));
+    assert!(refused(with("a=`{{ $labels.a }}`", &[])).contains("is not in double quotes"));
+    assert!(refused(with("a=\"b\"", &["--line-filter", "|= {{ .x }}"])).contains("is not in double quotes"));
     assert!(refused(with("a=\"b\"", &["--line-filter", "x\ny"])).contains("line breaks"));
     let elsewhere =
         |grafana: &str| refused(logs_url(&["--grafana", grafana, "--datasource", "l", "--selector", "a=\"b\""]));
@@ -152,7 +152,7 @@ async fn links_of_ones_own_and_broken_ones_in_the_room_and_in_the_metrics() {
     let receiver = ReceiverBuilder::of(&scene).toml(links).start().await;
     let checked = receiver.cli(&["check"]).await;
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(said.contains("links: 2 of your own"), "{said}");
+    assert!(said.contains("links: 2 custom links"), "{said}");
     let broken = |reason: &str| [("link", "logs"), ("reason", reason)].map(|(k, v)| (k.to_owned(), v.to_owned()));
     for reason in ["not_a_url", "too_long", "not_json", "wrong_shape"] {
         let labels = broken(reason);

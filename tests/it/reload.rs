@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::harness::{DEADLINE, NewRoom, Payload, Receiver, ReceiverBuilder, Room, RoomView, Scene, eventually};
 
 const GONE: &str = "no longer routed here, and no longer updated";
-const IN_FORCE: &str = "the config was read again and is in force";
+const IN_FORCE: &str = "config reloaded";
 
 fn group(name: &str) -> Payload {
     Payload::group(name).firing(&["n01"])
@@ -108,7 +108,7 @@ async fn a_faulty_config_is_refused_once_and_the_one_before_goes_on() {
     let builder = ReceiverBuilder::of(&scene);
     let template = builder.file("card.j2", "{% if %}");
     let mut receiver = builder.start().await;
-    let refused = "the config is refused, the one before stays in force";
+    let refused = "config is refused; the previous one stays active";
     let good = receiver.metric("config_last_reload_success_timestamp_seconds", &[]).await;
     receiver.swap_config(|config| {
         drop(config.insert(
@@ -117,7 +117,7 @@ async fn a_faulty_config_is_refused_once_and_the_one_before_goes_on() {
         ));
     });
     receiver.wait_log(&["ERROR", refused, "card.j2:1:"]).await;
-    receiver.wait_log(&["the config is still refused"]).await;
+    receiver.wait_log(&["config is still refused"]).await;
     assert_eq!(told(&receiver, refused), 1, "said once");
     assert_eq!(receiver.metric("config_last_reload_successful", &[]).await, 0.0);
     let health = receiver.get("/healthz").await;
@@ -163,7 +163,7 @@ async fn a_fault_in_a_template_is_mended_in_the_template() {
     let mut receiver = builder.start().await;
     receiver.reconfigure(&format!("[templates]\ncard_text = {template:?}"));
     receiver.signal("HUP");
-    receiver.wait_log(&["the config is refused", "SIGHUP"]).await;
+    receiver.wait_log(&["config is refused", "SIGHUP"]).await;
     fs::write(&template, "⚡ {{ name }}").expect("written");
     receiver.wait_metric("config_last_reload_successful", &[], |value| value == 1.0).await;
     receiver.accept("default", group("A")).await;
@@ -200,7 +200,7 @@ async fn the_webhook_token_is_rotated_without_a_restart() {
     receiver.accept("default", group("B")).await;
     // An empty file is no credential.
     replace(&file, "");
-    receiver.wait_log(&["the config is refused", "webhook-token", "is empty"]).await;
+    receiver.wait_log(&["config is refused", "webhook-token", "is empty"]).await;
     receiver.accept("default", group("C")).await;
     assert!(!receiver.logs().contains("t0ken\""), "no log tells it");
 }
@@ -214,7 +214,7 @@ async fn what_wants_a_restart_is_told_and_the_rest_applies_at_once() {
          [matrix]\nuser_id = \"@other:localhost\"",
     );
     receiver.signal("HUP");
-    let line = receiver.wait_log(&["WARN", "want a restart"]).await;
+    let line = receiver.wait_log(&["WARN", "require a restart"]).await;
     assert!(line.contains("keys=\"http.listen, matrix.user_id, log.format\""), "{line}");
     let large = Payload::group("C").firing(&["n01", "n02", "n03", "n04", "n05"]);
     assert_eq!(receiver.post("default", large).await.status, 413);
@@ -228,12 +228,12 @@ async fn what_wants_a_restart_is_told_and_the_rest_applies_at_once() {
     receiver.accept("default", group("Small")).await;
     scene.room.wait_for("a card", DEADLINE, shows("Small")).await;
     let log = receiver.logs();
-    let after = log.split("want a restart").nth(1).expect("what followed");
+    let after = log.split("require a restart").nth(1).expect("what followed");
     assert!(!after.contains("accepted"), "log.filter applies: {after}");
 
     receiver.reconfigure("[log]\nformat = \"text\"\nfilter = \"info\"");
     receiver.signal("HUP");
-    receiver.wait_log(&["want a restart", "keys=\"http.listen, matrix.user_id\""]).await;
+    receiver.wait_log(&["require a restart", "keys=\"http.listen, matrix.user_id\""]).await;
     receiver.reconfigure(&format!(
         "[http]\nlisten = {:?}\n[matrix]\nuser_id = {:?}",
         receiver.url().replace("http://", ""),
@@ -359,7 +359,7 @@ async fn a_room_that_is_named_by_its_alias_instead_keeps_its_cards() {
     receiver.accept("default", Payload::group("Swap").resolved(&["n01", "n02", "n03", "n04", "n05"])).await;
     let green = |view: &RoomView| view.cards().len() == 1 && view.card().has("RESOLVED");
     scene.room.wait_for("green", DEADLINE, green).await;
-    assert!(receiver.logs().contains("a room is named by another address; its cards go on under the new one"));
+    assert!(receiver.logs().contains("cards moved to the room's new address"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -373,7 +373,7 @@ async fn an_alias_that_is_looked_up_for_the_first_time_at_a_start_keeps_the_card
     receiver.sigterm(DEADLINE).await;
     names(&mut receiver, &[&alias]);
     receiver.restart().await;
-    receiver.wait_log(&["its cards go on under the new one", "cards=1"]).await;
+    receiver.wait_log(&["cards moved to the room", "cards=1"]).await;
     receiver.accept("default", Payload::group("Late").firing(&["n01", "n02", "n03"])).await;
     scene.room.wait_for("the same card", DEADLINE, one_card(3)).await;
 }
@@ -384,7 +384,7 @@ async fn a_room_that_a_route_names_twice_is_told_of_and_posted_to_once() {
     let alias = format!("#twin-{}:localhost", scene.bot.local());
     scene.sre.point_alias(&alias, &scene.room.id).await;
     let mut receiver = ReceiverBuilder::of(&scene).route("default", &[&scene.room.id, &alias]).start().await;
-    receiver.wait_log(&["WARN", "names the same room twice", &alias]).await;
+    receiver.wait_log(&["WARN", "names one room twice", &alias]).await;
     let notice = |health: &serde_json::Value| {
         health["parts"]["routes"]["default"]["rooms"]["default/2"]["notice"].as_str().unwrap_or_default().to_owned()
     };
@@ -397,7 +397,7 @@ async fn a_room_that_a_route_names_twice_is_told_of_and_posted_to_once() {
     let both =
         |view: &RoomView| shows("Last")(view) && shows("Twin")(view) && view.cards_with("Twin")[0].has("3 firing");
     scene.room.wait_for("each once", DEADLINE, both).await;
-    assert_eq!(told(&receiver, "names the same room twice"), 1);
+    assert_eq!(told(&receiver, "names one room twice"), 1);
 
     names(&mut receiver, &[&alias]);
     hang_up(&mut receiver).await;

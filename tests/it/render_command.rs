@@ -148,7 +148,7 @@ fn what_cannot_be_shown_is_told_with_file_and_place() {
     let error = refused(&["-"], "");
     assert!(error.starts_with("error: standard input: not JSON: "), "{error}");
     let error = refused(&["/nowhere/at/all.json"], "");
-    assert!(error.starts_with("error: cannot read /nowhere/at/all.json: No such file"), "{error}");
+    assert!(error.starts_with("error: /nowhere/at/all.json: cannot read: No such file"), "{error}");
 }
 
 #[test]

@@ -307,7 +307,7 @@ async fn a_store_that_cannot_be_used_is_found_by_check_and_ends_the_start() {
     let builder = wrapped(builder(&scene), "trap '' XFSZ; mkdir -p \"$STORE\"; ulimit -f 8; exec");
     let unstarted = builder.unstarted();
     let found = Ran::of(unstarted.cli(&["check"]).await, &[]);
-    found.says(1, &[&["FAULT", "store", "was tried and fails"]]);
+    found.says(1, &[&["FAULT", "store", "a trial run of the store fails"]]);
     assert_eq!(fs::read_dir(unstarted.store_path()).expect("a folder").count(), 0, "nothing is left of the try");
     drop(unstarted);
     let builder = wrapped(self::builder(&scene), "trap '' XFSZ; ulimit -f 8; exec");

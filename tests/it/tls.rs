@@ -124,7 +124,7 @@ async fn commands_find_it(receiver: &Receiver, authority: &Authority) {
         .expect("the receiver's binary starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the certificate there is not the one in http.tls.cert_file"), "{said}");
+    assert!(said.contains("certificate is not the one in http.tls.cert_file"), "{said}");
 }
 
 /// As Kubernetes does it: the files are links through a link that is swapped.
@@ -286,7 +286,7 @@ async fn other_forms_of_keys_and_an_ended_certificate_are_served() {
     for (cert, key, code, expected) in [
         (&good.cert, &authority.path("sec1.key"), 0, "http: TLS with the certificate in "),
         (&authority.path("rsa.pem"), &authority.path("rsa.key"), 0, "http: TLS with the certificate in "),
-        (&ended.cert, &ended.key, 1, "ended at "),
+        (&ended.cert, &ended.key, 1, "expired at "),
     ] {
         let leaf = Leaf { cert: cert.clone(), key: key.clone() };
         let output = ReceiverBuilder::of(&scene).tls(&authority, &leaf).unstarted().cli(&["check"]).await;

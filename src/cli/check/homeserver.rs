@@ -1,4 +1,4 @@
-//! Bare requests to the homeserver: the SDK would open its store, which a running receiver holds.
+//! Plain requests to the homeserver. The SDK would open its store, which the running receiver has locked.
 
 use std::time::Duration;
 
@@ -7,27 +7,30 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    cli::support::http_client::{self, ask, tame},
+    cli::support::{
+        http_client::{self, ask},
+        output::excerpt,
+    },
     config, matrix,
 };
 
-/// Every request must answer within this.
+/// Timeout of each request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The homeserver as it answers now.
+/// A client of the homeserver.
 pub(super) struct Homeserver {
     client: Client,
     pub(super) base: Url,
     pub(super) token: Option<String>,
 }
 
-/// What it said.
+/// A response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// `null`: not JSON.
+    /// `null` if it is not JSON.
     pub(super) json: Value,
-    /// Its refusal in one line: status, code and words.
+    /// Status, error code and message in one line.
     pub(super) refusal: String,
 }
 
@@ -43,9 +46,9 @@ impl Answer {
 
 impl Homeserver {
     /// # Errors
-    /// When no client can be made: without root certificates, for one.
+    /// When no client can be created, for example without root certificates.
     pub(super) async fn new(config: &config::Matrix) -> Result<Self, String> {
-        // Proxies and redirects as the receiver itself has them: what it would see is what is checked.
+        // With the receiver's own proxies and redirects, to check what it would see.
         let client = matrix::http_client(config)?;
         let base = matrix::locate(&client, &config.homeserver).await;
         let base = base.map_err(|fault| format!("homeserver: {}", fault.detail))?;
@@ -60,12 +63,12 @@ impl Homeserver {
     /// `GET` of a path whose parts are percent-encoded here.
     ///
     /// # Errors
-    /// When there is no answer: there is no point in asking on.
+    /// When there is no answer.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, String> {
         self.ask(self.request(Method::GET, path).query(query)).await
     }
 
-    /// `POST` of JSON, likewise. Only for what changes nothing.
+    /// `POST` of JSON, likewise. Only for requests that change nothing.
     ///
     /// # Errors
     /// As [`Homeserver::get`].
@@ -88,9 +91,9 @@ impl Homeserver {
             (None, _) if json.is_null() => "not an answer of a Matrix homeserver".to_owned(),
             (None, _) => "without a reason".to_owned(),
         };
-        // A server that repeats what it was sent must not have us print it.
+        // A server may repeat the token in its answer.
         let words = self.token.as_ref().map_or_else(|| words.clone(), |token| words.replace(token.as_str(), "***"));
-        let refusal = tame(&format!("{} {words}", answer.status));
+        let refusal = excerpt(&format!("{} {words}", answer.status));
         Ok(Answer { status: answer.status, json, refusal })
     }
 
@@ -102,7 +105,7 @@ impl Homeserver {
         self.get(&[&["_matrix", "client", "v3"], path].concat(), query).await
     }
 
-    /// A state event with an empty state key: its content, or, as `whole`, the event where the homeserver can tell it.
+    /// A state event with an empty state key: its content or, with `whole`, the event if the homeserver supports that.
     ///
     /// # Errors
     /// As [`Homeserver::get`].

@@ -1,22 +1,23 @@
-//! `check`: what the config says, whether the store can be used, and, with `--online`, whether the homeserver and the
-//! rooms let the receiver do its work.
+//! `check`: checks the config and the store and, with `--online`, the homeserver, the account and the rooms.
 
 mod homeserver;
 mod online;
 mod power;
 mod readers;
+mod report;
 mod room;
 mod store;
 mod templates;
 
-use std::{fmt::Display, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 
-use super::{Config, support::http_client};
+use self::report::Report;
+use super::support::http_client;
 use crate::{
     clock::Clock,
-    config::{Auth, Credential, Purpose, Secret},
+    config::{Auth, Config, Credential, Purpose, Secret},
     health::Age,
     http::Pair,
     model::Timestamp,
@@ -25,17 +26,17 @@ use crate::{
 
 /// Checks the config, and with --online also the homeserver, the account and every room.
 ///
-/// Tells in a line each what was understood, on standard output, and what is wrong and what to do about it, on standard
-/// error. Exits with 1 if anything is wrong. It changes nothing and may be run beside a running receiver; run it as the
-/// same user, so that it can read and write what the receiver can.
+/// Prints what it understood on standard output, and what is wrong and what to do about it on standard error, a line each.
+/// Exits with 1 if anything is wrong. It changes nothing and may run beside the receiver; run it as the same user, so that
+/// it has the same permissions.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver check --config /etc/matrix-alertmanager-receiver.toml
   matrix-alertmanager-receiver check --online")]
 pub struct Check {
-    /// Also ask the homeserver: is it there, does it take the access token, is the account in each room, and may it
-    /// send messages and mention @room there; who can read an encrypted room, and will clients trust what they read.
+    /// Also ask the homeserver: does it answer and accept the access token, is the account in each room, and may it send
+    /// messages and mention @room there; who can read an encrypted room, and will clients trust what they read.
     #[arg(long)]
     online: bool,
 }
@@ -64,46 +65,7 @@ impl Check {
     }
 }
 
-/// What is said, and whether it was bad.
-#[derive(Debug, Default)]
-struct Report {
-    good: usize,
-    notes: usize,
-    faults: usize,
-}
-
-impl Report {
-    fn ok(&mut self, line: impl Display) {
-        self.good += 1;
-        println!("ok     {line}");
-    }
-
-    /// Nothing to act on, but good to know.
-    fn note(&mut self, line: impl Display) {
-        self.notes += 1;
-        println!("note   {line}");
-    }
-
-    fn fault(&mut self, line: impl Display) {
-        self.faults += 1;
-        eprintln!("FAULT  {line}");
-    }
-
-    fn end(&self, online: bool) -> ExitCode {
-        let Self { good, notes, faults } = self;
-        match faults {
-            0 if online => println!("all is well ({good} ok, {notes} to note)"),
-            0 => {
-                println!("the config is good ({good} ok, {notes} to note); check --online asks the homeserver as well");
-            }
-            1 => eprintln!("1 fault"),
-            _ => eprintln!("{faults} faults"),
-        }
-        if self.faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-/// What webhooks would be served with.
+/// Checks the certificate for webhooks.
 fn certificate(config: &Config, report: &mut Report) {
     let Some(tls) = &config.http.tls else { return };
     let pair = match Pair::load(tls) {
@@ -115,28 +77,28 @@ fn certificate(config: &Config, report: &mut Report) {
     let (from, until) = (moment(pair.not_before), moment(pair.not_after));
     match pair.certificate().age(Clock::system().wall()) {
         Age::Good => report.ok(format!("http: TLS with the certificate in {file}, until {until}")),
-        Age::EndsSoon => report.note(format!("http.tls.cert_file: {file}: ends soon, at {until}")),
+        Age::EndsSoon => report.note(format!("http.tls.cert_file: {file}: expires soon, at {until}")),
         Age::Ended => report.fault(format!(
-            "http.tls.cert_file: {file}: ended at {until}: it is served, but clients refuse it -> renew it"
+            "http.tls.cert_file: {file}: expired at {until}: it is served, but clients reject it -> renew it"
         )),
         Age::NotYet => report.fault(format!(
-            "http.tls.cert_file: {file}: is valid only from {from} on: clients refuse it until then -> look at the clock"
+            "http.tls.cert_file: {file}: is valid only from {from} on: clients reject it until then -> check the clock"
         )),
     }
 }
 
-/// What the config takes as text and only rendering understands.
+/// Checks link templates, which the config holds as text.
 fn links(config: &Config, report: &mut Report) {
     let count: usize = config.routes.values().map(|route| route.links.len()).sum();
     match Style::new(&config.display, &config.links).map(|style| style.with_routes(&config.routes)) {
         Ok(Ok(_)) if count == 0 => {}
-        Ok(Ok(_)) => report.ok(format!("links: {count} of your own, each tried on sample alerts")),
+        Ok(Ok(_)) => report.ok(format!("links: {count} custom links, each tried on sample alerts")),
         Ok(Err(faults)) => faults.0.iter().for_each(|fault| report.fault(fault)),
         Err(error) => report.fault(error),
     }
 }
 
-/// So that an operator sees a setting that is right and yet not what was meant.
+/// Prints the main settings, so that an operator notices a valid one that is not the intended one.
 fn understood(config: &Config, file: Option<&Path>, report: &mut Report) {
     let from = file.map_or_else(|| "the environment alone".to_owned(), |path| path.display().to_string());
     report.ok(format!("config: read from {from}"));
@@ -165,7 +127,7 @@ fn understood(config: &Config, file: Option<&Path>, report: &mut Report) {
     ];
     let shapes: Vec<String> = shapes.into_iter().flatten().collect();
     if !shapes.is_empty() {
-        report.note(format!("compat: webhooks are also taken {}", shapes.join(", ")));
+        report.note(format!("compat: webhooks are also accepted {}", shapes.join(", ")));
     }
     if !config.routes.keys().any(|name| name.as_str() == "default") {
         report.note("no route default: POST /alerts answers 404 to receivers that no route names");
@@ -184,13 +146,13 @@ fn webhooks(auth: &Auth) -> String {
 
 fn credential(credential: Option<&Credential>) -> String {
     match credential {
-        None => "with the session that a login stored".to_owned(),
+        None => "with the session that login stored".to_owned(),
         Some(Credential::AccessToken(token)) => format!("with the access token {}", source(token)),
         Some(Credential::Password(password)) => format!("with the password {}", source(password)),
     }
 }
 
-/// Where a secret is, never what it is.
+/// Where a secret comes from, never the secret.
 fn source(secret: &Secret) -> String {
     secret.file().map_or_else(|| "of the config".to_owned(), |path| format!("in {}", path.display()))
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    Report,
     homeserver::Homeserver,
     readers,
+    report::Report,
     room::{self, Membership},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     model::{RoomAddress, RoomName},
 };
 
-/// Asks all there is to ask; without an answer there is no more to ask.
+/// Runs all checks; the first request without an answer ends them.
 pub(super) async fn check(config: &Config, report: &mut Report) {
     if let Err(no_answer) = ask_all(config, report).await {
         report.fault(no_answer);
@@ -56,7 +56,7 @@ async fn answers(homeserver: &Homeserver, report: &mut Report) -> Result<bool, S
     Ok(false)
 }
 
-/// The token that the receiver would use, as far as one can know without logging in.
+/// The token that the receiver would use, if it is known without logging in.
 fn token(config: &Config, report: &mut Report) -> Option<String> {
     if let Some(Credential::AccessToken(token)) = &config.matrix.credential {
         return Some(token.expose().to_owned());
@@ -85,36 +85,36 @@ fn token(config: &Config, report: &mut Report) -> Option<String> {
     None
 }
 
-/// A login would make one more device, so that the password itself stays untried.
+/// Checks the login flows. The password is not tried, since a login would create a device.
 async fn check_login(homeserver: &Homeserver, report: &mut Report) -> Result<(), String> {
     let answer = homeserver.v3(&["login"], &[]).await?;
     let mut flows = answer.json["flows"].as_array().into_iter().flatten();
     if answer.is_ok() && !flows.any(|flow| flow["type"] == "m.login.password") {
         report.fault(
-            "account: the homeserver takes no passwords -> make an access token with a Matrix client and set \
+            "account: the homeserver accepts no passwords -> create an access token with a Matrix client and set \
              matrix.access_token_file",
         );
         return Ok(());
     }
     report.note(
-        "account: password and rooms were not checked, since a login makes a new device -> start the receiver once, \
+        "account: password and rooms were not checked, since a login creates a device -> start the receiver once, \
          then check again with the session that it stores",
     );
     Ok(())
 }
 
-/// Whose token it is. Forgets a stored one that is no longer taken where there is a password to get another.
+/// Checks whose token it is. Drops a stored token that is no longer accepted if there is a password to get another.
 async fn is_our_account(config: &Config, homeserver: &mut Homeserver, report: &mut Report) -> Result<bool, String> {
     let user = &config.matrix.user_id;
     let answer = homeserver.v3(&["account", "whoami"], &[]).await?;
     if !answer.is_ok() {
         if answer.status == 401 && matches!(config.matrix.credential, Some(Credential::Password(_))) {
-            report.note("account: the stored session is no longer taken; the receiver will log in again");
+            report.note("account: the stored session is no longer accepted; the receiver will log in again");
             homeserver.token = None;
             return Ok(false);
         }
         let advice = match answer.errcode() {
-            "M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN" => "make a new access token, of a login of its own that is kept",
+            "M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN" => "create a new access token by a new login, and keep that session",
             "M_USER_LOCKED" | "M_USER_SUSPENDED" | "M_USER_DEACTIVATED" => "ask the homeserver's admin for the account",
             _ => "ask the homeserver's admin",
         };
@@ -124,16 +124,16 @@ async fn is_our_account(config: &Config, homeserver: &mut Homeserver, report: &m
     let owner = answer.json["user_id"].as_str().unwrap_or_default();
     if owner != user {
         report.fault(format!(
-            "account: the access token belongs to {owner}, matrix.user_id says {user} -> set the one that is meant, \
-             and the token that goes with it"
+            "account: the access token belongs to {owner}, matrix.user_id says {user} -> set the right user, \
+             and its token"
         ));
         return Ok(false);
     }
     match answer.json["device_id"].as_str() {
         Some(device) => report.ok(format!("account: the access token is of {user}, device {device}")),
         None => report.fault(
-            "account: the access token has no device, so nothing can be sent to encrypted rooms -> run login for a \
-             device of its own, or make a token by logging in, not through an admin API",
+            "account: the access token has no device, so nothing can be sent to encrypted rooms -> run login, or \
+             create a token by logging in, not through an admin API",
         ),
     }
     Ok(true)
@@ -156,7 +156,7 @@ async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) ->
         listed.push((format!("{name} {address}"), address, id));
     }
     let others = known.values().map(|(_, id)| id.as_str()).filter(|id| !joined.contains(id)).collect();
-    let others = Others::ask(homeserver, &config.matrix.user_id, others).await?;
+    let unjoined = UnjoinedRooms::ask(homeserver, &config.matrix.user_id, others).await?;
     let mut encrypted = false;
     for (title, address, id) in &listed {
         let id = match id {
@@ -166,28 +166,28 @@ async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) ->
                 continue;
             }
         };
-        let asked = room::Asked { homeserver, user: &config.matrix.user_id, id };
-        let membership = if joined.contains(id) { Membership::Joined } else { others.membership(id) };
+        let check = room::RoomCheck { homeserver, user: &config.matrix.user_id, id };
+        let membership = if joined.contains(id) { Membership::Joined } else { unjoined.membership(id) };
         if let Some(pin) = config.matrix.aliases.get(address).filter(|pin| pin.as_str() != id) {
             report.note(format!("{title}: the alias leads to {id}, matrix.aliases says {pin}"));
         }
-        encrypted |= room::check(&asked, title, membership, mention_key(config, address).as_deref(), report).await?;
+        encrypted |= room::check(&check, title, membership, mention_key(config, address).as_deref(), report).await?;
     }
     if encrypted {
         readers::check_trust(homeserver, &config.matrix.user_id, &config.store.path, report).await?;
     }
-    report_twins(config, &known, report);
+    report_duplicates(config, &known, report);
     Ok(())
 }
 
-/// The key that has `@room` mentioned there, if one does.
+/// The config key that has `@room` mentioned in the room, if one does.
 fn mention_key(config: &Config, address: &RoomAddress) -> Option<String> {
     let route = config.routes.values().find(|route| route.mentions.room && route.rooms.contains(address))?;
     Some(format!("routes.{}.mentions.room", route.name))
 }
 
-/// Rooms that an alias and an id of one route both lead to show everything twice.
-fn report_twins(config: &Config, known: &BTreeMap<RoomAddress, (RoomName, String)>, report: &mut Report) {
+/// Reports rooms that a route names twice, by an alias and an id: they would show everything twice.
+fn report_duplicates(config: &Config, known: &BTreeMap<RoomAddress, (RoomName, String)>, report: &mut Report) {
     for route in config.routes.values() {
         let mut seen: BTreeMap<&str, &RoomAddress> = BTreeMap::new();
         for address in &route.rooms {
@@ -203,14 +203,14 @@ fn report_twins(config: &Config, known: &BTreeMap<RoomAddress, (RoomName, String
     }
 }
 
-/// How the account stands to the rooms that it is not in.
-struct Others {
+/// The account's membership in the rooms that it has not joined.
+struct UnjoinedRooms {
     sync: Value,
     user: String,
 }
 
-impl Others {
-    /// Nothing but a sync tells. One without a starting point takes nothing away from the receiver's own.
+impl UnjoinedRooms {
+    /// Asks with a sync, the only request that returns this. Without a `since` it does not affect the receiver's own sync.
     async fn ask(homeserver: &Homeserver, user: &str, rooms: BTreeSet<&str>) -> Result<Self, String> {
         let user = user.to_owned();
         if rooms.is_empty() {
@@ -222,7 +222,7 @@ impl Others {
             "account_data": nothing,
             "room": {
                 "rooms": rooms,
-                // A room that we are banned from is one that we have left; its last event for us is the ban.
+                // A ban is a leave whose last member event is the ban.
                 "include_leave": true,
                 "timeline": { "types": ["m.room.member"], "limit": 1 },
                 "state": nothing,

@@ -1,5 +1,7 @@
-//! What the power levels of a room let a user do (Matrix client-server API, `m.room.power_levels`; room version 12,
-//! where creators stand above all levels: MSC4289). Pure.
+//! What the power levels of a room allow a user (Matrix client-server API, `m.room.power_levels`; room version 12, where
+//! creators stand above all levels: MSC4289).
+//!
+//! ruma's power levels know only published room versions, and reject a whole event for one odd value in it.
 
 use std::fmt;
 
@@ -9,7 +11,7 @@ use serde_json::Value;
 const EARLY_VERSION_12: &str = "org.matrix.hydra.11";
 const FIRST_WITH_CREATORS: u64 = 12;
 
-/// What a user has. A creator of a room of version 12 or later has more than any level.
+/// A user's power. A creator of a room of version 12 or later has more than any level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Power {
     Level(i64),
@@ -34,7 +36,7 @@ impl fmt::Display for Power {
 /// `m.room.create`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Create {
-    /// `None`: the homeserver did not tell.
+    /// `None` if the homeserver did not return it.
     pub(super) sender: Option<String>,
     pub(super) content: Value,
 }
@@ -58,7 +60,7 @@ impl Create {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Powers {
     pub(super) create: Create,
-    /// `m.room.power_levels`; without that event the defaults are others.
+    /// The content of `m.room.power_levels`; `None` without that event, which has different defaults.
     pub(super) levels: Option<Value>,
 }
 
@@ -136,7 +138,7 @@ mod tests {
                 Power::Level(5),
             ),
             ("not the creator", powers("12", json!({ "sender": "@a:x" }), levels(json!({}))), Power::Level(5)),
-            ("nobody told", powers("12", json!({}), levels(json!({}))), Power::Level(5)),
+            ("no sender known", powers("12", json!({}), levels(json!({}))), Power::Level(5)),
         ] {
             assert_eq!(room.of(BOT), has, "{name}");
         }

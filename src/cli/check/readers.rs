@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Report, homeserver::Homeserver};
+use super::{homeserver::Homeserver, report::Report};
 use crate::matrix;
 
-/// Members whose keys are asked for at once.
+/// Members whose keys are requested at once.
 const AT_ONCE: usize = 200;
 const MEGOLM: &str = "m.megolm.v1.aes-sha2";
 
@@ -22,7 +22,7 @@ struct Readers {
     unsigned: usize,
     /// Members none of whose devices can read.
     blind: usize,
-    /// Homeservers that did not say.
+    /// Homeservers that did not answer.
     silent: usize,
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn check(
     for members in members.chunks(AT_ONCE) {
         let keys = query(homeserver, members).await?;
         if !keys.is_object() {
-            report.note(format!("{title}: the homeserver does not tell the keys of its members"));
+            report.note(format!("{title}: the homeserver does not return the keys of its members"));
             return Ok(());
         }
         readers.silent += keys["failures"].as_object().map_or(0, Map::len);
@@ -55,7 +55,7 @@ pub(super) async fn check(
             count(&keys, member, &mut readers);
         }
     }
-    report.note(format!("{title}: {}", readers.told()));
+    report.note(format!("{title}: {}", readers.summary()));
     Ok(())
 }
 
@@ -83,30 +83,30 @@ fn count(keys: &Value, member: &str, readers: &mut Readers) {
     readers.blind += usize::from(!can_read);
 }
 
-/// Whether there is a signature of the owner's identity. That it is a good one is left to those who trust it.
+/// Whether the owner's identity has signed the device. The signature itself is not verified.
 fn is_signed(keys: &Value, owner: &str, device: &Value) -> bool {
     let signing = keys["self_signing_keys"][owner]["keys"].as_object();
     signing.into_iter().flat_map(Map::keys).any(|key| device["signatures"][owner][key].is_string())
 }
 
 impl Readers {
-    fn told(&self) -> String {
+    fn summary(&self) -> String {
         let Self { members, devices, keyless, unsigned, blind, silent } = self;
-        let mut said =
+        let mut parts =
             vec![format!("{} of {devices} devices of {members} other members will be able to read", devices - keyless)];
         if *keyless > 0 {
-            said.push(format!("{keyless} without keys will not"));
+            parts.push(format!("{keyless} without keys will not"));
         }
         if *blind > 0 {
-            said.push(format!("{blind} of the members have no device that can"));
+            parts.push(format!("{blind} of the members have no device that can"));
         }
         if *unsigned > 0 {
-            said.push(format!("{unsigned} are not verified by their owners, and some clients shut such devices out"));
+            parts.push(format!("{unsigned} are not verified by their owners, and some clients shut such devices out"));
         }
         if *silent > 0 {
-            said.push(format!("{silent} other homeservers did not tell"));
+            parts.push(format!("{silent} other homeservers did not answer"));
         }
-        said.join("; ")
+        parts.join("; ")
     }
 }
 
@@ -121,18 +121,18 @@ pub(super) async fn check_trust(
     report: &mut Report,
 ) -> Result<(), String> {
     let owner = homeserver.v3(&["account", "whoami"], &[]).await?;
-    // A token without a device is told of already.
+    // A token without a device is reported already.
     let Some(id) = owner.json["device_id"].as_str() else { return Ok(()) };
     let keys = query(homeserver, &[user]).await?;
     let device = &keys["device_keys"][user][id];
     if device.is_null() {
-        report.note("trust: the device has no keys yet; serve makes them, then check again");
+        report.note("trust: the device has no keys yet; serve creates them, then check again");
         return Ok(());
     }
     if !matrix::has_keys(store, id) {
         report.fault(format!(
             "trust: the device {id} has keys that are not in store.path: they are another client's, or the store was \
-             lost, so encrypted rooms will be held -> run login for a device of the receiver's own"
+             lost, so encrypted rooms will be held -> run login to create a device for the receiver"
         ));
         return Ok(());
     }
@@ -150,7 +150,7 @@ pub(super) async fn check_trust(
         (true, true) => report.ok("trust: there is a key backup, and a recovery key opens it"),
         (backup, _) => report.note(format!(
             "trust: {}, so a new device of the account will not be trusted by itself; serve sets that up for an identity \
-             that it made itself",
+             that it created",
             if backup { "there is no recovery key" } else { "there is no key backup" }
         )),
     }
@@ -184,6 +184,8 @@ mod tests {
         count(&keys, "@a:x", &mut readers);
         count(&keys, "@nobody:x", &mut readers);
         assert_eq!(readers, Readers { members: 2, devices: 4, keyless: 2, unsigned: 1, blind: 1, silent: 0 });
-        assert!(readers.told().starts_with("2 of 4 devices of 2 other members will be able to read; 2 without keys"));
+        assert!(
+            readers.summary().starts_with("2 of 4 devices of 2 other members will be able to read; 2 without keys")
+        );
     }
 }

@@ -1,36 +1,36 @@
-//! One room: is the account in it, and may it do there what it is to do.
+//! Checks one room: whether the account is in it, and may send and mention there.
 
 use serde_json::Value;
 
 use super::{
-    Report,
     homeserver::{Answer, Homeserver},
     power::{Create, Powers},
     readers,
+    report::Report,
 };
-use crate::{cli::support::http_client::tame, model::RoomAddress};
+use crate::{cli::support::output::excerpt, model::RoomAddress};
 
-/// As many upgrades as serve follows at once.
+/// The number of upgrades that serve follows at once.
 const MAX_UPGRADES: usize = 10;
 
-/// Which room is asked about, for whom.
-pub(super) struct Asked<'a> {
+/// The room and the user that are checked.
+pub(super) struct RoomCheck<'a> {
     pub(super) homeserver: &'a Homeserver,
     pub(super) user: &'a str,
     pub(super) id: &'a str,
 }
 
-/// How the account stands to a room.
+/// The account's membership in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Membership {
     Joined,
     Invited,
     Banned,
-    /// Never in it, or no longer.
+    /// Never joined, or left.
     Out,
 }
 
-/// The id behind an address, or what is wrong with it.
+/// Resolves an address to a room id, or says what is wrong with it.
 ///
 /// # Errors
 /// When the homeserver does not answer.
@@ -48,12 +48,13 @@ pub(super) async fn resolve(homeserver: &Homeserver, address: &RoomAddress) -> R
     })
 }
 
-/// Reports on one room, and says whether it is encrypted and we are in it. `mention_key` is the key that has `@room` mentioned there.
+/// Reports on one room, and returns whether it is encrypted and joined. `mention_key` is the config key that has `@room`
+/// mentioned there.
 ///
 /// # Errors
 /// When the homeserver does not answer.
 pub(super) async fn check(
-    room: &Asked<'_>,
+    room: &RoomCheck<'_>,
     title: &str,
     membership: Membership,
     mention_key: Option<&str>,
@@ -75,9 +76,9 @@ pub(super) async fn check(
     Ok(false)
 }
 
-async fn check_out(room: &Asked<'_>, title: &str, report: &mut Report) -> Result<(), String> {
-    let Asked { homeserver, user, id } = room;
-    // Since Matrix 1.15; where it is not answered the room counts as one that needs an invitation.
+async fn check_out(room: &RoomCheck<'_>, title: &str, report: &mut Report) -> Result<(), String> {
+    let RoomCheck { homeserver, user, id } = room;
+    // Since Matrix 1.15; without an answer the room counts as invite-only.
     let summary = homeserver.get(&["_matrix", "client", "v1", "room_summary", id], &[]).await?;
     if summary.is_ok() && summary.json["join_rule"] == "public" {
         report.note(format!("{title}: not in the room yet; anyone may join it, so serve will"));
@@ -88,12 +89,12 @@ async fn check_out(room: &Asked<'_>, title: &str, report: &mut Report) -> Result
 }
 
 async fn check_joined(
-    room: &Asked<'_>,
+    room: &RoomCheck<'_>,
     title: &str,
     mention_key: Option<&str>,
     report: &mut Report,
 ) -> Result<bool, String> {
-    let Asked { homeserver, user, id } = room;
+    let RoomCheck { homeserver, user, id } = room;
     let id = match last_of(room).await? {
         Ok(Some(next)) => {
             report.note(format!("{title}: the room was upgraded to {next}, where serve follows it"));
@@ -102,13 +103,13 @@ async fn check_joined(
         Ok(None) => (*id).to_owned(),
         Err(next) => {
             report.fault(format!(
-                "{title}: the room was replaced by {next}, where the account is not in, or which was not made to follow it \
-                 -> invite {user} to {next}, or name the room that is meant"
+                "{title}: the room was replaced by {next}, but the account is not in that room, or it does not name this one \
+                 as its predecessor -> invite {user} to {next}, or set the right room"
             ));
             return Ok(false);
         }
     };
-    let (room, id) = (&Asked { id: &id, ..*room }, id.as_str());
+    let (room, id) = (&RoomCheck { id: &id, ..*room }, id.as_str());
     let levels = homeserver.state(id, "m.room.power_levels", false).await?;
     let encryption = homeserver.state(id, "m.room.encryption", false).await?;
     let (levels, encryption) = match (present(levels), present(encryption)) {
@@ -122,9 +123,9 @@ async fn check_joined(
     let encrypted = encryption.is_some();
     let kind = if encrypted { "m.room.encrypted" } else { "m.room.message" };
     let (power, to_send, to_mention) = (powers.of(user), powers.to_send(kind), powers.to_mention_room());
-    let mut said = vec!["joined"];
+    let mut parts = vec!["joined"];
     if power.reaches(to_send) {
-        said.push("may send");
+        parts.push("may send");
     } else {
         report.fault(format!(
             "{title}: may not send: {user} has the power level {power} and sending needs {to_send} -> give it \
@@ -132,18 +133,18 @@ async fn check_joined(
         ));
     }
     match mention_key {
-        Some(_) if power.reaches(to_mention) => said.push("may mention @room"),
+        Some(_) if power.reaches(to_mention) => parts.push("may mention @room"),
         Some(key) => report.fault(format!(
             "{title}: may not mention @room: {user} has the power level {power} and that needs {to_mention} -> give \
              it {to_mention} in the room's settings (Roles & permissions), or set {key} = false"
         )),
         None => {}
     }
-    said.push(if encrypted { "encrypted" } else { "not encrypted" });
+    parts.push(if encrypted { "encrypted" } else { "not encrypted" });
     if power.reaches(to_send) && mention_key.is_none_or(|_| power.reaches(to_mention)) {
-        report.ok(format!("{title}: {}", said.join(", ")));
+        report.ok(format!("{title}: {}", parts.join(", ")));
     } else {
-        report.note(format!("{title}: {}", said.join(", ")));
+        report.note(format!("{title}: {}", parts.join(", ")));
     }
     if encrypted {
         readers::check(homeserver, user, id, title, report).await?;
@@ -151,8 +152,8 @@ async fn check_joined(
     Ok(encrypted)
 }
 
-/// Where upgrades of the room lead to: `None` without any, `Err` what cannot be followed.
-async fn last_of(room: &Asked<'_>) -> Result<Result<Option<String>, String>, String> {
+/// The last room of a chain of upgrades: `None` without an upgrade, `Err` for a room that cannot be followed.
+async fn last_of(room: &RoomCheck<'_>) -> Result<Result<Option<String>, String>, String> {
     let mut last: Option<String> = None;
     for _ in 0..MAX_UPGRADES {
         let id = last.as_deref().unwrap_or(room.id);
@@ -160,14 +161,14 @@ async fn last_of(room: &Asked<'_>) -> Result<Result<Option<String>, String>, Str
         let Some(next) = tombstone.json["replacement_room"].as_str().filter(|_| tombstone.is_ok()) else { break };
         let create = room.homeserver.state(next, "m.room.create", false).await?;
         if !create.is_ok() || create.json["predecessor"]["room_id"] != id {
-            return Ok(Err(tame(next)));
+            return Ok(Err(excerpt(next)));
         }
         last = Some(next.to_owned());
     }
     Ok(Ok(last))
 }
 
-/// A state event that need not be there.
+/// A state event that may be absent.
 fn present(answer: Answer) -> Result<Option<Value>, String> {
     match answer.status {
         200 => Ok(Some(answer.json)),
@@ -176,13 +177,13 @@ fn present(answer: Answer) -> Result<Option<Value>, String> {
     }
 }
 
-/// Who made the room, which gives all power since room version 12.
-async fn create(room: &Asked<'_>) -> Result<Create, String> {
+/// Who created the room; since room version 12 creators have all power.
+async fn create(room: &RoomCheck<'_>) -> Result<Create, String> {
     let answer = room.homeserver.state(room.id, "m.room.create", true).await?;
     if answer.json["content"].is_object() {
         return Ok(whole(&answer.json));
     }
-    // A homeserver that gives the content alone, however it is asked (before Matrix 1.16).
+    // Before Matrix 1.16 homeservers return the content alone.
     let create = Create { sender: None, content: answer.json };
     if !create.creators_rule() {
         return Ok(create);
@@ -207,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// Synapse tells the sender at once; this is for those that do not know how to.
+    /// Synapse returns the sender at once; other homeservers may not.
     #[tokio::test]
     async fn a_homeserver_that_gives_the_content_alone() {
         for (version, sender) in [("12", Some("@bot:x")), ("11", None)] {
@@ -228,7 +229,7 @@ mod tests {
             let base = Url::parse(&format!("{}/base", server.uri())).unwrap();
             let mut homeserver = Homeserver::at(base);
             homeserver.token = Some("syt_token".to_owned());
-            let create = create(&Asked { homeserver: &homeserver, user: "@bot:x", id: "!a" }).await.unwrap();
+            let create = create(&RoomCheck { homeserver: &homeserver, user: "@bot:x", id: "!a" }).await.unwrap();
             assert_eq!((create.sender.as_deref(), create.content), (sender, content), "{version}");
         }
     }

@@ -1,4 +1,4 @@
-//! Whether the store's folder can be used. Looks without locking: a running receiver may hold it.
+//! Checks the store's folder. It takes no lock, since the running receiver may hold it.
 
 use std::{
     fs::{self, File},
@@ -6,17 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Report;
+use super::report::Report;
 use crate::{cli::support::http_client, store};
 
-/// Files of an earlier run, which may belong to another user: to root, after a first try by hand.
+/// Files of an earlier run, which may belong to another user, such as root after a first try by hand.
 const FILES: [&str; 3] = ["receiver.sqlite3", "lock", "session.json"];
 
 pub(super) fn check(folder: &Path, report: &mut Report) {
     match usable(folder) {
         Ok((found, at)) => match http_client::block_on(async { Ok(store::probe(&at).await?) }) {
             Ok(()) => report.ok(format!("store: {} {found}", folder.display())),
-            Err(fault) => report.fault(format!("store: what the receiver does there was tried and fails: {fault:#}")),
+            Err(fault) => report.fault(format!("store: a trial run of the store fails: {fault:#}")),
         },
         Err(fault) => report.fault(format!(
             "store: {fault} -> let the receiver's user own {}, or set store.path to a folder that it may write",
@@ -25,36 +25,37 @@ pub(super) fn check(folder: &Path, report: &mut Report) {
     }
 }
 
-/// What can be done with it, and the folder that is there already: itself, or the one in which it will be made.
+/// Whether the folder can be used, and the existing folder: itself, or the parent in which it will be created.
 ///
 /// # Errors
-/// What cannot be used and why.
+/// Says what cannot be used and why.
 fn usable(folder: &Path) -> Result<(&'static str, PathBuf), String> {
-    let told = |path: &Path, error: &io::Error| format!("cannot write to {}: {error}", path.display());
+    let cannot_write = |path: &Path, error: &io::Error| format!("cannot write to {}: {error}", path.display());
     match fs::metadata(folder) {
         Ok(found) if !found.is_dir() => Err(format!("{} is not a folder", folder.display())),
         Ok(_) => {
-            probe(folder).map_err(|error| told(folder, &error))?;
+            probe(folder).map_err(|error| cannot_write(folder, &error))?;
             for path in FILES.map(|name| folder.join(name)) {
                 match File::options().append(true).open(&path) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(told(&path, &error)),
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(cannot_write(&path, &error)),
                     _ => {}
                 }
             }
             Ok(("can be written", folder.to_owned()))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // The nearest folder that is there decides whether the rest can be made.
+            // The nearest existing folder decides whether the rest can be created.
             let parent = folder.ancestors().skip(1).find(|parent| !parent.as_os_str().is_empty() && parent.exists());
             let parent = parent.unwrap_or(Path::new("."));
-            probe(parent).map_err(|error| format!("cannot make {}: {}", folder.display(), told(parent, &error)))?;
-            Ok(("will be made at the first start", parent.to_owned()))
+            probe(parent)
+                .map_err(|error| format!("cannot create {}: {}", folder.display(), cannot_write(parent, &error)))?;
+            Ok(("will be created at the first start", parent.to_owned()))
         }
-        Err(error) => Err(format!("cannot look at {}: {error}", folder.display())),
+        Err(error) => Err(format!("cannot read {}: {error}", folder.display())),
     }
 }
 
-/// Writes a file and takes it away again: permissions alone know nothing of read-only mounts and full disks.
+/// Writes and removes a file: permissions alone do not reveal read-only mounts and full disks.
 fn probe(folder: &Path) -> io::Result<()> {
     let path = folder.join(format!(".check-{}", ulid::Ulid::new()));
     File::options().write(true).create_new(true).open(&path)?;
@@ -72,8 +73,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
         assert_eq!(usable(home.path()), Ok(("can be written", home.path().to_owned())));
-        assert_eq!(usable(&at("new/deep")), Ok(("will be made at the first start", home.path().to_owned())));
-        assert!(!at("new").exists(), "nothing was made");
+        assert_eq!(usable(&at("new/deep")), Ok(("will be created at the first start", home.path().to_owned())));
+        assert!(!at("new").exists(), "nothing was created");
         fs::write(at("file"), "").unwrap();
         assert!(usable(&at("file")).unwrap_err().contains("is not a folder"));
         assert!(usable(&at("file/below")).is_err());

@@ -1,6 +1,6 @@
-//! Whether the templates of one's own give a message for every sample.
+//! Checks that the custom templates render every sample.
 
-use super::Report;
+use super::report::Report;
 use crate::{
     config::Config,
     render::{Style, templates::Templates},

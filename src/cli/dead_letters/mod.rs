@@ -1,4 +1,4 @@
-//! `dead-letters`: what could not be sent to a room in any form. Asks the running receiver, over its control socket.
+//! `dead-letters`: messages that the homeserver refused in every form. Asks the running receiver over its control socket.
 
 mod show;
 
@@ -16,22 +16,24 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 use url::Url;
 
-pub(super) use self::show::{clean, json_text};
 use self::show::{in_full, table, text};
-use super::{
-    Config,
-    render::print,
-    support::http_client::{self, tame},
+use super::support::{
+    http_client,
+    output::{clean, excerpt, json_text, print},
 };
-use crate::{config::Purpose, http::CONTROL_SOCKET};
+use crate::{
+    config::{Config, Purpose},
+    http::CONTROL_SOCKET,
+};
 
-/// Longer than the store takes for anything.
+/// Longer than any query of the store takes.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Lists, shows, retries and drops what the homeserver refused in every form (dead letters).
 ///
 /// Talks to the running receiver over a socket in store.path, so it must run on the same machine, as the same user or as
-/// root, and with the same config; no secrets are needed. A dead letter that nobody decides on is forgotten after 30 days.
+/// root, and with the same config; no secrets are needed. A dead letter that is neither retried nor dropped is removed after
+/// 30 days.
 /// Exits with 1 and the reason when something could not be done.
 #[derive(Debug, Args)]
 #[command(
@@ -53,7 +55,7 @@ pub struct DeadLetters {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Lists them, the oldest first (also without a word).
+    /// Lists them, the oldest first (the default).
     List {
         /// List as JSON.
         #[arg(long)]
@@ -68,7 +70,7 @@ enum Action {
     },
     /// Shows the room the newest state of the card in place of the dead letter.
     Retry(Which),
-    /// Forgets them.
+    /// Removes them.
     Drop(Which),
 }
 
@@ -76,7 +78,7 @@ enum Action {
 #[group(required = true, multiple = false)]
 struct Which {
     id: Option<String>,
-    /// All that there are.
+    /// All dead letters.
     #[arg(long)]
     all: bool,
 }
@@ -96,7 +98,7 @@ impl DeadLetters {
     }
 }
 
-/// The running receiver.
+/// A client of the running receiver.
 struct Control {
     socket: PathBuf,
     client: Client,
@@ -112,18 +114,18 @@ impl Control {
     }
 
     async fn ask(&self, method: Method, path: &[&str]) -> anyhow::Result<Value> {
-        // The host is for form's sake: the socket is the address.
+        // A URL needs a host; the socket is the address.
         let url = http_client::below(&Url::parse("http://localhost/dead-letters")?, path);
         let answer = http_client::ask(self.client.request(method, url)).await;
         let answer = answer.map_err(|why| anyhow::anyhow!("{}: {why}", self.socket.display()))?;
         let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         if answer.status != 200 {
-            bail!("{}", json["error"].as_str().map_or_else(|| tame(&answer.body), clean));
+            bail!("{}", json["error"].as_str().map_or_else(|| excerpt(&answer.body), clean));
         }
         Ok(json)
     }
 
-    /// The oldest ones, and how many more there are.
+    /// The oldest dead letters, and how many more exist.
     async fn all(&self) -> anyhow::Result<(Vec<Value>, usize)> {
         let mut answer = self.ask(Method::GET, &[]).await?;
         let Value::Array(letters) = answer["dead_letters"].take() else { bail!("the receiver's answer has no list") };
@@ -141,7 +143,7 @@ impl Control {
         } else {
             print(table(&letters).trim_end())?;
         }
-        tell_more(more);
+        report_more(more);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -151,7 +153,7 @@ impl Control {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// One request for each; what fails for one does not keep the others from it.
+    /// Sends a request for each; a failure does not stop the others.
     async fn each(&self, which: Which, method: Method, path: &[&str]) -> anyhow::Result<ExitCode> {
         let (ids, more) = if let Some(id) = which.id {
             (vec![id], 0)
@@ -173,30 +175,30 @@ impl Control {
                 }
             }
         }
-        tell_more(more);
+        report_more(more);
         Ok(code)
     }
 }
 
-/// Whether somebody answers at the socket; an HTTP client would tell its own layers instead of what is wrong.
+/// Checks that the socket is served; an HTTP client's errors would not say what is wrong.
 fn reach(socket: &Path) -> anyhow::Result<()> {
     let at = socket.display();
     match UnixStream::connect(socket) {
         Ok(_) => Ok(()),
         Err(error) => match error.kind() {
             ErrorKind::NotFound => bail!("is the receiver running? no socket at {at}"),
-            ErrorKind::ConnectionRefused => bail!("is the receiver running? nobody answers at {at}"),
+            ErrorKind::ConnectionRefused => bail!("is the receiver running? nothing listens at {at}"),
             ErrorKind::PermissionDenied => {
-                bail!("permission denied: {at} is only for the user that the receiver runs as, and root")
+                bail!("permission denied: {at} is only for the receiver's user and root")
             }
             _ => bail!("cannot connect to {at}: {error}"),
         },
     }
 }
 
-fn tell_more(more: usize) {
+fn report_more(more: usize) {
     if more > 0 {
-        eprintln!("{more} more are not in this list; decide on these first");
+        eprintln!("{more} more are not listed; retry or drop these first");
     }
 }
 
@@ -205,14 +207,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_nobody_can_be_reached() {
+    fn why_the_receiver_cannot_be_reached() {
         let folder = tempfile::TempDir::new().unwrap();
         let socket = folder.path().join(CONTROL_SOCKET);
         let why = |socket: &Path| reach(socket).unwrap_err().to_string();
         assert!(why(&socket).starts_with("is the receiver running? no socket at /"), "{}", why(&socket));
         // Left behind by a receiver that was killed.
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        assert!(why(&socket).contains("nobody answers"), "{}", why(&socket));
+        assert!(why(&socket).contains("nothing listens"), "{}", why(&socket));
         let long = folder.path().join("x".repeat(120)).join(CONTROL_SOCKET);
         assert!(why(&long).contains("cannot connect"), "{}", why(&long));
     }

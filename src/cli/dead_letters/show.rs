@@ -1,12 +1,14 @@
-//! Dead letters as people and programs read them.
+//! Formats dead letters as text.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::cli::support::output::{clean, json_text};
+
 const COLUMNS: [&str; 4] = ["ID", "ROOM", "KIND", "WHEN"];
 
-/// A line with the columns, one with what it says and one with why it was refused.
+/// A table: for each dead letter a line of columns, the line it says, and why it was refused.
 pub(super) fn table(letters: &[Value]) -> String {
     let rows: Vec<[String; 4]> = letters
         .iter()
@@ -52,36 +54,12 @@ pub(super) fn text(json: &Value, field: &str) -> String {
     clean(json[field].as_str().unwrap_or_default())
 }
 
-/// Alerts and homeservers wrote it: one line that can neither steer the terminal nor turn its text around.
-pub(in crate::cli) fn clean(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if steers(c) { ' ' } else { c }).collect();
-    clean.trim().to_owned()
-}
-
-/// Control characters and those that change the direction of text.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// JSON that means the same and shows on a terminal as it is: the characters that steer it can only stand in strings, and
-/// JSON has escapes for them.
-pub(in crate::cli) fn json_text(json: &Value) -> anyhow::Result<String> {
-    let mut out = String::new();
-    for c in serde_json::to_string_pretty(json)?.chars() {
-        if steers(c) && c != '\n' {
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::support::output::steers;
 
     fn hostile() -> Value {
         json!({

@@ -1,4 +1,4 @@
-//! The TOML that is made: tables in the order in which they were first written to, settings and remarks in them.
+//! The TOML that an import writes, line by line, and the check that the receiver accepts a setting.
 
 use std::fmt::Write as _;
 
@@ -7,66 +7,58 @@ use crate::{
     text::one_line,
 };
 
-#[derive(Default)]
+/// TOML in the making. All lines of a table are written in a row.
 pub(super) struct Draft {
-    tables: Vec<(String, Vec<String>)>,
-    /// Some setting is a secret.
+    pub(super) toml: String,
+    table: String,
+    /// Whether a secret was written.
     pub(super) secret: bool,
 }
 
 impl Draft {
-    /// The lines of a table, which begins here if there is none yet.
-    fn table(&mut self, name: &str) -> &mut Vec<String> {
-        let at = self.tables.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-            self.tables.push((name.to_owned(), Vec::new()));
-            self.tables.len() - 1
-        });
-        &mut self.tables[at].1
+    pub(super) fn new(head: &str) -> Self {
+        Self { toml: format!("# {head}\n"), table: String::new(), secret: false }
     }
 
-    /// `value` is TOML.
-    pub(super) fn set(&mut self, table: &str, key: &str, value: &str) {
-        self.table(table).push(format!("{key} = {value}"));
-    }
-
-    /// `text` is of one line, and so stays a remark whatever it holds.
-    pub(super) fn remark(&mut self, table: &str, text: &str) {
-        let text = one_line(text, usize::MAX);
-        self.table(table).push(format!("# {text}"));
-    }
-
-    /// A setting that does not count until somebody takes the # away.
-    pub(super) fn example(&mut self, table: &str, line: &str) {
-        self.table(table).push(format!("#{line}"));
-    }
-
-    pub(super) fn text(&self, head: &str) -> String {
-        let mut text = format!("# {head}\n");
-        for (name, lines) in &self.tables {
-            let _ = writeln!(text, "\n[{name}]");
-            for line in lines {
-                let _ = writeln!(text, "{line}");
-            }
+    fn line(&mut self, table: &str, line: &str) {
+        if self.table != table {
+            table.clone_into(&mut self.table);
+            let _ = writeln!(self.toml, "\n[{table}]");
         }
-        text
+        let _ = writeln!(self.toml, "{line}");
+    }
+
+    /// Sets a key; `value` is TOML.
+    pub(super) fn set(&mut self, table: &str, key: &str, value: &str) {
+        self.line(table, &format!("{key} = {value}"));
+    }
+
+    /// Adds a comment, which stays on one line whatever it holds.
+    pub(super) fn remark(&mut self, table: &str, text: &str) {
+        self.line(table, &format!("# {}", one_line(text, usize::MAX)));
+    }
+
+    /// Adds a setting that is commented out.
+    pub(super) fn example(&mut self, table: &str, line: &str) {
+        self.line(table, &format!("#{line}"));
     }
 }
 
-/// A TOML string. What JSON escapes TOML escapes in the same way; the one control character that JSON leaves alone is
-/// refused when the value is read.
+/// `text` as a TOML string. JSON's escapes are TOML's as well; the one control character that JSON does not escape is
+/// refused when the value is checked.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Whether our own reader takes a setting.
+/// Whether the receiver accepts a setting.
 ///
 /// # Errors
-/// What it says against it; no secret is in that.
+/// With what is wrong with it; that never holds a secret.
 pub(super) fn accepted(table: &str, key: &str, value: &str) -> Result<(), String> {
     let text = format!("[{table}]\n{key} = {value}\n");
     Config::parse(&text, "toml", Purpose::Render).map(drop).map_err(|faults| {
         let first = faults.lines().first().map_or("", String::as_str);
-        // Behind the place: `toml:2: `.
+        // Without the position, such as `toml:2: `.
         first.split_once(": ").map_or(first, |(_, fault)| fault).to_owned()
     })
 }

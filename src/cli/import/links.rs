@@ -1,4 +1,4 @@
-//! metio's URL mappings as `links.rewrite`, and what its templates had.
+//! Turns metio's URL mappings into `links.rewrite`, and reports what its templates use.
 
 use super::{
     draft::{Draft, accepted, quoted},
@@ -9,7 +9,7 @@ use super::{
 
 const TO: &str = "links.rewrite";
 
-/// Names in Go templates, and what a template of ours calls it. Longer ones first where one begins with another.
+/// Names in Go templates and their names in ours. Of two where one begins with the other, the longer comes first.
 const NAMES: [(&str, &str); 16] = [
     (".Alert.Labels", "labels"),
     (".Alert.Annotations", "annotations"),
@@ -29,7 +29,7 @@ const NAMES: [(&str, &str); 16] = [
     ("Replace", "| replace"),
 ];
 
-/// Both mappings; those with the longer prefix first, since the first that matches wins.
+/// Writes both mappings, longer prefixes first, since the first match wins.
 pub(super) fn mappings(keys: &Keys, draft: &mut Draft, report: &mut Report) {
     let mut rewrites: Vec<(String, String)> = Vec::new();
     for key in keys.entries(EXTERNAL).chain(keys.entries(GENERATOR)) {
@@ -50,75 +50,55 @@ fn entry(from: &str, to: &str) -> String {
 }
 
 fn mapping(key: &Key, known: &[(String, String)], report: &mut Report) -> Option<(String, String)> {
-    // A whole URL became another; of prefixes the rest of the URL follows, with a slash of its own.
+    // metio replaces a whole URL; here the rest of the URL, which begins with a slash, follows the prefix.
     let from = key.name.trim_end_matches('/');
-    if let Some((_, name)) = values::variable(from) {
-        report.hand(key, Some(TO), &format!("holds ${{{name}}}: write the URL"));
+    if let Some((_, name)) = values::find_variable(from) {
+        report.hand(key, TO, &format!("holds ${{{name}}}: write the URL"));
         return None;
     }
     let Value::Text(to) = &key.value else {
-        match key.value.named() {
-            Some(name) => report.hand(key, Some(TO), &format!("holds ${{{name}}}: write it there")),
+        match key.value.variable() {
+            Some(name) => report.hand(key, TO, &format!("holds ${{{name}}}: write it there")),
             None => report.nothing(key, "it makes a link empty; here there is no link where there is no URL"),
         }
         return None;
     };
-    if !from.starts_with("http://") && !from.starts_with("https://") {
-        report.nothing(
-            key,
-            "no URL that Alertmanager or Prometheus send is this alone: they begin with http:// or https://",
-        );
-        return None;
-    }
     let to = to.trim_end_matches('/');
-    if let Some((_, other)) = known.iter().find(|(known, other)| known == from && other != to) {
-        report.hand(
-            key,
-            Some(TO),
-            &format!("the same prefix leads to {other:?} already, and here it is one for all links"),
-        );
-        return None;
+    if !from.starts_with("http://") && !from.starts_with("https://") {
+        let text = "no URL that Alertmanager or Prometheus send is this alone: they begin with http:// or https://";
+        report.nothing(key, text);
+    } else if let Some((_, other)) = known.iter().find(|(known, other)| known == from && other != to) {
+        let text = format!("the same prefix leads to {other:?} already, and here it is one for all links");
+        report.hand(key, TO, &text);
+    } else if let Err(fault) = accepted("links", "rewrite", &format!("[{}]", entry(from, to))) {
+        report.hand(key, TO, &format!("is not taken: {fault}"));
+    } else {
+        report.changes(key, TO, "the start of any link now, in place of this one URL as a whole");
+        return Some((from.to_owned(), to.to_owned()));
     }
-    if let Err(fault) = accepted("links", "rewrite", &format!("[{}]", entry(from, to))) {
-        report.hand(key, Some(TO), &format!("is not taken: {fault}"));
-        return None;
-    }
-    report.changes(key, TO, "the start of any link now, in place of this one URL as a whole");
-    Some((from.to_owned(), to.to_owned()))
+    None
 }
 
-/// What belongs to Go templates, and has no counterpart: they make a message of one alert, ours one of a group.
+/// Reports what belongs to Go templates. It has no counterpart: they render one alert, and ours render a group.
 pub(super) fn templating(keys: &Keys, report: &mut Report) {
     for key in keys.entries(COMPUTED) {
         let what = key.value.text().unwrap_or("sets nothing");
-        report.nothing(
-            key,
-            &format!("{what}; looks of a severity are display.severities, all else a template of your own"),
-        );
+        let text = format!("{what}; looks of a severity are display.severities, all else a template of your own");
+        report.nothing(key, &text);
     }
     let templates = ["templating.firing-template", "templating.resolved-template"];
     for key in templates.into_iter().filter_map(|path| keys.get(path)) {
-        template(key, report);
+        let names = used(key.value.text().unwrap_or_default());
+        let there = if names.is_empty() { String::new() } else { format!("; there {}", names.join(", ")) };
+        let text = format!(
+            "Go templates are not read, and the built-in card takes their place; for a look of your own see \
+             docs/TEMPLATES.md, nearest is templates/examples/classic with updates = \"post\"{there}"
+        );
+        report.nothing(key, &text);
     }
 }
 
-fn template(key: &Key, report: &mut Report) {
-    let text = match &key.value {
-        Value::Text(text) => text.as_str(),
-        Value::Nothing | Value::Variable(_) | Value::Mixed(_) | Value::Tag => "",
-    };
-    let names = used(text);
-    let there = if names.is_empty() { String::new() } else { format!("; there {}", names.join(", ")) };
-    report.nothing(
-        key,
-        &format!(
-            "Go templates are not read, and the built-in card takes their place; for a look of your own see \
-             docs/TEMPLATES.md, nearest is templates/examples/classic with updates = \"post\"{there}"
-        ),
-    );
-}
-
-/// Which of [`NAMES`] a Go template has, with ours.
+/// Which of [`NAMES`] a Go template uses.
 fn used(template: &str) -> Vec<String> {
     let actions = template.split("{{").skip(1).map(|rest| rest.split_once("}}").map_or(rest, |(action, _)| action));
     let words: Vec<&str> =
@@ -135,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_a_template_are_told_once_and_whole() {
+    fn names_of_a_template_are_reported_once_and_whole() {
         let template = "{{ if .Alert.Labels.name }}{{ .Alert.Labels.a | ToUpper }}{{end}} .SilenceURL {{.AlertX}} \
                         {{ .GeneratorURL }} {{ RegexReplace `a` `b` .Alert.GeneratorURLs }} {{ .ExternalURL";
         let expected = [

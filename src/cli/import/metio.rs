@@ -1,11 +1,10 @@
-//! metio's keys as ours. What it does with each: its `internal/config` and `main.go` at commit d74351b.
+//! Turns metio's keys into ours. What metio does with each: its `internal/config` and `main.go` at commit d74351b.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
 
 use super::{
-    Imported,
     draft::{Draft, accepted, quoted},
     keys::{Key, Keys, boolean},
     links,
@@ -15,19 +14,28 @@ use super::{
 };
 use crate::config::{Config, Purpose};
 
-/// Where secrets are looked for that are not copied.
+/// Files for the secrets that are not copied.
 const TOKEN_FILE: &str = "/run/secrets/matrix-token";
 const PASSWORD_FILE: &str = "/run/secrets/webhook-password";
 const BEARER_FILE: &str = "/run/secrets/webhook-token";
 const PROXY_FILE: &str = "/run/secrets/proxy-url";
 
-/// What metio takes where none is set.
+/// The user name that metio expects if none is set.
 const USERNAME: &str = "alertmanager";
 
+/// The result of an import.
+pub(super) struct Imported {
+    pub(super) toml: String,
+    /// Whether the TOML holds a secret.
+    pub(super) secret: bool,
+    pub(super) report: Report,
+}
+
 /// # Errors
-/// When our own reader does not take the result, which is a defect.
+/// When the receiver does not accept the result, which is a bug.
 pub(super) fn import(keys: &Keys, name: &str, secrets: bool) -> anyhow::Result<Imported> {
-    let mut mapping = Mapping { keys, secrets, draft: Draft::default(), report: Report::default() };
+    let head = format!("Made from {name} of metio/matrix-alertmanager-receiver. Every key: config.example.toml");
+    let mut mapping = Mapping { keys, secrets, draft: Draft::new(&head), report: Report::of(name) };
     mapping.http();
     mapping.matrix();
     mapping.store();
@@ -40,24 +48,22 @@ pub(super) fn import(keys: &Keys, name: &str, secrets: bool) -> anyhow::Result<I
         mapping.report.ignored(key);
     }
     let Mapping { draft, report, .. } = mapping;
-    let toml =
-        draft.text(&format!("Made from {name} of metio/matrix-alertmanager-receiver. Every key: config.example.toml"));
-    Config::parse(&toml, "the result", Purpose::Render)
-        .context("what was made of it is not taken, which is a defect")?;
-    Ok(Imported { toml, secret: draft.secret, report })
+    Config::parse(&draft.toml, "the result", Purpose::Render)
+        .context("the receiver does not accept the result; please report this bug")?;
+    Ok(Imported { toml: draft.toml, secret: draft.secret, report })
 }
 
 struct Mapping<'k> {
     keys: &'k Keys,
-    /// Secrets may be written into the TOML.
+    /// Whether secrets may be written into the TOML.
     secrets: bool,
     draft: Draft,
     report: Report,
 }
 
 impl<'k> Mapping<'k> {
-    /// The key at `path` if it holds anything; one that is empty is told here.
-    fn set(&mut self, path: &str) -> Option<&'k Key> {
+    /// The key at `path` if it holds anything; reports an empty one.
+    fn set(&mut self, path: &'static str) -> Option<&'k Key> {
         let key = self.keys.get(path)?;
         if key.value == Value::Nothing {
             self.report.nothing(key, "empty, which is as if it were not there");
@@ -76,27 +82,23 @@ impl<'k> Mapping<'k> {
             }
         }
         if let Some(key) = self.set("http.metrics-path") {
-            match key.value.text() {
-                Some("/metrics") => self.report.kept(key, "/metrics"),
-                _ => {
-                    self.report.hand(
-                        key,
-                        None,
-                        "it is /metrics here: change metrics_path of Prometheus' scrape config",
-                    );
-                }
+            if key.value.text() == Some("/metrics") {
+                self.report.kept(key, "/metrics");
+            } else {
+                let text = "it is /metrics here: change metrics_path of Prometheus' scrape config";
+                self.report.hand(key, "", text);
             }
         }
     }
 
-    /// `http.listen`; whether nobody but this host can reach it.
+    /// Sets `http.listen`, and returns whether only this host can reach it.
     fn listen(&mut self) -> bool {
         let (address, port) = (self.set("http.address"), self.set("http.port"));
         let to = "http.listen";
         if [address, port].iter().flatten().any(|key| key.value.text().is_none()) {
             for key in [address, port].into_iter().flatten() {
-                let text = key.value.named().map_or_else(String::new, |name| format!("holds ${{{name}}}: "));
-                self.report.hand(key, Some(to), &format!("{text}set it, or MAR_HTTP__LISTEN, to ADDRESS:PORT"));
+                let text = key.value.variable().map_or_else(String::new, |name| format!("holds ${{{name}}}: "));
+                self.report.hand(key, to, &format!("{text}set it, or MAR_HTTP__LISTEN, to ADDRESS:PORT"));
             }
             self.draft.remark("http", "listen: set it, or MAR_HTTP__LISTEN in the environment, to ADDRESS:PORT");
             return false;
@@ -104,13 +106,10 @@ impl<'k> Mapping<'k> {
         let text = |key: Option<&'k Key>| key.and_then(|key| key.value.text());
         let port_number = text(port).and_then(|port| port.parse::<u16>().ok());
         let (Some(port), Some(number)) = (port, port_number) else {
-            self.report.unset(
-                "http.port",
-                to,
-                "metio does not start without it; the receiver listens on 127.0.0.1:9088",
-            );
+            let text = "metio does not start without it; the receiver listens on 127.0.0.1:9088";
+            self.report.unset("http.port", to, text);
             if let Some(key) = address {
-                self.report.hand(key, Some(to), "without a port it was not carried over");
+                self.report.hand(key, to, "without a port it was not carried over");
             }
             return true;
         };
@@ -138,11 +137,8 @@ impl<'k> Mapping<'k> {
         if text.eq_ignore_ascii_case("localhost") {
             self.report.changes(key, to, "an address is needed here: 127.0.0.1");
         } else {
-            self.report.hand(
-                key,
-                Some(to),
-                "an address is needed here, no name; 127.0.0.1 stands there until you set it",
-            );
+            let text = "an address is needed here, no name; 127.0.0.1 stands there until you set it";
+            self.report.hand(key, to, text);
         }
         local
     }
@@ -165,7 +161,7 @@ impl<'k> Mapping<'k> {
                 }
                 _ => {
                     let text = format!("no user name can be made of it; {USERNAME:?} stands there until you set it");
-                    self.report.hand(key, Some("http.auth.username"), &text);
+                    self.report.hand(key, "http.auth.username", &text);
                     USERNAME
                 }
             },
@@ -183,7 +179,7 @@ impl<'k> Mapping<'k> {
         }
     }
 
-    /// metio lets everybody in who finds no password set.
+    /// Without a password metio accepts any webhook; the receiver does only from its own host.
     fn open(&mut self, only_local: bool) {
         if only_local {
             self.draft.remark("http", "Nobody is asked for credentials, since only this host can reach it.");
@@ -204,12 +200,12 @@ impl<'k> Mapping<'k> {
         self.draft.example("http", "allow_unauthenticated = true");
     }
 
-    /// A secret whose place a file took.
+    /// Reports a secret that is not copied: the config names a file instead.
     fn left_behind(&mut self, key: &Key, to: &str, file: &str) {
-        let what = key.value.named().map_or_else(|| "it".to_owned(), |name| format!("what ${{{name}}} stands for"));
+        let what = key.value.variable().map_or_else(|| "it".to_owned(), |name| format!("what ${{{name}}} stands for"));
         let whole = matches!(key.value, Value::Text(_)) && !self.secrets;
         let or = if whole { "; --with-secrets copies it" } else { "" };
-        self.report.hand(key, Some(to), &format!("put {what} into {file}, a file of one line, or name another{or}"));
+        self.report.hand(key, to, &format!("put {what} into {file}, a file of one line, or name another{or}"));
     }
 
     fn matrix(&mut self) {
@@ -221,7 +217,7 @@ impl<'k> Mapping<'k> {
         self.token();
         let Some(proxy) = self.set("matrix.proxy") else { return };
         let text = proxy.value.text();
-        // A user name and a password are secrets as well.
+        // A proxy URL may hold a user name and a password.
         if text.is_none_or(|text| text.contains('@')) && !self.secrets {
             self.draft.set("matrix", "proxy_file", &quoted(PROXY_FILE));
             self.left_behind(proxy, "matrix.proxy_file", PROXY_FILE);
@@ -240,17 +236,14 @@ impl<'k> Mapping<'k> {
             if text.contains("://") {
                 return (text.to_owned(), None);
             }
-            // A bare name is one to look up here.
+            // The receiver would look up a bare name by its `.well-known`.
             (format!("https://{text}"), Some("metio puts https:// before it, and so does this"))
         });
     }
 
     fn missing(&mut self, key: &str, to: &str) {
-        self.report.unset(
-            key,
-            &format!("matrix.{to}"),
-            "metio does not start without it, and neither does the receiver",
-        );
+        let text = "metio does not start without it, and neither does the receiver";
+        self.report.unset(key, &format!("matrix.{to}"), text);
     }
 
     fn token(&mut self) {
@@ -274,40 +267,29 @@ impl<'k> Mapping<'k> {
         }
     }
 
-    /// A key of `[matrix]` with the value that `adapt` makes, and what changed by that; `variable` sets it as well.
+    /// Sets a key of `[matrix]` to the value that `adapt` returns, along with what it changed. `variable` is the environment
+    /// variable that sets the key as well.
     fn plain(&mut self, key: &Key, to: &str, variable: &str, adapt: impl Fn(&str) -> (String, Option<&'static str>)) {
         let path = format!("matrix.{to}");
         let Some(text) = key.value.text() else {
-            let by_environment = format!("{to}: from the environment, by {variable}");
-            match &key.value {
-                Value::Variable(name) if name == variable => {
-                    self.draft.remark("matrix", &by_environment);
-                    self.report.kept(key, &format!("{path}, from ${{{variable}}} as before"));
-                }
-                value => {
-                    self.draft.remark("matrix", &by_environment);
-                    let named = value.named().map_or_else(String::new, |name| format!("holds ${{{name}}}, and "));
-                    let text =
-                        format!("{named}TOML takes nothing from the environment: set {variable} for the receiver");
-                    self.report.hand(key, Some(&path), &text);
-                }
+            self.draft.remark("matrix", &format!("{to}: from the environment, by {variable}"));
+            if key.value == Value::Variable(variable.to_owned()) {
+                return self.report.kept(key, &format!("{path}, from ${{{variable}}} as before"));
             }
-            return;
+            let holds = key.value.variable().map_or_else(String::new, |name| format!("holds ${{{name}}}, and "));
+            let text = format!("{holds}TOML takes nothing from the environment: set {variable} for the receiver");
+            return self.report.hand(key, &path, &text);
         };
         let (text, changed) = adapt(text);
-        match (accepted("matrix", to, &quoted(&text)), changed) {
-            (Ok(()), changed) => {
-                self.draft.set("matrix", to, &quoted(&text));
-                match changed {
-                    Some(changed) => self.report.changes(key, &path, changed),
-                    None => self.report.kept(key, &path),
-                }
-            }
-            (Err(fault), _) => {
-                // Never the value itself: a URL may hold a password.
-                self.draft.remark("matrix", &format!("{to}: set it here, what was there is not taken"));
-                self.report.hand(key, Some(&path), &format!("is not taken: {fault}"));
-            }
+        if let Err(fault) = accepted("matrix", to, &quoted(&text)) {
+            // The value itself is never shown: a URL may hold a password.
+            self.draft.remark("matrix", &format!("{to}: set it here, what was there is not taken"));
+            return self.report.hand(key, &path, &format!("is not taken: {fault}"));
+        }
+        self.draft.set("matrix", to, &quoted(&text));
+        match changed {
+            Some(changed) => self.report.changes(key, &path, changed),
+            None => self.report.kept(key, &path),
         }
     }
 
@@ -319,7 +301,7 @@ impl<'k> Mapping<'k> {
         self.draft.set("store", "path", "\"/var/lib/matrix-alertmanager-receiver\"");
     }
 
-    /// So that Alertmanager's config need not change on the day of the move.
+    /// Keeps Alertmanager's URLs working, so that its config can change later.
     fn compat(&mut self, old_names: &[String]) {
         let remark =
             "Alertmanager's URLs go on working by these; once compat_notifications_total stands still, take them out.";
@@ -330,7 +312,7 @@ impl<'k> Mapping<'k> {
         }
     }
 
-    /// What Alertmanager's URLs have before the name, normalised as metio does.
+    /// The path prefix of Alertmanager's URLs, normalised as metio does.
     fn prefix(&mut self) -> String {
         let Some(key) = self.set("http.alerts-path-prefix") else { return rooms::PREFIX.to_owned() };
         let text = key.value.text().unwrap_or_default();
@@ -339,7 +321,7 @@ impl<'k> Mapping<'k> {
             self.report.kept(key, "/alerts");
         } else {
             let text = "it is /alerts here: change the URLs in alertmanager.yml, or let a proxy rewrite the path";
-            self.report.hand(key, None, text);
+            self.report.hand(key, "", text);
         }
         prefix
     }

@@ -1,4 +1,4 @@
-//! metio's names of rooms as routes.
+//! Turns metio's room names into routes.
 
 use std::collections::HashSet;
 
@@ -10,17 +10,19 @@ use super::{
 };
 use crate::model::RouteName;
 
-/// What stands before a name or a room in a URL, here as there unless metio's config says otherwise.
+/// The URL path before a name or a room, here and, by default, in metio.
 pub(super) const PREFIX: &str = "/alerts/";
+const EXAMPLE: &str = "rooms = [\"!abc:example.org\"]";
 
-/// A route for each name, and what `compat.names` needs for those that cannot stay. `prefix` is metio's [`PREFIX`].
+/// Adds a route for each name, and returns the entries of `compat.names` for those that cannot stay. `prefix` is metio's
+/// [`PREFIX`].
 pub(super) fn routes(keys: &Keys, prefix: &str, draft: &mut Draft, report: &mut Report) -> Vec<String> {
     let entries: Vec<&Key> = keys.entries(ROOMS).collect();
     if entries.is_empty() {
         let text = "there are no names of rooms: add a route for each room id that Alertmanager's URLs have";
         report.unset(ROOMS, "routes", text);
         draft.remark("routes.default", "A route for each room that Alertmanager posts to; the name is free.");
-        draft.example("routes.default", "rooms = [\"!abc:example.org\"]");
+        draft.example("routes.default", EXAMPLE);
     }
     let names: Vec<&str> = entries.iter().map(|key| key.name.as_str()).collect();
     let mut old_names = Vec::new();
@@ -30,14 +32,18 @@ pub(super) fn routes(keys: &Keys, prefix: &str, draft: &mut Draft, report: &mut 
         if name == Name::Mapped {
             old_names.push(format!("{} = {}", quoted(old), quoted(new)));
         }
-        let twin = entries.iter().any(|other| other.path != key.path && other.value == key.value);
-        match rooms(key, new, draft) {
-            Err(fault) => {
-                draft.remark(&format!("routes.{new}"), "The id of a room belongs here.");
-                draft.example(&format!("routes.{new}"), "rooms = [\"!abc:example.org\"]");
-                report.hand(key, Some(&format!("routes.{new}.rooms")), &fault);
+        let table = format!("routes.{new}");
+        match rooms(key, &table) {
+            Ok(rooms) => {
+                draft.set(&table, "rooms", &rooms);
+                let duplicate = entries.iter().any(|other| other.path != key.path && other.value == key.value);
+                report_name(key, new, name, duplicate, report);
             }
-            Ok(()) => tell(key, new, name, twin, report),
+            Err(fault) => {
+                draft.remark(&table, "The id of a room belongs here.");
+                draft.example(&table, EXAMPLE);
+                report.hand(key, &format!("{table}.rooms"), &fault);
+            }
         }
         let (was, is) = (format!("url: …{prefix}{old}"), format!("…{PREFIX}{new}"));
         report.url(match (prefix == PREFIX, name) {
@@ -58,11 +64,11 @@ pub(super) fn routes(keys: &Keys, prefix: &str, draft: &mut Draft, report: &mut 
 /// What becomes of a name in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
-    /// It is the route's.
+    /// The route has the same name.
     Same,
-    /// `compat.names` leads to the route.
+    /// `compat.names` maps it to the route.
     Mapped,
-    /// No key of `compat.names` can be made of it.
+    /// It cannot be a key of `compat.names`.
     Lost,
 }
 
@@ -70,7 +76,7 @@ impl Name {
     fn of(old: &str, new: &str) -> Self {
         if old == new {
             Self::Same
-        } else if values::variable(old).is_some()
+        } else if values::find_variable(old).is_some()
             || old.is_empty()
             || old.starts_with(['!', '#'])
             || old.contains(|c: char| c == '/' || c.is_control())
@@ -82,14 +88,13 @@ impl Name {
     }
 }
 
-/// Writes the rooms of a route.
-fn rooms(key: &Key, route: &str, draft: &mut Draft) -> Result<(), String> {
+/// The rooms of a route in TOML, or what is wrong with them.
+fn rooms(key: &Key, table: &str) -> Result<String, String> {
     match &key.value {
         Value::Text(room) => {
-            let (table, rooms) = (format!("routes.{route}"), format!("[{}]", quoted(room)));
-            accepted(&table, "rooms", &rooms).map_err(|fault| format!("is not taken: {fault}"))?;
-            draft.set(&table, "rooms", &rooms);
-            Ok(())
+            let rooms = format!("[{}]", quoted(room));
+            accepted(table, "rooms", &rooms).map_err(|fault| format!("is not taken: {fault}"))?;
+            Ok(rooms)
         }
         Value::Nothing => Err("names no room; metio does not start with it".to_owned()),
         Value::Tag => {
@@ -99,22 +104,23 @@ fn rooms(key: &Key, route: &str, draft: &mut Draft) -> Result<(), String> {
     }
 }
 
-/// `twin`: another name has the same room.
-fn tell(key: &Key, route: &str, name: Name, twin: bool, report: &mut Report) {
-    let mut told = match name {
-        Name::Same => Vec::new(),
-        Name::Mapped => vec![format!("the route is named {route}; the URL with the old name is taken by compat.names")],
-        Name::Lost => vec![format!("the route is named {route}, and the old name cannot be taken: change the URL")],
-    };
-    if twin {
-        told.push("another route has this room as well, so that a URL with the room's id is answered 404".to_owned());
+/// `duplicate`: another name has the same room.
+fn report_name(key: &Key, route: &str, name: Name, duplicate: bool, report: &mut Report) {
+    let mut texts = Vec::from_iter(match name {
+        Name::Same => None,
+        Name::Mapped => Some(format!("the route is named {route}; the URL with the old name is taken by compat.names")),
+        Name::Lost => Some(format!("the route is named {route}, and the old name cannot be taken: change the URL")),
+    });
+    if duplicate {
+        let text = "another route has this room as well, so that a URL with the room's id is answered 404";
+        texts.push(text.to_owned());
     }
-    let to = format!("routes.{route}.rooms");
-    match (name, told.is_empty()) {
-        (_, true) => report.kept(key, &to),
-        (Name::Lost, _) => report.hand(key, Some(&to), &told.join("; ")),
-        _ if twin => report.hand(key, Some(&to), &told.join("; ")),
-        (Name::Same | Name::Mapped, false) => report.changes(key, &to, &told.join("; ")),
+    let (to, text) = (format!("routes.{route}.rooms"), texts.join("; "));
+    match name {
+        Name::Lost => report.hand(key, &to, &text),
+        _ if duplicate => report.hand(key, &to, &text),
+        Name::Same => report.kept(key, &to),
+        Name::Mapped => report.changes(key, &to, &text),
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_becomes_one_of_its_own() {
+    fn every_name_becomes_a_different_route() {
         let names = ["Ops_Team", "ops-team", "OPS TEAM", "a.b", "_a_", "a", "Übersicht", "日本", "", "x--y"];
         let routes = route_names(&names);
         let routes: Vec<&str> = routes.iter().map(RouteName::as_str).collect();

@@ -9,7 +9,7 @@ const FULL: &str = include_str!("../../../tests/fixtures/import/metio-full.yaml"
 fn imported(yaml: &str, with_secrets: bool) -> (String, String, bool) {
     let imported = import(yaml, "config.yaml", with_secrets).unwrap_or_else(|faults| panic!("{faults:#?}\n{yaml}"));
     let hand = imported.report.needs_a_hand();
-    (imported.toml, imported.report.text("config.yaml", "receiver.toml"), hand)
+    (imported.toml, imported.report.text("receiver.toml"), hand)
 }
 
 #[test]

@@ -1,23 +1,23 @@
-//! What a key of the other's config holds.
+//! The value of one of metio's keys.
 
-/// No `Debug`: it may be a secret.
+/// Without `Debug`, since it may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
     /// Null or an empty text.
     Nothing,
     Text(String),
-    /// All of it is `${NAME}`: the variable's name.
+    /// `${NAME}` alone; holds the variable's name.
     Variable(String),
-    /// Text with `${NAME}` within: the name of the first.
+    /// Text around `${NAME}`; holds the name of the first variable.
     Mixed(String),
-    /// `!abc:example.org` without quotes, which YAML takes for a tag.
+    /// `!abc:example.org` without quotes, which YAML reads as a tag.
     Tag,
 }
 
 impl Value {
-    /// metio replaces `${NAME}` in the text of the file, before it is read as YAML.
+    /// The value of a scalar. metio replaces `${NAME}` in the text of the file, before it reads it as YAML.
     pub(super) fn of(text: &str) -> Self {
-        match variable(text) {
+        match find_variable(text) {
             _ if text.trim().is_empty() => Self::Nothing,
             Some((0, name)) if name.len() + "${}".len() == text.len() => Self::Variable(name.to_owned()),
             Some((_, name)) => Self::Mixed(name.to_owned()),
@@ -29,14 +29,14 @@ impl Value {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// The first variable that is named in it.
-    pub(super) fn named(&self) -> Option<&str> {
+    /// The name of the first variable in it.
+    pub(super) fn variable(&self) -> Option<&str> {
         if let Self::Variable(name) | Self::Mixed(name) = self { Some(name) } else { None }
     }
 }
 
-/// Where the first `${NAME}` begins, and the name.
-pub(super) fn variable(text: &str) -> Option<(usize, &str)> {
+/// The position and name of the first `${NAME}`.
+pub(super) fn find_variable(text: &str) -> Option<(usize, &str)> {
     text.match_indices("${").find_map(|(at, open)| {
         let rest = &text[at + open.len()..];
         let name = &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?];
@@ -57,7 +57,7 @@ mod tests {
             ("${a-b} ${c}", Some((7, "c"))),
             ("$A {B}", None),
         ] {
-            assert_eq!(variable(text), expected, "{text}");
+            assert_eq!(find_variable(text), expected, "{text}");
         }
         for (text, expected) in [
             ("", Value::Nothing),

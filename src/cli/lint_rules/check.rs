@@ -1,29 +1,29 @@
-//! The rules of one file against what is asked of them, and the file with what could be mended.
+//! Checks the rules of one file, and corrects what can be corrected.
 
 use super::{
-    Settings,
     edit::Edits,
-    faults::{Code, Fault},
+    faults::{Code, RuleFault},
     link::{inspect, nearest, proposal},
     promql::kept_labels,
     rules::{Rule, Rules},
+    settings::Settings,
 };
-use crate::cli::support::yaml::{Bad, Found, Place, Tree};
+use crate::cli::support::yaml::{NodeRef, Position, Tree, YamlError};
 
-/// What became of one file.
+/// The result for one file.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<RuleFault>,
     pub(super) alerting: usize,
-    /// Neither alerting nor recording rules, nor anything like one.
+    /// Whether the file has no rules at all.
     pub(super) empty: bool,
-    /// The file with the mended values, where those were asked for and there are any.
+    /// The corrected file, if that was requested and anything was corrected.
     pub(super) text: Option<String>,
 }
 
 /// # Errors
-/// When `source` is no YAML, or exceeds a bound.
-pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Checked, Bad> {
+/// When `source` is not YAML, or exceeds a bound.
+pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Checked, YamlError> {
     let tree = Tree::parse(source)?;
     let rules = Rules::of(&tree)?;
     let mut file = File { source, tree: &tree, settings, edits: fix.then(Edits::default), faults: Vec::new() };
@@ -33,7 +33,7 @@ pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Chec
     for rule in &rules.alerting {
         file.check(rule);
         if tree.exhausted() {
-            return Err(Bad::at(rule.place, "aliases make too much of this file"));
+            return Err(YamlError::at(rule.place, "too many values by aliases"));
         }
     }
     let File { edits, mut faults, .. } = file;
@@ -42,7 +42,7 @@ pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Chec
         let text = edits.apply(source);
         if text.is_none() {
             for fault in faults.iter_mut().filter(|fault| fault.fixed) {
-                (fault.fixed, fault.unfixed) = (false, Some("the file would not read as before with it"));
+                (fault.fixed, fault.unfixed) = (false, Some("the corrected file would read differently"));
             }
         }
         text
@@ -55,20 +55,20 @@ struct File<'a> {
     source: &'a str,
     tree: &'a Tree<'a>,
     settings: &'a Settings,
-    /// Where faults are to be mended.
+    /// `Some` if faults are to be corrected.
     edits: Option<Edits>,
-    faults: Vec<Fault>,
+    faults: Vec<RuleFault>,
 }
 
 impl File<'_> {
-    fn add(&mut self, group: &str, rule: &str, place: Place, code: Code, message: String) -> &mut Fault {
-        self.faults.push(Fault {
+    fn add(&mut self, group: &str, rule: &str, place: Position, code: Code, message: String) -> &mut RuleFault {
+        self.faults.push(RuleFault {
             place,
             group: group.to_owned(),
             rule: rule.to_owned(),
             code,
             message,
-            mended: None,
+            corrected: None,
             fixed: false,
             unfixed: None,
         });
@@ -89,17 +89,17 @@ impl File<'_> {
         self.check_severity(rule);
     }
 
-    fn check_link(&mut self, rule: &Rule<'_>, found: Found, value: &str, kept: Option<&[String]>) {
+    fn check_link(&mut self, rule: &Rule<'_>, found: NodeRef, value: &str, kept: Option<&[String]>) {
         let inspected = inspect(value, self.settings, kept);
-        let mut mended = None;
-        if let Some(value) = inspected.mended {
-            mended = Some((value.clone(), self.replace(found, &value)));
+        let mut corrected = None;
+        if let Some(value) = inspected.corrected {
+            corrected = Some((value.clone(), self.replace(found, &value)));
         }
         let place = self.tree.place(found);
-        for (code, message, mends) in inspected.faults {
+        for (code, message, corrects) in inspected.faults {
             let fault = self.add(rule.group, rule.name, place, code, message);
-            if let Some((value, outcome)) = mended.as_ref().filter(|_| mends) {
-                fault.tell(value, *outcome);
+            if let Some((value, outcome)) = corrected.as_ref().filter(|_| corrects) {
+                fault.set_correction(value, *outcome);
             }
         }
     }
@@ -110,7 +110,7 @@ impl File<'_> {
         let place = rule.logs_url.map_or(rule.place, |found| self.tree.place(found));
         let fault = self.add(rule.group, rule.name, place, Code::NoLogsUrl, "no logs_url".to_owned());
         if let Some(value) = &proposal {
-            fault.tell(value, outcome);
+            fault.set_correction(value, outcome);
         }
     }
 
@@ -123,28 +123,28 @@ impl File<'_> {
         };
         let known = &self.settings.severities;
         let value = value.trim();
-        // What a template makes of it only Prometheus knows.
+        // Only Prometheus knows the value of a template.
         if value.contains("{{") || known.iter().any(|name| name.eq_ignore_ascii_case(value)) {
             return;
         }
         let shown: String = value.chars().take(100).collect();
         let hint = match nearest(&shown, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean {near:?}?"),
-            None => format!("known are {}", known.join(", ")),
+            None => format!("known: {}", known.join(", ")),
         };
-        let message = format!("the severity {shown:?} is not known; {hint}");
+        let message = format!("unknown severity {shown:?}; {hint}");
         self.add(rule.group, rule.name, self.tree.place(found), Code::UnknownSeverity, message);
     }
 
-    /// `None` when nothing is to be mended; else whether it will be.
-    fn replace(&mut self, found: Found, value: &str) -> Option<Result<(), &'static str>> {
+    /// Returns `None` if nothing is to be corrected, else whether it will be.
+    fn replace(&mut self, found: NodeRef, value: &str) -> Option<Result<(), &'static str>> {
         let edits = self.edits.as_mut()?;
         if found.shared {
             return Some(Err(SHARED));
         }
         Some(match self.tree.scalar(found) {
             Some(scalar) => edits.replace(self.source, &scalar, value),
-            None => Err("it is no text"),
+            None => Err("it is not a text"),
         })
     }
 
@@ -153,22 +153,22 @@ impl File<'_> {
         if let Some(found) = rule.logs_url {
             return self.replace(found, value);
         }
-        let Some(map) = rule.annotations else { return Some(Err("it has no annotations to put it before")) };
+        let Some(map) = rule.annotations else { return Some(Err("the rule has no annotations")) };
         if map.shared {
             return Some(Err(SHARED));
         }
         Some(match self.tree.first_key(map) {
             Some(first) => edits.insert(self.source, &first, "logs_url", value),
-            None => Err("its annotations are on one line"),
+            None => Err("the annotations are on one line"),
         })
     }
 }
 
-const SHARED: &str = "it is shared through an alias, so that other values would change too";
+const SHARED: &str = "it is shared through an alias, so other values would change too";
 
-impl Fault {
-    fn tell(&mut self, value: &str, outcome: Option<Result<(), &'static str>>) {
-        self.mended = Some(value.to_owned());
+impl RuleFault {
+    fn set_correction(&mut self, value: &str, outcome: Option<Result<(), &'static str>>) {
+        self.corrected = Some(value.to_owned());
         self.fixed = outcome == Some(Ok(()));
         self.unfixed = outcome.and_then(Result::err);
     }

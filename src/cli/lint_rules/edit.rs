@@ -1,16 +1,16 @@
-//! New values in the bytes of the old ones: comments, layout, quotes and block headers stay.
+//! Replaces values in place: comments, layout, quotes and block headers stay.
 
 use std::{collections::HashMap, ops::Range};
 
 use granit_parser::ScalarStyle;
 
-use crate::cli::support::yaml::{Meant, Scalar, differs_only};
+use crate::cli::support::yaml::{Edit, Scalar, differs_only};
 
-/// Changes of one file, none of which overlap.
+/// Changes of one file, which do not overlap.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     changes: Vec<(Range<usize>, String)>,
-    meant: HashMap<usize, Meant>,
+    expected: HashMap<usize, Edit>,
 }
 
 impl Edits {
@@ -18,34 +18,37 @@ impl Edits {
         self.changes.is_empty()
     }
 
-    /// Writes `value` where `scalar` is. Why not, in words, when its style has no way to say it.
+    /// Replaces `scalar` by `value`.
+    ///
+    /// # Errors
+    /// Says why the scalar's style cannot hold the value.
     pub(super) fn replace(&mut self, source: &str, scalar: &Scalar<'_>, value: &str) -> Result<(), &'static str> {
         let written = &source[scalar.bytes.clone()];
         if value.chars().any(char::is_control) {
-            return Err("the mended value has control characters");
+            return Err("the corrected value has control characters");
         }
         let (length, text, read) = match scalar.style {
             ScalarStyle::SingleQuoted => (written.len(), single_quoted(value), value.to_owned()),
             ScalarStyle::DoubleQuoted => (written.len(), double_quoted(value), value.to_owned()),
             ScalarStyle::Plain if written.is_empty() => return Err("there is no value to edit"),
-            ScalarStyle::Plain if !plain_can_say(value, scalar.flow) => {
-                return Err("the mended value needs quotes, which the value does not have");
+            ScalarStyle::Plain if !plain_can_hold(value, scalar.flow) => {
+                return Err("the corrected value needs quotes, which the value does not have");
             }
             ScalarStyle::Plain => (written.len(), value.to_owned(), value.to_owned()),
-            // What is behind the last line is the block's own and its header says what becomes of it.
+            // The blank lines at the end belong to the block; its header says whether they count.
             ScalarStyle::Literal | ScalarStyle::Folded => {
                 let ending = &scalar.text[scalar.text.trim_end_matches('\n').len()..];
                 (written.trim_end().len(), value.to_owned(), format!("{value}{ending}"))
             }
         };
         if written.is_empty() {
-            return Err("its bytes are not known");
+            return Err("its bytes are unknown");
         }
         let start = scalar.bytes.start;
-        self.add(start..start + length, text, scalar.number, Meant::Replaced(read))
+        self.add(start..start + length, text, scalar.number, Edit::Replaced(read))
     }
 
-    /// Writes a line with `key` and `value` before `first`, the first key of a block mapping.
+    /// Inserts a line with `key` and `value` before `first`, the first key of a block mapping.
     pub(super) fn insert(
         &mut self,
         source: &str,
@@ -57,9 +60,9 @@ impl Edits {
         let line = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let indent = &source[line..at];
         if first.flow || indent.is_empty() || !indent.bytes().all(|b| b == b' ') {
-            return Err("there is no line of annotations to put it before");
+            return Err("the annotations have no line to put it before");
         }
-        // Comments above the first key are about that key.
+        // Comments above the first key belong to that key.
         let mut at = line;
         while let Some(before) = source[..at].strip_suffix('\n') {
             let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -71,19 +74,19 @@ impl Edits {
         }
         let newline = if source[..line].ends_with("\r\n") { "\r\n" } else { "\n" };
         let text = format!("{indent}{key}: {}{newline}", single_quoted(value));
-        self.add(at..at, text, first.number, Meant::Before(key.to_owned(), value.to_owned()))
+        self.add(at..at, text, first.number, Edit::Before(key.to_owned(), value.to_owned()))
     }
 
-    fn add(&mut self, bytes: Range<usize>, text: String, number: usize, meant: Meant) -> Result<(), &'static str> {
-        if self.meant.contains_key(&number) {
-            return Err("something else is changed there already");
+    fn add(&mut self, bytes: Range<usize>, text: String, number: usize, edit: Edit) -> Result<(), &'static str> {
+        if self.expected.contains_key(&number) {
+            return Err("another fault is fixed there already");
         }
-        self.meant.insert(number, meant);
+        self.expected.insert(number, edit);
         self.changes.push((bytes, text));
         Ok(())
     }
 
-    /// The file with all changes; `None` when it would not read as it is meant to, in which case it must not be written.
+    /// The file with all changes; `None` if it would not parse to exactly the expected values.
     pub(super) fn apply(mut self, source: &str) -> Option<String> {
         self.changes.sort_by_key(|(bytes, _)| bytes.start);
         let mut new = String::with_capacity(source.len() + 256);
@@ -94,7 +97,7 @@ impl Edits {
             at = bytes.end;
         }
         new.push_str(source.get(at..)?);
-        differs_only(source, &new, &self.meant).then_some(new)
+        differs_only(source, &new, &self.expected).then_some(new)
     }
 }
 
@@ -106,8 +109,8 @@ fn double_quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Cautious: what this lets through is checked again by reading the whole file.
-fn plain_can_say(value: &str, flow: bool) -> bool {
+/// Whether a plain scalar can hold `value`. The result is checked again by parsing the whole file.
+fn plain_can_hold(value: &str, flow: bool) -> bool {
     let first = value.chars().next().is_some_and(char::is_alphanumeric);
     let clashes = [": ", " #"].iter().any(|text| value.contains(text)) || value.ends_with([':', ' ']);
     first && !clashes && !(flow && value.contains(['{', '}', '[', ']', ',']))
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_style_cannot_say_is_left() {
+    fn a_value_that_a_style_cannot_hold_is_left() {
         for (source, value) in [
             ("a:\n  u: old\n", "new: er"),
             ("a:\n  u: old\n", "new # er"),

@@ -1,29 +1,29 @@
-//! What can be wrong with a rule. The codes are documented in the README; they are for programs and do not change.
+//! The faults of a rule. Their codes are documented in the README; programs use them, so they do not change.
 
-use crate::{cli::support::yaml::Place, render::links::explore::Problem};
+use crate::{cli::support::yaml::Position, render::links::explore::Problem};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     /// Neither an alerting nor a recording rule.
     NoRule,
     NoLogsUrl,
-    /// A template hole does not end.
+    /// A placeholder does not end.
     Template,
-    /// A template hole is percent-encoded, so that Prometheus does not fill it in.
-    EncodedHole,
-    /// The value as a link: what the receiver would find as well.
+    /// A placeholder is percent-encoded, so Prometheus does not fill it in.
+    EncodedPlaceholder,
+    /// A problem of the link, which the receiver would find as well.
     Link(Problem),
     /// A query without `refId`.
     NoRefId,
     /// A query without its own `datasource: {type, uid}`.
     QueryDatasource,
-    /// Another datasource than the one that is required.
+    /// A datasource other than the required one.
     WrongDatasource,
-    /// Another Grafana than the one that is required.
+    /// A Grafana other than the required one.
     WrongHost,
-    /// A hole with a label that is not known.
+    /// A placeholder with an unknown label.
     UnknownLabel,
-    /// A hole with a label that the expression does not keep.
+    /// A placeholder with a label that the expression does not keep.
     LostLabel,
     NoSummary,
     NoSeverity,
@@ -36,7 +36,7 @@ impl Code {
             Self::NoRule => "no_rule",
             Self::NoLogsUrl => "no_logs_url",
             Self::Template => "template",
-            Self::EncodedHole => "encoded_hole",
+            Self::EncodedPlaceholder => "encoded_hole",
             Self::Link(problem) => problem.as_str(),
             Self::NoRefId => "no_ref_id",
             Self::QueryDatasource => "query_datasource",
@@ -51,18 +51,18 @@ impl Code {
     }
 }
 
-/// A fault of one rule, as it is told.
+/// A fault of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) place: Place,
+pub(super) struct RuleFault {
+    pub(super) place: Position,
     pub(super) group: String,
-    /// Empty for what is no rule.
+    /// Empty if it is not a rule.
     pub(super) rule: String,
     pub(super) code: Code,
     pub(super) message: String,
-    /// The whole value without this and every other fault that can be mended.
-    pub(super) mended: Option<String>,
+    /// The whole value, with this and all other correctable faults corrected.
+    pub(super) corrected: Option<String>,
     pub(super) fixed: bool,
-    /// Why it was not, although there is a mended value and that was asked for.
+    /// Why it was not fixed, although that was requested and a corrected value exists.
     pub(super) unfixed: Option<&'static str>,
 }

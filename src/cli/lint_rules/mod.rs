@@ -1,4 +1,4 @@
-//! `lint-rules FILE…`: whether alerting rules are fit for the receiver, above all their `logs_url`.
+//! `lint-rules FILE…`: checks alerting rules, above all their `logs_url`.
 
 mod check;
 mod edit;
@@ -8,65 +8,34 @@ mod placeholders;
 mod promql;
 mod report;
 mod rules;
+mod settings;
 mod sources;
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use url::Url;
 
-pub(super) use self::sources::Source;
 use self::{
     check::{Checked, check},
+    settings::Settings,
     sources::sources,
 };
-use super::{
-    Config,
-    dead_letters::{clean, json_text},
-    render::print,
-    support::http_client,
+use super::support::{
+    http_client,
+    input::Input,
+    output::{clean, json_text, print},
+    output_file,
 };
-use crate::config::{Display, Purpose};
+use crate::config::{Config, Display, Purpose};
 
-/// Labels that alerts of Kubernetes and of the usual exporters have.
-const LABELS: [&str; 28] = [
-    "cluster",
-    "code",
-    "container",
-    "cronjob",
-    "daemonset",
-    "deployment",
-    "device",
-    "endpoint",
-    "exported_namespace",
-    "exported_pod",
-    "horizontalpodautoscaler",
-    "hostname",
-    "instance",
-    "integration",
-    "job",
-    "job_name",
-    "mountpoint",
-    "name",
-    "namespace",
-    "node",
-    "nodename",
-    "persistentvolumeclaim",
-    "pod",
-    "replicaset",
-    "rule_group",
-    "service",
-    "statefulset",
-    "unit",
-];
-
-/// Checks Prometheus rule files: logs_url, summary, severity; a line for each fault.
+/// Checks Prometheus rule files: logs_url, summary, severity. Prints a line for each fault.
 ///
 /// Reads rule files of Prometheus and PrometheusRule resources, also several documents in a file and lists of them;
-/// other documents are skipped. Each alerting rule must have a logs_url that Grafana Explore opens at a query, with no
-/// label in its template holes that is unknown or that the rule's outermost `by (…)` does not keep; a summary or a
+/// other documents are skipped. Each alerting rule must have a logs_url that Grafana Explore opens at a query, whose
+/// placeholders name no label that is unknown or that the rule's outermost `by (…)` does not keep; a summary or a
 /// description; and a known severity.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -75,22 +44,22 @@ Examples:
   matrix-alertmanager-receiver lint-rules --fix --grafana https://grafana.example.org --datasource loki rules.yaml
   helm template . | matrix-alertmanager-receiver lint-rules --format json - | jq -r '.[].code'
 
-Exit codes: 0 no fault (or all were fixed), 1 a fault, 2 a file that cannot be read or is no YAML, or no rule in any file.")]
+Exit codes: 0 no fault (or all were fixed), 1 a fault, 2 a file that is unreadable or not YAML, or no rule in any file.")]
 pub struct LintRules {
     /// Files or patterns (quote them: `**` is any depth of folders); "-" reads standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Write mended values into the files: nothing but the bytes of those values changes. A missing logs_url is put in
-    /// where --grafana and --datasource are given and the rule's `by (…)` says which labels there are.
+    /// Write corrected values into the files; only the bytes of those values change. A missing logs_url is added if
+    /// --grafana and --datasource are set and the rule's `by (…)` says which labels exist.
     #[arg(long)]
     fix: bool,
-    /// How faults are told.
+    /// The format of the faults.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The uid of the one datasource that a logs_url may name.
+    /// The uid of the only datasource that a logs_url may name.
     #[arg(long, value_name = "UID")]
     datasource: Option<String>,
-    /// The one address that a logs_url may lead to.
+    /// The only Grafana that a logs_url may lead to.
     #[arg(long, value_name = "URL", value_parser = http_client::grafana_url)]
     grafana: Option<Url>,
     /// Labels that alerts have, beside the usual ones (namespace, pod, container, job, instance, node, …).
@@ -104,42 +73,11 @@ pub struct LintRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
-    /// An array of {file, line, column, group, rule, code, message, mended, fixed}.
+    /// An array of {file, line, column, group, rule, code, message, corrected, fixed}.
     Json,
 }
 
-/// What those who route the Watchdog away from rooms call it, as kube-prometheus does.
-const NO_SEVERITY: &str = "none";
-
-/// What is asked of rules.
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    grafana: Option<Url>,
-    datasource: Option<String>,
-    /// Known where a rule's expression does not say which there are.
-    labels: BTreeSet<String>,
-    /// Compared without regard to case.
-    severities: Vec<String>,
-}
-
-impl Settings {
-    fn of(arguments: &LintRules, config: Option<&Path>) -> anyhow::Result<Self> {
-        // The environment alone is the receiver's; here a config counts when it is named.
-        let display = match config {
-            Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
-            None => Display::default(),
-        };
-        let names = display.severities.into_iter().flat_map(|severity| severity.names);
-        Ok(Self {
-            grafana: arguments.grafana.clone(),
-            datasource: arguments.datasource.clone(),
-            labels: LABELS.map(str::to_owned).into_iter().chain(arguments.labels.iter().cloned()).collect(),
-            severities: names.chain([NO_SEVERITY.to_owned()]).chain(arguments.severities.iter().cloned()).collect(),
-        })
-    }
-}
-
-/// Of all files together.
+/// The counts of all files together.
 #[derive(Debug, Default)]
 struct Total {
     files: usize,
@@ -148,16 +86,29 @@ struct Total {
     fixed: usize,
     /// Files that could not be read or written.
     unread: usize,
-    /// Some file has a rule, if only a recording one.
+    /// Whether any file has a rule, even a recording rule.
     any_rule: bool,
 }
 
 impl LintRules {
+    fn settings(&self, config: Option<&Path>) -> anyhow::Result<Settings> {
+        // The environment configures the receiver; here a config counts only if it is named.
+        let display = match config {
+            Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
+            None => Display::default(),
+        };
+        Ok(Settings {
+            grafana: self.grafana.clone(),
+            datasource: self.datasource.clone(),
+            ..Settings::new(display, &self.labels, &self.severities)
+        })
+    }
+
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-        let prepared = Settings::of(&self, config).and_then(|settings| {
+        let prepared = self.settings(config).and_then(|settings| {
             let sources = sources(&self.files)?;
             ensure!(
-                !self.fix || !sources.contains(&Source::Stdin),
+                !self.fix || !sources.contains(&Input::Stdin),
                 "--fix needs files: standard input cannot be edited"
             );
             Ok((settings, sources))
@@ -165,7 +116,7 @@ impl LintRules {
         let (settings, sources) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                eprintln!("error: {}", told(&error));
+                eprintln!("error: {}", clean_lines(&error));
                 return Ok(ExitCode::from(2));
             }
         };
@@ -177,7 +128,7 @@ impl LintRules {
                 Ok(checked) => {
                     total.add(&checked);
                     if checked.empty {
-                        eprintln!("{}: no rules in it", clean(&name));
+                        eprintln!("{}: no rules", clean(&name));
                     }
                     for fault in &checked.faults {
                         match self.format {
@@ -195,24 +146,24 @@ impl LintRules {
         if self.format == Format::Json {
             print(&json_text(&Value::Array(all))?)?;
         }
-        Ok(total.tell())
+        Ok(total.report())
     }
 }
 
-/// Each line of it fit for a terminal.
-fn told(error: &anyhow::Error) -> String {
+/// The error's lines, each cleaned for a terminal.
+fn clean_lines(error: &anyhow::Error) -> String {
     format!("{error:#}").lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
-fn lint(source: &Source, settings: &Settings, fix: bool) -> anyhow::Result<Checked> {
-    let read = || source.read().map_err(|error| anyhow::anyhow!(" {error:#}"));
+fn lint(source: &Input, settings: &Settings, fix: bool) -> anyhow::Result<Checked> {
+    let read = || source.text().map_err(|error| anyhow::anyhow!(" {error:#}"));
     let text = read()?;
     let checked = check(&text, settings, fix)?;
-    if let (Source::File(path), Some(mended)) = (source, &checked.text) {
+    if let (Input::File(path), Some(corrected)) = (source, &checked.text) {
         if read()? != text {
-            bail!(" it was changed by somebody else meanwhile; nothing was written");
+            bail!(" changed while it was checked; nothing was written");
         }
-        sources::write(path, mended).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
+        output_file::replace(path, corrected).map_err(|error| anyhow::anyhow!(" {error:#}"))?;
     }
     Ok(checked)
 }
@@ -227,7 +178,7 @@ impl Total {
         self.any_rule |= !checked.empty;
     }
 
-    fn tell(&self) -> ExitCode {
+    fn report(&self) -> ExitCode {
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let fixed = if self.fixed > 0 { format!(", {} fixed", self.fixed) } else { String::new() };
         let (rules, files) = (count(self.rules, "alerting rule"), count(self.files, "file"));
@@ -236,7 +187,7 @@ impl Total {
             return ExitCode::from(2);
         }
         if !self.any_rule {
-            eprintln!("error: there is no rule in any of the files");
+            eprintln!("error: no rule in any of the files");
             return ExitCode::from(2);
         }
         if self.remaining > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }

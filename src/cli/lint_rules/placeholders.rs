@@ -1,6 +1,6 @@
-//! The holes of a Prometheus template (`{{ $labels.pod }}`): where they are and which labels they show.
+//! Finds the placeholders of a Prometheus template (`{{ $labels.pod }}`) and the labels that they show.
 //!
-//! Only as much of Go's template language as it takes to find a hole's end and the labels in it.
+//! Reads only as much of Go's template language as it takes to find a placeholder's end and labels.
 //! <https://prometheus.io/docs/prometheus/latest/configuration/template_reference/>
 
 use std::ops::Range;
@@ -9,20 +9,20 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Placeholder {
     pub(super) bytes: Range<usize>,
-    /// Labels of the alert that it names.
+    /// The alert's labels that it names.
     pub(super) labels: Vec<String>,
 }
 
-/// A hole that does not end; the bytes where it begins.
+/// A placeholder that does not end; holds the byte where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unclosed(pub(super) usize);
 
 /// # Errors
-/// When a hole does not end.
+/// When a placeholder does not end.
 pub(super) fn placeholders(text: &str) -> Result<Vec<Placeholder>, Unclosed> {
     let mut placeholders = Vec::new();
     let mut at = 0;
-    // For each open block, whether `.` is something else than the alert within it.
+    // For each open block, whether `.` is not the alert within it.
     let mut blocks = Vec::new();
     while let Some(start) = text[at..].find("{{").map(|found| at + found) {
         let end = end_of(text, start).ok_or(Unclosed(start))?;
@@ -43,7 +43,7 @@ pub(super) fn placeholders(text: &str) -> Result<Vec<Placeholder>, Unclosed> {
     Ok(placeholders)
 }
 
-/// Past the closing braces of the hole that starts at `start`.
+/// The byte behind the placeholder that starts at `start`.
 fn end_of(text: &str, start: usize) -> Option<usize> {
     let inside = &text[start + 2..];
     let comment = inside.strip_prefix("- ").unwrap_or(inside).trim_start();
@@ -68,9 +68,9 @@ fn end_of(text: &str, start: usize) -> Option<usize> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
-    /// With its dots and dollar: `$labels.pod`, `.Labels`, `index`, `end`.
+    /// A name with its dots and dollar: `$labels.pod`, `.Labels`, `index`, `end`.
     Name(&'a str),
-    /// Without its quotes.
+    /// A string, without its quotes.
     Text(&'a str),
     Other,
 }
@@ -125,7 +125,7 @@ fn labels(tokens: &[Token<'_>], foreign: bool) -> Vec<String> {
     labels
 }
 
-/// `text` with each hole as a token of letters and digits alone, which no decoding or encoding changes, and the way back.
+/// `text` with each placeholder replaced by a token of letters and digits, which no encoding changes, and the way back.
 #[derive(Clone, Debug)]
 pub(super) struct Masked {
     pub(super) text: String,
@@ -135,10 +135,10 @@ pub(super) struct Masked {
 impl Masked {
     pub(super) fn of(text: &str, placeholders: &[Placeholder]) -> Self {
         let query = text.find('?').unwrap_or(text.len());
-        // A number, so that it also stands where JSON wants one; its 7 occurs once, so that it never overlaps itself. Not
-        // of a length that a time could have.
+        // Tokens are numbers, so that they are valid in JSON. Their digit 7 occurs once, so that a token never overlaps
+        // itself, and their length differs from that of a timestamp.
         let mut prefixes = (0..text.len()).map(|number| format!("73{}", digits(number, 3)));
-        // A text has fewer of them than bytes.
+        // A text has fewer prefixes than bytes, so one is free.
         let prefix = prefixes.find(|prefix| !text.contains(prefix.as_str())).unwrap_or_default();
         let mut masked = Self { text: String::new(), placeholders: Vec::new() };
         let mut at = 0;
@@ -146,7 +146,7 @@ impl Masked {
             masked.text.push_str(&text[at..placeholder.bytes.start]);
             let number = digits(index, 7);
             let token = match placeholder.bytes.start {
-                // `{{ .ExternalURL }}/explore`: scheme and host are in the hole.
+                // `{{ .ExternalURL }}/explore`: the placeholder holds scheme and host.
                 0 => format!("https://h{prefix}{number}"),
                 start if start < query => format!("h{prefix}{number}"),
                 _ => format!("{prefix}{number}"),
@@ -159,13 +159,13 @@ impl Masked {
         masked
     }
 
-    /// `text` with the holes in place of their tokens.
+    /// Puts the placeholders back in place of their tokens.
     pub(super) fn unmask(&self, text: &str) -> String {
         self.placeholders.iter().fold(text.to_owned(), |text, (token, placeholder)| text.replace(token, placeholder))
     }
 }
 
-/// With the digits 0 to 6 only.
+/// `number` in base 7, so with the digits 0 to 6 only.
 fn digits(mut number: usize, width: usize) -> String {
     let mut digits = Vec::new();
     while digits.len() < width || number > 0 {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holes_and_their_labels() {
+    fn placeholders_and_their_labels() {
         for (text, labels) in [
             ("none }} here", &[][..]),
             ("{{ $labels.pod }}-{{$labels.a}}", &["pod", "a"]),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_come_off_as_they_went_on() {
+    fn unmasking_restores_the_text() {
         for text in [
             "{{ .ExternalURL }}/explore?a={{ $labels.a }}{{ $labels.b }}7300",
             "https://g-{{ $labels.c }}/?a=73{{ \"7\" }}73000{{ `}}` }}73001",
@@ -216,7 +216,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_comes_back(text in "(\\{\\{|\\}\\}|\"|`|7|3|0|\\?| |\\$labels\\.a|/\\*|\\*/|ü|\\\\){0,24}") {
+        fn any_text_is_restored(text in "(\\{\\{|\\}\\}|\"|`|7|3|0|\\?| |\\$labels\\.a|/\\*|\\*/|ü|\\\\){0,24}") {
             if let Ok(placeholders) = placeholders(&text) {
                 let masked = Masked::of(&text, &placeholders);
                 proptest::prop_assert_eq!(masked.unmask(&masked.text), text);

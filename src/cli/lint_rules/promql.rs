@@ -1,170 +1,61 @@
-//! The one thing a linter must know of PromQL: which labels the outermost aggregation keeps.
+//! The labels that a rule's outermost aggregation keeps.
 //!
-//! `sum by (a) (…)`, `sum(…) by (a)` and `sum(…)`, in parentheses or compared and reckoned with numbers. Of everything
-//! else nothing is concluded.
+//! `sum by (a) (…)` and `sum(…)`, in parentheses, or compared with and multiplied by numbers, keep a known set of labels.
+//! No conclusion is drawn from any other expression.
 
-/// Operators whose result has only the labels that they are told to keep (`topk` and its like keep all).
+use promql_parser::parser::{self, Expr, LabelModifier, token};
+
+/// Operators whose result has only the labels of their `by` clause (`topk` and the like keep all labels).
 /// <https://prometheus.io/docs/prometheus/latest/querying/operators/#aggregation-operators>
-const AGGREGATIONS: [&str; 9] = ["sum", "min", "max", "avg", "group", "count", "stddev", "stdvar", "quantile"];
-/// Longer expressions are not looked into.
-const MAX_TOKENS: usize = 4_000;
+const AGGREGATIONS: [token::TokenId; 9] = [
+    token::T_SUM,
+    token::T_MIN,
+    token::T_MAX,
+    token::T_AVG,
+    token::T_GROUP,
+    token::T_COUNT,
+    token::T_STDDEV,
+    token::T_STDVAR,
+    token::T_QUANTILE,
+];
+/// Bounds of an expression, since the parser's tree is walked and dropped recursively.
+const MAX_BYTES: usize = 16 * 1024;
+const MAX_NESTED: usize = 200;
 
-/// The labels that the result of `expr` has at most; `None` when nothing is known.
+/// The only labels that the result of `expr` can have; `None` when they are unknown.
 pub(super) fn kept_labels(expr: &str) -> Option<Vec<String>> {
-    let tokens = tokens(expr)?;
-    let mut rest = tokens.as_slice();
-    // Each round takes tokens away.
-    while let Some(less) = without_parentheses(rest).or_else(|| without_number(rest)) {
-        rest = less;
-    }
-    let (Token::Word(name), after) = rest.split_first()? else { return None };
-    if !AGGREGATIONS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+    let nested = expr.bytes().filter(|b| b"([{+-".contains(b)).count();
+    if expr.len() > MAX_BYTES || nested > MAX_NESTED {
         return None;
     }
-    let (before, after) = grouping(after)?;
-    let close = closing(after)?;
-    let (behind, after) = grouping(&after[close + 1..])?;
-    match (before, behind) {
-        _ if !after.is_empty() => None,
-        (Some(labels), None) | (None, Some(labels)) => Some(labels),
-        (None, None) => Some(Vec::new()),
-        (Some(_), Some(_)) => None,
+    kept_by(&parser::parse(expr).ok()?)
+}
+
+fn kept_by(expr: &Expr) -> Option<Vec<String>> {
+    match expr {
+        Expr::Paren(inner) => kept_by(&inner.expr),
+        Expr::Binary(binary) => match (&*binary.lhs, &*binary.rhs) {
+            (vector, number) if is_number(number) => kept_by(vector),
+            (number, vector) if is_number(number) => kept_by(vector),
+            _ => None,
+        },
+        Expr::Aggregate(aggregate) if AGGREGATIONS.contains(&aggregate.op.id()) => match &aggregate.modifier {
+            None => Some(Vec::new()),
+            Some(LabelModifier::Include(labels)) => Some(labels.labels.clone()),
+            Some(LabelModifier::Exclude(_)) => None,
+        },
+        _ => None,
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a str),
-    Number,
-    /// Without its quotes; escapes are left as they are.
-    Text(&'a str),
-    Sign(char),
-}
-
-fn tokens(expr: &str) -> Option<Vec<Token<'_>>> {
-    let mut tokens = Vec::new();
-    let mut rest = expr;
-    while let Some(first) = rest.chars().next() {
-        let (token, length) = match first {
-            c if c.is_whitespace() => (None, c.len_utf8()),
-            '#' => (None, rest.find('\n').unwrap_or(rest.len())),
-            '"' | '\'' | '`' => {
-                let length = text_length(rest, first)?;
-                (Some(Token::Text(&rest[1..length - 1])), length)
-            }
-            '0'..='9' | '.' => (Some(Token::Number), number_length(rest)),
-            c if is_word(c) => {
-                let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                let word = &rest[..length];
-                let number = word.eq_ignore_ascii_case("inf") || word.eq_ignore_ascii_case("nan");
-                (Some(if number { Token::Number } else { Token::Word(word) }), length)
-            }
-            c => (Some(Token::Sign(c)), c.len_utf8()),
-        };
-        tokens.extend(token);
-        if tokens.len() > MAX_TOKENS {
-            return None;
-        }
-        rest = &rest[length..];
-    }
-    Some(tokens)
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | ':')
-}
-
-/// With both quotes; `None` when it does not end.
-fn text_length(rest: &str, quote: char) -> Option<usize> {
-    let mut escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quote != '`' => escaped = true,
-            c if c == quote => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// `0.5`, `1e-3`, `0x1F`, `5m`.
-fn number_length(rest: &str) -> usize {
-    let hex = rest.starts_with("0x") || rest.starts_with("0X");
-    let mut last = '0';
-    for (at, c) in rest.char_indices() {
-        let exponent = !hex && matches!(c, '+' | '-') && matches!(last, 'e' | 'E');
-        if !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_') || exponent) {
-            return at;
-        }
-        last = c;
-    }
-    rest.len()
-}
-
-/// Where the parenthesis that `tokens` begins with is closed.
-fn closing(tokens: &[Token<'_>]) -> Option<usize> {
-    let mut open = 0_usize;
-    if tokens.first() != Some(&Token::Sign('(')) {
-        return None;
-    }
-    tokens.iter().position(|token| {
-        match token {
-            Token::Sign('(') => open += 1,
-            Token::Sign(')') => open -= 1,
-            _ => {}
-        }
-        open == 0
-    })
-}
-
-fn without_parentheses<'a, 't>(tokens: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
-    let close = closing(tokens)?;
-    (close + 1 == tokens.len()).then(|| &tokens[1..close])
-}
-
-/// Without `> 5` at the end or `5 <` at the start.
-fn without_number<'a, 't>(tokens: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
-    let (last, before) = tokens.split_last()?;
-    if *last == Token::Number {
-        // The sign of the number may itself be the operator: what is left of `a -5` or `a > -5` is the same.
-        let left = before.iter().rposition(|token| !is_operator(token)).map_or(0, |at| at + 1);
-        return (left > 0 && left < before.len()).then(|| &tokens[..left]);
-    }
-    let signs = tokens.iter().take_while(|token| matches!(token, Token::Sign('+' | '-'))).count();
-    let after = tokens[signs..].strip_prefix(&[Token::Number])?;
-    let operators = after.iter().take_while(|token| is_operator(token)).count();
-    (operators > 0 && operators < after.len()).then(|| &after[operators..])
-}
-
-fn is_operator(token: &Token<'_>) -> bool {
-    match token {
-        Token::Sign(sign) => "<>=!+-*/%^".contains(*sign),
-        Token::Word(word) => word.eq_ignore_ascii_case("bool"),
+fn is_number(expr: &Expr) -> bool {
+    match expr {
+        Expr::NumberLiteral(_) => true,
+        Expr::Paren(inner) => is_number(&inner.expr),
+        Expr::Unary(inner) => is_number(&inner.expr),
+        Expr::Binary(binary) => is_number(&binary.lhs) && is_number(&binary.rhs),
         _ => false,
     }
-}
-
-type Grouping<'a, 't> = (Option<Vec<String>>, &'t [Token<'a>]);
-
-/// `by (a, b)`, if it is there, and what follows; `None` for `without` and for what cannot be read.
-fn grouping<'a, 't>(tokens: &'t [Token<'a>]) -> Option<Grouping<'a, 't>> {
-    match tokens.first() {
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("by") => {}
-        Some(Token::Word(_)) => return None,
-        _ => return Some((None, tokens)),
-    }
-    let list = &tokens[1..];
-    let close = closing(list)?;
-    let mut labels = Vec::new();
-    for (at, token) in list[1..close].iter().enumerate() {
-        match token {
-            Token::Word(label) | Token::Text(label) if at % 2 == 0 => labels.push((*label).to_owned()),
-            Token::Sign(',') if at % 2 == 1 => {}
-            _ => return None,
-        }
-    }
-    Some((Some(labels), &list[close + 1..]))
 }
 
 #[cfg(test)]
@@ -186,7 +77,7 @@ mod tests {
             ("sum by () (x) > 1", Some("")),
             ("sum(x) > 1", Some("")),
             ("sum(y - on() x) -5", Some("")),
-            // Nothing is concluded.
+            // No conclusion.
             ("x > 1", None),
             ("sum without (a) (x)", None),
             ("sum by (a) (x) / sum by (a) (y) > 0.1", None),

@@ -1,32 +1,31 @@
-//! Faults as people and programs read them.
+//! Formats faults as text and JSON.
 
 use serde_json::{Value, json};
 
-use super::faults::Fault;
-use crate::cli::dead_letters::clean;
+use super::faults::RuleFault;
+use crate::cli::support::output::clean;
 
-/// `file:line: group "x", rule "Y": <fault>; mended: <value>`. Rules are anybody's text: what steers a terminal is taken
-/// out.
-pub(super) fn line(file: &str, fault: &Fault) -> String {
+/// `file:line: group "x", rule "Y": <fault>; mended: <value>`, cleaned for a terminal, since rules are foreign text.
+pub(super) fn line(file: &str, fault: &RuleFault) -> String {
     let rule = match fault.rule.as_str() {
         "" => String::new(),
         rule => format!(", rule {}", quoted(rule)),
     };
-    let mended = match &fault.mended {
+    let corrected = match &fault.corrected {
         Some(value) if fault.fixed => format!("; fixed: {}", clean(value)),
         Some(value) => format!("; mended: {}", clean(value)),
         None => String::new(),
     };
     let unfixed = fault.unfixed.map(|why| format!(" (not fixed: {why})")).unwrap_or_default();
     let (file, line, group, message) = (clean(file), fault.place.line, quoted(&fault.group), clean(&fault.message));
-    format!("{file}:{line}: group {group}{rule}: {message}{mended}{unfixed}")
+    format!("{file}:{line}: group {group}{rule}: {message}{corrected}{unfixed}")
 }
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", clean(name))
 }
 
-pub(super) fn json(file: &str, fault: &Fault) -> Value {
+pub(super) fn json(file: &str, fault: &RuleFault) -> Value {
     json!({
         "file": file,
         "line": fault.place.line,
@@ -35,7 +34,7 @@ pub(super) fn json(file: &str, fault: &Fault) -> Value {
         "rule": fault.rule,
         "code": fault.code.as_str(),
         "message": fault.message,
-        "mended": fault.mended,
+        "mended": fault.corrected,
         "fixed": fault.fixed,
     })
 }

@@ -1,40 +1,40 @@
 //! The alerting rules of a file: Prometheus' own `groups:`, PrometheusRule resources, and lists of them.
 
-use crate::cli::support::yaml::{Bad, Found, Place, Tree};
+use crate::cli::support::yaml::{NodeRef, Position, Tree, YamlError};
 
-/// Of one file; repeated aliases make many of few bytes.
+/// Bound of the rules of one file; repeated aliases make many rules of few bytes.
 const MAX_RULES: usize = 20_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule<'a> {
     pub(super) group: &'a str,
     pub(super) name: &'a str,
-    /// Of its first key.
-    pub(super) place: Place,
+    /// The position of its first key.
+    pub(super) place: Position,
     pub(super) expr: Option<&'a str>,
-    pub(super) annotations: Option<Found>,
-    /// Also when it is empty.
-    pub(super) logs_url: Option<Found>,
-    /// It has a summary or a description.
+    pub(super) annotations: Option<NodeRef>,
+    /// Set even if the value is empty.
+    pub(super) logs_url: Option<NodeRef>,
+    /// Whether it has a summary or a description.
     pub(super) has_words: bool,
-    pub(super) severity: Option<Found>,
+    pub(super) severity: Option<NodeRef>,
 }
 
-/// What a file has.
+/// The rules of a file.
 #[derive(Debug, Default)]
 pub(super) struct Rules<'a> {
     pub(super) alerting: Vec<Rule<'a>>,
     pub(super) recording: usize,
-    /// Neither alerting nor recording: its group and where it is.
-    pub(super) odd: Vec<(&'a str, Place)>,
+    /// Entries that are neither alerting nor recording rules: group and position.
+    pub(super) odd: Vec<(&'a str, Position)>,
 }
 
 impl<'a> Rules<'a> {
-    /// Documents of other kinds are skipped.
+    /// Collects the rules of all documents; documents of other kinds are skipped.
     ///
     /// # Errors
-    /// When a rule has a key twice, which Prometheus refuses, or when aliases make too much of little.
-    pub(super) fn of(tree: &'a Tree<'_>) -> Result<Self, Bad> {
+    /// When a rule has a duplicate key, which Prometheus rejects, or there are too many rules.
+    pub(super) fn of(tree: &'a Tree<'_>) -> Result<Self, YamlError> {
         let mut rules = Self::default();
         for document in tree.documents() {
             rules.take_document(tree, document)?;
@@ -46,7 +46,7 @@ impl<'a> Rules<'a> {
         self.alerting.is_empty() && self.recording == 0 && self.odd.is_empty()
     }
 
-    fn take_document(&mut self, tree: &'a Tree<'_>, document: Found) -> Result<(), Bad> {
+    fn take_document(&mut self, tree: &'a Tree<'_>, document: NodeRef) -> Result<(), YamlError> {
         match text(tree, document, "kind") {
             None => self.take_groups(tree, document),
             Some("List" | "PrometheusRuleList") => {
@@ -59,7 +59,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn take_resource(&mut self, tree: &'a Tree<'_>, resource: Found) -> Result<(), Bad> {
+    fn take_resource(&mut self, tree: &'a Tree<'_>, resource: NodeRef) -> Result<(), YamlError> {
         let ours = text(tree, resource, "kind") == Some("PrometheusRule")
             && text(tree, resource, "apiVersion").is_some_and(|v| v.starts_with("monitoring.coreos.com/"));
         match tree.get(resource, "spec") {
@@ -68,7 +68,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn take_groups(&mut self, tree: &'a Tree<'_>, holder: Found) -> Result<(), Bad> {
+    fn take_groups(&mut self, tree: &'a Tree<'_>, holder: NodeRef) -> Result<(), YamlError> {
         for group in list(tree, holder, "groups") {
             let name = text(tree, group, "name").unwrap_or_default();
             unique(tree, group)?;
@@ -79,10 +79,10 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    fn take_rule(&mut self, tree: &'a Tree<'_>, group: &'a str, rule: Found) -> Result<(), Bad> {
+    fn take_rule(&mut self, tree: &'a Tree<'_>, group: &'a str, rule: NodeRef) -> Result<(), YamlError> {
         let place = tree.place(rule);
         if tree.exhausted() || self.alerting.len() + self.recording + self.odd.len() >= MAX_RULES {
-            return Err(Bad::at(place, "more rules than can be read of one file"));
+            return Err(YamlError::at(place, format!("more than {MAX_RULES} rules in one file")));
         }
         unique(tree, rule)?;
         let annotations = tree.get(rule, "annotations").filter(|&map| tree.is_map(map));
@@ -112,24 +112,24 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn text<'a>(tree: &'a Tree<'_>, map: Found, key: &str) -> Option<&'a str> {
+fn text<'a>(tree: &'a Tree<'_>, map: NodeRef, key: &str) -> Option<&'a str> {
     tree.text(tree.get(map, key)?)
 }
 
-fn list(tree: &Tree<'_>, map: Found, key: &str) -> Vec<Found> {
+fn list(tree: &Tree<'_>, map: NodeRef, key: &str) -> Vec<NodeRef> {
     tree.get(map, key).and_then(|list| tree.items(list)).unwrap_or_default()
 }
 
-fn unique(tree: &Tree<'_>, map: Found) -> Result<(), Bad> {
+fn unique(tree: &Tree<'_>, map: NodeRef) -> Result<(), YamlError> {
     let twice = tree.key_twice(map);
-    twice.map_or(Ok(()), |(place, key)| Err(Bad::at(place, format!("the key {key:?} is there twice"))))
+    twice.map_or(Ok(()), |(place, key)| Err(YamlError::at(place, format!("duplicate key {key:?}"))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(text: &str) -> Result<String, Bad> {
+    fn names(text: &str) -> Result<String, YamlError> {
         let tree = Tree::parse(text)?;
         let rules = Rules::of(&tree)?;
         let name = |rule: &Rule<'_>| format!("{}/{}:{}", rule.group, rule.name, rule.place.line);
@@ -157,7 +157,7 @@ mod tests {
             assert_eq!(names(&text).unwrap(), expected, "{text}");
         }
         let twice = names("groups:\n- rules:\n  - alert: A\n    labels:\n      a: 1\n      a: 2\n").unwrap_err();
-        assert_eq!(twice.to_string(), "6:7: the key \"a\" is there twice");
+        assert_eq!(twice.to_string(), "6:7: duplicate key \"a\"");
     }
 
     #[test]
@@ -168,6 +168,6 @@ mod tests {
             many("*r"),
             many("*g")
         );
-        assert!(names(&text).unwrap_err().to_string().contains("more rules than"));
+        assert!(names(&text).unwrap_err().to_string().contains("rules in one file"));
     }
 }

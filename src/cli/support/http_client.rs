@@ -1,5 +1,4 @@
-//! What the commands that ask a server over HTTP have in common: where the receiver is, and a client that says in words
-//! why there was no answer.
+//! HTTP for commands: the receiver's address, and a client that says why there was no answer.
 
 use std::{
     error::Error as _,
@@ -13,25 +12,23 @@ use reqwest::{Client, RequestBuilder, redirect::Policy};
 use rustls::{CertificateError, OtherError};
 use url::{Host, Url};
 
-use super::tls;
-use crate::{config::Http, text::one_line};
+use super::{output::excerpt, tls};
+use crate::config::Http;
 
-/// Who asks, for the log of the other side.
+/// Identifies the command in the server's log.
 pub(crate) const USER_AGENT: &str = concat!("matrix-alertmanager-receiver/", env!("CARGO_PKG_VERSION"));
-/// More of a server's own words than this helps nobody.
-const MAX_WORDS: usize = 200;
 
-/// The base address that `--url` gives.
+/// Parses the base address of `--url`.
 pub(crate) fn receiver_url(text: &str) -> Result<Url, String> {
     let expected = "expected the receiver's address, such as http://127.0.0.1:9088";
     let secrets = "leave user name and password out: they are taken from http.auth of the config";
     http_url(text, expected, secrets)
 }
 
-/// The address of a Grafana.
+/// Parses the address of a Grafana.
 pub(crate) fn grafana_url(text: &str) -> Result<Url, String> {
     let expected = "expected the address of a Grafana, such as https://grafana.example.org";
-    let url = http_url(text, expected, "leave user name and password out: everybody would see them")?;
+    let url = http_url(text, expected, "leave user name and password out: everyone could read them")?;
     if url.query().is_some() || url.fragment().is_some() { Err(expected.to_owned()) } else { Ok(url) }
 }
 
@@ -46,23 +43,22 @@ fn http_url(text: &str, expected: &str, secrets: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Whom a command believes that it talks to the receiver, where that is by https.
+/// Which certificates a command accepts from the receiver over https.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trust<'a> {
-    /// As browsers do.
+    /// Those of the system's authorities.
     System,
-    /// Who has the key of the first certificate in this file, whatever name is in it: the receiver of the same config,
-    /// which is called by its address.
+    /// Only the first certificate in this file, whatever name is in it: the receiver of the same config is called by its
+    /// address.
     Only(&'a Path),
-    /// Anybody: nothing secret is sent, and nothing depends on the answer but whether there is one.
+    /// Any: nothing secret is sent, and only the presence of an answer counts.
     Anybody,
 }
 
-/// Where the receiver of this config is found from the same machine: an address that stands for all of them is
-/// none that can be called.
+/// The URL of this config's receiver on the same machine. An unspecified listen address becomes loopback.
 pub(crate) fn local_url(http: &Http) -> anyhow::Result<Url> {
     let listen = http.listen;
-    anyhow::ensure!(listen.port() != 0, "http.listen leaves the port to the system: say with --url which one it is");
+    anyhow::ensure!(listen.port() != 0, "http.listen leaves the port to the system: set --url");
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -81,8 +77,8 @@ pub(crate) fn below(base: &Url, path: &[&str]) -> Url {
     url
 }
 
-/// A client for one call to the receiver at `base`, past any proxy if that is `ours`: one elsewhere is not to be given our
-/// token, and does not find this machine. It follows no redirect: a POST would arrive as a GET.
+/// A client for one call to the receiver at `base`. If that is `ours`, it bypasses proxies, which must not see our token and
+/// may not reach this machine. It follows no redirects, since a POST would become a GET.
 pub(crate) fn client(base: &Url, timeout: Duration, trust: Trust<'_>, ours: bool) -> anyhow::Result<Client> {
     let mut builder = Client::builder().user_agent(USER_AGENT).timeout(timeout).redirect(Policy::none());
     if ours {
@@ -92,7 +88,7 @@ pub(crate) fn client(base: &Url, timeout: Duration, trust: Trust<'_>, ours: bool
         // Root certificates take time to load, and a slim image may have none.
         _ if base.scheme() == "http" && is_loopback(base) => builder.tls_certs_only([]),
         Trust::System => builder,
-        Trust::Only(file) => builder.tls_backend_preconfigured(tls::to(file)?),
+        Trust::Only(file) => builder.tls_backend_preconfigured(tls::pinned_to(file)?),
         Trust::Anybody => builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true),
     };
     builder.build().context("cannot make an HTTP client")
@@ -107,7 +103,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// An answer, read to its end.
+/// A complete response.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
@@ -117,16 +113,16 @@ pub(crate) struct Answer {
 /// Sends the request.
 ///
 /// # Errors
-/// Why there was no answer, in words.
+/// With the reason why there was no answer.
 pub(crate) async fn ask(request: RequestBuilder) -> Result<Answer, String> {
     let answer = request.send().await.map_err(|error| in_words(&error))?;
     let status = answer.status().as_u16();
-    let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(tame);
+    let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(excerpt);
     let body = answer.text().await.map_err(|error| in_words(&error))?;
     Ok(Answer { status, location, body })
 }
 
-/// The innermost cause says what happened; the layers above it say only that something did.
+/// The innermost cause, which alone says what happened.
 fn in_words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
@@ -139,7 +135,7 @@ fn in_words(error: &reqwest::Error) -> String {
     if error.is_connect() { format!("cannot connect: {cause}") } else { cause }
 }
 
-/// What a verifier of our own says of a certificate; rustls would show it as a Rust value.
+/// The message of our own certificate verifier, which rustls would print as a Rust value.
 fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(words)))) = error.downcast_ref() {
         return Some(words.to_string());
@@ -150,12 +146,7 @@ fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
 }
 
-/// What a server says, fit for a terminal: one line of bounded length, without control characters.
-pub(crate) fn tame(text: &str) -> String {
-    one_line(text, MAX_WORDS).trim().to_owned()
-}
-
-/// Runs a command's requests to their end.
+/// Runs a command's requests.
 pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
@@ -207,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn which_calls_pass_by_a_proxy() {
+    fn loopback_addresses_bypass_proxies() {
         for (url, loopback) in [
             ("http://127.0.0.1:1", true),
             ("http://127.8.0.1", true),
@@ -219,11 +210,5 @@ mod tests {
         ] {
             assert_eq!(is_loopback(&Url::parse(url).unwrap()), loopback, "{url}");
         }
-    }
-
-    #[test]
-    fn a_server_cannot_write_to_the_terminal() {
-        assert_eq!(tame("a\u{1b}[2Jb\nc\n"), "a [2Jb c");
-        assert_eq!(tame(&"x".repeat(10_000)), format!("{}…", "x".repeat(MAX_WORDS)));
     }
 }

@@ -1,11 +1,10 @@
-//! A message's HTML as a terminal shows it: bold, colours, and links that can be clicked (OSC 8).
+//! Renders a message's HTML for a terminal: bold, colours, and clickable links (OSC 8).
 //!
-//! Not an HTML parser: it knows the few tags that our own templates set and drops all others.
+//! It knows the few tags of the built-in templates and drops all others.
 
 const RESET_COLOR: &str = "\x1b[39m";
 
-/// The text of `html` with escape sequences, which are all this function's own: a control character of the text never
-/// reaches the terminal.
+/// The text of `html` with escape sequences. Control characters of the text never reach the terminal.
 pub(crate) fn from_html(html: &str) -> String {
     let mut out = String::with_capacity(html.len() * 2);
     let mut rest = html;
@@ -74,7 +73,7 @@ fn push_clean(out: &mut String, text: &str) {
     out.extend(text.chars().filter(|c| !c.is_control()));
 }
 
-/// The templates write numbers; the names are for whatever else may come.
+/// Built-in templates use numbers; custom ones may use names.
 fn resolved(entity: &str) -> Option<char> {
     match entity {
         "lt" => Some('<'),
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_markup_of_ours_stays_text_or_goes() {
+    fn unknown_markup_is_dropped() {
         for (html, text) in [
             ("a &#60;b&#62; &lt;&amp;&#39;&quot;", "a <b> <&'\""),
             ("a & b &; &nope; &#x41; &#99999999999;", "a & b &; &nope; &#x41; &#99999999999;"),

@@ -1,5 +1,5 @@
-//! A TLS client that trusts one certificate and no authority: for the receiver of the same config, which is called by an
-//! address that its certificate does not have.
+//! A TLS client that trusts one certificate and no authority: the receiver of the same config is called by an address that
+//! is not in its certificate.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,11 +11,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
-/// A client that talks to whoever has the key of the first certificate in `file`.
+/// A client that accepts only the first certificate in `file`.
 ///
 /// # Errors
-/// When there is none in it.
-pub(crate) fn to(file: &Path) -> anyhow::Result<ClientConfig> {
+/// When the file holds no certificate.
+pub(crate) fn pinned_to(file: &Path) -> anyhow::Result<ClientConfig> {
     let certificate = CertificateDer::from_pem_file(file)
         .map_err(|error| anyhow::anyhow!("{error}"))
         .with_context(|| format!("http.tls.cert_file: {}", file.display()))?;
@@ -35,7 +35,9 @@ struct Pinned {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the certificate there is not the one in http.tls.cert_file; the receiver's log tells if that was refused")]
+#[error(
+    "the server's certificate is not the one in http.tls.cert_file; check the receiver's log for a refused certificate"
+)]
 struct NotOurs;
 
 impl ServerCertVerifier for Pinned {

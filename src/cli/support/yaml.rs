@@ -1,7 +1,8 @@
-//! YAML as a flat list of nodes that know their bytes, so that a value can be changed where it stands.
+//! YAML as a flat list of nodes with byte ranges, so that a value can be changed in place.
 //!
-//! Aliases are never expanded: a node is reached through them, and each step costs a little of one budget for the whole
-//! file, so that neither depth nor repetition (a "billion laughs") takes more time than a large honest file does.
+//! Aliases are never expanded, and each step through them is charged to a budget for the whole file: neither depth nor
+//! repetition (a "billion laughs") takes longer than a large file without aliases. Libraries that load YAML into values
+//! expand aliases and drop the styles of scalars, so the tree is built from the parser's events.
 
 use std::{
     borrow::Cow,
@@ -12,37 +13,37 @@ use std::{
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle, options};
 
-/// No file that people write nests deeper than a dozen levels.
+/// Bound of the nesting; files that people write nest a dozen levels at most.
 const MAX_DEPTH: usize = 64;
-/// Of one file. The largest rule sets that are published have some ten thousand.
+/// Bound of the values of one file; the largest published rule sets have some ten thousand.
 const MAX_NODES: usize = 500_000;
-/// Steps and bytes looked at; a file of 8 MiB without aliases stays well below.
+/// Bound of the steps and bytes looked at; a file of 8 MiB without aliases stays well below.
 const BUDGET: u64 = 60_000_000;
-/// Merge keys (`<<`) that lead to mappings with merge keys.
+/// Bound of merge keys (`<<`) that lead to mappings with merge keys.
 const MAX_MERGES: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {text}")]
-pub(crate) struct Bad {
+pub(crate) struct YamlError {
     line: usize,
     column: usize,
     text: String,
 }
 
-impl Bad {
-    pub(crate) fn at(place: Place, text: impl Into<String>) -> Self {
+impl YamlError {
+    pub(crate) fn at(place: Position, text: impl Into<String>) -> Self {
         Self { line: place.line, column: place.column, text: text.into() }
     }
 
-    /// Of a file that has nothing to point to.
+    /// An error of the whole file.
     pub(crate) fn start(text: impl Into<String>) -> Self {
-        Self::at(Place { line: 1, column: 1 }, text)
+        Self::at(Position { line: 1, column: 1 }, text)
     }
 }
 
-/// Both from 1; the column in characters.
+/// Line and column, both from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
@@ -52,7 +53,7 @@ pub(crate) struct Tree<'t> {
     nodes: Vec<Node<'t>>,
     /// The root of each document.
     documents: Vec<usize>,
-    /// Nodes that an alias points to: what is changed there changes elsewhere too.
+    /// Nodes that an alias points to; a change there changes other values too.
     aliased: HashSet<usize>,
     spent: Cell<u64>,
 }
@@ -60,18 +61,18 @@ pub(crate) struct Tree<'t> {
 #[derive(Debug)]
 struct Node<'t> {
     kind: Kind<'t>,
-    place: Place,
-    /// Of a block scalar: from its first line's text on, without the header.
+    place: Position,
+    /// For a block scalar: from the text of its first line on, without the header.
     bytes: Range<usize>,
-    /// Somewhere inside `{}` or `[]`.
+    /// Whether it is inside `{}` or `[]`.
     flow: bool,
-    /// A tag (`!name`) stands before it.
+    /// Whether a tag (`!name`) stands before it.
     tagged: bool,
 }
 
 #[derive(Debug)]
 enum Kind<'t> {
-    /// The third is its number among the scalars of the file.
+    /// Text, style, and its number among the scalars of the file.
     Scalar(Cow<'t, str>, ScalarStyle, usize),
     List(Vec<usize>),
     /// Keys and values in turn.
@@ -79,11 +80,11 @@ enum Kind<'t> {
     Alias(usize),
 }
 
-/// A node and how it was reached.
+/// A reference to a node, and how it was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct NodeRef {
     node: usize,
-    /// Through an alias or a merge key, or within something that has aliases.
+    /// Whether it was reached through an alias or a merge key, or has aliases itself.
     pub(crate) shared: bool,
 }
 
@@ -99,8 +100,8 @@ pub(crate) struct Scalar<'a> {
 
 impl<'t> Tree<'t> {
     /// # Errors
-    /// With the place where `text` stops being YAML, or exceeds a bound.
-    pub(crate) fn parse(text: &'t str) -> Result<Self, Bad> {
+    /// With the position where `text` is not YAML, or exceeds a bound.
+    pub(crate) fn parse(text: &'t str) -> Result<Self, YamlError> {
         let mut builder = Builder::default();
         for event in events(text) {
             let (event, span) = event?;
@@ -109,15 +110,15 @@ impl<'t> Tree<'t> {
         Ok(Self { nodes: builder.nodes, documents: builder.documents, aliased: builder.aliased, spent: Cell::new(0) })
     }
 
-    pub(crate) fn documents(&self) -> Vec<Found> {
+    pub(crate) fn documents(&self) -> Vec<NodeRef> {
         self.documents.iter().map(|&node| self.resolve(node, false)).collect()
     }
 
-    pub(crate) fn place(&self, found: Found) -> Place {
+    pub(crate) fn place(&self, found: NodeRef) -> Position {
         self.nodes[found.node].place
     }
 
-    /// More was looked at than a file of this size can need; what was found since is not to be relied on.
+    /// Whether the budget is used up; what was found since then is incomplete.
     pub(crate) fn exhausted(&self) -> bool {
         self.spent.get() > BUDGET
     }
@@ -127,25 +128,25 @@ impl<'t> Tree<'t> {
         !self.exhausted()
     }
 
-    fn resolve(&self, node: usize, shared: bool) -> Found {
+    fn resolve(&self, node: usize, shared: bool) -> NodeRef {
         match self.nodes[node].kind {
-            Kind::Alias(target) => Found { node: target, shared: true },
-            _ => Found { node, shared: shared || self.aliased.contains(&node) },
+            Kind::Alias(target) => NodeRef { node: target, shared: true },
+            _ => NodeRef { node, shared: shared || self.aliased.contains(&node) },
         }
     }
 
-    pub(crate) fn items(&self, list: Found) -> Option<Vec<Found>> {
+    pub(crate) fn items(&self, list: NodeRef) -> Option<Vec<NodeRef>> {
         let Kind::List(items) = &self.nodes[list.node].kind else { return None };
         let items = if self.spend(items.len() + 1) { items.as_slice() } else { &[] };
         Some(items.iter().map(|&item| self.resolve(item, list.shared)).collect())
     }
 
-    pub(crate) fn is_map(&self, found: Found) -> bool {
+    pub(crate) fn is_map(&self, found: NodeRef) -> bool {
         matches!(self.nodes[found.node].kind, Kind::Map(_))
     }
 
     /// Keys and values of a mapping, without what merge keys bring.
-    fn entries(&self, map: Found) -> impl Iterator<Item = (usize, usize)> {
+    fn entries(&self, map: NodeRef) -> impl Iterator<Item = (usize, usize)> {
         let entries = match &self.nodes[map.node].kind {
             Kind::Map(entries) if self.spend(entries.len() + 1) => entries.as_slice(),
             _ => &[],
@@ -153,14 +154,14 @@ impl<'t> Tree<'t> {
         entries.chunks_exact(2).map(|pair| (pair[0], pair[1]))
     }
 
-    /// Keys and values of a mapping as they stand there, merge keys (`<<`) among them.
-    pub(crate) fn pairs(&self, map: Found) -> Option<Vec<(Found, Found)>> {
+    /// Keys and values of a mapping as written, including merge keys (`<<`).
+    pub(crate) fn pairs(&self, map: NodeRef) -> Option<Vec<(NodeRef, NodeRef)>> {
         let pair = |(key, value)| (self.resolve(key, map.shared), self.resolve(value, map.shared));
         self.is_map(map).then(|| self.entries(map).map(pair).collect())
     }
 
     /// Whether a tag stands before it, as in `!name`.
-    pub(crate) fn is_tagged(&self, found: Found) -> bool {
+    pub(crate) fn is_tagged(&self, found: NodeRef) -> bool {
         self.nodes[found.node].tagged
     }
 
@@ -168,12 +169,12 @@ impl<'t> Tree<'t> {
         matches!(&self.nodes[node].kind, Kind::Scalar(text, ..) if text == key)
     }
 
-    /// The value of `key`; what the mapping itself says goes before what it merges in.
-    pub(crate) fn get(&self, map: Found, key: &str) -> Option<Found> {
+    /// The value of `key`; the mapping's own keys win over merged ones.
+    pub(crate) fn get(&self, map: NodeRef, key: &str) -> Option<NodeRef> {
         self.get_within(map, key, MAX_MERGES)
     }
 
-    fn get_within(&self, map: Found, key: &str, depth: usize) -> Option<Found> {
+    fn get_within(&self, map: NodeRef, key: &str, depth: usize) -> Option<NodeRef> {
         if let Some((_, value)) = self.entries(map).find(|&(name, _)| self.is_key(name, key)) {
             return Some(self.resolve(value, map.shared));
         }
@@ -181,17 +182,17 @@ impl<'t> Tree<'t> {
         let merged = self.resolve(merged, true);
         let depth = depth.checked_sub(1)?;
         let sources = self.items(merged).unwrap_or_else(|| vec![merged]);
-        sources.into_iter().find_map(|source| self.get_within(Found { shared: true, ..source }, key, depth))
+        sources.into_iter().find_map(|source| self.get_within(NodeRef { shared: true, ..source }, key, depth))
     }
 
-    /// The text of a scalar that says something: not null, not empty.
-    pub(crate) fn text(&self, found: Found) -> Option<&str> {
+    /// The text of a scalar that is neither null nor blank.
+    pub(crate) fn text(&self, found: NodeRef) -> Option<&str> {
         let scalar = self.scalar(found)?;
         let null = scalar.style == ScalarStyle::Plain && matches!(scalar.text, "" | "~" | "null" | "Null" | "NULL");
         (!null && !scalar.text.trim().is_empty()).then_some(scalar.text)
     }
 
-    pub(crate) fn scalar(&self, found: Found) -> Option<Scalar<'_>> {
+    pub(crate) fn scalar(&self, found: NodeRef) -> Option<Scalar<'_>> {
         let node = &self.nodes[found.node];
         let Kind::Scalar(text, style, number) = &node.kind else { return None };
         self.spend(text.len() + 1).then(|| Scalar {
@@ -203,14 +204,14 @@ impl<'t> Tree<'t> {
         })
     }
 
-    /// The first key of a block mapping, where a line can be put before it.
-    pub(crate) fn first_key(&self, map: Found) -> Option<Scalar<'_>> {
+    /// The first key of a block mapping, before which a line can be inserted.
+    pub(crate) fn first_key(&self, map: NodeRef) -> Option<Scalar<'_>> {
         let (key, _) = self.entries(map).next()?;
-        self.scalar(Found { node: key, shared: map.shared }).filter(|key| !key.flow)
+        self.scalar(NodeRef { node: key, shared: map.shared }).filter(|key| !key.flow)
     }
 
-    /// A key that the mapping has twice, which Prometheus refuses.
-    pub(crate) fn key_twice(&self, map: Found) -> Option<(Place, &str)> {
+    /// A duplicate key of the mapping, which Prometheus rejects.
+    pub(crate) fn key_twice(&self, map: NodeRef) -> Option<(Position, &str)> {
         let mut seen = HashSet::new();
         self.entries(map).find_map(|(key, _)| match &self.nodes[key].kind {
             Kind::Scalar(text, ..) if text != "<<" && !seen.insert(text) => {
@@ -221,18 +222,18 @@ impl<'t> Tree<'t> {
     }
 }
 
-type Each<'t> = Result<(Event<'t>, Span), Bad>;
+type Each<'t> = Result<(Event<'t>, Span), YamlError>;
 
 fn events(text: &str) -> impl Iterator<Item = Each<'_>> {
     let options: Options =
         options! { emit_anchor_events: false, block_nesting_limit: MAX_DEPTH, flow_nesting_limit: MAX_DEPTH };
     Parser::new_from_str_with_options(text, options).map(|event| {
-        event.map_err(|error| Bad::at(place_of(error.marker().line(), error.marker().col()), error.info()))
+        event.map_err(|error| YamlError::at(place_of(error.marker().line(), error.marker().col()), error.info()))
     })
 }
 
-fn place_of(line: usize, column: usize) -> Place {
-    Place { line, column: column + 1 }
+fn place_of(line: usize, column: usize) -> Position {
+    Position { line, column: column + 1 }
 }
 
 #[derive(Default)]
@@ -241,14 +242,14 @@ struct Builder<'t> {
     documents: Vec<usize>,
     aliased: HashSet<usize>,
     anchors: HashMap<usize, usize>,
-    /// The lists and mappings that are open.
+    /// The open lists and mappings.
     open: Vec<usize>,
     flows: usize,
     scalars: usize,
 }
 
 impl<'t> Builder<'t> {
-    fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), Bad> {
+    fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), YamlError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.scalars += 1;
@@ -264,7 +265,7 @@ impl<'t> Builder<'t> {
             }
             Event::Alias(anchor) => {
                 let place = place_of(span.start.line(), span.start.col());
-                let target = *self.anchors.get(&anchor).ok_or_else(|| Bad::at(place, "an alias of nothing"))?;
+                let target = *self.anchors.get(&anchor).ok_or_else(|| YamlError::at(place, "an alias of nothing"))?;
                 self.aliased.insert(target);
                 self.push(Kind::Alias(target), span, 0, false)
             }
@@ -278,11 +279,11 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn push(&mut self, kind: Kind<'t>, span: Span, anchor: usize, flow: bool) -> Result<(), Bad> {
+    fn push(&mut self, kind: Kind<'t>, span: Span, anchor: usize, flow: bool) -> Result<(), YamlError> {
         let place = place_of(span.start.line(), span.start.col());
         let node = self.nodes.len();
         if node >= MAX_NODES {
-            return Err(Bad::at(place, format!("more than {MAX_NODES} values in one file")));
+            return Err(YamlError::at(place, format!("more than {MAX_NODES} values in one file")));
         }
         match self.open.last().map(|&parent| &mut self.nodes[parent].kind) {
             Some(Kind::List(children) | Kind::Map(children)) => children.push(node),
@@ -303,26 +304,26 @@ impl<'t> Builder<'t> {
     }
 }
 
-/// What an edit is meant to do to the values of a file.
+/// An edit of a file, by its effect on the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Meant {
-    /// The scalar reads as this.
+pub(crate) enum Edit {
+    /// The scalar has this text.
     Replaced(String),
-    /// Before the scalar, which is a key, there are this key and value.
+    /// This key and value stand before the scalar, which is a key.
     Before(String, String),
 }
 
-/// Whether `new` is `old` with just these scalars changed (by their number), everything else equal: values, styles,
+/// Whether `new` differs from `old` by just these edits (by the scalar's number), with everything else equal: values, styles,
 /// structure, anchors, tags.
-pub(crate) fn differs_only(old: &str, new: &str, meant: &HashMap<usize, Meant>) -> bool {
+pub(crate) fn differs_only(old: &str, new: &str, edits: &HashMap<usize, Edit>) -> bool {
     let mut new = events(new);
     let mut number = 0;
     for event in events(old) {
         let Ok((mut event, _)) = event else { return false };
         if let Event::Scalar(text, ..) = &mut event {
-            match meant.get(&number) {
-                Some(Meant::Replaced(value)) => *text = Cow::Owned(value.clone()),
-                Some(Meant::Before(key, value)) => {
+            match edits.get(&number) {
+                Some(Edit::Replaced(value)) => *text = Cow::Owned(value.clone()),
+                Some(Edit::Before(key, value)) => {
                     for expected in [key, value] {
                         let next = new.next();
                         if !matches!(&next, Some(Ok((Event::Scalar(text, ..), _))) if text == expected) {
@@ -346,7 +347,7 @@ pub(crate) fn differs_only(old: &str, new: &str, meant: &HashMap<usize, Meant>) 
 mod tests {
     use super::*;
 
-    fn at(tree: &Tree<'_>, path: &[&str]) -> Option<Found> {
+    fn at(tree: &Tree<'_>, path: &[&str]) -> Option<NodeRef> {
         path.iter().try_fold(tree.documents()[0], |found, key| match key.parse::<usize>() {
             Ok(index) => tree.items(found)?.get(index).copied(),
             Err(_) => tree.get(found, key),
@@ -367,14 +368,14 @@ mod tests {
             let found = at(&tree, path).unwrap();
             let scalar = tree.scalar(found).unwrap();
             assert_eq!((scalar.text, &text[scalar.bytes]), (value, bytes), "{path:?}");
-            assert_eq!(tree.place(found), Place { line, column }, "{path:?}");
+            assert_eq!(tree.place(found), Position { line, column }, "{path:?}");
         }
         assert!(tree.scalar(at(&tree, &["b", "1", "c"]).unwrap()).unwrap().flow);
         assert_eq!(tree.text(at(&tree, &["n"]).unwrap()), None);
     }
 
     #[test]
-    fn aliases_and_merges_are_followed_and_told() {
+    fn aliases_and_merges_are_followed_and_marked() {
         let text = "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: *a\nd: {<<: [*a], z: 1}\ne: {x: 1}\n";
         let tree = Tree::parse(text).unwrap();
         for (path, value, shared) in [
@@ -389,11 +390,11 @@ mod tests {
             assert_eq!((tree.text(found), found.shared), (Some(value), shared), "{path:?}");
         }
         let twice = Tree::parse("a: 1\nb: 2\n'a': 3\n").unwrap();
-        assert_eq!(twice.key_twice(twice.documents()[0]), Some((Place { line: 3, column: 1 }, "a")));
+        assert_eq!(twice.key_twice(twice.documents()[0]), Some((Position { line: 3, column: 1 }, "a")));
     }
 
     #[test]
-    fn faults_have_a_place() {
+    fn errors_have_a_position() {
         for (text, place) in [("a: [1", "1:"), ("a: b: c", "1:5: "), ("x: 1\ny: *no\n", "2:4: "), ("a:\n - {", "2:")] {
             let bad = Tree::parse(text).unwrap_err().to_string();
             assert!(bad.starts_with(place), "{text:?}: {bad}");
@@ -430,7 +431,7 @@ mod tests {
     #[test]
     fn an_edit_that_touches_more_is_seen() {
         let old = "a: 1 # c\nb: {c: 2}\n";
-        let meant = HashMap::from([(1, Meant::Replaced("9".to_owned()))]);
+        let meant = HashMap::from([(1, Edit::Replaced("9".to_owned()))]);
         for (new, good) in [
             ("a: 9 # c\nb: {c: 2}\n", true),
             ("a: 1 # c\nb: {c: 2}\n", false),
@@ -441,7 +442,7 @@ mod tests {
         ] {
             assert_eq!(differs_only(old, new, &meant), good, "{new}");
         }
-        let before = HashMap::from([(3, Meant::Before("x".to_owned(), "y".to_owned()))]);
+        let before = HashMap::from([(3, Edit::Before("x".to_owned(), "y".to_owned()))]);
         assert!(differs_only(old, "a: 1\nb: {x: y, c: 2}\n", &before));
         assert!(!differs_only(old, "a: 1\nb: {c: 2, x: y}\n", &before));
     }

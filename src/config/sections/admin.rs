@@ -1,27 +1,23 @@
-//! `http.admin`: a second listener, for people with browsers.
+//! `http.admin`: a second listener, for browsers.
 
 use std::net::SocketAddr;
 
-use super::credential::{conflict, secret};
+use super::credential::{USERNAME, conflict, secret, username};
 use crate::config::{
-    Admin,
-    reader::{Item, Section, Wrong},
-    secret::Kind,
-    values::text,
+    reader::{BadValue, Item, Section},
+    schema::Admin,
+    secret::SecretKind,
 };
 
 const LISTEN: &str = "an address and a port such as \"127.0.0.1:9089\" or \"[::]:9089\"";
 
 /// `main`: where webhooks are served.
 pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
-    // Where it is not set, its keys are asked for all the same: that is what makes them known.
+    // The keys of an absent table are read as well, which makes them known.
     let admin = http.section("admin");
     let is_table = admin.is_there();
     let listen = admin.require(is_table, "listen", LISTEN, |item| listen(item, main));
-    let username = admin.require(is_table, "username", "a user name, without a colon", |item| {
-        // RFC 7617: the first colon ends the user name.
-        text(item).and_then(|name| if name.contains(':') { Err(Wrong::Unexpected) } else { Ok(name) })
-    });
+    let username = admin.require(is_table, "username", USERNAME, username);
     let passwords: Vec<_> = ["password", "password_file"].iter().filter_map(|key| admin.item(key)).collect();
     let password = match passwords.as_slice() {
         [] => {
@@ -30,19 +26,21 @@ pub(super) fn read(http: &Section<'_>, main: SocketAddr) -> Option<Admin> {
             }
             None
         }
-        [password] => secret(password, Kind::Password),
+        [password] => secret(password, SecretKind::Password),
         [one, two, ..] => conflict(one, two),
     };
     Some(Admin { listen: listen?, username: username?, password: password? })
 }
 
-fn listen(item: &Item<'_>, main: SocketAddr) -> Result<SocketAddr, Wrong> {
-    let listen: SocketAddr = item.text().and_then(|text| text.parse().ok()).ok_or(Wrong::Unexpected)?;
+fn listen(item: &Item<'_>, main: SocketAddr) -> Result<SocketAddr, BadValue> {
+    let listen: SocketAddr = item.text().and_then(|text| text.parse().ok()).ok_or(BadValue::Unexpected)?;
     let everywhere = |address: SocketAddr| address.ip().is_unspecified();
     let one_host = listen.ip().to_canonical() == main.ip().to_canonical() || everywhere(listen) || everywhere(main);
-    // Port 0 is another one each time.
+    // Port 0 stands for a different port each time.
     if one_host && listen.port() == main.port() && listen.port() != 0 {
-        return Err(Wrong::Says(format!("{listen} and http.listen ({main}) are one port: it needs one of its own")));
+        return Err(BadValue::Because(format!(
+            "{listen} and http.listen ({main}) are the same port: choose another one"
+        )));
     }
     Ok(listen)
 }

@@ -1,17 +1,16 @@
-//! `http.auth`: a word or a table, and always one decision.
+//! `http.auth`: a word or a table.
 
-use super::credential::{conflict, secret};
+use super::credential::{USERNAME, conflict, secret, username};
 use crate::config::{
-    Auth, Secret,
-    reader::{Item, Section, Wrong},
-    secret::Kind,
-    values::text,
+    reader::{BadValue, Item, Section},
+    schema::Auth,
+    secret::{Secret, SecretKind},
 };
 
 const EXPECTED: &str = "\"none\" or a table such as { bearer_token_file = \"/run/secrets/webhook-token\" } or \
                         { username = \"alertmanager\", password_file = \"/run/secrets/webhook-password\" }";
 
-/// `None` when it is set and wrong, which must not count as "no authentication asked for".
+/// Returns `None` if it is set and wrong, which must not count as "no authentication".
 pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
     let item = http.item("auth");
     if let Some(item) = &item
@@ -19,9 +18,9 @@ pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
     {
         return table(item, &auth);
     }
-    // Asked for all the same: that is what makes the keys known.
+    // The keys of an absent table are read as well, which makes them known.
     keys(&http.absent("auth"));
-    let none = |item: &Item<'_>| if item.text() == Some("none") { Ok(Auth::None) } else { Err(Wrong::Unexpected) };
+    let none = |item: &Item<'_>| if item.text() == Some("none") { Ok(Auth::None) } else { Err(BadValue::Unexpected) };
     item.map_or(Some(Auth::None), |item| item.read(EXPECTED, none))
 }
 
@@ -47,7 +46,7 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
             item.fault(format!("found no credential in it, expected {EXPECTED}"));
             None
         }
-        ([bearer], None) => finish(item, secret(bearer, Kind::Token), Auth::Bearer),
+        ([bearer], None) => finish(item, secret(bearer, SecretKind::Token), Auth::Bearer),
         ([bearer], Some(basic)) => conflict(bearer, basic),
         ([one, two, ..], _) => conflict(one, two),
         ([], Some(_)) => basic(item, &keys),
@@ -55,9 +54,7 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
 }
 
 fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
-    // RFC 7617: the first colon ends the user name.
-    let name = |item: &Item<'_>| text(item).and_then(|n| if n.contains(':') { Err(Wrong::Unexpected) } else { Ok(n) });
-    let username = keys.username.as_ref().and_then(|item| item.read("a user name, without a colon", name));
+    let username = keys.username.as_ref().and_then(|item| item.read(USERNAME, username));
     if keys.username.is_none() {
         item.fault("a password without a username");
     }
@@ -66,14 +63,14 @@ fn basic(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
             item.fault("a username without a password: set password or password_file");
             return None;
         }
-        [password] => secret(password, Kind::Password),
+        [password] => secret(password, SecretKind::Password),
         [one, two, ..] => return conflict(one, two),
     };
     let username = username?;
     finish(item, password, |password| Auth::Basic { username, password })
 }
 
-/// What the secret makes. Where secret files are not read nobody asks for credentials either.
+/// The authentication with `secret`. Where secret files are not read, authentication is not needed either.
 fn finish(item: &Item<'_>, secret: Option<Secret>, make: impl FnOnce(Secret) -> Auth) -> Option<Auth> {
     match secret {
         Some(secret) => Some(make(secret)),

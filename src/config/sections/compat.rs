@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::{
-        Auth, Compat, Http, Route,
-        reader::{Section, Wrong},
+        reader::{BadValue, Section},
+        schema::{Auth, Compat, Http, Route},
         values::boolean,
     },
     model::RouteName,
@@ -16,9 +16,7 @@ pub(super) fn read(compat: &Section<'_>, http: &Http, routes: &BTreeMap<RouteNam
     let query_secret = switch("query_secret");
     if query_secret && matches!(http.auth, Auth::None) && compat.reader.purpose.needs_rooms() {
         compat.item("query_secret").iter().for_each(|item| {
-            item.fault(
-                "http.auth is \"none\", so that there is no secret to compare with: set http.auth or WEBHOOK_TOKEN",
-            );
+            item.fault("http.auth is \"none\", so there is no secret to compare with: set http.auth or WEBHOOK_TOKEN");
         });
     }
     Compat { room_paths: switch("room_paths"), names: names(&compat.section("names"), routes), query_secret }
@@ -28,12 +26,12 @@ fn names(names: &Section<'_>, routes: &BTreeMap<RouteName, Route>) -> BTreeMap<S
     let mut known = BTreeMap::new();
     for name in names.names() {
         let route = names.read(name, "the name of a route", |item| {
-            let route = item.text().and_then(|text| RouteName::parse(text).ok()).ok_or(Wrong::Unexpected)?;
+            let route = item.text().and_then(|text| RouteName::parse(text).ok()).ok_or(BadValue::Unexpected)?;
             if !routes.contains_key(&route) {
-                return Err(Wrong::Says(format!("there is no route named \"{route}\"")));
+                return Err(BadValue::Because(format!("there is no route named \"{route}\"")));
             }
             if let Some(why) = refused(name, routes) {
-                return Err(Wrong::Says(why.to_owned()));
+                return Err(BadValue::Because(why.to_owned()));
             }
             Ok(route)
         });
@@ -42,14 +40,14 @@ fn names(names: &Section<'_>, routes: &BTreeMap<RouteName, Route>) -> BTreeMap<S
     known
 }
 
-/// Why `name` cannot be another name of a route.
+/// Why `name` cannot be an additional name of a route.
 fn refused(name: &str, routes: &BTreeMap<RouteName, Route>) -> Option<&'static str> {
     if name.is_empty() || name.contains(|c: char| c == '/' || c.is_control()) {
-        Some("the name on the left can be no part of a URL's path: it is empty, or holds a / or a control character")
+        Some("the name on the left cannot be part of a URL's path: it is empty, or holds a / or a control character")
     } else if name.starts_with(['!', '#']) {
-        Some("the name on the left is that of a room: use compat.room_paths = true")
+        Some("the name on the left is a room: use compat.room_paths = true")
     } else if RouteName::parse(name).is_ok_and(|name| routes.contains_key(&name)) {
-        Some("the name on the left is that of a route already")
+        Some("the name on the left is a route already")
     } else {
         None
     }

@@ -3,12 +3,12 @@
 use jiff::tz::TimeZoneDatabase;
 
 use crate::config::{
-    Display, Severity,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Display, Severity},
     values::text,
 };
 
-/// For a severity that the defaults do not know.
+/// The look of a severity that the defaults do not know.
 const EMOJI: &str = "⚪";
 const COLOR: &str = "#6e7781";
 
@@ -24,10 +24,10 @@ pub(super) fn read(display: &Section<'_>) -> Display {
     }
 }
 
-/// Only zones that the binary carries: an image may come without tz data.
-fn timezone(item: &Item<'_>) -> Result<String, Wrong> {
+/// Accepts only zones that are built in, since an image may lack tz data.
+fn timezone(item: &Item<'_>) -> Result<String, BadValue> {
     let name = text(item)?;
-    TimeZoneDatabase::bundled().get(&name).map_err(|_| Wrong::Unexpected)?;
+    TimeZoneDatabase::bundled().get(&name).map_err(|_| BadValue::Unexpected)?;
     Ok(name)
 }
 
@@ -39,7 +39,7 @@ fn severities(display: &Section<'_>, each: &str) -> Option<Vec<Severity>> {
     }
     let mut seen: Vec<String> = Vec::new();
     for name in severities.iter().flat_map(|severity| &severity.names) {
-        // As they are compared when an alert comes in.
+        // Severities of alerts are compared in the same way.
         let name = name.to_ascii_lowercase();
         if seen.contains(&name) {
             item.fault(format!("names {name:?} twice, expected every name once"));
@@ -49,8 +49,8 @@ fn severities(display: &Section<'_>, each: &str) -> Option<Vec<Severity>> {
     Some(severities)
 }
 
-/// What an entry leaves out is as in the default entry that shares a name with it.
-fn severity(item: &Item<'_>) -> Result<Severity, Wrong> {
+/// An entry inherits what it leaves out from the default entry that shares a name with it.
+fn severity(item: &Item<'_>) -> Result<Severity, BadValue> {
     let entry = item.section()?;
     let names = entry.list("names", "a value of the severity label such as \"critical\"", text).unwrap_or_default();
     if names.is_empty() {
@@ -70,9 +70,9 @@ fn severity(item: &Item<'_>) -> Result<Severity, Wrong> {
     })
 }
 
-fn hex_color(item: &Item<'_>) -> Result<String, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
-    let digits = text.strip_prefix('#').ok_or(Wrong::Unexpected)?;
+fn hex_color(item: &Item<'_>) -> Result<String, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
+    let digits = text.strip_prefix('#').ok_or(BadValue::Unexpected)?;
     let good = digits.len() == 6 && digits.chars().all(|c| c.is_ascii_hexdigit());
-    if good { Ok(text.to_owned()) } else { Err(Wrong::Unexpected) }
+    if good { Ok(text.to_owned()) } else { Err(BadValue::Unexpected) }
 }

@@ -1,23 +1,23 @@
-//! `links.grafana` and `routes.X.grafana`: what logs links are built from where an alert brings none.
+//! `links.grafana` and `routes.X.grafana`: what logs links are built from for alerts without one.
 
 use crate::config::{
-    Grafana, LokiLabel,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Grafana, LokiLabel},
     values::{boolean, text, url_prefix},
 };
 
 const URL: &str = "the URL of Grafana such as \"https://grafana.example.org\"";
 const DATASOURCE: &str = "the uid of a Loki datasource such as \"loki\"";
 
-/// `base` is what a route takes over where it sets nothing itself.
+/// `base` holds what a route inherits where it sets nothing itself.
 pub(super) fn read(parent: &Section<'_>, base: Option<&Grafana>) -> Option<Grafana> {
-    // What is no table is one fault, told by `section`.
+    // Anything but a table is one error, which `section` reports.
     let set = parent.item("grafana").is_some_and(|item| item.section().is_ok());
     let section = parent.section("grafana");
     let url = section.require(set && base.is_none(), "url", URL, base_url);
     let loki_datasource = section.require(set && base.is_none(), "loki_datasource", DATASOURCE, text);
     let org_id = section.read("org_id", "the number of an organisation, 1 or more", |item| {
-        item.integer().and_then(|number| u64::try_from(number).ok()).filter(|id| *id > 0).ok_or(Wrong::Unexpected)
+        item.integer().and_then(|number| u64::try_from(number).ok()).filter(|id| *id > 0).ok_or(BadValue::Unexpected)
     });
     let each =
         "a label such as \"namespace\" or a table such as { alert = \"namespace\", loki = \"k8s_namespace_name\" }";
@@ -36,15 +36,14 @@ pub(super) fn read(parent: &Section<'_>, base: Option<&Grafana>) -> Option<Grafa
     })
 }
 
-/// Job and instance mostly are those of the exporter that watches, not of what it watches: only where nothing else is
-/// there they lead to logs.
+/// `job` and `instance` mostly name the exporter, not what it watches, so they are used only where nothing else is set.
 fn default_labels() -> Vec<LokiLabel> {
     let label = |name: &str, fallback| LokiLabel { alert: name.to_owned(), loki: name.to_owned(), fallback };
     let own = ["namespace", "pod", "container"].map(|name| label(name, false));
     own.into_iter().chain(["job", "instance"].map(|name| label(name, true))).collect()
 }
 
-fn label(item: &Item<'_>) -> Result<LokiLabel, Wrong> {
+fn label(item: &Item<'_>) -> Result<LokiLabel, BadValue> {
     if item.text().is_some() {
         let name = loki_name(item)?;
         return Ok(LokiLabel { alert: name.clone(), loki: name, fallback: false });
@@ -61,15 +60,15 @@ fn label(item: &Item<'_>) -> Result<LokiLabel, Wrong> {
 }
 
 /// It stands in a selector as it is.
-fn loki_name(item: &Item<'_>) -> Result<String, Wrong> {
+fn loki_name(item: &Item<'_>) -> Result<String, BadValue> {
     let name = text(item)?;
     let good = |(at, c): (usize, char)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit());
-    if name.chars().enumerate().all(good) { Ok(name) } else { Err(Wrong::Unexpected) }
+    if name.chars().enumerate().all(good) { Ok(name) } else { Err(BadValue::Unexpected) }
 }
 
 /// `/explore?…` is added to it.
-fn base_url(item: &Item<'_>) -> Result<String, Wrong> {
+fn base_url(item: &Item<'_>) -> Result<String, BadValue> {
     let url = url_prefix(item)?;
     let host = url.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-    if host.is_empty() || url.contains(['?', '#']) { Err(Wrong::Unexpected) } else { Ok(url) }
+    if host.is_empty() || url.contains(['?', '#']) { Err(BadValue::Unexpected) } else { Ok(url) }
 }

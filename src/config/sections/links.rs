@@ -2,8 +2,8 @@
 
 use super::grafana;
 use crate::config::{
-    Links, Rewrite,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Links, Rewrite},
     values::url_prefix,
 };
 
@@ -14,7 +14,7 @@ pub(super) fn read(links: &Section<'_>) -> Links {
     Links { rewrite: links.list("rewrite", each, rewrite).unwrap_or_default(), grafana: grafana::read(links, None) }
 }
 
-fn rewrite(item: &Item<'_>) -> Result<Rewrite, Wrong> {
+fn rewrite(item: &Item<'_>) -> Result<Rewrite, BadValue> {
     let entry = item.section()?;
     let [from, to] = ["from", "to"].map(|key| {
         if entry.item(key).is_none() {

@@ -3,8 +3,8 @@
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{
-    Log, LogFormat,
-    reader::{Item, Section, Wrong},
+    reader::{BadValue, Item, Section},
+    schema::{Log, LogFormat},
     values::{text, word},
 };
 
@@ -16,8 +16,8 @@ pub(super) fn read(log: &Section<'_>) -> Log {
     Log { format: format.unwrap_or(LogFormat::Text), filter: filter.unwrap_or_else(|| "info".to_owned()) }
 }
 
-fn directives(item: &Item<'_>) -> Result<String, Wrong> {
+fn directives(item: &Item<'_>) -> Result<String, BadValue> {
     let text = text(item)?;
-    EnvFilter::builder().parse(&text).map_err(|_| Wrong::Unexpected)?;
+    EnvFilter::builder().parse(&text).map_err(|_| BadValue::Unexpected)?;
     Ok(text)
 }

@@ -7,19 +7,16 @@ use url::Url;
 use super::credential::{conflict, secret};
 use crate::{
     config::{
-        Credential, Homeserver, Matrix, Proxy, Secret,
-        reader::{Item, Section, Wrong},
-        secret::Kind,
+        homeserver::Homeserver,
+        reader::{BadValue, Item, Section},
+        schema::{Credential, Matrix, NO_HOMESERVER, NO_USER, Proxy},
+        secret::{Secret, SecretKind},
         values::{text, user_id},
     },
     model::RoomAddress,
 };
 
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
-
-/// Stand in where no server is needed; `.invalid` can never resolve (RFC 2606).
-pub(in crate::config) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
-pub(in crate::config) const NO_USER: &str = "@receiver:homeserver.invalid";
 
 pub(super) fn read(matrix: &Section<'_>) -> Matrix {
     let required = matrix.reader.purpose.needs_account();
@@ -30,15 +27,15 @@ pub(super) fn read(matrix: &Section<'_>) -> Matrix {
         homeserver: homeserver.unwrap_or_else(|| Homeserver::parse(NO_HOMESERVER).expect("a constant URL")),
         user_id: user_id.unwrap_or_else(|| NO_USER.to_owned()),
         credential: credential(matrix),
-        recovery_key: one_secret(matrix, ["recovery_key", "recovery_key_file"], Kind::Password),
-        store_passphrase: one_secret(matrix, ["store_passphrase", "store_passphrase_file"], Kind::Password),
+        recovery_key: one_secret(matrix, ["recovery_key", "recovery_key_file"], SecretKind::Password),
+        store_passphrase: one_secret(matrix, ["store_passphrase", "store_passphrase_file"], SecretKind::Password),
         ca_file: matrix.read("ca_file", "the path of a file", ca_file),
         proxy: proxy(matrix),
         aliases: aliases(&matrix.section("aliases")),
     }
 }
 
-fn one_secret(matrix: &Section<'_>, keys: [&str; 2], kind: Kind) -> Option<Secret> {
+fn one_secret(matrix: &Section<'_>, keys: [&str; 2], kind: SecretKind) -> Option<Secret> {
     match keys.map(|key| matrix.item(key)) {
         [None, None] => None,
         [Some(one), None] | [None, Some(one)] => secret(&one, kind),
@@ -46,50 +43,51 @@ fn one_secret(matrix: &Section<'_>, keys: [&str; 2], kind: Kind) -> Option<Secre
     }
 }
 
-/// None is fine: a session may have been stored by `login`.
+/// Returns `None` without an error if none is set: `login` may have stored a session.
 fn credential(matrix: &Section<'_>) -> Option<Credential> {
     let [tokens, passwords] = [["access_token", "access_token_file"], ["password", "password_file"]]
         .map(|keys| keys.iter().filter_map(|key| matrix.item(key)).collect::<Vec<_>>());
     match (tokens.as_slice(), passwords.as_slice()) {
         ([], []) => None,
-        ([token], []) => secret(token, Kind::Token).map(Credential::AccessToken),
-        ([], [password]) => secret(password, Kind::Password).map(Credential::Password),
+        ([token], []) => secret(token, SecretKind::Token).map(Credential::AccessToken),
+        ([], [password]) => secret(password, SecretKind::Password).map(Credential::Password),
         ([one, two, ..], _) | ([], [one, two, ..]) | ([one], [two, ..]) => conflict(one, two),
     }
 }
 
-fn homeserver(item: &Item<'_>) -> Result<Homeserver, Wrong> {
-    let text = item.text().ok_or(Wrong::Unexpected)?;
+fn homeserver(item: &Item<'_>) -> Result<Homeserver, BadValue> {
+    let text = item.text().ok_or(BadValue::Unexpected)?;
     if let Some(homeserver) = Homeserver::parse(text) {
         return Ok(homeserver);
     }
     if !text.is_empty() && !text.contains("://") {
-        return Err(Wrong::Says(format!("found {}, expected a URL: put https:// in front of it", item.found())));
+        return Err(BadValue::Because(format!("found {}, expected a URL: put https:// in front of it", item.found())));
     }
-    let url = Url::parse(text).map_err(|_| Wrong::Unexpected)?;
+    let url = Url::parse(text).map_err(|_| BadValue::Unexpected)?;
     if !url.username().is_empty() || url.password().is_some() {
         let advice = "leave it out, the receiver signs in as matrix.user_id with its own credential";
-        return Err(Wrong::Says(format!("holds a user name or password: {advice}")));
+        return Err(BadValue::Because(format!("holds a user name or password: {advice}")));
     }
-    Err(Wrong::Unexpected)
+    Err(BadValue::Unexpected)
 }
 
-/// It is read again when a client is made; here it only has to be there.
-fn ca_file(item: &Item<'_>) -> Result<PathBuf, Wrong> {
+/// Checks that the file exists; it is read again when a client is created.
+fn ca_file(item: &Item<'_>) -> Result<PathBuf, BadValue> {
     let path = PathBuf::from(text(item)?);
     if item.reads_secrets() {
-        let pem = fs::read(&path).map_err(|error| Wrong::Says(format!("cannot read {}: {error}", path.display())))?;
+        let pem =
+            fs::read(&path).map_err(|error| BadValue::Because(format!("cannot read {}: {error}", path.display())))?;
         if !pem.windows(PEM.len()).any(|part| part == PEM) {
-            return Err(Wrong::Says(format!("{} holds no PEM certificate", path.display())));
+            return Err(BadValue::Because(format!("{} holds no PEM certificate", path.display())));
         }
     }
     Ok(path)
 }
 
-/// User name and password may stand in it, so that no fault quotes it.
+/// The URL may hold user name and password, so no error quotes it.
 fn proxy(matrix: &Section<'_>) -> Proxy {
     let keys = ["proxy", "proxy_file"];
-    let Some(secret) = one_secret(matrix, keys, Kind::Token) else { return Proxy::Environment };
+    let Some(secret) = one_secret(matrix, keys, SecretKind::Token) else { return Proxy::Environment };
     if secret.expose() == "none" {
         return Proxy::None;
     }
@@ -108,7 +106,7 @@ fn aliases(aliases: &Section<'_>) -> BTreeMap<RoomAddress, RoomAddress> {
     for name in aliases.names() {
         let room = aliases.read(name, "the id of a room (!…)", |item| {
             let room = item.text().and_then(|text| RoomAddress::parse(text).ok());
-            room.filter(|room| !room.is_alias()).ok_or(Wrong::Unexpected)
+            room.filter(|room| !room.is_alias()).ok_or(BadValue::Unexpected)
         });
         let (alias, item) = (RoomAddress::parse(name).ok().filter(RoomAddress::is_alias), aliases.item(name));
         match (alias, room) {

@@ -9,19 +9,19 @@ mod grafana;
 mod http;
 mod links;
 mod log;
-pub(super) mod matrix;
+mod matrix;
 mod routes;
 mod store;
 mod templates;
 
-use super::{Config, reader::Section};
+use super::{reader::Section, schema::Config};
 
-/// Reads everything. What is missing or wrong has become a fault and reads as a default, so that the rest is checked
-/// in the same run.
+/// Reads all sections. A missing or wrong value becomes an error and reads as its default, so that the rest is checked in the
+/// same run.
 pub(super) fn read(root: &Section<'_>) -> Config {
-    // First, since routes name severities and fall back to the common templates.
+    // Before routes, which name severities and inherit the common templates.
     let display = display::read(&root.section("display"));
-    // And take over what the links say of Grafana.
+    // Before routes, which inherit `links.grafana`.
     let links = links::read(&root.section("links"));
     let templates = templates::read(&root.section("templates"));
     let http = http::read(&root.section("http"));

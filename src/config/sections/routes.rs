@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use super::templates;
 use crate::{
     config::{
-        Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Templates, Updates,
-        reader::{Item, Section, Wrong},
+        reader::{BadValue, Item, Section},
+        schema::{Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Updates},
+        templates::Templates,
         values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
     },
     model::{RoomAddress, RouteName},
@@ -14,14 +15,14 @@ use crate::{
 
 use super::grafana;
 
-/// The route that takes what no other route asks for.
+/// The route of receivers that no other route names.
 const DEFAULT: &str = "default";
 
 const ROOM: &str = "a room id such as \"!abc:example.org\" or an alias such as \"#ops:example.org\"";
 const UPDATES: [(&str, Updates); 4] =
     [("thread", Updates::Thread), ("reply", Updates::Reply), ("edit", Updates::Edit), ("post", Updates::Post)];
 
-/// Where each receiver was named, and so by which route.
+/// Where each receiver was named.
 type Receivers<'r> = BTreeMap<String, Item<'r>>;
 
 impl Route {
@@ -54,7 +55,7 @@ pub(super) fn read(
 ) -> BTreeMap<RouteName, Route> {
     let mut names: Vec<&str> = routes.names().collect();
     if names.is_empty() {
-        // Its missing rooms are the fault to tell, or, where no rooms are needed, it is a route to render for.
+        // Its missing rooms are the error to report; where no rooms are needed, it is a route to render for.
         names.push(DEFAULT);
     }
     let mut receivers = Receivers::new();
@@ -62,7 +63,7 @@ pub(super) fn read(
     for key in names {
         let name = RouteName::parse(key).or_else(|error| {
             routes.item(key).iter().for_each(|item| item.fault(&error));
-            // Read all the same, to check its keys; with a fault no config comes of it.
+            // The route is read nevertheless, to check its keys.
             RouteName::parse(DEFAULT)
         });
         if let Ok(name) = name {
@@ -107,7 +108,7 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
 fn rooms(section: &Section<'_>) -> Vec<RoomAddress> {
     let parse = |item: &Item<'_>| {
         let room = item.text().and_then(|text| RoomAddress::parse(text).ok());
-        room.ok_or(Wrong::Unexpected)
+        room.ok_or(BadValue::Unexpected)
     };
     let Some(item) = section.item("rooms") else {
         if section.reader.purpose.needs_rooms() {
@@ -153,9 +154,9 @@ fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
     let names: Vec<&str> = display.severities.iter().flat_map(|severity| &severity.names).map(String::as_str).collect();
     let expected = format!("a name from display.severities: {}", names.join(", "));
     let min_severity = section.read("min_severity", &expected, |item| {
-        let rank = display.rank(Some(item.text().ok_or(Wrong::Unexpected)?));
+        let rank = display.rank(Some(item.text().ok_or(BadValue::Unexpected)?));
         let listed = usize::try_from(rank).is_ok_and(|rank| rank < display.severities.len());
-        if listed { Ok(rank) } else { Err(Wrong::Unexpected) }
+        if listed { Ok(rank) } else { Err(BadValue::Unexpected) }
     });
     let users = section.list("users", "a user id such as \"@oncall:example.org\"", user_id).unwrap_or_default();
     if let Some(item) = section.item("users") {
@@ -172,15 +173,15 @@ fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
     if users.is_empty() && !room {
         return Mentions::default();
     }
-    // 0, the most severe, unless it says otherwise: a mention rings at night.
+    // 0 is the most severe and the default, since a mention rings at night.
     Mentions { min_severity: Some(min_severity.unwrap_or(0)), users, room }
 }
 
-/// More links than this no line of a card has room for.
+/// A line of a card has no room for more links.
 const MAX_LINKS: usize = 8;
 const MAX_LABEL: usize = 30;
 
-/// What the templates say is looked at where they are compiled.
+/// Templates of links are checked where they are compiled.
 fn extra_links(section: &Section<'_>) -> Vec<ExtraLink> {
     let each = "a table such as { label = \"Dashboard\", url = \"https://grafana.example.org/d/x?var-ns=\
                 {{ labels.namespace | urlencode }}\" }";
@@ -193,7 +194,7 @@ fn extra_links(section: &Section<'_>) -> Vec<ExtraLink> {
     links
 }
 
-fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
+fn extra_link(item: &Item<'_>) -> Result<ExtraLink, BadValue> {
     let entry = item.section()?;
     for key in ["label", "url"] {
         if entry.item(key).is_none() {
@@ -201,7 +202,7 @@ fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
         }
     }
     let short = |item: &Item<'_>| {
-        text(item).and_then(|t| if t.chars().count() > MAX_LABEL { Err(Wrong::Unexpected) } else { Ok(t) })
+        text(item).and_then(|t| if t.chars().count() > MAX_LABEL { Err(BadValue::Unexpected) } else { Ok(t) })
     };
     Ok(ExtraLink {
         label: entry.read("label", "a word or two, at most 30 characters", short).unwrap_or_default(),
@@ -210,6 +211,6 @@ fn extra_link(item: &Item<'_>) -> Result<ExtraLink, Wrong> {
     })
 }
 
-fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, Wrong> {
+fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, BadValue> {
     if item.text() == Some("never") { Ok(None) } else { duration(item).map(Some) }
 }

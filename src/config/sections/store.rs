@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::config::{
-    Store,
     reader::Section,
+    schema::Store,
     values::{DURATION, duration, text},
 };
 

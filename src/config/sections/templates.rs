@@ -1,8 +1,12 @@
 //! `[templates]` and `routes.X.templates`
 
-use crate::config::{TemplateFile, TemplateName, Templates, reader::Section, values::text};
+use crate::config::{
+    reader::Section,
+    templates::{TemplateFile, TemplateName, Templates},
+    values::text,
+};
 
-/// The files that are named; whether they can be read and are good is found out by who compiles them.
+/// The files that are named. They are read and checked where they are compiled.
 pub(super) fn read(templates: &Section<'_>) -> Templates {
     let file = |name: TemplateName| {
         let path = templates.read(name.as_str(), "the path of a template file", text)?;

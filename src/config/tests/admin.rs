@@ -76,7 +76,10 @@ fn one_port_is_not_served_twice() {
         ("127.0.0.1:9088", "[::ffff:127.0.0.1]:9088"),
     ] {
         let faults = wrong(&admin(main, other));
-        assert!(faults.contains("http.admin.listen: ") && faults.contains("are one port"), "{main} {other}: {faults}");
+        assert!(
+            faults.contains("http.admin.listen: ") && faults.contains("are the same port"),
+            "{main} {other}: {faults}"
+        );
     }
     for (main, other) in
         [("127.0.0.1:9088", "127.0.0.1:9089"), ("127.0.0.1:9088", "10.0.0.1:9088"), ("127.0.0.1:0", "127.0.0.1:0")]

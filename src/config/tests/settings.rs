@@ -215,17 +215,14 @@ fn urls_of_other_receivers() {
         ("names = { \"a\" = \"nowhere\" }", "config.toml:8: compat.names.a: there is no route named \"nowhere\""),
         ("names = { \"a\" = \"No Route\" }", "compat.names.a: found \"No Route\", expected the name of a route"),
         ("names = { \"a\" = 1 }", "compat.names.a: found 1, expected the name of a route"),
-        ("names = { default = \"default\" }", "compat.names.default: the name on the left is that of a route already"),
-        ("names = { \"!a:b\" = \"default\" }", "the name on the left is that of a room: use compat.room_paths = true"),
+        ("names = { default = \"default\" }", "compat.names.default: the name on the left is a route already"),
+        ("names = { \"!a:b\" = \"default\" }", "the name on the left is a room: use compat.room_paths = true"),
         (
             "names = { \"a/b\" = \"default\" }",
-            "compat.names.\"a/b\": the name on the left can be no part of a URL's path",
+            "compat.names.\"a/b\": the name on the left cannot be part of a URL's path",
         ),
         ("names = [\"a\"]", "compat.names: found a list, expected a table"),
-        (
-            "query_secret = true",
-            "config.toml:8: compat.query_secret: http.auth is \"none\", so that there is no secret",
-        ),
+        ("query_secret = true", "config.toml:8: compat.query_secret: http.auth is \"none\", so there is no secret"),
         ("room_path = true", "compat.room_path: unknown key, did you mean compat.room_paths?"),
     ] {
         let faults = wrong(&format!("[compat]\n{toml}"));

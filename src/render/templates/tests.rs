@@ -174,7 +174,7 @@ fn files_that_are_no_templates() {
     let at = |path: PathBuf| TemplateFile { key: "templates.card_html".to_owned(), path }.read().expect_err("a fault");
     assert!(at(folder.path().join("nothing")).starts_with("cannot read: No such file"));
     assert_eq!(at(folder.path().to_owned()), "is a folder, expected a template file");
-    assert_eq!(at("/dev/zero".into()), "is no regular file, expected a template file");
+    assert_eq!(at("/dev/zero".into()), "is not a regular file, expected a template file");
     let file = folder.path().join("x");
     std::fs::write(&file, b"one\n\xff").unwrap();
     assert_eq!(at(file.clone()), "is not UTF-8 text (line 2)");

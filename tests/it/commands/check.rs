@@ -22,7 +22,7 @@ async fn check_tells_what_it_understood_and_touches_nothing() {
             &["ok", "@alerts:localhost on http://127.0.0.1:9/", "access token"],
             &["ok", "/alerts/team-a", "!abc:localhost (team-a/1)", "#ops:localhost (team-a/2)", "receivers a, b"],
             &["note", "no route default"],
-            &["ok", "store", "will be made"],
+            &["ok", "store", "will be created"],
             &["the config is good", "--online"],
         ],
     );
@@ -211,7 +211,7 @@ async fn check_online_tells_what_is_wrong_with_homeserver_and_account() {
     ran.says(1, &[&["FAULT", "/elsewhere", "404", "matrix.homeserver"], &["1 fault"]]);
 
     let ran = online(of().set("matrix.access_token", "syt_wrong")).await;
-    ran.says(1, &[&["FAULT", "account", "M_UNKNOWN_TOKEN", "make a new access token"], &["1 fault"]]);
+    ran.says(1, &[&["FAULT", "account", "M_UNKNOWN_TOKEN", "create a new access token"], &["1 fault"]]);
     assert!(!ran.all().contains("syt_wrong"), "{}", ran.all());
     let ran = online(of().set("matrix.user_id", sre.user_id.as_str())).await;
     ran.says(1, &[&["FAULT", "account", &bot.user_id, &sre.user_id, "matrix.user_id"], &["1 fault"]]);
@@ -244,7 +244,7 @@ async fn check_online_uses_a_stored_session_and_never_logs_in() {
     store(&bot.access_token, &bot.user_id);
     check().await.says(0, &[&["ok", "account", "stored session"], &["ok", "default/1", "may send"]]);
     store("syt_old", &bot.user_id);
-    check().await.says(0, &[&["note", "no longer taken"], &["note", "rooms were not checked"]]);
+    check().await.says(0, &[&["note", "no longer accepted"], &["note", "rooms were not checked"]]);
     store(&bot.access_token, "@other:localhost");
     check().await.says(0, &[&["note", "@other:localhost", "not used"], &["note", "rooms were not checked"]]);
     assert_eq!(devices().await, 1);

@@ -160,7 +160,7 @@ fn severities_may_come_from_the_config() {
     let file = folder.path().join("rule.yaml");
     fs::write(&file, rule).expect("ours");
     let file = file.to_str().expect("UTF-8");
-    lint(&[file]).says(1, &[&["the severity \"SEV1\" is not known", "critical"]]);
+    lint(&[file]).says(1, &[&["unknown severity \"SEV1\"", "critical"]]);
     lint(&["--config", config, file]).says(0, &[]);
     lint(&["--config", "/nowhere", file]).says(2, &[&["/nowhere", "cannot read"]]);
 }
@@ -178,7 +178,7 @@ fn what_cannot_be_looked_at_does_not_pass() {
         (&[path("no*.yml")], &["no file matches"]),
         (&[folder.path().display().to_string()], &["is a folder"]),
         (&[path("bad.yaml"), path("good.yaml")], &["bad.yaml:2:"]),
-        (&[path("other.yaml"), path("empty.yaml")], &["there is no rule in any of the files"]),
+        (&[path("other.yaml"), path("empty.yaml")], &["no rule in any of the files"]),
         (&["--fix".to_owned(), "-".to_owned()], &["standard input cannot be edited"]),
         (&["--grafana".to_owned(), "grafana".to_owned(), path("good.yaml")], &["expected the address of a Grafana"]),
         (&[], &["required"]),
@@ -188,7 +188,7 @@ fn what_cannot_be_looked_at_does_not_pass() {
     }
     let all = path("*.yaml");
     fs::remove_file(path("bad.yaml")).expect("ours");
-    lint(&[&all]).says(0, &[&["other.yaml: no rules in it"], &["3 alerting rules in 3 files: 0 faults"]]);
+    lint(&[&all]).says(0, &[&["other.yaml: no rules"], &["3 alerting rules in 3 files: 0 faults"]]);
 }
 
 #[test]

@@ -1,49 +1,51 @@
-//! One `logs_url`: what is wrong with it, and its mended value. Template holes keep their bytes throughout.
+//! Checks and corrects one `logs_url`. Template placeholders keep their bytes throughout.
 
 use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{
-    Settings,
     faults::Code,
     placeholders::{Masked, Placeholder, Unclosed, placeholders},
+    settings::Settings,
 };
 use crate::render::links::explore::{Form, LogsUrl, Problem};
 
-/// As long as what [`LogsUrl`] reads.
+/// The bound of [`LogsUrl`].
 const MAX_VALUE: usize = 64 * 1024;
-/// Of a hole that was encoded.
-const MAX_HOLE: usize = 600;
-const MAX_HOLES: usize = 200;
-/// A pane whose queries name their datasources one by one.
+/// Longest percent-encoded placeholder, in bytes.
+const MAX_ENCODED: usize = 600;
+const MAX_PLACEHOLDERS: usize = 200;
+/// The datasource of a pane whose queries name their datasources one by one.
 const MIXED: &str = "-- Mixed --";
 /// Labels of an alert that are also labels of its logs, in the order in which a selector names them.
 const SELECTORS: [&str; 5] = ["namespace", "pod", "container", "job", "instance"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Inspected {
-    /// With what to say, and whether `mended` mends it.
+    /// Code, message, and whether `corrected` corrects the fault.
     pub(super) faults: Vec<(Code, String, bool)>,
-    /// The value without the faults that can be mended; `None` when there are none such.
-    pub(super) mended: Option<String>,
+    /// The corrected value; `None` if nothing can be corrected.
+    pub(super) corrected: Option<String>,
 }
 
 impl Inspected {
-    fn add(&mut self, code: Code, message: impl Into<String>, mends: bool) {
+    fn add(&mut self, code: Code, message: impl Into<String>, corrects: bool) {
         // Several panes may have the same fault.
         let message = message.into();
         if !self.faults.iter().any(|(known, said, _)| *known == code && *said == message) {
-            self.faults.push((code, message, mends));
+            self.faults.push((code, message, corrects));
         }
     }
 }
 
-/// `kept`: the only labels that the alert can have, if that is known.
+/// Checks a value. `kept` are the only labels that the alert can have, if known.
 pub(super) fn inspect(value: &str, settings: &Settings, kept: Option<&[String]>) -> Inspected {
     let mut found = inspect_once(value, settings, kept);
-    // A hole of which only one end was encoded is one once the other end is encoded as well.
-    if let Some(further) = found.mended.as_deref().and_then(|mended| inspect_once(mended, settings, kept).mended) {
-        found.mended = Some(further);
+    // A second pass finds placeholders of which only one end was encoded.
+    if let Some(further) =
+        found.corrected.as_deref().and_then(|corrected| inspect_once(corrected, settings, kept).corrected)
+    {
+        found.corrected = Some(further);
     }
     found
 }
@@ -59,17 +61,17 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
         Ok(read) => read,
         Err(Unclosed(at)) => {
             let begin: String = value[at..].chars().take(20).collect();
-            found.add(Code::Template, format!("logs_url has a template hole that does not end: {begin}"), false);
+            found.add(Code::Template, format!("logs_url has a placeholder that does not end: {begin}"), false);
             return found;
         }
     };
-    if placeholders.len() > MAX_HOLES {
-        found.add(Code::Template, format!("logs_url has more than {MAX_HOLES} template holes"), false);
+    if placeholders.len() > MAX_PLACEHOLDERS {
+        found.add(Code::Template, format!("logs_url has more than {MAX_PLACEHOLDERS} placeholders"), false);
         return found;
     }
     if text != value {
-        let why = "logs_url has template holes that are percent-encoded, which Prometheus does not fill in";
-        found.add(Code::EncodedHole, why, true);
+        let why = "logs_url has percent-encoded placeholders, which Prometheus does not fill in";
+        found.add(Code::EncodedPlaceholder, why, true);
     }
     check_labels(&placeholders, settings, kept, &mut found);
     let masked = Masked::of(&text, &placeholders);
@@ -81,51 +83,51 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
         }
     }
     for &problem in link.problems() {
-        // Where the datasource could be told, the pane has it by now.
-        let mends = match problem {
+        // If the datasource was known, the pane has it by now.
+        let corrects = match problem {
             Problem::NoDatasource => found.faults.iter().any(|(code, ..)| *code == Code::Link(problem)),
             Problem::NoState | Problem::NoQuery => false,
             _ => !problem.is_fatal(),
         };
-        found.add(Code::Link(problem), format!("logs_url {problem}"), mends);
+        found.add(Code::Link(problem), format!("logs_url {problem}"), corrects);
     }
     if link.broken().is_none() {
         let url = with_states(&link.to_url(), link.form(), &states, &found);
         let url = check_host(url, link.is_explore(), settings, &mut found);
         let again = LogsUrl::parse(&url);
-        for (code, _, mends) in &mut found.faults {
-            *mends &= !matches!(code, Code::Link(problem) if again.problems().contains(problem));
+        for (code, _, corrects) in &mut found.faults {
+            *corrects &= !matches!(code, Code::Link(problem) if again.problems().contains(problem));
         }
-        if found.faults.iter().any(|(.., mends)| *mends) {
-            found.mended = Some(masked.unmask(&url));
+        if found.faults.iter().any(|(.., corrects)| *corrects) {
+            found.corrected = Some(masked.unmask(&url));
         }
     } else {
-        found.faults.iter_mut().for_each(|(.., mends)| *mends = false);
+        found.faults.iter_mut().for_each(|(.., corrects)| *corrects = false);
     }
     found
 }
 
-/// The value with its holes as Prometheus reads them, and where they are.
+/// The value with its placeholders decoded, and where they are.
 fn with_placeholders(value: &str) -> Result<(String, Vec<Placeholder>), Unclosed> {
     let given = placeholders(value)?;
     let mut text = String::with_capacity(value.len());
     let mut at = 0;
-    // Between the holes that are there, those that were encoded along with the JSON.
+    // Between plain placeholders there may be others that were encoded along with the JSON.
     for placeholder in &given {
-        text.push_str(&with_decoded_holes(&value[at..placeholder.bytes.start]));
+        text.push_str(&with_decoded_placeholders(&value[at..placeholder.bytes.start]));
         text.push_str(&value[placeholder.bytes.clone()]);
         at = placeholder.bytes.end;
     }
-    text.push_str(&with_decoded_holes(&value[at..]));
-    // What came out of the encoding might be no template at all.
+    text.push_str(&with_decoded_placeholders(&value[at..]));
+    // The decoded text may not be a template at all.
     match placeholders(&text) {
         Ok(placeholders) => Ok((text, placeholders)),
         Err(_) => Ok((value.to_owned(), given)),
     }
 }
 
-/// Only holes that name a label: LogQL has templates of its own, which must be encoded.
-fn with_decoded_holes(text: &str) -> String {
+/// Decodes only placeholders that name a label: LogQL has its own templates, which must stay encoded.
+fn with_decoded_placeholders(text: &str) -> String {
     const OPEN: &str = "%7B%7B";
     const CLOSE: &str = "%7D%7D";
     // ASCII only, so that both have the same bytes.
@@ -133,14 +135,14 @@ fn with_decoded_holes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(start) = upper[at..].find(OPEN).map(|found| at + found) {
-        let near = &upper[start..upper.floor_char_boundary(start + MAX_HOLE)];
+        let near = &upper[start..upper.floor_char_boundary(start + MAX_ENCODED)];
         let end = near.find(CLOSE).map_or(start + OPEN.len(), |found| start + found + CLOSE.len());
         let inside = text[start..end].replace('+', " ");
         let decoded =
             urlencoding::decode(&inside).map(|placeholder| placeholder.replace("\\\"", "\"")).unwrap_or_default();
         let names_labels = placeholders(&decoded)
             .is_ok_and(|placeholders| placeholders.len() == 1 && !placeholders[0].labels.is_empty());
-        // Of several opening braces the last two are the hole's: `{app=~{{ … }}}` is rare, but three in a row are not.
+        // Of several opening braces the last two belong to the placeholder.
         let (keep, placeholder) = if names_labels { (start, decoded.as_str()) } else { (start + "%7B".len(), "") };
         out.push_str(&text[at..keep]);
         out.push_str(placeholder);
@@ -159,9 +161,9 @@ fn check_labels(placeholders: &[Placeholder], settings: &Settings, kept: Option<
                 found.add(Code::LostLabel, why.replace("only no label", "no label"), false);
             }
             None if !settings.labels.contains(label) => {
-                let why = format!("logs_url shows the label {label:?}, which is not known");
+                let why = format!("logs_url shows the unknown label {label:?}");
                 let near = nearest(label, settings.labels.iter().map(String::as_str)).map(str::to_owned);
-                let hint = near.map_or(" (--label makes it known)".to_owned(), |near| format!("; {near:?} is"));
+                let hint = near.map_or(" (add it with --label)".to_owned(), |near| format!("; did you mean {near:?}?"));
                 found.add(Code::UnknownLabel, format!("{why}{hint}"), false);
             }
             _ => {}
@@ -169,7 +171,7 @@ fn check_labels(placeholders: &[Placeholder], settings: &Settings, kept: Option<
     }
 }
 
-/// The known name that `name` may have been meant as.
+/// The known name that is most similar to `name`.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
     known.filter(|other| likeness(other) >= 0.7).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
@@ -179,12 +181,12 @@ fn each_pane(form: Option<Form>, state: &mut Value, mut act: impl FnMut(&mut Map
     match (form, state) {
         (Some(Form::Panes), Value::Object(panes)) => panes.values_mut().filter_map(Value::as_object_mut).for_each(act),
         (Some(Form::Left), Value::Object(pane)) => act(pane),
-        // The short form of old Grafanas has its datasource in the third place and no names for its queries.
+        // The array form of old Grafanas has its datasource in the third place and no names for its queries.
         _ => {}
     }
 }
 
-/// Datasource and queries of a pane, which is mended where that can be told.
+/// Checks and corrects datasource and queries of a pane.
 fn check_pane(pane: &mut Map<String, Value>, form: Option<Form>, settings: &Settings, found: &mut Inspected) {
     let named = |pane: &Map<String, Value>| {
         pane.get("datasource").and_then(Value::as_str).filter(|name| !name.trim().is_empty()).map(str::to_owned)
@@ -231,7 +233,7 @@ fn check_query(query: &mut Value, uid: Option<&str>, form: Option<Form>, setting
             found.add(Code::WrongDatasource, format!("logs_url names the datasource {own:?}, not {required:?}"), true);
             query["datasource"] = json!({ "type": kind, "uid": required });
         }
-        // Before panes there were, a query had no datasource of its own.
+        // Queries have their own datasource only in the form with panes.
         _ if form == Some(Form::Panes) && !whole => {
             let uid = own.as_deref().or(uid).filter(|uid| *uid != MIXED);
             if let Some(uid) = uid {
@@ -254,13 +256,13 @@ fn query_uid(query: &Value) -> Option<String> {
     uid.filter(|uid| !uid.trim().is_empty()).map(str::to_owned)
 }
 
-/// `url`, in which the states are the ones given; as it is when none of them was changed.
+/// `url` with the given states; unchanged if no fault in them was corrected.
 fn with_states(url: &str, form: Option<Form>, states: &[Value], found: &Inspected) -> String {
     let ours = |code: &Code| {
         let of_panes = [Code::NoRefId, Code::QueryDatasource, Code::WrongDatasource];
         of_panes.contains(code) || *code == Code::Link(Problem::NoDatasource)
     };
-    let changed = found.faults.iter().any(|(code, _, mends)| *mends && ours(code));
+    let changed = found.faults.iter().any(|(code, _, corrects)| *corrects && ours(code));
     let Some((before, query)) = url.split_once('?').filter(|_| changed) else { return url.to_owned() };
     let names: &[&str] = if form == Some(Form::Panes) { &["panes"] } else { &["left", "right"] };
     let (query, fragment) = query.split_at(query.find('#').unwrap_or(query.len()));
@@ -274,7 +276,7 @@ fn with_states(url: &str, form: Option<Form>, states: &[Value], found: &Inspecte
     format!("{before}?{}{fragment}", params.collect::<Vec<_>>().join("&"))
 }
 
-/// The link, which leads to the Grafana that is required if it led to another one.
+/// The link, changed to lead to the required Grafana.
 fn check_host(url: String, is_explore: bool, settings: &Settings, found: &mut Inspected) -> String {
     let Some(grafana) = &settings.grafana else { return url };
     let Ok(parsed) = Url::parse(&url) else { return url };
@@ -292,7 +294,7 @@ fn check_host(url: String, is_explore: bool, settings: &Settings, found: &mut In
     }
 }
 
-/// The value for a rule that has none, if the settings and the labels that its expression keeps give one.
+/// A value for a rule without one, if the settings and the labels that its expression keeps suffice.
 pub(super) fn proposal(settings: &Settings, kept: Option<&[String]>) -> Option<String> {
     let (grafana, uid) = (settings.grafana.as_ref()?, settings.datasource.as_ref()?);
     let kept = kept?;
@@ -302,12 +304,12 @@ pub(super) fn proposal(settings: &Settings, kept: Option<&[String]>) -> Option<S
         return None;
     }
     let expr = format!("{{{}}}", matchers.join(","));
-    // Parsed as if somebody had written it raw.
+    // Built without encoding, and corrected like any other value.
     let datasource = json!({ "type": "loki", "uid": uid });
     let query = json!({ "refId": "A", "expr": expr, "datasource": datasource });
     let panes = json!({ "logs": { "datasource": uid, "queries": [query] } });
     let raw = format!("{}/explore?schemaVersion=1&panes={panes}", grafana.as_str().trim_end_matches('/'));
-    inspect(&raw, settings, Some(kept)).mended
+    inspect(&raw, settings, Some(kept)).corrected
 }
 
 #[cfg(test)]

@@ -9,22 +9,23 @@ fn settings(datasource: Option<&str>, grafana: Option<&str>) -> Settings {
     }
 }
 
-/// Codes in order, mended ones with a plus.
+/// Codes in order, corrected ones with a plus.
 fn codes(found: &Inspected) -> String {
-    let code = |(code, _, mends): &(Code, String, bool)| format!("{}{}", if *mends { "+" } else { "" }, code.as_str());
+    let code =
+        |(code, _, corrects): &(Code, String, bool)| format!("{}{}", if *corrects { "+" } else { "" }, code.as_str());
     found.faults.iter().map(code).collect::<Vec<_>>().join(" ")
 }
 
 const DATASOURCE: &str = r#""datasource":{"type":"loki","uid":"loki"}"#;
 
 fn panes(expr: &str) -> String {
-    // A hole's own quotes are the template's, not JSON's.
+    // Quotes in a placeholder belong to the template, not to JSON.
     let masked = Masked::of(expr, &placeholders(expr).unwrap());
     let expr = masked.unmask(&masked.text.replace('"', "\\\""));
     format!(r#"{{"a":{{"datasource":"loki","queries":[{{"refId":"A","expr":"{expr}",{DATASOURCE}}}]}}}}"#)
 }
 
-/// With everything encoded but the holes.
+/// A link with everything encoded but the placeholders.
 fn good(expr: &str) -> String {
     let raw = panes(expr);
     let masked = Masked::of(&raw, &placeholders(&raw).unwrap());
@@ -88,12 +89,12 @@ fn what_is_wrong_with_a_value() {
     ] {
         let found = inspect(&value, &settings(None, None), None);
         assert_eq!(codes(&found), expected, "{value}\n{found:?}");
-        let Some(mended) = &found.mended else { continue };
-        // What was mended stays so, and whatever could not be is told again.
-        let again = inspect(mended, &settings(None, None), None);
-        assert_eq!(again.mended, None, "{mended}\n{again:?}");
+        let Some(corrected) = &found.corrected else { continue };
+        // A corrected value needs no further correction, and all other faults are found again.
+        let again = inspect(corrected, &settings(None, None), None);
+        assert_eq!(again.corrected, None, "{corrected}\n{again:?}");
         let left = codes(&found).split(' ').filter(|code| !code.starts_with('+')).collect::<Vec<_>>().join(" ");
-        assert_eq!(codes(&again), left, "{mended}");
+        assert_eq!(codes(&again), left, "{corrected}");
     }
 }
 
@@ -108,13 +109,13 @@ fn a_mended_value_asks_the_same() {
             let state = LogsUrl::parse(&masked.text).states().next().unwrap().clone();
             masked.unmask(state["a"]["queries"][0]["expr"].as_str().unwrap())
         };
-        let mended = inspect(&raw(expr), &settings(None, None), None).mended.unwrap();
-        assert_eq!((asked(&raw(expr)).as_str(), asked(&mended).as_str()), (expr, expr), "{mended}");
+        let corrected = inspect(&raw(expr), &settings(None, None), None).corrected.unwrap();
+        assert_eq!((asked(&raw(expr)).as_str(), asked(&corrected).as_str()), (expr, expr), "{corrected}");
         for placeholder in placeholders(expr).unwrap() {
-            assert!(mended.contains(&expr[placeholder.bytes]), "{mended}");
+            assert!(corrected.contains(&expr[placeholder.bytes]), "{corrected}");
         }
     }
-    assert_eq!(inspect(&raw(EXPR), &settings(None, None), None).mended.unwrap(), good(EXPR));
+    assert_eq!(inspect(&raw(EXPR), &settings(None, None), None).corrected.unwrap(), good(EXPR));
 }
 
 #[test]
@@ -130,12 +131,12 @@ fn datasource_and_grafana_may_be_required() {
         let settings = settings(datasource, grafana);
         let found = inspect(&good(EXPR), &settings, None);
         assert_eq!(codes(&found), expected, "{found:?}");
-        if let Some(mended) = found.mended {
-            assert_eq!(codes(&inspect(&mended, &settings, None)), "", "{mended}");
+        if let Some(corrected) = found.corrected {
+            assert_eq!(codes(&inspect(&corrected, &settings, None)), "", "{corrected}");
         }
     }
     let elsewhere = inspect("https://kibana.example.org/x", &settings(None, Some("https://g.example.org")), None);
-    assert_eq!((codes(&elsewhere).as_str(), elsewhere.mended), ("wrong_host", None));
+    assert_eq!((codes(&elsewhere).as_str(), elsewhere.corrected), ("wrong_host", None));
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn labels_that_the_expression_does_not_keep() {
         let found = inspect(&good(EXPR), &settings(None, None), Some(&kept(labels)));
         assert_eq!(codes(&found), expected);
     }
-    // What the expression keeps need not be known.
+    // Labels that the expression keeps need not be known.
     let found = inspect(&good(r#"{app="{{ $labels.app }}"}"#), &settings(None, None), Some(&kept(&["app"])));
     assert_eq!(codes(&found), "");
 }
@@ -169,10 +170,10 @@ fn a_missing_value_is_proposed_where_labels_are_sure() {
 
 proptest::proptest! {
     #[test]
-    fn mending_ends(value in "(https://g/explore\\?|panes=|left=|\\{|\\}|\"|\\{\\{|\\}\\}|\\$labels.pod|%7B%7B|%7D|&|#| |ü|:|,|1|\\\\){0,30}") {
+    fn corrections_converge(value in "(https://g/explore\\?|panes=|left=|\\{|\\}|\"|\\{\\{|\\}\\}|\\$labels.pod|%7B%7B|%7D|&|#| |ü|:|,|1|\\\\){0,30}") {
         let settings = settings(Some("x"), None);
-        if let Some(mended) = inspect(&value, &settings, None).mended {
-            proptest::prop_assert_eq!(inspect(&mended, &settings, None).mended, None);
+        if let Some(corrected) = inspect(&value, &settings, None).corrected {
+            proptest::prop_assert_eq!(inspect(&corrected, &settings, None).corrected, None);
         }
     }
 }

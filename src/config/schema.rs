@@ -1,0 +1,336 @@
+//! What a [`Config`] holds. Its values are valid: reading rejects everything else.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{homeserver::Homeserver, secret::Secret, templates::Templates};
+use crate::model::{RoomAddress, RoomName, RouteName};
+
+/// Bound of all user ids of one `mentions.users` together, so that an encrypted edit of the longest card fits into an event.
+pub const MAX_MENTIONS_BYTES: usize = 800;
+
+/// Placeholders for commands that need no account; `.invalid` never resolves (RFC 2606).
+pub(super) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
+pub(super) const NO_USER: &str = "@receiver:homeserver.invalid";
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub http: Http,
+    pub matrix: Matrix,
+    pub store: Store,
+    /// Has at least one entry.
+    pub routes: BTreeMap<RouteName, Route>,
+    pub links: Links,
+    /// The files of `[templates]`.
+    pub templates: Templates,
+    pub display: Display,
+    pub log: Log,
+    pub compat: Compat,
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub max_body_bytes: usize,
+    pub allow_unauthenticated: bool,
+    pub auth: Auth,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+    /// `None`: the status page is served where webhooks are.
+    pub admin: Option<Admin>,
+}
+
+/// PEM files; both are watched and read again while the receiver runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, followed by its intermediate certificates.
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// A second listener, for browsers; every request to it needs user name and password.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub username: String,
+    pub password: Secret,
+}
+
+/// The credentials that webhooks need.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    None,
+    Bearer(Secret),
+    Basic { username: String, password: Secret },
+}
+
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    pub homeserver: Homeserver,
+    /// `@local:server`.
+    pub user_id: String,
+    /// `None`: only a session that `login` stored can be used.
+    pub credential: Option<Credential>,
+    /// Opens the account's secret storage on a new device; `None`: the one in `store.path`, if there is one.
+    pub recovery_key: Option<Secret>,
+    /// What the keys in `store.path` are encrypted with; `None`: nothing but the file system's permissions.
+    pub store_passphrase: Option<Secret>,
+    /// PEM certificates of authorities to trust beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    pub proxy: Proxy,
+    /// The room that an alias stands for, as the operator pinned it.
+    pub aliases: BTreeMap<RoomAddress, RoomAddress>,
+}
+
+/// How the homeserver is reached.
+#[derive(Clone, Debug)]
+pub enum Proxy {
+    /// As `HTTPS_PROXY`, `NO_PROXY` and the like say.
+    Environment,
+    /// Directly, whatever the environment says.
+    None,
+    /// A URL that may hold user name and password.
+    Url(Secret),
+}
+
+impl Matrix {
+    /// Whether the homeserver is a placeholder.
+    #[must_use]
+    pub fn lacks_homeserver(&self) -> bool {
+        self.homeserver.as_str() == NO_HOMESERVER
+    }
+
+    /// Whether the user is a placeholder.
+    #[must_use]
+    pub fn lacks_user(&self) -> bool {
+        self.user_id == NO_USER
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Credential {
+    AccessToken(Secret),
+    Password(Secret),
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// A directory, created at start.
+    pub path: PathBuf,
+    pub retention: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub name: RouteName,
+    /// No room twice; empty only where the config was read for a purpose that needs no room.
+    pub rooms: Vec<RoomAddress>,
+    /// Payload receivers that also land here on `POST /alerts`.
+    pub receivers: Vec<String>,
+    pub updates: Updates,
+    /// `None`: never.
+    pub remind_after: Option<Duration>,
+    pub reopen_after: Duration,
+    pub stale_after: Duration,
+    /// `None`: never.
+    pub repost_after: Option<Duration>,
+    /// More new incidents than this at once become a digest; 0: never.
+    pub digest_above: usize,
+    pub mentions: Mentions,
+    /// `links.grafana`, overlaid with the keys that the route sets.
+    pub grafana: Option<Grafana>,
+    /// Links beside the built-in ones.
+    pub links: Vec<ExtraLink>,
+    /// The files of `[templates]`, overlaid with the route's own.
+    pub templates: Templates,
+}
+
+/// A custom link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraLink {
+    /// The text that is shown; short, on one line.
+    pub label: String,
+    /// A minijinja template.
+    pub url: String,
+    /// A minijinja expression; `None`: always.
+    pub when: Option<String>,
+}
+
+/// How changes of an open incident reach the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updates {
+    /// Edit the card and reply in its thread.
+    Thread,
+    /// Edit the card and reply to it in the room's main timeline.
+    Reply,
+    /// Edit the card, nothing else.
+    Edit,
+    /// A new message for every change, no edits.
+    Post,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Mentions {
+    /// Index into `display.severities`: alerts this severe or more mention; `None`: nobody is ever mentioned.
+    pub min_severity: Option<u32>,
+    /// `@local:server`.
+    pub users: Vec<String>,
+    /// Mention the whole room (`@room`).
+    pub room: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// Prefix `from` becomes `to` in every link; the first match wins.
+    pub rewrite: Vec<Rewrite>,
+    /// Where to find the logs of alerts without a `logs_url`.
+    pub grafana: Option<Grafana>,
+}
+
+/// The settings that logs links are built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grafana {
+    /// An http or https URL, to which `/explore` is added.
+    pub url: String,
+    /// The uid.
+    pub loki_datasource: String,
+    pub org_id: u64,
+    /// In the order of the selector; empty: no link is built.
+    pub labels: Vec<LokiLabel>,
+    /// LogQL, or a text that lines must contain.
+    pub line_filter: Option<String>,
+}
+
+/// A label that alerts and Loki's streams have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LokiLabel {
+    pub alert: String,
+    /// The label's name in Loki.
+    pub loki: String,
+    /// Used only if an alert has none of the labels that are not fallbacks.
+    pub fallback: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    pub from: String,
+    pub to: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Display {
+    /// An IANA name; cards show their times in it.
+    pub timezone: String,
+    /// Most severe first; the index is the rank, `severities.len()` is "anything else or none".
+    pub severities: Vec<Severity>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Severity {
+    /// Values of the `severity` label, compared without regard to case.
+    pub names: Vec<String>,
+    pub emoji: String,
+    pub word: String,
+    /// `#rrggbb`.
+    pub color: String,
+}
+
+impl Display {
+    /// The rank of a `severity` label: 0 is the most severe, `severities.len()` is any that is not listed.
+    #[must_use]
+    pub fn rank(&self, severity: Option<&str>) -> u32 {
+        let found = severity.and_then(|value| {
+            self.severities.iter().position(|s| s.names.iter().any(|n| n.eq_ignore_ascii_case(value.trim())))
+        });
+        u32::try_from(found.unwrap_or(self.severities.len())).unwrap_or(u32::MAX)
+    }
+}
+
+impl Default for Display {
+    fn default() -> Self {
+        let severity = |names: &[&str], emoji: &str, word: &str, color: &str| Severity {
+            names: names.iter().map(ToString::to_string).collect(),
+            emoji: emoji.to_owned(),
+            word: word.to_owned(),
+            color: color.to_owned(),
+        };
+        Self {
+            timezone: "UTC".to_owned(),
+            severities: vec![
+                severity(&["critical", "page", "emergency"], "🔴", "CRITICAL", "#d1242f"),
+                severity(&["warning"], "🟠", "WARNING", "#bf5b04"),
+                severity(&["info"], "🔵", "INFO", "#0969da"),
+            ],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// `tracing` directives.
+    pub filter: String,
+}
+
+/// Webhook URLs of other receivers that are accepted as well, so that Alertmanager's config can change later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compat {
+    /// `POST /alerts/!abc:example.org`: the route that has the room.
+    pub room_paths: bool,
+    /// `POST /alerts/Old_Name`; none of the names is that of a route.
+    pub names: BTreeMap<String, RouteName>,
+    /// `POST /alerts?secret=…`: the bearer token or the password of `http.auth`.
+    pub query_secret: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Passwords that look wrongly copied, each with what is odd. They are used as they are, since they may be right.
+    #[must_use]
+    pub fn odd_passwords(&self) -> Vec<String> {
+        let basic = match &self.http.auth {
+            Auth::Basic { password, .. } => Some(password),
+            Auth::None | Auth::Bearer(_) => None,
+        };
+        let matrix = match &self.matrix.credential {
+            Some(Credential::Password(password)) => Some(password),
+            Some(Credential::AccessToken(_)) | None => None,
+        };
+        let passwords = [
+            ("http.auth.password", basic),
+            ("http.admin.password", self.http.admin.as_ref().map(|admin| &admin.password)),
+            ("matrix.password", matrix),
+            ("matrix.recovery_key", self.matrix.recovery_key.as_ref()),
+            ("matrix.store_passphrase", self.matrix.store_passphrase.as_ref()),
+        ];
+        let odd = passwords.into_iter().filter_map(|(key, secret)| {
+            let (secret, file) = (secret?, |file: &Path| format!(" ({})", file.display()));
+            let place = secret.file().map(file).unwrap_or_default();
+            Some(format!("{key}{place}: {}, unless it is intended", secret.oddity()?))
+        });
+        odd.collect()
+    }
+
+    /// Every room once, in the order of the config, with the name it has in metrics and health.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<(RoomAddress, RoomName)> {
+        let mut rooms: Vec<(RoomAddress, RoomName)> = Vec::new();
+        for route in self.routes.values() {
+            for (index, room) in route.rooms.iter().enumerate() {
+                if !rooms.iter().any(|(known, _)| known == room) {
+                    rooms.push((room.clone(), RoomName(format!("{}/{}", route.name, index + 1))));
+                }
+            }
+        }
+        rooms
+    }
+}
