@@ -5,6 +5,7 @@
 mod cards;
 mod db;
 mod handle;
+mod identity;
 mod incidents;
 mod outbox;
 mod reports;
@@ -17,7 +18,7 @@ pub use db::open::{keep_temporary_files_in, lock_folder, probe};
 pub use handle::Store;
 pub use incidents::ingest::{Ingest, Ingested};
 pub use incidents::rerouted::Move;
-pub use outbox::dead_letters::{DeadLetter, Follows};
+pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use outbox::sql::NewOp;
 pub use reports::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};

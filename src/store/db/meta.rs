@@ -1,50 +1,12 @@
-//! Key-value facts about the store itself.
+//! The table of key-value facts about the store itself.
 
 use sqlx::SqliteConnection;
 
-use crate::{
-    clock::Mark,
-    store::{Store, StoreError},
-};
+use crate::{clock::Mark, store::StoreError};
 
 const SEQ: &str = "seq";
-const STORE: &str = "store";
-const DEVICE: &str = "device";
 const OPENED: &str = "opened";
 const CLOCK: &str = "clock";
-
-impl Store {
-    /// The Matrix device that sent last.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn device(&self) -> Result<Option<String>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        Ok(read(&mut connection, DEVICE).await?)
-    }
-
-    /// # Errors
-    /// When it cannot be committed.
-    pub async fn set_device(&self, device: String) -> Result<(), StoreError> {
-        self.writer
-            .write(move |connection, _| Box::pin(async move { Ok(write(connection, DEVICE, &device).await?) }))
-            .await
-    }
-
-    /// Gives the store an id when it is new.
-    pub(crate) async fn ensure_identity(&self) -> Result<(), StoreError> {
-        self.writer
-            .write(|connection, _| {
-                Box::pin(async move {
-                    if read(connection, STORE).await?.is_none() {
-                        write(connection, STORE, &ulid::Ulid::new().to_string()).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
-    }
-}
 
 /// Writes a new value each time, so that there is something to commit.
 pub(crate) async fn write_opened(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -71,11 +33,11 @@ pub(crate) async fn write_mark(connection: &mut SqliteConnection, mark: &Mark) -
     write(connection, CLOCK, &mark.to_string()).await
 }
 
-async fn read(connection: &mut SqliteConnection, key: &str) -> Result<Option<String>, sqlx::Error> {
+pub(crate) async fn read(connection: &mut SqliteConnection, key: &str) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(connection).await
 }
 
-async fn write(connection: &mut SqliteConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn write(connection: &mut SqliteConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
         .bind(key)
         .bind(value)

@@ -3,7 +3,10 @@
 use serde_json::Value;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::sql::{end_op, make_due};
+use super::{
+    dead_letter::{DeadLetter, Follows},
+    sql::{end_op, make_due},
+};
 use crate::{
     model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
     store::{
@@ -14,26 +17,6 @@ use crate::{
 
 /// Dead letters that one list holds at most, the oldest.
 const LISTED: i64 = 1_000;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    pub op: Op,
-    /// Why its last form was refused.
-    pub error: String,
-    /// When it was set aside.
-    pub at: Timestamp,
-}
-
-/// What a room gets in place of a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Follows {
-    /// The card's first event.
-    Card,
-    /// The card as it is now.
-    Edit,
-    /// Nothing is left to show.
-    Nothing,
-}
 
 impl Store {
     /// The oldest dead letters, and how many there are in all.

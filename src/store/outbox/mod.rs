@@ -1,5 +1,6 @@
 //! Ops: frozen, on their way, acknowledged, in doubt, given back, replaced or set aside.
 
+pub(crate) mod dead_letter;
 pub(crate) mod dead_letters;
 pub(crate) mod in_doubt;
 pub(crate) mod ops;
