@@ -241,6 +241,10 @@ pub struct Display {
     pub timezone: String,
     /// Most severe first; the index is the rank, `severities.len()` is "anything else or none".
     pub severities: Vec<Severity>,
+    /// Labels that name the thing of an alert, each a list whose last label names it. They come before the built-in ones.
+    pub places: Vec<Vec<String>>,
+    /// Labels that are not shown as chips; `*` stands for anything. Empty: every label is shown.
+    pub hide_labels: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,6 +268,19 @@ impl Display {
     }
 }
 
+/// Labels that say how an alert was measured and routed, and not what is wrong.
+const HIDDEN: [&str; 9] = [
+    "prometheus",
+    "prometheus_replica",
+    "endpoint",
+    "service",
+    "uid",
+    "metrics_path",
+    "datasource_uid",
+    "ref_id",
+    "__*__",
+];
+
 impl Default for Display {
     fn default() -> Self {
         let severity = |names: &[&str], emoji: &str, word: &str, color: &str| Severity {
@@ -279,6 +296,8 @@ impl Default for Display {
                 severity(&["warning"], "🟠", "WARNING", "#bf5b04"),
                 severity(&["info"], "🔵", "INFO", "#0969da"),
             ],
+            places: Vec::new(),
+            hide_labels: HIDDEN.map(ToOwned::to_owned).to_vec(),
         }
     }
 }
