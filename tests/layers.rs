@@ -193,18 +193,18 @@ fn circles(edges: &BTreeMap<&Path, BTreeSet<&Path>>) -> Vec<String> {
     let reaches = |from: &Path| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_owned()]);
         while let Some(file) = next.pop() {
-            for imported in edges.get(file.as_path()).into_iter().flatten() {
-                if seen.insert(imported.to_path_buf()) {
-                    next.push(imported.to_path_buf());
+            for next_file in edges.get(file.as_path()).into_iter().flatten() {
+                if seen.insert(next_file.to_path_buf()) {
+                    next.push(next_file.to_path_buf());
                 }
             }
         }
         seen
     };
-    let reached: BTreeMap<&Path, BTreeSet<PathBuf>> = edges.keys().map(|file| (*file, reaches(file))).collect();
+    let imported: BTreeMap<&Path, BTreeSet<PathBuf>> = edges.keys().map(|file| (*file, reaches(file))).collect();
     let circle_of = |file: &Path| {
         let both =
-            reached[file].iter().filter(|other| reached.get(other.as_path()).is_some_and(|back| back.contains(file)));
+            imported[file].iter().filter(|other| imported.get(other.as_path()).is_some_and(|back| back.contains(file)));
         both.map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
     };
     let circles: BTreeSet<String> =

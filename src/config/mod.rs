@@ -258,6 +258,12 @@ pub struct Severity {
 }
 
 impl Display {
+    /// Whether a label is hidden by [`Self::hide_labels`].
+    #[must_use]
+    pub fn hides(&self, label: &str) -> bool {
+        self.hide_labels.iter().any(|pattern| matches(pattern, label))
+    }
+
     /// The rank of a `severity` label: 0 is the most severe, `severities.len()` is any that is not listed.
     #[must_use]
     pub fn rank(&self, severity: Option<&str>) -> u32 {
@@ -280,6 +286,16 @@ const HIDDEN: [&str; 9] = [
     "ref_id",
     "__*__",
 ];
+
+/// Whether `pattern`, in which `*` stands for any text, matches the whole of `text`.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| matches(rest, &text[at..]))
+        }),
+    }
+}
 
 impl Default for Display {
     fn default() -> Self {

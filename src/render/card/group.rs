@@ -1,9 +1,6 @@
 //! One incident as the room should understand it: what its alerts share, which of them matter now, and in which order.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, btree_map::Entry},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use crate::{
     model::{Alert, AlertState, Incident, IncidentState, Labels, Timestamp},
@@ -14,7 +11,7 @@ use crate::{
             logs,
             url::{self, Link, LinkKind},
         },
-        places::Places,
+        places::{self, Places},
         text,
     },
 };
@@ -26,6 +23,8 @@ const TOLD_IN: [&str; 3] = ["summary", "description", "message"];
 pub(crate) struct Seen<'a> {
     pub(crate) alert: &'a Alert,
     pub(crate) labels: Labels,
+    /// Those of the thing that it is about, without the exporter's.
+    pub(crate) thing: Labels,
     /// Index into the severities; one past the end for none of them.
     pub(crate) rank: u32,
 }
@@ -34,7 +33,27 @@ impl<'a> Seen<'a> {
     fn new(style: &Style, alert: &'a Alert) -> Self {
         let labels = clean_labels(&alert.doc.labels);
         let rank = style.display.rank(labels.get("severity").map(String::as_str));
-        Self { alert, labels, rank }
+        let mut seen = Self { alert, labels, thing: Labels::new(), rank };
+        seen.thing = places::labels_of_thing(&seen.labels, &seen.words());
+        seen
+    }
+
+    /// All that this alert says in sentences.
+    fn words(&self) -> Vec<String> {
+        TOLD_IN.iter().flat_map(|name| self.told(name)).collect()
+    }
+
+    /// Whether a label is the exporter's and not the thing's.
+    pub(crate) fn is_exporters(&self, name: &str) -> bool {
+        self.labels.contains_key(name)
+            && (!self.thing.contains_key(name) || self.labels.contains_key(&format!("exported_{name}")))
+            && !name.starts_with("exported_")
+    }
+
+    /// The name under which a label of the thing stands among the alert's labels.
+    pub(crate) fn raw_name(&self, name: &str) -> String {
+        let exported = format!("exported_{name}");
+        if self.labels.contains_key(&exported) { exported } else { name.to_owned() }
     }
 
     pub(crate) fn label(&self, name: &str) -> Option<&str> {
@@ -71,6 +90,8 @@ pub(crate) struct Group<'a> {
     pub(crate) focus: AlertState,
     /// Labels that all alerts carry with one value.
     pub(crate) common: Labels,
+    /// The same of their things.
+    pub(crate) thing: Labels,
     pub(crate) places: Places,
     /// What happened, where all alerts that matter now say the same; else empty, and each says it on its own line.
     pub(crate) what: Vec<String>,
@@ -81,25 +102,33 @@ pub(crate) struct Group<'a> {
 impl<'a> Group<'a> {
     pub(crate) fn new(style: &Style, incident: &'a Incident) -> Self {
         let mut alerts: Vec<Seen<'a>> = incident.alerts.iter().map(|a| Seen::new(style, a)).collect();
-        let places = Places::new(&alerts);
+        let labels: Vec<(&Labels, &Labels)> = alerts.iter().map(|seen| (&seen.thing, &seen.labels)).collect();
+        let places = Places::new(&labels, &style.display.places);
         // Alerts of one evaluation change at once; among those the worst leads, and a person finds the rest by place.
         alerts.sort_by_cached_key(|seen| {
             let alert = seen.alert;
             let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
-            (alert.state, newest_first, seen.rank, places.of(seen), alert.fingerprint.clone())
+            (alert.state, newest_first, seen.rank, places.of(&seen.thing, &seen.labels), alert.fingerprint.clone())
         });
         let focus = [AlertState::Firing, AlertState::Absent]
             .into_iter()
             .find(|state| incident.count(*state) > 0)
             .unwrap_or(AlertState::Resolved);
         let common = common_labels(alerts.iter().map(|seen| &seen.labels));
-        let mut group = Self { incident, alerts, focus, common, places, what: Vec::new(), description: Vec::new() };
+        let thing = common_labels(alerts.iter().map(|seen| &seen.thing));
+        let mut group =
+            Self { incident, alerts, focus, common, thing, places, what: Vec::new(), description: Vec::new() };
         let source = TOLD_IN.into_iter().find(|name| group.focus().any(|seen| !seen.told(name).is_empty()));
         group.what = source.and_then(|name| same(group.focus().map(|seen| seen.told(name)))).unwrap_or_default();
         if source == Some("summary") {
             group.description = same(group.focus().map(|seen| seen.told("description"))).unwrap_or_default();
         }
         group
+    }
+
+    /// Where an alert is among the others.
+    pub(crate) fn place(&self, seen: &Seen<'_>) -> String {
+        self.places.of(&seen.thing, &seen.labels)
     }
 
     /// The alerts that matter now.
@@ -184,25 +213,4 @@ pub(crate) fn common_labels<'l>(mut all: impl Iterator<Item = &'l Labels>) -> La
         common.retain(|name, value| labels.get(name) == Some(value));
     }
     common
-}
-
-/// Every label that at least two alerts have different values of, or that some lack.
-pub(crate) fn differing(alerts: &[Seen<'_>]) -> Vec<String> {
-    let mut known: BTreeMap<&str, (&str, usize, bool)> = BTreeMap::new();
-    for seen in alerts {
-        for (name, value) in &seen.labels {
-            match known.entry(name) {
-                Entry::Vacant(free) => {
-                    free.insert((value, 1, false));
-                }
-                Entry::Occupied(mut taken) => {
-                    let (first, count, differs) = taken.get_mut();
-                    *count += 1;
-                    *differs |= *first != value;
-                }
-            }
-        }
-    }
-    let differs = |(_, (_, count, differs)): &(&str, (&str, usize, bool))| *differs || *count < alerts.len();
-    known.into_iter().filter(differs).map(|(name, _)| name.to_owned()).collect()
 }

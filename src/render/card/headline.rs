@@ -47,15 +47,21 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &Dial<'_>, now: T
     }
     if group.places.mixed {
         let labels = group_labels(group);
-        parts.push(text::cut(&places::all(&labels), 40));
+        parts.push(text::cut(&places::all(&labels, &style.display.places), 40));
         said.extend(labels.into_keys());
     }
     if !group.is_list() {
-        let (place, labels) = places::alone(&group.common);
+        let thing = places::alone(&group.thing, &style.display.places);
         // The last one is the most telling: a pod's name says more than its namespace.
-        if !labels.last().is_some_and(|label| mentioned(&what, group.common(label).unwrap_or_default())) {
-            parts.push(place);
-            said.extend(labels.into_iter().map(ToOwned::to_owned));
+        if let Some(thing) = thing.filter(|thing| {
+            let last = thing.labels.last().and_then(|label| group.thing.get(label));
+            !last.is_some_and(|value| places::is_said(&what, value))
+        }) {
+            parts.push(thing.name);
+            said.extend(thing.labels.iter().map(|label| match group.alerts.first() {
+                Some(seen) => seen.raw_name(label),
+                None => label.clone(),
+            }));
         }
     }
     parts.push(outcome(group, dial, now));
@@ -166,13 +172,4 @@ pub(crate) fn outcome(group: &Group<'_>, dial: &Dial<'_>, now: Timestamp) -> Str
         }
         IncidentState::Firing | IncidentState::Quiet => String::new(),
     }
-}
-
-/// Whether a text speaks of this value; a machine may be told without its port.
-fn mentioned(text: &str, value: &str) -> bool {
-    if value.is_empty() || text.is_empty() {
-        return false;
-    }
-    let host = value.rsplit_once(':').map_or(value, |(host, _)| host);
-    text::names(text, value) || text::names(text, host)
 }

@@ -152,7 +152,7 @@ impl<'a> Told<'a> {
 
 /// What a line begins with: the place, or where the alerts have several names, the name and the place.
 pub(crate) fn name_and_place(group: &Group<'_>, seen: &Seen<'_>) -> (String, String) {
-    let place = text::cut(&group.places.of(seen), MAX_PLACE);
+    let place = text::cut(&group.place(seen), MAX_PLACE);
     let name = || text::show(seen.label("alertname").unwrap_or("Alert"), 60);
     match (group.places.mixed, place.is_empty()) {
         (true, _) => (name(), place),

@@ -106,7 +106,7 @@ pub(super) fn rows(
             }
         }
     }
-    tell_apart(&mut rows);
+    tell_apart(&mut rows, &style.display.places);
     (rows, shared)
 }
 
@@ -125,7 +125,7 @@ impl Row {
         Self {
             rank: ranked.rank,
             state: incident.state,
-            place: place(&group),
+            place: place(style, &group),
             since: group.since(),
             span: group.span(now),
             alertmanager: url::alertmanager(style, &incident.doc.external_url),
@@ -175,18 +175,17 @@ pub(super) struct RowShape {
 }
 
 /// Where an incident is: as a card of one alert says it, else the job, else what the group was made by.
-fn place(group: &Group<'_>) -> String {
+fn place(style: &Style, group: &Group<'_>) -> String {
     let by = || {
         let mut labels = headline::group_labels(group);
         labels.remove("cluster");
-        text::cut(&places::all(&labels), MAX_PLACE)
+        text::cut(&places::all(&labels, &style.display.places), MAX_PLACE)
     };
     if group.places.mixed {
         return by();
     }
-    let (alone, _) = places::alone(&group.common);
-    if !alone.is_empty() {
-        return text::cut(&alone, MAX_PLACE);
+    if let Some(thing) = places::alone(&group.thing, &style.display.places) {
+        return text::cut(&thing.name, MAX_PLACE);
     }
     group.common("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
 }
@@ -258,7 +257,7 @@ fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
 }
 
 /// Rows that would read the same say in which labels they differ.
-fn tell_apart(rows: &mut [Row]) {
+fn tell_apart(rows: &mut [Row], rules: &[Vec<String>]) {
     let mut alike: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
         alike.entry((row.name.clone(), row.place.clone())).or_default().push(at);
@@ -270,7 +269,7 @@ fn tell_apart(rows: &mut [Row]) {
         for at in members {
             let row = &mut rows[at];
             row.labels.retain(|name, _| names.contains(name));
-            let apart = text::cut(&places::all(&row.labels), MAX_APART);
+            let apart = text::cut(&places::all(&row.labels, rules), MAX_APART);
             row.place = join(&row.place, &apart);
         }
     }

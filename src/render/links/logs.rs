@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::Grafana,
     model::{Alert, Incident, Labels},
-    render::{Style, text},
+    render::{Style, places, text},
 };
 
 const ANNOTATION: &str = "logs_url";
@@ -18,8 +18,13 @@ const MAX_SHOWN: usize = 80;
 pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert) -> Option<Link> {
     annotated(style, alert).and_then(Result::ok).or_else(|| {
         let grafana = style.grafana(incident)?;
-        url::link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
+        url::link(style, LinkKind::Logs, &built(grafana, &places::labels_of_thing(&alert.doc.labels, &words(alert)))?)
     })
+}
+
+/// What an alert says, by which one about an exporter's own pod is recognised.
+fn words(alert: &Alert) -> Vec<String> {
+    alert.doc.annotations.values().map(|value| text::clean(value)).collect()
 }
 
 /// What is wrong with the alert's `logs_url`, if no link can be made of it, and what it says, fit to be shown.
