@@ -16,8 +16,14 @@ use crate::{
     },
 };
 
-/// Where an alert says what happened; the first one that says anything counts.
-const TOLD_IN: [&str; 3] = ["summary", "description", "message"];
+/// Annotations in which an alert says what happened, in any case; the first one that says anything counts.
+const TOLD_IN: [&str; 4] = ["summary", "title", "description", "message"];
+/// Annotations that are links, or that the first line shows as a reason.
+const NO_LINES: [&str; 6] = ["runbook", "dashboard", "panel", "logs", "grafana_state_reason", "error"];
+/// Other annotations that a card shows, each on a line.
+const MAX_OTHERS: usize = 5;
+const MAX_OTHER_NAME: usize = 40;
+const MAX_OTHER_VALUE: usize = 150;
 
 /// One alert with its labels made fit to be shown.
 pub(crate) struct Seen<'a> {
@@ -62,13 +68,86 @@ impl<'a> Seen<'a> {
 
     /// The lines of an annotation; empty where it says nothing.
     pub(crate) fn told(&self, annotation: &str) -> Vec<String> {
-        self.alert.doc.annotations.get(annotation).map(|raw| text::lines(raw)).unwrap_or_default()
+        let lines = self.annotation(annotation).map(text::lines).unwrap_or_default();
+        lines.into_iter().filter_map(tidy).collect()
+    }
+
+    /// An annotation, whatever the case of its name.
+    fn annotation(&self, name: &str) -> Option<&str> {
+        let annotations = &self.alert.doc.annotations;
+        let other_case =
+            || annotations.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, text)| text);
+        annotations.get(name).or_else(other_case).map(String::as_str)
+    }
+
+    /// `impact: No mail leaves`: what annotations of other names say, by name.
+    pub(crate) fn others(&self) -> BTreeMap<String, String> {
+        let is_line = |name: &str, value: &str| {
+            let name = name.to_lowercase();
+            !TOLD_IN.contains(&name.as_str())
+                && !NO_LINES.contains(&name.as_str())
+                && !name.ends_with("url")
+                && !name.starts_with("__")
+                && !value.trim_start().starts_with("http")
+        };
+        let others = self.alert.doc.annotations.iter().filter(|(name, value)| is_line(name, value));
+        let lines = others.filter_map(|(name, value)| {
+            let (name, line) = (text::clean(name), text::lines(value).into_iter().next()?);
+            let shown = format!("{}: {}", text::show(&name, MAX_OTHER_NAME), text::show(&line, MAX_OTHER_VALUE));
+            (!name.is_empty()).then_some((name, shown))
+        });
+        lines.take(MAX_OTHERS).collect()
+    }
+
+    /// What is measured, where an annotation or a line of the description says it.
+    pub(crate) fn value(&self) -> Option<String> {
+        let annotated = self.annotation("value").map(text::clean).filter(|value| !value.is_empty());
+        let in_line = || self.told("description").iter().find_map(|line| Some(line.strip_prefix("value ")?.to_owned()));
+        annotated.or_else(in_line)
+    }
+
+    /// Why the state is what it is, where Grafana says more than that something fires or is resolved.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let by_name = match self.label("alertname") {
+            Some("DatasourceNoData") => Some("NoData"),
+            Some("DatasourceError") => Some("Error"),
+            _ => None,
+        };
+        let said = self.annotation("grafana_state_reason").map(text::clean).filter(|said| !said.is_empty());
+        let reason = by_name.map(ToOwned::to_owned).or(said)?;
+        Some(match reason.as_str() {
+            "NoData" => "no data".to_owned(),
+            "Error" => "query failed".to_owned(),
+            "MissingSeries" => "the series is gone".to_owned(),
+            "Paused" => "the rule is paused".to_owned(),
+            "RuleDeleted" => "the rule is deleted".to_owned(),
+            "Updated" => "the rule was changed".to_owned(),
+            other => text::show(other, MAX_OTHER_NAME),
+        })
+    }
+
+    /// The error that Grafana gives for a query that failed.
+    fn query_error(&self) -> Vec<String> {
+        if self.label("alertname") == Some("DatasourceError") { self.told("error") } else { Vec::new() }
     }
 
     /// What this alert says happened.
     pub(crate) fn what(&self) -> Vec<String> {
+        let error = self.query_error();
+        if !error.is_empty() {
+            return error;
+        }
         TOLD_IN.iter().map(|name| self.told(name)).find(|lines| !lines.is_empty()).unwrap_or_default()
     }
+}
+
+/// A line of a description. Popular rule collections end theirs with the value and with all labels; the labels are chips.
+fn tidy(line: String) -> Option<String> {
+    let after = |word: &str| Some(line.strip_prefix(word)?.trim_start().strip_prefix(['=', ':'])?.trim());
+    if after("LABELS").is_some() {
+        return None;
+    }
+    Some(after("VALUE").map(|value| format!("value {value}")).unwrap_or(line))
 }
 
 pub(crate) fn clean_labels(raw: &Labels) -> Labels {
@@ -120,8 +199,12 @@ impl<'a> Group<'a> {
             Self { incident, alerts, focus, common, thing, places, what: Vec::new(), description: Vec::new() };
         let source = TOLD_IN.into_iter().find(|name| group.focus().any(|seen| !seen.told(name).is_empty()));
         group.what = source.and_then(|name| same(group.focus().map(|seen| seen.told(name)))).unwrap_or_default();
-        if source == Some("summary") {
+        if matches!(source, Some("summary" | "title")) {
             group.description = same(group.focus().map(|seen| seen.told("description"))).unwrap_or_default();
+        }
+        if let Some(error) = same(group.focus().map(Seen::query_error)).filter(|error| !error.is_empty()) {
+            let summary = std::mem::replace(&mut group.what, error);
+            group.description.splice(0..0, summary);
         }
         group
     }
@@ -154,6 +237,21 @@ impl<'a> Group<'a> {
     /// card must not call critical what only warns.
     pub(crate) fn rank(&self) -> u32 {
         self.focus().map(|seen| seen.rank).min().unwrap_or(self.incident.severity)
+    }
+
+    /// Why the alerts that matter now are in their state, where they say so and agree.
+    pub(crate) fn reason(&self) -> Option<String> {
+        same(self.focus().map(Seen::reason)).flatten()
+    }
+
+    /// Lines of other annotations that all alerts that matter now share.
+    pub(crate) fn others(&self) -> Vec<String> {
+        let mut all = self.focus().map(Seen::others);
+        let mut shared = all.next().unwrap_or_default();
+        for others in all {
+            shared.retain(|name, line| others.get(name) == Some(line));
+        }
+        shared.into_values().collect()
     }
 
     /// When it began: the earliest start of the alerts that matter now.

@@ -65,6 +65,7 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, dial: &Dial<'_>, now: T
         }
     }
     parts.push(outcome(group, dial, now));
+    parts.extend(group.reason().map(|reason| format!("· {reason}")));
     parts.retain(|part| !part.is_empty());
     line.said = said;
 

@@ -15,6 +15,7 @@ use crate::{
 
 const MAX_PLACE: usize = 100;
 const MAX_WHAT: usize = 150;
+const MAX_VALUE: usize = 30;
 /// So many alerts that are over have a line each; more share one that names the first [`MAX_GATHERED`].
 const MAX_SINGLE: usize = 5;
 const MAX_GATHERED: usize = 12;
@@ -146,7 +147,19 @@ impl<'a> Told<'a> {
         let words = if self.group.what.is_empty() { seen.what() } else { seen.told("description") };
         let Some(first) = words.first() else { return String::new() };
         let said = self.group.what.iter().chain(&self.group.description).any(|told| !text::adds(first, told));
-        if said { String::new() } else { text::show(first, MAX_WHAT) }
+        let words = if said { String::new() } else { text::show(first, MAX_WHAT) };
+        // A value of its own tells more than a sentence that all share.
+        match seen.value().filter(|value| !words.contains(value.as_str()) && !self.says(value)) {
+            Some(value) if words.is_empty() => format!("value {}", text::show(&value, MAX_VALUE)),
+            Some(value) => format!("{words} ({})", text::show(&value, MAX_VALUE)),
+            None => words,
+        }
+    }
+
+    /// Whether the card says this for all its alerts.
+    fn says(&self, value: &str) -> bool {
+        let group = self.group;
+        group.what.iter().chain(&group.description).chain(&group.others()).any(|line| text::names(line, value))
     }
 }
 

@@ -83,7 +83,8 @@ impl View {
         };
         let (chips, more_chips) = chips(style, &group, &head);
         Self {
-            details: details(&group, &head).into_iter().chain(broken_logs(style, &group)).collect(),
+            details: [details(&group, &head), group.others(), broken_logs(style, &group).into_iter().collect()]
+                .concat(),
             chips,
             more_chips,
             lines: lines.unwrap_or_default(),

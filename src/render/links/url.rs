@@ -74,7 +74,7 @@ pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert, range:
 /// The link of one kind; that of logs has no time range yet, see [`logs::in_time`].
 pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<Link> {
     let doc = &alert.doc;
-    let note = |key: &str| doc.annotations.get(key).map_or("", String::as_str);
+    let note = |key: &str| doc.annotations.get(key).map_or("", |raw| first_of(raw));
     let sources: [&str; 3] = match kind {
         LinkKind::Logs => return logs::of_alert(style, incident, alert),
         LinkKind::CustomLinks(index) => return custom_links(style, incident, alert, index)?.ok(),
@@ -105,7 +105,7 @@ fn custom_links(style: &Style, incident: &Incident, alert: &Alert, index: usize)
 /// A link that messages leave out because it is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenLink {
-    /// `logs` or `custom_links`.
+    /// `logs`, `runbook`, `dashboard`, `panel` or `extra`.
     pub link: &'static str,
     /// From a closed set.
     pub reason: &'static str,
@@ -118,11 +118,33 @@ pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
     for alert in &incident.alerts {
         let logs = logs::broken(style, alert).map(|(problem, _)| BrokenLink { link: "logs", reason: problem.as_str() });
         broken.extend(logs);
+        for kind in [LinkKind::Runbook, LinkKind::Dashboard, LinkKind::Panel] {
+            broken.extend(broken_annotation(style, incident, alert, kind));
+        }
         let custom_links = (0..style.custom_links.count(incident))
             .filter_map(|index| custom_links(style, incident, alert, index)?.err());
         broken.extend(custom_links.map(|reason| BrokenLink { link: "extra", reason }));
     }
     broken
+}
+
+/// What an annotation says that is meant as a link and is none, or has more links in it than the one that is shown.
+fn broken_annotation(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<BrokenLink> {
+    let (link, names) = match kind {
+        LinkKind::Runbook => ("runbook", ["runbook_url", "runbook"]),
+        LinkKind::Dashboard => ("dashboard", ["dashboard_url", "dashboard"]),
+        LinkKind::Panel => ("panel", ["panel_url", "panel"]),
+        _ => return None,
+    };
+    let said = names.iter().filter_map(|name| alert.doc.annotations.get(*name)).find(|raw| !raw.trim().is_empty())?;
+    let reason = if of_kind(style, incident, alert, kind).is_none() {
+        Problem::NotAUrl.as_str()
+    } else if first_of(said).len() < said.trim().len() {
+        "several"
+    } else {
+        return None;
+    };
+    Some(BrokenLink { link, reason })
 }
 
 /// The link to the Alertmanager that told of an incident.
@@ -152,9 +174,30 @@ fn matcher(name: &str, value: &str) -> String {
     format!("{name}={}", quoted(value))
 }
 
+/// The first of several links in an annotation.
+fn first_of(raw: &str) -> &str {
+    let raw = raw.trim();
+    let ends = raw.match_indices([' ', ',', ';', '\n', '\t']).map(|(at, _)| at);
+    let next_is_link =
+        |at: &usize| raw[*at..].trim_start_matches([' ', ',', ';', '\n', '\t', '\r']).starts_with("http");
+    let end = ends.into_iter().find(next_is_link).unwrap_or(raw.len());
+    raw[..end].trim_end_matches([' ', ',', ';', '\r'])
+}
+
+/// `https://` in front of what begins with the name of a host, as people write it.
+fn with_scheme(raw: &str) -> Option<String> {
+    let host = raw.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = host.split(':').next().unwrap_or_default();
+    let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let top = name.rsplit('.').next().unwrap_or_default();
+    let is_host = name.contains('.') && name.split('.').all(is_name) && top.bytes().all(|b| b.is_ascii_alphabetic());
+    is_host.then(|| format!("https://{raw}"))
+}
+
 /// `None` where it is no URL, or one that nobody could open.
 pub(crate) fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
-    let url = rewritten(&style.rewrite, safe(raw)?)?;
+    let url = safe(raw).or_else(|| safe(&with_scheme(raw.trim())?))?;
+    let url = rewritten(&style.rewrite, url)?;
     (url.len() <= MAX_URL).then(|| Link { kind, label: kind.label().to_owned(), url })
 }
 
