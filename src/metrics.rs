@@ -331,6 +331,11 @@ impl Metrics {
         for reason in ["not_a_url", "too_long", "not_json", "wrong_shape"] {
             self.broken_links.with_label_values(&["logs", reason]);
         }
+        for link in ["runbook", "dashboard", "panel"] {
+            for reason in ["not_a_url", "several"] {
+                self.broken_links.with_label_values(&[link, reason]);
+            }
+        }
         for reason in ["not_a_url", "too_long", "template_failed"] {
             self.broken_links.with_label_values(&["extra", reason]);
         }

@@ -1,44 +1,196 @@
-//! Where an alert is: the label values that distinguish the alerts of an incident, the most specific first.
+//! Which thing an alert is about, and where it is. Prometheus puts the labels of what it scrapes beside those of what was measured, so an
+//! exporter's pod or address often stands where a person looks for the thing. [`labels_of_thing`] takes away what belongs
+//! to the exporter, and [`KINDS`] says which of the rest names the thing. `docs/RENDERING.md` has the table for operators.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{
-    card::alert::{CleanAlert, differing},
-    text,
-};
+use super::text;
 use crate::model::Labels;
 
-/// Labels whose values need no name, the most specific first; others are shown as `name=value`.
-const TELLING: [&str; 3] = ["instance", "node", "job"];
-/// Labels that are shown elsewhere: in front of the place, and as emoji.
-const ELSEWHERE: [&str; 2] = ["alertname", "severity"];
-/// A place made of more labels is not readable.
+/// Kinds of things, the most telling first. The last label of a kind names the thing, those before it say where it is;
+/// a kind counts only where its last label is there.
+pub(super) const KINDS: &[&[&str]] = &[
+    &["namespace", "persistentvolumeclaim"],
+    &["namespace", "pod"],
+    &["k8s.namespace.name", "k8s.pod.name"],
+    &["namespace", "job_name"],
+    &["namespace", "cronjob"],
+    &["namespace", "statefulset"],
+    &["namespace", "daemonset"],
+    &["namespace", "deployment"],
+    &["namespace", "replicaset"],
+    &["namespace", "horizontalpodautoscaler"],
+    &["namespace", "poddisruptionbudget"],
+    &["namespace", "ingress"],
+    &["k8s.namespace.name", "k8s.deployment.name"],
+    &["service.namespace", "service.name"],
+    &["persistentvolume"],
+    &["node"],
+    &["k8s.node.name"],
+    &["host.name"],
+    &["nodename"],
+    &["hostname"],
+    &["host"],
+    &["queue"],
+    &["topic"],
+    &["database"],
+    &["datname"],
+    &["target"],
+    &["instance"],
+    &["domain"],
+    &["url"],
+    &["device"],
+    &["volume"],
+    &["disk"],
+    &["interface"],
+    &["rulename"],
+    &["namespace", "job"],
+    &["namespace", "service"],
+    &["namespace", "container"],
+];
+/// The last resort: where the thing is.
+const AREA: &[&str] = &["namespace"];
+/// Labels of [`KINDS`] whose values need their names to be understood.
+const NAMED: &[&str] =
+    &["queue", "topic", "database", "datname", "target", "domain", "url", "device", "volume", "disk", "interface"];
+/// What Prometheus adds of a target. Where the measured thing has a label of that name, it is called `exported_…`.
+const OF_TARGET: &[&str] = &["namespace", "pod", "container", "instance", "job", "service", "endpoint", "node"];
+/// Labels that never name a thing.
+const PLUMBING: &[&str] = &[
+    "alertname",
+    "severity",
+    "cluster",
+    "prometheus",
+    "prometheus_replica",
+    "endpoint",
+    "uid",
+    "metrics_path",
+    "grafana_folder",
+    "datasource_uid",
+    "ref_id",
+    "job",
+    "exported_job",
+    "exported_instance",
+];
+/// So many labels stand in for a thing that no kind names.
+const MAX_UNKNOWN: usize = 2;
+/// So that they leave room for a sentence.
+const MAX_UNKNOWN_CHARS: usize = 40;
+/// More labels than this in one place are no longer read.
 const MAX_PARTS: usize = 4;
 const MAX_VALUE: usize = 60;
 
-/// Which labels make the places of an incident's alerts.
+/// Labels that name a thing together, and which of them name it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Thing {
+    pub name: String,
+    /// The last one is the most telling.
+    pub labels: Vec<String>,
+}
+
+/// The labels of what an alert is about, under their own names. `words`: what the alert says, by which an alert about an
+/// exporter's own pod is recognised.
+pub(super) fn labels_of_thing(labels: &Labels, words: &[String]) -> Labels {
+    let mut thing = labels.clone();
+    let exported: Vec<String> =
+        labels.keys().filter_map(|name| name.strip_prefix("exported_")).map(str::to_owned).collect();
+    if !exported.is_empty() {
+        thing.retain(|name, _| !OF_TARGET.contains(&name.as_str()));
+        for name in exported {
+            if let Some(value) = thing.remove(&format!("exported_{name}")) {
+                thing.insert(name, value);
+            }
+        }
+        return thing;
+    }
+    let is = |name: &str, word: &str| labels.get(name).is_some_and(|value| value.contains(word));
+    let any_is = |word: &str| ["pod", "container", "job", "service"].iter().any(|name| is(name, word));
+    let (state_metrics, of_exporter) = (any_is("kube-state-metrics"), any_is("exporter"));
+    if !state_metrics && !of_exporter || is_about_pod(labels, words) {
+        return thing;
+    }
+    for name in ["pod", "container"] {
+        if is(name, "kube-state-metrics") || is(name, "exporter") {
+            thing.remove(name);
+        }
+    }
+    if state_metrics {
+        // Its objects have their own namespace.
+        for name in ["instance", "job", "service", "endpoint"] {
+            thing.remove(name);
+        }
+    } else if labels.contains_key("pod") && !thing.contains_key("pod") {
+        // An exporter speaks of the machine or service at `instance`; its namespace is where it runs itself.
+        thing.remove("namespace");
+    }
+    thing
+}
+
+/// Whether an alert is about the pod in its labels, be it an exporter's.
+fn is_about_pod(labels: &Labels, words: &[String]) -> bool {
+    let name = labels.get("alertname").map(|name| name.to_lowercase()).unwrap_or_default();
+    let pod = labels.get("pod").map_or("", String::as_str);
+    !pod.is_empty()
+        && (["pod", "container", "crash"].iter().any(|word| name.contains(word))
+            && !["kube-state-metrics", "exporter"].iter().all(|word| !pod.contains(word))
+            || words.iter().any(|line| text::names(line, pod)))
+}
+
+/// The thing of an alert that stands alone; `None` where its labels name none. `rules`: the operator's kinds, which come
+/// first.
+pub(super) fn alone(thing: &Labels, rules: &[Vec<String>]) -> Option<Thing> {
+    let kinds = kinds(rules).chain(std::iter::once(strings(AREA)));
+    for kind in kinds {
+        // A job alone is how something was scraped; in a namespace it is a service there.
+        let is_job =
+            |kind: &[String]| kind.last().is_some_and(|last| last == "job") && !thing.contains_key("namespace");
+        if kind.last().is_some_and(|last| thing.contains_key(last)) && !is_job(&kind) {
+            return Some(of(&kind, thing, rules));
+        }
+    }
+    let unknown = thing.keys().filter(|name| !is_plumbing(name)).take(MAX_UNKNOWN).cloned().collect::<Vec<_>>();
+    (!unknown.is_empty()).then(|| {
+        let each = unknown.iter().map(|name| value_of(std::slice::from_ref(name), thing, rules));
+        Thing { name: text::cut(&each.collect::<Vec<_>>().join(" "), MAX_UNKNOWN_CHARS), labels: unknown.clone() }
+    })
+}
+
+fn of(kind: &[String], thing: &Labels, rules: &[Vec<String>]) -> Thing {
+    let labels: Vec<String> = kind.iter().filter(|name| thing.contains_key(*name)).cloned().collect();
+    Thing { name: value_of(&labels, thing, rules), labels }
+}
+
+/// How the alerts of an incident are told apart.
 pub(super) struct Places {
     /// Groups of labels, in the order in which their values are shown.
     parts: Vec<Vec<String>>,
-    /// Whether the alerts have several names, so that each place starts with one.
+    /// The alerts have several names, so that each place starts with one.
     pub(super) mixed: bool,
+    rules: Vec<Vec<String>>,
 }
 
 impl Places {
-    pub(super) fn new(alerts: &[CleanAlert<'_>]) -> Self {
-        let differing = differing(alerts);
-        let mixed = differing.iter().any(|name| name == "alertname");
+    /// `alerts`: the labels of each alert's thing, and all of its labels.
+    pub(super) fn new(alerts: &[(&Labels, &Labels)], rules: &[Vec<String>]) -> Self {
+        let of_things = differing(alerts.iter().map(|(thing, _)| *thing));
+        let merged: Vec<Labels> = alerts.iter().map(|(thing, all)| merged(thing, all)).collect();
+        let of_all = differing(merged.iter());
+        let mixed = of_all.iter().any(|name| name == "alertname");
+        let mut order = ranked(&of_things, rules);
+        // Exporters tell alerts apart only where their things do not.
+        let others: Vec<String> = of_all.into_iter().filter(|name| !of_things.contains(name)).collect();
+        order.extend(ranked(&others, rules));
         let mut parts: Vec<Vec<String>> = Vec::new();
-        let mut shown = alerts.iter().map(|_| String::new()).collect::<Vec<_>>();
+        let mut shown = vec![String::new(); alerts.len()];
         let mut apart = 1;
-        for part in candidates(&differing, alerts.iter().any(|seen| is_exporter(&seen.labels))) {
-            let tried: Vec<String> = alerts
+        for part in order {
+            let tried: Vec<String> = merged
                 .iter()
                 .zip(&shown)
-                .map(|(seen, shown)| format!("{shown}\0{}", value_of(&part, &seen.labels)))
+                .map(|(labels, shown)| format!("{shown}\0{}", value_of(&part, labels, rules)))
                 .collect();
             let distinct = tried.iter().collect::<HashSet<_>>().len();
-            // A cluster alone says too little, so another group of labels always follows it.
+            // A cluster alone tells too little, so one more is taken after it in any case.
             let first = parts.iter().all(|taken| taken[0] == "cluster");
             if distinct > apart || first {
                 (shown, apart) = (tried, distinct);
@@ -48,77 +200,202 @@ impl Places {
                 break;
             }
         }
-        Self { parts, mixed }
+        Self { parts, mixed, rules: rules.to_vec() }
     }
 
-    /// The place of one alert among the others; empty where no label distinguishes it.
-    pub(super) fn of(&self, seen: &CleanAlert<'_>) -> String {
-        join(self.parts.iter().map(|part| value_of(part, &seen.labels)))
+    /// The place of one alert among the others; empty where nothing tells it apart.
+    pub(super) fn of(&self, thing: &Labels, all: &Labels) -> String {
+        let labels = merged(thing, all);
+        join(self.parts.iter().map(|part| value_of(part, &labels, &self.rules)))
     }
 }
 
-/// The place of a single alert and the labels it is made of: namespace and pod, else instance, else node.
-pub(super) fn alone(labels: &Labels) -> (String, Vec<&'static str>) {
-    let mut order: Vec<&[&'static str]> =
-        vec![if labels.contains_key("pod") { &["namespace", "pod"] } else { &["namespace"] }];
-    let machines: [&[&'static str]; 2] = [&["instance"], &["node"]];
-    if is_exporter(labels) {
-        order.splice(0..0, machines);
-    } else {
-        order.extend(machines);
-    }
-    for part in order {
-        let owned: Vec<String> = part.iter().map(ToString::to_string).collect();
-        let value = value_of(&owned, labels);
-        if !value.is_empty() {
-            return (value, part.to_vec());
-        }
-    }
-    (String::new(), Vec::new())
+/// The labels of the thing, and the others under names that it does not use.
+fn merged(thing: &Labels, all: &Labels) -> Labels {
+    let mut labels = all.clone();
+    labels.extend(thing.clone());
+    labels
 }
 
 /// The values of `labels` (of a group) as a place.
-pub(super) fn all(labels: &Labels) -> String {
+pub(super) fn all(labels: &Labels, rules: &[Vec<String>]) -> String {
     let names: Vec<String> = labels.keys().cloned().collect();
-    join(candidates(&names, false).into_iter().take(MAX_PARTS).map(|part| value_of(&part, labels)))
+    join(ranked(&names, rules).into_iter().take(MAX_PARTS).map(|part| value_of(&part, labels, rules)))
 }
 
-/// An exporter reports on another machine; namespace and pod are those of the exporter.
-fn is_exporter(labels: &Labels) -> bool {
-    labels.get("pod").is_some_and(|pod| pod.contains("exporter"))
-        && (labels.contains_key("instance") || labels.contains_key("node"))
+fn join(values: impl Iterator<Item = String>) -> String {
+    values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-fn candidates(names: &[String], exporter: bool) -> Vec<Vec<String>> {
-    let has = |name: &&str| names.iter().any(|n| n == name);
-    let pick = |wanted: &[&str]| wanted.iter().filter(|n| has(n)).map(ToString::to_string).collect::<Vec<_>>();
-    let pod = pick(&["namespace", "pod"]);
-    let mut order = vec![pick(&["cluster"])];
-    if !exporter {
-        order.push(pod.clone());
+/// Every label that at least two alerts have different values of, or that some lack.
+fn differing<'l>(alerts: impl Iterator<Item = &'l Labels> + Clone) -> Vec<String> {
+    let total = alerts.clone().count();
+    let mut known: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for (name, value) in alerts.flatten() {
+        let (count, values) = known.entry(name).or_default();
+        *count += 1;
+        // Two are enough to differ.
+        if values.len() < 2 {
+            values.insert(value);
+        }
     }
-    order.extend(TELLING.iter().map(|name| pick(&[name])));
-    if exporter {
-        order.push(pod);
+    let differs = |(_, (count, values)): &(&str, (usize, BTreeSet<&str>))| values.len() > 1 || *count < total;
+    known.into_iter().filter(differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Groups of labels by which alerts are told apart, the most telling first, of those in `names`.
+pub(super) fn ranked(names: &[String], rules: &[Vec<String>]) -> Vec<Vec<String>> {
+    let has = |name: &String| names.contains(name);
+    let mut order: Vec<Vec<String>> = vec![strings(&["cluster"])];
+    order.extend(kinds(rules).filter(|kind| kind.last().is_some_and(has)));
+    order.push(strings(AREA));
+    for kind in &mut order {
+        kind.retain(has);
     }
-    let known = |name: &str| {
-        TELLING.contains(&name) || ELSEWHERE.contains(&name) || ["cluster", "namespace", "pod"].contains(&name)
-    };
-    order.extend(names.iter().filter(|name| !known(name)).map(|name| vec![name.clone()]));
-    order.retain(|part| !part.is_empty());
+    let known: Vec<String> = order.iter().flatten().cloned().collect();
+    let rest = names.iter().filter(|name| !known.contains(name) && !["alertname", "severity"].contains(&name.as_str()));
+    order.extend(rest.map(|name| vec![name.clone()]));
+    order.retain(|kind| !kind.is_empty());
     order
 }
 
 /// `media/jellyfin-0`, `controlplane1`, `mountpoint=/`.
-fn value_of(part: &[String], labels: &Labels) -> String {
-    let bare = |name: &str| TELLING.contains(&name) || ["cluster", "namespace", "pod"].contains(&name);
-    let values = part.iter().filter_map(|name| {
+pub(super) fn value_of(kind: &[String], labels: &Labels, rules: &[Vec<String>]) -> String {
+    let bare = |name: &String| {
+        name == "cluster"
+            || rules.iter().any(|rule| rule.contains(name))
+            || !NAMED.contains(&name.as_str()) && KINDS.iter().any(|kind| kind.contains(&name.as_str()))
+    };
+    let values = kind.iter().filter_map(|name| {
         let value = text::show(labels.get(name)?, MAX_VALUE);
         Some(if bare(name) { value } else { format!("{}={value}", text::show(name, MAX_VALUE)) })
     });
     values.collect::<Vec<_>>().join("/")
 }
 
-fn join(values: impl Iterator<Item = String>) -> String {
-    values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(" ")
+fn kinds(rules: &[Vec<String>]) -> impl Iterator<Item = Vec<String>> {
+    rules.iter().cloned().chain(KINDS.iter().map(|kind| strings(kind)))
+}
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn is_plumbing(name: &str) -> bool {
+    PLUMBING.contains(&name) || name.starts_with("__")
+}
+
+/// Whether `text` says already which thing `value` is. An everyday word such as `master` says nothing for sure: only what
+/// has a digit or a separator in it can be recognised. A machine may be named without its port, a URL by its host.
+pub(super) fn is_said(text: &str, value: &str) -> bool {
+    let distinct = |value: &str| value.chars().any(|c| c.is_ascii_digit() || "-._:/".contains(c));
+    if !distinct(value) {
+        return false;
+    }
+    let host = match url::Url::parse(value) {
+        Ok(url) if url.has_host() => url.host_str().unwrap_or_default().to_owned(),
+        _ => match value.rsplit_once(':') {
+            Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) => host.to_owned(),
+            _ => value.to_owned(),
+        },
+    };
+    text::names(text, value) || (distinct(&host) && text::names(text, &host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    const STATE_METRICS: [(&str, &str); 7] = [
+        ("container", "kube-state-metrics"),
+        ("endpoint", "http"),
+        ("instance", "10.0.0.7:8080"),
+        ("job", "kube-state-metrics"),
+        ("pod", "mon-kube-state-metrics-abc-1"),
+        ("service", "mon-kube-state-metrics"),
+        ("prometheus", "monitoring/mon-prometheus"),
+    ];
+
+    fn name(own: &[(&str, &str)], exporter: &[(&str, &str)]) -> String {
+        let all = labels(&[exporter, own].concat());
+        alone(&labels_of_thing(&all, &[]), &[]).map(|thing| thing.name).unwrap_or_default()
+    }
+
+    #[test]
+    fn an_alert_names_its_thing_and_not_its_exporter() {
+        let shop = ("namespace", "shop");
+        for (own, expected) in [
+            (vec![shop, ("deployment", "cart")], "shop/cart"),
+            (vec![shop, ("statefulset", "db")], "shop/db"),
+            (vec![shop, ("daemonset", "log")], "shop/log"),
+            (vec![shop, ("job_name", "nightly-29401")], "shop/nightly-29401"),
+            (vec![shop, ("cronjob", "nightly")], "shop/nightly"),
+            (vec![shop, ("persistentvolumeclaim", "data")], "shop/data"),
+            (vec![shop, ("horizontalpodautoscaler", "cart")], "shop/cart"),
+            (vec![shop, ("ingress", "web")], "shop/web"),
+            (vec![shop, ("pod", "cart-1"), ("container", "app")], "shop/cart-1"),
+            (vec![("node", "worker-3")], "worker-3"),
+            (vec![shop], "shop"),
+            (
+                vec![("exported_namespace", "shop"), ("exported_pod", "cart-1"), ("namespace", "monitoring")],
+                "shop/cart-1",
+            ),
+        ] {
+            assert_eq!(name(&own, &STATE_METRICS), expected, "{own:?}");
+        }
+        let own = [("alertname", "KubePodCrashLooping"), ("namespace", "monitoring")];
+        assert_eq!(name(&own, &STATE_METRICS), "monitoring/mon-kube-state-metrics-abc-1", "its own crash loop");
+    }
+
+    #[test]
+    fn an_exporter_speaks_of_the_machine_it_looks_at() {
+        let exporter = [("namespace", "monitoring"), ("pod", "node-exporter-x"), ("job", "node-exporter")];
+        assert_eq!(name(&[("instance", "10.0.0.4:9100")], &exporter), "10.0.0.4:9100");
+        assert_eq!(name(&[("instance", "10.0.0.4:9100"), ("node", "worker-1")], &exporter), "worker-1");
+        let kubelet = [("job", "kubelet"), ("instance", "10.0.0.4:10250"), ("service", "mon-kubelet")];
+        let claim = [("namespace", "shop"), ("persistentvolumeclaim", "cart-data"), ("node", "worker-3")];
+        assert_eq!(name(&claim, &kubelet), "shop/cart-data");
+    }
+
+    #[test]
+    fn one_alert_alone_names_its_thing() {
+        for (own, expected) in [
+            (vec![("device", "d-17"), ("site", "north")], "device=d-17"),
+            (vec![("queue", "mail"), ("instance", "mq:9419")], "queue=mail"),
+            (vec![("host", "h1"), ("grafana_folder", "Edge")], "h1"),
+            (vec![("namespace", "shop"), ("job", "cart"), ("service", "cart")], "shop/cart"),
+            (vec![("service.name", "cart"), ("service.namespace", "shop"), ("host.name", "worker-1")], "shop/cart"),
+            (vec![("host.name", "worker-1")], "worker-1"),
+            (vec![("vehicle", "v1"), ("wheel", "left"), ("zone", "a")], "vehicle=v1 wheel=left"),
+            (vec![("alertname", "A"), ("__uid__", "x")], ""),
+        ] {
+            assert_eq!(name(&own, &[]), expected, "{own:?}");
+        }
+        let rules = [vec!["site".to_owned(), "device".to_owned()]];
+        let thing = alone(&labels(&[("device", "d-17"), ("site", "north"), ("pod", "p")]), &rules).expect("a thing");
+        assert_eq!(thing, Thing { name: "north/d-17".to_owned(), labels: rules[0].clone() });
+    }
+
+    #[test]
+    fn only_what_is_surely_named_is_said_already() {
+        for (text, value, said) in [
+            ("Pod media/jellyfin-0 is crash looping", "jellyfin-0", true),
+            ("Memory of web-1:9100 is nearly used up", "web-1:9100", true),
+            ("Memory of web-1 is nearly used up.", "web-1:9100", true),
+            ("Memory of web-1.", "web-1", true),
+            ("Memory of web-10 is nearly used up", "web-1:9100", false),
+            ("Memory of my-web-1 is nearly used up", "web-1", false),
+            ("web-1.example.org is down", "web-1", false),
+            ("HTTPS probe failed", "https://shop.example.org", false),
+            ("shop.example.org does not answer", "https://shop.example.org/health", true),
+            ("No master answers", "master", false),
+            ("A node is down", "node", false),
+        ] {
+            assert_eq!(is_said(text, value), said, "{text} {value}");
+        }
+    }
 }

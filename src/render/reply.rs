@@ -132,6 +132,11 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// The thing of an alert that stands alone; empty where its labels name none.
+    fn alone(&self, seen: &CleanAlert<'_>) -> String {
+        places::alone(&seen.thing, &self.style.display.places).map(|thing| thing.name).unwrap_or_default()
+    }
+
     /// The alerts that notes of one kind name and that are still in the state of that kind.
     fn about(&self, notes: &[&Note]) -> Vec<&'a CleanAlert<'a>> {
         let whole = notes.iter().any(|note| note.args.fingerprints.is_empty());
@@ -219,9 +224,9 @@ impl<'a> Writer<'a> {
         let one_name = same(about.iter().map(|seen| seen.label("alertname"))).is_some();
         let place = |seen: &&CleanAlert<'_>| {
             let place = if self.group.incident.total() == 1 {
-                places::alone(&seen.labels).0
+                self.alone(seen)
             } else if one_name {
-                self.group.places.of(seen)
+                self.group.place(seen)
             } else {
                 let (name, place) = lines::name_and_place(self.group, seen);
                 format!("{name} {place}").trim_end().to_owned()

@@ -73,16 +73,20 @@ pub(super) fn is_isolated(text: &str) -> bool {
     text.contains(ISOLATE)
 }
 
-/// Whether `text` mentions `value` as a whole word, ignoring case.
+/// Whether `text` names `value` as a whole, and not within a longer word or name; upper and lower case are the same.
 pub(super) fn names(text: &str, value: &str) -> bool {
     let (text, value) = (text.to_lowercase(), value.to_lowercase());
     if value.is_empty() {
         return true;
     }
-    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
+    let of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     text.match_indices(&value).any(|(at, found)| {
-        !text[..at].chars().next_back().is_some_and(part_of_word)
-            && !text[at + found.len()..].chars().next().is_some_and(|c| part_of_word(c) || c == '-')
+        let (before, mut after) = (&text[..at], text[at + found.len()..].chars());
+        let begins = !before.chars().next_back().is_some_and(|c| of_name(c) || c == '.');
+        let next = after.next();
+        // A full stop ends a sentence, unless a name goes on behind it.
+        let goes_on = next.is_some_and(of_name) || (next == Some('.') && after.next().is_some_and(of_name));
+        begins && !goes_on
     })
 }
 

@@ -21,6 +21,10 @@ pub(super) fn read(display: &Section<'_>) -> Display {
             .read("timezone", "an IANA time zone such as \"Europe/Berlin\" or \"UTC\"", timezone)
             .unwrap_or(defaults.timezone),
         severities: severities(display, each).unwrap_or(defaults.severities),
+        places: display.list("places", "a list of labels such as [\"tenant\", \"queue\"]", place).unwrap_or_default(),
+        hide_labels: display
+            .list("hide_labels", "a label such as \"endpoint\", or \"__*__\" with * for anything", text)
+            .unwrap_or(defaults.hide_labels),
     }
 }
 
@@ -47,6 +51,12 @@ fn severities(display: &Section<'_>, each: &str) -> Option<Vec<Severity>> {
         seen.push(name);
     }
     Some(severities)
+}
+
+fn place(item: &Item<'_>) -> Result<Vec<String>, BadValue> {
+    let labels = item.items()?;
+    let labels: Vec<String> = labels.iter().map(text).collect::<Result<_, _>>()?;
+    if labels.is_empty() { Err(BadValue::Unexpected) } else { Ok(labels) }
 }
 
 /// An entry inherits what it leaves out from the default entry that shares a name with it.

@@ -1,19 +1,27 @@
 //! An alert with its labels cleaned, and what several of them share.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::BTreeMap;
 
 use crate::{
     model::{Alert, Labels},
-    render::{style::Style, text},
+    render::{places, style::Style, text},
 };
 
-/// The annotations that say what happened; the first one with text counts.
-pub(crate) const SUMMARIES: [&str; 3] = ["summary", "description", "message"];
+/// Annotations in which an alert says what happened, in any case; the first one that says anything counts.
+pub(crate) const SUMMARIES: [&str; 4] = ["summary", "title", "description", "message"];
+/// Annotations that are links, or that the first line shows as a reason.
+const NO_LINES: [&str; 6] = ["runbook", "dashboard", "panel", "logs", "grafana_state_reason", "error"];
+/// Other annotations that a card shows, each on a line.
+const MAX_OTHERS: usize = 5;
+const MAX_OTHER_NAME: usize = 40;
+const MAX_OTHER_VALUE: usize = 150;
 
 /// An alert with its labels cleaned for display.
 pub(crate) struct CleanAlert<'a> {
     pub(crate) alert: &'a Alert,
     pub(crate) labels: Labels,
+    /// The labels of the thing that it is about, without the exporter's.
+    pub(crate) thing: Labels,
     /// Index into the severities; one past the end for an unknown severity.
     pub(crate) rank: u32,
 }
@@ -22,7 +30,27 @@ impl<'a> CleanAlert<'a> {
     pub(crate) fn new(style: &Style, alert: &'a Alert) -> Self {
         let labels = clean_labels(&alert.doc.labels);
         let rank = style.display.rank(labels.get("severity").map(String::as_str));
-        Self { alert, labels, rank }
+        let mut clean = Self { alert, labels, thing: Labels::new(), rank };
+        clean.thing = places::labels_of_thing(&clean.labels, &clean.words());
+        clean
+    }
+
+    /// All that this alert says in sentences.
+    fn words(&self) -> Vec<String> {
+        SUMMARIES.iter().flat_map(|name| self.annotation(name)).collect()
+    }
+
+    /// Whether a label is the exporter's and not the thing's.
+    pub(crate) fn is_exporters(&self, name: &str) -> bool {
+        self.labels.contains_key(name)
+            && (!self.thing.contains_key(name) || self.labels.contains_key(&format!("exported_{name}")))
+            && !name.starts_with("exported_")
+    }
+
+    /// The name under which a label of the thing stands among the alert's labels.
+    pub(crate) fn raw_name(&self, name: &str) -> String {
+        let exported = format!("exported_{name}");
+        if self.labels.contains_key(&exported) { exported } else { name.to_owned() }
     }
 
     pub(crate) fn label(&self, name: &str) -> Option<&str> {
@@ -31,13 +59,87 @@ impl<'a> CleanAlert<'a> {
 
     /// The lines of an annotation; empty where it says nothing.
     pub(crate) fn annotation(&self, name: &str) -> Vec<String> {
-        self.alert.doc.annotations.get(name).map(|raw| text::lines(raw)).unwrap_or_default()
+        let lines = self.raw_annotation(name).map(text::lines).unwrap_or_default();
+        lines.into_iter().filter_map(tidy).collect()
+    }
+
+    /// The text of an annotation, whatever the case of its name.
+    fn raw_annotation(&self, name: &str) -> Option<&str> {
+        let annotations = &self.alert.doc.annotations;
+        let other_case =
+            || annotations.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, text)| text);
+        annotations.get(name).or_else(other_case).map(String::as_str)
+    }
+
+    /// `impact: No mail leaves`: what annotations of other names say, by name.
+    pub(crate) fn others(&self) -> BTreeMap<String, String> {
+        let is_line = |name: &str, value: &str| {
+            let name = name.to_lowercase();
+            !SUMMARIES.contains(&name.as_str())
+                && !NO_LINES.contains(&name.as_str())
+                && !name.ends_with("url")
+                && !name.starts_with("__")
+                && !value.trim_start().starts_with("http")
+        };
+        let others = self.alert.doc.annotations.iter().filter(|(name, value)| is_line(name, value));
+        let lines = others.filter_map(|(name, value)| {
+            let (name, line) = (text::clean(name), text::lines(value).into_iter().next()?);
+            let shown = format!("{}: {}", text::show(&name, MAX_OTHER_NAME), text::show(&line, MAX_OTHER_VALUE));
+            (!name.is_empty()).then_some((name, shown))
+        });
+        lines.take(MAX_OTHERS).collect()
+    }
+
+    /// What is measured, where an annotation or a line of the description says it.
+    pub(crate) fn value(&self) -> Option<String> {
+        let annotated = self.raw_annotation("value").map(text::clean).filter(|value| !value.is_empty());
+        let in_line =
+            || self.annotation("description").iter().find_map(|line| Some(line.strip_prefix("value ")?.to_owned()));
+        annotated.or_else(in_line)
+    }
+
+    /// Why the state is what it is, where Grafana says more than that something fires or is resolved.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let by_name = match self.label("alertname") {
+            Some("DatasourceNoData") => Some("NoData"),
+            Some("DatasourceError") => Some("Error"),
+            _ => None,
+        };
+        let said = self.raw_annotation("grafana_state_reason").map(text::clean).filter(|said| !said.is_empty());
+        let reason = by_name.map(ToOwned::to_owned).or(said)?;
+        Some(match reason.as_str() {
+            "NoData" => "no data".to_owned(),
+            "Error" => "query failed".to_owned(),
+            "MissingSeries" => "the series is gone".to_owned(),
+            "Paused" => "the rule is paused".to_owned(),
+            "RuleDeleted" => "the rule is deleted".to_owned(),
+            "Updated" => "the rule was changed".to_owned(),
+            other => text::show(other, MAX_OTHER_NAME),
+        })
+    }
+
+    /// The error that Grafana gives for a query that failed.
+    pub(crate) fn query_error(&self) -> Vec<String> {
+        if self.label("alertname") == Some("DatasourceError") { self.annotation("error") } else { Vec::new() }
     }
 
     /// What this alert says happened.
     pub(crate) fn what(&self) -> Vec<String> {
+        let error = self.query_error();
+        if !error.is_empty() {
+            return error;
+        }
         SUMMARIES.iter().map(|name| self.annotation(name)).find(|lines| !lines.is_empty()).unwrap_or_default()
     }
+}
+
+/// A line of a description. Popular rule collections end theirs with the value and with all labels; the labels are chips.
+fn tidy(line: String) -> Option<String> {
+    let after = |word: &str| Some(line.strip_prefix(word)?.trim_start().strip_prefix(['=', ':'])?.trim());
+    if after("LABELS").is_some() {
+        return None;
+    }
+    Some(after("VALUE").map(|value| format!("value {value}")).unwrap_or(line))
 }
 
 pub(crate) fn clean_labels(raw: &Labels) -> Labels {
@@ -63,25 +165,4 @@ pub(crate) fn common_labels<'l>(mut all: impl Iterator<Item = &'l Labels>) -> La
         common.retain(|name, value| labels.get(name) == Some(value));
     }
     common
-}
-
-/// Every label that at least two alerts have different values of, or that some lack.
-pub(crate) fn differing(alerts: &[CleanAlert<'_>]) -> Vec<String> {
-    let mut known: BTreeMap<&str, (&str, usize, bool)> = BTreeMap::new();
-    for seen in alerts {
-        for (name, value) in &seen.labels {
-            match known.entry(name) {
-                Entry::Vacant(free) => {
-                    free.insert((value, 1, false));
-                }
-                Entry::Occupied(mut taken) => {
-                    let (first, count, differs) = taken.get_mut();
-                    *count += 1;
-                    *differs |= *first != value;
-                }
-            }
-        }
-    }
-    let differs = |(_, (_, count, differs)): &(&str, (&str, usize, bool))| *differs || *count < alerts.len();
-    known.into_iter().filter(differs).map(|(name, _)| name.to_owned()).collect()
 }

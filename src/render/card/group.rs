@@ -25,6 +25,8 @@ pub(crate) struct Group<'a> {
     pub(crate) focus: AlertState,
     /// Labels that all alerts carry with one value.
     pub(crate) common: Labels,
+    /// The same of their things.
+    pub(crate) thing: Labels,
     pub(crate) places: Places,
     /// What happened, if all alerts that matter now say the same; otherwise each line says its own.
     pub(crate) what: Vec<String>,
@@ -35,25 +37,37 @@ pub(crate) struct Group<'a> {
 impl<'a> Group<'a> {
     pub(crate) fn new(style: &Style, incident: &'a Incident) -> Self {
         let mut alerts: Vec<CleanAlert<'a>> = incident.alerts.iter().map(|a| CleanAlert::new(style, a)).collect();
-        let places = Places::new(&alerts);
+        let labels: Vec<(&Labels, &Labels)> = alerts.iter().map(|seen| (&seen.thing, &seen.labels)).collect();
+        let places = Places::new(&labels, &style.display.places);
         // Alerts of one evaluation change at once; the most severe of those leads, and the rest are sorted by place.
         alerts.sort_by_cached_key(|seen| {
             let alert = seen.alert;
             let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
-            (alert.state, newest_first, seen.rank, places.of(seen), alert.fingerprint.clone())
+            (alert.state, newest_first, seen.rank, places.of(&seen.thing, &seen.labels), alert.fingerprint.clone())
         });
         let focus = [AlertState::Firing, AlertState::Absent]
             .into_iter()
             .find(|state| incident.count(*state) > 0)
             .unwrap_or(AlertState::Resolved);
         let common = common_labels(alerts.iter().map(|seen| &seen.labels));
-        let mut group = Self { incident, alerts, focus, common, places, what: Vec::new(), description: Vec::new() };
+        let thing = common_labels(alerts.iter().map(|seen| &seen.thing));
+        let mut group =
+            Self { incident, alerts, focus, common, thing, places, what: Vec::new(), description: Vec::new() };
         let source = SUMMARIES.into_iter().find(|name| group.focus().any(|seen| !seen.annotation(name).is_empty()));
         group.what = source.and_then(|name| same(group.focus().map(|seen| seen.annotation(name)))).unwrap_or_default();
-        if source == Some("summary") {
+        if matches!(source, Some("summary" | "title")) {
             group.description = same(group.focus().map(|seen| seen.annotation("description"))).unwrap_or_default();
         }
+        if let Some(error) = same(group.focus().map(CleanAlert::query_error)).filter(|error| !error.is_empty()) {
+            let summary = std::mem::replace(&mut group.what, error);
+            group.description.splice(0..0, summary);
+        }
         group
+    }
+
+    /// Where an alert is among the others.
+    pub(crate) fn place(&self, seen: &CleanAlert<'_>) -> String {
+        self.places.of(&seen.thing, &seen.labels)
     }
 
     /// The alerts that matter now.
@@ -79,6 +93,21 @@ impl<'a> Group<'a> {
     /// must not call a mere warning critical.
     pub(crate) fn rank(&self) -> u32 {
         self.focus().map(|seen| seen.rank).min().unwrap_or(self.incident.severity)
+    }
+
+    /// Why the alerts that matter now are in their state, where they say so and agree.
+    pub(crate) fn reason(&self) -> Option<String> {
+        same(self.focus().map(CleanAlert::reason)).flatten()
+    }
+
+    /// Lines of other annotations that all alerts that matter now share.
+    pub(crate) fn others(&self) -> Vec<String> {
+        let mut all = self.focus().map(CleanAlert::others);
+        let mut shared = all.next().unwrap_or_default();
+        for others in all {
+            shared.retain(|name, line| others.get(name) == Some(line));
+        }
+        shared.into_values().collect()
     }
 
     /// The earliest start of the alerts that matter now.

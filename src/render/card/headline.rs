@@ -59,18 +59,25 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>,
     }
     if group.places.mixed {
         let labels = group_labels(group);
-        parts.push(text::cut(&places::all(&labels), 40));
+        parts.push(text::cut(&places::all(&labels, &style.display.places), 40));
         said.extend(labels.into_keys());
     }
     if !group.is_list() {
-        let (place, labels) = places::alone(&group.common);
-        // The last label says most: a pod's name says more than its namespace.
-        if !labels.last().is_some_and(|label| mentioned(&what, group.common(label).unwrap_or_default())) {
-            parts.push(place);
-            said.extend(labels.into_iter().map(ToOwned::to_owned));
+        let thing = places::alone(&group.thing, &style.display.places);
+        // The last one is the most telling: a pod's name says more than its namespace.
+        if let Some(thing) = thing.filter(|thing| {
+            let last = thing.labels.last().and_then(|label| group.thing.get(label));
+            !last.is_some_and(|value| places::is_said(&what, value))
+        }) {
+            parts.push(thing.name);
+            said.extend(thing.labels.iter().map(|label| match group.alerts.first() {
+                Some(seen) => seen.raw_name(label),
+                None => label.clone(),
+            }));
         }
     }
     parts.push(outcome(group, times, now));
+    parts.extend(group.reason().map(|reason| format!("· {reason}")));
     parts.retain(|part| !part.is_empty());
     line.said = said;
 
@@ -173,13 +180,4 @@ pub(crate) fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp)
         }
         IncidentState::Firing | IncidentState::Quiet => String::new(),
     }
-}
-
-/// Whether a text mentions this value; a machine may be mentioned without its port.
-fn mentioned(text: &str, value: &str) -> bool {
-    if value.is_empty() || text.is_empty() {
-        return false;
-    }
-    let host = value.rsplit_once(':').map_or(value, |(host, _)| host);
-    text::names(text, value) || text::names(text, host)
 }

@@ -18,6 +18,7 @@ use crate::{
 
 const MAX_PLACE: usize = 100;
 const MAX_WHAT: usize = 150;
+const MAX_VALUE: usize = 30;
 /// Up to this many resolved alerts have a line each; more share one line that names the first [`MAX_GATHERED`].
 const MAX_SINGLE: usize = 5;
 const MAX_GATHERED: usize = 12;
@@ -156,13 +157,25 @@ impl<'a> LineWriter<'a> {
         let words = if self.group.what.is_empty() { seen.what() } else { seen.annotation("description") };
         let Some(first) = words.first() else { return String::new() };
         let said = self.group.what.iter().chain(&self.group.description).any(|shown| !text::adds(first, shown));
-        if said { String::new() } else { text::show(first, MAX_WHAT) }
+        let words = if said { String::new() } else { text::show(first, MAX_WHAT) };
+        // The value of one alert says more than a sentence that all share.
+        match seen.value().filter(|value| !words.contains(value.as_str()) && !self.says(value)) {
+            Some(value) if words.is_empty() => format!("value {}", text::show(&value, MAX_VALUE)),
+            Some(value) => format!("{words} ({})", text::show(&value, MAX_VALUE)),
+            None => words,
+        }
+    }
+
+    /// Whether the card says this for all its alerts.
+    fn says(&self, value: &str) -> bool {
+        let group = self.group;
+        group.what.iter().chain(&group.description).chain(&group.others()).any(|line| text::names(line, value))
     }
 }
 
 /// The first words of a line: the place, or name and place if the alerts have several names.
 pub(crate) fn name_and_place(group: &Group<'_>, seen: &CleanAlert<'_>) -> (String, String) {
-    let place = text::cut(&group.places.of(seen), MAX_PLACE);
+    let place = text::cut(&group.place(seen), MAX_PLACE);
     let name = || text::show(seen.label("alertname").unwrap_or("Alert"), 60);
     match (group.places.mixed, place.is_empty()) {
         (true, _) => (name(), place),

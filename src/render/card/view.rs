@@ -84,9 +84,10 @@ impl View {
         } else {
             (None, Vec::new())
         };
-        let (chips, more_chips) = chips(&group, &head);
+        let (chips, more_chips) = chips(style, &group, &head);
         Self {
-            details: details(&group, &head).into_iter().chain(broken_logs(style, &group)).collect(),
+            details: [details(&group, &head), group.others(), broken_logs(style, &group).into_iter().collect()]
+                .concat(),
             chips,
             more_chips,
             lines: lines.unwrap_or_default(),
@@ -167,9 +168,12 @@ fn broken_logs(style: &Style, group: &Group<'_>) -> Option<String> {
 }
 
 /// The labels that all alerts share, and how many more there are.
-fn chips(group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
+fn chips(style: &Style, group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
     let said = |name: &str| ["alertname", "severity"].contains(&name) || head.said.iter().any(|said| said == name);
-    let mut labels: Vec<_> = group.common.iter().filter(|(name, _)| !said(name)).collect();
+    let hides = !style.display.hide_labels.is_empty();
+    let of_exporter = |name: &str| hides && group.alerts.iter().all(|seen| seen.is_exporters(name));
+    let hidden = |name: &str| style.display.hides(name) || of_exporter(name);
+    let mut labels: Vec<_> = group.common.iter().filter(|(name, _)| !said(name) && !hidden(name)).collect();
     labels.sort_by_key(|(name, _)| {
         let first = ["namespace", "pod", "container"].iter().position(|telling| telling == name).unwrap_or(3);
         (SCRAPING.iter().position(|last| last == name).map_or(0, |at| at + 1), first)

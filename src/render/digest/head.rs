@@ -40,21 +40,23 @@ impl Head {
         }
     }
 
-    /// Appends `facts`, and then the names of `rows` as far as they fit.
-    fn finish(mut self, facts: &str, rows: &[&Row], count: usize) -> Self {
+    /// Adds `facts`, the names of the `rows` that they count as far as these fit, and what else there is to count.
+    fn finish(mut self, facts: &str, rows: &[&Row], count: usize, others: &[String]) -> Self {
+        let others = others.iter().fold(String::new(), |line, other| line + " · " + other.as_str());
         let room = MAX_LINE.saturating_sub(self.line().chars().count());
         self.rest = text::cut(facts, room);
-        let room = room.saturating_sub(self.rest.chars().count() + 2);
+        let room = room.saturating_sub(self.rest.chars().count() + others.chars().count() + 2);
         let names = if room < MIN_NAMES { String::new() } else { names(rows, count, room) };
         if !names.is_empty() {
             self.rest = format!("{}: {names}", self.rest);
         }
+        self.rest.push_str(&others);
         self
     }
 }
 
-/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media`: it names the incidents that it
-/// counts as the most severe.
+/// `🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media · 6 more firing · 1 resolved`: names
+/// stand beside the count of what they name. What is resolved is counted last and never named.
 pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster: Option<&str>) -> Head {
     let count = |state| ranked.iter().filter(|one| one.incident.state == state).count();
     let all = ranked.len();
@@ -70,25 +72,41 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
         None if count(IncidentState::Quiet) > 0 => "🔕",
         None => "⚪",
     };
-    let fact = |number: usize, word: &str| match number {
+    let counted = |number: usize, word: &str| match number {
         0 => String::new(),
         _ if word.is_empty() => String::new(),
         1 if all == 1 => format!(", {word}"),
         _ if number == all => format!(", all {word}"),
         _ => format!(", {number} {word}"),
     };
-    let word = top.map(|rank| word(style, rank)).unwrap_or_default();
-    let facts = [
-        place,
-        fact(worst, &word),
-        fact(count(IncidentState::Resolved), "resolved"),
-        fact(count(IncidentState::Quiet) + count(IncidentState::Stale), "no longer reported"),
-    ];
-    let (named, of): (Vec<&Row>, usize) = match top {
-        Some(_) => (rows.iter().filter(|row| is_top(row.state, row.rank)).collect(), worst),
-        None => (rows.iter().collect(), all),
+    let firing = count(IncidentState::Firing);
+    let gone = count(IncidentState::Quiet) + count(IncidentState::Stale);
+    let word = match top {
+        Some(rank) => word(style, rank),
+        None if gone > 0 => "no longer reported".to_owned(),
+        None => String::new(),
     };
-    Head::new(emoji, "", all).finish(&facts.concat(), &named, of)
+    let is_named = |row: &&Row| match top {
+        Some(_) => is_top(row.state, row.rank),
+        None if gone > 0 => matches!(row.state, IncidentState::Quiet | IncidentState::Stale),
+        None => row.state != IncidentState::Resolved,
+    };
+    let (named, of) = match top {
+        Some(_) => (worst, worst),
+        None if gone > 0 => (gone, gone),
+        None => (0, all - count(IncidentState::Resolved)),
+    };
+    // Without a word for the most severe there is no count to stand beside: then what fires is counted.
+    let word = if top.is_some() && word.is_empty() && firing < all { "firing".to_owned() } else { word };
+    let others = [
+        (firing - worst, "more firing"),
+        (if top.is_some() { gone } else { 0 }, "no longer reported"),
+        (count(IncidentState::Resolved), "resolved"),
+    ];
+    let others: Vec<String> =
+        others.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
+    let facts = [place, counted(named, &word)].concat();
+    Head::new(emoji, "", all).finish(&facts, &rows.iter().filter(is_named).collect::<Vec<_>>(), of, &others)
 }
 
 /// `🟢 RESOLVED 9 incidents after 22 min: …`
@@ -96,13 +114,13 @@ fn resolved(rows: &[Row], all: usize, place: &str) -> Head {
     let from = rows.iter().map(|row| row.span.0).min().unwrap_or_default();
     let to = rows.iter().map(|row| row.span.1).max().unwrap_or_default();
     let facts = format!("{place} after {}", time::words(to.since(from)));
-    Head::new("🟢", "RESOLVED", all).finish(&facts, &rows.iter().collect::<Vec<_>>(), all)
+    Head::new("🟢", "RESOLVED", all).finish(&facts, &rows.iter().collect::<Vec<_>>(), all, &[])
 }
 
 /// `🟢 60 incidents resolved: …`
 pub(super) fn green(rows: &[Row], all: usize, cluster: Option<&str>) -> Head {
     let place = cluster.map(|cluster| format!(" in {cluster}")).unwrap_or_default();
-    Head::new("🟢", "", all).finish(&format!("{place} resolved"), &rows.iter().collect::<Vec<_>>(), all)
+    Head::new("🟢", "", all).finish(&format!("{place} resolved"), &rows.iter().collect::<Vec<_>>(), all, &[])
 }
 
 /// `critical`; empty for a severity that the config does not know.

@@ -112,7 +112,7 @@ pub(super) fn rows(
             }
         }
     }
-    tell_apart(&mut rows);
+    tell_apart(&mut rows, &style.display.places);
     (rows, shared)
 }
 
@@ -131,7 +131,7 @@ impl Row {
         Self {
             rank: ranked.rank,
             state: incident.state,
-            place: place(&group),
+            place: place(style, &group),
             since: group.since(),
             span: group.span(now),
             alertmanager: alert_links::alertmanager(style, &incident.doc.external_url),
@@ -181,18 +181,17 @@ pub(super) struct RowLayout {
 }
 
 /// The place of an incident: as on a card of one alert, else the job, else the group labels.
-fn place(group: &Group<'_>) -> String {
+fn place(style: &Style, group: &Group<'_>) -> String {
     let by = || {
         let mut labels = headline::group_labels(group);
         labels.remove("cluster");
-        text::cut(&places::all(&labels), MAX_PLACE)
+        text::cut(&places::all(&labels, &style.display.places), MAX_PLACE)
     };
     if group.places.mixed {
         return by();
     }
-    let (alone, _) = places::alone(&group.common);
-    if !alone.is_empty() {
-        return text::cut(&alone, MAX_PLACE);
+    if let Some(thing) = places::alone(&group.thing, &style.display.places) {
+        return text::cut(&thing.name, MAX_PLACE);
     }
     group.common("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
 }
@@ -265,7 +264,7 @@ fn link(style: &Style, group: &Group<'_>) -> Option<Link> {
 }
 
 /// Adds to rows that would read the same the labels in which they differ.
-fn tell_apart(rows: &mut [Row]) {
+fn tell_apart(rows: &mut [Row], rules: &[Vec<String>]) {
     let mut alike: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
         alike.entry((row.name.clone(), row.place.clone())).or_default().push(at);
@@ -277,7 +276,7 @@ fn tell_apart(rows: &mut [Row]) {
         for at in members {
             let row = &mut rows[at];
             row.labels.retain(|name, _| names.contains(name));
-            let apart = text::cut(&places::all(&row.labels), MAX_APART);
+            let apart = text::cut(&places::all(&row.labels, rules), MAX_APART);
             row.place = join(&row.place, &apart);
         }
     }

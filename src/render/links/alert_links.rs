@@ -21,7 +21,7 @@ pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert, range:
 /// The link of one kind; a Logs link has no time range yet, see [`logs::in_time`].
 pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<Link> {
     let doc = &alert.doc;
-    let note = |key: &str| doc.annotations.get(key).map_or("", String::as_str);
+    let note = |key: &str| doc.annotations.get(key).map_or("", |raw| url::first_of(raw));
     let sources: [&str; 3] = match kind {
         LinkKind::Logs => return logs::of_alert(style, incident, alert),
         LinkKind::Custom(index) => return custom_link(style, incident, alert, index)?.ok(),
@@ -52,7 +52,7 @@ fn custom_link(style: &Style, incident: &Incident, alert: &Alert, index: usize) 
 /// A link that messages leave out because it is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenLink {
-    /// `logs` or `extra`, as the metric's label.
+    /// `logs`, `runbook`, `dashboard`, `panel` or `extra`, as the metric's label.
     pub link: &'static str,
     /// One of a closed set, as the metric's label.
     pub reason: &'static str,
@@ -65,11 +65,33 @@ pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
     for alert in &incident.alerts {
         let logs = logs::broken(style, alert).map(|(problem, _)| BrokenLink { link: "logs", reason: problem.as_str() });
         broken.extend(logs);
+        for kind in [LinkKind::Runbook, LinkKind::Dashboard, LinkKind::Panel] {
+            broken.extend(broken_annotation(style, incident, alert, kind));
+        }
         let custom_links = (0..style.custom_links.count(incident))
             .filter_map(|index| custom_link(style, incident, alert, index)?.err());
         broken.extend(custom_links.map(|reason| BrokenLink { link: "extra", reason }));
     }
     broken
+}
+
+/// What an annotation says that is meant as a link and is none, or has more links in it than the one that is shown.
+fn broken_annotation(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<BrokenLink> {
+    let (link, names) = match kind {
+        LinkKind::Runbook => ("runbook", ["runbook_url", "runbook"]),
+        LinkKind::Dashboard => ("dashboard", ["dashboard_url", "dashboard"]),
+        LinkKind::Panel => ("panel", ["panel_url", "panel"]),
+        _ => return None,
+    };
+    let said = names.iter().filter_map(|name| alert.doc.annotations.get(*name)).find(|raw| !raw.trim().is_empty())?;
+    let reason = if of_kind(style, incident, alert, kind).is_none() {
+        Problem::NotAUrl.as_str()
+    } else if url::first_of(said).len() < said.trim().len() {
+        "several"
+    } else {
+        return None;
+    };
+    Some(BrokenLink { link, reason })
 }
 
 /// The link to the Alertmanager that reported an incident.

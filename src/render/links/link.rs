@@ -51,6 +51,7 @@ pub(crate) struct Link {
 
 /// `None` where it is not a URL, or one that nobody could open.
 pub(crate) fn link(style: &Style, kind: LinkKind, raw: &str) -> Option<Link> {
-    let url = url::rewritten(&style.rewrite, url::safe(raw)?)?;
+    let url = url::safe(raw).or_else(|| url::safe(&url::with_scheme(raw.trim())?))?;
+    let url = url::rewritten(&style.rewrite, url)?;
     (url.len() <= url::MAX_URL).then(|| Link { kind, label: kind.label().to_owned(), url })
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::Grafana,
     model::{Alert, Incident, Labels},
-    render::{style::Style, text},
+    render::{places, style::Style, text},
 };
 
 const ANNOTATION: &str = "logs_url";
@@ -19,8 +19,14 @@ const MAX_SHOWN: usize = 80;
 pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert) -> Option<Link> {
     annotated(style, alert).and_then(Result::ok).or_else(|| {
         let grafana = style.grafana(incident)?;
-        link(style, LinkKind::Logs, &built(grafana, &alert.doc.labels)?)
+        let thing = places::labels_of_thing(&alert.doc.labels, &words(alert));
+        link(style, LinkKind::Logs, &built(grafana, &thing)?)
     })
+}
+
+/// What an alert says, by which one about an exporter's own pod is recognised.
+fn words(alert: &Alert) -> Vec<String> {
+    alert.doc.annotations.values().map(|value| text::clean(value)).collect()
 }
 
 /// What is wrong with the alert's `logs_url` if it gives no link, and its text, cleaned for display.

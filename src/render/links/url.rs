@@ -75,3 +75,23 @@ pub(crate) fn normal_rules(rules: &[Rewrite]) -> Vec<Rewrite> {
     };
     rules.iter().map(normal).collect()
 }
+
+/// The first of several links in an annotation.
+pub(crate) fn first_of(raw: &str) -> &str {
+    let raw = raw.trim();
+    let ends = raw.match_indices([' ', ',', ';', '\n', '\t']).map(|(at, _)| at);
+    let next_is_link =
+        |at: &usize| raw[*at..].trim_start_matches([' ', ',', ';', '\n', '\t', '\r']).starts_with("http");
+    let end = ends.into_iter().find(next_is_link).unwrap_or(raw.len());
+    raw[..end].trim_end_matches([' ', ',', ';', '\r'])
+}
+
+/// `https://` in front of what begins with the name of a host, as people write it.
+pub(crate) fn with_scheme(raw: &str) -> Option<String> {
+    let host = raw.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = host.split(':').next().unwrap_or_default();
+    let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let top = name.rsplit('.').next().unwrap_or_default();
+    let is_host = name.contains('.') && name.split('.').all(is_name) && top.bytes().all(|b| b.is_ascii_alphabetic());
+    is_host.then(|| format!("https://{raw}"))
+}

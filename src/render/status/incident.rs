@@ -44,9 +44,12 @@ pub fn summarize(style: &Style, incident: &Incident, counts: &[(AlertState, i64)
     };
     let mut labels = clean_labels(&incident.doc.group_labels);
     labels.retain(|name, _| name != "alertname" && name != "severity");
-    let mut place = places::all(&labels);
-    if complete && group.alerts.len() == 1 && place.is_empty() {
-        (place, _) = places::alone(&group.common);
+    let mut place = places::all(&labels, &style.display.places);
+    if complete
+        && group.alerts.len() == 1
+        && let Some(thing) = places::alone(&group.thing, &style.display.places)
+    {
+        place = thing.name;
     }
     let what = if complete { group.what.first().map(String::as_str).unwrap_or_default() } else { "" };
     let (emoji, word) = lead(style, incident);

@@ -201,8 +201,12 @@ impl AlertView {
         let (alert, starts_at) = (seen.alert, group.start(seen));
         let range = group.range_of(std::iter::once(seen));
         let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
-        let among = group.places.of(seen);
-        let place = if among.is_empty() { places::alone(&seen.labels).0 } else { among };
+        let among = group.place(seen);
+        let place = if among.is_empty() {
+            places::alone(&seen.thing, &style.display.places).map(|thing| thing.name).unwrap_or_default()
+        } else {
+            among
+        };
         Self {
             state: alert.state.as_str(),
             severity: severity(Some(seen)),

@@ -45,7 +45,7 @@ fn as_the_design_shows_it() {
     let nine = nine();
     let message = shown(&nine, false).message;
     let wanted = r#"
-🌩 <strong>9 incidents</strong>, 2 critical, 1 resolved: KubeNodeNotReady controlplane2, PodCrashLooping media
+🌩 <strong>9 incidents</strong>, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media · 6 more firing · 1 resolved
 <ul>
 <li>🔴 <strong>KubeNodeNotReady</strong> controlplane2 — node has been unready for 15 min · <a href="…">Logs</a></li>
 <li>🔴 <strong>PodCrashLooping</strong> media · 12 firing — restarted 5 times in 15 min · <a href="…">Logs</a></li>
@@ -59,7 +59,7 @@ fn as_the_design_shows_it() {
     firing[1] = nth(8, vec![super::storms::firing("9", "TargetDown", "info", &[("job", "node-exporter")], "")]);
     assert_eq!(
         first_line(&shown(&firing, false).message),
-        "🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media"
+        "🌩 9 incidents, 2 critical: KubeNodeNotReady controlplane2, PodCrashLooping media · 7 more firing"
     );
 }
 

@@ -79,16 +79,14 @@ fn control_characters_become_blanks() {
         &[("summary", "one\u{7}two"), ("description", "a\u{2028}b\u{85}c")],
     );
     insta::assert_snapshot!(show(&shown(&incident(vec![alert]))), @r#"
-    ⚪ <strong>FIRING</strong> <strong>A B [31mC</strong> — one two<br>
+    ⚪ <strong>FIRING</strong> <strong>A B [31mC</strong> x=1 2 3 — one two<br>
     a<br>
     b c<br>
-    <code>x=1 2 3</code><br>
     since 12:03 UTC · <a href="https://alertmanager.example.org/#/silences/new?filter=%7Balertname%3D%22A%00B%1B%5B31mC%22%2C%20x%3D%221%0D%5Cn2%093%22%2C%20z%3D%22%E2%80%8B%22%2C%20%22%E2%80%8B%22%3D%22y%22%7D">Silence</a>
     --
-    ⚪ FIRING A B [31mC — one two
+    ⚪ FIRING A B [31mC x=1 2 3 — one two
     a
     b c
-    x=1 2 3
     since 12:03 UTC
     Silence: https://alertmanager.example.org/#/silences/new?filter=%7Balertname%3D%22A%00B%1B%5B31mC%22%2C%20x%3D%221%0D%5Cn2%093%22%2C%20z%3D%22%E2%80%8B%22%2C%20%22%E2%80%8B%22%3D%22y%22%7D
     "#);

@@ -11,6 +11,7 @@ mod payloads;
 mod properties;
 pub(super) mod rendered;
 mod replies;
+mod reports;
 mod samples;
 mod shapes;
 mod states;

@@ -18,7 +18,12 @@ fn labels(value: &Value) -> Labels {
 }
 
 fn from_payload(name: &str) -> Incident {
-    let path = format!("{}/tests/fixtures/payloads/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    from_fixture(&format!("payloads/{name}.json"))
+}
+
+/// The incident that a file below tests/fixtures/ opens.
+pub(super) fn from_fixture(name: &str) -> Incident {
+    let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     let payload: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let alerts = payload["alerts"].as_array().unwrap().iter().map(|alert| {
         let firing = alert["status"] == "firing";
@@ -42,7 +47,7 @@ fn from_payload(name: &str) -> Incident {
     incident.alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
     incident.doc.group_labels = labels(&payload["groupLabels"]);
     incident.doc.external_url = payload["externalURL"].as_str().unwrap().to_owned();
-    incident.doc.truncated = payload["truncatedAlerts"].as_u64().unwrap();
+    incident.doc.truncated = payload["truncatedAlerts"].as_u64().unwrap_or_default();
     if incident.doc.truncated > 0 && incident.state == IncidentState::Resolved {
         incident.state = IncidentState::Unlisted;
     }
