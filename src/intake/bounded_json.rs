@@ -157,8 +157,17 @@ pub(super) fn labels(raw: &RawValue, most: usize, max_value: usize) -> Value {
 /// An alert; a large one only with the fields that are read.
 pub(super) fn alert(raw: &RawValue, most: usize, max_value: usize) -> Value {
     const LABELS: [&str; 2] = ["labels", "annotations"];
-    const OTHERS: [&str; 8] =
-        ["status", "startsAt", "endsAt", "fingerprint", "generatorURL", "dashboardURL", "panelURL", "silenceURL"];
+    const OTHERS: [&str; 9] = [
+        "status",
+        "startsAt",
+        "endsAt",
+        "fingerprint",
+        "generatorURL",
+        "dashboardURL",
+        "panelURL",
+        "silenceURL",
+        "valueString",
+    ];
     if raw.get().len() <= SMALL
         && let Ok(whole) = serde_json::from_str(raw.get())
     {

@@ -22,12 +22,21 @@ pub fn of(webhook: &Webhook) -> String {
 fn listed(hash: &mut Sha256, alert: &ListedAlert) {
     // The rules fill in `starts_at` of the doc. All fields are named, so that a new one cannot be forgotten here.
     let ListedAlert { fingerprint, firing, starts_at, ends_at, doc } = alert;
-    let AlertDoc { labels: own, annotations, generator_url, starts_at: _, dashboard_url, panel_url, silence_url } = doc;
+    let AlertDoc {
+        labels: own,
+        annotations,
+        generator_url,
+        starts_at: _,
+        dashboard_url,
+        panel_url,
+        silence_url,
+        values,
+    } = doc;
     hash.update([u8::from(*firing)]);
     for at in [starts_at, ends_at] {
         hash.update(at.unwrap_or(Timestamp(i64::MIN)).0.to_le_bytes());
     }
-    for part in [fingerprint, generator_url, dashboard_url, panel_url, silence_url] {
+    for part in [fingerprint, generator_url, dashboard_url, panel_url, silence_url, values] {
         text(hash, part);
     }
     labels(hash, own);

@@ -29,6 +29,9 @@ const MAX_VALUE: usize = 16 * 1024;
 const MAX_LABELS: usize = 128;
 /// A fingerprint is 16 characters long; a longer text than this is hashed.
 const MAX_FINGERPRINT: usize = 128;
+/// Of Grafana's measured values so many are kept, and of each so many bytes of name and value.
+const MAX_VALUES: usize = 8;
+const MAX_VALUE_NAME: usize = 40;
 
 /// Why a body is not a webhook payload, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -208,6 +211,10 @@ fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
             ends_at.is_none()
         }
     };
+    // The button that tests a contact point sends an alert that nothing ever resolves, so it counts as over at once.
+    let is_test = labels.get("alertname").is_some_and(|name| name == "TestAlert")
+        && labels.get("instance").is_some_and(|instance| instance == "Grafana");
+    let (firing, ends_at) = if is_test { (false, starts_at) } else { (firing, ends_at) };
     let fingerprint = match alert.get("fingerprint") {
         Some(Value::String(text)) if !text.is_empty() => identity(text, MAX_FINGERPRINT, odd),
         None | Some(Value::Null | Value::String(_)) => fingerprint_of(&labels, value),
@@ -229,8 +236,36 @@ fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
             dashboard_url: read_text(alert, "dashboardURL", odd),
             panel_url: read_text(alert, "panelURL", odd),
             silence_url: read_text(alert, "silenceURL", odd),
+            values: read_values(alert),
         },
     }
+}
+
+/// Grafana's `values` as `A=93.4, C=1`; where a payload has none, those of its `valueString`. Both only inform, so that
+/// anything else in them is left out.
+fn read_values(alert: &Map<String, Value>) -> String {
+    let shown = |name: &str, value: &str| format!("{}={}", cut(name, MAX_VALUE_NAME), cut(value, MAX_VALUE_NAME));
+    let values: Vec<String> = match (alert.get("values"), alert.get("valueString")) {
+        (Some(Value::Object(values)), _) => {
+            let number = |value: &Value| (value.is_number() || value.is_string()).then(|| plain(value));
+            values.iter().filter_map(|(name, value)| Some(shown(name, &number(value)?))).take(MAX_VALUES).collect()
+        }
+        (_, Some(Value::String(text))) => {
+            // [ var='A' labels={host=h1} value=93.4 ], …
+            let read = |part: &str| {
+                let name = part.split_once("='")?.1.split_once('\'')?.0;
+                let value = part.rsplit_once("value=")?.1.split([' ', ']']).next()?;
+                Some(shown(name, value))
+            };
+            text.split("[ ").filter_map(read).take(MAX_VALUES).collect()
+        }
+        _ => Vec::new(),
+    };
+    scrub_text(&values.join(", "))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
 fn read_labels(labels: &Map<String, Value>, odd: &mut u32) -> Labels {
@@ -543,5 +578,25 @@ mod tests {
         assert_eq!(webhook.odd, 0);
         assert_eq!(webhook.alerts[0].doc.dashboard_url, "https://g.example/d");
         assert_eq!(webhook.alerts[0].doc.silence_url, "https://g.example/silence");
+    }
+
+    #[test]
+    fn what_grafana_measured_is_kept_and_its_test_is_over_at_once() {
+        let one = |alert: Value| {
+            let body = json!({ "receiver": "r", "groupKey": "g", "alerts": [alert] });
+            decode(body.to_string().as_bytes()).expect("a webhook").alerts.remove(0)
+        };
+        let start = "2026-11-28T01:30:00Z";
+        let written = "[ var='A' labels={host=h1} value=93.4 ], [ var='C' labels={host=h1} value=1 ]";
+        for (values, shown) in
+            [(json!({ "A": 93.4, "C": 1, "odd": [1] }), "A=93.4, C=1"), (Value::Null, "A=93.4, C=1"), (json!({}), "")]
+        {
+            let alert = one(json!({ "status": "firing", "startsAt": start, "labels": { "alertname": "A" },
+                "values": values, "valueString": written }));
+            assert_eq!((alert.doc.values.as_str(), alert.firing), (shown, true), "{values}");
+        }
+        let test = json!({ "status": "firing", "startsAt": start, "labels": { "alertname": "TestAlert", "instance": "Grafana" } });
+        let test = one(test);
+        assert!(!test.firing && test.ends_at.is_some() && test.ends_at == test.starts_at);
     }
 }

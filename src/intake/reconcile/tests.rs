@@ -302,7 +302,11 @@ fn a_list_of_nothing_about_nobody_is_nothing() {
 fn truncated_payloads_keep_what_they_do_not_list() {
     let mut scene = play(&[("a b c", "opened firing")]);
     let truncated = |alerts: &str, reason| Webhook { truncated: 2, reason, ..payload(alerts) };
-    assert_eq!(short(&scene.get(&truncated("a", NotificationReason::Other))), "unchanged firing");
+    assert_eq!(
+        short(&scene.get(&truncated("a", NotificationReason::Other))),
+        "changed firing",
+        "how many are not listed is on the card"
+    );
     assert_eq!(short(&scene.get(&truncated("-a", NotificationReason::Other))), "changed firing partly_resolved(a)");
     assert_eq!(
         short(&scene.get(&truncated("-b -c", NotificationReason::Other))),

@@ -95,7 +95,8 @@ impl<'a> CleanAlert<'a> {
         let annotated = self.raw_annotation("value").map(text::clean).filter(|value| !value.is_empty());
         let in_line =
             || self.annotation("description").iter().find_map(|line| Some(line.strip_prefix("value ")?.to_owned()));
-        annotated.or_else(in_line)
+        let measured = || Some(text::clean(&self.alert.doc.values)).filter(|values| !values.is_empty());
+        annotated.or_else(in_line).or_else(measured)
     }
 
     /// Why the state is what it is, where Grafana says more than that something fires or is resolved.

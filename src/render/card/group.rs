@@ -14,8 +14,12 @@ use crate::{
         },
         places::Places,
         style::Style,
+        text,
     },
 };
+
+/// Characters of what Grafana measured.
+const MAX_VALUES: usize = 150;
 
 pub(crate) struct Group<'a> {
     pub(crate) incident: &'a Incident,
@@ -101,13 +105,20 @@ impl<'a> Group<'a> {
     }
 
     /// Lines of other annotations that all alerts that matter now share.
+    ///
+    /// What Grafana measured comes last.
     pub(crate) fn others(&self) -> Vec<String> {
         let mut all = self.focus().map(CleanAlert::others);
         let mut shared = all.next().unwrap_or_default();
         for others in all {
             shared.retain(|name, line| others.get(name) == Some(line));
         }
-        shared.into_values().collect()
+        let measured = same(self.focus().map(|seen| text::clean(&seen.alert.doc.values)));
+        let measured = measured.filter(|values| !values.is_empty() && self.alerts.len() == 1);
+        shared
+            .into_values()
+            .chain(measured.map(|values| format!("values: {}", text::show(&values, MAX_VALUES))))
+            .collect()
     }
 
     /// The earliest start of the alerts that matter now.

@@ -101,6 +101,7 @@ prop_compose! {
                 starts_at: None,
                 dashboard_url: urls.1,
                 panel_url: urls.2,
+                values: String::new(),
                 silence_url: urls.3,
             },
         }

@@ -2,11 +2,11 @@
 
 use super::{
     payloads::from_fixture,
-    rendered::{card, whole_card},
-    samples::{alert, at, incident, resolved, style},
+    rendered::{card, reply, whole_card},
+    samples::{alert, at, incident, note, resolved, style},
 };
 use crate::{
-    model::{Form, Incident},
+    model::{Form, Incident, NoteKind},
     render::Message,
 };
 
@@ -117,4 +117,15 @@ fn a_resolved_alert_says_why_the_payload_thinks_so() {
         "{}",
         message.body
     );
+}
+
+#[test]
+fn a_reminder_says_what_is_measured_now() {
+    let mut alert = alert("1", &[("alertname", "High load"), ("host", "h1")], &[]);
+    alert.doc.values = "A=97.1, C=1".to_owned();
+    let incident = incident(vec![alert]);
+    let note = note(NoteKind::Reminder, &[]);
+    let said = reply(&style(), &incident, &[&note], Some(incident.opened_at), at(12, 40), Form::Full);
+    assert_eq!(said.body.lines().next(), Some("🔁 High load: still firing on h1, since 12:03, now A=97.1, C=1"));
+    assert!(shown(&incident).body.contains("values: A=97.1, C=1\n"));
 }
