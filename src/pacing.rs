@@ -142,21 +142,21 @@ mod tests {
 
     #[test]
     fn the_same_fault_is_said_ever_less_often() {
-        let (mut told, began) = (SayOnce::default(), Instant::now());
-        let minutes = |minute: &u64| told.should_log_at("a", began + Duration::from_mins(*minute));
+        let (mut say_once, began) = (SayOnce::default(), Instant::now());
+        let minutes = |minute: &u64| say_once.should_log_at("a", began + Duration::from_mins(*minute));
         assert_eq!((0..=150).filter(minutes).collect::<Vec<_>>(), [0, 10, 30, 70, 150]);
     }
 
     #[test]
     fn a_fault_is_said_once_until_it_changes() {
-        let mut told = SayOnce::default();
-        assert!(!told.clear());
-        assert!(told.should_log("a"));
-        assert!(!told.should_log("a"));
-        assert!(told.should_log("b"));
-        assert!(told.clear());
-        assert!(!told.clear());
-        assert!(told.should_log("b"));
+        let mut say_once = SayOnce::default();
+        assert!(!say_once.clear());
+        assert!(say_once.should_log("a"));
+        assert!(!say_once.should_log("a"));
+        assert!(say_once.should_log("b"));
+        assert!(say_once.clear());
+        assert!(!say_once.clear());
+        assert!(say_once.should_log("b"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn known(incident: &Incident, webhook: &Webhook) -> Known {
 fn check_repeat(known: Option<Known>, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp, changes: &Changes) {
     if let Some(known) = known.filter(|known| known.repeated) {
         let long = reconcile(Some(&Known { repeated: false, ..known }), webhook, rules, now);
-        assert_eq!((long.outcome, &long.notes, long.news), (changes.outcome, &changes.notes, changes.news));
+        assert_eq!((long.outcome, &long.notes, long.visible), (changes.outcome, &changes.notes, changes.visible));
         assert!(long.alerts.is_empty() && long.forgotten.is_empty(), "a repeat changes no alert");
     }
 }
@@ -129,6 +129,6 @@ fn check_same_again(incident: &Incident, webhook: &Webhook, rules: &Rules<'_>, n
     for repeated in [true, false] {
         let known = Known { repeated: repeated && incident.is_repeated_by(&webhook.content_hash), ..known(incident, webhook) };
         let again = reconcile(Some(&known), webhook, rules, now);
-        assert!(!again.news && matches!(again.outcome, Outcome::Unchanged | Outcome::Reminded), "{:?}", again.outcome);
+        assert!(!again.visible && matches!(again.outcome, Outcome::Unchanged | Outcome::Reminded), "{:?}", again.outcome);
     }
 }

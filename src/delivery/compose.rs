@@ -175,7 +175,7 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
         })
     };
     let render = |message_kind| {
-        // Times in the card's thread are told against its first event.
+        // Times in the card's thread leave out the day of its root event.
         let root_at = root_at.filter(|_| matches!(kind, OpKind::Edit | OpKind::Reply));
         let request = request(message_kind, card.kind, &incidents, notes, input);
         render::render(input.style, &Request { root_at, ..request })

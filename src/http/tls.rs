@@ -112,7 +112,7 @@ struct Watch {
 
 impl Watch {
     fn consider(&mut self, found: Result<Pair, Misfit>, now: Timestamp) {
-        let (hash, fault, told) = match found {
+        let (hash, fault, shown) = match found {
             Ok(pair) if pair.hash == self.pair.hash => return self.as_it_was(),
             Ok(pair) if in_time(&pair, now) || !in_time(&self.pair, now) => return self.take(pair),
             Ok(pair) => {
@@ -126,7 +126,7 @@ impl Watch {
                 fault, in_use_until = %moment(self.pair.not_after),
                 "the new certificate is refused, the one in use stays"
             );
-            self.publish(Some(told));
+            self.publish(Some(shown));
         }
     }
 

@@ -84,7 +84,7 @@ pub struct Changes {
     /// Alerts that are no longer kept (a bound was reached).
     pub forgotten: Vec<String>,
     /// Whether rooms must show something new: the revision grows and cards become due.
-    pub news: bool,
+    pub visible: bool,
     pub notes: Vec<NewNote>,
     /// Cards so old that a new one supersedes them, which notifies as a first post does.
     pub reposts: Vec<CardId>,

@@ -109,7 +109,7 @@ fn unchanged(incident: &Incident) -> Changes {
         doc: incident.doc.clone(),
         alerts: Vec::new(),
         forgotten: Vec::new(),
-        news: false,
+        visible: false,
         notes: Vec::new(),
         reposts: Vec::new(),
     }
@@ -145,7 +145,7 @@ pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestam
         // The incident no longer matches its own last notification, so that the next one is not a repeat.
         doc: IncidentDoc { content_hash: String::new(), ..incident.doc.clone() },
         alerts,
-        news: true,
+        visible: true,
         notes,
         ..unchanged(incident)
     })
@@ -185,7 +185,7 @@ fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
         closed_at: (!state.is_open()).then_some(now),
         flaps: 0,
         doc: doc_of(webhook),
-        news: write == IncidentWrite::Insert,
+        visible: write == IncidentWrite::Insert,
         alerts,
         forgotten: Vec::new(),
         notes: Vec::new(),
@@ -397,7 +397,7 @@ fn conclude(
         doc: doc_of(webhook),
         alerts,
         forgotten,
-        news: changed || recounted,
+        visible: changed || recounted,
         notes,
         reposts,
     }
@@ -518,7 +518,7 @@ pub fn apply(
     incident.closed_at = changes.closed_at;
     incident.flaps = changes.flaps;
     incident.doc = changes.doc.clone();
-    if changes.news {
+    if changes.visible {
         incident.rev += 1;
         incident.notification = notification.clone();
     }

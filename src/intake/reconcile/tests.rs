@@ -267,7 +267,7 @@ fn a_flap_within_a_live_incident_is_counted_and_said() {
 fn first_seen_resolved_is_shown_but_not_announced() {
     let mut scene = play(&[("a", "opened firing"), ("a -b", "changed firing")]);
     let changes = scene.get(&payload("a -b"));
-    assert!(!changes.news);
+    assert!(!changes.visible);
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn only_changed_rows_are_written() {
     annotated.alerts[2].doc.annotations.insert("summary".to_owned(), "new words".to_owned());
     let changes = scene.get(&annotated);
     assert_eq!(changes.alerts.iter().map(|a| a.fingerprint.as_str()).collect::<Vec<_>>(), ["c"]);
-    assert_eq!((changes.news, changes.outcome), (false, Outcome::Unchanged));
+    assert_eq!((changes.visible, changes.outcome), (false, Outcome::Unchanged));
 }
 
 #[test]
@@ -588,7 +588,7 @@ proptest! {
             scene.after(MINUTE).get(webhook);
             let before = scene.incident.clone();
             let again = scene.get(webhook);
-            prop_assert!(!again.news && again.notes.is_empty(), "{again:?}");
+            prop_assert!(!again.visible && again.notes.is_empty(), "{again:?}");
             prop_assert_eq!(&scene.incident, &before);
         }
     }

@@ -55,14 +55,14 @@ impl CardWriter<'_> {
                     continue;
                 }
                 Some((card, _)) => card.id.clone(),
-                None => self.insert_card(incident, room, changes.news).await?,
+                None => self.insert_card(incident, room, changes.visible).await?,
             };
             let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
             let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
-            if changes.news || !notes.is_empty() {
+            if changes.visible || !notes.is_empty() {
                 self.context.wake = true;
             }
-            if (changes.news && !is_new) || !notes.is_empty() {
+            if (changes.visible && !is_new) || !notes.is_empty() {
                 sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
                     .bind(card.as_str())
                     .bind(self.now.0)

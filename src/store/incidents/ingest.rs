@@ -133,14 +133,14 @@ impl Ingestion<'_> {
         let existing = known.as_ref().map(|known| &known.incident);
         let incidents = self.others(&key, existing, &resolved, &settle).await?;
         let outcome = if incidents.is_empty() { changes.outcome } else { changes.outcome.with_change() };
-        let says = changes.news || !changes.notes.is_empty();
-        let news = says || !incidents.is_empty();
-        let repeated = if news { None } else { self.repeat(existing).await? };
+        let says = changes.visible || !changes.notes.is_empty();
+        let visible = says || !incidents.is_empty();
+        let repeated = if visible { None } else { self.repeat(existing).await? };
         let notification = match (repeated, changes.write) {
             (Some(notification), _) => notification,
             // Together with its incident.
             (None, IncidentWrite::Insert) => NotificationId(ulid::Ulid::new().to_string()),
-            (None, _) => self.insert_notification(&key, news.then_some(body.as_slice())).await?,
+            (None, _) => self.insert_notification(&key, visible.then_some(body.as_slice())).await?,
         };
         let incident = match changes.write {
             IncidentWrite::None => None,
@@ -330,8 +330,8 @@ impl Ingestion<'_> {
         last_notified_at: Timestamp,
         by_receiver: Option<bool>,
     ) -> Result<IncidentId, StoreError> {
-        let rev = if changes.news { self.context.next() } else { incident.rev };
-        let shown = if changes.news { notification } else { &incident.notification };
+        let rev = if changes.visible { self.context.next() } else { incident.rev };
+        let shown = if changes.visible { notification } else { &incident.notification };
         sqlx::query(
             "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
              notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver) WHERE id = $1",

@@ -42,7 +42,7 @@ impl Store {
             Known { incident, cards, repeated: true }
         };
         let changes = (ingest.decide)(Some(&known), now);
-        if changes.news || !changes.notes.is_empty() || changes.outcome != Outcome::Unchanged {
+        if changes.visible || !changes.notes.is_empty() || changes.outcome != Outcome::Unchanged {
             return Ok(None);
         }
         let (incident, notification) = (known.incident.id, known.incident.notification);

@@ -79,7 +79,7 @@ fn adding(known: Option<&Known>, fingerprint: &str, state: IncidentState, notes:
         doc: IncidentDoc::default(),
         alerts: vec![alert(fingerprint, of)],
         forgotten: Vec::new(),
-        news: true,
+        visible: true,
         notes,
         reposts: Vec::new(),
     }
@@ -109,7 +109,7 @@ fn unchanged(group: &str) -> Ingest {
             outcome: Outcome::Unchanged,
             write: IncidentWrite::Update,
             alerts: Vec::new(),
-            news: false,
+            visible: false,
             ..adding(known, "", IncidentState::Firing, Vec::new())
         }),
         ..ingest(group, "", IncidentState::Firing)
@@ -382,10 +382,10 @@ async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_
 fn repeating(group: &str, content_hash: &str) -> Ingest {
     let kept = content_hash.to_owned();
     let decide = move |known: Option<&Known>, _: Timestamp| {
-        let news = known.is_none_or(|known| !known.repeated);
-        let outcome = if news { Outcome::Opened } else { Outcome::Unchanged };
+        let visible = known.is_none_or(|known| !known.repeated);
+        let outcome = if visible { Outcome::Opened } else { Outcome::Unchanged };
         let doc = IncidentDoc { content_hash: kept.clone(), ..IncidentDoc::default() };
-        Changes { outcome, doc, news, ..adding(known, "a", IncidentState::Firing, Vec::new()) }
+        Changes { outcome, doc, visible, ..adding(known, "a", IncidentState::Firing, Vec::new()) }
     };
     Ingest {
         content_hash: content_hash.to_owned(),

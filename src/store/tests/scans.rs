@@ -92,7 +92,7 @@ fn hashed(group: &str, is_new: bool) -> Ingest {
         content_hash: "d".to_owned(),
         decide: Box::new(move |known, _| Changes {
             outcome: if is_new { Outcome::Opened } else { Outcome::Unchanged },
-            news: is_new,
+            visible: is_new,
             doc: IncidentDoc { content_hash: "d".to_owned(), ..IncidentDoc::default() },
             ..adding(known, "a", IncidentState::Firing, Vec::new())
         }),
@@ -106,7 +106,7 @@ fn idle(group: &str) -> Ingest {
         decide: Box::new(|known, _| Changes {
             outcome: Outcome::Unchanged,
             write: IncidentWrite::None,
-            news: false,
+            visible: false,
             ..adding(known, "", IncidentState::Resolved, Vec::new())
         }),
         ..ingest(group, "", IncidentState::Resolved)
