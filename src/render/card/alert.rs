@@ -79,7 +79,7 @@ impl<'a> CleanAlert<'a> {
                 && !NO_LINES.contains(&name.as_str())
                 && !name.ends_with("url")
                 && !name.starts_with("__")
-                && !value.trim_start().starts_with("http")
+                && !is_link(value)
         };
         let others = self.alert.doc.annotations.iter().filter(|(name, value)| is_line(name, value));
         let lines = others.filter_map(|(name, value)| {
@@ -132,6 +132,12 @@ impl<'a> CleanAlert<'a> {
         }
         SUMMARIES.iter().map(|name| self.annotation(name)).find(|lines| !lines.is_empty()).unwrap_or_default()
     }
+}
+
+/// Whether a text is meant as a link, be it one that must not be shown.
+fn is_link(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with("http") || (!text.contains(char::is_whitespace) && url::Url::parse(text).is_ok())
 }
 
 /// A line of a description. Popular rule collections end theirs with the value and with all labels; the labels are chips.

@@ -129,3 +129,10 @@ fn a_reminder_says_what_is_measured_now() {
     assert_eq!(said.body.lines().next(), Some("🔁 High load: still firing on h1, since 12:03, now A=97.1, C=1"));
     assert!(shown(&incident).body.contains("values: A=97.1, C=1\n"));
 }
+
+#[test]
+fn an_annotation_that_is_meant_as_a_link_is_no_line() {
+    let links = [("wiki", "https://wiki.example.org"), ("bad", "javascript:alert(1)"), ("note", "ask: the team")];
+    let body = shown(&incident(vec![alert("1", &[("alertname", "A"), ("pod", "p-1")], &links)])).body;
+    assert!(body.contains("note: ask: the team\n") && !body.contains("wiki") && !body.contains("javascript"), "{body}");
+}
