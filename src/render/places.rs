@@ -286,9 +286,10 @@ fn is_plumbing(name: &str) -> bool {
 }
 
 /// Whether `text` says already which thing `value` is. An everyday word such as `master` says nothing for sure: only what
-/// has a digit or a separator in it can be recognised. A machine may be named without its port, a URL by its host.
-pub(super) fn is_said(text: &str, value: &str) -> bool {
-    let distinct = |value: &str| value.chars().any(|c| c.is_ascii_digit() || "-._:/".contains(c));
+/// has a digit or a separator in it can be recognised, or the name of a service, which people choose to be one. A machine
+/// may be named without its port, a URL by its host.
+pub(super) fn is_said(text: &str, label: &str, value: &str) -> bool {
+    let distinct = |value: &str| label == "service" || value.chars().any(|c| c.is_ascii_digit() || "-._:/".contains(c));
     if !distinct(value) {
         return false;
     }
@@ -395,7 +396,8 @@ mod tests {
             ("No master answers", "master", false),
             ("A node is down", "node", false),
         ] {
-            assert_eq!(is_said(text, value), said, "{text} {value}");
+            assert_eq!(is_said(text, "node", value), said, "{text} {value}");
         }
+        assert!(is_said("checkout is slow", "service", "checkout") && !is_said("out", "service", "checkout"));
     }
 }

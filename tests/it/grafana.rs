@@ -37,7 +37,7 @@ async fn a_grafana_webhook_makes_a_card_with_grafanas_own_links() {
     receiver.accept("default", payload("firing")).await;
     let view = scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     let card = view.card();
-    assert_eq!(card.first_line(), "🔴 CRITICAL HighLatency checkout — checkout is slow");
+    assert_eq!(card.first_line(), "🔴 CRITICAL HighLatency — checkout is slow");
     let alert = &payload("firing")["alerts"][0];
     for (label, key) in
         [("Source", "generatorURL"), ("Dashboard", "dashboardURL"), ("Panel", "panelURL"), ("Silence", "silenceURL")]
@@ -49,7 +49,6 @@ async fn a_grafana_webhook_makes_a_card_with_grafanas_own_links() {
     }
     assert_eq!(receiver.metric("odd_fields_total", &[]).await, 0.0);
     receiver.accept("default", payload("resolved")).await;
-    let green =
-        |view: &RoomView| view.cards().len() == 1 && view.card().has("RESOLVED HighLatency checkout after 10 min");
+    let green = |view: &RoomView| view.cards().len() == 1 && view.card().has("RESOLVED HighLatency after 10 min");
     scene.room.wait_for("green", DEADLINE, green).await;
 }

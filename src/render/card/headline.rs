@@ -66,8 +66,8 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>,
         let thing = places::alone(&group.thing, &style.display.places);
         // The last one is the most telling: a pod's name says more than its namespace.
         if let Some(thing) = thing.filter(|thing| {
-            let last = thing.labels.last().and_then(|label| group.thing.get(label));
-            !last.is_some_and(|value| places::is_said(&what, value))
+            let last = thing.labels.last().and_then(|label| group.thing.get_key_value(label));
+            !last.is_some_and(|(label, value)| places::is_said(&what, label, value))
         }) {
             parts.push(thing.name);
             said.extend(thing.labels.iter().map(|label| match group.alerts.first() {
