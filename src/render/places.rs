@@ -44,6 +44,7 @@ pub(super) const KINDS: &[&[&str]] = &[
     &["disk"],
     &["interface"],
     &["rulename"],
+    &["namespace", "exported_job"],
     &["namespace", "job"],
     &["namespace", "service"],
     &["namespace", "container"],
@@ -72,12 +73,29 @@ const PLUMBING: &[&str] = &[
     "exported_job",
     "exported_instance",
 ];
+/// Objects of a cluster that are no pods; an alert that names one is about that.
+const OBJECTS: &[&str] = &[
+    "persistentvolumeclaim",
+    "job_name",
+    "cronjob",
+    "statefulset",
+    "daemonset",
+    "deployment",
+    "replicaset",
+    "horizontalpodautoscaler",
+    "poddisruptionbudget",
+    "ingress",
+];
+const STATE_METRICS: &str = "kube-state-metrics";
+const EXPORTER: &str = "exporter";
+/// Characters of the longest name of a pod (RFC 1123).
+const MAX_POD: usize = 253;
 /// So many labels stand in for a thing that no kind names.
 const MAX_UNKNOWN: usize = 2;
 /// So that they leave room for a sentence.
 const MAX_UNKNOWN_CHARS: usize = 40;
 /// More labels than this in one place are no longer read.
-const MAX_PARTS: usize = 4;
+pub(super) const MAX_PARTS: usize = 4;
 const MAX_VALUE: usize = 60;
 
 /// Labels that name a thing together, and which of them name it.
@@ -86,31 +104,32 @@ pub(super) struct Thing {
     pub name: String,
     /// The last one is the most telling.
     pub labels: Vec<String>,
+    /// Whether a kind names it, as opposed to labels that nothing is known of.
+    pub is_known: bool,
 }
 
 /// The labels of what an alert is about, under their own names. `words`: what the alert says, by which an alert about an
 /// exporter's own pod is recognised.
 pub(super) fn labels_of_thing(labels: &Labels, words: &[String]) -> Labels {
     let mut thing = labels.clone();
-    let exported: Vec<String> =
-        labels.keys().filter_map(|name| name.strip_prefix("exported_")).map(str::to_owned).collect();
-    if !exported.is_empty() {
-        thing.retain(|name, _| !OF_TARGET.contains(&name.as_str()));
-        for name in exported {
-            if let Some(value) = thing.remove(&format!("exported_{name}")) {
-                thing.insert(name, value);
-            }
-        }
+    if is_about_target(labels) {
+        return thing;
+    }
+    if rename_exported(&mut thing) {
         return thing;
     }
     let is = |name: &str, word: &str| labels.get(name).is_some_and(|value| value.contains(word));
-    let any_is = |word: &str| ["pod", "container", "job", "service"].iter().any(|name| is(name, word));
-    let (state_metrics, of_exporter) = (any_is("kube-state-metrics"), any_is("exporter"));
-    if !state_metrics && !of_exporter || is_about_pod(labels, words) {
+    let any_is = |names: &[&str], word: &str| names.iter().any(|name| is(name, word));
+    let state_metrics = any_is(&["pod", "container", "job", "service"], STATE_METRICS);
+    // A workload may be called so as well: how it is scraped tells.
+    let scraped = ["container", "job", "service"].iter().any(|name| labels.contains_key(*name));
+    let exporter = any_is(&["container", "job", "service"], EXPORTER) || (!scraped && is("pod", EXPORTER));
+    if !state_metrics && !exporter || is_about_pod(labels, words) {
         return thing;
     }
+    let own = if state_metrics { STATE_METRICS } else { EXPORTER };
     for name in ["pod", "container"] {
-        if is(name, "kube-state-metrics") || is(name, "exporter") {
+        if is(name, own) {
             thing.remove(name);
         }
     }
@@ -126,14 +145,46 @@ pub(super) fn labels_of_thing(labels: &Labels, words: &[String]) -> Labels {
     thing
 }
 
+/// Gives labels `exported_…` their plain names in place of the target's. Whether one of them says which thing it is: then
+/// the target's other labels are gone.
+fn rename_exported(thing: &mut Labels) -> bool {
+    let exported: Vec<&str> =
+        OF_TARGET.iter().copied().filter(|name| thing.contains_key(&exported_name(name))).collect();
+    let identifies = exported.iter().any(|name| !["container", "endpoint"].contains(name));
+    if identifies {
+        thing.retain(|name, _| !OF_TARGET.contains(&name.as_str()));
+    }
+    // A job keeps its long name: one that was pushed is a thing, and how something was scraped is none.
+    for name in exported.into_iter().filter(|name| *name != "job") {
+        if let Some(value) = thing.remove(&exported_name(name)) {
+            thing.insert(name.to_owned(), value);
+        }
+    }
+    identifies
+}
+
+/// What Prometheus calls a label of the measured thing whose name the target has as well.
+pub(super) fn exported_name(name: &str) -> String {
+    format!("exported_{name}")
+}
+
+/// Whether an alert is about being scraped, so that the target is the thing.
+fn is_about_target(labels: &Labels) -> bool {
+    let name = labels.get("alertname").map(|name| name.to_lowercase()).unwrap_or_default();
+    ["target", "scrape", "exporterdown", "statemetricsdown"].iter().any(|word| name.contains(word))
+}
+
 /// Whether an alert is about the pod in its labels, be it an exporter's.
 fn is_about_pod(labels: &Labels, words: &[String]) -> bool {
-    let name = labels.get("alertname").map(|name| name.to_lowercase()).unwrap_or_default();
     let pod = labels.get("pod").map_or("", String::as_str);
-    !pod.is_empty()
-        && (["pod", "container", "crash"].iter().any(|word| name.contains(word))
-            && !["kube-state-metrics", "exporter"].iter().all(|word| !pod.contains(word))
-            || words.iter().any(|line| text::names(line, pod)))
+    // Longer than any pod's name.
+    if pod.is_empty() || pod.len() > MAX_POD || OBJECTS.iter().any(|name| labels.contains_key(*name)) {
+        return false;
+    }
+    let name = labels.get("alertname").map(|name| name.to_lowercase()).unwrap_or_default();
+    let is_exporter = [STATE_METRICS, EXPORTER].iter().any(|word| pod.contains(word));
+    (is_exporter && ["pod", "container", "crash"].iter().any(|word| name.contains(word)))
+        || words.iter().any(|line| text::names(line, pod))
 }
 
 /// The thing of an alert that stands alone; `None` where its labels name none. `rules`: the operator's kinds, which come
@@ -151,13 +202,14 @@ pub(super) fn alone(thing: &Labels, rules: &[Vec<String>]) -> Option<Thing> {
     let unknown = thing.keys().filter(|name| !is_plumbing(name)).take(MAX_UNKNOWN).cloned().collect::<Vec<_>>();
     (!unknown.is_empty()).then(|| {
         let each = unknown.iter().map(|name| value_of(std::slice::from_ref(name), thing, rules));
-        Thing { name: text::cut(&each.collect::<Vec<_>>().join(" "), MAX_UNKNOWN_CHARS), labels: unknown.clone() }
+        let name = text::cut(&each.collect::<Vec<_>>().join(" "), MAX_UNKNOWN_CHARS);
+        Thing { name, labels: unknown.clone(), is_known: false }
     })
 }
 
 fn of(kind: &[String], thing: &Labels, rules: &[Vec<String>]) -> Thing {
     let labels: Vec<String> = kind.iter().filter(|name| thing.contains_key(*name)).cloned().collect();
-    Thing { name: value_of(&labels, thing, rules), labels }
+    Thing { name: value_of(&labels, thing, rules), labels, is_known: true }
 }
 
 /// How the alerts of an incident are told apart.
@@ -178,7 +230,8 @@ impl Places {
         let mixed = of_all.iter().any(|name| name == "alertname");
         let mut order = ranked(&of_things, rules);
         // Exporters tell alerts apart only where their things do not.
-        let others: Vec<String> = of_all.into_iter().filter(|name| !of_things.contains(name)).collect();
+        let known: HashSet<&String> = of_things.iter().collect();
+        let others: Vec<String> = of_all.into_iter().filter(|name| !known.contains(name)).collect();
         order.extend(ranked(&others, rules));
         let mut parts: Vec<Vec<String>> = Vec::new();
         let mut shown = vec![String::new(); alerts.len()];
@@ -187,7 +240,7 @@ impl Places {
             let tried: Vec<String> = merged
                 .iter()
                 .zip(&shown)
-                .map(|(labels, shown)| format!("{shown}\0{}", value_of(&part, labels, rules)))
+                .map(|(labels, shown)| format!("{shown}\0{}", whole_value(&part, labels)))
                 .collect();
             let distinct = tried.iter().collect::<HashSet<_>>().len();
             // A cluster alone tells too little, so one more is taken after it in any case.
@@ -267,10 +320,15 @@ pub(super) fn value_of(kind: &[String], labels: &Labels, rules: &[Vec<String>]) 
             || !NAMED.contains(&name.as_str()) && KINDS.iter().any(|kind| kind.contains(&name.as_str()))
     };
     let values = kind.iter().filter_map(|name| {
-        let value = text::show(labels.get(name)?, MAX_VALUE);
+        let value = text::show_ends(labels.get(name)?, MAX_VALUE);
         Some(if bare(name) { value } else { format!("{}={value}", text::show(name, MAX_VALUE)) })
     });
     values.collect::<Vec<_>>().join("/")
+}
+
+/// The same for comparing, where nothing is cut.
+fn whole_value(kind: &[String], labels: &Labels) -> String {
+    kind.iter().map(|name| labels.get(name).map_or("", String::as_str)).collect::<Vec<_>>().join("\0")
 }
 
 fn kinds(rules: &[Vec<String>]) -> impl Iterator<Item = Vec<String>> {
@@ -289,7 +347,11 @@ fn is_plumbing(name: &str) -> bool {
 /// has a digit or a separator in it can be recognised, or the name of a service, which people choose to be one. A machine
 /// may be named without its port, a URL by its host.
 pub(super) fn is_said(text: &str, label: &str, value: &str) -> bool {
-    let distinct = |value: &str| label == "service" || value.chars().any(|c| c.is_ascii_digit() || "-._:/".contains(c));
+    // A number may count anything.
+    let is_number = |value: &str| value.parse::<f64>().is_ok();
+    let distinct = |value: &str| {
+        label == "service" || (!is_number(value) && value.chars().any(|c| c.is_ascii_digit() || "-._:/".contains(c)))
+    };
     if !distinct(value) {
         return false;
     }
@@ -357,9 +419,49 @@ mod tests {
         let exporter = [("namespace", "monitoring"), ("pod", "node-exporter-x"), ("job", "node-exporter")];
         assert_eq!(name(&[("instance", "10.0.0.4:9100")], &exporter), "10.0.0.4:9100");
         assert_eq!(name(&[("instance", "10.0.0.4:9100"), ("node", "worker-1")], &exporter), "worker-1");
+        let app = [("namespace", "shop"), ("pod", "csv-exporter-1"), ("container", "app"), ("job", "kubelet")];
+        assert_eq!(name(&[], &app), "shop/csv-exporter-1", "a workload may be called so");
         let kubelet = [("job", "kubelet"), ("instance", "10.0.0.4:10250"), ("service", "mon-kubelet")];
         let claim = [("namespace", "shop"), ("persistentvolumeclaim", "cart-data"), ("node", "worker-3")];
         assert_eq!(name(&claim, &kubelet), "shop/cart-data");
+    }
+
+    #[test]
+    fn labels_of_the_target_give_way_only_to_what_says_which_thing_it_is() {
+        let app = [("namespace", "shop"), ("pod", "cart-1"), ("container", "app"), ("job", "cart")];
+        for (own, expected) in [
+            (("exported_endpoint", "/pay"), "shop/cart-1"),
+            (("exported_bytes", "7"), "shop/cart-1"),
+            (("exported_container", "main"), "shop/cart-1"),
+            (("exported_service", "shop-web"), "shop-web"),
+            (("exported_pod", "db-0"), "db-0"),
+            (("exported_job", "nightly"), "nightly"),
+        ] {
+            assert_eq!(name(&[own], &app), expected, "{own:?}");
+        }
+        let down = [("alertname", "TargetDown"), ("namespace", "monitoring")];
+        let scraped = [("job", "kube-state-metrics"), ("service", "mon-kube-state-metrics")];
+        assert_eq!(name(&down, &scraped), "monitoring/kube-state-metrics", "the target is the thing");
+    }
+
+    #[test]
+    fn long_names_differ_where_they_are_shown() {
+        let pod = |end: &str| {
+            let pod = format!("opentelemetry-collector-gateway-production-eu-west-6c9f7d8b5c-{end}");
+            labels(&[("namespace", "shop"), ("pod", &pod)])
+        };
+        let (one, other) = (pod("x2k4p"), pod("q9z7m"));
+        let places = Places::new(&[(&one, &one), (&other, &other)], &[]);
+        assert_eq!(places.parts.len(), 1);
+        assert!(places.of(&one, &one).ends_with("-x2k4p") && places.of(&other, &other).ends_with("-q9z7m"));
+    }
+
+    /// Beyond what anybody sends, and far from a minute: each label is looked at a few times.
+    #[test]
+    fn many_labels_cost_no_square() {
+        let many: Labels = (0..50_000).map(|n| (format!("label_{n}"), "x".to_owned())).collect();
+        let few = labels(&[("alertname", "A")]);
+        assert_eq!(Places::new(&[(&few, &many), (&few, &few)], &[]).parts.len(), 1);
     }
 
     #[test]
@@ -378,7 +480,7 @@ mod tests {
         }
         let rules = [vec!["site".to_owned(), "device".to_owned()]];
         let thing = alone(&labels(&[("device", "d-17"), ("site", "north"), ("pod", "p")]), &rules).expect("a thing");
-        assert_eq!(thing, Thing { name: "north/d-17".to_owned(), labels: rules[0].clone() });
+        assert_eq!(thing, Thing { name: "north/d-17".to_owned(), labels: rules[0].clone(), is_known: true });
     }
 
     #[test]
@@ -395,6 +497,7 @@ mod tests {
             ("shop.example.org does not answer", "https://shop.example.org/health", true),
             ("No master answers", "master", false),
             ("A node is down", "node", false),
+            ("3 replicas are missing", "3", false),
         ] {
             assert_eq!(is_said(text, "node", value), said, "{text} {value}");
         }

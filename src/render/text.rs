@@ -64,6 +64,17 @@ pub(super) fn show(clean: &str, max: usize) -> String {
     isolate(&cut(clean, max))
 }
 
+/// The same with both ends kept: names of one kind often differ in their last characters.
+pub(super) fn show_ends(clean: &str, max: usize) -> String {
+    let chars: Vec<char> = clean.chars().take(MAX_READ).collect();
+    if chars.len() <= max {
+        return isolate(clean);
+    }
+    let tail = max / 3;
+    let (head, end) = (&chars[..max - tail - 1], &chars[chars.len() - tail..]);
+    isolate(&head.iter().chain(&['…']).chain(end).collect::<String>())
+}
+
 pub(super) fn isolate(text: &str) -> String {
     if text.chars().any(is_right_to_left) { format!("{ISOLATE}{text}{END_OF_ISOLATE}") } else { text.to_owned() }
 }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     model::{Alert, Labels},
-    render::{places, style::Style, text},
+    render::{
+        places::{self, exported_name},
+        style::Style,
+        text,
+    },
 };
 
 /// Annotations in which an alert says what happened, in any case; the first one that says anything counts.
@@ -42,14 +46,16 @@ impl<'a> CleanAlert<'a> {
 
     /// Whether a label is the exporter's and not the thing's.
     pub(crate) fn is_exporters(&self, name: &str) -> bool {
-        self.labels.contains_key(name)
-            && (!self.thing.contains_key(name) || self.labels.contains_key(&format!("exported_{name}")))
-            && !name.starts_with("exported_")
+        match (self.labels.get(name), self.thing.get(name)) {
+            (Some(own), Some(of_thing)) => own != of_thing || self.labels.contains_key(&exported_name(name)),
+            (Some(_), None) => !name.starts_with("exported_"),
+            (None, _) => false,
+        }
     }
 
     /// The name under which a label of the thing stands among the alert's labels.
     pub(crate) fn raw_name(&self, name: &str) -> String {
-        let exported = format!("exported_{name}");
+        let exported = exported_name(name);
         if self.labels.contains_key(&exported) { exported } else { name.to_owned() }
     }
 
@@ -59,8 +65,12 @@ impl<'a> CleanAlert<'a> {
 
     /// The lines of an annotation; empty where it says nothing.
     pub(crate) fn annotation(&self, name: &str) -> Vec<String> {
-        let lines = self.raw_annotation(name).map(text::lines).unwrap_or_default();
-        lines.into_iter().filter_map(tidy).collect()
+        self.said(name).into_iter().filter_map(Said::into_line).collect()
+    }
+
+    fn said(&self, name: &str) -> Vec<Said> {
+        let lines = self.raw_annotation(name).map(|raw| text::lines(&unfolded(raw))).unwrap_or_default();
+        lines.into_iter().map(Said::of).collect()
     }
 
     /// The text of an annotation, whatever the case of its name.
@@ -93,8 +103,10 @@ impl<'a> CleanAlert<'a> {
     /// What is measured, where an annotation or a line of the description says it.
     pub(crate) fn value(&self) -> Option<String> {
         let annotated = self.raw_annotation("value").map(text::clean).filter(|value| !value.is_empty());
-        let in_line =
-            || self.annotation("description").iter().find_map(|line| Some(line.strip_prefix("value ")?.to_owned()));
+        let in_line = || {
+            let lines = self.said("description").into_iter();
+            lines.into_iter().find_map(|said| if let Said::Value(value) = said { Some(value) } else { None })
+        };
         let measured = || Some(text::clean(&self.alert.doc.values)).filter(|values| !values.is_empty());
         annotated.or_else(in_line).or_else(measured)
     }
@@ -136,17 +148,42 @@ impl<'a> CleanAlert<'a> {
 
 /// Whether a text is meant as a link, be it one that must not be shown.
 fn is_link(text: &str) -> bool {
-    let text = text.trim();
-    text.starts_with("http") || (!text.contains(char::is_whitespace) && url::Url::parse(text).is_ok())
+    let text = text.trim().to_lowercase();
+    ["http://", "https://", "javascript:", "data:", "mailto:"].iter().any(|scheme| text.starts_with(scheme))
+        || (!text.contains(char::is_whitespace) && text.contains("://"))
 }
 
-/// A line of a description. Popular rule collections end theirs with the value and with all labels; the labels are chips.
-fn tidy(line: String) -> Option<String> {
-    let after = |word: &str| Some(line.strip_prefix(word)?.trim_start().strip_prefix(['=', ':'])?.trim());
-    if after("LABELS").is_some() {
-        return None;
+/// A line of an annotation. Popular rule collections end their descriptions with the value and with all labels.
+enum Said {
+    Line(String),
+    Value(String),
+    /// Chips show them.
+    Labels,
+}
+
+impl Said {
+    fn of(line: String) -> Self {
+        let after = |word: &str| Some(line.strip_prefix(word)?.trim_start().strip_prefix(['=', ':'])?.trim());
+        match (after("VALUE"), after("LABELS")) {
+            (Some(value), _) => Self::Value(value.to_owned()),
+            (None, Some(_)) => Self::Labels,
+            (None, None) => Self::Line(line),
+        }
     }
-    Some(after("VALUE").map(|value| format!("value {value}")).unwrap_or(line))
+
+    fn into_line(self) -> Option<String> {
+        match self {
+            Self::Line(line) => Some(line),
+            Self::Value(value) => Some(format!("value {value}")),
+            Self::Labels => None,
+        }
+    }
+}
+
+/// With the line breaks before value and labels that YAML's folded and single-quoted texts lose.
+fn unfolded(raw: &str) -> String {
+    let broken = raw.replace("\\n", "\n");
+    ["VALUE =", "LABELS ="].iter().fold(broken, |text, word| text.replace(&format!(" {word}"), &format!("\n{word}")))
 }
 
 pub(crate) fn clean_labels(raw: &Labels) -> Labels {

@@ -59,21 +59,25 @@ pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>,
     }
     if group.places.mixed {
         let labels = group_labels(group);
-        parts.push(text::cut(&places::all(&labels, &style.display.places), 40));
-        said.extend(labels.into_keys());
+        let whole = places::all(&labels, &style.display.places);
+        let shown = text::cut(&whole, 40);
+        // What was cut stays a chip.
+        if shown == whole && labels.len() <= places::MAX_PARTS {
+            said.extend(labels.into_keys().map(|label| raw_name(group, &label)));
+        }
+        parts.push(shown);
     }
     if !group.is_list() {
         let thing = places::alone(&group.thing, &style.display.places);
         // The last one is the most telling: a pod's name says more than its namespace.
         if let Some(thing) = thing.filter(|thing| {
-            let last = thing.labels.last().and_then(|label| group.thing.get_key_value(label));
-            !last.is_some_and(|(label, value)| places::is_said(&what, label, value))
+            let telling = if thing.is_known { thing.labels.len().saturating_sub(1) } else { 0 };
+            let is_said =
+                |label: &String| group.thing.get(label).is_some_and(|value| places::is_said(&what, label, value));
+            !thing.labels[telling..].iter().all(is_said)
         }) {
             parts.push(thing.name);
-            said.extend(thing.labels.iter().map(|label| match group.alerts.first() {
-                Some(seen) => seen.raw_name(label),
-                None => label.clone(),
-            }));
+            said.extend(thing.labels.iter().map(|label| raw_name(group, label)));
         }
     }
     parts.push(outcome(group, times, now));
@@ -135,11 +139,24 @@ pub(crate) fn name(group: &Group<'_>) -> String {
     name.map_or("Alert".to_owned(), |name| text::show(&name, MAX_NAME))
 }
 
-/// The group labels that the line does not show anyway.
+/// The group labels that the line does not show anyway, as the thing has them and without the exporter's.
 pub(crate) fn group_labels(group: &Group<'_>) -> Labels {
     let mut labels = clean_labels(&group.incident.doc.group_labels);
-    labels.retain(|name, _| !["alertname", "severity", "cluster"].contains(&name.as_str()));
+    labels.retain(|name, value| {
+        let is_exporters = !group.alerts.is_empty() && group.alerts.iter().all(|seen| seen.is_exporters(name));
+        match group.thing.get(name) {
+            Some(of_thing) => value.clone_from(of_thing),
+            None if is_exporters => return false,
+            None => {}
+        }
+        !["alertname", "severity", "cluster"].contains(&name.as_str())
+    });
     labels
+}
+
+/// The name under which a label of the thing stands among the chips.
+fn raw_name(group: &Group<'_>, label: &str) -> String {
+    group.alerts.first().map_or_else(|| label.to_owned(), |seen| seen.raw_name(label))
 }
 
 /// The counts, or how long the incident lasted.

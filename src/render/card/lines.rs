@@ -87,6 +87,8 @@ pub(crate) struct LineWriter<'a> {
     shared: Vec<LinkKind>,
     since: String,
     severities_differ: bool,
+    /// Lines of other annotations, which the card shows once.
+    others: Vec<String>,
 }
 
 impl<'a> LineWriter<'a> {
@@ -99,6 +101,7 @@ impl<'a> LineWriter<'a> {
             shared: shared.iter().map(|link| link.kind).collect(),
             since: times.minute(group.since()),
             severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
+            others: group.others(),
         }
     }
 
@@ -155,11 +158,12 @@ impl<'a> LineWriter<'a> {
     /// What this alert says beyond what the card says of all.
     fn own_words(&self, seen: &CleanAlert<'_>) -> String {
         let words = if self.group.what.is_empty() { seen.what() } else { seen.annotation("description") };
-        let Some(first) = words.first() else { return String::new() };
-        let said = self.group.what.iter().chain(&self.group.description).any(|shown| !text::adds(first, shown));
-        let words = if said { String::new() } else { text::show(first, MAX_WHAT) };
+        let adds = |first: &&String| {
+            self.group.what.iter().chain(&self.group.description).all(|shown| text::adds(first, shown))
+        };
+        let words = words.first().filter(adds).map(|first| text::show(first, MAX_WHAT)).unwrap_or_default();
         // The value of one alert says more than a sentence that all share.
-        match seen.value().filter(|value| !words.contains(value.as_str()) && !self.says(value)) {
+        match seen.value().filter(|value| (words.is_empty() || !text::names(&words, value)) && !self.says(value)) {
             Some(value) if words.is_empty() => format!("value {}", text::show(&value, MAX_VALUE)),
             Some(value) => format!("{words} ({})", text::show(&value, MAX_VALUE)),
             None => words,
@@ -169,7 +173,7 @@ impl<'a> LineWriter<'a> {
     /// Whether the card says this for all its alerts.
     fn says(&self, value: &str) -> bool {
         let group = self.group;
-        group.what.iter().chain(&group.description).chain(&group.others()).any(|line| text::names(line, value))
+        group.what.iter().chain(&group.description).chain(&self.others).any(|line| text::names(line, value))
     }
 }
 

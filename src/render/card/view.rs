@@ -171,7 +171,9 @@ fn broken_logs(style: &Style, group: &Group<'_>) -> Option<String> {
 fn chips(style: &Style, group: &Group<'_>, head: &Headline) -> (Vec<String>, usize) {
     let said = |name: &str| ["alertname", "severity"].contains(&name) || head.said.iter().any(|said| said == name);
     let hides = !style.display.hide_labels.is_empty();
-    let of_exporter = |name: &str| hides && group.alerts.iter().all(|seen| seen.is_exporters(name));
+    // Where an exporter runs is what one would query, unless the thing says where it is itself.
+    let queried = |name: &str| name == "namespace" && !group.thing.contains_key(name);
+    let of_exporter = |name: &str| hides && !queried(name) && group.alerts.iter().all(|seen| seen.is_exporters(name));
     let hidden = |name: &str| style.display.hides(name) || of_exporter(name);
     let mut labels: Vec<_> = group.common.iter().filter(|(name, _)| !said(name) && !hidden(name)).collect();
     labels.sort_by_key(|(name, _)| {

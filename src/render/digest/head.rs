@@ -109,15 +109,15 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
     Head::new(emoji, "", all).finish(&facts, &rows.iter().filter(is_named).collect::<Vec<_>>(), of, &others)
 }
 
-/// `🟢 RESOLVED 9 incidents after 22 min: …`
+/// `🟢 RESOLVED 9 incidents after 22 min`
 fn resolved(rows: &[Row], all: usize, place: &str) -> Head {
     let from = rows.iter().map(|row| row.span.0).min().unwrap_or_default();
     let to = rows.iter().map(|row| row.span.1).max().unwrap_or_default();
     let facts = format!("{place} after {}", time::words(to.since(from)));
-    Head::new("🟢", "RESOLVED", all).finish(&facts, &rows.iter().collect::<Vec<_>>(), all, &[])
+    Head::new("🟢", "RESOLVED", all).finish(&facts, &[], 0, &[])
 }
 
-/// `🟢 60 incidents resolved: …`
+/// `🟢 60 incidents resolved: …`. A notice names what it is about, since nothing fires beside it.
 pub(super) fn green(rows: &[Row], all: usize, cluster: Option<&str>) -> Head {
     let place = cluster.map(|cluster| format!(" in {cluster}")).unwrap_or_default();
     Head::new("🟢", "", all).finish(&format!("{place} resolved"), &rows.iter().collect::<Vec<_>>(), all, &[])

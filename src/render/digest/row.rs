@@ -193,7 +193,7 @@ fn place(style: &Style, group: &Group<'_>) -> String {
     if let Some(thing) = places::alone(&group.thing, &style.display.places) {
         return text::cut(&thing.name, MAX_PLACE);
     }
-    group.common("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
+    group.thing.get("job").map_or_else(by, |job| text::show(job, MAX_PLACE))
 }
 
 /// The labels that distinguish it from others of its name: the group labels, else those that all alerts share.

@@ -76,14 +76,18 @@ pub(crate) fn normal_rules(rules: &[Rewrite]) -> Vec<Rewrite> {
     rules.iter().map(normal).collect()
 }
 
-/// The first of several links in an annotation.
+/// The first of several links in an annotation. What separates them may also stand in a query, all but blanks.
 pub(crate) fn first_of(raw: &str) -> &str {
+    const SEPARATORS: [char; 2] = [',', ';'];
     let raw = raw.trim();
-    let ends = raw.match_indices([' ', ',', ';', '\n', '\t']).map(|(at, _)| at);
-    let next_is_link =
-        |at: &usize| raw[*at..].trim_start_matches([' ', ',', ';', '\n', '\t', '\r']).starts_with("http");
-    let end = ends.into_iter().find(next_is_link).unwrap_or(raw.len());
-    raw[..end].trim_end_matches([' ', ',', ';', '\r'])
+    let query = raw.find('?').unwrap_or(raw.len());
+    let begins = |at: usize| {
+        let before = raw[..at].chars().next_back();
+        let separated = before.is_some_and(|c| c.is_whitespace() || (at < query && SEPARATORS.contains(&c)));
+        separated && ["http://", "https://"].iter().any(|scheme| raw[at..].starts_with(scheme))
+    };
+    let end = raw.match_indices("http").map(|(at, _)| at).find(|at| begins(*at)).unwrap_or(raw.len());
+    raw[..end].trim_end_matches(|c: char| c.is_whitespace() || SEPARATORS.contains(&c))
 }
 
 /// `https://` in front of what begins with the name of a host, as people write it.

@@ -1,5 +1,7 @@
 //! Alerts as the field's rules make them; each file in tests/fixtures/reports/ stands for a kind.
 
+use std::collections::BTreeMap;
+
 use super::{
     payloads::from_fixture,
     rendered::{card, reply, whole_card},
@@ -7,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Form, Incident, NoteKind},
-    render::Message,
+    render::{Message, links::url},
 };
 
 fn shown(incident: &Incident) -> Message {
@@ -135,4 +137,53 @@ fn an_annotation_that_is_meant_as_a_link_is_no_line() {
     let links = [("wiki", "https://wiki.example.org"), ("bad", "javascript:alert(1)"), ("note", "ask: the team")];
     let body = shown(&incident(vec![alert("1", &[("alertname", "A"), ("pod", "p-1")], &links)])).body;
     assert!(body.contains("note: ask: the team\n") && !body.contains("wiki") && !body.contains("javascript"), "{body}");
+}
+
+#[test]
+fn each_alert_of_a_list_says_its_value() {
+    let host = |host: &str, value: &str| {
+        let mut alert = alert(host, &[("alertname", "High load"), ("host", host)], &[("summary", "Load is high")]);
+        alert.doc.values = value.to_owned();
+        alert
+    };
+    let body = shown(&incident(vec![host("h1", "A=93"), host("h2", "A=71")])).body;
+    assert!(body.contains("- h1 — value A=93\n") && body.contains("- h2 — value A=71\n"), "{body}");
+}
+
+#[test]
+fn values_and_labels_are_found_however_the_rule_is_folded() {
+    for text in ["Low memory VALUE = 7.1 LABELS = map[a:b]", "Low memory\\n  VALUE = 7.1\\n  LABELS = map[a:b]"] {
+        let body =
+            shown(&incident(vec![alert("1", &[("alertname", "A"), ("pod", "p-1")], &[("description", text)])])).body;
+        assert!(body.starts_with("⚪ FIRING A p-1 — Low memory\nvalue 7.1\n") && !body.contains("map["), "{body}");
+    }
+    let odd = [("summary", "A sum"), ("description", "value of the counter is odd"), ("owner", "team:payments")];
+    let body = shown(&incident(vec![alert("1", &[("alertname", "A"), ("pod", "p-1")], &odd)])).body;
+    assert!(body.contains("value of the counter is odd\nowner: team:payments\n"), "{body}");
+}
+
+#[test]
+fn of_several_links_the_first_is_found_and_a_query_stays_whole() {
+    for (raw, first) in [
+        ("https://a/x, https://b/y", "https://a/x"),
+        ("https://a/x\n https://b", "https://a/x"),
+        ("https://g/d?var=https://a,https://b", "https://g/d?var=https://a,https://b"),
+        ("https://a/x http_requests_total", "https://a/x http_requests_total"),
+        ("https://a/?u=1 https://b", "https://a/?u=1"),
+    ] {
+        assert_eq!(url::first_of(raw), first);
+    }
+}
+
+#[test]
+fn several_names_in_a_group_are_placed_by_the_thing() {
+    let of = |name: &str| {
+        let labels =
+            [("alertname", name), ("namespace", "monitoring"), ("exported_namespace", "shop"), ("exported_pod", "p-1")];
+        alert(name, &labels, &[])
+    };
+    let mut group = incident(vec![of("A"), of("B")]);
+    group.doc.group_labels = BTreeMap::from([("namespace".to_owned(), "monitoring".to_owned())]);
+    let line = shown(&group).body.lines().next().map(str::to_owned);
+    assert_eq!(line.as_deref(), Some("⚪ FIRING 2 alerts shop · 2 firing"));
 }
