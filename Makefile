@@ -1,4 +1,4 @@
-# Where rustup puts cargo, for shells that have not been told.
+# Where rustup puts cargo, for shells that do not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml

@@ -11,7 +11,7 @@ fn main() {
     println!("cargo::rustc-env=MAR_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }
 
-/// Source archives have no history; then the commit is unknown, which is no reason not to build.
+/// Source archives have no history; then the commit is unknown, and it builds all the same.
 fn from_git() -> Option<String> {
     let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
     let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();

@@ -33,7 +33,7 @@ use crate::harness::{
     process::{Process, Scratch, free_port},
 };
 
-/// How the program is told to be the server. Not `MAR_…`: those are the receiver's settings.
+/// Makes the program the server. Not `MAR_…`: those are the receiver's settings.
 const CONFIG: &str = "BENCH_BARE_CONFIG";
 const LISTEN: &str = "BENCH_BARE_LISTEN";
 

@@ -4,7 +4,7 @@
     setup.py secrets    makes the secrets, each readable by the one who needs it
     setup.py accounts   registers the bot and an operator, makes the room, gets the bot's access token
 
-To have the bot log in anew, delete secrets/receiver/access-token. Only the standard library: it runs in Synapse's image."""
+To have the bot log in again, delete secrets/receiver/access-token. Only the standard library: it runs in Synapse's image."""
 
 import hashlib
 import hmac

@@ -120,8 +120,8 @@ fn check_incident(incident: &Incident, changes: &Changes) {
         assert_eq!(alert.ends_at.is_some(), alert.state == AlertState::Resolved, "{alert:?}");
         assert_eq!(alert.absent_since.is_some(), alert.state == AlertState::Absent, "{alert:?}");
     }
-    let told = changes.notes.iter().flat_map(|note| &note.args.fingerprints);
-    told.for_each(|told| assert!(names.binary_search(&told.as_str()).is_ok(), "a note about an alert that is not kept"));
+    let reported = changes.notes.iter().flat_map(|note| &note.args.fingerprints);
+    reported.for_each(|reported| assert!(names.binary_search(&reported.as_str()).is_ok(), "a note about an alert that is not kept"));
 }
 
 /// A retry or an HA twin: nothing changes in the room.

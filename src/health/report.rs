@@ -286,7 +286,7 @@ impl Input {
             Part::ok("in force as it is")
         } else {
             let notice = Some(format!("to be had by a restart only: {}", restart.join(", ")));
-            Part { notice, ..Part::ok("in force but for what wants a restart") }
+            Part { notice, ..Part::ok("active, except for what requires a restart") }
         };
         part.with([Fact::Since(since.map(|at| self.by_wall(at)))])
     }

@@ -73,7 +73,7 @@ const PLUMBING: &[&str] = &[
     "exported_job",
     "exported_instance",
 ];
-/// Objects of a cluster that are no pods; an alert that names one is about that.
+/// Objects of a cluster other than pods; an alert that names one is about that.
 const OBJECTS: &[&str] = &[
     "persistentvolumeclaim",
     "job_name",
@@ -212,7 +212,7 @@ fn of(kind: &[String], thing: &Labels, rules: &[Vec<String>]) -> Thing {
     Thing { name: value_of(&labels, thing, rules), labels, is_known: true }
 }
 
-/// How the alerts of an incident are told apart.
+/// How the alerts of an incident are distinguished.
 pub(super) struct Places {
     /// Groups of labels, in the order in which their values are shown.
     parts: Vec<Vec<String>>,
@@ -296,7 +296,7 @@ fn differing<'l>(alerts: impl Iterator<Item = &'l Labels> + Clone) -> Vec<String
     known.into_iter().filter(differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Groups of labels by which alerts are told apart, the most telling first, of those in `names`.
+/// Groups of labels by which alerts are distinguished, the most telling first, of those in `names`.
 pub(super) fn ranked(names: &[String], rules: &[Vec<String>]) -> Vec<Vec<String>> {
     let has = |name: &String| names.contains(name);
     let mut order: Vec<Vec<String>> = vec![strings(&["cluster"])];

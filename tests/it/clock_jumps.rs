@@ -30,10 +30,10 @@ async fn a_clock_set_by_days_closes_nothing_and_is_told_once() {
         receiver.accept("default", group("DiskFull").firing(&["n01"]).reason("repeat interval elapsed")).await;
         let untouched =
             |view: &RoomView| view.cards().len() == 1 && view.card().edits == 0 && view.thread_of(&root).is_empty();
-        scene.room.assert_settled("nothing closed, said again or posted anew", QUIET, untouched).await;
+        scene.room.assert_settled("nothing closed, said again or posted again", QUIET, untouched).await;
     }
-    let told = receiver.logs().lines().filter(|line| line.contains("wall clock was set; shown times")).count();
-    assert_eq!(told, 2, "once for each:\n{}", receiver.log_tail());
+    let reported = receiver.logs().lines().filter(|line| line.contains("wall clock was set; shown times")).count();
+    assert_eq!(reported, 2, "once for each:\n{}", receiver.log_tail());
     receiver.accept("default", group("DiskFull").resolved(&["n01"])).await;
     let green = |view: &RoomView| view.cards().len() == 1 && view.card().first_line().contains("RESOLVED");
     scene.room.wait_for("the card turns green", DEADLINE, green).await;

@@ -95,7 +95,7 @@ async fn back_after_a_long_silence_is_said_and_a_late_recurrence_is_a_new_card()
         .await;
     let alertmanager = repeating_alertmanager(&receiver).await;
     let room = &scene.room;
-    // Reminders come as well, each second; they are not what is told here.
+    // Reminders come as well, each second; this test is not about them.
     let news = |view: &RoomView, root: &str| {
         let mut thread = thread(view, root);
         thread.retain(|(_, line)| !line.contains("still firing"));

@@ -56,7 +56,7 @@ async fn with_updates_post_every_change_is_a_message_that_shows_the_newest_state
     scene.room.wait_for("new", DEADLINE, messages(2)).await;
     receiver.accept("default", group().alert(critical("n02"))).await;
     scene.room.assert_settled("no message of what is no longer listed", QUIET, messages(2)).await;
-    // Killed with news that nobody has told yet, it tells them once.
+    // Killed with notes that are not sent yet, it sends them once.
     receiver.accept("default", group().resolved(&["n01"]).alert(critical("n02"))).await;
     receiver.kill9();
     receiver.restart().await;
@@ -64,8 +64,9 @@ async fn with_updates_post_every_change_is_a_message_that_shows_the_newest_state
     receiver.accept("default", group().resolved(&["n01"]).alert(Alert::resolved("n02").critical())).await;
     let view = scene.room.assert_settled("all of it", QUIET, messages(4)).await;
     let cards = view.cards();
-    let told: Vec<_> = cards.iter().map(|card| (card.msgtype(), card.mentions().expect("mentions").len())).collect();
-    assert_eq!(told, [("m.text", 0), ("m.text", 1), ("m.notice", 0), ("m.notice", 0)], "{}", view.text());
+    let reported: Vec<_> =
+        cards.iter().map(|card| (card.msgtype(), card.mentions().expect("mentions").len())).collect();
+    assert_eq!(reported, [("m.text", 0), ("m.text", 1), ("m.notice", 0), ("m.notice", 0)], "{}", view.text());
     assert!(cards[1].first_line().starts_with("🔴 DiskFull: new on n02"), "{}", view.text());
     assert!(cards[1].body().contains("2 firing"), "{}", view.text());
     assert!(cards[2].first_line().starts_with("🟢 DiskFull: n01 resolved"), "{}", view.text());

@@ -60,7 +60,7 @@ async fn connections_beyond_the_bound_close_those_that_wait_longest() {
     receiver.wait_log(&["WARN", "closing idle connections"]).await;
 }
 
-/// Also who says nothing at all loses his place, before any request has told the version of HTTP.
+/// Also who says nothing at all loses his place, before any request has shown the version of HTTP.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_connection_is_closed() {
     let scene = Scene::new().await;
@@ -119,7 +119,7 @@ async fn bodies_beyond_the_budget_are_503() {
     scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
 }
 
-/// Two hundred connections, each with a webhook of nearly 4 MiB: each is taken or told to come again.
+/// Two hundred connections, each with a webhook of nearly 4 MiB: each is taken or asked to come again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_large_webhooks_takes_bounded_memory() {
     let scene = Scene::new().await;

@@ -1,4 +1,4 @@
-//! Logs links all the way: a rule made by `logs-url`, filled in by a real Prometheus, mended and given its time by the
+//! Logs links all the way: a rule made by `logs-url`, filled in by a real Prometheus, corrected and given its time by the
 //! receiver; and what the commands say of links.
 
 use std::process::{Command, Output};

@@ -124,7 +124,7 @@ async fn storm(scene: &Scene, groups: usize, alerts: usize, deadline: Duration) 
         let cards = view.cards_with(&name(n));
         let line =
             cards.iter().flat_map(Message::own_lines).find(|line| line.contains(&name(n)) && line.contains(&counted));
-        assert!(line.is_some(), "{} is told with {counted}:\n{}", name(n), view.text());
+        assert!(line.is_some(), "{} is shown with {counted}:\n{}", name(n), view.text());
     }
     receiver
 }

@@ -165,8 +165,8 @@ async fn the_log_tells_the_life_of_a_notification_by_its_id() {
         .filter(|line| line.contains(&id))
         .map(|line| serde_json::from_str(line).expect("a JSON line"))
         .collect();
-    let told: Vec<&str> = lines.iter().map(|line| line["message"].as_str().expect("a message")).collect();
-    assert_eq!(told, ["accepted", "not shown yet, will try again", "shown in the room"]);
+    let reported: Vec<&str> = lines.iter().map(|line| line["message"].as_str().expect("a message")).collect();
+    assert_eq!(reported, ["accepted", "not shown yet, will try again", "shown in the room"]);
     assert!(lines[1]["reason"].as_str().is_some_and(|reason| reason.starts_with("server_error")), "{:#}", lines[1]);
     assert!(lines[1]["retry_in_ms"].is_u64(), "{:#}", lines[1]);
     assert_eq!(lines[2]["event"], event.as_str());

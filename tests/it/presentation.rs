@@ -170,6 +170,6 @@ async fn two_rooms_on_a_route_show_one_incident_each_with_a_card_of_its_own() {
         room.wait_for("green, with a notice", DEADLINE, green).await;
         room.assert_settled("and nothing more", QUIET, green).await;
     }
-    assert!(other.view().await.card().has("WARNING"), "the other route was told nothing of the end");
+    assert!(other.view().await.card().has("WARNING"), "the other route got nothing of the end");
     assert_eq!(receiver.metric("incidents_open", &[("route", "other")]).await, 1.0);
 }

@@ -57,8 +57,8 @@ async fn a_refused_token_is_logged_once_and_not_with_its_text_doubled() {
     // Some tries of the lane, and one of the account.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let log = receiver.logs();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("M_UNKNOWN_TOKEN")).collect();
-    assert_eq!(told.len(), 1, "{told:#?}");
+    let reported: Vec<&str> = log.lines().filter(|line| line.contains("M_UNKNOWN_TOKEN")).collect();
+    assert_eq!(reported.len(), 1, "{reported:#?}");
     let twice = |line: &str| line.matches("token rejected").count() + line.matches("token_rejected: ").count() > 1;
     assert!(!log.lines().any(twice), "{log}");
     let shown = health(&receiver).await.to_string();
@@ -141,8 +141,8 @@ async fn a_limit_of_joins_is_shown_as_that_and_holds_no_other_room() {
     let receiver = builder.start().await;
     let room = |health: &Value| health["parts"]["routes"]["asked"]["rooms"]["asked/1"].clone();
     eventually("limited", DEADLINE, async || {
-        let told = room(&health(&receiver).await)["reason"].clone();
-        told.as_str().is_some_and(|reason| reason.starts_with("join_limited")).then_some(())
+        let reported = room(&health(&receiver).await)["reason"].clone();
+        reported.as_str().is_some_and(|reason| reason.starts_with("join_limited")).then_some(())
     })
     .await;
     assert_eq!(receiver.get("/healthz/delivery").await.status, 200, "a budget is not a fault");

@@ -32,15 +32,15 @@ fn route(room: &Room) -> Value {
 }
 
 /// How often the log has a line with these words.
-fn told(receiver: &Receiver, words: &str) -> usize {
+fn times_logged(receiver: &Receiver, words: &str) -> usize {
     receiver.logs().matches(words).count()
 }
 
 /// Reads the config again by SIGHUP and waits until it is in force.
 async fn hang_up(receiver: &mut Receiver) {
-    let before = told(receiver, IN_FORCE);
+    let before = times_logged(receiver, IN_FORCE);
     receiver.signal("HUP");
-    eventually("in force", DEADLINE, async || (told(receiver, IN_FORCE) > before).then_some(())).await;
+    eventually("in force", DEADLINE, async || (times_logged(receiver, IN_FORCE) > before).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +118,7 @@ async fn a_faulty_config_is_refused_once_and_the_one_before_goes_on() {
     });
     receiver.wait_log(&["ERROR", refused, "card.j2:1:"]).await;
     receiver.wait_log(&["config is still refused"]).await;
-    assert_eq!(told(&receiver, refused), 1, "said once");
+    assert_eq!(times_logged(&receiver, refused), 1, "said once");
     assert_eq!(receiver.metric("config_last_reload_successful", &[]).await, 0.0);
     let health = receiver.get("/healthz").await;
     let part = &health.json()["parts"]["config"];
@@ -149,7 +149,7 @@ async fn a_faulty_config_is_refused_once_and_the_one_before_goes_on() {
     receiver.wait_metric("config_last_reload_successful", &[], |value| value == 1.0).await;
     assert!(receiver.metric("config_last_reload_success_timestamp_seconds", &[]).await > good);
     assert_eq!(receiver.get("/healthz").await.json()["parts"]["config"]["status"], "ok");
-    assert_eq!(told(&receiver, refused), 4, "one for each fault");
+    assert_eq!(times_logged(&receiver, refused), 4, "one for each fault");
     let large = Payload::group("C").firing(&["n01", "n02", "n03", "n04", "n05"]);
     assert_eq!(receiver.post("default", large).await.status, 413, "the rest of it applies now");
 }
@@ -171,8 +171,9 @@ async fn a_fault_in_a_template_is_mended_in_the_template() {
     // It is one of those now that are looked at.
     fs::write(&template, "🚀 {{ name }}").expect("written");
     receiver.wait_log(&[IN_FORCE, "changed files"]).await;
-    let told = eventually("the changed template", DEADLINE, async || (told(&receiver, IN_FORCE) >= 2).then_some(()));
-    told.await;
+    let times_logged =
+        eventually("the changed template", DEADLINE, async || (times_logged(&receiver, IN_FORCE) >= 2).then_some(()));
+    times_logged.await;
     receiver.accept("default", group("B")).await;
     scene.room.wait_for("the new form", DEADLINE, |view| view.cards().iter().any(|card| card.body() == "🚀 B")).await;
 }
@@ -198,7 +199,7 @@ async fn the_webhook_token_is_rotated_without_a_restart() {
     assert_eq!(old.await, 401);
     receiver.use_webhook_token("second-t0ken");
     receiver.accept("default", group("B")).await;
-    // An empty file is no credential.
+    // An empty file does not hold a credential.
     replace(&file, "");
     receiver.wait_log(&["config is refused", "webhook-token", "is empty"]).await;
     receiver.accept("default", group("C")).await;
@@ -397,7 +398,7 @@ async fn a_room_that_a_route_names_twice_is_told_of_and_posted_to_once() {
     let both =
         |view: &RoomView| shows("Last")(view) && shows("Twin")(view) && view.cards_with("Twin")[0].has("3 firing");
     scene.room.wait_for("each once", DEADLINE, both).await;
-    assert_eq!(told(&receiver, "names one room twice"), 1);
+    assert_eq!(times_logged(&receiver, "names one room twice"), 1);
 
     names(&mut receiver, &[&alias]);
     hang_up(&mut receiver).await;

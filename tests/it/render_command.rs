@@ -158,7 +158,7 @@ fn a_payload_without_alerts_is_no_message() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("no message would be sent"), "{output:?}");
 }
 
-/// A reader that has seen enough is no reason to panic.
+/// A reader that has seen enough does not cause a panic.
 #[test]
 fn a_closed_pipe_is_no_fault() {
     let command = format!(

@@ -80,7 +80,7 @@ async fn an_idle_receiver_is_ok_and_news_come_in_by_themselves() {
     let view = scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     let text = browser.wait_text("the incident", |text| text.contains("DiskFull") && text.contains("new card")).await;
     assert!(text.contains("2 firing"), "{text}");
-    assert_eq!(browser.run("return window.stays").await, true, "the page was loaded anew");
+    assert_eq!(browser.run("return window.stays").await, true, "the page was loaded again");
     // The link of the incident's card is the event that is in the room.
     let card = view.card().event_id().to_owned();
     let server = scene.bot.user_id.split_once(':').expect("a user id").1;
@@ -183,12 +183,12 @@ async fn a_storm_is_bounded_and_readable() {
     assert!(text.contains("“Rate limited”"), "{text}");
     assert_sound(&browser).await;
     look(&browser, "storm").await;
-    // What was unfolded stays so when the page is read anew, and what is focused stays focused.
+    // What was unfolded stays so when the page is read again, and what is focused stays focused.
     browser.run("document.querySelector('details').open = true; document.querySelector('main a').focus()").await;
     browser.run("document.querySelector('main').dataset.old = 'yes'").await;
     let state = "const main = document.querySelector('main'); \
                  return [main.dataset.old ?? 'new', main.querySelector('details')?.open, document.activeElement.tagName]";
-    let kept = eventually("the page is read anew", DEADLINE, async || {
+    let kept = eventually("the page is read again", DEADLINE, async || {
         Some(browser.run(state).await).filter(|state| state[0] == "new")
     });
     assert_eq!(kept.await, json!(["new", true, "A"]));
@@ -323,7 +323,7 @@ async fn on_loopback_the_page_is_for_this_machine() {
     assert_eq!(post.status, 405);
     assert_eq!(receiver.metric("http_requests_total", &[("handler", "status"), ("code", "200")]).await, 2.0);
 
-    // Another name was made to lead here, or a proxy asks for somebody else: then it is for who has the credentials.
+    // Another name was made to lead here, or a proxy asks for somebody else: then it is for holders of the credentials.
     for stranger in [("host", "evil.example"), ("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")] {
         let refused = ask(&receiver, &[stranger]).await;
         assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some(r#"Bearer realm="alerts""#)));

@@ -147,7 +147,7 @@ async fn survives(
     store: &Path,
     says: &[&str],
     cause: impl FnOnce(&Receiver),
-    mend: impl FnOnce(&Receiver),
+    repair: impl FnOnce(&Receiver),
 ) {
     let mut sender = Sender::new(receiver);
     assert!(sender.post(10).await);
@@ -157,7 +157,7 @@ async fn survives(
     assert_failing(receiver, says).await;
     receiver.wait_log(&["the store cannot commit; webhooks are answered 503", "reason"]).await;
     assert_kept(store, &sender).await;
-    mend(receiver);
+    repair(receiver);
     eventually("health recovers without any webhook", DEADLINE, async || {
         (receiver.get("/healthz").await.status == 200).then_some(())
     })
@@ -227,8 +227,8 @@ async fn a_full_disk_is_503_until_there_is_space() {
         // Ends with an error, since it fills the disk.
         assert!(fs::write(&filler, vec![0; 32 << 20]).is_err(), "the disk is small");
     };
-    let mend = |_: &Receiver| fs::remove_file(&filler).expect("removed");
-    survives(&scene, &receiver, &store, &["database or disk is full"], fill, mend).await;
+    let repair = |_: &Receiver| fs::remove_file(&filler).expect("removed");
+    survives(&scene, &receiver, &store, &["database or disk is full"], fill, repair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,8 +245,8 @@ async fn a_file_that_turns_read_only_is_503_until_it_is_writable() {
     }
     assert!(attribute("-i"));
     let cause = |_: &Receiver| assert!(attribute("+i"));
-    let mend = |_: &Receiver| assert!(attribute("-i"));
-    survives(&scene, &receiver, &store, &["disk I/O error", "readonly", "permitted"], cause, mend).await;
+    let repair = |_: &Receiver| assert!(attribute("-i"));
+    survives(&scene, &receiver, &store, &["disk I/O error", "readonly", "permitted"], cause, repair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

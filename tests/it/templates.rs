@@ -1,4 +1,4 @@
-//! Templates of one's own, through the program: in rooms, in `check`, `render` and at the start.
+//! Operator's templates, through the program: in rooms, in `check`, `render` and at the start.
 
 use std::{path::Path, process::Command};
 
@@ -106,9 +106,9 @@ async fn faults_are_told_by_check_and_keep_it_from_starting() {
     let ran = run(&receiver, &bot, &["check"]).await;
     ran.says(1, &[&["FAULT", &digest], &["FAULT", &card], &["2 faults"]]);
     let served = receiver.cli(&["serve"]).await;
-    let told = String::from_utf8_lossy(&served.stderr).into_owned();
-    assert_eq!(served.status.code(), Some(1), "{told}");
-    assert!(told.contains(&digest) && told.contains(&card), "{told}");
+    let reported = String::from_utf8_lossy(&served.stderr).into_owned();
+    assert_eq!(served.status.code(), Some(1), "{reported}");
+    assert!(reported.contains(&digest) && reported.contains(&card), "{reported}");
     assert!(!receiver.store_path().exists(), "a faulty start touches nothing");
 
     let receiver = ReceiverBuilder::new(&bot).route("default", &["!abc:localhost"]);
@@ -151,17 +151,17 @@ fn render_shows_a_payload_with_a_template() {
     assert!(render(&["--template", &reply]).1.starts_with("new on n01"), "{:?}", render(&["--template", &reply]));
 
     let path = file("e", "x\n {{ name | nope }}");
-    let (code, shown, told) = render(&["--template", &format!("card_html={path}")]);
+    let (code, shown, reported) = render(&["--template", &format!("card_html={path}")]);
     assert_eq!((code, shown.as_str()), (Some(1), ""));
     let expected =
         format!("error: --template card_html: {path}:2:12: unknown filter: filter nope is unknown (on the sample");
-    assert!(told.starts_with(&expected), "{told}");
+    assert!(reported.starts_with(&expected), "{reported}");
     // Good on every sample, but not on this payload.
     let path = file("f", "x{% if name == \"DiskFull\" %}{{ counts.nope }}{% endif %}");
-    let (code, _, told) = render(&["--template", &format!("card_html={path}")]);
+    let (code, _, reported) = render(&["--template", &format!("card_html={path}")]);
     assert_eq!(code, Some(1));
-    assert!(told.starts_with(&format!("error: --template card_html: {path}:1:")), "{told}");
-    let (code, _, told) = render(&["--template", "nonsense=x"]);
+    assert!(reported.starts_with(&format!("error: --template card_html: {path}:1:")), "{reported}");
+    let (code, _, reported) = render(&["--template", "nonsense=x"]);
     assert_eq!(code, Some(2));
-    assert!(told.contains("card_html, card_text, digest_html"), "{told}");
+    assert!(reported.contains("card_html, card_text, digest_html"), "{reported}");
 }

@@ -25,7 +25,7 @@ use crate::harness::{
 /// More than `http/admission.rs` serves and lets wait.
 const SILENT: usize = 448 + 64 + 128 + 40;
 
-/// A TLS connection of one's own, and the certificate that it got.
+/// A TLS connection for one test, and the certificate that it got.
 struct Connection {
     stream: TlsStream<TcpStream>,
     certificate: CertificateDer<'static>,
@@ -110,7 +110,7 @@ async fn commands_find_it(receiver: &Receiver, authority: &Authority) {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.contains(expected), "{args:?}: {said}");
     }
-    // The token goes to nobody who has another certificate, be it one of the same authority.
+    // The token goes to nobody with another certificate, be it one of the same authority.
     let other = authority.leaf("other", &[], 30);
     let path = other.cert.to_str().expect("UTF-8");
     let config = fs::read_to_string(receiver.config_path()).expect("a config");

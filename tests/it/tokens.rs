@@ -47,12 +47,12 @@ async fn a_token_revoked_and_rotated_while_alerts_arrive_loses_none() {
             log_out(&scene.bot).await;
         }
     }
-    let told = eventually("told", DEADLINE, async || {
+    let reported = eventually("told", DEADLINE, async || {
         let part = receiver.get("/healthz").await.json()["parts"]["homeserver"].clone();
         part["reason"].as_str().is_some_and(|reason| reason.contains("token rejected")).then_some(part)
     });
-    let told = told.await.to_string();
-    assert!(told.contains("M_UNKNOWN_TOKEN") && told.contains("matrix.access_token_file"), "{told}");
+    let reported = reported.await.to_string();
+    assert!(reported.contains("M_UNKNOWN_TOKEN") && reported.contains("matrix.access_token_file"), "{reported}");
     receiver.wait_log(&["cannot send to the homeserver", "token rejected", "matrix.access_token_file"]).await;
     assert_eq!(receiver.get("/healthz/delivery").await.status, 503);
     for n in 10..20 {
@@ -77,7 +77,7 @@ async fn a_new_token_in_the_file_is_taken_while_the_old_one_is_good() {
     let receiver = builder.set("matrix.access_token_file", file.as_str()).start().await;
     receiver.accept("default", group("Before")).await;
     scene.room.wait_for("a card", DEADLINE, shows("Before")).await;
-    // One that is no good changes nothing.
+    // An invalid one changes nothing.
     replace(&file, "syt_wrong");
     receiver.wait_log(&["new access token refused"]).await;
     receiver.accept("default", group("Wrong")).await;

@@ -39,7 +39,7 @@ async fn parted_twins_say_it_once_and_the_survivor_turns_the_card_green() {
     to_second.cut().await;
     both(&[AlertToPost::firing(N02)]).await;
     receiver.wait_metric("notifications_total", &[], |heard| heard >= 3.0).await;
-    let told = |view: &RoomView| {
+    let reported = |view: &RoomView| {
         let thread = view.thread_of(&root);
         view.cards().len() == 1
             && view.card().has("2 firing")
@@ -47,7 +47,7 @@ async fn parted_twins_say_it_once_and_the_survivor_turns_the_card_green() {
             && thread.len() == 1
             && thread[0].has("new on n02")
     };
-    scene.room.assert_settled("both have notified, and it is said once", QUIET, told).await;
+    scene.room.assert_settled("both have notified, and it is said once", QUIET, reported).await;
 
     first.kill9();
     second.post_alerts(&[AlertToPost::resolved(N01), AlertToPost::resolved(N02)]).await;

@@ -149,7 +149,7 @@ async fn a_post_to_another_path_is_taken_or_answered_with_the_right_one() {
     assert_eq!(receiver.logs().matches("path=\"/scan/").count(), 1, "{}", receiver.log_tail());
     assert_eq!(receiver.logs().matches("webhook lost").count(), 7);
 
-    // What is not posted is no webhook.
+    // What is not posted is not a webhook.
     let alerts = count("alerts", "404").await;
     for (method, path, status) in [
         (Method::GET, "/webhook", 404),

@@ -50,8 +50,8 @@ fn what_needs_no_hand_serves_as_it_is() {
 /// Part of a file in, a part of the report and one of the TOML out; what follows `no: ` must not be there.
 fn each(cases: &[(String, &str, &str)]) {
     for (yaml, report, toml) in cases {
-        let (made, told, _) = imported(yaml, false);
-        for (text, wanted) in [(&told, report), (&made, toml)] {
+        let (made, reported, _) = imported(yaml, false);
+        for (text, wanted) in [(&reported, report), (&made, toml)] {
             match wanted.strip_prefix("no: ") {
                 Some(absent) => assert!(!text.contains(absent), "{yaml}\n{absent}\n{text}"),
                 None => assert!(text.contains(wanted), "{yaml}\n{wanted}\n{text}"),

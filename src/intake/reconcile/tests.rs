@@ -533,7 +533,7 @@ fn what_another_group_reports_as_resolved_is_resolved_here_too() {
     let incident = scene.incident.as_ref().expect("an incident");
     assert_eq!((incident.closed_at, incident.doc.content_hash.as_str()), (Some(scene.now), ""));
     assert!(incident.alerts.iter().all(|alert| alert.ends_at == Some(Timestamp(60_000))));
-    // The payload that left it firing is no repeat of anything: what it says is taken as it is.
+    // The payload that left it firing does not repeat anything: what it says is taken as it is.
     assert_eq!(scene.shown("a"), "reopened firing again(a)");
 }
 
@@ -661,7 +661,7 @@ proptest! {
         prop_assert_eq!(open(&both).unwrap_or(false), open(&alone).unwrap_or(false));
     }
 
-    /// What is stored can always be told: an incident is open exactly while it has not been closed, and firing exactly
+    /// What is stored is always consistent: an incident is open exactly while it has not been closed, and firing exactly
     /// while one of its alerts is.
     #[test]
     fn the_state_is_that_of_the_alerts(payloads in prop::collection::vec(any_payload(), 1..12)) {

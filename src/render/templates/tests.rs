@@ -1,4 +1,4 @@
-//! Templates of one's own: what they are given, what is made of what they give, and what becomes of those that fail.
+//! Operator's templates: what they are given, what is made of what they give, and what becomes of those that fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! The Logs link on cards and in replies: its time, what is built from labels, what is broken, and links of one's own.
+//! The Logs link on cards and in replies: its time, what is built from labels, what is broken, and operator's links.
 
 use std::collections::BTreeMap;
 
@@ -109,8 +109,8 @@ fn replies_and_digests_show_the_time_as_well() {
     let note = note(NoteKind::NewFiring, &["b"]);
     let said = reply(&style(), &both, &[&note], None, at(12, 30), Form::Full);
     assert_eq!(logs_of(&said.body), [(ms(11, 48), "now".to_owned())]);
-    let told = digest(&style(), &[&both], None, at(12, 30), Form::Full, true);
-    assert_eq!(logs_of(&told.message.body), [(ms(11, 48), "now".to_owned())]);
+    let reported = digest(&style(), &[&both], None, at(12, 30), Form::Full, true);
+    assert_eq!(logs_of(&reported.message.body), [(ms(11, 48), "now".to_owned())]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn links_of_ones_own() {
 fn templates_that_cannot_work_are_told_with_key_and_column() {
     let faults =
         |url: &str, when: Option<&str>| with(None, &[("A", "https://a", None), ("B", url, when)]).unwrap_err().0;
-    let told: Vec<String> = [
+    let reported: Vec<String> = [
         ("https://a/{{ labels.", None),
         ("https://a/{{ labels.ns | urlencod }}", None),
         ("https://ü/{{ labels.namespace | urlencod }}", None),
@@ -253,7 +253,7 @@ fn templates_that_cannot_work_are_told_with_key_and_column() {
     .into_iter()
     .flat_map(|(url, when)| faults(url, when))
     .collect();
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(reported.join("\n"), @r"
     routes.default.links[1].url: column 20: syntax error: unexpected end of input, expected identifier or integer
     routes.default.links[1].url: column 26: unknown filter: filter urlencod is unknown
     routes.default.links[1].url: column 33: unknown filter: filter urlencod is unknown
@@ -301,13 +301,13 @@ fn every_link_is_rewritten() {
     );
     incident.alerts[0].doc.silence_url = url("silence");
     assert!(shown(&style, &incident).ends_with("Silence: https://outside.example.org/x/silence"));
-    let told = digest(&style, &[&incident], None, at(12, 30), Form::Full, true).message.body;
+    let reported = digest(&style, &[&incident], None, at(12, 30), Form::Full, true).message.body;
     assert!(
-        told.contains("Alertmanager: https://outside.example.org/x/alertmanager\n")
-            || told.ends_with("/x/alertmanager"),
-        "{told}"
+        reported.contains("Alertmanager: https://outside.example.org/x/alertmanager\n")
+            || reported.ends_with("/x/alertmanager"),
+        "{reported}"
     );
-    assert!(!told.contains(inside), "{told}");
+    assert!(!reported.contains(inside), "{reported}");
 }
 
 /// Of a route that the config does not know any more.

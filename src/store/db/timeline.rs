@@ -42,7 +42,7 @@ pub(crate) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> 
 fn go_on(clock: &Clock, mark: &Mark) -> Away {
     let away = clock.resume(mark);
     let by = clock.ahead() - mark.wall.ahead_of(mark.monotonic);
-    // A step ahead cannot be told from downtime that the machine did not count.
+    // A step ahead cannot be distinguished from downtime that the machine did not count.
     if by.unsigned_abs() >= JUMP && (away.is_sure || by < 0) {
         tracing::warn!(by_s = by / 1_000, "wall clock changed while the receiver was stopped");
     }

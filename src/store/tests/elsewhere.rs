@@ -43,15 +43,15 @@ async fn every_open_incident_of_the_route_that_holds_it_is_touched_and_no_other(
         store.ingest(Ingest { key, ..ingest(group, alert, IncidentState::Firing) }).await.expect("committed");
     }
     clock.advance(Duration::from_mins(1));
-    let told = store.ingest(resolving("new", "default", &names(&["x", "nobody"]))).await.expect("committed");
-    assert_eq!((told.elsewhere, told.outcome), (2, Outcome::Opened));
+    let reported = store.ingest(resolving("new", "default", &names(&["x", "nobody"]))).await.expect("committed");
+    assert_eq!((reported.elsewhere, reported.outcome), (2, Outcome::Opened));
     assert_eq!(open_groups(&store).await, ["default/new", "default/other", "ops/old"]);
     // The cards are due, with the note that their own resolve would have had.
     let due: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM note JOIN card ON card.id = note.card JOIN incident ON incident.id = note.incident \
          WHERE note.kind = 'resolved' AND card.dirty_since IS NOT NULL AND incident.notification = $1",
     )
-    .bind(told.notification.as_str())
+    .bind(reported.notification.as_str())
     .fetch_one(&store.readers)
     .await
     .expect("read");
@@ -73,11 +73,11 @@ async fn a_repeat_to_its_own_incident_is_none_while_another_holds_what_it_resolv
     };
     store.ingest(repeat()).await.expect("committed");
     store.ingest(ingest("old", "x", IncidentState::Firing)).await.expect("committed");
-    let told = store.ingest(repeat()).await.expect("committed");
-    assert_eq!((told.elsewhere, told.outcome), (1, Outcome::Changed));
+    let reported = store.ingest(repeat()).await.expect("committed");
+    assert_eq!((reported.elsewhere, reported.outcome), (1, Outcome::Changed));
     assert_eq!(open_groups(&store).await, ["default/g"]);
     let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM notification WHERE id = $1")
-        .bind(told.notification.as_str())
+        .bind(reported.notification.as_str())
         .fetch_one(&store.readers)
         .await
         .expect("a notification that its incident names");
@@ -110,13 +110,13 @@ async fn thousands_of_groups_that_one_notification_ends_share_no_transaction() {
         let ingests = chunk.iter().map(|one| store.ingest(ingest(one, one, IncidentState::Firing)));
         assert!(futures_util::future::join_all(ingests).await.iter().all(Result::is_ok));
     }
-    let (told, other) = tokio::join!(store.ingest(resolving("new", "default", &fingerprints)), async {
+    let (reported, other) = tokio::join!(store.ingest(resolving("new", "default", &fingerprints)), async {
         // Queued behind the first part of it.
         tokio::task::yield_now().await;
         store.ingest(ingest("late", "z", IncidentState::Firing)).await.expect("committed");
         open_groups(&store).await.len()
     });
-    assert_eq!(told.expect("committed").elsewhere, MANY);
+    assert_eq!(reported.expect("committed").elsewhere, MANY);
     assert!(other > 2, "the other one waited for all of it");
     assert_eq!(open_groups(&store).await, ["default/late", "default/new"]);
 }

@@ -178,20 +178,20 @@ async fn what_was_recorded_before_an_op_is_told_by_the_counter() {
 async fn an_open_incident_comes_first_whatever_the_clock_said() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, clock, .. } = open(folder.path()).await;
-    let told = |open: bool| {
+    let reported = |open: bool| {
         let state = if open { IncidentState::Firing } else { IncidentState::Resolved };
         let again = ingest("g", "x", state);
         Ingest {
             decide: Box::new(move |known, _| {
-                // What is over stays over; what fires again opens anew.
+                // What is over stays over; what fires again opens again.
                 let known = known.filter(|known| known.incident.state.is_open());
                 adding(known, "x", state, Vec::new())
             }),
             ..again
         }
     };
-    store.ingest(told(true)).await.expect("committed");
-    store.ingest(told(false)).await.expect("committed");
+    store.ingest(reported(true)).await.expect("committed");
+    store.ingest(reported(false)).await.expect("committed");
     let ahead = "UPDATE incident SET opened_at = opened_at + 864000000, closed_at = closed_at + 864000000";
     store
         .write(move |connection, _| {
@@ -203,9 +203,9 @@ async fn an_open_incident_comes_first_whatever_the_clock_said() {
         .await
         .expect("committed");
     clock.advance(Duration::from_secs(1));
-    let opened = store.ingest(told(true)).await.expect("committed").incident.expect("an incident");
+    let opened = store.ingest(reported(true)).await.expect("committed").incident.expect("an incident");
     for open in [true, true, false] {
-        let found = store.ingest(told(open)).await.expect("no second open incident").incident;
+        let found = store.ingest(reported(open)).await.expect("no second open incident").incident;
         assert_eq!(found.as_ref(), Some(&opened), "not the one from the future");
     }
     let after = store.ingest(ingest("g", "y", IncidentState::Resolved)).await.expect("committed").incident;
@@ -269,7 +269,7 @@ async fn what_waits_to_be_said_on_a_card_has_a_bound_and_the_newest_is_kept() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    let told = |from: i64, to: i64| Ingest {
+    let reported = |from: i64, to: i64| Ingest {
         decide: Box::new(move |known, _| {
             let args = |n: i64| NoteArgs { fingerprints: vec![n.to_string()], ..NoteArgs::default() };
             let note = |n| NewNote { kind: NoteKind::NewFiring, args: args(n), cards: None };
@@ -278,10 +278,10 @@ async fn what_waits_to_be_said_on_a_card_has_a_bound_and_the_newest_is_kept() {
         ..ingest("g", "a", IncidentState::Firing)
     };
     let waiting = async || snapshot(&store).await.notes.iter().map(|note| note.args.fingerprints[0].clone()).collect();
-    store.ingest(told(0, cards::save::NOTES)).await.expect("committed");
+    store.ingest(reported(0, cards::save::NOTES)).await.expect("committed");
     let all: Vec<String> = waiting().await;
     assert_eq!((all.len(), all[0].as_str()), (1_000, "0"));
-    store.ingest(told(cards::save::NOTES, cards::save::NOTES + 3)).await.expect("committed");
+    store.ingest(reported(cards::save::NOTES, cards::save::NOTES + 3)).await.expect("committed");
     let newest: Vec<String> = waiting().await;
     assert_eq!((newest.len(), newest[0].as_str(), newest[999].as_str()), (1_000, "3", "1002"));
 }

@@ -103,7 +103,7 @@ async fn a_dead_letter_stays_its_month_also_when_its_incident_has_moved() {
     store.prune(7 * DAY).await.expect("pruned");
     assert_eq!(dead(&store).await, 1);
     let about = "SELECT count(*) FROM op JOIN incident ON incident.id = op.incident WHERE op.state = 'dead'";
-    assert_eq!(count(&store, about).await, 1, "what it is about can still be told");
+    assert_eq!(count(&store, about).await, 1, "what it is about can still be shown");
     clock.advance(2 * DAY);
     store.prune(7 * DAY).await.expect("pruned");
     assert_eq!(dead(&store).await, 0);

@@ -76,7 +76,7 @@ async fn a_posted_card_owes_one_last_edit_and_an_unposted_one_nothing() {
     store.finish(&edit, "$last").await.expect("recorded");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     assert_eq!(closed(&store, &[("default", &[other_room()])]).await, (0, 0, 0), "once");
-    // The route is still there, but no room shows them: their next notification opens them anew, in its new rooms.
+    // The route is still there, but no room shows them: their next notification opens them again, in its new rooms.
     assert_eq!(open_incidents(&store).await, 0);
     post(&store, "default", "g", "c").await;
     assert_eq!(due_kinds(&store).await, (1, 0, 0));
@@ -96,7 +96,7 @@ async fn incidents_of_a_route_that_is_gone_are_closed_and_others_in_the_room_are
     assert_eq!(open_incidents(&store).await, 1);
 }
 
-/// The room is told once it is known what it shows.
+/// The room is written to once it is known what it shows.
 #[tokio::test]
 async fn what_is_on_its_way_is_waited_for() {
     for (sent, arrives) in [(OpKind::Card, true), (OpKind::Card, false), (OpKind::Edit, true), (OpKind::Edit, false)] {
@@ -182,14 +182,14 @@ async fn an_old_card_whose_successor_never_came_is_told_itself() {
     let Fixture { store, .. } = open(folder.path()).await;
     posted(&store, "default", "g").await;
     let old: String = sqlx::query_scalar("SELECT id FROM card").fetch_one(&store.readers).await.expect("a card");
-    let anew = Ingest {
+    let opened_again = Ingest {
         decide: Box::new(move |known, _| Changes {
             reposts: vec![crate::model::CardId(old.clone())],
             ..adding(known, "b", IncidentState::Firing, Vec::new())
         }),
         ..of_route("default", "g", "b")
     };
-    store.ingest(anew).await.expect("committed");
+    store.ingest(opened_again).await.expect("committed");
     assert_eq!(due_kinds(&store).await, (1, 0, 0), "the new one");
     assert_eq!(closed(&store, &[]).await, (1, 1, 1));
     assert_eq!(due_kinds(&store).await, (0, 0, 1), "the old one");

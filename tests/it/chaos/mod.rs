@@ -65,9 +65,9 @@ async fn for_long() {
 }
 
 /// Says how to repeat a run that failed.
-struct Told(String);
+struct Repro(String);
 
-impl Drop for Told {
+impl Drop for Repro {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("chaos failed; the same plan again: {}", self.0);
@@ -77,11 +77,11 @@ impl Drop for Told {
 
 async fn run(seed: u64, load: Duration, groups: usize) {
     let _turn = TURN.lock().await;
-    let told = Told(format!("make chaos SEED={seed} SECONDS={}", load.as_secs()));
+    let reported = Repro(format!("make chaos SEED={seed} SECONDS={}", load.as_secs()));
     let plan = Plan::of(seed, load, groups);
     eprintln!(
         "{}: {groups} groups, {} kills, {} piles of readers that do not read",
-        told.0,
+        reported.0,
         plan.kills(),
         plan.piles()
     );
@@ -266,7 +266,7 @@ async fn report(receiver: &Receiver, rooms: &[Room], sent: &[Sent], began: Insta
     }
     let logs = receiver.logs();
     let said = |words: &str| logs.lines().filter(|line| line.contains(words)).count();
-    // Counters begin anew with each process; the log has them all.
+    // Counters start again with each process; the log has them all.
     let (doubtful, dead) = (said("may be in the room twice"), said("refused in every form"));
     eprintln!(
         "{accepted} of {} groups accepted after {retries} failed tries, {events} events in {} rooms, {:?}; \

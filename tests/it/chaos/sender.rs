@@ -56,7 +56,7 @@ pub fn send_all(groups: &[Group], receiver: &Receiver, began: Instant) -> JoinSe
 async fn send(group: Group, url: String, began: Instant) -> Sent {
     let mut sent = Sent { group, accepted: None, refused: 0, unavailable: 0, broken: Vec::new() };
     // Alertmanager lists what is resolved until a notification that said so was taken.
-    let mut told: BTreeSet<String> = BTreeSet::new();
+    let mut reported: BTreeSet<String> = BTreeSet::new();
     let mut wait = BACKOFF.0;
     let mut next = 0;
     while next < sent.group.steps.len() {
@@ -64,9 +64,9 @@ async fn send(group: Group, url: String, began: Instant) -> Sent {
         // A failed try is followed by one with the newest state.
         let newest = sent.group.steps.iter().rposition(|step| began.elapsed() >= step.at).unwrap_or(next).max(next);
         let step = &sent.group.steps[newest];
-        told.retain(|instance| step.alerts.iter().any(|alert| alert.instance == *instance && !alert.firing()));
-        let listed: Vec<&Planned> = step.alerts.iter().filter(|alert| !told.contains(&alert.instance)).collect();
-        // What was never told to fire is never told to be over.
+        reported.retain(|instance| step.alerts.iter().any(|alert| alert.instance == *instance && !alert.firing()));
+        let listed: Vec<&Planned> = step.alerts.iter().filter(|alert| !reported.contains(&alert.instance)).collect();
+        // What was never reported as firing is never reported as over.
         if sent.accepted.is_none() && !listed.iter().any(|alert| alert.firing()) {
             next = newest + 1;
             continue;
@@ -76,7 +76,7 @@ async fn send(group: Group, url: String, began: Instant) -> Sent {
         let payload = sent.group.ballast(step).fold(payload, Payload::alert);
         match Answer::to(client().post(&url).timeout(PATIENCE).json(&payload.json())).await {
             Ok(answer) if answer.status == 200 => {
-                told.extend(listed.iter().filter(|alert| !alert.firing()).map(|alert| alert.instance.clone()));
+                reported.extend(listed.iter().filter(|alert| !alert.firing()).map(|alert| alert.instance.clone()));
                 sent.accepted = Some(newest);
                 (next, wait) = (newest + 1, BACKOFF.0);
                 continue;

@@ -26,7 +26,7 @@ pub fn faults(room: usize, view: &RoomView, all: &[Sent]) -> Vec<String> {
     faults.into_iter().map(|fault| format!("room {room}: {fault}")).collect()
 }
 
-/// The notice that several cards turn green, which is no card.
+/// The notice that several cards turn green, which is not a card.
 fn is_notice(card: &Message) -> bool {
     card.first_line().starts_with("🟢")
         && card.first_line().contains(" resolved")
@@ -83,7 +83,7 @@ fn untrue(view: &RoomView, sent: &Sent, root: &Message, step: &Step) -> Vec<Stri
             step.alerts
                 .iter()
                 .filter(|alert| is_untold(view, sent, root, alert))
-                .map(|alert| format!("lost: nobody was told of {} in {:?}", alert.instance, sent.group.name)),
+                .map(|alert| format!("lost: {} was never shown in {:?}", alert.instance, sent.group.name)),
         );
     }
     faults
@@ -99,10 +99,10 @@ fn is_untold(view: &RoomView, sent: &Sent, root: &Message, alert: &Planned) -> b
     let again =
         sent.group.steps.iter().any(|step| step.count(true) == 0 || step.alerts.iter().any(|alert| alert.again));
     let first = root.event.content["body"].as_str().unwrap_or_default();
-    let told = || {
+    let reported = || {
         view.thread_of(root.event_id())
             .iter()
             .any(|reply| reply.msgtype() == "m.text" && reply.body().contains(&alert.instance))
     };
-    alert.firing() && !again && !first.contains(&alert.instance) && !told()
+    alert.firing() && !again && !first.contains(&alert.instance) && !reported()
 }

@@ -25,7 +25,7 @@ fn lint_fixture(name: &str, args: &[&str]) -> Ran {
     lint(&[args, &[path.to_str().expect("UTF-8")]].concat())
 }
 
-/// `line rule code`, with a plus where there is a mended value.
+/// `line rule code`, with a plus where there is a corrected value.
 fn found(ran: &Ran) -> Vec<String> {
     let faults: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no JSON: {}", ran.all()));
     let fault = |fault: &Value| {
@@ -145,8 +145,8 @@ fn the_rules_that_come_with_the_receiver_are_clean() {
     ran.says(0, &[&["alerting rules in 2 files: 0 faults"]]);
     assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{}", ran.all());
     let elsewhere = lint(&["--format", "json", "--datasource", "elsewhere", &pattern]);
-    let told = found(elsewhere.says(1, &[]));
-    assert!(told.len() >= 50 && told.iter().all(|fault| fault.ends_with(" +wrong_datasource")), "{told:?}");
+    let reported = found(elsewhere.says(1, &[]));
+    assert!(reported.len() >= 50 && reported.iter().all(|fault| fault.ends_with(" +wrong_datasource")), "{reported:?}");
 }
 
 #[test]

@@ -65,8 +65,8 @@ async fn keys_alone_fail(before: Before, fault: Fault) {
         let json = super::health(&receiver).await;
         let room = json["parts"]["routes"]["default"]["rooms"]["default/1"].clone();
         let reason = room["reason"].as_str().unwrap_or_default();
-        let told = reason.contains("keys_not_ready") && reason.contains("the room's keys");
-        (room["keys"] == "not_ready" && told).then_some((json, room))
+        let reported = reason.contains("keys_not_ready") && reason.contains("the room's keys");
+        (room["keys"] == "not_ready" && reported).then_some((json, room))
     });
     let (json, room) = held.await;
     assert_eq!((&json["status"], &room["waiting"]), (&"degraded".into(), &1.into()), "{what}: {json:#}");

@@ -125,7 +125,7 @@ async fn a_token_without_a_device_serves_plain_rooms_only_and_once() {
     assert_eq!(scene.room.view().await.by_bot().count(), 0);
 }
 
-/// A room that nobody had told the receiver about while its syncs failed.
+/// A room that the receiver did not know while its syncs failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_becomes_encrypted_gets_no_plaintext_even_without_a_sync() {
     let scene = Scene::new().await;
@@ -170,7 +170,7 @@ async fn a_room_that_becomes_encrypted_gets_keys_and_trust() {
 }
 
 /// Syncs leave members out as long as no room is encrypted: who joined then has to be asked for, and who joins later is
-/// told of.
+/// reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joined_before_a_room_became_encrypted_reads_it_as_well() {
     let scene = Scene::new().await;

@@ -18,12 +18,16 @@ async fn assert_sealed(room: &Room, needles: &[&str]) -> RoomView {
     for event in raw.events.iter().filter(|event| event.sender == raw.bot && !event.is_state) {
         assert_eq!(event.event_type, "m.room.encrypted", "in the clear: {:#}", event.raw);
         // Decoded: what looks random as base64 has any short word in it now and then.
-        let mut told = event.raw.clone();
-        let sealed = told["content"]["ciphertext"].take();
+        let mut reported = event.raw.clone();
+        let sealed = reported["content"]["ciphertext"].take();
         let sealed = BASE64_STANDARD_NO_PAD.decode(sealed.as_str().expect("a ciphertext")).expect("base64");
         let sealed = String::from_utf8_lossy(&sealed);
         for needle in needles {
-            assert!(!told.to_string().contains(needle) && !sealed.contains(needle), "{needle} is in {:#}", event.raw);
+            assert!(
+                !reported.to_string().contains(needle) && !sealed.contains(needle),
+                "{needle} is in {:#}",
+                event.raw
+            );
         }
     }
     raw

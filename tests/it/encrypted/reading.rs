@@ -183,7 +183,7 @@ async fn the_largest_card_and_its_edit_fit() {
     assert_eq!(receiver.metric("room_events_total", &[("outcome", "refused")]).await, 0.0);
 }
 
-/// What the SDK puts before a send is no part of what is in doubt: a failed key exchange sends nothing.
+/// What the SDK puts before a send is not part of what is in doubt: a failed key exchange sends nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_key_exchange_sends_nothing_and_is_made_up_for() {
     let scene = Scene::encrypted().await;

@@ -140,10 +140,10 @@ async fn an_identity_that_only_the_store_has_is_not_taken_for_one() {
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
     proxy.fault(Match::when(uploads_an_identity), wants_a_password());
     let mut receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
-    let told = |json: &Value| json.to_string().contains("requires the account's password for a new identity");
-    wait_health(&receiver, "told", told).await;
+    let reported = |json: &Value| json.to_string().contains("requires the account's password for a new identity");
+    wait_health(&receiver, "told", reported).await;
     receiver.restart().await;
-    wait_health(&receiver, "still told", told).await;
+    wait_health(&receiver, "still told", reported).await;
     assert_eq!(receiver.metric("device_signed", &[]).await, 0.0);
     assert_eq!(master_key(&scene.bot).await, Value::Null);
     assert!(!receiver.store_path().join("recovery-key").exists(), "of nothing");

@@ -119,7 +119,7 @@ impl Browser {
         eventually(what, deadline, async || Some(self.text().await).filter(|text| wanted(text))).await
     }
 
-    /// What the console was told since this was asked last: scripts that failed, and what a policy refused.
+    /// What the console got since this was asked last: scripts that failed, and what a policy refused.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.ask(Method::POST, "/se/log", json!({ "type": "browser" })).await;
         let entries = log.as_array().cloned().unwrap_or_default();

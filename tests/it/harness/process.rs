@@ -1,7 +1,7 @@
 //! Child processes that cannot outlive the test process, their folders and their ports.
 //!
 //! `Drop` does not run when the test process is killed, nor for what a `static` holds. So one shell per test process,
-//! the reaper, is told of every child and folder; when its standard input closes, which the kernel sees to however the
+//! the reaper, knows every child and folder; when its standard input closes, which the kernel sees to however the
 //! test process ends, it kills and removes what is left.
 
 use std::{

@@ -15,7 +15,7 @@ const NEWEST: usize = 10;
 /// A poll costs the homeserver one request, so not as often as other conditions.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A room, read by someone who has been in it from its first event.
+/// A room, read by a user in it from its first event.
 #[derive(Debug, Clone)]
 pub struct Room {
     pub id: String,

@@ -82,10 +82,10 @@ fn every_case_becomes_what_it_should() {
         let panes = parsed.panes();
         let exprs = panes.iter().flat_map(|pane| &pane.queries).map(|query| query["expr"].as_str().unwrap_or("none"));
         assert_eq!(exprs.collect::<Vec<_>>(), queries, "{what}");
-        let told = |(from, to): (&str, &str)| {
+        let reported = |(from, to): (&str, &str)| {
             if (from, to) == (FROM, "now") { "alert".to_owned() } else { format!("{from} {to}") }
         };
-        let of_panes: Vec<String> = panes.iter().map(|pane| pane.range.map(told).unwrap_or_default()).collect();
+        let of_panes: Vec<String> = panes.iter().map(|pane| pane.range.map(reported).unwrap_or_default()).collect();
         assert_eq!(of_panes, ranges, "{what}");
         // What was decided is what the link says, to any reader of URLs.
         if parsed.form().is_some() {

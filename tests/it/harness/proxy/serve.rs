@@ -128,7 +128,7 @@ async fn forward(target: String, upstream: Upstream, parts: Parts, body: Bytes) 
     asking.await.map_err(|_| Cut)?
 }
 
-/// What belongs to one connection, and what hyper computes anew.
+/// What belongs to one connection, and what hyper computes again.
 fn drop_connection_headers(headers: &mut HeaderMap) {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST] {
         headers.remove(name);
