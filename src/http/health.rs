@@ -10,7 +10,10 @@ use tokio::time::timeout;
 
 use super::{App, Settings, answer::Answer};
 use crate::{
-    health::report::{self, Fact, Input, MatrixIds, Numbers, Part, Report, RoutePart, Status, in_words},
+    health::{
+        in_words, judge,
+        report::{Fact, Input, MatrixIds, Numbers, Part, Report, RoutePart, Status},
+    },
     model::OpState,
     store::Stats,
 };
@@ -40,7 +43,7 @@ pub(super) async fn take(app: &App, settings: &Settings, ids: MatrixIds) -> (Rep
     let routes = settings.config.routes.values();
     let routes = routes.map(|route| (route.name.to_string(), route.rooms.clone())).collect();
     let numbers = stats.as_ref().map(numbers);
-    (report::judge(Input { state: health, numbers, now, wall: app.clock.wall(), routes, ids }), stats)
+    (judge(Input { state: health, numbers, now, wall: app.clock.wall(), routes, ids }), stats)
 }
 
 fn numbers(stats: &Stats) -> Numbers {

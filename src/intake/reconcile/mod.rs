@@ -1,13 +1,22 @@
 //! What a notification changes. The rules of "Reading a payload" in the design, as pure functions.
 
-use std::{collections::BTreeMap, time::Duration};
+mod notes;
+mod rules;
+mod step;
 
+use std::collections::BTreeMap;
+
+pub use self::rules::Rules;
+use self::{
+    notes::{notes_of, reminder, reposts},
+    step::{Transitions, find, first_seen, step, step_unlisted},
+};
 use super::webhook::{ListedAlert, NotificationReason, Webhook};
 use crate::{
-    config::{Display, Route, Updates},
+    config::Display,
     model::{
-        Alert, AlertDoc, AlertState, CardId, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        IncidentWrite, Known, LeftOut, LiveCard, NewNote, NoteArgs, NoteKind, NotificationId, Outcome, Timestamp,
+        Alert, AlertState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
+        Known, LeftOut, NewNote, NotificationId, Outcome, Timestamp,
     },
 };
 
@@ -16,42 +25,6 @@ const MAX_RESOLVED: usize = 500;
 /// The most alerts that an open incident keeps although its last payload does not list them and they are not resolved:
 /// absent, or left out by Alertmanager. Beyond it the longest unchanged are dropped, absent ones first.
 const MAX_UNLISTED: usize = 10_000;
-/// What counts as "long absent" where reminders are off.
-const DEFAULT_REMIND_AFTER: Duration = Duration::from_mins(30);
-
-/// The settings of a route that decide.
-#[derive(Clone, Debug)]
-pub struct Rules<'a> {
-    pub remind_after: Option<Duration>,
-    pub reopen_after: Duration,
-    /// The age at which a new firing alert makes the receiver post the card again; `None` never does.
-    pub repost_after: Option<Duration>,
-    /// Whether cards notify after their first event; false with `updates = "edit"`.
-    pub speaks: bool,
-    /// How far the wall clock, which Alertmanager's times refer to, is ahead of `now`, in milliseconds.
-    pub ahead: i64,
-    pub display: &'a Display,
-}
-
-impl<'a> Rules<'a> {
-    #[must_use]
-    pub fn of(route: &Route, display: &'a Display) -> Self {
-        Self {
-            remind_after: route.remind_after,
-            reopen_after: route.reopen_after,
-            // A post of its own is visible anyway, and with edits alone nothing should ring after the first event.
-            repost_after: route.repost_after.filter(|_| matches!(route.updates, Updates::Thread | Updates::Reply)),
-            speaks: route.updates != Updates::Edit,
-            ahead: 0,
-            display,
-        }
-    }
-
-    /// Converts a time of ours to the wall clock.
-    fn wall(&self, at: Timestamp) -> Timestamp {
-        at.moved(self.ahead)
-    }
-}
 
 /// Decides what `webhook` changes. `known` is the newest incident of its group, if there is one.
 #[must_use]
@@ -90,12 +63,6 @@ fn is_unseen(incident: &Incident, listed: &ListedAlert, rules: &Rules<'_>) -> bo
     let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
     // It must have ended later as well: an alert that claims to begin after its end would be unseen in every payload.
     listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
-}
-
-/// Finds one of `alerts`, which are sorted by fingerprint: with thousands of them a linear search takes seconds.
-fn find<'a>(alerts: &'a [Alert], fingerprint: &str) -> Option<&'a Alert> {
-    let at = alerts.binary_search_by(|alert| alert.fingerprint.as_str().cmp(fingerprint)).ok()?;
-    alerts.get(at)
 }
 
 fn unchanged(incident: &Incident) -> Changes {
@@ -193,36 +160,6 @@ fn open_new(webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     }
 }
 
-fn first_seen(listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp) -> Alert {
-    let starts_at = listed.starts_at.or(listed.ends_at).unwrap_or(rules.wall(now));
-    Alert {
-        fingerprint: listed.fingerprint.clone(),
-        state: listed.state(),
-        starts_at,
-        ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(rules.wall(now))),
-        absent_since: None,
-        changed_at: now,
-        doc: alert_doc(listed, rules.wall(now)),
-    }
-}
-
-fn alert_doc(listed: &ListedAlert, now: Timestamp) -> AlertDoc {
-    AlertDoc { starts_at: listed.starts_at.map(|at| at.min(now)), ..listed.doc.clone() }
-}
-
-/// The fingerprints of alerts by what happened to them.
-#[derive(Default)]
-struct Transitions {
-    new: Vec<String>,
-    again: Vec<String>,
-    back: Vec<String>,
-    /// The longest absence of the alerts that are reported again.
-    gap: Duration,
-    resolved: Vec<String>,
-    /// Whether a card shows a change that nobody is notified of.
-    quiet: bool,
-}
-
 fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Changes {
     let incident = &known.incident;
     let mut alerts: BTreeMap<&str, Alert> =
@@ -250,81 +187,6 @@ fn update(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -
     }
     let alerts: Vec<Alert> = alerts.into_values().collect();
     conclude(known, webhook, rules, now, alerts, &transitions)
-}
-
-/// Updates a known alert that is listed now.
-fn step(alert: &mut Alert, listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp, transitions: &mut Transitions) {
-    alert.doc = alert_doc(listed, rules.wall(now));
-    let earliest = listed.starts_at.map_or(alert.starts_at, |at| at.min(alert.starts_at));
-    // A firing that began after the last one ended has its own start.
-    let start_after = |over: Option<Timestamp>| match (listed.starts_at, over) {
-        (Some(starts_at), Some(over)) if starts_at > over => starts_at,
-        _ => earliest,
-    };
-    match (alert.state, listed.firing) {
-        (AlertState::Firing, true) => alert.starts_at = earliest,
-        (AlertState::Absent, true) => {
-            let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
-            let gap = now.since(absent_since);
-            if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
-                transitions.back.push(alert.fingerprint.clone());
-                transitions.gap = transitions.gap.max(gap);
-            } else {
-                transitions.quiet = true;
-            }
-            alert.starts_at = start_after(Some(rules.wall(absent_since)));
-        }
-        (AlertState::Resolved, true) => {
-            transitions.again.push(alert.fingerprint.clone());
-            alert.starts_at = start_after(alert.ends_at);
-        }
-        (AlertState::Firing | AlertState::Absent, false) => {
-            transitions.resolved.push(alert.fingerprint.clone());
-            alert.starts_at = earliest;
-            alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));
-        }
-        (AlertState::Resolved, false) => {
-            // An unreported firing and resolving in between changes the times, not the state.
-            alert.starts_at = start_after(alert.ends_at);
-            alert.ends_at = alert.ends_at.max(listed.ends_at);
-        }
-    }
-    if alert.state != listed.state() {
-        alert.state = listed.state();
-        alert.changed_at = now;
-        alert.absent_since = None;
-    }
-    if listed.firing {
-        alert.ends_at = None;
-    }
-}
-
-/// Updates a known alert that the payload does not list.
-fn step_unlisted(
-    alert: &mut Alert,
-    webhook: &Webhook,
-    rules: &Rules<'_>,
-    now: Timestamp,
-    transitions: &mut Transitions,
-) {
-    let truncated = webhook.truncated > 0;
-    match alert.state {
-        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == NotificationReason::AllResolved => {
-            let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
-            alert.state = AlertState::Resolved;
-            alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
-            alert.absent_since = None;
-            alert.changed_at = now;
-            transitions.resolved.push(alert.fingerprint.clone());
-        }
-        AlertState::Firing if !truncated => {
-            alert.state = AlertState::Absent;
-            alert.absent_since = Some(now);
-            alert.changed_at = now;
-            transitions.quiet = true;
-        }
-        _ => {}
-    }
 }
 
 /// Whether Alertmanager left out alerts that it does not report as resolved.
@@ -420,67 +282,6 @@ fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
     forgotten.sort();
     alerts.retain(|alert| forgotten.binary_search(&alert.fingerprint).is_err());
     forgotten
-}
-
-fn notes_of(
-    transitions: &Transitions,
-    reopened: bool,
-    state: IncidentState,
-    before: IncidentState,
-    flaps: u32,
-) -> Vec<NewNote> {
-    let mut notes = Vec::new();
-    let mut say = |kind, fingerprints: Vec<String>| {
-        let flaps = if kind == NoteKind::Again { flaps } else { 0 };
-        let gap = (kind == NoteKind::Back).then(|| u64::try_from(transitions.gap.as_millis()).unwrap_or(u64::MAX));
-        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap }, cards: None });
-    };
-    if reopened && state == IncidentState::Firing {
-        // On a card that was green, everything that fires does so again, whichever alert of the group it is.
-        let mut firing = transitions.again.clone();
-        firing.extend(transitions.new.iter().cloned());
-        say(NoteKind::Again, firing);
-    } else {
-        for (kind, list) in [
-            (NoteKind::NewFiring, &transitions.new),
-            (NoteKind::Again, &transitions.again),
-            (NoteKind::Back, &transitions.back),
-        ] {
-            if !list.is_empty() {
-                say(kind, list.clone());
-            }
-        }
-    }
-    if state == IncidentState::Resolved && before != state {
-        say(NoteKind::Resolved, Vec::new());
-    } else if !transitions.resolved.is_empty() {
-        say(NoteKind::PartlyResolved, transitions.resolved.clone());
-    }
-    notes
-}
-
-/// The cards that are too old for a reply or an edit to be seen.
-fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: Timestamp) -> Vec<CardId> {
-    let Some(repost_after) = rules.repost_after else { return Vec::new() };
-    if !known.incident.state.is_open() || !notes.iter().any(|note| note.kind.mentions()) {
-        return Vec::new();
-    }
-    let is_old = |card: &&LiveCard| card.posted_at.is_some_and(|posted_at| now.since(posted_at) >= repost_after);
-    known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
-}
-
-/// A reminder for cards that have been silent for long, if the payload is unchanged and sent only because time passed.
-fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<NewNote> {
-    let remind_after = rules.remind_after?;
-    let repeated = matches!(webhook.reason, NotificationReason::RepeatInterval | NotificationReason::Missing);
-    if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
-        return None;
-    }
-    let silent = |card: &&LiveCard| {
-        !card.notes_waiting && card.spoke_at.is_some_and(|spoke_at| now.since(spoke_at) >= remind_after)
-    };
-    let cards: Vec<CardId> = known.cards.iter().filter(silent).map(|card| card.id.clone()).collect();
-    (!cards.is_empty()).then(|| NewNote { kind: NoteKind::Reminder, args: NoteArgs::default(), cards: Some(cards) })
 }
 
 /// The incident after `changes`, as the store holds it once they are applied.

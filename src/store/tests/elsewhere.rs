@@ -69,7 +69,7 @@ async fn a_repeat_to_its_own_incident_is_none_while_another_holds_what_it_resolv
     let repeat = || Ingest {
         resolved: names(&["x"]),
         settle: resolving("g", "default", &names(&["x"])).settle,
-        ..repeating("g", "d")
+        ..repeats::repeating("g", "d")
     };
     store.ingest(repeat()).await.expect("committed");
     store.ingest(ingest("old", "x", IncidentState::Firing)).await.expect("committed");

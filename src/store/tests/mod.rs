@@ -20,7 +20,9 @@ mod addresses;
 mod dead_letters;
 mod elsewhere;
 mod migration;
+mod ops;
 mod overview;
+mod repeats;
 mod rerouted;
 mod retention;
 mod sample;
@@ -137,41 +139,6 @@ fn op_for(snapshot: &Snapshot, kind: OpKind, txn: &str) -> NewOp {
     }
 }
 
-/// A clock that was ahead puts a later event before an earlier one; the counter does not, and reading back ends at what
-/// it names.
-#[tokio::test]
-async fn what_was_recorded_before_an_op_is_told_by_the_counter() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, clock, .. } = open(folder.path()).await;
-    let mut ops = Vec::new();
-    for group in ["a", "b", "c"] {
-        clock.advance(Duration::from_mins(1));
-        store.ingest(ingest(group, "x", IncidentState::Firing)).await.expect("committed");
-        let new = NewOp { first_try: clock.now(), ..op_for(&snapshot(&store).await, OpKind::Card, group) };
-        let op = store.freeze(new).await.expect("frozen");
-        if group == "b" {
-            store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
-        } else {
-            store.finish(&op, &format!("${group}")).await.expect("committed");
-        }
-        ops.push(op);
-    }
-    // As if the clock had been an hour ahead for the first, and behind for the last.
-    let jumps = "UPDATE op SET ended_at = CASE txn_id WHEN 'a' THEN ended_at + 3600000 ELSE 1 END WHERE state = 'done'";
-    store
-        .write(move |connection, _| {
-            Box::pin(async move {
-                sqlx::query(jumps).execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await
-        .expect("committed");
-    let recorded = store.recorded(&room(), &ops[1]).await.expect("read");
-    assert_eq!((recorded.before.as_deref(), recorded.later), (Some("$a"), vec!["$c".to_owned()]));
-    assert_eq!(store.last_recorded(&room()).await.expect("read").as_deref(), Some("$c"));
-}
-
 /// A clock that was ahead once has left a closed incident "from the future": the group's webhooks still find the open one,
 /// and after it the one that closed last.
 #[tokio::test]
@@ -247,24 +214,6 @@ async fn concurrent_webhooks_share_commits_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_repeat_keeps_only_a_count_and_gets_the_first_ones_id() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, clock, .. } = open(folder.path()).await;
-    let first = store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    clock.advance(Duration::from_mins(1));
-    let again = store.ingest(unchanged("g")).await.expect("committed");
-    assert_eq!(again.notification, first.notification);
-    let (count, repeats): (i64, i64) = sqlx::query_as("SELECT count(*), sum(repeats) FROM notification")
-        .fetch_one(&store.readers)
-        .await
-        .expect("counted");
-    assert_eq!((count, repeats), (1, 1));
-    let repeats: i64 =
-        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_one(&store.readers).await.expect("read");
-    assert_eq!(repeats, clock.now().0);
-}
-
-#[tokio::test]
 async fn what_waits_to_be_said_on_a_card_has_a_bound_and_the_newest_is_kept() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
@@ -308,117 +257,6 @@ async fn a_card_goes_from_new_to_notes_to_edits_to_done() {
     store.finish(&edit, "$edit").await.expect("recorded");
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
     assert_eq!(store.stats(&[room()]).await.expect("stats").oldest, None);
-}
-
-#[tokio::test]
-async fn a_thawed_op_is_due_again_with_its_notes_and_age() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, clock, .. } = open(folder.path()).await;
-    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    let root = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t1")).await.expect("frozen");
-    store.finish(&root, "$root").await.expect("recorded");
-    let since = clock.now();
-    store.ingest(ingest("g", "b", IncidentState::Firing)).await.expect("committed");
-    let reply = store.freeze(op_for(&snapshot(&store).await, OpKind::Reply, "t2")).await.expect("frozen");
-    clock.advance(Duration::from_mins(10));
-    store.ingest(ingest("g", "c", IncidentState::Firing)).await.expect("committed");
-    store.requeue(&reply).await.expect("thawed");
-    let thawed = snapshot(&store).await;
-    assert_eq!(thawed.notes.len(), 2);
-    assert_eq!(thawed.card.dirty_since, Some(since));
-    assert_eq!(store.unfinished(&room()).await.expect("read"), None);
-}
-
-#[tokio::test]
-async fn what_was_frozen_survives_a_restart_as_it_was() {
-    let folder = TempDir::new().expect("a folder");
-    let fixture = open(folder.path()).await;
-    fixture.store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    let op = op_for(&snapshot(&fixture.store).await, OpKind::Card, "t1");
-    let frozen: Op = fixture.store.freeze(op).await.expect("frozen");
-    fixture.store.close().await;
-    drop(fixture);
-    let Fixture { store, .. } = open(folder.path()).await;
-    assert_eq!(store.unfinished(&room()).await.expect("read"), Some(frozen));
-    let second = store.ingest(ingest("h", "a", IncidentState::Firing)).await.expect("committed");
-    assert!(second.incident.is_some());
-    let refused = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t2")).await;
-    assert!(matches!(refused, Err(StoreError::Database(_))), "a room has one unfinished op: {refused:?}");
-}
-
-/// Posts with a content hash that the incident keeps; returns whether it was taken for a repeat, and the alerts handed in.
-async fn hashed(store: &Store, content_hash: &str, state: IncidentState) -> Option<(bool, usize)> {
-    let (seen, kept) = (Arc::new(std::sync::Mutex::new(None)), content_hash.to_owned());
-    let saw = Arc::clone(&seen);
-    let decide = move |known: Option<&Known>, _: Timestamp| {
-        *saw.lock().expect("a lock") = known.map(|known| (known.repeated, known.incident.alerts.len()));
-        let doc = IncidentDoc { content_hash: kept.clone(), ..IncidentDoc::default() };
-        Changes { doc, ..adding(known, "a", state, Vec::new()) }
-    };
-    let posted = Ingest { content_hash: content_hash.to_owned(), decide: Box::new(decide), ..ingest("g", "a", state) };
-    store.ingest(posted).await.expect("committed");
-    *seen.lock().expect("a lock")
-}
-
-#[tokio::test]
-async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_alerts() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, .. } = open(folder.path()).await;
-    for (content_hash, state, expected) in [
-        ("one", IncidentState::Firing, None),
-        ("one", IncidentState::Firing, Some((true, 0))),
-        ("two", IncidentState::Firing, Some((false, 1))),
-        ("one", IncidentState::Firing, Some((false, 1))),
-        ("", IncidentState::Firing, Some((false, 1))),
-        ("", IncidentState::Firing, Some((false, 1))),
-        ("three", IncidentState::Resolved, Some((false, 1))),
-        ("three", IncidentState::Resolved, Some((false, 1))),
-    ] {
-        assert_eq!(hashed(&store, content_hash, state).await, expected, "{content_hash} {state:?}");
-    }
-}
-
-/// As a payload that Alertmanager repeats: the content hash is kept, and nothing changes.
-fn repeating(group: &str, content_hash: &str) -> Ingest {
-    let kept = content_hash.to_owned();
-    let decide = move |known: Option<&Known>, _: Timestamp| {
-        let visible = known.is_none_or(|known| !known.repeated);
-        let outcome = if visible { Outcome::Opened } else { Outcome::Unchanged };
-        let doc = IncidentDoc { content_hash: kept.clone(), ..IncidentDoc::default() };
-        Changes { outcome, doc, visible, ..adding(known, "a", IncidentState::Firing, Vec::new()) }
-    };
-    Ingest {
-        content_hash: content_hash.to_owned(),
-        decide: Box::new(decide),
-        ..ingest(group, "a", IncidentState::Firing)
-    }
-}
-
-#[tokio::test]
-async fn what_is_heard_again_is_counted_and_dated_for_many_at_once() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, clock, .. } = open(folder.path()).await;
-    let first = store.ingest(repeating("g", "d")).await.expect("committed");
-    let other = store.ingest(repeating("h", "d")).await.expect("committed");
-    clock.advance(Duration::from_mins(1));
-    let (a, b, c) = tokio::join!(
-        store.ingest(repeating("g", "d")),
-        store.ingest(repeating("h", "d")),
-        store.ingest(repeating("g", "d"))
-    );
-    for (again, of) in [(a, &first), (b, &other), (c, &first)] {
-        let again = again.expect("committed");
-        assert_eq!((&again.notification, &again.incident), (&of.notification, &of.incident));
-        assert_eq!(again.outcome, Outcome::Unchanged);
-    }
-    let repeats: Vec<i64> = sqlx::query_scalar("SELECT repeats FROM notification ORDER BY id")
-        .fetch_all(&store.readers)
-        .await
-        .expect("read");
-    assert_eq!(repeats, [2, 1]);
-    let repeats: Vec<i64> =
-        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_all(&store.readers).await.expect("read");
-    assert_eq!(repeats, [clock.now().0; 2]);
 }
 
 #[tokio::test]

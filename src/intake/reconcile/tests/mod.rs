@@ -5,7 +5,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AlertDoc, CardId, Labels, LiveCard, RouteName};
+use crate::{
+    config::{Route, Updates},
+    model::{AlertDoc, CardId, Labels, LiveCard, NoteArgs, RouteName},
+};
+
+mod elsewhere;
+mod properties;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -435,21 +441,6 @@ fn what_resolved_longest_ago_is_forgotten_beyond_the_bound() {
     assert_eq!(scene.incident.as_ref().expect("open").alerts.len(), MAX_RESOLVED + 2);
 }
 
-fn any_payload() -> impl Strategy<Value = Webhook> {
-    let alerts = prop::collection::btree_map("[a-e]", any::<bool>(), 0..5);
-    let reason = prop::sample::select(vec![
-        NotificationReason::Missing,
-        NotificationReason::Other,
-        NotificationReason::RepeatInterval,
-        NotificationReason::AllResolved,
-    ]);
-    (alerts, prop::sample::select(vec![0_u64, 0, 0, 2]), reason).prop_map(|(alerts, truncated, reason)| {
-        let words: Vec<String> =
-            alerts.into_iter().map(|(name, firing)| if firing { name } else { format!("-{name}") }).collect();
-        Webhook { truncated, reason, ..payload(&words.join(" ")) }
-    })
-}
-
 /// A clock that was wrong, or a hand-made webhook: sent twice it is one incident.
 #[test]
 fn resolved_before_it_began_is_told_once() {
@@ -492,187 +483,4 @@ fn absent_alerts_are_bounded() {
     let incident = scene.incident.as_ref().expect("open");
     assert_eq!(incident.count(AlertState::Absent), 0);
     assert_eq!(incident.count(AlertState::Firing), MAX_UNLISTED + 1, "z went with the absent ones, y is listed");
-}
-
-/// What `alerts`, about another group, change in the incident of a scene; nothing: `-`.
-fn settled(scene: &mut Scene, webhook: &Webhook) -> (String, Option<Changes>) {
-    let known = Known { incident: scene.incident.clone().expect("an incident"), cards: Vec::new(), repeated: false };
-    let rules = Rules {
-        ahead: 0,
-        remind_after: None,
-        reopen_after: MINUTE,
-        repost_after: None,
-        speaks: scene.speaks,
-        display: &scene.display,
-    };
-    let changes = settle(&known, webhook, &rules, scene.now);
-    if let Some(changes) = &changes {
-        let (incident, notification) = (&known.incident, NotificationId("n".to_owned()));
-        scene.incident = apply(Some(incident), &incident.key, &incident.id, changes, &notification, scene.now);
-    }
-    (changes.as_ref().map_or_else(|| "-".to_owned(), short), changes)
-}
-
-#[test]
-fn what_another_group_reports_as_resolved_is_resolved_here_too() {
-    let mut scene = play(&[("a b c", "opened firing"), ("a b", "changed firing")]);
-    scene.incident.as_mut().expect("an incident").doc.content_hash = "d".to_owned();
-    for (alerts, expected) in [
-        // That others fire, or that what nobody knows here is over, says nothing of this group.
-        ("a", "-"),
-        ("-x", "-"),
-        ("-a x -y", "changed firing partly_resolved(a)"),
-        ("-a", "-"),
-        // Absent ones too.
-        ("-c", "changed firing partly_resolved(c)"),
-        ("-a -b -c", "resolved resolved resolved()"),
-        ("-a -b -c", "-"),
-    ] {
-        assert_eq!(settled(&mut scene, &payload(alerts)).0, expected, "{alerts}");
-    }
-    let incident = scene.incident.as_ref().expect("an incident");
-    assert_eq!((incident.closed_at, incident.doc.content_hash.as_str()), (Some(scene.now), ""));
-    assert!(incident.alerts.iter().all(|alert| alert.ends_at == Some(Timestamp(60_000))));
-    // The payload that left it firing does not repeat anything: what it says is taken as it is.
-    assert_eq!(scene.shown("a"), "reopened firing again(a)");
-}
-
-#[test]
-fn an_end_before_the_start_tells_of_an_earlier_firing() {
-    let ended = |at| {
-        let mut webhook = payload("-a");
-        webhook.alerts[0].ends_at = at;
-        webhook
-    };
-    let started = |at| {
-        let mut webhook = payload("a");
-        webhook.alerts[0].starts_at = Some(Timestamp(at));
-        webhook
-    };
-    let mut scene = Scene::new();
-    scene.get(&started(50_000));
-    // It has ended and begun again since, of which this group was not notified: its own start stays the first one.
-    scene.get(&started(70_000));
-    assert_eq!(scene.alert("a").starts_at, Timestamp(50_000));
-    for (at, expected) in [
-        (Some(Timestamp(49_999)), "-"),
-        (Some(Timestamp(69_999)), "-"),
-        (Some(Timestamp(70_000)), "resolved resolved resolved()"),
-    ] {
-        assert_eq!(settled(&mut scene, &ended(at)).0, expected, "{at:?}");
-    }
-    let mut scene = Scene::new();
-    scene.get(&started(50_000));
-    assert_eq!(settled(&mut scene, &ended(None)).0, "resolved resolved resolved()", "ended now");
-    // What says that it begins in an hour fires all the same, and is over when that is reported.
-    let mut scene = Scene::new();
-    scene.get(&started(3_600_000));
-    let now = Some(scene.now);
-    assert_eq!(settled(&mut scene, &ended(now)).0, "resolved resolved resolved()", "ended before it began");
-}
-
-#[test]
-fn what_alertmanager_left_out_keeps_another_incident_open() {
-    let mut scene = Scene::new();
-    scene.speaks = false;
-    scene.get(&Webhook { truncated: 2, ..payload("a") });
-    assert_eq!(settled(&mut scene, &payload("-a")).0, "changed unlisted");
-}
-
-proptest! {
-    /// A retry of the last payload never changes anything.
-    #[test]
-    fn reconciling_is_idempotent(payloads in prop::collection::vec(any_payload(), 1..12)) {
-        let mut scene = Scene::new();
-        for webhook in &payloads {
-            scene.after(MINUTE).get(webhook);
-            let before = scene.incident.clone();
-            let again = scene.get(webhook);
-            prop_assert!(!again.visible && again.notes.is_empty(), "{again:?}");
-            prop_assert_eq!(&scene.incident, &before);
-        }
-    }
-
-    /// A repeat that is known for one comes to the same as one whose alerts are read, whatever the clock says.
-    #[test]
-    fn a_known_repeat_comes_to_the_same(
-        payloads in prop::collection::vec(any_payload(), 1..12),
-        wait in prop::sample::select(vec![0, 10, 29, 30, 100]),
-        spoke in any::<bool>(),
-        speaks in any::<bool>(),
-    ) {
-        let mut scene = Scene { speaks, ..Scene::new() };
-        for webhook in &payloads {
-            scene.after(MINUTE).get(webhook);
-            let Some(incident) = scene.incident.clone().filter(|incident| incident.state.is_open()) else { continue };
-            let rules = Rules {
-                remind_after: scene.remind_after,
-                reopen_after: 15 * MINUTE,
-                repost_after: scene.repost_after,
-                speaks,
-                ahead: 0,
-                display: &scene.display,
-            };
-            let card = LiveCard {
-                id: CardId("card".to_owned()),
-                spoke_at: spoke.then_some(scene.now),
-                posted_at: spoke.then_some(Timestamp(0)),
-                notes_waiting: false,
-            };
-            let now = scene.now.plus(wait * MINUTE);
-            let read = Known { incident: incident.clone(), cards: vec![card], repeated: false };
-            let known = Known { incident: Incident { alerts: Vec::new(), ..incident }, repeated: true, ..read.clone() };
-            prop_assert_eq!(
-                reconcile(Some(&known), webhook, &rules, now),
-                reconcile(Some(&read), webhook, &rules, now)
-            );
-        }
-    }
-
-    /// Two peers of one cluster send the same groups, each in order, the one behind the other by any number of
-    /// payloads: once both have sent the last one, the incident stands where one peer alone would have brought it.
-    #[test]
-    fn twins_end_in_the_same_state(
-        payloads in prop::collection::vec(any_payload(), 1..8),
-        order in prop::collection::vec(any::<bool>(), 0..16),
-    ) {
-        let full: Vec<Webhook> =
-            payloads.into_iter().map(|webhook| Webhook { truncated: 0, reason: NotificationReason::Other, ..webhook }).collect();
-        // What is resolved may be missing from the one: a fingerprint first seen resolved is kept only by an open incident.
-        let states = |scene: &Scene| -> Vec<(String, AlertState)> {
-            let listed = &full.last().expect("at least one").alerts;
-            scene.incident.iter().flat_map(|incident| &incident.alerts)
-                .filter(|alert| alert.state != AlertState::Resolved)
-                .filter(|alert| listed.iter().any(|l| l.fingerprint == alert.fingerprint))
-                .map(|alert| (alert.fingerprint.clone(), alert.state)).collect()
-        };
-        let mut alone = Scene::new();
-        for webhook in &full { alone.get(webhook); }
-        let mut both = Scene::new();
-        let (mut left, mut right) = (full.iter(), full.iter());
-        for first in order {
-            if let Some(webhook) = if first { left.next() } else { right.next() } {
-                both.get(webhook);
-            }
-        }
-        for webhook in left.chain(right) { both.get(webhook); }
-        prop_assert_eq!(states(&both), states(&alone));
-        let open = |scene: &Scene| scene.incident.as_ref().map(|incident| incident.state == IncidentState::Firing);
-        prop_assert_eq!(open(&both).unwrap_or(false), open(&alone).unwrap_or(false));
-    }
-
-    /// What is stored is always consistent: an incident is open exactly while it has not been closed, and firing exactly
-    /// while one of its alerts is.
-    #[test]
-    fn the_state_is_that_of_the_alerts(payloads in prop::collection::vec(any_payload(), 1..12)) {
-        let mut scene = Scene::new();
-        for webhook in &payloads {
-            scene.after(7 * MINUTE).get(webhook);
-            let Some(incident) = &scene.incident else { continue };
-            prop_assert_eq!(incident.state.is_open(), incident.closed_at.is_none());
-            prop_assert_eq!(incident.state == IncidentState::Firing, incident.count(AlertState::Firing) > 0);
-            prop_assert!(incident.alerts.iter().all(|a| (a.state == AlertState::Resolved) == a.ends_at.is_some()));
-            prop_assert!(incident.alerts.iter().all(|a| (a.state == AlertState::Absent) == a.absent_since.is_some()));
-        }
-    }
 }
