@@ -76,6 +76,7 @@ impl SyncLoop<'_> {
                             encrypted_rooms(client).for_each(|room| room.mark_members_missing());
                         }
                         had_members = members;
+                        self.connection.status.set_members_synced(members);
                         if let Some(longest) = poll_limit.answered() {
                             let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
                             tracing::info!(longest_ms, "something cuts long polls; shortening them");

@@ -69,6 +69,7 @@ impl Sender<'_> {
         if encrypted {
             let prepare = async {
                 self.trust.wait_until_signed(client).await;
+                self.connection.status.wait_for_members().await;
                 room_keys::share(self.context, &room, address).await
             };
             tokio::select! {

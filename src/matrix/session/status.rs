@@ -1,8 +1,11 @@
 //! What health, metrics and the log show of the homeserver.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     matrix::context::{Context, lock},
@@ -10,16 +13,26 @@ use crate::{
     pacing::SayOnce,
 };
 
+/// How long the first event to an encrypted room waits for a sync with members.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Whether the homeserver is available, and whether a sync has succeeded on the present connection.
 pub(crate) struct HomeserverStatus {
     context: Arc<Context>,
     logged: Mutex<SayOnce>,
     synced: watch::Sender<bool>,
+    /// Whether the last sync included who is in the rooms.
+    members_synced: watch::Sender<bool>,
 }
 
 impl HomeserverStatus {
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context, logged: Mutex::default(), synced: watch::Sender::new(false) }
+        Self {
+            context,
+            logged: Mutex::default(),
+            synced: watch::Sender::new(false),
+            members_synced: watch::Sender::new(false),
+        }
     }
 
     /// Reports that the homeserver cannot be used.
@@ -63,6 +76,21 @@ impl HomeserverStatus {
     /// Forgets the syncs of the last connection.
     pub fn reset_synced(&self) {
         self.synced.send_replace(false);
+        self.members_synced.send_replace(false);
+    }
+
+    /// Records whether the last sync included who is in the rooms.
+    pub fn set_members_synced(&self, synced: bool) {
+        self.members_synced.send_replace(synced);
+    }
+
+    /// Waits before an encryption until syncs include members. The first such sync makes the SDK request all of them, and
+    /// that makes a new room key: an event just before would use a key of its own. A slow sync is waited for once.
+    pub async fn wait_for_members(&self) {
+        let mut synced = self.members_synced.subscribe();
+        if timeout(MEMBERS_TIMEOUT, synced.wait_for(|synced| *synced)).await.is_err() {
+            self.members_synced.send_replace(true);
+        }
     }
 
     pub fn synced(&self) -> watch::Receiver<bool> {

@@ -1,13 +1,13 @@
 //! Where keys cannot be had: never plaintext, and plain rooms go on.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{assert_sealed, wait_health, wait_signed};
 use crate::harness::{
-    DEADLINE, Fault, FaultProxy, Match, NewRoom, Payload, Reader, ReceiverBuilder, Room, Scene, User,
+    DEADLINE, Fault, FaultProxy, Kind, Match, NewRoom, Payload, Reader, ReceiverBuilder, Room, Scene, User,
 };
 
 /// The public keys of a user's devices, as the homeserver has them.
@@ -19,6 +19,32 @@ async fn keys_of(asker: &User, user: &User) -> Value {
 
 async fn one_time_keys(user: &User) -> Value {
     user.call(Method::POST, "/v3/keys/upload", Some(&json!({}))).await.expect_ok("keys/upload")
+}
+
+/// The first sync with members makes the SDK request all of them, which makes a new key. Of an event just before that, a
+/// crash would leave a key that no backup has.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_events_of_a_device_share_a_key() {
+    let scene = Scene::encrypted().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let reader = Reader::new(&scene.sre).await;
+    let mut syncs = proxy.hold(Match::kind(Kind::Sync));
+    let receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+    syncs.next(DEADLINE).await.release();
+    let with_members = syncs.next(DEADLINE).await;
+    receiver.accept("default", Payload::group("First").firing(&["n01"])).await;
+    // Time enough for an event that does not wait.
+    let early = tokio::time::timeout(Duration::from_secs(3), receiver.wait_log(&["shown in the room"])).await;
+    assert!(early.is_err(), "sent before the sync with members: {early:?}");
+    proxy.heal();
+    with_members.release();
+    reader.reads(&scene.room, "First").await;
+    receiver.accept("default", Payload::group("Second").firing(&["n01"])).await;
+    reader.reads(&scene.room, "Second").await;
+    let raw = scene.room.view().await;
+    let own = raw.events.iter().filter(|event| event.event_type == "m.room.encrypted" && event.sender == raw.bot);
+    let keys: Vec<String> = own.map(|event| event.raw["content"]["session_id"].to_string()).collect();
+    assert_eq!((keys.len(), keys.iter().collect::<BTreeSet<_>>().len()), (2, 1), "{keys:?}");
 }
 
 /// As an operator does who copies the token out of Element.
