@@ -23,6 +23,8 @@ const STATE_METRICS: &str = "kube-state-metrics";
 
 const EXPORTER: &str = "exporter";
 
+const KUBELET: &str = "kubelet";
+
 /// Characters of the longest name of a pod (RFC 1123).
 const MAX_POD: usize = 253;
 
@@ -34,6 +36,13 @@ pub(in crate::render) fn labels_of_thing(labels: &Labels, words: &[String]) -> L
         return thing;
     }
     if rename_exported(&mut thing) {
+        return thing;
+    }
+    if labels.get("job").is_some_and(|job| job == KUBELET) && is_about_object(labels) {
+        // The kubelet measures what runs on its node, and says of it where the kubelet itself is.
+        for name in ["instance", "job", "service", "endpoint"] {
+            thing.remove(name);
+        }
         return thing;
     }
     let is = |name: &str, word: &str| labels.get(name).is_some_and(|value| value.contains(word));
@@ -92,11 +101,20 @@ fn is_about_target(labels: &Labels) -> bool {
     ["target", "scrape", "exporterdown", "statemetricsdown"].iter().any(|word| name.contains(word))
 }
 
+fn names_object(labels: &Labels) -> bool {
+    OBJECTS.iter().any(|name| labels.contains_key(*name))
+}
+
+/// Whether an alert is about a pod or another object of the cluster.
+fn is_about_object(labels: &Labels) -> bool {
+    labels.contains_key("pod") || names_object(labels)
+}
+
 /// Whether an alert is about the pod in its labels, be it an exporter's.
 fn is_about_pod(labels: &Labels, words: &[String]) -> bool {
     let pod = labels.get("pod").map_or("", String::as_str);
     // Longer than any pod's name.
-    if pod.is_empty() || pod.len() > MAX_POD || OBJECTS.iter().any(|name| labels.contains_key(*name)) {
+    if pod.is_empty() || pod.len() > MAX_POD || names_object(labels) {
         return false;
     }
     let name = labels.get("alertname").map(|name| name.to_lowercase()).unwrap_or_default();

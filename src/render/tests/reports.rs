@@ -61,6 +61,7 @@ fn chips_are_what_one_would_query() {
     for (file, expected) in [
         ("ksm-deployment", ""),
         ("exported", "exported_container=app"),
+        ("pvc", "node=worker-3"),
         ("reserved-labels", "grafana_folder=Edge"),
         ("probe-https", "job=blackbox"),
         ("grafana-nodata", "grafana_folder=Shop"),
