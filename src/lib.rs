@@ -4,6 +4,8 @@
 //! plans what each room needs, [`render`] writes it, and [`matrix`] sends it. `docs/ARCHITECTURE.md` walks one alert
 //! through all of it.
 
+pub mod acts;
+pub mod alertmanager;
 pub mod app;
 pub mod cli;
 pub mod clock;

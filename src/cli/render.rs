@@ -131,7 +131,7 @@ impl Render {
             kind: if incident.state == IncidentState::Firing { NoteKind::NewFiring } else { NoteKind::Resolved },
             at: now,
             notification: incident.notification.clone(),
-            args: NoteArgs { fingerprints: Vec::new(), flaps: 0, gap_ms: None },
+            args: NoteArgs { fingerprints: Vec::new(), flaps: 0, gap_ms: None, step: None },
         };
         let state = MessageKind::Card { must_hold_all: true };
         let (kind, card) = match self.templates.first().map(|(name, _)| name) {

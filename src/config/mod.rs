@@ -23,8 +23,9 @@ pub use self::{
     homeserver::Homeserver,
     purpose::Purpose,
     schema::{
-        Admin, Auth, Compat, Config, Credential, Display, ExtraLink, Grafana, Http, Links, Log, LogFormat, LokiLabel,
-        MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route, Severity, Store, Tls, Updates,
+        Actions, Admin, Alertmanager, Allow, ApiAuth, Auth, Compat, Config, Credential, Display, Escalation, ExtraLink,
+        Grafana, Http, Links, Log, LogFormat, LokiLabel, MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route,
+        Severity, Store, Tls, Updates,
     },
     secret::Secret,
     templates::{TemplateFile, TemplateName, Templates},

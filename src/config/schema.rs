@@ -4,8 +4,11 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+
+use url::Url;
 
 use super::{homeserver::Homeserver, secret::Secret, templates::Templates};
 use crate::model::{RoomAddress, RoomName, RouteName};
@@ -30,6 +33,69 @@ pub struct Config {
     pub display: Display,
     pub log: Log,
     pub compat: Compat,
+}
+
+/// The API of one Alertmanager, or of one cluster of them.
+#[derive(Clone, Debug)]
+pub struct Alertmanager {
+    /// All peers of the cluster, at least one; http or https, without credentials, a path prefix is kept. No slash at the
+    /// end.
+    pub urls: Vec<Url>,
+    pub auth: ApiAuth,
+    /// Names are lower case and valid; none is `authorization`, `host` or about the body.
+    pub headers: Vec<(String, Secret)>,
+    /// PEM certificates of authorities to trust beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// How often to ask while something is open; `None`: never.
+    pub poll: Option<Duration>,
+}
+
+/// How a request to another service proves who it is from.
+#[derive(Clone, Debug)]
+pub enum ApiAuth {
+    None,
+    Bearer(Secret),
+    Basic { username: String, password: Secret },
+}
+
+/// Who may act from a room, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actions {
+    pub allow: Allow,
+    /// The power level from which `!why` and the like are answered.
+    pub read: i64,
+    /// What a command begins with; never empty.
+    pub prefix: String,
+    /// How long a silence lasts if nothing else is said.
+    pub silence: Duration,
+    pub max_silence: Duration,
+    /// Whether reactions act.
+    pub reactions: bool,
+    /// Whether the reaction for a silence acts in encrypted rooms too.
+    pub trust_reactions: bool,
+    /// Whether the power level alone allows a silence in encrypted rooms.
+    pub trust_power: bool,
+}
+
+/// Either suffices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// `None`: no power level allows it.
+    pub power: Option<i64>,
+    /// `@local:server`.
+    pub users: Vec<String>,
+}
+
+/// Who is called when nobody takes an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    /// Since the incident opened or reopened.
+    pub after: Duration,
+    /// Index into `display.severities`.
+    pub min_severity: u32,
+    pub users: Vec<String>,
+    /// Mention the whole room (`@room`).
+    pub room: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +213,13 @@ pub struct Route {
     pub links: Vec<ExtraLink>,
     /// The files of `[templates]`, overlaid with the route's own.
     pub templates: Templates,
+    /// `[alertmanager]`, or the route's own in its place; `None`: nothing is known beyond webhooks. Routes without their own
+    /// share one, by pointer.
+    pub alertmanager: Option<Arc<Alertmanager>>,
+    /// `[actions]`, or the route's own in its place; `None`: nobody acts from its rooms.
+    pub actions: Option<Actions>,
+    /// In the order of `after`.
+    pub escalate: Vec<Escalation>,
 }
 
 /// A custom link.

@@ -143,7 +143,7 @@ fn still_holds(note: &Note, incident: &Incident) -> bool {
         NoteKind::NewFiring | NoteKind::Back | NoteKind::Again => any(AlertState::Firing),
         NoteKind::PartlyResolved => any(AlertState::Resolved) && incident.state != IncidentState::Resolved,
         NoteKind::Resolved => incident.state == IncidentState::Resolved,
-        NoteKind::Reminder => incident.state == IncidentState::Firing,
+        NoteKind::Reminder | NoteKind::Escalation => incident.state == IncidentState::Firing,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::time::Timestamp;
+use super::{seen::Seen, time::Timestamp};
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -13,8 +13,11 @@ pub type Labels = BTreeMap<String, String>;
 pub enum AlertState {
     Firing,
     Resolved,
-    /// It was firing and Alertmanager no longer lists it: silenced, inhibited or dropped.
+    /// It was firing, and Alertmanager no longer lists it in its notifications or says that it is suppressed: silenced,
+    /// inhibited or muted.
     Absent,
+    /// It was firing, and no peer of Alertmanager has it any more. Nobody said that it is resolved.
+    Gone,
 }
 
 impl AlertState {
@@ -24,6 +27,7 @@ impl AlertState {
             Self::Firing => "firing",
             Self::Resolved => "resolved",
             Self::Absent => "absent",
+            Self::Gone => "gone",
         }
     }
 
@@ -33,6 +37,7 @@ impl AlertState {
             "firing" => Self::Firing,
             "resolved" => Self::Resolved,
             "absent" => Self::Absent,
+            "gone" => Self::Gone,
             _ => return None,
         })
     }
@@ -73,6 +78,8 @@ pub struct Alert {
     pub absent_since: Option<Timestamp>,
     /// When `state` last changed; the receiver's clock. Orders the lines of a card.
     pub changed_at: Timestamp,
+    /// What Alertmanager's API said of it last; `None`: it was not asked, or a webhook has said more since.
+    pub seen: Option<Seen>,
     pub doc: AlertDoc,
 }
 

@@ -106,6 +106,8 @@ pub enum NoteKind {
     Resolved,
     /// Alertmanager repeated itself; notifies, mentions nobody.
     Reminder,
+    /// Nobody took the incident for so long that others are called; notifies, and mentions those of the step.
+    Escalation,
 }
 
 impl NoteKind {
@@ -118,6 +120,7 @@ impl NoteKind {
             Self::PartlyResolved => "partly_resolved",
             Self::Resolved => "resolved",
             Self::Reminder => "reminder",
+            Self::Escalation => "escalation",
         }
     }
 
@@ -130,6 +133,7 @@ impl NoteKind {
             "partly_resolved" => Self::PartlyResolved,
             "resolved" => Self::Resolved,
             "reminder" => Self::Reminder,
+            "escalation" => Self::Escalation,
             _ => return None,
         })
     }
@@ -159,6 +163,9 @@ pub struct NoteArgs {
     /// older receiver left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_ms: Option<u64>,
+    /// For [`NoteKind::Escalation`]: which entry of `routes.X.escalate`, counted from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    act::Taken,
     alert::{Alert, AlertState, Labels},
     ids::{IncidentId, NotificationId, RouteName},
     time::Timestamp,
@@ -29,10 +30,12 @@ pub enum IncidentState {
     Resolved,
     /// Not heard of for `stale_after`: closed, but never called resolved.
     Stale,
+    /// No alert is left that Alertmanager has: closed, but never called resolved.
+    Gone,
 }
 
 impl IncidentState {
-    pub const ALL: [Self; 5] = [Self::Firing, Self::Quiet, Self::Unlisted, Self::Resolved, Self::Stale];
+    pub const ALL: [Self; 6] = [Self::Firing, Self::Quiet, Self::Unlisted, Self::Resolved, Self::Stale, Self::Gone];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -42,6 +45,7 @@ impl IncidentState {
             Self::Unlisted => "unlisted",
             Self::Resolved => "resolved",
             Self::Stale => "stale",
+            Self::Gone => "gone",
         }
     }
 
@@ -92,6 +96,8 @@ pub struct Incident {
     pub alerts: Vec<Alert>,
     /// The alerts that `alerts` leaves out: none, unless the incident was read for a message about many.
     pub left_out: LeftOut,
+    /// Who takes care of it, the first one first. Only read for messages.
+    pub taken: Vec<Taken>,
 }
 
 /// How many alerts of each state were not read.
@@ -100,6 +106,7 @@ pub struct LeftOut {
     pub firing: usize,
     pub resolved: usize,
     pub absent: usize,
+    pub gone: usize,
 }
 
 impl LeftOut {
@@ -109,6 +116,7 @@ impl LeftOut {
             AlertState::Firing => self.firing,
             AlertState::Resolved => self.resolved,
             AlertState::Absent => self.absent,
+            AlertState::Gone => self.gone,
         }
     }
 
@@ -117,6 +125,7 @@ impl LeftOut {
             AlertState::Firing => &mut self.firing,
             AlertState::Resolved => &mut self.resolved,
             AlertState::Absent => &mut self.absent,
+            AlertState::Gone => &mut self.gone,
         }
     }
 }
@@ -136,9 +145,15 @@ impl Incident {
         self.opened_at = self.opened_at.moved(ahead_ms);
         self.last_notified_at = self.last_notified_at.moved(ahead_ms);
         self.closed_at = self.closed_at.map(|at| at.moved(ahead_ms));
+        for taken in &mut self.taken {
+            taken.at = taken.at.moved(ahead_ms);
+        }
         for alert in &mut self.alerts {
             alert.changed_at = alert.changed_at.moved(ahead_ms);
             alert.absent_since = alert.absent_since.map(|at| at.moved(ahead_ms));
+            if let Some(seen) = &mut alert.seen {
+                seen.unheard_since = seen.unheard_since.map(|at| at.moved(ahead_ms));
+            }
         }
         self
     }
@@ -152,7 +167,7 @@ impl Incident {
     /// All its alerts, also those that were not read.
     #[must_use]
     pub fn total(&self) -> usize {
-        let LeftOut { firing, resolved, absent } = self.left_out;
-        self.alerts.len() + firing + resolved + absent
+        let LeftOut { firing, resolved, absent, gone } = self.left_out;
+        self.alerts.len() + firing + resolved + absent + gone
     }
 }

@@ -1,5 +1,6 @@
 //! The words of the field: alert, incident, card, note, op. Plain data, no I/O, nothing of ours imported.
 
+mod act;
 mod alert;
 mod card;
 mod changes;
@@ -10,8 +11,11 @@ mod incident;
 mod no_keys;
 mod op;
 mod room;
+mod room_event;
+mod seen;
 mod time;
 
+pub use act::{Act, ActArgs, ActKind, ActState, Taken, Trust};
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
 pub use card::{Card, CardKind, CardState, Note, NoteArgs, NoteKind};
 pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
@@ -24,4 +28,6 @@ pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
 pub use no_keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
 pub use room::{ResolvedRoom, RoomAliases};
+pub use room_event::{Member, RoomEvent, RoomEventContent, RoomEvents};
+pub use seen::{Finding, KnownSilence, Seen};
 pub use time::Timestamp;

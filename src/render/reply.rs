@@ -178,6 +178,10 @@ impl<'a> Writer<'a> {
                 let since = self.times.minute(self.group.since());
                 ("🔁".to_owned(), format!("still firing{on}, since {since}{now}"), false)
             }
+            NoteKind::Escalation => {
+                let since = self.times.minute(self.group.since());
+                (self.style.emoji(rank), format!("nobody took it, firing{on} since {since}"), false)
+            }
             NoteKind::PartlyResolved => {
                 let took = same(about.iter().map(|seen| self.took(seen))).flatten();
                 let took = took.map(|took| format!(" after {took}")).unwrap_or_default();
@@ -206,6 +210,7 @@ impl<'a> Writer<'a> {
                 let emoji = self.style.emoji(self.group.rank());
                 ReplyLine::new(emoji, &name, &format!("{} firing", incident.count(AlertState::Firing)), None)
             }
+            AlertState::Gone => ReplyLine::new("⚪".to_owned(), &name, "no longer in Alertmanager", None),
             AlertState::Absent => {
                 let words =
                     if absent == 1 { "no longer reported".to_owned() } else { format!("{absent} no longer reported") };
@@ -286,7 +291,7 @@ impl ReplyLine {
 fn class(kind: NoteKind) -> u8 {
     match kind {
         NoteKind::NewFiring | NoteKind::Again | NoteKind::Back => 0,
-        NoteKind::Reminder => 1,
+        NoteKind::Reminder | NoteKind::Escalation => 1,
         NoteKind::PartlyResolved | NoteKind::Resolved => 2,
     }
 }

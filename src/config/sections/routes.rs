@@ -43,6 +43,9 @@ impl Route {
             grafana: None,
             links: Vec::new(),
             templates: Templates::new(),
+            alertmanager: None,
+            actions: None,
+            escalate: Vec::new(),
         }
     }
 }
@@ -101,6 +104,9 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
         grafana: None,
         links: extra_links(section),
         templates: defaults.templates,
+        alertmanager: None,
+        actions: None,
+        escalate: Vec::new(),
         name,
     }
 }

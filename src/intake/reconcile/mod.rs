@@ -39,7 +39,7 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
     }
     match incident.state {
         IncidentState::Firing | IncidentState::Quiet | IncidentState::Unlisted => update(known, webhook, rules, now),
-        IncidentState::Resolved if firing => {
+        IncidentState::Resolved | IncidentState::Gone if firing => {
             let closed_at = incident.closed_at.unwrap_or(incident.last_notified_at);
             if now.since(closed_at) < rules.reopen_after {
                 update(known, webhook, rules, now)
@@ -48,11 +48,11 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
             }
         }
         IncidentState::Stale if firing => open_new(webhook, rules, now),
-        IncidentState::Stale if !webhook.alerts.is_empty() => update(known, webhook, rules, now),
+        IncidentState::Stale | IncidentState::Gone if !webhook.alerts.is_empty() => update(known, webhook, rules, now),
         IncidentState::Resolved if webhook.alerts.iter().any(|alert| is_unseen(incident, alert, rules)) => {
             open_new(webhook, rules, now)
         }
-        IncidentState::Resolved | IncidentState::Stale => unchanged(incident),
+        IncidentState::Resolved | IncidentState::Stale | IncidentState::Gone => unchanged(incident),
     }
 }
 
@@ -311,6 +311,7 @@ pub fn apply(
             doc: IncidentDoc::default(),
             alerts: Vec::new(),
             left_out: LeftOut::default(),
+            taken: Vec::new(),
         },
     };
     incident.state = changes.state;

@@ -17,7 +17,7 @@ pub(super) fn notes_of(
     let mut say = |kind, fingerprints: Vec<String>| {
         let flaps = if kind == NoteKind::Again { flaps } else { 0 };
         let gap = (kind == NoteKind::Back).then(|| u64::try_from(transitions.gap.as_millis()).unwrap_or(u64::MAX));
-        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap }, cards: None });
+        notes.push(NewNote { kind, args: NoteArgs { fingerprints, flaps, gap_ms: gap, step: None }, cards: None });
     };
     if reopened && state == IncidentState::Firing {
         // On a card that was green, everything that fires does so again, whichever alert of the group it is.

@@ -23,6 +23,7 @@ pub(super) fn first_seen(listed: &ListedAlert, rules: &Rules<'_>, now: Timestamp
         ends_at: (!listed.firing).then(|| listed.ends_at.unwrap_or(rules.wall(now))),
         absent_since: None,
         changed_at: now,
+        seen: None,
         doc: alert_doc(listed, rules.wall(now)),
     }
 }
@@ -61,7 +62,7 @@ pub(super) fn step(
     };
     match (alert.state, listed.firing) {
         (AlertState::Firing, true) => alert.starts_at = earliest,
-        (AlertState::Absent, true) => {
+        (AlertState::Absent | AlertState::Gone, true) => {
             let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
             let gap = now.since(absent_since);
             if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
@@ -76,7 +77,7 @@ pub(super) fn step(
             transitions.again.push(alert.fingerprint.clone());
             alert.starts_at = start_after(alert.ends_at);
         }
-        (AlertState::Firing | AlertState::Absent, false) => {
+        (AlertState::Firing | AlertState::Absent | AlertState::Gone, false) => {
             transitions.resolved.push(alert.fingerprint.clone());
             alert.starts_at = earliest;
             alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));

@@ -109,6 +109,7 @@ fn lead(style: &Style, group: &Group<'_>) -> (String, String, String) {
         IncidentState::Unlisted => state("⚪", "", ""),
         IncidentState::Resolved => state("🟢", "RESOLVED", GREEN),
         IncidentState::Stale => state("⚪", "NO NEWS", ""),
+        IncidentState::Gone => state("⚪", "NO LONGER IN ALERTMANAGER", ""),
     }
 }
 
@@ -182,7 +183,7 @@ pub(crate) fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp)
             format!("after {}{several}", time::words(to.since(from)))
         }
         IncidentState::Unlisted => format!("· all listed are resolved, {} not listed", incident.doc.truncated),
-        IncidentState::Stale => {
+        IncidentState::Stale | IncidentState::Gone => {
             let since = format!("since {}", times.with_zone(incident.last_notified_at));
             if group.is_list() {
                 format!("{since} {}", counts(["were firing", "resolved", "no longer reported"]))

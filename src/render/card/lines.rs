@@ -136,6 +136,10 @@ impl<'a> LineWriter<'a> {
                     push(&mut line.rest, " ", "no longer reported (silenced?)");
                 }
             }
+            AlertState::Gone => {
+                line.mark = Emphasis::Slanted;
+                push(&mut line.rest, " ", "no longer in Alertmanager");
+            }
         }
         line
     }

@@ -190,7 +190,7 @@ fn when(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
         IncidentState::Firing => format!("since {}", times.with_zone(group.since())),
         IncidentState::Quiet => format!("since {}, perhaps silenced", times.with_zone(group.since())),
-        IncidentState::Stale => format!("began {}", times.with_zone(group.span(now).0)),
+        IncidentState::Stale | IncidentState::Gone => format!("began {}", times.with_zone(group.span(now).0)),
         IncidentState::Resolved | IncidentState::Unlisted => {
             let (from, to) = group.span(now);
             times.range(from, to)

@@ -54,7 +54,7 @@ pub(super) fn ordered<'a>(style: &Style, incidents: &[&'a Incident]) -> Vec<Rank
             IncidentState::Firing => 0,
             IncidentState::Unlisted => 1,
             IncidentState::Quiet => 2,
-            IncidentState::Stale => 3,
+            IncidentState::Stale | IncidentState::Gone => 3,
             IncidentState::Resolved => 4,
         };
         (class, one.rank, incident.opened_at, &incident.id)
@@ -125,7 +125,9 @@ impl Row {
         let (emoji, mark) = match incident.state {
             IncidentState::Firing => (style.emoji(ranked.rank), Emphasis::Strong),
             IncidentState::Quiet => ("🔕".to_owned(), Emphasis::Slanted),
-            IncidentState::Unlisted | IncidentState::Stale => ("⚪".to_owned(), Emphasis::Slanted),
+            IncidentState::Unlisted | IncidentState::Stale | IncidentState::Gone => {
+                ("⚪".to_owned(), Emphasis::Slanted)
+            }
             IncidentState::Resolved => ("🟢".to_owned(), Emphasis::Struck),
         };
         Self {
@@ -210,6 +212,7 @@ fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String 
         IncidentState::Firing | IncidentState::Unlisted => "",
         IncidentState::Quiet => "no longer reported",
         IncidentState::Stale => "no news",
+        IncidentState::Gone => "no longer in Alertmanager",
         IncidentState::Resolved => "resolved",
     };
     format!("{lead} {outcome}").trim().to_owned()

@@ -107,6 +107,7 @@ fn alert(fingerprint: &str, pairs: &[(&str, &str)], annotations: &[(&str, &str)]
         ends_at: None,
         absent_since: None,
         changed_at: noon(3),
+        seen: None,
         doc: AlertDoc {
             labels: labels(pairs),
             annotations: labels(annotations),
@@ -226,7 +227,7 @@ fn note(kind: NoteKind) -> Note {
         kind,
         at: noon(25),
         notification: NotificationId("sample".to_owned()),
-        args: NoteArgs { fingerprints: Vec::new(), flaps: 2, gap_ms: Some(3_600_000) },
+        args: NoteArgs { fingerprints: Vec::new(), flaps: 2, gap_ms: Some(3_600_000), step: None },
     }
 }
 
@@ -259,5 +260,6 @@ fn incident(id: &str, alerts: Vec<Alert>) -> Incident {
         },
         alerts,
         left_out: LeftOut::default(),
+        taken: Vec::new(),
     }
 }

@@ -214,6 +214,7 @@ impl AlertView {
                 AlertState::Firing => style.emoji(seen.rank),
                 AlertState::Resolved => "🟢".to_owned(),
                 AlertState::Absent => "🔕".to_owned(),
+                AlertState::Gone => "⚪".to_owned(),
             },
             name: text::cut(seen.label("alertname").unwrap_or_default(), 200),
             place: text::cut(&place, 100),

@@ -35,6 +35,7 @@ pub(super) fn from_fixture(name: &str) -> Incident {
             ends_at: (!firing).then(|| time(&alert["endsAt"])),
             absent_since: None,
             changed_at: starts_at,
+            seen: None,
             doc: AlertDoc {
                 labels: labels(&alert["labels"]),
                 annotations: labels(&alert["annotations"]),

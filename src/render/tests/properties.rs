@@ -94,6 +94,7 @@ prop_compose! {
             ends_at: times.1,
             absent_since: times.2,
             changed_at: times.3,
+            seen: None,
             doc: AlertDoc {
                 labels,
                 annotations,

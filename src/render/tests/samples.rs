@@ -34,6 +34,7 @@ pub(super) fn alert(fingerprint: &str, pairs: &[(&str, &str)], annotations: &[(&
         ends_at: None,
         absent_since: None,
         changed_at: at(12, 3),
+        seen: None,
         doc: AlertDoc { labels: labels(pairs), annotations: labels(annotations), ..AlertDoc::default() },
     }
 }
@@ -81,6 +82,7 @@ pub(super) fn incident(alerts: Vec<Alert>) -> Incident {
         doc: IncidentDoc { external_url: "https://alertmanager.example.org".to_owned(), ..IncidentDoc::default() },
         alerts,
         left_out: LeftOut::default(),
+        taken: Vec::new(),
     }
 }
 
@@ -92,7 +94,12 @@ pub(super) fn note(kind: NoteKind, fingerprints: &[&str]) -> Note {
         kind,
         at: at(14, 25),
         notification: NotificationId("01NOTIFICATION".to_owned()),
-        args: NoteArgs { fingerprints: fingerprints.iter().map(ToString::to_string).collect(), flaps: 0, gap_ms: None },
+        args: NoteArgs {
+            fingerprints: fingerprints.iter().map(ToString::to_string).collect(),
+            flaps: 0,
+            gap_ms: None,
+            step: None,
+        },
     }
 }
 

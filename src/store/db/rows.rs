@@ -46,6 +46,11 @@ fn document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Re
         .map_err(|error| StoreError::Database(format!("invalid JSON in the store, column {column}: {error}")))
 }
 
+fn maybe_document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|_| document(row, column)).transpose()
+}
+
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
 }
@@ -70,6 +75,7 @@ pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
         doc: document(row, "doc")?,
         alerts: Vec::new(),
         left_out: LeftOut::default(),
+        taken: Vec::new(),
     })
 }
 
@@ -81,6 +87,7 @@ pub(crate) fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
         ends_at: maybe_time(row, "ends_at")?,
         absent_since: maybe_time(row, "absent_since")?,
         changed_at: time(row, "changed_at")?,
+        seen: maybe_document(row, "seen")?,
         doc: document(row, "doc")?,
     })
 }
@@ -181,11 +188,14 @@ pub(crate) async fn save_alerts(
     alerts: &[Alert],
 ) -> Result<(), StoreError> {
     for chunk in alerts.chunks(CHUNK) {
-        let docs = chunk.iter().map(|alert| to_json(&alert.doc)).collect::<Result<Vec<_>, _>>()?;
+        let docs = chunk
+            .iter()
+            .map(|alert| Ok((alert.seen.as_ref().map(to_json).transpose()?, to_json(&alert.doc)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO alert (incident, fingerprint, state, starts_at, ends_at, absent_since, changed_at, doc) ",
+            "INSERT INTO alert (incident, fingerprint, state, starts_at, ends_at, absent_since, changed_at, seen, doc) ",
         );
-        query.push_values(chunk.iter().zip(docs), |mut row, (alert, doc)| {
+        query.push_values(chunk.iter().zip(docs), |mut row, (alert, (seen, doc))| {
             row.push_bind(incident.as_str())
                 .push_bind(alert.fingerprint.as_str())
                 .push_bind(alert.state.as_str())
@@ -193,12 +203,13 @@ pub(crate) async fn save_alerts(
                 .push_bind(alert.ends_at.map(|at| at.0))
                 .push_bind(alert.absent_since.map(|at| at.0))
                 .push_bind(alert.changed_at.0)
+                .push_bind(seen)
                 .push_bind(doc);
         });
         query.push(
             " ON CONFLICT (incident, fingerprint) DO UPDATE SET state = excluded.state, \
              starts_at = excluded.starts_at, ends_at = excluded.ends_at, absent_since = excluded.absent_since, \
-             changed_at = excluded.changed_at, doc = excluded.doc",
+             changed_at = excluded.changed_at, seen = excluded.seen, doc = excluded.doc",
         );
         query.build().execute(&mut *connection).await?;
     }

@@ -296,8 +296,8 @@ impl Ingestion<'_> {
             "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
              VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
              INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
-             closed_at, flaps, rev, notification, doc, by_receiver) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17)",
+             closed_at, flaps, rev, notification, doc, by_receiver, fired_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17, $8)",
         )
         .bind(id.as_str())
         .bind(key.route.as_str())

@@ -30,7 +30,7 @@ const TEXT: usize = 256;
 const ENTRY: usize = 96;
 /// The annotations that a line may be made of.
 const SHOWN_ANNOTATIONS: [&str; 4] = ["summary", "description", "message", "logs_url"];
-const STATES: [AlertState; 3] = [AlertState::Firing, AlertState::Resolved, AlertState::Absent];
+const STATES: [AlertState; 4] = [AlertState::Firing, AlertState::Resolved, AlertState::Absent, AlertState::Gone];
 
 /// Gives `incident` the alerts that stand for all of its own, and the number of the others.
 pub(crate) async fn take(connection: &mut SqliteConnection, incident: &mut Incident) -> Result<(), StoreError> {
@@ -224,6 +224,7 @@ mod tests {
             ends_at: (state == AlertState::Resolved).then_some(Timestamp(2_000)),
             absent_since: None,
             changed_at: Timestamp(1_000),
+            seen: None,
             doc: AlertDoc {
                 labels: Labels::from([
                     label("alertname", "A".to_owned()),

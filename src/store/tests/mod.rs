@@ -64,6 +64,7 @@ fn alert(fingerprint: &str, state: AlertState) -> Alert {
         ends_at: (state == AlertState::Resolved).then_some(Timestamp(2)),
         absent_since: None,
         changed_at: Timestamp(3),
+        seen: None,
         doc: AlertDoc::default(),
     }
 }

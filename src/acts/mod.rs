@@ -1,0 +1,3 @@
+//! What people ask for from a room: takes their events, decides who may, carries it out, and answers.
+
+pub mod rooms;
