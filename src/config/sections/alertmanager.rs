@@ -42,13 +42,10 @@ pub(super) fn read(parent: &Section<'_>, base: Option<&Arc<Alertmanager>>) -> Op
 /// `item` is the table's own, if it is set.
 fn table(item: Option<&Item<'_>>, section: &Section<'_>) -> Option<Alertmanager> {
     let urls = urls(section);
-    let auth = match item {
-        Some(item) => auth::of_service(item, section),
-        None => {
-            auth::make_known(section);
-            None
-        }
-    };
+    let auth = item.and_then(|item| auth::of_service(item, section));
+    if item.is_none() {
+        auth::make_known(section);
+    }
     let headers = headers(section);
     let ca_file = section.read("ca_file", "the path of a file", optional_ca_file).flatten();
     let poll = section.read("poll", POLL, poll);
@@ -80,7 +77,10 @@ fn urls(section: &Section<'_>) -> Vec<Url> {
     match item.items() {
         Ok(items) if items.is_empty() => item.fault(format!("found an empty list, expected at least one, {URL}")),
         Ok(items) if items.len() > MAX_URLS => {
-            item.fault(format!("found {} entries, expected {MAX_URLS} or fewer: the peers of one cluster", items.len()));
+            item.fault(format!(
+                "found {} entries, expected {MAX_URLS} or fewer: the peers of one cluster",
+                items.len()
+            ));
         }
         _ => {}
     }
@@ -106,7 +106,10 @@ fn url(item: &Item<'_>) -> Result<Url, BadValue> {
     if let Some(before) = ["/api", "/api/v1", "/api/v2"].iter().find_map(|end| path.strip_suffix(end)) {
         url.set_path(before);
         let url = url.as_str().trim_end_matches('/');
-        return Err(BadValue::Because(format!("found {}, expected it without the path of the API: {url}", item.found())));
+        return Err(BadValue::Because(format!(
+            "found {}, expected it without the path of the API: {url}",
+            item.found()
+        )));
     }
     url.set_path(&path);
     Ok(url)

@@ -1,7 +1,5 @@
 //! Who is mentioned: `routes.X.mentions` and `routes.X.escalate`.
 
-use std::time::Duration;
-
 use crate::config::{
     reader::{BadValue, Item, Section},
     schema::{Display, Escalation, MAX_MENTIONS_BYTES, Mentions},
