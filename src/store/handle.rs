@@ -14,7 +14,10 @@ use super::{
     },
     reports::{overview::Overview, stats::Numbers},
 };
-use crate::{clock::Clock, model::{RoomAddress, RouteName}};
+use crate::{
+    clock::Clock,
+    model::{RoomAddress, RouteName},
+};
 
 /// The handle that all parts share. Reads go to one of two pools, writes to the one writer.
 #[derive(Clone, Debug)]

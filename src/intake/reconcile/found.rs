@@ -7,9 +7,7 @@ use super::{
 use crate::{
     config::Display,
     intake::decode::is_own_fingerprint,
-    model::{
-        Alert, AlertState, Changes, Conclusion, Finding, Found, Incident, IncidentDoc, Outcome, Seen, Timestamp,
-    },
+    model::{Alert, AlertState, Changes, Conclusion, Finding, Found, Incident, IncidentDoc, Outcome, Seen, Timestamp},
 };
 
 /// What these findings change in an incident; `None`: nothing, or it is closed.
@@ -56,18 +54,17 @@ fn conclude(alert: &mut Alert, conclusion: &Conclusion, now: Timestamp) {
             alert.absent_since = alert.absent_since.or(Some(alert.changed_at));
             alert.seen = Some(Finding::Active.into());
         }
+        // Alertmanager does not know the fingerprint, and so cannot say that it is there.
+        (_, Conclusion::Gone | Conclusion::Unheard(_)) if is_own_fingerprint(&alert.fingerprint, &alert.doc.labels) => {
+        }
         (AlertState::Firing | AlertState::Absent, Conclusion::Gone) => {
-            if !is_own_fingerprint(&alert.fingerprint, &alert.doc.labels) {
-                alert.state = AlertState::Gone;
-                alert.absent_since = None;
-                alert.seen = None;
-            }
+            alert.state = AlertState::Gone;
+            alert.absent_since = None;
+            alert.seen = None;
         }
         (AlertState::Absent, Conclusion::Unheard(since)) => {
-            if !is_own_fingerprint(&alert.fingerprint, &alert.doc.labels) {
-                let finding = alert.seen.take().map_or(Finding::Unknown, |seen| seen.finding);
-                alert.seen = Some(Seen { finding, unheard_since: Some(*since) });
-            }
+            let finding = alert.seen.take().map_or(Finding::Unknown, |seen| seen.finding);
+            alert.seen = Some(Seen { finding, unheard_since: Some(*since) });
         }
         _ => {}
     }

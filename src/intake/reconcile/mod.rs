@@ -15,11 +15,9 @@ use self::{
     step::{Transitions, find, first_seen, step, step_unlisted},
 };
 use super::webhook::{ListedAlert, NotificationReason, Webhook};
-use crate::{
-    model::{
-        Alert, AlertState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
-        Known, LeftOut, NewNote, NotificationId, Outcome, Timestamp,
-    },
+use crate::model::{
+    Alert, AlertState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite, Known,
+    LeftOut, NewNote, NotificationId, Outcome, Timestamp,
 };
 
 /// The most resolved alerts that an open incident keeps for its card; beyond it the oldest are dropped.

@@ -6,7 +6,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use crate::{
     model::{
         Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
-        LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, PolledAlert, RoomAddress, RouteName, Timestamp, TxnId,
+        LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, PolledAlert, RoomAddress, RouteName, Timestamp,
+        TxnId,
     },
     store::StoreError,
 };

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     model::{
-        AlertState, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress,
-        Timestamp,
+        AlertState, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
+        RoomAddress, Timestamp,
     },
     store::{
         Store, StoreError,
