@@ -67,7 +67,8 @@ struct Asked {
 }
 
 impl RoutePoll {
-    pub fn new(route: RouteName, config: Arc<Config>, client: Client, store: Store, clock: Clock) -> Self {
+    pub fn new(config: Arc<Config>, client: Client, store: Store, clock: Clock) -> Self {
+        let route = client.route().clone();
         let poll = config.routes.get(&route).and_then(|route| route.alertmanager.as_ref()?.poll);
         let apart = poll.unwrap_or(Duration::from_mins(1)) / 2;
         let peers = client.peers();

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{client::Client, poll::RoutePoll};
-use crate::{clock::Clock, config::Config, metrics::Metrics, model::RouteName, store::Store};
+use crate::{clock::Clock, config::Config, model::RouteName, store::Store};
 
 /// How long after a webhook that left something absent: a silence reaches all peers within a quarter of a second, and the
 /// webhooks of a burst share one poll.
@@ -36,7 +36,6 @@ impl PollNow {
 pub struct PollContext {
     pub store: Store,
     pub clock: Clock,
-    pub metrics: Arc<Metrics>,
     pub poll_now: PollNow,
 }
 
@@ -75,15 +74,13 @@ impl Counter {
     }
 }
 
-/// Polls for the routes of this config that share one Alertmanager, until `stop`.
-pub async fn poll(config: Arc<Config>, routes: Vec<RouteName>, context: PollContext, stop: CancellationToken) {
+/// Polls for the routes of this config that share one Alertmanager, until `stop`; `clients` are theirs.
+pub async fn poll(config: Arc<Config>, clients: Vec<Client>, context: PollContext, stop: CancellationToken) {
     let (absences, asked) = (context.store.absences(), context.poll_now.0.subscribe());
     let mut every = None;
-    let polls = routes.into_iter().filter_map(|route| {
-        let alertmanager = Arc::clone(config.routes.get(&route)?.alertmanager.as_ref()?);
-        every = alertmanager.poll;
-        let client = Client::new(alertmanager, route.clone(), Arc::clone(&context.metrics));
-        let poll = RoutePoll::new(route, Arc::clone(&config), client, context.store.clone(), context.clock.clone());
+    let polls = clients.into_iter().filter_map(|client| {
+        every = config.routes.get(client.route())?.alertmanager.as_ref()?.poll;
+        let poll = RoutePoll::new(Arc::clone(&config), client, context.store.clone(), context.clock.clone());
         Some((poll, every.map(|_| Instant::now())))
     });
     let routes = polls.collect();

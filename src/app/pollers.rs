@@ -6,9 +6,11 @@ use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    alertmanager::{self, PollContext},
+    alertmanager::{self, PollContext, client::Client},
     config::Config,
     delivery::Settings,
+    health::Health,
+    metrics::Metrics,
     model::RouteName,
 };
 
@@ -16,13 +18,21 @@ use crate::{
 const AFTER_PANIC: Duration = Duration::from_secs(10);
 
 /// Polls as the active config says, until `stop`.
-pub async fn run(mut settings: watch::Receiver<Arc<Settings>>, context: PollContext, stop: CancellationToken) {
+pub async fn run(
+    mut settings: watch::Receiver<Arc<Settings>>,
+    context: PollContext,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let config = Arc::clone(&settings.borrow_and_update().config);
+        let mut clients = Client::of_routes(&config, &metrics, &health, &context.clock);
         let end = stop.child_token();
         let mut pollers = JoinSet::new();
         for routes in sharing_one(&config) {
-            pollers.spawn(alertmanager::poll(Arc::clone(&config), routes, context.clone(), end.clone()));
+            let clients = routes.iter().filter_map(|route| clients.remove(route)).collect();
+            pollers.spawn(alertmanager::poll(Arc::clone(&config), clients, context.clone(), end.clone()));
         }
         wait_for_other(&config, &mut settings, &mut pollers, &stop).await;
         end.cancel();

@@ -190,13 +190,10 @@ impl Receiver {
         }
         lifecycle.spawn(housekeeping::prune(Arc::clone(app), stop()));
         lifecycle.spawn(housekeeping::close_stale(Arc::clone(app), stop()));
-        let polls = PollContext {
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            metrics: Arc::clone(&self.metrics),
-            poll_now: self.poll_now.clone(),
-        };
-        lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, stop()));
+        let polls =
+            PollContext { store: self.store.clone(), clock: self.clock.clone(), poll_now: self.poll_now.clone() };
+        let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
+        lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
         // Alerts matter more than the commands that need the socket: the receiver runs without it.
