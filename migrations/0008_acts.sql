@@ -2,6 +2,8 @@
 
 -- What the API said of the alert last; NULL: nothing. JSON, see model/seen.rs.
 ALTER TABLE alert ADD COLUMN seen TEXT;
+-- When a poll last found one of its alerts in Alertmanager, if that was long after its last notification.
+ALTER TABLE incident ADD COLUMN listed_at BIGINT;
 -- When the incident opened, or reopened last; escalation counts from here.
 ALTER TABLE incident ADD COLUMN fired_at BIGINT NOT NULL DEFAULT 0;
 UPDATE incident SET fired_at = opened_at;

@@ -2,3 +2,10 @@
 
 pub mod api;
 pub mod client;
+mod judge;
+mod missing;
+mod poll;
+mod poller;
+mod silences;
+
+pub use poller::{PollContext, PollNow, poll};

@@ -3,6 +3,7 @@
 mod clock_jumps;
 mod housekeeping;
 mod lanes;
+mod pollers;
 mod receiver;
 mod reload;
 mod room_addresses;

@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     clock_jumps, housekeeping,
     lanes::Lanes,
+    pollers,
     reload::{Reloader, State, show_loaded},
     room_addresses::{Sweep, Swept},
     source::{Source, style_of},
 };
 use crate::{
+    alertmanager::{PollContext, PollNow},
     clock::Clock,
     config::Config,
     delivery::{Gate, LaneContext, Settings},
@@ -41,6 +43,8 @@ pub struct Receiver {
     tls: Option<Tls>,
     /// The listener of `http.admin`.
     admin: Option<HttpListener>,
+    /// Makes the poller of a route poll at once.
+    poll_now: PollNow,
 }
 
 impl Receiver {
@@ -70,7 +74,8 @@ impl Receiver {
         let admin = config.http.admin.as_ref().map(|admin| bind("http.admin.listen", admin.listen)).transpose()?;
         let config = Arc::new(config);
         let settings = tokio::sync::watch::Sender::new(Arc::new(Settings::new(Arc::clone(&config), style)));
-        Ok(Self { config, source, hangups, settings, store, clock, metrics, health, bound, tls, admin })
+        let poll_now = PollNow::default();
+        Ok(Self { config, source, hangups, settings, store, clock, metrics, health, bound, tls, admin, poll_now })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends in flight finish, the store closes.
@@ -185,6 +190,10 @@ impl Receiver {
         }
         lifecycle.spawn(housekeeping::prune(Arc::clone(app), stop()));
         lifecycle.spawn(housekeeping::close_stale(Arc::clone(app), stop()));
+        let polls =
+            PollContext { store: self.store.clone(), clock: self.clock.clone(), poll_now: self.poll_now.clone() };
+        let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
+        lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
         // Alerts matter more than the commands that need the socket: the receiver runs without it.

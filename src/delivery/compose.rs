@@ -164,8 +164,9 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
     let Some(first) = incidents.first() else { return Content::Nothing };
     let card = &snapshot.card;
     let envelope = |notice, mentions| Envelope { op: &input.txn_id, incident: &first.id, notice, mentions };
-    let notice = incidents.iter().all(|incident| incident.state != IncidentState::Firing);
-    let whom = incidents.iter().find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
+    let mut loud = incidents.iter().filter(|incident| !incident.doc.quiet);
+    let notice = loud.clone().all(|incident| incident.state != IncidentState::Firing);
+    let whom = loud.find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
     let quiet = notes.iter().all(|note| !note.kind.notifies());
     let whom_of_news = || {

@@ -9,6 +9,6 @@ mod scrub;
 mod webhook;
 
 pub use decode::{DecodeError, decode};
-pub use reconcile::{Rules, apply, reconcile, settle};
+pub use reconcile::{Rules, apply, found, reconcile, settle};
 pub use routing::{PathKind, RouteError, choose_route, route_of_path};
 pub use webhook::{ListedAlert, NotificationReason, Webhook};

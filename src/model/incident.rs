@@ -71,6 +71,10 @@ pub struct IncidentDoc {
     /// The content hash of that notification; see [`Incident::is_repeated_by`].
     #[serde(default, rename = "digest", skip_serializing_if = "String::is_empty")]
     pub content_hash: String,
+    /// Its room knows all that fires from the incident before, which was closed as gone: its card is a notice without
+    /// mentions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

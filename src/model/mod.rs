@@ -10,6 +10,7 @@ mod ids;
 mod incident;
 mod no_keys;
 mod op;
+mod poll;
 mod room;
 mod room_event;
 mod seen;
@@ -27,6 +28,7 @@ pub use ids::{
 pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
 pub use no_keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
+pub use poll::{Conclusion, Found, PollMark, PolledAlert, PolledIncident};
 pub use room::{ResolvedRoom, RoomAliases};
 pub use room_event::{Member, RoomEvent, RoomEventContent, RoomEvents};
 pub use seen::{Finding, KnownSilence, Seen};

@@ -30,6 +30,12 @@ pub enum Finding {
     Unknown,
 }
 
+impl From<Finding> for Seen {
+    fn from(finding: Finding) -> Self {
+        Self { finding, unheard_since: None }
+    }
+}
+
 impl Finding {
     /// Whether Alertmanager holds back the alert's notifications.
     #[must_use]

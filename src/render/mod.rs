@@ -8,6 +8,7 @@
 mod card;
 mod digest;
 mod event;
+mod held_back;
 pub mod links;
 mod message;
 mod places;

@@ -11,6 +11,7 @@ use super::{
         group::Group,
         headline, lines,
     },
+    held_back::{self, HeldBack},
     links::{
         alert_links,
         link::{Link, LinkKind},
@@ -212,8 +213,13 @@ impl<'a> Writer<'a> {
             }
             AlertState::Gone => ReplyLine::new("⚪".to_owned(), &name, "no longer in Alertmanager", None),
             AlertState::Absent => {
-                let words =
-                    if absent == 1 { "no longer reported".to_owned() } else { format!("{absent} no longer reported") };
+                let word = held_back::counted(incident);
+                let shared = held_back::shared_words(incident, &self.times);
+                let words = match absent {
+                    _ if HeldBack::all(incident).is_some() && !shared.is_empty() => shared,
+                    1 => word.to_owned(),
+                    _ => format!("{absent} {word}"),
+                };
                 ReplyLine::new("🔕".to_owned(), &name, &words, None)
             }
             AlertState::Resolved if self.group.alerts.is_empty() || incident.state.is_open() => {

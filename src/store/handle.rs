@@ -1,5 +1,7 @@
 //! The handle of the store.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::watch;
@@ -12,7 +14,10 @@ use super::{
     },
     reports::{overview::Overview, stats::Numbers},
 };
-use crate::{clock::Clock, model::RoomAddress};
+use crate::{
+    clock::Clock,
+    model::{RoomAddress, RouteName},
+};
 
 /// The handle that all parts share. Reads go to one of two pools, writes to the one writer.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Store {
     pub(super) clock: Clock,
     /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.
     pub(super) wake: watch::Sender<u64>,
+    /// Counts for each route the commits that left an alert absent.
+    pub(super) absences: watch::Sender<BTreeMap<RouteName, u64>>,
     /// The one place for a large card in memory.
     pub(super) large: std::sync::Arc<tokio::sync::Semaphore>,
     /// Keeps a second process out for as long as any handle lives.
@@ -39,6 +46,12 @@ impl Store {
     #[must_use]
     pub fn wake_ups(&self) -> watch::Receiver<u64> {
         self.wake.subscribe()
+    }
+
+    /// Sees, for each route, how many webhooks left an alert absent: a good time to ask Alertmanager why.
+    #[must_use]
+    pub fn absences(&self) -> watch::Receiver<BTreeMap<RouteName, u64>> {
+        self.absences.subscribe()
     }
 
     /// Runs work that has no result inside the next transaction of the writer.

@@ -23,6 +23,7 @@ mod hostile;
 mod import;
 mod in_doubt;
 mod incidents;
+mod know;
 mod life;
 mod limits;
 mod logs;

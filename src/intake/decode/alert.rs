@@ -174,6 +174,12 @@ fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Tim
     }
 }
 
+/// Whether an alert with these labels came without a fingerprint, so that it has ours, which Alertmanager does not know.
+pub(crate) fn is_own_fingerprint(fingerprint: &str, labels: &Labels) -> bool {
+    // One without labels is hashed as a whole; Alertmanager has none like it.
+    labels.is_empty() || fingerprint == fingerprint_of(labels, &Value::Null)
+}
+
 /// The fingerprint of an alert without one: a hash of its sorted labels, or of the whole alert if it has no labels.
 fn fingerprint_of(labels: &Labels, alert: &Value) -> String {
     let mut hash = Sha256::new();

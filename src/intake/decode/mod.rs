@@ -7,6 +7,7 @@ mod alert;
 
 use serde_json::{Map, Value, value::RawValue};
 
+pub(crate) use self::alert::is_own_fingerprint;
 use self::alert::{MAX_LABELS, MAX_VALUE, identity, read_alert, read_labels, read_text};
 use super::{
     bounded_json::{self, Fields, First},

@@ -1,23 +1,23 @@
 //! What a notification changes. The rules of "Reading a payload" in the design, as pure functions.
 
+mod found;
 mod notes;
 mod rules;
+mod state;
 mod step;
 
 use std::collections::BTreeMap;
 
-pub use self::rules::Rules;
+pub use self::{found::found, rules::Rules};
 use self::{
     notes::{notes_of, reminder, reposts},
+    state::{severity_of, state_of, unchanged},
     step::{Transitions, find, first_seen, step, step_unlisted},
 };
 use super::webhook::{ListedAlert, NotificationReason, Webhook};
-use crate::{
-    config::Display,
-    model::{
-        Alert, AlertState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite,
-        Known, LeftOut, NewNote, NotificationId, Outcome, Timestamp,
-    },
+use crate::model::{
+    Alert, AlertState, Changes, Incident, IncidentDoc, IncidentId, IncidentKey, IncidentState, IncidentWrite, Known,
+    LeftOut, NewNote, NotificationId, Outcome, Timestamp,
 };
 
 /// The most resolved alerts that an open incident keeps for its card; beyond it the oldest are dropped.
@@ -44,7 +44,9 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
             if now.since(closed_at) < rules.reopen_after {
                 update(known, webhook, rules, now)
             } else {
-                open_new(webhook, rules, now)
+                let mut changes = open_new(webhook, rules, now);
+                changes.doc.quiet = is_known_of_gone(incident, webhook, rules);
+                changes
             }
         }
         IncidentState::Stale if firing => open_new(webhook, rules, now),
@@ -56,6 +58,16 @@ pub fn reconcile(known: Option<&Known>, webhook: &Webhook, rules: &Rules<'_>, no
     }
 }
 
+/// Whether all that fires was firing before the incident was closed as gone, so that its room knows of it.
+fn is_known_of_gone(incident: &Incident, webhook: &Webhook, rules: &Rules<'_>) -> bool {
+    let closed_at = rules.wall(incident.closed_at.unwrap_or(incident.last_notified_at));
+    incident.state == IncidentState::Gone
+        && webhook.alerts.iter().filter(|listed| listed.firing).all(|listed| {
+            find(&incident.alerts, &listed.fingerprint).is_some_and(|alert| alert.state == AlertState::Gone)
+                && listed.starts_at.is_some_and(|starts_at| starts_at <= closed_at)
+        })
+}
+
 /// Whether a resolved alert reports an outage that began after the incident closed, and so was never shown.
 fn is_unseen(incident: &Incident, listed: &ListedAlert, rules: &Rules<'_>) -> bool {
     let stored = find(&incident.alerts, &listed.fingerprint);
@@ -63,23 +75,6 @@ fn is_unseen(incident: &Incident, listed: &ListedAlert, rules: &Rules<'_>) -> bo
     let over = stored.and_then(|alert| alert.ends_at).unwrap_or(closed_at);
     // It must have ended later as well: an alert that claims to begin after its end would be unseen in every payload.
     listed.starts_at.is_some_and(|starts_at| starts_at > over) && listed.ends_at.is_some_and(|ends_at| ends_at > over)
-}
-
-fn unchanged(incident: &Incident) -> Changes {
-    Changes {
-        outcome: Outcome::Unchanged,
-        write: IncidentWrite::Update,
-        state: incident.state,
-        severity: incident.severity,
-        closed_at: incident.closed_at,
-        flaps: incident.flaps,
-        doc: incident.doc.clone(),
-        alerts: Vec::new(),
-        forgotten: Vec::new(),
-        visible: false,
-        notes: Vec::new(),
-        reposts: Vec::new(),
-    }
 }
 
 /// What `webhook` changes in another open incident of its route: an alert that it reports as resolved is resolved there
@@ -96,7 +91,7 @@ pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestam
             step(alert, listed, rules, now, &mut transitions);
         }
     }
-    if !incident.state.is_open() || transitions.resolved.is_empty() {
+    if !incident.state.is_open() || (transitions.resolved.is_empty() && !transitions.quiet) {
         return None;
     }
     let state = state_of(&alerts, incident.doc.truncated > 0);
@@ -131,6 +126,7 @@ fn doc_of(webhook: &Webhook) -> IncidentDoc {
         external_url: webhook.external_url.clone(),
         truncated: webhook.truncated,
         content_hash: webhook.content_hash.clone(),
+        quiet: false,
     }
 }
 
@@ -194,25 +190,6 @@ fn leaves_out(webhook: &Webhook) -> bool {
     webhook.truncated > 0 && webhook.reason != NotificationReason::AllResolved
 }
 
-fn state_of(alerts: &[Alert], some_left_out: bool) -> IncidentState {
-    let any = |state| alerts.iter().any(|alert| alert.state == state);
-    if any(AlertState::Firing) {
-        IncidentState::Firing
-    } else if any(AlertState::Absent) {
-        IncidentState::Quiet
-    } else if some_left_out {
-        IncidentState::Unlisted
-    } else {
-        IncidentState::Resolved
-    }
-}
-
-fn severity_of(alerts: &[Alert], display: &Display) -> u32 {
-    let rank = |alert: &Alert| display.rank(alert.doc.labels.get("severity").map(String::as_str));
-    let live = alerts.iter().filter(|alert| alert.state != AlertState::Resolved).map(rank).min();
-    live.or_else(|| alerts.iter().map(rank).min()).unwrap_or_else(|| display.rank(None))
-}
-
 fn conclude(
     known: &Known,
     webhook: &Webhook,
@@ -225,7 +202,10 @@ fn conclude(
     let forgotten = forget(&mut alerts, webhook);
     let state = state_of(&alerts, leaves_out(webhook));
     let reopened = !incident.state.is_open() && state.is_open();
-    let flaps = incident.flaps + u32::from(reopened || !transitions.again.is_empty());
+    let begins = !transitions.again.is_empty() || !transitions.new.is_empty();
+    // What was gone and is back had not ended.
+    let flapped = !transitions.again.is_empty() || (reopened && (begins || incident.state != IncidentState::Gone));
+    let flaps = incident.flaps + u32::from(flapped);
     let changed = state != incident.state
         || transitions.quiet
         || [&transitions.new, &transitions.again, &transitions.back, &transitions.resolved]
@@ -256,7 +236,7 @@ fn conclude(
         severity,
         closed_at: if state.is_open() { None } else { incident.closed_at.filter(|_| !changed).or(Some(now)) },
         flaps,
-        doc: doc_of(webhook),
+        doc: IncidentDoc { quiet: incident.doc.quiet && !begins, ..doc_of(webhook) },
         alerts,
         forgotten,
         visible: changed || recounted,
@@ -269,7 +249,8 @@ fn conclude(
 fn forget(alerts: &mut Vec<Alert>, webhook: &Webhook) -> Vec<String> {
     let listed = |alert: &Alert| webhook.alerts.binary_search_by(|l| l.fingerprint.cmp(&alert.fingerprint)).is_ok();
     let unlisted = alerts.iter().filter(|alert| !listed(alert));
-    let (resolved, live): (Vec<_>, Vec<_>) = unlisted.partition(|alert| alert.state == AlertState::Resolved);
+    let (resolved, live): (Vec<_>, Vec<_>) =
+        unlisted.partition(|alert| matches!(alert.state, AlertState::Resolved | AlertState::Gone));
     let mut forgotten = Vec::new();
     for (mut candidates, most) in [(resolved, MAX_RESOLVED), (live, MAX_UNLISTED)] {
         let excess = candidates.len().saturating_sub(most);

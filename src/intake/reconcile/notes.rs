@@ -23,7 +23,10 @@ pub(super) fn notes_of(
         // On a card that was green, everything that fires does so again, whichever alert of the group it is.
         let mut firing = transitions.again.clone();
         firing.extend(transitions.new.iter().cloned());
-        say(NoteKind::Again, firing);
+        // What was gone and is back had not ended.
+        if before != IncidentState::Gone || !firing.is_empty() {
+            say(NoteKind::Again, firing);
+        }
     } else {
         for (kind, list) in [
             (NoteKind::NewFiring, &transitions.new),
@@ -36,7 +39,10 @@ pub(super) fn notes_of(
         }
     }
     if state == IncidentState::Resolved && before != state {
-        say(NoteKind::Resolved, Vec::new());
+        // Its room has long turned to other things.
+        if before != IncidentState::Gone {
+            say(NoteKind::Resolved, Vec::new());
+        }
     } else if !transitions.resolved.is_empty() {
         say(NoteKind::PartlyResolved, transitions.resolved.clone());
     }

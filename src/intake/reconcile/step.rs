@@ -60,29 +60,44 @@ pub(super) fn step(
         (Some(starts_at), Some(over)) if starts_at > over => starts_at,
         _ => earliest,
     };
-    match (alert.state, listed.firing) {
-        (AlertState::Firing, true) => alert.starts_at = earliest,
-        (AlertState::Absent | AlertState::Gone, true) => {
-            let absent_since = alert.absent_since.unwrap_or(alert.changed_at);
+    match (alert.state, alert.absent_since, listed.firing) {
+        (AlertState::Firing, None, true) => alert.starts_at = earliest,
+        (AlertState::Firing | AlertState::Absent, absent_since, true) => {
+            let absent_since = absent_since.unwrap_or(alert.changed_at);
             let gap = now.since(absent_since);
             if gap >= rules.remind_after.unwrap_or(DEFAULT_REMIND_AFTER) {
                 transitions.back.push(alert.fingerprint.clone());
                 transitions.gap = transitions.gap.max(gap);
-            } else {
+            } else if alert.state == AlertState::Absent {
+                // Of one that fires by the word of a poll, rooms know already.
                 transitions.quiet = true;
             }
             alert.starts_at = start_after(Some(rules.wall(absent_since)));
         }
-        (AlertState::Resolved, true) => {
+        (AlertState::Gone, _, true) => {
+            let gone_at = rules.wall(alert.changed_at);
+            if listed.starts_at.is_some_and(|starts_at| starts_at > gone_at) {
+                transitions.again.push(alert.fingerprint.clone());
+                alert.starts_at = start_after(Some(gone_at));
+            } else {
+                transitions.quiet = true;
+                alert.starts_at = earliest;
+            }
+        }
+        (AlertState::Resolved, _, true) => {
             transitions.again.push(alert.fingerprint.clone());
             alert.starts_at = start_after(alert.ends_at);
         }
-        (AlertState::Firing | AlertState::Absent | AlertState::Gone, false) => {
-            transitions.resolved.push(alert.fingerprint.clone());
+        (AlertState::Firing | AlertState::Absent | AlertState::Gone, _, false) => {
+            if alert.state == AlertState::Gone {
+                transitions.quiet = true;
+            } else {
+                transitions.resolved.push(alert.fingerprint.clone());
+            }
             alert.starts_at = earliest;
             alert.ends_at = Some(listed.ends_at.unwrap_or(rules.wall(now)));
         }
-        (AlertState::Resolved, false) => {
+        (AlertState::Resolved, _, false) => {
             // An unreported firing and resolving in between changes the times, not the state.
             alert.starts_at = start_after(alert.ends_at);
             alert.ends_at = alert.ends_at.max(listed.ends_at);
@@ -93,8 +108,10 @@ pub(super) fn step(
         alert.changed_at = now;
         alert.absent_since = None;
     }
+    alert.seen = None;
     if listed.firing {
         alert.ends_at = None;
+        alert.absent_since = None;
     }
 }
 
@@ -108,17 +125,26 @@ pub(super) fn step_unlisted(
 ) {
     let truncated = webhook.truncated > 0;
     match alert.state {
-        AlertState::Firing | AlertState::Absent if truncated && webhook.reason == NotificationReason::AllResolved => {
+        AlertState::Firing | AlertState::Absent | AlertState::Gone
+            if truncated && webhook.reason == NotificationReason::AllResolved =>
+        {
+            if alert.state == AlertState::Gone {
+                transitions.quiet = true;
+            } else {
+                transitions.resolved.push(alert.fingerprint.clone());
+            }
             let latest = webhook.alerts.iter().filter_map(|listed| listed.ends_at).max();
             alert.state = AlertState::Resolved;
             alert.ends_at = Some(latest.unwrap_or(rules.wall(now)));
             alert.absent_since = None;
+            alert.seen = None;
             alert.changed_at = now;
-            transitions.resolved.push(alert.fingerprint.clone());
         }
         AlertState::Firing if !truncated => {
             alert.state = AlertState::Absent;
-            alert.absent_since = Some(now);
+            // Set already if a poll has called it firing, and no webhook has since.
+            alert.absent_since = alert.absent_since.or(Some(now));
+            alert.seen = None;
             alert.changed_at = now;
             transitions.quiet = true;
         }

@@ -49,7 +49,7 @@ impl<'a> Group<'a> {
             let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
             (alert.state, newest_first, seen.rank, places.of(&seen.thing, &seen.labels), alert.fingerprint.clone())
         });
-        let focus = [AlertState::Firing, AlertState::Absent]
+        let focus = [AlertState::Firing, AlertState::Absent, AlertState::Gone]
             .into_iter()
             .find(|state| incident.count(*state) > 0)
             .unwrap_or(AlertState::Resolved);
@@ -145,7 +145,7 @@ impl<'a> Group<'a> {
             let start = self.start(seen);
             from = Some(from.map_or(start, |from: Timestamp| from.min(start)));
             let end = seen.alert.ends_at.filter(|end| end.0 > 0).or(self.incident.closed_at);
-            let end = end.filter(|_| seen.alert.state == AlertState::Resolved);
+            let end = end.filter(|_| matches!(seen.alert.state, AlertState::Resolved | AlertState::Gone));
             to = to.zip(end).map(|(to, end)| to.max(end));
         }
         Range::around(from.unwrap_or(self.incident.opened_at), to)

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
+        held_back::{self, HeldBack},
         message::MAX_LINE,
         places,
         style::Style,
@@ -105,7 +106,10 @@ fn lead(style: &Style, group: &Group<'_>) -> (String, String, String) {
     let state = |emoji: &str, word: &str, color: &str| (emoji.to_owned(), word.to_owned(), color.to_owned());
     match group.incident.state {
         IncidentState::Firing => severity(style, group),
-        IncidentState::Quiet => state("🔕", "NO LONGER REPORTED", ""),
+        IncidentState::Quiet => {
+            let word = HeldBack::all(group.incident).map_or("NO LONGER REPORTED", HeldBack::head);
+            state("🔕", word, "")
+        }
         IncidentState::Unlisted => state("⚪", "", ""),
         IncidentState::Resolved => state("🟢", "RESOLVED", GREEN),
         IncidentState::Stale => state("⚪", "NO NEWS", ""),
@@ -163,8 +167,10 @@ fn raw_name(group: &Group<'_>, label: &str) -> String {
 /// The counts, or how long the incident lasted.
 pub(crate) fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     let incident = group.incident;
-    let counts = |words: [&str; 3]| {
-        let states = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].map(|s| incident.count(s));
+    let counts = |firing: &'static str| {
+        let states = [AlertState::Firing, AlertState::Resolved, AlertState::Absent, AlertState::Gone];
+        let states = states.map(|state| incident.count(state));
+        let words = [firing, "resolved", held_back::counted(incident), "no longer in Alertmanager"];
         let counts = states.into_iter().zip(words).filter(|(count, _)| *count > 0);
         let mut counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
         if incident.doc.truncated > 0 {
@@ -183,18 +189,25 @@ pub(crate) fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp)
             format!("after {}{several}", time::words(to.since(from)))
         }
         IncidentState::Unlisted => format!("· all listed are resolved, {} not listed", incident.doc.truncated),
-        IncidentState::Stale | IncidentState::Gone => {
+        IncidentState::Stale => {
             let since = format!("since {}", times.with_zone(incident.last_notified_at));
-            if group.is_list() {
-                format!("{since} {}", counts(["were firing", "resolved", "no longer reported"]))
-            } else {
-                since
-            }
+            if group.is_list() { format!("{since} {}", counts("were firing")) } else { since }
         }
-        IncidentState::Firing if group.is_list() => counts(["firing", "resolved", "no longer reported"]),
+        IncidentState::Gone => {
+            let since = format!("since {}", times.with_zone(incident.closed_at.unwrap_or(incident.last_notified_at)));
+            let resolved = incident.count(AlertState::Resolved);
+            if resolved == 0 { format!("{since}{several}") } else { format!("{since}{several}, {resolved} resolved") }
+        }
+        IncidentState::Firing if group.is_list() => counts("firing"),
         IncidentState::Quiet if group.is_list() => {
-            let (absent, resolved) = (incident.count(AlertState::Absent), incident.count(AlertState::Resolved));
-            if resolved == 0 { several.trim().to_owned() } else { format!("· {absent} alerts, {resolved} resolved") }
+            let over = [(AlertState::Resolved, "resolved"), (AlertState::Gone, "no longer in Alertmanager")];
+            let over = over.map(|(state, word)| (incident.count(state), word));
+            if over.iter().all(|(count, _)| *count == 0) {
+                several.trim().to_owned()
+            } else {
+                let over = over.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!(", {count} {word}"));
+                format!("· {} alerts{}", incident.count(AlertState::Absent), over.collect::<String>())
+            }
         }
         IncidentState::Firing | IncidentState::Quiet => String::new(),
     }

@@ -6,6 +6,7 @@ use super::{alert::CleanAlert, group::Group};
 use crate::{
     model::{AlertState, IncidentState, Timestamp},
     render::{
+        held_back::{self, HeldBack},
         links::{
             alert_links,
             link::{Link, LinkKind},
@@ -73,7 +74,7 @@ pub(crate) fn over(writer: &LineWriter<'_>, state: AlertState) -> Vec<Line> {
         push(&mut rest, "", &format!("resolved{}", writer.took(state)));
         Emphasis::Struck
     } else {
-        push(&mut rest, "", "no longer reported (silenced?)");
+        push(&mut rest, "", &writer.missing(state));
         Emphasis::Slanted
     };
     vec![Line { mark, rest, ..Line::plain(places.join(", ")) }]
@@ -87,6 +88,8 @@ pub(crate) struct LineWriter<'a> {
     shared: Vec<LinkKind>,
     since: String,
     severities_differ: bool,
+    /// What is known of all absent alerts.
+    held_back: String,
     /// Lines of other annotations, which the card shows once.
     others: Vec<String>,
 }
@@ -101,6 +104,7 @@ impl<'a> LineWriter<'a> {
             shared: shared.iter().map(|link| link.kind).collect(),
             since: times.minute(group.since()),
             severities_differ: ranks.windows(2).any(|pair| pair[0] != pair[1]),
+            held_back: held_back::shared_words(group.incident, times),
             others: group.others(),
         }
     }
@@ -113,6 +117,16 @@ impl<'a> LineWriter<'a> {
         let (Some(least), Some(most)) = (took.iter().min(), took.iter().max()) else { return String::new() };
         let (least, most) = (time::words(*least), time::words(*most));
         if least == most { format!(" after {least}") } else { format!(" after {least} to {most}") }
+    }
+
+    /// What a line of many says that are absent or gone.
+    fn missing(&self, state: AlertState) -> String {
+        match (state, HeldBack::all(self.group.incident)) {
+            (AlertState::Gone, _) => "no longer in Alertmanager".to_owned(),
+            (_, Some(_)) if !self.held_back.is_empty() => self.held_back.clone(),
+            (_, Some(held_back)) => held_back.word().to_owned(),
+            (_, None) => "no longer reported (silenced?)".to_owned(),
+        }
     }
 
     fn line(&self, seen: &CleanAlert<'_>) -> Line {
@@ -130,15 +144,27 @@ impl<'a> LineWriter<'a> {
             }
             AlertState::Absent => {
                 line.mark = Emphasis::Slanted;
+                let known = seen.alert.seen.as_ref().map(|seen| held_back::words(self.times, seen)).unwrap_or_default();
                 if self.group.incident.state == IncidentState::Quiet {
                     push(&mut line.rest, " — ", &self.own_words(seen));
+                    // What holds back all of them stands below.
+                    if known != self.held_back {
+                        push(&mut line.rest, "· ", &known);
+                    }
+                } else if HeldBack::of(seen.alert.seen.as_ref()).is_some() {
+                    push(&mut line.rest, " ", &known);
                 } else {
                     push(&mut line.rest, " ", "no longer reported (silenced?)");
+                    push(&mut line.rest, "· ", &known);
                 }
             }
             AlertState::Gone => {
                 line.mark = Emphasis::Slanted;
-                push(&mut line.rest, " ", "no longer in Alertmanager");
+                if self.group.incident.state == IncidentState::Gone {
+                    push(&mut line.rest, " — ", &self.own_words(seen));
+                } else {
+                    push(&mut line.rest, " ", "no longer in Alertmanager");
+                }
             }
         }
         line

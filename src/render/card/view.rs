@@ -8,6 +8,7 @@ use super::{
 use crate::{
     model::{AlertState, Incident, IncidentState, Timestamp},
     render::{
+        held_back,
         links::{link::Link, logs},
         style::Style,
         text,
@@ -74,7 +75,7 @@ impl View {
         let writer = LineWriter::new(style, &group, &times, &shared);
         // Resolved alerts go below the others, also where no other alerts are left.
         let main = Some(group.focus).filter(|state| *state != AlertState::Resolved);
-        let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent].into_iter();
+        let others = [AlertState::Firing, AlertState::Resolved, AlertState::Absent, AlertState::Gone].into_iter();
         let others = others.filter(|state| Some(*state) != main);
         let (lines, over) = if group.is_list() {
             (
@@ -93,7 +94,11 @@ impl View {
             lines: lines.unwrap_or_default(),
             count: (
                 incident.count(group.focus),
-                if group.focus == AlertState::Firing { "firing" } else { "no longer reported" },
+                match group.focus {
+                    AlertState::Firing => "firing",
+                    AlertState::Gone => "no longer in Alertmanager",
+                    _ => held_back::counted(incident),
+                },
             ),
             over,
             when: when(&group, &times, now),
@@ -189,7 +194,9 @@ fn chips(style: &Style, group: &Group<'_>, head: &Headline) -> (Vec<String>, usi
 fn when(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
         IncidentState::Firing => format!("since {}", times.with_zone(group.since())),
-        IncidentState::Quiet => format!("since {}, perhaps silenced", times.with_zone(group.since())),
+        IncidentState::Quiet => {
+            format!("since {}{}", times.with_zone(group.since()), held_back::beside_start(group.incident, times))
+        }
         IncidentState::Stale | IncidentState::Gone => format!("began {}", times.with_zone(group.span(now).0)),
         IncidentState::Resolved | IncidentState::Unlisted => {
             let (from, to) = group.span(now);

@@ -3,7 +3,13 @@
 use super::row::{Ranked, Row};
 use crate::{
     model::IncidentState,
-    render::{card::headline::GREEN, message::MAX_LINE, style::Style, text, time},
+    render::{
+        card::{alert::same, headline::GREEN},
+        held_back,
+        message::MAX_LINE,
+        style::Style,
+        text, time,
+    },
 };
 
 const MAX_WORD: usize = 20;
@@ -80,15 +86,16 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
         _ => format!(", {number} {word}"),
     };
     let firing = count(IncidentState::Firing);
-    let gone = count(IncidentState::Quiet) + count(IncidentState::Stale);
+    let gone = count(IncidentState::Quiet) + count(IncidentState::Stale) + count(IncidentState::Gone);
+    let gone_word = missing(ranked);
     let word = match top {
         Some(rank) => word(style, rank),
-        None if gone > 0 => "no longer reported".to_owned(),
+        None if gone > 0 => gone_word.to_owned(),
         None => String::new(),
     };
     let is_named = |row: &&Row| match top {
         Some(_) => is_top(row.state, row.rank),
-        None if gone > 0 => matches!(row.state, IncidentState::Quiet | IncidentState::Stale),
+        None if gone > 0 => matches!(row.state, IncidentState::Quiet | IncidentState::Stale | IncidentState::Gone),
         None => row.state != IncidentState::Resolved,
     };
     let (named, of) = match top {
@@ -100,13 +107,24 @@ pub(super) fn digest(style: &Style, ranked: &[Ranked<'_>], rows: &[Row], cluster
     let word = if top.is_some() && word.is_empty() && firing < all { "firing".to_owned() } else { word };
     let others = [
         (firing - worst, "more firing"),
-        (if top.is_some() { gone } else { 0 }, "no longer reported"),
+        (if top.is_some() { gone } else { 0 }, gone_word),
         (count(IncidentState::Resolved), "resolved"),
     ];
     let others: Vec<String> =
         others.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
     let facts = [place, counted(named, &word)].concat();
     Head::new(emoji, "", all).finish(&facts, &rows.iter().filter(is_named).collect::<Vec<_>>(), of, &others)
+}
+
+/// What the incidents that do not fire and are not resolved are called, if one word fits all.
+fn missing(ranked: &[Ranked<'_>]) -> &'static str {
+    let words = ranked.iter().filter_map(|one| match one.incident.state {
+        IncidentState::Quiet => Some(held_back::counted(one.incident)),
+        IncidentState::Gone => Some("no longer in Alertmanager"),
+        IncidentState::Stale => Some("no longer reported"),
+        _ => None,
+    });
+    same(words).unwrap_or("no longer reported")
 }
 
 /// `🟢 RESOLVED 9 incidents after 22 min`

@@ -11,6 +11,7 @@ use crate::{
             headline,
             lines::{self, Emphasis, Line},
         },
+        held_back::{self, HeldBack},
         links::{
             alert_links,
             link::{Link, LinkKind},
@@ -26,6 +27,7 @@ use crate::{
 const MAX_PLACE: usize = 80;
 const MAX_CLUSTER: usize = 24;
 const MAX_WHAT: usize = 100;
+const MAX_HELD_BACK: usize = 100;
 /// The longest text that distinguishes incidents of one name and place, in characters.
 const MAX_APART: usize = 48;
 /// If the alerts of a group say different things, the line names this many places.
@@ -68,7 +70,7 @@ fn rank(style: &Style, incident: &Incident) -> u32 {
         let severity = |labels: &Labels| clean_labels(labels).remove("severity");
         alerts.map(|alert| style.display.rank(severity(&alert.doc.labels).as_deref())).min()
     };
-    [AlertState::Firing, AlertState::Absent, AlertState::Resolved]
+    [AlertState::Firing, AlertState::Absent, AlertState::Gone, AlertState::Resolved]
         .into_iter()
         .find_map(of_state)
         .unwrap_or(incident.severity)
@@ -209,13 +211,24 @@ fn own_labels(group: &Group<'_>) -> Labels {
 fn outcome(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     let outcome = headline::outcome(group, times, now);
     let lead = match group.incident.state {
-        IncidentState::Firing | IncidentState::Unlisted => "",
-        IncidentState::Quiet => "no longer reported",
-        IncidentState::Stale => "no news",
-        IncidentState::Gone => "no longer in Alertmanager",
-        IncidentState::Resolved => "resolved",
+        IncidentState::Firing | IncidentState::Unlisted => String::new(),
+        IncidentState::Quiet => quiet(group.incident, times),
+        IncidentState::Stale => "no news".to_owned(),
+        IncidentState::Gone => "no longer in Alertmanager".to_owned(),
+        IncidentState::Resolved => "resolved".to_owned(),
     };
     format!("{lead} {outcome}").trim().to_owned()
+}
+
+/// Why nothing of the incident notifies, as far as it is known of all.
+fn quiet(incident: &Incident, times: &TimeFormat<'_>) -> String {
+    let shared = held_back::shared_words(incident, times);
+    match HeldBack::all(incident) {
+        Some(_) if !shared.is_empty() => text::cut(&shared, MAX_HELD_BACK),
+        Some(held_back) => held_back.word().to_owned(),
+        None if !shared.is_empty() => format!("no longer reported · {shared}"),
+        None => "no longer reported".to_owned(),
+    }
 }
 
 /// What happened; if the alerts say different things, the places of those alerts.

@@ -5,7 +5,7 @@ use crate::{
     model::{AlertState, Incident, IncidentState},
     render::{
         card::{alert::clean_labels, group::Group, headline},
-        places,
+        held_back, places,
         style::Style,
         text,
     },
@@ -65,7 +65,7 @@ pub fn summarize(style: &Style, incident: &Incident, counts: &[(AlertState, i64)
 
 fn lead(style: &Style, incident: &Incident) -> (String, String) {
     match incident.state {
-        IncidentState::Quiet => ("🔕".to_owned(), "no longer reported".to_owned()),
+        IncidentState::Quiet => ("🔕".to_owned(), held_back::counted(incident).to_owned()),
         IncidentState::Unlisted => ("⚪".to_owned(), "listed alerts are resolved".to_owned()),
         _ => {
             let known = style.severity(incident.severity);
@@ -79,6 +79,7 @@ fn tell_counts(incident: &Incident, counts: &[(AlertState, i64)], more: &str) ->
     let order = [
         (AlertState::Firing, "firing"),
         (AlertState::Absent, "no longer reported"),
+        (AlertState::Gone, "no longer in Alertmanager"),
         (AlertState::Resolved, "resolved"),
     ];
     let counts = order.iter().filter_map(|(state, word)| {

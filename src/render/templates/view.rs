@@ -14,6 +14,7 @@ use crate::{
             view::{CardLayout, View},
         },
         digest::storm::InFull,
+        held_back::{self, HeldBack},
         links::{
             alert_links,
             link::{Link, LinkKind},
@@ -76,12 +77,15 @@ struct Counts {
     firing: usize,
     resolved: usize,
     absent: usize,
+    gone: usize,
     not_listed: u64,
 }
 
 #[derive(Serialize)]
 struct AlertView {
     state: &'static str,
+    held_back: &'static str,
+    held_back_words: String,
     severity: String,
     emoji: String,
     name: String,
@@ -178,6 +182,7 @@ impl CardView {
                 firing: incident.count(AlertState::Firing),
                 resolved: incident.count(AlertState::Resolved),
                 absent: incident.count(AlertState::Absent),
+                gone: incident.count(AlertState::Gone),
                 not_listed: incident.doc.truncated,
             },
             alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &times, seen, now)).collect(),
@@ -199,6 +204,7 @@ impl CardView {
 impl AlertView {
     fn new(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, seen: &CleanAlert<'_>, now: Timestamp) -> Self {
         let (alert, starts_at) = (seen.alert, group.start(seen));
+        let known = alert.seen.as_ref();
         let range = group.range_of(std::iter::once(seen));
         let ends_at = alert.ends_at.filter(|_| alert.state == AlertState::Resolved);
         let among = group.place(seen);
@@ -209,6 +215,8 @@ impl AlertView {
         };
         Self {
             state: alert.state.as_str(),
+            held_back: HeldBack::of(known).map_or("", HeldBack::word),
+            held_back_words: known.map(|seen| held_back::words(times, seen)).unwrap_or_default(),
             severity: severity(Some(seen)),
             emoji: match alert.state {
                 AlertState::Firing => style.emoji(seen.rank),

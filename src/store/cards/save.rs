@@ -155,6 +155,25 @@ impl CardWriter<'_> {
     }
 }
 
+/// Marks the live cards of an incident as due.
+pub(in crate::store) async fn mark_live_due(
+    connection: &mut SqliteConnection,
+    context: &mut WriteContext,
+    incident: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
+         (SELECT card FROM card_incident WHERE incident = $1)",
+    )
+    .bind(incident)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    context.wake = true;
+    Ok(())
+}
+
 /// The live cards of an incident, with the room of each.
 pub(in crate::store) async fn live_cards(
     connection: &mut SqliteConnection,

@@ -103,7 +103,9 @@ impl Store {
         let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone(), commits.clone()).await?;
         let (numbers, overview) = (Shared::default(), Shared::default());
         let (lock, large) = (Arc::new(lock), Arc::new(Semaphore::new(1)));
-        let store = Self { readers, monitoring, numbers, overview, commits, writer, clock, wake, large, _lock: lock };
+        let absences = watch::Sender::default();
+        let store =
+            Self { readers, monitoring, numbers, overview, commits, writer, clock, wake, absences, large, _lock: lock };
         store.ensure_identity().await?;
         Ok(store)
     }

@@ -6,7 +6,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use crate::{
     model::{
         Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
-        LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, RoomAddress, RouteName, Timestamp, TxnId,
+        LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, PolledAlert, RoomAddress, RouteName, Timestamp,
+        TxnId,
     },
     store::StoreError,
 };
@@ -89,6 +90,17 @@ pub(crate) fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
         changed_at: time(row, "changed_at")?,
         seen: maybe_document(row, "seen")?,
         doc: document(row, "doc")?,
+    })
+}
+
+/// An alert without what only messages show.
+pub(crate) fn polled_alert(row: &SqliteRow) -> Result<PolledAlert, StoreError> {
+    Ok(PolledAlert {
+        fingerprint: row.try_get("fingerprint")?,
+        state: word(row, "state", AlertState::parse)?,
+        seen: maybe_document(row, "seen")?,
+        absent_since: maybe_time(row, "absent_since")?,
+        starts_at: time(row, "starts_at")?,
     })
 }
 

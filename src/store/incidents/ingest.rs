@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     model::{
-        Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome, RoomAddress,
-        Timestamp,
+        AlertState, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
+        RoomAddress, Timestamp,
     },
     store::{
         Store, StoreError,
@@ -56,6 +56,8 @@ pub struct Ingested {
     pub forgotten: usize,
     /// Other incidents in which alerts were resolved.
     pub elsewhere: usize,
+    /// Whether it left an alert absent.
+    pub left_absent: bool,
 }
 
 impl Store {
@@ -65,7 +67,7 @@ impl Store {
     /// When it cannot be committed, or not in time. It may have been committed all the same, if it was merely late.
     pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
         let clock = self.clock.clone();
-        let group = hash(ingest.key.group_key.as_bytes());
+        let (group, route) = (hash(ingest.key.group_key.as_bytes()), ingest.key.route.clone());
         if let Some(ingested) = self.try_repeat(&ingest, &group, clock.now()).await? {
             return Ok(ingested);
         }
@@ -78,6 +80,9 @@ impl Store {
                 })
             })
             .await?;
+        if ingested.left_absent {
+            self.absences.send_modify(|absences| *absences.entry(route).or_default() += 1);
+        }
         // Should one of these fail, the webhook is not answered 200 and comes again.
         while let Some(others) = rest.take() {
             let now = self.clock.now();
@@ -159,9 +164,11 @@ impl Ingestion<'_> {
             rerouted::go_on(self.connection, &key, &self.hashes.group, incident, self.now).await?;
         }
         let forgotten = changes.forgotten.len();
+        let left_absent =
+            changes.alerts.iter().any(|alert| alert.state == AlertState::Absent && alert.changed_at == self.now);
         let others = Others { incidents, settle, rooms, notification: notification.clone() };
         let (elsewhere, rest) = self.settle(others).await?;
-        Ok((Ingested { notification, incident, outcome, forgotten, elsewhere }, rest))
+        Ok((Ingested { notification, incident, outcome, forgotten, elsewhere, left_absent }, rest))
     }
 
     /// The other open incidents of the route in which something of what is resolved is so from now on.

@@ -1,6 +1,7 @@
 //! Incidents: what webhooks change, and what ends them.
 
 pub(crate) mod find;
+pub(crate) mod found;
 pub(crate) mod ingest;
 pub(crate) mod repeats;
 pub(crate) mod rerouted;

@@ -53,6 +53,7 @@ impl Store {
             outcome: changes.outcome,
             forgotten: 0,
             elsewhere: 0,
+            left_absent: false,
         }))
     }
 }

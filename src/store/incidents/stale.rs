@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::{
     model::RouteName,
-    store::{Store, StoreError},
+    store::{Store, StoreError, cards::save::mark_live_due},
 };
 
 /// Incidents that one transaction closes.
 const BATCH: i64 = 100;
 
 impl Store {
-    /// Closes the open incidents of a route that no notification has mentioned for `after`, as stale, never as
+    /// Closes the open incidents of a route that no notification and no poll has mentioned for `after`, as stale, never as
     /// resolved; their cards say so. Returns how many.
     ///
     /// # Errors
@@ -23,7 +23,8 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     let stale: Vec<String> = sqlx::query_scalar(
-                        "SELECT id FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at <= $2 LIMIT $3",
+                        "SELECT id FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at <= $2 \
+                         AND coalesce(listed_at, heard_at) <= $2 LIMIT $3",
                     )
                     .bind(&route)
                     .bind(before.0)
@@ -37,15 +38,7 @@ impl Store {
                             .bind(context.next())
                             .execute(&mut *connection)
                             .await?;
-                        sqlx::query(
-                            "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
-                             (SELECT card FROM card_incident WHERE incident = $1)",
-                        )
-                        .bind(incident)
-                        .bind(now.0)
-                        .execute(&mut *connection)
-                        .await?;
-                        context.wake = true;
+                        mark_live_due(connection, context, incident, now).await?;
                     }
                     Ok(stale.len())
                 })

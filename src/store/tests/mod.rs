@@ -19,6 +19,7 @@ use crate::{
 mod addresses;
 mod dead_letters;
 mod elsewhere;
+mod found;
 mod migration;
 mod ops;
 mod overview;

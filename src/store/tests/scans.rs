@@ -257,6 +257,7 @@ async fn look_on(store: &Store) {
     store.stats(&[room()]).await.expect("read");
     take(store, ingest("seen", "a", IncidentState::Firing)).await;
     store.overview(&[room()]).await.expect("read");
+    poll(store).await;
     store
         .set_resolved_room(room(), ResolvedRoom { first: "!a:b".to_owned(), successor: None })
         .await
@@ -264,6 +265,21 @@ async fn look_on(store: &Store) {
     store.resolved_rooms().await.expect("read");
     store.set_device("D".to_owned()).await.expect("committed");
     store.device().await.expect("read");
+}
+
+async fn poll(store: &Store) {
+    let mark = store.poll_mark().await.expect("read");
+    assert!(!store.receivers_with_open(&route("default")).await.expect("read").is_empty());
+    let mut cursor = OpenCursor::default();
+    let page = store.open_page(&route("default"), "r", &mut cursor).await.expect("read");
+    let judged = Judged { incident: page[0].id.clone(), found: vec![found("a")], refresh: true };
+    let judge: Judge = Arc::new(|_, _, _| Some(adding(None, "a", IncidentState::Firing, Vec::new())));
+    assert_eq!(store.apply_found(mark, vec![judged], judge).await.expect("committed").changed, 1);
+    store.silenced_by(&["s".to_owned()]).await.expect("read");
+}
+
+fn found(fingerprint: &str) -> crate::model::Found {
+    crate::model::Found { fingerprint: fingerprint.to_owned(), conclusion: crate::model::Conclusion::Gone }
 }
 
 /// With a digest that loses a part.

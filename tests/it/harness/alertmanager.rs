@@ -225,6 +225,13 @@ impl Silence {
             "comment": "test",
         }))
     }
+
+    /// Made by somebody else, for a reason.
+    pub fn by(mut self, who: &str, comment: &str) -> Self {
+        self.0["createdBy"] = json!(who);
+        self.0["comment"] = json!(comment);
+        self
+    }
 }
 
 fn map(labels: &[(&str, &str)]) -> Value {

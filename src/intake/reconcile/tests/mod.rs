@@ -6,11 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{Route, Updates},
+    config::{Display, Route, Updates},
     model::{AlertDoc, CardId, Labels, LiveCard, NoteArgs, RouteName},
 };
 
 mod elsewhere;
+mod found;
 mod properties;
 
 const MINUTE: Duration = Duration::from_mins(1);
