@@ -7,6 +7,7 @@ pub mod answers;
 pub mod command;
 pub mod context;
 pub mod limits;
+pub mod listener;
 pub mod reaction;
 pub mod rights;
 pub mod rooms;
@@ -14,4 +15,8 @@ pub mod silence;
 pub mod work;
 pub mod worker;
 
-pub use self::context::{ActContext, ActSettings};
+pub use self::{
+    context::{ActContext, ActSettings, Clients},
+    limits::Limits,
+    listener::Listener,
+};

@@ -66,23 +66,24 @@ pub fn reply_content(message: &Message, root_event: &str, relation: Relation<'_>
     finish(content, envelope)
 }
 
-/// An answer in the thread of `root_event`, a notice; `reply_to` is the newest event of the thread that is known.
+/// An answer, a notice. `thread`: its root, and the newest of its events that is known; `None`: in the main timeline.
 #[must_use]
 pub fn answer_content(
     message: &Message,
-    root_event: &str,
-    reply_to: &str,
+    thread: Option<(&str, &str)>,
     op: &TxnId,
     incident: Option<&IncidentId>,
 ) -> String {
     let mut content = words(message, true, json!({}));
-    let relates_to = json!({
-        "rel_type": "m.thread",
-        "event_id": root_event,
-        "is_falling_back": true,
-        "m.in_reply_to": { "event_id": reply_to },
-    });
-    content.insert("m.relates_to".to_owned(), relates_to);
+    if let Some((root_event, reply_to)) = thread {
+        let relates_to = json!({
+            "rel_type": "m.thread",
+            "event_id": root_event,
+            "is_falling_back": true,
+            "m.in_reply_to": { "event_id": reply_to },
+        });
+        content.insert("m.relates_to".to_owned(), relates_to);
+    }
     mark(content, op, incident)
 }
 

@@ -16,7 +16,7 @@ pub fn notice(act: &Act, answer: &Answer) -> NewAnswer {
     let root = act.args.thread.as_deref().unwrap_or(&act.event_id);
     // A reaction or redaction is not part of the thread.
     let reply_to = if act.args.by_reaction || !act.args.in_thread { root } else { &act.event_id };
-    let content = answer_content(&answer.message(), root, reply_to, &txn_id, act.incident.as_ref());
+    let content = answer_content(&answer.message(), Some((root, reply_to)), &txn_id, act.incident.as_ref());
     NewAnswer { txn_id, event_type: "m.room.message", content }
 }
 
