@@ -9,7 +9,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::model::{NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
+use crate::model::{ActKind, NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
 
 /// The prefix of every name.
 pub const PREFIX: &str = "matrix_alertmanager_receiver";
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub outbox_ops: IntGaugeVec,
     pub outbox_oldest_seconds: Gauge,
     pub rate_limited: IntCounter,
+    /// `{route, act, outcome}`
+    pub acts: IntCounterVec,
     /// `{route}`
     pub incidents_open: IntGaugeVec,
     pub homeserver_up: IntGauge,
@@ -252,6 +254,7 @@ impl Metrics {
                 "Alerts of live incidents that are no longer remembered because the incident had too many.",
                 &["route"],
             ),
+            acts: maker.counters("acts_total", "What people asked for in rooms.", &["route", "act", "outcome"]),
             http_requests: maker.counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
             compat_notifications: maker.counters("compat_notifications_total", "Webhooks by an old URL.", &["shape"]),
             room_events: maker.counters(
@@ -328,7 +331,7 @@ impl Metrics {
         let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
         let unrouted = RoomName::unrouted();
         let is_room = |name: &str| rooms.iter().chain([&unrouted]).any(|room| room.as_str() == name);
-        for counters in [&self.notifications, &self.alerts, &self.odd_fields, &self.alerts_forgotten] {
+        for counters in [&self.notifications, &self.alerts, &self.odd_fields, &self.alerts_forgotten, &self.acts] {
             forget(counters, "route", is_route);
         }
         forget(&self.incidents_open, "route", is_route);
@@ -346,6 +349,11 @@ impl Metrics {
             }
             for status in ["firing", "resolved"] {
                 self.alerts.with_label_values(&[route.as_str(), status]);
+            }
+            for act in ActKind::ALL {
+                for outcome in ["done", "refused", "denied", "failed"] {
+                    self.acts.with_label_values(&[route.as_str(), act.as_str(), outcome]);
+                }
             }
             self.odd_fields.with_label_values(&[route.as_str()]);
             self.alerts_forgotten.with_label_values(&[route.as_str()]);

@@ -66,6 +66,36 @@ pub fn reply_content(message: &Message, root_event: &str, relation: Relation<'_>
     finish(content, envelope)
 }
 
+/// An answer, a notice. `thread`: its root, and the newest of its events that is known; `None`: in the main timeline.
+#[must_use]
+pub fn answer_content(
+    message: &Message,
+    thread: Option<(&str, &str)>,
+    op: &TxnId,
+    incident: Option<&IncidentId>,
+) -> String {
+    let mut content = words(message, true, json!({}));
+    if let Some((root_event, reply_to)) = thread {
+        let relates_to = json!({
+            "rel_type": "m.thread",
+            "event_id": root_event,
+            "is_falling_back": true,
+            "m.in_reply_to": { "event_id": reply_to },
+        });
+        content.insert("m.relates_to".to_owned(), relates_to);
+    }
+    mark(content, op, incident)
+}
+
+/// A reaction to `event`.
+#[must_use]
+pub fn reaction_content(event: &str, key: &str, op: &TxnId, incident: Option<&IncidentId>) -> String {
+    let mut content = Map::new();
+    let relates_to = json!({ "rel_type": "m.annotation", "event_id": event, "key": key });
+    content.insert("m.relates_to".to_owned(), relates_to);
+    mark(content, op, incident)
+}
+
 /// A link that every client opens in place.
 #[must_use]
 pub fn permalink(room: &str, event: &str) -> String {
@@ -96,8 +126,15 @@ fn mentions(mentions: Option<&Mentions>) -> Value {
     Value::Object(value)
 }
 
-fn finish(mut content: Map<String, Value>, envelope: &Envelope<'_>) -> String {
-    let key = json!({ "op": envelope.op.as_str(), "incident": envelope.incident.as_str() });
+fn finish(content: Map<String, Value>, envelope: &Envelope<'_>) -> String {
+    mark(content, envelope.op, Some(envelope.incident))
+}
+
+fn mark(mut content: Map<String, Value>, op: &TxnId, incident: Option<&IncidentId>) -> String {
+    let mut key = json!({ "op": op.as_str() });
+    if let Some(incident) = incident {
+        key["incident"] = incident.as_str().into();
+    }
     content.insert(CONTENT_KEY.to_owned(), key);
     Value::Object(content).to_string()
 }

@@ -5,6 +5,7 @@
 //! [`digest`] does the same for several incidents in one message. [`templates`] puts the operator's own templates in
 //! place of the built-in ones.
 
+pub mod answer;
 mod card;
 mod digest;
 mod event;
@@ -23,7 +24,7 @@ mod text;
 mod time;
 
 pub use self::{
-    event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, permalink, reply_content},
+    event::{CONTENT_KEY, Envelope, Relation, answer_content, card_content, edit_content, permalink, reaction_content, reply_content},
     links::{alert_links::BrokenLink, custom::LinkTemplateErrors},
     message::{MAX_BYTES, Message},
     request::{MessageKind, Rendered, Request, render},

@@ -2,6 +2,7 @@
 //!
 //! Nothing outside of this folder knows which database it is.
 
+mod acts;
 mod cards;
 mod db;
 mod handle;
@@ -11,6 +12,11 @@ mod outbox;
 mod reports;
 mod rooms;
 
+pub use acts::carry_out::{ActEnd, Taking};
+pub use acts::commit::{Heard, NewAct, Redacted};
+pub use acts::read::ActIncident;
+pub use acts::rows::{DueAct, NewAnswer, SilenceRow, SilenceRowState};
+pub use acts::target::{ActTarget, TargetIncident};
 pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};
 pub use cards::unrouted::{Routing, Unrouted};
 pub use db::error::StoreError;

@@ -80,7 +80,7 @@ async fn last_accepted(connection: &mut SqliteConnection) -> Result<Option<Times
     Ok(newest.map(Timestamp))
 }
 
-async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> Result<SeenIncident, StoreError> {
+pub(crate) async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> Result<SeenIncident, StoreError> {
     let mut incident = rows::incident(row)?;
     incident.alerts = rows::some_alerts_of(connection, &incident.id, SAMPLE).await?;
     let counted = sqlx::query(

@@ -1,0 +1,36 @@
+//! An answer as an event, frozen before it is sent.
+
+use crate::{
+    model::{Act, TxnId},
+    render::{answer::Answer, answer_content, reaction_content},
+    store::NewAnswer,
+};
+
+/// What a command that was carried out is marked with.
+const DONE: &str = "✅";
+
+/// A notice in the thread in which it was asked; for a command in the room, in a thread that begins with it.
+#[must_use]
+pub fn notice(act: &Act, answer: &Answer) -> NewAnswer {
+    let txn_id = fresh();
+    let root = act.args.thread.as_deref().unwrap_or(&act.event_id);
+    // A reaction or redaction is not part of the thread.
+    let reply_to = if act.args.by_reaction || !act.args.in_thread { root } else { &act.event_id };
+    let content = answer_content(&answer.message(), Some((root, reply_to)), &txn_id, act.incident.as_ref());
+    NewAnswer { txn_id, event_type: "m.room.message", content }
+}
+
+/// The mark on a command; a reaction shows by itself that it came.
+#[must_use]
+pub fn tick(act: &Act) -> Option<NewAnswer> {
+    if act.args.by_reaction {
+        return None;
+    }
+    let txn_id = fresh();
+    let content = reaction_content(&act.event_id, DONE, &txn_id, act.incident.as_ref());
+    Some(NewAnswer { txn_id, event_type: "m.reaction", content })
+}
+
+fn fresh() -> TxnId {
+    TxnId(ulid::Ulid::new().to_string())
+}

@@ -1,0 +1,8 @@
+//! Silences in Alertmanager: which ones, whether they reach too far, and that each is made once.
+
+pub mod cover;
+pub mod expire;
+pub mod make;
+pub mod marker;
+pub mod matchers;
+pub mod surplus;

@@ -1,0 +1,102 @@
+//! What the receiver knows of an incident, for whoever asks why.
+
+use super::{Answer, time, title};
+use crate::{
+    model::{Alert, AlertState, Finding, Incident, Timestamp},
+    render::{card::group::Group, style::Style, time as words},
+};
+
+/// Alerts that have a line; the others are counted.
+const MAX_ALERTS: usize = 15;
+
+/// `incident` with its alerts and those who took it, in times of the wall clock. `knows`: whether Alertmanager is asked.
+#[must_use]
+pub fn why(style: &Style, incident: &Incident, knows: bool, now: Timestamp) -> Answer {
+    let counts = [AlertState::Firing, AlertState::Absent, AlertState::Gone, AlertState::Resolved]
+        .into_iter()
+        .map(|state| (incident.count(state), word(state)))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let counts = if counts.is_empty() { "no alerts".to_owned() } else { counts };
+    let mut answer = Answer::new("ℹ️", &format!("{}: {counts}", title(style, incident)));
+    for taken in &incident.taken {
+        let who = if taken.name.is_empty() { &taken.user } else { &taken.name };
+        let said = if taken.text.is_empty() { String::new() } else { format!(": {}", taken.text) };
+        answer = answer.line(&format!("👀 taken by {who} ({}) at {}{said}", taken.user, time(style, taken.at, now)));
+    }
+    if incident.taken.is_empty() && incident.state.is_open() {
+        answer = answer.line("Nobody has taken it.");
+    }
+    let group = Group::new(style, incident);
+    let unresolved: Vec<_> = group.alerts.iter().filter(|seen| seen.alert.state != AlertState::Resolved).collect();
+    let shown = if unresolved.is_empty() { group.alerts.iter().collect() } else { unresolved };
+    for seen in shown.iter().take(MAX_ALERTS) {
+        let name = seen.label("alertname").unwrap_or("alert").to_owned();
+        let place = group.place(seen);
+        let name = if place.is_empty() { name } else { format!("{name} {place}") };
+        answer = answer.line(&format!("{name}: {}", state_of(style, seen.alert, now)));
+    }
+    answer = answer.and_more(shown.len().saturating_sub(MAX_ALERTS));
+    for (alert, silence) in silences(incident).into_iter().take(5) {
+        let comment = if silence.comment.is_empty() { String::new() } else { format!(": {}", silence.comment) };
+        let until = time(style, silence.until, now);
+        let _ = alert;
+        answer = answer.code(&format!("🔕 silenced by {} until {until}{comment}", silence.by), &silence.id);
+    }
+    let heard = time(style, incident.last_notified_at, now);
+    let ago = words::words(now.since(incident.last_notified_at));
+    answer = answer.line(&format!("Last notification from Alertmanager: {heard}, {ago} ago."));
+    if !knows {
+        answer = answer.line("Alertmanager is not asked (no [alertmanager] for this route): silences are not known.");
+    }
+    answer
+}
+
+fn word(state: AlertState) -> &'static str {
+    match state {
+        AlertState::Firing => "firing",
+        AlertState::Resolved => "resolved",
+        AlertState::Absent => "not reported",
+        AlertState::Gone => "no longer in Alertmanager",
+    }
+}
+
+fn state_of(style: &Style, alert: &Alert, now: Timestamp) -> String {
+    let since = |at| format!("since {}", time(style, at, now));
+    let found = alert.seen.as_ref().map(|seen| &seen.finding);
+    let state = match (alert.state, found) {
+        (AlertState::Absent, Some(Finding::Silenced { .. })) => format!("silenced, firing {}", since(alert.starts_at)),
+        (AlertState::Absent, Some(Finding::Inhibited { by })) => {
+            format!("inhibited by {}, firing {}", by.join(", "), since(alert.starts_at))
+        }
+        (AlertState::Absent, Some(Finding::Muted { by })) => {
+            format!("muted by the time interval {}, firing {}", by.join(", "), since(alert.starts_at))
+        }
+        (AlertState::Absent, _) => format!("not reported {}", since(alert.absent_since.unwrap_or(alert.changed_at))),
+        (AlertState::Firing, _) => format!("firing {}", since(alert.starts_at)),
+        (AlertState::Gone, _) => format!("no longer in Alertmanager {}", since(alert.changed_at)),
+        (AlertState::Resolved, _) => {
+            format!("resolved {}", alert.ends_at.map_or_else(|| since(alert.changed_at), since))
+        }
+    };
+    match alert.seen.as_ref().and_then(|seen| seen.unheard_since) {
+        Some(at) => format!("{state}; Alertmanager has not answered since {}", time(style, at, now)),
+        None => state,
+    }
+}
+
+/// Each silence once, with one of the alerts that it silences.
+fn silences(incident: &Incident) -> Vec<(&Alert, &crate::model::KnownSilence)> {
+    let mut found: Vec<(&Alert, &crate::model::KnownSilence)> = Vec::new();
+    for alert in &incident.alerts {
+        let Some(Finding::Silenced { silences }) = alert.seen.as_ref().map(|seen| &seen.finding) else { continue };
+        for silence in silences {
+            if !found.iter().any(|(_, known)| known.id == silence.id) {
+                found.push((alert, silence));
+            }
+        }
+    }
+    found
+}

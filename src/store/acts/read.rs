@@ -1,0 +1,150 @@
+//! What acts and their answers need to know.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::rows as act_rows;
+use crate::{
+    model::{CardId, Incident, IncidentId, RouteName, Taken},
+    store::{Store, StoreError, db::rows, reports::{overview::SeenIncident, read_overview}},
+};
+
+/// Incidents that a list names.
+const INCIDENTS: i64 = 20;
+/// As for cards, incidents of more alerts are read one at a time.
+const LARGE: i64 = 1_000;
+
+/// An incident with all its alerts, read at one instant. Times are those of the wall clock. To be dropped before anything
+/// is awaited that takes long: lanes wait for the place of a large one.
+#[derive(Debug)]
+pub struct ActIncident {
+    pub incident: Incident,
+    /// Held while it is in memory: a large one may be read by one at a time.
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Store {
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn incident_with_alerts(&self, id: &IncidentId) -> Result<Option<ActIncident>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let counted: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM alert WHERE incident = $1 LIMIT $2) AS counted",
+        )
+        .bind(id.as_str())
+        .bind(LARGE + 1)
+        .fetch_one(&mut *connection)
+        .await?;
+        drop(connection);
+        let turn = if counted > LARGE { Arc::clone(&self.large).acquire_owned().await.ok() } else { None };
+        let mut connection = self.readers.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let row = sqlx::query("SELECT * FROM incident WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut incident = rows::incident(&row)?;
+        incident.alerts = rows::alerts_of(&mut transaction, id).await?;
+        incident.taken = taken(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(Some(ActIncident { incident: incident.shown(self.clock.ahead()), _turn: turn }))
+    }
+
+    /// The incidents of a card.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn incidents_of_card(&self, card: &CardId) -> Result<Vec<IncidentId>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let ids: Vec<String> = sqlx::query_scalar("SELECT incident FROM card_incident WHERE card = $1 ORDER BY incident")
+            .bind(card.as_str())
+            .fetch_all(&mut *connection)
+            .await?;
+        Ok(ids.into_iter().map(IncidentId).collect())
+    }
+
+    /// Those of `fingerprints` that other open incidents hold.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn held_elsewhere(
+        &self,
+        own: &IncidentId,
+        fingerprints: &[String],
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let mut held = BTreeSet::new();
+        let mut connection = self.readers.acquire().await?;
+        for chunk in fingerprints.chunks(rows::CHUNK) {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT DISTINCT alert.fingerprint FROM alert CROSS JOIN incident WHERE incident.id = alert.incident \
+                 AND incident.closed_at IS NULL AND alert.state <> 'resolved' AND alert.incident <> ",
+            );
+            query.push_bind(own.as_str()).push(" AND alert.fingerprint IN (");
+            let mut list = query.separated(", ");
+            for fingerprint in chunk {
+                list.push_bind(fingerprint);
+            }
+            let found: Vec<String> =
+                query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+            held.extend(found);
+        }
+        Ok(held)
+    }
+
+    /// The open incidents of these routes, firing ones first and the most severe first, with how many there are in all.
+    /// Times are those of the wall clock.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open_incidents(&self, routes: &[RouteName]) -> Result<(Vec<SeenIncident>, i64), StoreError> {
+        let mut connection = self.monitoring.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let of_routes = |select: &str, rest: &str| {
+            let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {select} FROM incident WHERE closed_at IS NULL AND route IN ("));
+            let mut list = query.separated(", ");
+            for route in routes {
+                list.push_bind(route.as_str().to_owned());
+            }
+            query.push(")").push(rest);
+            query
+        };
+        let all: i64 = of_routes("count(*)", "").build_query_scalar().fetch_one(&mut *transaction).await?;
+        let found = of_routes(
+            rows::INCIDENT,
+            " ORDER BY CASE state WHEN 'firing' THEN 0 ELSE 1 END, severity, opened_at, id LIMIT ",
+        )
+        .push_bind(INCIDENTS)
+        .build()
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut seen = Vec::with_capacity(found.len());
+        for row in &found {
+            let mut one = read_overview::see(&mut transaction, row).await?;
+            one.incident.taken = taken(&mut transaction, &one.incident.id).await?;
+            one.incident = one.incident.shown(self.clock.ahead());
+            seen.push(one);
+        }
+        transaction.commit().await?;
+        Ok((seen, all))
+    }
+}
+
+/// Who takes care of an incident, the first one first.
+async fn taken(connection: &mut sqlx::SqliteConnection, incident: &IncidentId) -> Result<Vec<Taken>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' ORDER BY asked_at, id",
+    )
+    .bind(incident.as_str())
+    .fetch_all(connection)
+    .await?;
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let _: String = row.try_get("id")?;
+        let act = act_rows::act(row)?.act;
+        taken.push(Taken { user: act.sender, name: act.name, at: act.asked_at, text: act.args.text });
+    }
+    Ok(taken)
+}
