@@ -7,7 +7,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clock_jumps, housekeeping,
+    clock_jumps, escalation, housekeeping,
     lanes::Lanes,
     reload::{Reloader, State, show_loaded},
     room_addresses::{Sweep, Swept},
@@ -185,6 +185,7 @@ impl Receiver {
         }
         lifecycle.spawn(housekeeping::prune(Arc::clone(app), stop()));
         lifecycle.spawn(housekeeping::close_stale(Arc::clone(app), stop()));
+        lifecycle.spawn(escalation::watch(Arc::clone(app), stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
         // Alerts matter more than the commands that need the socket: the receiver runs without it.

@@ -17,12 +17,13 @@ mod request;
 pub mod status;
 mod style;
 mod superseded;
+mod suppression;
 pub mod templates;
 mod text;
 mod time;
 
 pub use self::{
-    event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, permalink, reply_content},
+    event::{CONTENT_KEY, Envelope, Relation, card_content, edit_content, permalink, reply_content, user_link},
     links::{alert_links::BrokenLink, custom::LinkTemplateErrors},
     message::{MAX_BYTES, Message},
     request::{MessageKind, Rendered, Request, render},

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::takings;
 use crate::{
-    model::RouteName,
+    model::{IncidentId, RouteName},
     store::{Store, StoreError},
 };
 
@@ -37,6 +38,7 @@ impl Store {
                             .bind(context.next())
                             .execute(&mut *connection)
                             .await?;
+                        takings::end(connection, &IncidentId(incident.clone()), now).await?;
                         sqlx::query(
                             "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
                              (SELECT card FROM card_incident WHERE incident = $1)",
