@@ -62,6 +62,48 @@ pub struct Metrics {
     pub render_fallbacks: IntCounterVec,
     pub tls: TlsMetrics,
     pub config: OfConfig,
+    pub alertmanager: OfAlertmanager,
+}
+
+/// What came of asking Alertmanager's API.
+#[derive(Debug)]
+pub struct OfAlertmanager {
+    /// `{route}`: 1 while a peer of the route's Alertmanager answers; no sample before it was asked.
+    pub up: IntGaugeVec,
+    /// `{route, call, outcome}`
+    pub requests: IntCounterVec,
+}
+
+impl OfAlertmanager {
+    fn new(maker: &Maker) -> Self {
+        Self {
+            up: maker.gauges(
+                "alertmanager_up",
+                "1 while the API of the route's Alertmanager answers, or that of one of its peers, else 0; absent without \
+                 an Alertmanager, and until it is asked.",
+                &["route"],
+            ),
+            requests: maker.counters(
+                "alertmanager_requests_total",
+                "Requests to Alertmanager's API, each peer counted for itself.",
+                &["route", "call", "outcome"],
+            ),
+        }
+    }
+
+    /// These routes have an Alertmanager from now on.
+    pub fn serve(&self, routes: &[RouteName]) {
+        let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
+        forget(&self.up, "route", is_route);
+        forget(&self.requests, "route", is_route);
+        for route in routes {
+            for call in ALERTMANAGER_CALLS {
+                for outcome in ALERTMANAGER_OUTCOMES {
+                    self.requests.with_label_values(&[route.as_str(), call, outcome]);
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -172,6 +214,8 @@ pub struct Totals {
 const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
 const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
 const HANDSHAKE_FAILURES: [&str; 5] = ["timeout", "closed", "not_tls", "not_trusted", "other"];
+const ALERTMANAGER_CALLS: [&str; 6] = ["groups", "alerts", "silences", "status", "post_silence", "delete_silence"];
+const ALERTMANAGER_OUTCOMES: [&str; 6] = ["ok", "not_sent", "in_doubt", "refused", "unauthorized", "not_found"];
 const HANDLERS: [&str; 7] = ["alerts", "status", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
 
 impl Metrics {
@@ -276,6 +320,7 @@ impl Metrics {
             ),
             tls: TlsMetrics::new(maker),
             config: OfConfig::new(maker),
+            alertmanager: OfAlertmanager::new(maker),
             lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
             registry: maker.registry.clone(),
         }

@@ -43,7 +43,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("delivery", &["model", "config", "store", "render", "clock", "lifecycle", "metrics", "health", "pacing"]),
     (
         "alertmanager",
-        &["model", "config", "store", "clock", "lifecycle", "metrics", "health", "intake", "pacing", "text"],
+        &[
+            "model",
+            "config",
+            "store",
+            "clock",
+            "lifecycle",
+            "metrics",
+            "health",
+            "intake",
+            "pacing",
+            "file_watch",
+            "text",
+        ],
     ),
     (
         "acts",

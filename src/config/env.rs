@@ -181,13 +181,19 @@ fn short_setting(
     Ok(Some((segments, node)))
 }
 
-/// `ROUTES__TEAM_A__ROOMS` -> `routes`, `team-a`, `rooms`: a variable's name cannot hold a `-`, a route's no `_`.
+/// `ROUTES__TEAM_A__ROOMS` -> `routes`, `team-a`, `rooms`: a variable's name cannot hold a `-`, a route's no `_`. The same
+/// goes for the name of a header.
 fn key_path(name: &str) -> Vec<String> {
     let mut path: Vec<String> = name.split("__").map(str::to_lowercase).collect();
     if let [first, route, ..] = path.as_mut_slice()
         && first == "routes"
     {
         *route = route.replace('_', "-");
+    }
+    if let [.., table, header] = path.as_mut_slice()
+        && ["headers", "header_files"].contains(&table.as_str())
+    {
+        *header = header.replace('_', "-");
     }
     path
 }

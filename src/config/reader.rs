@@ -231,7 +231,8 @@ impl<'r> Item<'r> {
     /// The value as an error may show it: in full, or only its kind if it may be a secret.
     pub(super) fn found(&self) -> String {
         let last = self.path.rsplit('.').next().unwrap_or_default();
-        let secret = self.node.hidden || SECRETS.contains(&last);
+        // A header's value may be a token.
+        let secret = self.node.hidden || SECRETS.contains(&last) || self.path.contains(".headers.");
         match &self.node.value {
             Value::Text(text) if text.is_empty() => "an empty string".to_owned(),
             // A URL may carry a user name and a password.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    schema::{Admin, Auth, Config, Credential, Http, Log, Matrix, Proxy, Store},
+    schema::{Admin, Alertmanager, Auth, Config, Credential, Http, Log, Matrix, Proxy, Store},
     secret::Secret,
 };
 use crate::model::RoomAddress;
@@ -30,8 +30,8 @@ impl Config {
         (config, keys)
     }
 
-    /// The files that the config names and that may change: secrets of `http.auth` and `http.admin`, and templates. The files
-    /// of `http.tls` are watched where TLS is served.
+    /// The files that the config names and that may change: secrets of `http.auth` and `http.admin`, what Alertmanager is
+    /// asked with, and templates. The files of `http.tls` are watched where TLS is served.
     #[must_use]
     pub fn files(&self) -> Vec<&std::path::Path> {
         let secret = match &self.http.auth {
@@ -41,7 +41,9 @@ impl Config {
         let admin = self.http.admin.as_ref().and_then(|admin| admin.password.file());
         let routes = self.routes.values().flat_map(|route| route.templates.values());
         let templates = self.templates.values().chain(routes).map(|template| template.path.as_path());
-        let mut files: Vec<_> = secret.into_iter().chain(admin).chain(templates).collect();
+        let alertmanagers = self.routes.values().filter_map(|route| route.alertmanager.as_deref());
+        let of_alertmanagers = alertmanagers.flat_map(Alertmanager::files);
+        let mut files: Vec<_> = secret.into_iter().chain(admin).chain(templates).chain(of_alertmanagers).collect();
         files.sort_unstable();
         files.dedup();
         files

@@ -50,6 +50,18 @@ pub struct Alertmanager {
     pub poll: Option<Duration>,
 }
 
+impl Alertmanager {
+    /// The files of its secrets and certificates.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let secret = match &self.auth {
+            ApiAuth::None => None,
+            ApiAuth::Bearer(secret) | ApiAuth::Basic { password: secret, .. } => Some(secret),
+        };
+        let secrets = secret.into_iter().chain(self.headers.iter().map(|(_, value)| value));
+        secrets.filter_map(Secret::file).chain(self.ca_file.as_deref())
+    }
+}
+
 /// How a request to another service proves who it is from.
 #[derive(Clone, Debug)]
 pub enum ApiAuth {
@@ -429,12 +441,31 @@ impl Config {
             ("matrix.recovery_key", self.matrix.recovery_key.as_ref()),
             ("matrix.store_passphrase", self.matrix.store_passphrase.as_ref()),
         ];
-        let odd = passwords.into_iter().filter_map(|(key, secret)| {
+        let of_alertmanagers = self.alertmanagers().into_iter().filter_map(|(route, alertmanager)| {
+            let ApiAuth::Basic { password, .. } = &alertmanager.auth else { return None };
+            Some((format!("alertmanager.password of route {route}"), Some(password)))
+        });
+        let passwords = passwords.into_iter().map(|(key, secret)| (key.to_owned(), secret)).chain(of_alertmanagers);
+        let odd = passwords.filter_map(|(key, secret)| {
             let (secret, file) = (secret?, |file: &Path| format!(" ({})", file.display()));
             let place = secret.file().map(file).unwrap_or_default();
             Some(format!("{key}{place}: {}, unless it is intended", secret.oddity()?))
         });
         odd.collect()
+    }
+
+    /// Every Alertmanager once, with the first route that asks it.
+    #[must_use]
+    pub fn alertmanagers(&self) -> Vec<(&RouteName, &Arc<Alertmanager>)> {
+        let mut found: Vec<(&RouteName, &Arc<Alertmanager>)> = Vec::new();
+        for (name, route) in &self.routes {
+            if let Some(own) = &route.alertmanager
+                && !found.iter().any(|(_, known)| Arc::ptr_eq(known, own))
+            {
+                found.push((name, own));
+            }
+        }
+        found
     }
 
     /// Every room once, in the order of the config, with the name it has in metrics and health.

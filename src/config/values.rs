@@ -24,6 +24,11 @@ pub(super) fn boolean(item: &Item<'_>) -> Result<bool, BadValue> {
     item.boolean().ok_or(BadValue::Unexpected)
 }
 
+/// `false`, in place of a table that would turn something on.
+pub(super) fn off(item: &Item<'_>) -> Result<(), BadValue> {
+    if item.boolean() == Some(false) { Ok(()) } else { Err(BadValue::Unexpected) }
+}
+
 /// A whole number, `least` or more.
 pub(super) fn number(item: &Item<'_>, least: usize) -> Result<usize, BadValue> {
     let number = item.integer().and_then(|number| usize::try_from(number).ok());
@@ -40,6 +45,10 @@ pub(super) fn word<T: Copy>(item: &Item<'_>, words: &[(&str, T)]) -> Result<T, B
 pub(super) fn duration(item: &Item<'_>) -> Result<Duration, BadValue> {
     duration_or_zero(item)
         .and_then(|duration| if duration.is_zero() { Err(BadValue::Unexpected) } else { Ok(duration) })
+}
+
+pub(super) fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, BadValue> {
+    if item.text() == Some("never") { Ok(None) } else { duration(item).map(Some) }
 }
 
 pub(super) fn duration_or_zero(item: &Item<'_>) -> Result<Duration, BadValue> {

@@ -6,4 +6,6 @@ pub mod report;
 mod state;
 
 pub use judge::{in_words, judge};
-pub use state::{Age, Certificate, ClockSet, Delivery, Health, Hold, Loaded, RoomHealth, State, Trust};
+pub use state::{
+    Age, Certificate, ClockSet, Delivery, Health, Hold, Loaded, Peer, PeerFault, RoomHealth, State, Trust,
+};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{NoKeys, OpKind, RoomAddress, RoomName, Timestamp};
+use crate::model::{NoKeys, OpKind, RoomAddress, RoomName, RouteName, Timestamp};
 
 #[derive(Debug, Default)]
 pub struct Health {
@@ -100,8 +100,28 @@ pub struct State {
     pub certificate: Option<Certificate>,
     /// When the wall clock was set last, since the start.
     pub clock_set: Option<ClockSet>,
+    /// How the peers of each route's Alertmanager answered last; routes without one are left out.
+    pub alertmanagers: BTreeMap<RouteName, Vec<Peer>>,
     /// What came into rooms since the start, the newest first.
     pub deliveries: VecDeque<Delivery>,
+}
+
+/// One peer of an Alertmanager. Neither is set before it was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// With its port.
+    pub host: String,
+    /// When it last answered well.
+    pub last_good: Option<Timestamp>,
+    /// `None` after a good answer.
+    pub fault: Option<PeerFault>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerFault {
+    pub since: Timestamp,
+    /// In words, beginning with the host.
+    pub reason: String,
 }
 
 /// The wall clock jumped by so much; negative: back.

@@ -1,9 +1,9 @@
-//! `http.auth`: a word or a table.
+//! `http.auth`: a word or a table; and the same keys in the table of a service that is asked.
 
 use super::credential::{USERNAME, conflict, secret, username};
 use crate::config::{
     reader::{BadValue, Item, Section},
-    schema::Auth,
+    schema::{ApiAuth, Auth},
     secret::{Secret, SecretKind},
 };
 
@@ -24,6 +24,25 @@ pub(super) fn read(http: &Section<'_>) -> Option<Auth> {
     item.map_or(Some(Auth::None), |item| item.read(EXPECTED, none))
 }
 
+/// The credentials of a service that is asked, which stand among the other keys of its table. Without any of them requests
+/// carry none; `None`: they are set and wrong.
+pub(super) fn of_service(item: &Item<'_>, section: &Section<'_>) -> Option<ApiAuth> {
+    let keys = keys(section);
+    if keys.bearer.is_empty() && keys.username.is_none() && keys.password.is_empty() {
+        return Some(ApiAuth::None);
+    }
+    Some(match from_keys(item, &keys)? {
+        Auth::None => ApiAuth::None,
+        Auth::Bearer(token) => ApiAuth::Bearer(token),
+        Auth::Basic { username, password } => ApiAuth::Basic { username, password },
+    })
+}
+
+/// Makes the keys of an absent table known.
+pub(super) fn make_known(section: &Section<'_>) {
+    keys(section);
+}
+
 struct Keys<'r> {
     bearer: Vec<Item<'r>>,
     username: Option<Item<'r>>,
@@ -39,7 +58,10 @@ fn keys<'r>(auth: &Section<'r>) -> Keys<'r> {
 }
 
 fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
-    let keys = keys(auth);
+    from_keys(item, &keys(auth))
+}
+
+fn from_keys(item: &Item<'_>, keys: &Keys<'_>) -> Option<Auth> {
     let first_basic = keys.username.as_ref().or(keys.password.first());
     match (keys.bearer.as_slice(), first_basic) {
         ([], None) => {
@@ -49,7 +71,7 @@ fn table(item: &Item<'_>, auth: &Section<'_>) -> Option<Auth> {
         ([bearer], None) => finish(item, secret(bearer, SecretKind::Token), Auth::Bearer),
         ([bearer], Some(basic)) => conflict(bearer, basic),
         ([one, two, ..], _) => conflict(one, two),
-        ([], Some(_)) => basic(item, &keys),
+        ([], Some(_)) => basic(item, keys),
     }
 }
 

@@ -1,22 +1,20 @@
 //! `[matrix]`
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::credential::{conflict, secret};
+use super::credential::{ca_file, conflict, secret};
 use crate::{
     config::{
         homeserver::Homeserver,
         reader::{BadValue, Item, Section},
         schema::{Credential, Matrix, NO_HOMESERVER, NO_USER, Proxy},
         secret::{Secret, SecretKind},
-        values::{text, user_id},
+        values::user_id,
     },
     model::RoomAddress,
 };
-
-const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 pub(super) fn read(matrix: &Section<'_>) -> Matrix {
     let required = matrix.reader.purpose.needs_account();
@@ -69,19 +67,6 @@ fn homeserver(item: &Item<'_>) -> Result<Homeserver, BadValue> {
         return Err(BadValue::Because(format!("holds a user name or password: {advice}")));
     }
     Err(BadValue::Unexpected)
-}
-
-/// Checks that the file exists; it is read again when a client is created.
-fn ca_file(item: &Item<'_>) -> Result<PathBuf, BadValue> {
-    let path = PathBuf::from(text(item)?);
-    if item.reads_secrets() {
-        let pem =
-            fs::read(&path).map_err(|error| BadValue::Because(format!("cannot read {}: {error}", path.display())))?;
-        if !pem.windows(PEM.len()).any(|part| part == PEM) {
-            return Err(BadValue::Because(format!("{} holds no PEM certificate", path.display())));
-        }
-    }
-    Ok(path)
 }
 
 /// The URL may hold user name and password, so no error quotes it.

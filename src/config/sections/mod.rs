@@ -1,6 +1,8 @@
 //! One file per table of the config: its keys, their defaults, and what they must hold.
 
+mod actions;
 mod admin;
+mod alertmanager;
 mod auth;
 mod compat;
 mod credential;
@@ -10,6 +12,7 @@ mod http;
 mod links;
 mod log;
 mod matrix;
+mod mentions;
 mod routes;
 mod store;
 mod templates;
@@ -25,7 +28,14 @@ pub(super) fn read(root: &Section<'_>) -> Config {
     let links = links::read(&root.section("links"));
     let templates = templates::read(&root.section("templates"));
     let http = http::read(&root.section("http"));
-    let routes = routes::read(&root.section("routes"), &display, &links, &templates);
+    let common = routes::Common {
+        display: &display,
+        links: &links,
+        templates: &templates,
+        alertmanager: alertmanager::read(root, None),
+        actions: actions::read(root, None),
+    };
+    let routes = routes::read(&root.section("routes"), &common);
     Config {
         compat: compat::read(&root.section("compat"), &http, &routes),
         http,

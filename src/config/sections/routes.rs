@@ -1,19 +1,17 @@
 //! `[routes.X]`
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::templates;
+use super::{actions, alertmanager, grafana, mentions, templates};
 use crate::{
     config::{
         reader::{BadValue, Item, Section},
-        schema::{Display, ExtraLink, Links, MAX_MENTIONS_BYTES, Mentions, Route, Updates},
+        schema::{Actions, Alertmanager, Display, ExtraLink, Links, Mentions, Route, Updates},
         templates::Templates,
-        values::{DURATION, boolean, duration, duration_or_zero, number, text, user_id, word},
+        values::{DURATION, duration, duration_or_never, duration_or_zero, number, text, word},
     },
     model::{RoomAddress, RouteName},
 };
-
-use super::grafana;
 
 /// The route of receivers that no other route names.
 const DEFAULT: &str = "default";
@@ -50,12 +48,16 @@ impl Route {
     }
 }
 
-pub(super) fn read(
-    routes: &Section<'_>,
-    display: &Display,
-    links: &Links,
-    common: &Templates,
-) -> BTreeMap<RouteName, Route> {
+/// What routes inherit.
+pub(super) struct Common<'a> {
+    pub(super) display: &'a Display,
+    pub(super) links: &'a Links,
+    pub(super) templates: &'a Templates,
+    pub(super) alertmanager: Option<Arc<Alertmanager>>,
+    pub(super) actions: Option<Actions>,
+}
+
+pub(super) fn read(routes: &Section<'_>, common: &Common<'_>) -> BTreeMap<RouteName, Route> {
     let mut names: Vec<&str> = routes.names().collect();
     if names.is_empty() {
         // Its missing rooms are the error to report; where no rooms are needed, it is a route to render for.
@@ -71,9 +73,11 @@ pub(super) fn read(
         });
         if let Ok(name) = name {
             let section = routes.section(key);
-            let mut route = route(&section, name.clone(), display, &mut receivers);
-            route.grafana = grafana::read(&section, links.grafana.as_ref());
-            route.templates = common.clone();
+            let mut route = route(&section, name.clone(), common.display, &mut receivers);
+            route.grafana = grafana::read(&section, common.links.grafana.as_ref());
+            route.alertmanager = alertmanager::read(&section, common.alertmanager.as_ref());
+            route.actions = actions::read(&section, common.actions.as_ref());
+            route.templates = common.templates.clone();
             route.templates.extend(templates::read(&section.section("templates")));
             read.insert(name, route);
         }
@@ -100,13 +104,13 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
         digest_above: section
             .read("digest_above", number_of_incidents, |item| number(item, 0))
             .unwrap_or(defaults.digest_above),
-        mentions: mentions(&section.section("mentions"), display),
+        mentions: mentions::read(&section.section("mentions"), display),
         grafana: None,
         links: extra_links(section),
         templates: defaults.templates,
         alertmanager: None,
         actions: None,
-        escalate: Vec::new(),
+        escalate: mentions::escalations(section, display),
         name,
     }
 }
@@ -156,33 +160,6 @@ fn own_receivers<'r>(section: &Section<'r>, taken: &mut Receivers<'r>) -> Vec<St
     own
 }
 
-fn mentions(section: &Section<'_>, display: &Display) -> Mentions {
-    let names: Vec<&str> = display.severities.iter().flat_map(|severity| &severity.names).map(String::as_str).collect();
-    let expected = format!("a name from display.severities: {}", names.join(", "));
-    let min_severity = section.read("min_severity", &expected, |item| {
-        let rank = display.rank(Some(item.text().ok_or(BadValue::Unexpected)?));
-        let listed = usize::try_from(rank).is_ok_and(|rank| rank < display.severities.len());
-        if listed { Ok(rank) } else { Err(BadValue::Unexpected) }
-    });
-    let users = section.list("users", "a user id such as \"@oncall:example.org\"", user_id).unwrap_or_default();
-    if let Some(item) = section.item("users") {
-        let bytes: usize = users.iter().map(String::len).sum();
-        if bytes > MAX_MENTIONS_BYTES {
-            item.fault(format!(
-                "names {} users in {bytes} bytes, expected at most {MAX_MENTIONS_BYTES} bytes of user ids, so that an \
-                 event can hold them beside the longest card; mention the room instead (room = true)",
-                users.len()
-            ));
-        }
-    }
-    let room = section.read("room", "true or false", boolean).unwrap_or(false);
-    if users.is_empty() && !room {
-        return Mentions::default();
-    }
-    // 0 is the most severe and the default, since a mention rings at night.
-    Mentions { min_severity: Some(min_severity.unwrap_or(0)), users, room }
-}
-
 /// A line of a card has no room for more links.
 const MAX_LINKS: usize = 8;
 const MAX_LABEL: usize = 30;
@@ -215,8 +192,4 @@ fn extra_link(item: &Item<'_>) -> Result<ExtraLink, BadValue> {
         url: entry.read("url", "a template of a URL", text).unwrap_or_default(),
         when: entry.read("when", "an expression such as \"labels.namespace\"", text),
     })
-}
-
-fn duration_or_never(item: &Item<'_>) -> Result<Option<Duration>, BadValue> {
-    if item.text() == Some("never") { Ok(None) } else { duration(item).map(Some) }
 }
