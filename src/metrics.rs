@@ -26,6 +26,8 @@ pub struct Metrics {
     pub connections: ConnectionMetrics,
     /// `{route}`: alerts of live incidents that are no longer remembered.
     pub alerts_forgotten: IntCounterVec,
+    /// `{route}`
+    pub escalations: IntCounterVec,
     /// `{handler, code}`
     pub http_requests: IntCounterVec,
     /// `{shape}`: accepted by a URL that only `[compat]` lets in.
@@ -255,6 +257,7 @@ impl Metrics {
                 &["route"],
             ),
             acts: maker.counters("acts_total", "What people asked for in rooms.", &["route", "act", "outcome"]),
+            escalations: escalations(maker),
             http_requests: maker.counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
             compat_notifications: maker.counters("compat_notifications_total", "Webhooks by an old URL.", &["shape"]),
             room_events: maker.counters(
@@ -331,7 +334,15 @@ impl Metrics {
         let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
         let unrouted = RoomName::unrouted();
         let is_room = |name: &str| rooms.iter().chain([&unrouted]).any(|room| room.as_str() == name);
-        for counters in [&self.notifications, &self.alerts, &self.odd_fields, &self.alerts_forgotten, &self.acts] {
+        let of_routes = [
+            &self.notifications,
+            &self.alerts,
+            &self.odd_fields,
+            &self.alerts_forgotten,
+            &self.acts,
+            &self.escalations,
+        ];
+        for counters in of_routes {
             forget(counters, "route", is_route);
         }
         forget(&self.incidents_open, "route", is_route);
@@ -357,6 +368,7 @@ impl Metrics {
             }
             self.odd_fields.with_label_values(&[route.as_str()]);
             self.alerts_forgotten.with_label_values(&[route.as_str()]);
+            self.escalations.with_label_values(&[route.as_str()]);
             self.incidents_open.with_label_values(&[route.as_str()]);
         }
         for room in rooms {
@@ -428,6 +440,11 @@ impl Metrics {
     pub fn encode(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
+}
+
+fn escalations(maker: &Maker) -> IntCounterVec {
+    let help = "Incidents that nobody took within the time of a step of routes.X.escalate.";
+    maker.counters("escalations_total", help, &["route"])
 }
 
 /// Removes the metrics whose `label` is no longer in use.

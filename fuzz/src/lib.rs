@@ -98,7 +98,7 @@ pub fn play(data: &[u8]) -> World {
 
 fn known(incident: &Incident, webhook: &Webhook) -> Known {
     let card = LiveCard { id: CardId("card".to_owned()), spoke_at: Some(START), notes_waiting: false };
-    Known { incident: incident.clone(), cards: vec![card], repeated: incident.is_repeated_by(&webhook.content_hash) }
+    Known { incident: incident.clone(), cards: vec![card], repeated: incident.is_repeated_by(&webhook.content_hash), taken: false }
 }
 
 /// The short way for a repeat comes to what the long way does.

@@ -7,7 +7,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clock_jumps, housekeeping,
+    clock_jumps, escalation, housekeeping,
     lanes::Lanes,
     pollers,
     reload::{Reloader, State, show_loaded},
@@ -194,6 +194,7 @@ impl Receiver {
             PollContext { store: self.store.clone(), clock: self.clock.clone(), poll_now: self.poll_now.clone() };
         let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
         lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
+        lifecycle.spawn(escalation::watch(Arc::clone(app), stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
         // Alerts matter more than the commands that need the socket: the receiver runs without it.

@@ -11,7 +11,7 @@ use std::{
 use url::Url;
 
 use super::{homeserver::Homeserver, secret::Secret, templates::Templates};
-use crate::model::{RoomAddress, RoomName, RouteName};
+use crate::model::{Alert, AlertState, RoomAddress, RoomName, RouteName};
 
 /// Bound of all user ids of one `mentions.users` together, so that an encrypted edit of the longest card fits into an event.
 pub const MAX_MENTIONS_BYTES: usize = 800;
@@ -108,6 +108,15 @@ pub struct Escalation {
     pub users: Vec<String>,
     /// Mention the whole room (`@room`).
     pub room: bool,
+}
+
+impl Escalation {
+    /// Whether an alert is one for which somebody is called. A suppressed one counts as absent, and so does not fire.
+    #[must_use]
+    pub fn concerns(&self, alert: &Alert, display: &Display) -> bool {
+        let severity = alert.doc.labels.get("severity").map(String::as_str);
+        alert.state == AlertState::Firing && display.rank(severity) <= self.min_severity
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,9 @@
 //! Turns a card's state into the op that brings its room up to date. Pure: ids and time are passed in.
 
+use std::borrow::Cow;
+
 use crate::{
-    config::{Config, Mentions, Route, Updates},
+    config::{Config, Escalation, MAX_MENTIONS_BYTES, Mentions, Route, Updates},
     metrics::Metrics,
     model::{
         AlertState, Card, CardKind, CardState, Form, Incident, IncidentId, IncidentState, Note, NoteKind, OpKind,
@@ -58,7 +60,9 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
         kind => kind,
     };
     let notes = match kind {
-        OpKind::Card | OpKind::Post => snapshot.notes.iter().collect(),
+        // The first event says all there is to say, but mentions nobody who is called later.
+        OpKind::Card => snapshot.notes.iter().filter(|note| note.kind != NoteKind::Escalation).collect(),
+        OpKind::Post => snapshot.notes.iter().collect(),
         OpKind::Reply => notes_to_say(&snapshot.notes),
         OpKind::Edit | OpKind::Notice => Vec::new(),
     };
@@ -127,15 +131,15 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
 }
 
 /// The notes that are no longer true: after an outage they would only repeat the past.
-pub fn void_notes(snapshot: &Snapshot) -> Vec<i64> {
+pub fn void_notes(snapshot: &Snapshot, config: &Config) -> Vec<i64> {
     let holds = |note: &&Note| {
         let incident = snapshot.incidents.iter().map(|(incident, _)| incident).find(|i| i.id == note.incident);
-        incident.is_some_and(|incident| still_holds(note, incident))
+        incident.is_some_and(|incident| still_holds(note, incident, config))
     };
     snapshot.notes.iter().filter(|note| !holds(note)).map(|note| note.id).collect()
 }
 
-fn still_holds(note: &Note, incident: &Incident) -> bool {
+fn still_holds(note: &Note, incident: &Incident, config: &Config) -> bool {
     let any = |state| {
         incident.alerts.iter().any(|alert| alert.state == state && note.args.fingerprints.contains(&alert.fingerprint))
     };
@@ -143,8 +147,18 @@ fn still_holds(note: &Note, incident: &Incident) -> bool {
         NoteKind::NewFiring | NoteKind::Back | NoteKind::Again => any(AlertState::Firing),
         NoteKind::PartlyResolved => any(AlertState::Resolved) && incident.state != IncidentState::Resolved,
         NoteKind::Resolved => incident.state == IncidentState::Resolved,
-        NoteKind::Reminder | NoteKind::Escalation => incident.state == IncidentState::Firing,
+        NoteKind::Reminder => incident.state == IncidentState::Firing,
+        NoteKind::Escalation => {
+            incident.taken.is_empty()
+                && step_of(note, incident, config)
+                    .is_some_and(|step| incident.alerts.iter().any(|alert| step.concerns(alert, &config.display)))
+        }
     }
+}
+
+/// The entry of `routes.X.escalate` by which a note calls; `None`: the config no longer has it.
+fn step_of<'a>(note: &Note, incident: &Incident, config: &'a Config) -> Option<&'a Escalation> {
+    route_of(incident, config)?.escalate.get(note.args.step?)
 }
 
 /// The notes for one event: all that notify, or all that do not, whichever the oldest note does.
@@ -169,11 +183,14 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
     let whom = loud.find_map(|incident| mentions_for(route_of(incident, input.config), incident.severity));
     let (root, root_at) = (card.root_event.as_deref(), card.root_at);
     let quiet = notes.iter().all(|note| !note.kind.notifies());
-    let whom_of_news = || {
-        incidents.iter().find_map(|incident| {
-            let severity = severity_of_notes(incident, notes, input.config)?;
-            mentions_for(route_of(incident, input.config), severity)
-        })
+    let news = incidents.iter().find_map(|incident| {
+        let severity = severity_of_notes(incident, notes, input.config)?;
+        mentions_for(route_of(incident, input.config), severity)
+    });
+    let called = called_by(notes, &incidents, input.config);
+    let whom_of_news = match (called, news) {
+        (Some(called), news) => Some(Cow::Owned(and(called, news))),
+        (None, news) => news.map(Cow::Borrowed),
     };
     let render = |message_kind| {
         // Times in the card's thread leave out the day of its root event.
@@ -215,12 +232,13 @@ fn content_of(kind: OpKind, snapshot: &Snapshot, notes: &[&Note], input: &Compos
         (OpKind::Reply, Some(root)) => {
             let said = render(MessageKind::Reply);
             let relation = relation_of(card, route_of(first, input.config));
-            let content = render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news()));
+            let content =
+                render::reply_content(&said.message, root, relation, &envelope(quiet, whom_of_news.as_deref()));
             Content::Fits(content, said)
         }
         (OpKind::Post, _) => {
             let posted = render(MessageKind::Post);
-            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news())), posted)
+            Content::Fits(render::card_content(&posted.message, &envelope(quiet, whom_of_news.as_deref())), posted)
         }
         (OpKind::Edit | OpKind::Reply, None) | (OpKind::Notice, _) => Content::Nothing,
     }
@@ -252,6 +270,32 @@ fn relation_of<'a>(card: &'a Card, route: Option<&Route>) -> Relation<'a> {
 #[must_use]
 pub fn mentions_for(route: Option<&Route>, severity: u32) -> Option<&Mentions> {
     route.map(|route| &route.mentions).filter(|mentions| mentions.min_severity.is_some_and(|min| severity <= min))
+}
+
+/// All whom these notes call; `None`: they call nobody.
+fn called_by(notes: &[&Note], incidents: &[&Incident], config: &Config) -> Option<Mentions> {
+    let calls = notes.iter().filter(|note| note.kind == NoteKind::Escalation).filter_map(|note| {
+        let incident = incidents.iter().find(|incident| incident.id == note.incident)?;
+        step_of(note, incident, config)
+    });
+    calls.fold(None, |all: Option<Mentions>, step| {
+        let of_step = Mentions { min_severity: None, users: step.users.clone(), room: step.room };
+        let nobody = Mentions { min_severity: None, users: Vec::new(), room: false };
+        Some(and(all.unwrap_or(nobody), Some(&of_step)))
+    })
+}
+
+/// Both together, as far as an event has room for the users.
+fn and(mut all: Mentions, others: Option<&Mentions>) -> Mentions {
+    let mut bytes: usize = all.users.iter().map(String::len).sum();
+    for user in others.iter().flat_map(|others| &others.users) {
+        if !all.users.contains(user) && bytes + user.len() <= MAX_MENTIONS_BYTES {
+            bytes += user.len();
+            all.users.push(user.clone());
+        }
+    }
+    all.room |= others.is_some_and(|others| others.room);
+    all
 }
 
 /// The severity of the most severe alert in these notes; `None`: no note of a kind that mentions anybody.

@@ -172,6 +172,9 @@ pub struct Act {
     pub attempts: u32,
 }
 
+/// How many of those who took an incident are read for a message; of the others only that there may be more is known.
+pub const MAX_TAKEN: usize = 5;
+
 /// Who takes care of an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {

@@ -1,7 +1,7 @@
 //! What one notification changes: the result of reconciling, and all that the store needs to apply.
 
 use super::{
-    alert::Alert,
+    alert::{Alert, AlertState},
     card::{NoteArgs, NoteKind},
     ids::CardId,
     incident::{Incident, IncidentDoc, IncidentState},
@@ -90,6 +90,25 @@ pub struct Changes {
     pub reposts: Vec<CardId>,
 }
 
+impl Changes {
+    /// Whether nobody takes care of the incident any more, which was `before`: it closes or reopens, or an alert fires
+    /// that it had not known. A flap does not end a taking, nor does an alert that was absent and is back.
+    #[must_use]
+    pub fn ends_taking(&self, before: &Incident) -> bool {
+        let is_new = |alert: &Alert| {
+            alert.state == AlertState::Firing
+                && before.alerts.binary_search_by(|known| known.fingerprint.cmp(&alert.fingerprint)).is_err()
+        };
+        self.state.is_open() != before.state.is_open() || self.alerts.iter().any(is_new)
+    }
+
+    /// Whether the incident was closed `before` and is open again.
+    #[must_use]
+    pub fn reopens(&self, before: &Incident) -> bool {
+        self.state.is_open() && !before.state.is_open()
+    }
+}
+
 /// What the store knows of a group: its newest incident, open or closed, and the live cards of it.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -97,6 +116,8 @@ pub struct Known {
     pub cards: Vec<LiveCard>,
     /// The notification at hand is the very one that left the incident as it is; its alerts have not been read.
     pub repeated: bool,
+    /// Somebody takes care of it, so that no reminder is needed.
+    pub taken: bool,
 }
 
 /// As much of a live card as reminding and reposting need.

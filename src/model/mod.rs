@@ -16,7 +16,7 @@ mod room_event;
 mod seen;
 mod time;
 
-pub use act::{Act, ActArgs, ActKind, ActState, Taken, Trust};
+pub use act::{Act, ActArgs, ActKind, ActState, MAX_TAKEN, Taken, Trust};
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
 pub use card::{Card, CardKind, CardState, Note, NoteArgs, NoteKind};
 pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};

@@ -102,6 +102,16 @@ pub fn permalink(room: &str, event: &str) -> String {
     format!("https://matrix.to/#/{}/{}", urlencoding::encode(room), urlencoding::encode(event))
 }
 
+/// A link to a user, if it is a user id by the grammar of the specification; a foreign text never becomes a link.
+#[must_use]
+pub fn user_link(user: &str) -> Option<String> {
+    let (local, server) = user.strip_prefix('@')?.split_once(':')?;
+    let is_local = local.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-/+".contains(&b));
+    let is_server = server.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
+    let is_id = is_local && is_server && !local.is_empty() && !server.is_empty() && user.len() <= 255;
+    is_id.then(|| format!("https://matrix.to/#/@{}:{server}", urlencoding::encode(local)))
+}
+
 fn words(message: &Message, notice: bool, mentions: Value) -> Map<String, Value> {
     let mut content = Map::new();
     content.insert("msgtype".to_owned(), if notice { "m.notice" } else { "m.text" }.into());

@@ -19,12 +19,16 @@ mod request;
 pub mod status;
 mod style;
 mod superseded;
+mod suppression;
 pub mod templates;
 mod text;
 mod time;
 
 pub use self::{
-    event::{CONTENT_KEY, Envelope, Relation, answer_content, card_content, edit_content, permalink, reaction_content, reply_content},
+    event::{
+        CONTENT_KEY, Envelope, Relation, answer_content, card_content, edit_content, permalink, reaction_content,
+        reply_content, user_link,
+    },
     links::{alert_links::BrokenLink, custom::LinkTemplateErrors},
     message::{MAX_BYTES, Message},
     request::{MessageKind, Rendered, Request, render},

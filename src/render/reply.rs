@@ -32,7 +32,8 @@ const MAX_NAME: usize = 48;
 const MAX_VALUE: usize = 40;
 const MIN_WHAT: usize = 12;
 /// The most urgent kind comes first: a phone shows the first line only.
-const ORDER: [NoteKind; 6] = [
+const ORDER: [NoteKind; 7] = [
+    NoteKind::Escalation,
     NoteKind::NewFiring,
     NoteKind::Again,
     NoteKind::Back,
@@ -53,8 +54,8 @@ pub(super) struct ReplyLine {
     pub(super) emoji: String,
     pub(super) name: String,
     pub(super) words: String,
-    /// The sort key where replies of several incidents are merged, smallest first: new alerts, then reminders, then
-    /// resolved ones; within each the severity.
+    /// The sort key where replies of several incidents are merged, smallest first: what nobody took, then new alerts,
+    /// reminders, and resolved ones; within each the severity.
     pub(super) urgency: (u8, u32),
 }
 
@@ -296,9 +297,10 @@ impl ReplyLine {
 
 fn class(kind: NoteKind) -> u8 {
     match kind {
-        NoteKind::NewFiring | NoteKind::Again | NoteKind::Back => 0,
-        NoteKind::Reminder | NoteKind::Escalation => 1,
-        NoteKind::PartlyResolved | NoteKind::Resolved => 2,
+        NoteKind::Escalation => 0,
+        NoteKind::NewFiring | NoteKind::Again | NoteKind::Back => 1,
+        NoteKind::Reminder => 2,
+        NoteKind::PartlyResolved | NoteKind::Resolved => 3,
     }
 }
 

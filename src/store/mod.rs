@@ -22,6 +22,7 @@ pub use cards::unrouted::{Routing, Unrouted};
 pub use db::error::StoreError;
 pub use db::open::{keep_temporary_files_in, lock_folder, probe};
 pub use handle::Store;
+pub use incidents::escalations::{EscalationCandidate, EscalationStep};
 pub use incidents::found::{Applied, Judge, Judged, OpenCursor};
 pub use incidents::ingest::{Ingest, Ingested};
 pub use incidents::rerouted::Move;

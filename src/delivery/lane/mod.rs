@@ -343,7 +343,7 @@ impl Lane {
                 self.context.store.settle_card(card).await?;
                 return Ok(Turn::Again);
             }
-            let void = compose::void_notes(&snapshot);
+            let void = compose::void_notes(&snapshot, &self.context.settings.config);
             if kind == OpKind::Reply && !void.is_empty() {
                 self.context.store.drop_notes(card, void).await?;
                 return Ok(Turn::Again);

@@ -59,11 +59,12 @@ pub(super) fn reposts(known: &Known, notes: &[NewNote], rules: &Rules<'_>, now: 
     known.cards.iter().filter(is_old).map(|card| card.id.clone()).collect()
 }
 
-/// A reminder for cards that have been silent for long, if the payload is unchanged and sent only because time passed.
+/// A reminder for cards that have been silent for long, if the payload is unchanged and sent only because time passed, and
+/// nobody took the incident.
 pub(super) fn reminder(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestamp) -> Option<NewNote> {
     let remind_after = rules.remind_after?;
     let repeated = matches!(webhook.reason, NotificationReason::RepeatInterval | NotificationReason::Missing);
-    if !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
+    if known.taken || !repeated || !webhook.alerts.iter().any(|alert| alert.firing) {
         return None;
     }
     let silent = |card: &&LiveCard| {

@@ -4,6 +4,7 @@ pub(crate) mod alert;
 pub(crate) mod group;
 pub(crate) mod headline;
 pub(crate) mod lines;
+pub(crate) mod statements;
 pub(crate) mod view;
 
 use askama::Template;

@@ -4,6 +4,7 @@ use super::{
     group::Group,
     headline::{Headline, headline},
     lines::{Line, LineWriter, lines, over},
+    statements::{Statement, statements},
 };
 use crate::{
     model::{AlertState, Incident, IncidentState, Timestamp},
@@ -11,7 +12,7 @@ use crate::{
         held_back,
         links::{link::Link, logs},
         style::Style,
-        text,
+        suppression, text,
         time::TimeFormat,
     },
 };
@@ -40,6 +41,7 @@ pub(crate) struct View {
     count: (usize, &'static str),
     /// The lines of all other alerts.
     over: Vec<Line>,
+    statements: Vec<Statement>,
     /// When the incident began, or from when to when it lasted.
     when: String,
     links: Vec<Link>,
@@ -62,6 +64,8 @@ pub(crate) struct CardContent<'a> {
     pub(crate) chips: &'a [String],
     pub(crate) more_chips: usize,
     pub(crate) lines: Vec<Line>,
+    /// What people did about it.
+    pub(crate) statements: &'a [Statement],
     pub(crate) when: &'a str,
     pub(crate) links: Vec<Link>,
 }
@@ -101,6 +105,7 @@ impl View {
                 },
             ),
             over,
+            statements: statements(&group, &times),
             when: when(&group, &times, now),
             links: shared,
             head,
@@ -131,6 +136,7 @@ impl View {
             chips: &self.chips,
             more_chips: self.more_chips,
             lines: shown,
+            statements: if layout.details { &self.statements } else { &[] },
             when: &self.when,
             links: self.links.iter().filter(|link| link.url.len() <= layout.max_url).cloned().collect(),
         }
@@ -194,6 +200,9 @@ fn chips(style: &Style, group: &Group<'_>, head: &Headline) -> (Vec<String>, usi
 fn when(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
         IncidentState::Firing => format!("since {}", times.with_zone(group.since())),
+        IncidentState::Quiet if suppression::shared_silence(group).is_some() => {
+            format!("since {}", times.with_zone(group.since()))
+        }
         IncidentState::Quiet => {
             format!("since {}{}", times.with_zone(group.since()), held_back::beside_start(group.incident, times))
         }

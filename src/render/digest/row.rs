@@ -10,6 +10,7 @@ use crate::{
             group::Group,
             headline,
             lines::{self, Emphasis, Line},
+            statements,
         },
         held_back::{self, HeldBack},
         links::{
@@ -93,6 +94,8 @@ pub(super) struct Row {
     /// May be empty.
     what: String,
     link: Option<Link>,
+    /// Who takes care of it; may be empty.
+    taken: String,
     cluster: Option<String>,
     /// The labels that may distinguish it from another incident of the same name and place.
     labels: Labels,
@@ -144,6 +147,7 @@ impl Row {
             outcome: outcome(&group, times, now),
             what: if firing { what(&group, &name) } else { String::new() },
             link: if firing { link(style, &group) } else { None },
+            taken: statements::taken_in_short(&group),
             cluster: group.common("cluster").map(|cluster| text::show(cluster, MAX_CLUSTER)),
             labels: own_labels(&group),
             name,
@@ -159,6 +163,9 @@ impl Row {
         let late = self.since.0.saturating_sub(since.0) >= SAME_TIME_MS;
         if layout.what && late && self.state == IncidentState::Firing {
             rest.push(format!("· since {}", times.minute(self.since)));
+        }
+        if layout.taken && !self.taken.is_empty() {
+            rest.push(format!("· {}", self.taken));
         }
         rest.retain(|words| !words.is_empty());
         let link = self.link.iter().filter(|link| link.url.len() <= layout.max_url);
@@ -179,6 +186,7 @@ fn join(one: &str, other: &str) -> String {
 /// How much of a row is shown.
 pub(super) struct RowLayout {
     pub(super) what: bool,
+    pub(super) taken: bool,
     pub(super) max_url: usize,
     pub(super) max_name: usize,
     pub(super) max_place: usize,

@@ -94,6 +94,7 @@ enum More {
 struct DigestLayout {
     links: More,
     what: More,
+    taken: bool,
     max_url: usize,
     max_name: usize,
     max_place: usize,
@@ -102,7 +103,7 @@ struct DigestLayout {
 /// From everything down to the names alone.
 const LAYOUTS: [DigestLayout; 10] = {
     const fn layout(links: More, what: More, max_url: usize) -> DigestLayout {
-        DigestLayout { links, what, max_url, max_name: 48, max_place: 160 }
+        DigestLayout { links, what, taken: true, max_url, max_name: 48, max_place: 160 }
     }
     [
         layout(More::All, More::All, 4096),
@@ -114,7 +115,7 @@ const LAYOUTS: [DigestLayout; 10] = {
         layout(More::Worst, More::Worst, 500),
         layout(More::None, More::Worst, 500),
         layout(More::None, More::None, 500),
-        DigestLayout { max_name: 36, max_place: 40, ..layout(More::None, More::None, 200) },
+        DigestLayout { taken: false, max_name: 36, max_place: 40, ..layout(More::None, More::None, 200) },
     ]
 };
 
@@ -168,6 +169,7 @@ impl Storm<'_> {
             };
             let layout = RowLayout {
                 what: tells(what),
+                taken: layout.taken,
                 max_url: if tells(layout.links) { layout.max_url } else { 0 },
                 max_name: layout.max_name,
                 max_place: layout.max_place,

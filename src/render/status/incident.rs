@@ -1,10 +1,10 @@
 //! A one-line summary of an incident, also where only some of its alerts are known.
 
-use super::words::words;
+use super::{page::StatementRow, time::Times, words::words};
 use crate::{
-    model::{AlertState, Incident, IncidentState},
+    model::{AlertState, Incident, IncidentState, KnownSilence},
     render::{
-        card::{alert::clean_labels, group::Group, headline},
+        card::{alert::clean_labels, group::Group, headline, statements},
         held_back, places,
         style::Style,
         text,
@@ -61,6 +61,29 @@ pub fn summarize(style: &Style, incident: &Incident, counts: &[(AlertState, i64)
         what: text::show(what, MAX_WHAT),
         counts: tell_counts(incident, counts, more),
     }
+}
+
+/// Who takes care of an incident, and the silence that all of its alerts share.
+#[must_use]
+pub fn statements(incident: &Incident, silence: Option<&KnownSilence>, times: &Times) -> Vec<StatementRow> {
+    let taken = incident.taken.first().map(|first| {
+        let others = statements::others(incident.taken.len() - 1);
+        StatementRow {
+            words: format!("👀 taken by {}{others}", statements::name(first)),
+            at: times.at(first.at),
+            said: statements::words(&first.text),
+        }
+    });
+    let silenced = silence.map(|silence| {
+        let by = statements::silenced_by(silence);
+        let by = if by.is_empty() { by } else { format!(" by {by}") };
+        StatementRow {
+            words: format!("🔕 silenced{by} until"),
+            at: times.at_wall(silence.until),
+            said: statements::words(&silence.comment),
+        }
+    });
+    taken.into_iter().chain(silenced).collect()
 }
 
 fn lead(style: &Style, incident: &Incident) -> (String, String) {

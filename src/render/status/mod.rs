@@ -7,10 +7,10 @@ mod time;
 mod words;
 
 pub use self::{
-    incident::{IncidentSummary, summarize},
+    incident::{IncidentSummary, statements, summarize},
     page::{
         Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, PageError, Part, RoomLink, RoomRow, SCRIPT,
-        STYLE, StatusPage, WaitingRow,
+        STYLE, StatementRow, StatusPage, WaitingRow,
     },
     picture::{Bar, Picture},
     time::{Moment, Times, short},

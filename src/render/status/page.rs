@@ -133,10 +133,21 @@ pub struct DeliveryRow {
 #[derive(Clone, Debug)]
 pub struct IncidentRow {
     pub summary: IncidentSummary,
+    pub statements: Vec<StatementRow>,
     pub route: String,
     pub since: Moment,
     pub heard: Moment,
     pub cards: Vec<Link>,
+}
+
+/// What somebody did about an incident: `👀 taken by Alice`, when, and what they said.
+#[derive(Clone, Debug)]
+pub struct StatementRow {
+    /// What stands before the time.
+    pub words: String,
+    pub at: Moment,
+    /// May be empty.
+    pub said: String,
 }
 
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@ use serde_json::Value as Json;
 use crate::{
     config::TemplateName,
     model::{
-        Alert, AlertDoc, AlertState, CardId, CardKind, Form, Incident, IncidentDoc, IncidentId, IncidentKey,
-        IncidentState, Labels, LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp,
+        Alert, AlertDoc, AlertState, CardId, CardKind, Finding, Form, Incident, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, KnownSilence, Labels, LeftOut, Note, NoteArgs, NoteKind, NotificationId, RouteName, Seen, Taken,
+        Timestamp,
     },
     render::{
         message::Message,
@@ -49,6 +50,7 @@ pub(super) fn all(style: &Style) -> Vec<Sample> {
         ("a reply: new alerts", several(), NoteKind::NewFiring),
         ("a reply: firing again", several(), NoteKind::Again),
         ("a reply: reported again", several(), NoteKind::Back),
+        ("a reply: nobody took it", several(), NoteKind::Escalation),
         ("a reply: a reminder", several(), NoteKind::Reminder),
         ("a reply: partly resolved", several(), NoteKind::PartlyResolved),
         ("a reply: resolved", resolved_one(), NoteKind::Resolved),
@@ -73,6 +75,8 @@ pub(super) fn incidents() -> Vec<(&'static str, Incident)> {
         ("one alert resolved", resolved_one()),
         ("partly resolved", incident("04", vec![node(1), over(node(2))])),
         ("no longer reported", incident("05", vec![gone(node(1)), gone(node(2))])),
+        ("taken", taken()),
+        ("silenced", silenced()),
         ("some left out by Alertmanager", truncated()),
         ("no news", stale()),
         ("forty alerts", incident("08", (1..=40).map(node).collect())),
@@ -171,6 +175,31 @@ fn several() -> Incident {
 
 fn resolved_one() -> Incident {
     incident("03", vec![over(crash_loop())])
+}
+
+fn taken() -> Incident {
+    let taken = |user: &str, name: &str, text: &str| Taken {
+        user: user.to_owned(),
+        name: name.to_owned(),
+        at: noon(10),
+        text: text.to_owned(),
+    };
+    let mut incident = incident("11", vec![crash_loop()]);
+    incident.taken =
+        vec![taken("@alice:example.org", "Alice", "looking at the node"), taken("@bob:example.org", "<b>Bob</b>", "")];
+    incident
+}
+
+fn silenced() -> Incident {
+    let silence = KnownSilence {
+        id: "1b7e1a9c".to_owned(),
+        by: "Alice".to_owned(),
+        until: noon(120),
+        comment: "disk is being replaced".to_owned(),
+    };
+    let finding = Finding::Silenced { silences: vec![silence] };
+    let seen = Some(Seen { finding, unheard_since: None });
+    incident("12", [node(1), node(2)].map(|node| Alert { seen: seen.clone(), ..gone(node) }).into())
 }
 
 fn truncated() -> Incident {

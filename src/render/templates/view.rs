@@ -11,9 +11,11 @@ use crate::{
             group::Group,
             headline::Headline,
             lines::{Emphasis, Line},
+            statements,
             view::{CardLayout, View},
         },
         digest::storm::InFull,
+        event::user_link,
         held_back::{self, HeldBack},
         links::{
             alert_links,
@@ -22,7 +24,7 @@ use crate::{
         places,
         reply::Reply,
         style::Style,
-        text,
+        suppression, text,
         time::{self, TimeFormat},
     },
 };
@@ -62,6 +64,8 @@ pub(in crate::render) struct CardView {
     counts: Counts,
     alerts: Vec<AlertView>,
     lines: Vec<LineView>,
+    taken: Vec<TakenView>,
+    silenced: Option<SilencedView>,
     when: String,
     starts_at: i64,
     ends_at: Option<i64>,
@@ -70,6 +74,23 @@ pub(in crate::render) struct CardView {
     flaps: u32,
     links: Vec<LinkView>,
     alertmanager_url: String,
+}
+
+#[derive(Serialize)]
+struct TakenView {
+    name: String,
+    url: String,
+    at: i64,
+    since: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct SilencedView {
+    by: String,
+    ends_at: i64,
+    until: String,
+    comment: String,
 }
 
 #[derive(Serialize)]
@@ -187,6 +208,8 @@ impl CardView {
             },
             alerts: group.alerts.iter().map(|seen| AlertView::new(style, &group, &times, seen, now)).collect(),
             lines: shown.lines.iter().map(LineView::new).collect(),
+            taken: taken(incident, &times),
+            silenced: silenced(&group, &times),
             when: shown.when.to_owned(),
             starts_at: starts_at.0,
             ends_at: ends_at.map(|at| at.0),
@@ -199,6 +222,29 @@ impl CardView {
                 .unwrap_or_default(),
         }
     }
+}
+
+fn taken(incident: &Incident, times: &TimeFormat<'_>) -> Vec<TakenView> {
+    let taken = incident.taken.iter().filter(|_| incident.state.is_open());
+    taken
+        .map(|taken| TakenView {
+            name: statements::name(taken),
+            url: user_link(&taken.user).unwrap_or_default(),
+            at: taken.at.0,
+            since: times.minute(taken.at),
+            text: statements::words(&taken.text),
+        })
+        .collect()
+}
+
+fn silenced(group: &Group<'_>, times: &TimeFormat<'_>) -> Option<SilencedView> {
+    let silence = suppression::shared_silence(group).filter(|_| group.incident.state.is_open())?;
+    Some(SilencedView {
+        by: statements::silenced_by(silence),
+        ends_at: silence.until.0,
+        until: times.minute(silence.until),
+        comment: statements::words(&silence.comment),
+    })
 }
 
 impl AlertView {

@@ -15,6 +15,7 @@ mod replies;
 mod reports;
 mod samples;
 mod shapes;
+mod statements;
 mod states;
 mod status;
 mod storms;

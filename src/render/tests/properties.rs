@@ -9,7 +9,8 @@ use super::{
     samples,
 };
 use crate::model::{
-    Alert, AlertDoc, AlertState, Form, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp,
+    Alert, AlertDoc, AlertState, Finding, Form, Incident, IncidentId, IncidentState, KnownSilence, Labels, Note,
+    NoteKind, Seen, Taken, Timestamp,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -79,6 +80,28 @@ fn alert_state() -> impl Strategy<Value = AlertState> {
     prop::sample::select(vec![AlertState::Firing, AlertState::Firing, AlertState::Resolved, AlertState::Absent])
 }
 
+fn silence() -> impl Strategy<Value = KnownSilence> {
+    ("[ab]", text(), time(), text()).prop_map(|(id, by, until, comment)| KnownSilence { id, by, until, comment })
+}
+
+fn seen() -> impl Strategy<Value = Option<Seen>> {
+    let finding = prop_oneof![
+        1 => Just(Finding::Active),
+        4 => prop::collection::vec(silence(), 0..3).prop_map(|silences| Finding::Silenced { silences }),
+        1 => prop::collection::vec(text(), 0..3).prop_map(|by| Finding::Inhibited { by }),
+        1 => prop::collection::vec(text(), 0..3).prop_map(|by| Finding::Muted { by }),
+        1 => Just(Finding::Unknown),
+    ];
+    let seen = (finding, prop::option::of(time())).prop_map(|(finding, unheard_since)| Seen { finding, unheard_since });
+    prop::option::of(seen)
+}
+
+fn taken() -> impl Strategy<Value = Vec<Taken>> {
+    let user = prop_oneof![3 => "@[a-z0-9._=/+-]{1,9}:[a-z.:-]{1,9}", 1 => text(), 1 => "@.{0,40}:.{0,40}"];
+    let one = (user, text(), time(), text()).prop_map(|(user, name, at, text)| Taken { user, name, at, text });
+    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(one, 1..6)]
+}
+
 prop_compose! {
     fn alert()(
         state in alert_state(),
@@ -86,6 +109,7 @@ prop_compose! {
         labels in labels(),
         annotations in annotations(),
         urls in (url(), url(), url(), url()),
+        seen in seen(),
     ) -> Alert {
         Alert {
             fingerprint: String::new(),
@@ -94,7 +118,7 @@ prop_compose! {
             ends_at: times.1,
             absent_since: times.2,
             changed_at: times.3,
-            seen: None,
+            seen,
             doc: AlertDoc {
                 labels,
                 annotations,
@@ -121,6 +145,7 @@ prop_compose! {
         external_url in url(),
         truncated in prop_oneof![Just(0_u64), any::<u64>()],
         times in (time(), time(), prop::option::of(time())),
+        taken in taken(),
     ) -> Incident {
         alerts = alerts.iter().cycle().take(alerts.len() * copies).cloned().collect();
         for (number, alert) in alerts.iter_mut().enumerate() {
@@ -131,6 +156,7 @@ prop_compose! {
         incident.doc.group_labels = group_labels;
         incident.doc.external_url = external_url;
         incident.doc.truncated = truncated;
+        incident.taken = taken;
         (incident.opened_at, incident.last_notified_at, incident.closed_at) = times;
         incident
     }
@@ -144,6 +170,7 @@ fn note() -> impl Strategy<Value = Note> {
         NoteKind::PartlyResolved,
         NoteKind::Resolved,
         NoteKind::Reminder,
+        NoteKind::Escalation,
     ];
     (prop::sample::select(kinds), prop::collection::vec("[0-9]", 0..5), any::<u32>(), time()).prop_map(
         |(kind, fingerprints, flaps, at)| {

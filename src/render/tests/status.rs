@@ -7,7 +7,7 @@ use crate::{
     model::{AlertState, Timestamp},
     render::status::{
         Backlog, Bar, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Part, Picture, RoomRow, SCRIPT, STYLE,
-        StatusPage, Times, WaitingRow, event_link, room_link, short, summarize, words,
+        StatementRow, StatusPage, Times, WaitingRow, event_link, room_link, short, summarize, words,
     },
 };
 
@@ -66,6 +66,7 @@ fn page(text: &str) -> StatusPage {
         incidents: Some(List::of(
             vec![IncidentRow {
                 summary,
+                statements: vec![StatementRow { words: words(text), at: moment.clone(), said: words(text) }],
                 route: "default".to_owned(),
                 since: moment.clone(),
                 heard: moment.clone(),

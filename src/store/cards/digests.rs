@@ -4,7 +4,7 @@ use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     model::{CardId, CardKind, Incident, IncidentId, Note, RoomAddress, TxnId},
-    store::{Store, StoreError, db::rows, incidents::sample},
+    store::{Store, StoreError, cards::save::move_escalations, db::rows, incidents::sample},
 };
 
 /// How many incidents one digest takes; the rest make further ones.
@@ -65,6 +65,12 @@ impl Store {
                         .execute(&mut *connection)
                         .await?;
                         sqlx::query("UPDATE card_incident SET card = $2 WHERE card = $1 AND incident = $3")
+                            .bind(digest.as_str())
+                            .bind(further.as_str())
+                            .bind(incident.as_str())
+                            .execute(&mut *connection)
+                            .await?;
+                        sqlx::query("UPDATE note SET card = $2 WHERE card = $1 AND incident = $3")
                             .bind(digest.as_str())
                             .bind(further.as_str())
                             .bind(incident.as_str())
@@ -198,7 +204,7 @@ async fn insert_digest(
     Ok(id)
 }
 
-/// What was to be said about them goes with the card: the digest's first event shows it all.
+/// What was to be said about them goes with the card: the digest's first event shows it all, but calls nobody.
 async fn move_incidents(connection: &mut SqliteConnection, from: &CardId, to: &CardId) -> Result<(), StoreError> {
     sqlx::query("UPDATE card_incident SET card = $2 WHERE card = $1")
         .bind(from.as_str())
@@ -215,6 +221,7 @@ async fn move_incidents(connection: &mut SqliteConnection, from: &CardId, to: &C
         .bind(to.as_str())
         .execute(&mut *connection)
         .await?;
+    move_escalations(connection, from, to).await?;
     sqlx::query("DELETE FROM card WHERE id = $1").bind(from.as_str()).execute(connection).await?;
     Ok(())
 }

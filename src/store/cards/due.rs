@@ -9,7 +9,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     model::{Card, CardId, CardKind, CardState, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
-    store::{Store, StoreError, db::rows, incidents::sample},
+    store::{
+        Store, StoreError,
+        db::rows,
+        incidents::{sample, takings},
+    },
 };
 
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
@@ -300,9 +304,11 @@ async fn read_snapshot(
         (CardKind::Digest, Some(_)) => Some(spoken_of(connection, &mut notes, op.is_some()).await?),
         (CardKind::Incident, _) => None,
     };
+    let mut takings = takings::of_card(connection, &card.id).await?;
     let mut incidents = Vec::with_capacity(incident_rows.len());
     for row in &incident_rows {
         let mut incident = rows::incident(row)?;
+        incident.taken = takings.remove(&incident.id).unwrap_or_default();
         if full.as_ref().is_none_or(|full| full.contains(&incident.id)) {
             incident.alerts = rows::alerts_of(connection, &incident.id).await?;
         } else {

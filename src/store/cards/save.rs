@@ -76,6 +76,25 @@ impl CardWriter<'_> {
         Ok(())
     }
 
+    /// Has every live card of an incident say something.
+    pub(in crate::store) async fn say(
+        &mut self,
+        incident: &IncidentId,
+        note: &NewNote,
+        notification: &NotificationId,
+    ) -> Result<(), StoreError> {
+        for (card, _) in live_cards(self.connection, incident).await? {
+            sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+                .bind(card.id.as_str())
+                .bind(self.now.0)
+                .execute(&mut *self.connection)
+                .await?;
+            self.insert_note(&card.id, incident, note, notification).await?;
+            self.context.wake = true;
+        }
+        Ok(())
+    }
+
     /// Aliases are only needed if a room has no card by its address or may be named twice.
     async fn aliases_for(
         &mut self,
@@ -120,6 +139,8 @@ impl CardWriter<'_> {
             .bind(new.as_str())
             .execute(&mut *self.connection)
             .await?;
+        // But for whom to call: the first event of a card mentions those of the route only.
+        move_escalations(self.connection, old, &new).await?;
         sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
             .bind(old.as_str())
             .execute(&mut *self.connection)
@@ -138,7 +159,7 @@ impl CardWriter<'_> {
         // Both in one call, as above. A room that cannot be reached for weeks must not grow what its first reply is made of.
         sqlx::query(
             "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7); \
-             DELETE FROM note WHERE card = $2 AND op IS NULL AND id <= \
+             DELETE FROM note WHERE card = $2 AND op IS NULL AND kind <> 'escalation' AND id <= \
              (SELECT id FROM note WHERE card = $2 AND op IS NULL ORDER BY id DESC LIMIT 1 OFFSET $8)",
         )
         .bind(self.context.next())
@@ -171,6 +192,20 @@ pub(in crate::store) async fn mark_live_due(
     .execute(connection)
     .await?;
     context.wake = true;
+    Ok(())
+}
+
+/// Has another card say whom the notes of this one call, unless an op on its way gets through.
+pub(in crate::store) async fn move_escalations(
+    connection: &mut SqliteConnection,
+    from: &CardId,
+    to: &CardId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE note SET card = $2 WHERE card = $1 AND kind = 'escalation'")
+        .bind(from.as_str())
+        .bind(to.as_str())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

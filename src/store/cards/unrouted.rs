@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::{
-    model::{CardId, OpState, RoomAddress, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::WriteContext},
+    model::{CardId, IncidentId, OpState, RoomAddress, RouteName, Timestamp},
+    store::{Store, StoreError, db::writer::WriteContext, incidents::takings},
 };
 
 /// Cards, or incidents, that one transaction closes.
@@ -150,11 +150,18 @@ impl Store {
                     Box::pin(async move {
                         let close = format!(
                             "UPDATE incident SET state = 'stale', closed_at = $1 WHERE id IN \
-                             (SELECT id FROM incident WHERE {HIDDEN} LIMIT $2)"
+                             (SELECT id FROM incident WHERE {HIDDEN} LIMIT $2) RETURNING id"
                         );
-                        let closed =
-                            sqlx::query(sqlx::AssertSqlSafe(close)).bind(now.0).bind(BATCH).execute(connection).await?;
-                        Ok(closed.rows_affected())
+                        let closed: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(close))
+                            .bind(now.0)
+                            .bind(BATCH)
+                            .fetch_all(&mut *connection)
+                            .await?;
+                        let count = closed.len() as u64;
+                        for incident in closed.into_iter().map(IncidentId) {
+                            takings::end(connection, &incident, now).await?;
+                        }
+                        Ok(count)
                     })
                 })
                 .await?;

@@ -4,8 +4,9 @@ use sha2::{Digest as _, Sha256};
 use sqlx::SqliteConnection;
 
 use super::{
+    escalations,
     find::{newest_incident, with_unresolved},
-    rerouted,
+    rerouted, takings,
 };
 use crate::{
     model::{
@@ -236,7 +237,8 @@ impl Ingestion<'_> {
     async fn with_all(&mut self, mut incident: Incident) -> Result<Known, StoreError> {
         incident.alerts = rows::alerts_of(self.connection, &incident.id).await?;
         let cards = live_cards(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
-        Ok(Known { incident, cards, repeated: false })
+        let taken = takings::is_taken(self.connection, &incident.id).await?;
+        Ok(Known { incident, cards, repeated: false, taken })
     }
 
     /// The newest incident of the group with its live cards and, unless it is repeated by `content_hash`, its alerts: reading
@@ -249,7 +251,8 @@ impl Ingestion<'_> {
             return self.with_all(incident).await.map(Some);
         }
         let cards = live_cards(self.connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
-        Ok(Some(Known { incident, cards, repeated: true }))
+        let taken = takings::is_taken(self.connection, &incident.id).await?;
+        Ok(Some(Known { incident, cards, repeated: true, taken }))
     }
 
     /// Counts the notification as a repeat of the one that last changed the incident.
@@ -341,7 +344,8 @@ impl Ingestion<'_> {
         let shown = if changes.visible { notification } else { &incident.notification };
         sqlx::query(
             "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
-             notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver) WHERE id = $1",
+             notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver), \
+             fired_at = CASE WHEN $11 = 1 THEN $12 ELSE fired_at END WHERE id = $1",
         )
         .bind(incident.id.as_str())
         .bind(changes.state.as_str())
@@ -353,8 +357,16 @@ impl Ingestion<'_> {
         .bind(shown.as_str())
         .bind(rows::to_json(&changes.doc)?)
         .bind(by_receiver.map(i64::from))
+        .bind(i64::from(changes.reopens(incident)))
+        .bind(self.now.0)
         .execute(&mut *self.connection)
         .await?;
+        if changes.ends_taking(incident) {
+            takings::end(self.connection, &incident.id, self.now).await?;
+        }
+        if changes.reopens(incident) {
+            escalations::forget(self.connection, &incident.id).await?;
+        }
         for fingerprint in &changes.forgotten {
             sqlx::query("DELETE FROM alert WHERE incident = $1 AND fingerprint = $2")
                 .bind(incident.id.as_str())

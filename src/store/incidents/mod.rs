@@ -1,5 +1,6 @@
 //! Incidents: what webhooks change, and what ends them.
 
+pub(crate) mod escalations;
 pub(crate) mod find;
 pub(crate) mod found;
 pub(crate) mod ingest;
@@ -8,3 +9,4 @@ pub(crate) mod rerouted;
 pub(crate) mod retention;
 pub(crate) mod sample;
 pub(crate) mod stale;
+pub(crate) mod takings;

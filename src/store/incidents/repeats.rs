@@ -4,6 +4,7 @@
 use super::{
     find::{newest_incident, with_unresolved},
     ingest::{Ingest, Ingested},
+    takings,
 };
 use crate::{
     model::{Known, Outcome, Timestamp},
@@ -39,7 +40,8 @@ impl Store {
                 return Ok(None);
             }
             let cards = live_cards(&mut connection, &incident.id).await?.into_iter().map(|(state, _)| state).collect();
-            Known { incident, cards, repeated: true }
+            let taken = takings::is_taken(&mut connection, &incident.id).await?;
+            Known { incident, cards, repeated: true, taken }
         };
         let changes = (ingest.decide)(Some(&known), now);
         if changes.visible || !changes.notes.is_empty() || changes.outcome != Outcome::Unchanged {

@@ -3,6 +3,7 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
+use super::takings;
 use crate::{
     model::{CardId, IncidentId, IncidentKey, RouteName, Timestamp},
     store::{
@@ -91,6 +92,7 @@ async fn close_some(
             .bind(moved.to.as_str())
             .execute(&mut *connection)
             .await?;
+        takings::end(connection, &IncidentId(id.clone()), now).await?;
         let hash: String = row.try_get("group_hash")?;
         let key = IncidentKey {
             route: moved.to.clone(),

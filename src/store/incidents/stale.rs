@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::takings;
 use crate::{
-    model::RouteName,
+    model::{IncidentId, RouteName},
     store::{Store, StoreError, cards::save::mark_live_due},
 };
 
@@ -38,6 +39,7 @@ impl Store {
                             .bind(context.next())
                             .execute(&mut *connection)
                             .await?;
+                        takings::end(connection, &IncidentId(incident.clone()), now).await?;
                         mark_live_due(connection, context, incident, now).await?;
                     }
                     Ok(stale.len())

@@ -232,6 +232,9 @@ pub(in crate::store) async fn release_notes(
     for sql in [
         "DELETE FROM note WHERE op = $1 AND EXISTS \
          (SELECT 1 FROM card WHERE card.id = note.card AND card.state <> 'live')",
+        // Its own card is due anyway; one that took the card's place has whom to call from it.
+        "UPDATE card SET dirty_since = coalesce(dirty_since, (SELECT min(at) FROM note WHERE op = $1)) \
+         WHERE state = 'live' AND id IN (SELECT card FROM note WHERE op = $1 AND kind = 'escalation')",
         "UPDATE note SET op = NULL WHERE op = $1",
     ] {
         sqlx::query(sql).bind(txn_id.as_str()).execute(&mut *connection).await?;

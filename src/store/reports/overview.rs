@@ -1,7 +1,7 @@
 //! What a person wants to see at a glance: open incidents, what waits, dead letters. Each list is bounded.
 
 use crate::{
-    model::{AlertState, CardKind, Incident, RoomAddress, Timestamp},
+    model::{AlertState, CardKind, Incident, KnownSilence, RoomAddress, Timestamp},
     store::DeadLetter,
 };
 
@@ -33,6 +33,8 @@ pub struct SeenIncident {
     pub counts: Vec<(AlertState, i64)>,
     /// More than a thousand: the rest was not counted.
     pub has_more: bool,
+    /// The silence that holds back all of its alerts that are not over.
+    pub silence: Option<KnownSilence>,
 }
 
 /// A card as far as it is to be found in its room.

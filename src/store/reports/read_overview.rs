@@ -6,8 +6,10 @@ use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 use crate::{
-    model::{AlertState, CardKind, IncidentId, IncidentState, RoomAddress, Timestamp},
-    store::{Store, StoreError, db::rows, outbox::dead_letters},
+    model::{
+        AlertState, CardKind, Finding, Incident, IncidentId, IncidentState, KnownSilence, RoomAddress, Seen, Timestamp,
+    },
+    store::{Store, StoreError, db::rows, incidents::takings, outbox::dead_letters},
 };
 
 /// How many of each are listed.
@@ -83,12 +85,14 @@ async fn last_accepted(connection: &mut SqliteConnection) -> Result<Option<Times
 pub(crate) async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> Result<SeenIncident, StoreError> {
     let mut incident = rows::incident(row)?;
     incident.alerts = rows::some_alerts_of(connection, &incident.id, SAMPLE).await?;
+    incident.taken = takings::of_incident(connection, &incident.id).await?;
+    let silence = shared_silence(connection, &incident).await?;
     let counted = sqlx::query(
         "SELECT state, count(*) FROM (SELECT state FROM alert WHERE incident = $1 LIMIT $2) AS counted GROUP BY state",
     )
     .bind(incident.id.as_str())
     .bind(COUNTED)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     let mut counts: Vec<(AlertState, i64)> = Vec::new();
     for row in &counted {
@@ -97,7 +101,31 @@ pub(crate) async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> R
         }
     }
     let has_more = counts.iter().map(|(_, count)| count).sum::<i64>() >= COUNTED;
-    Ok(SeenIncident { incident, counts, has_more })
+    Ok(SeenIncident { incident, counts, silence: silence.filter(|_| !has_more), has_more })
+}
+
+/// What is said of alerts under one silence is the same word for word.
+async fn shared_silence(
+    connection: &mut SqliteConnection,
+    incident: &Incident,
+) -> Result<Option<KnownSilence>, StoreError> {
+    if incident.state != IncidentState::Quiet {
+        return Ok(None);
+    }
+    let seen: Vec<Option<String>> = sqlx::query_scalar(
+        "SELECT seen FROM (SELECT seen FROM alert WHERE incident = $1 AND state = 'absent' LIMIT $2) AS counted \
+         GROUP BY seen LIMIT 2",
+    )
+    .bind(incident.id.as_str())
+    .bind(COUNTED)
+    .fetch_all(connection)
+    .await?;
+    let [Some(seen)] = &seen[..] else { return Ok(None) };
+    let seen: Option<Seen> = serde_json::from_str(seen).ok();
+    Ok(match seen.map(|seen| seen.finding) {
+        Some(Finding::Silenced { silences }) => silences.into_iter().next(),
+        _ => None,
+    })
 }
 
 async fn cards(connection: &mut SqliteConnection, incident: &IncidentId) -> Result<Vec<PlacedCard>, StoreError> {

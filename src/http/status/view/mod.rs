@@ -274,6 +274,7 @@ impl View<'_> {
         };
         IncidentRow {
             summary: self.summary(&open.seen),
+            statements: status::statements(incident, open.seen.silence.as_ref(), &self.times),
             route: incident.key.route.to_string(),
             since: self.times.at(incident.opened_at),
             heard: self.times.at(incident.last_notified_at),

@@ -4,7 +4,12 @@ use super::*;
 
 /// What `alerts`, about another group, change in the incident of a scene; nothing: `-`.
 fn settled(scene: &mut Scene, webhook: &Webhook) -> (String, Option<Changes>) {
-    let known = Known { incident: scene.incident.clone().expect("an incident"), cards: Vec::new(), repeated: false };
+    let known = Known {
+        incident: scene.incident.clone().expect("an incident"),
+        cards: Vec::new(),
+        repeated: false,
+        taken: false,
+    };
     let rules = Rules {
         ahead: 0,
         remind_after: None,

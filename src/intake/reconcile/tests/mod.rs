@@ -84,7 +84,8 @@ impl Scene {
             posted_at: self.posted_at,
             notes_waiting: false,
         };
-        let known = self.incident.clone().map(|incident| Known { incident, cards: vec![card], repeated: false });
+        let known =
+            self.incident.clone().map(|incident| Known { incident, cards: vec![card], repeated: false, taken: false });
         let rules = Rules {
             remind_after: self.remind_after,
             reopen_after: 15 * MINUTE,

@@ -58,7 +58,7 @@ proptest! {
                 notes_waiting: false,
             };
             let now = scene.now.plus(wait * MINUTE);
-            let read = Known { incident: incident.clone(), cards: vec![card], repeated: false };
+            let read = Known { incident: incident.clone(), cards: vec![card], repeated: false, taken: false };
             let known = Known { incident: Incident { alerts: Vec::new(), ..incident }, repeated: true, ..read.clone() };
             prop_assert_eq!(
                 reconcile(Some(&known), webhook, &rules, now),
