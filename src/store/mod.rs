@@ -12,12 +12,14 @@ mod reports;
 mod rooms;
 
 pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};
+pub use cards::targets::Target;
 pub use cards::unrouted::{Routing, Unrouted};
 pub use db::error::StoreError;
 pub use db::open::{keep_temporary_files_in, lock_folder, probe};
 pub use handle::Store;
 pub use incidents::ingest::{Ingest, Ingested};
 pub use incidents::rerouted::Move;
+pub use outbox::answers::{Answer, NewAnswer};
 pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use outbox::sql::NewOp;

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     model::{Card, CardId, CardKind, CardState, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
-    store::{Store, StoreError, db::rows, incidents::sample},
+    store::{Store, StoreError, db::rows, incidents::sample, outbox::answers::oldest_waiting},
 };
 
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
@@ -64,6 +64,8 @@ pub struct DueCards {
     pub new_beyond: usize,
     /// How many more have something to say and nothing but that it is over.
     pub green_beyond: usize,
+    /// When the oldest answer was frozen that waits.
+    pub answer: Option<Timestamp>,
 }
 
 /// Everything that a card's next event is composed from, read at one instant. Times are those of the wall clock.
@@ -117,6 +119,7 @@ impl Store {
             new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
             edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
+            answer: oldest_waiting(&mut transaction, room).await?,
             ..DueCards::default()
         };
         // `digest_above` may be larger than the list.
