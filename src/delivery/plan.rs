@@ -46,8 +46,6 @@ pub struct Conditions {
     pub stormy: bool,
     /// Cards in the room that show something open, and so could turn green together.
     pub live: usize,
-    /// Whether an answer may go out: the room is still routed, and none has just failed.
-    pub answers: bool,
 }
 
 /// Chooses new cards first (the room does not know them at all), then replies, then edits, then answers. `edited_ago`
@@ -67,7 +65,7 @@ pub fn next(due: &DueCards, conditions: &Conditions, edited_ago: impl Fn(&CardId
             go => return go,
         }
     }
-    if due.answer.is_some() && conditions.answers && may_answer(due, conditions, shortest) {
+    if due.answer.is_some() && may_answer(due, conditions, shortest) {
         return Step::Answer;
     }
     shortest.map_or(Step::Nothing, Step::Wait)
@@ -144,15 +142,8 @@ mod tests {
     use crate::store::DueNotes;
 
     const NOW: Timestamp = Timestamp(100_000);
-    const CALM: Conditions = Conditions {
-        now: NOW,
-        digest_above: 3,
-        limited: false,
-        edits_turn: false,
-        stormy: false,
-        live: 1,
-        answers: true,
-    };
+    const CALM: Conditions =
+        Conditions { now: NOW, digest_above: 3, limited: false, edits_turn: false, stormy: false, live: 1 };
 
     fn due(name: &str) -> DueCard {
         DueCard { card: CardId(name.to_owned()), severity: 0, dirty_since: Timestamp(99_900), notes: None }
@@ -197,7 +188,6 @@ mod tests {
         let asked = || DueCards { answer: Some(NOW), ..DueCards::default() };
         let calm = |due: &DueCards| next(due, &CALM, never);
         assert_eq!(calm(&asked()), Step::Answer);
-        assert_eq!(next(&asked(), &Conditions { answers: false, ..CALM }, never), Step::Nothing);
         for (due, expected) in [
             (DueCards { new: vec![due("n")], ..asked() }, Step::Card(id("n"))),
             (DueCards { notes: vec![noted("r", false, true)], ..asked() }, Step::Reply(id("r"))),

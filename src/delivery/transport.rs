@@ -64,6 +64,7 @@ pub struct FrozenEvent<'a> {
 }
 
 impl<'a> FrozenEvent<'a> {
+    #[must_use]
     pub fn of(op: &'a Op) -> Self {
         Self { event_type: MESSAGE, txn_id: &op.txn_id, content: &op.content }
     }

@@ -101,7 +101,7 @@ impl SyncLoop<'_> {
                         self.acting.report_gaps();
                     }
                     had_talk = asked.talk;
-                    self.hand_over(client, &answer.rooms).await;
+                    Box::pin(self.hand_over(client, &answer.rooms)).await;
                     backoff.reset();
                     // Between syncs, since both upload keys.
                     self.trust.maintain(client).await;

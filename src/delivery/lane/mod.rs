@@ -307,7 +307,10 @@ impl Lane {
     /// The next step, and the priority of all that is due. `permit`: one that was issued at the end of a rate limit.
     async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
         let RoomContext { room, store, settings, clock, .. } = &self.context;
-        let due = store.due(room).await?;
+        let mut due = store.due(room).await?;
+        if self.failures.drain.is_some() || self.answers.paused().is_some() {
+            due.answer = None;
+        }
         let digest_above = settings.digest_above(room);
         let merges = digest_above > 0 && !due.notes.is_empty();
         let conditions = Conditions {
@@ -317,7 +320,6 @@ impl Lane {
             edits_turn: permit.is_some_and(|permit| permit.edits_turn),
             stormy: self.recent_sends.is_storm(),
             live: if merges { store.live_cards(room, digest_above).await? } else { 0 },
-            answers: self.failures.drain.is_none() && self.answers.paused().is_none(),
         };
         let step = plan::next(&due, &conditions, |card| self.recent_sends.since_edit_of(card));
         Ok((step, plan::priority(&due)))

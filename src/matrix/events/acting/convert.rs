@@ -243,8 +243,8 @@ mod tests {
     #[test]
     fn reactions_and_redactions() {
         let reacts = |relation: Value| said(&event("m.reaction", json!({ "m.relates_to": relation })));
-        let reaction = RoomEventContent::Reaction { target: "$c".to_owned(), key: "🔕".to_owned() };
-        assert_eq!(reacts(json!({ "rel_type": "m.annotation", "event_id": "$c", "key": "🔕" })), reaction);
+        let silences = RoomEventContent::Reaction { target: "$c".to_owned(), key: "🔕".to_owned() };
+        assert_eq!(reacts(json!({ "rel_type": "m.annotation", "event_id": "$c", "key": "🔕" })), silences);
         for odd in [
             json!({ "rel_type": "m.thread", "event_id": "$c", "key": "🔕" }),
             json!({ "rel_type": "m.annotation", "key": "🔕" }),

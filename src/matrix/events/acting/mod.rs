@@ -134,15 +134,14 @@ impl Acting {
         let mut gaps = lock(&self.gaps);
         batch.gap |= gaps.remove(&batch.room);
         match self.sender.try_send(batch) {
-            Ok(()) => {}
             Err(TrySendError::Full(batch)) => {
                 if !batch.events.is_empty() {
                     tracing::debug!(room = %batch.room, "events wait for their turn; reading them back later");
                 }
                 gaps.insert(batch.room);
             }
-            // Nobody takes them: the receiver is stopping.
-            Err(TrySendError::Closed(_)) => {}
+            // Closed: the receiver is stopping.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
         }
     }
 }
