@@ -85,6 +85,8 @@ CREATE INDEX answer_waiting ON answer (room, id) WHERE state IN ('waiting', 'in_
 CREATE INDEX answer_act ON answer (act);
 CREATE INDEX answer_event ON answer (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX answer_over ON answer (ended_at) WHERE ended_at IS NOT NULL;
+-- The last ones of a room, which reading it back finds among its events.
+CREATE INDEX answer_sent ON answer (room, id) WHERE event_id IS NOT NULL;
 
 -- The last event of a room that was looked at for acts. By room id: an address may come to stand for another room.
 CREATE TABLE room_position (

@@ -14,6 +14,9 @@ use crate::model::{ActKind, NoKeys, OpKind, Outcome, RoomName, RouteName, Timest
 /// The prefix of every name.
 pub const PREFIX: &str = "matrix_alertmanager_receiver";
 
+/// The kind of an event that is an answer to somebody, beside those of ops.
+pub const ANSWER: &str = "answer";
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -379,6 +382,9 @@ impl Metrics {
                 for outcome in ["sent", "failed", "refused", "parked", "adopted"] {
                     self.room_events.with_label_values(&[room.as_str(), kind.as_str(), outcome]);
                 }
+            }
+            for outcome in ["sent", "failed", "refused", "adopted"] {
+                self.room_events.with_label_values(&[room.as_str(), ANSWER, outcome]);
             }
             self.room_events.with_label_values(&[room.as_str(), OpKind::Card.as_str(), "lost"]);
         }

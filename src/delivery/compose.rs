@@ -89,6 +89,7 @@ pub fn compose(kind: OpKind, snapshot: &Snapshot, input: ComposeInput<'_>) -> Co
         notification: spoken.map_or(&first.notification, |note| &note.notification).clone(),
         incident: spoken.map_or(&first.id, |note| &note.incident).clone(),
         notes: notes.iter().map(|note| note.id).collect(),
+        alert: only_alert(kind, &notes),
         first_try: input.now,
         txn_id: input.txn_id,
         device: input.device,
@@ -124,6 +125,7 @@ pub fn compose_green(green: &[(Incident, Note)], room: &RoomAddress, input: Comp
         notification: note.notification.clone(),
         incident: first.id.clone(),
         notes: green.iter().map(|(_, note)| note.id).collect(),
+        alert: None,
         first_try: input.now,
         txn_id: input.txn_id,
         device: input.device,
@@ -310,6 +312,14 @@ fn severity_of_notes(incident: &Incident, notes: &[&Note], config: &Config) -> O
         .filter(|alert| alert.state == AlertState::Firing && named(&alert.fingerprint))
         .map(|alert| config.display.rank(alert.doc.labels.get("severity").map(String::as_str)))
         .min()
+}
+
+/// The alert that a reply is about, if all its notes are about the same one: a command that answers the reply means that
+/// alert. A note that names none is about the whole incident.
+fn only_alert(kind: OpKind, notes: &[&Note]) -> Option<String> {
+    let first = notes.first()?.args.fingerprints.first()?;
+    let is_alone = |note: &&Note| matches!(note.args.fingerprints.as_slice(), [only] if only == first);
+    (kind == OpKind::Reply && notes.iter().all(is_alone)).then(|| first.clone())
 }
 
 /// When the oldest change was accepted that this op shows.

@@ -27,6 +27,9 @@ use crate::{
 /// The gate logs a fault of the account after this many failures, since the account itself logs it first.
 const ACCOUNT_TRIES: u32 = 4;
 
+/// Sends count as scarce for this long after a rate limit.
+const SCARCE: Duration = Duration::from_secs(30);
+
 /// Shared by all lanes.
 #[derive(Debug)]
 pub struct Gate {
@@ -49,6 +52,8 @@ struct State {
     closings: u64,
     /// Grows with each event that gets through; see [`Gate::passes`].
     passed: u64,
+    /// When the homeserver last limited the rate.
+    limited_at: Option<Instant>,
 }
 
 /// The right to send one event.
@@ -143,8 +148,8 @@ impl Gate {
             if state.closings != permit.closings {
                 return;
             }
-            let (closings, passed) = (state.closings, state.passed);
-            std::mem::replace(&mut *state, State { closings, passed, ..State::default() }).reason
+            let State { closings, passed, limited_at, .. } = *state;
+            std::mem::replace(&mut *state, State { closings, passed, limited_at, ..State::default() }).reason
         };
         if let Some(reason) = reason {
             self.queue.moved.notify_waiters();
@@ -172,6 +177,12 @@ impl Gate {
         self.lock().passed
     }
 
+    /// Whether sends are scarce: the homeserver has limited the rate a moment ago.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.lock().limited_at.is_some_and(|at| at.elapsed() < SCARCE)
+    }
+
     /// Closes the gate after a failure that concerns all rooms, and returns for how long.
     pub fn close(&self, error: &SendError) -> Duration {
         let (wait, changed, loud) = {
@@ -183,6 +194,9 @@ impl Gate {
             let until = Instant::now() + wait;
             state.until = Some(state.until.map_or(until, |before| before.max(until)));
             state.reason = Some(error.reason);
+            if error.reason == Reason::RateLimited {
+                state.limited_at = Some(Instant::now());
+            }
             state.closings += 1;
             // The account logs its own faults, and is not ready at first after a start.
             let of_account = error.reason.scope() == Scope::Account && error.reason != Reason::RateLimited;

@@ -14,7 +14,9 @@ pub use compose::mentions_for;
 pub use gate::Gate;
 pub use lane::{Lane, LaneContext};
 pub use settings::Settings;
-pub use transport::{BoxFuture, EventPresence, OwnEvent, ReadBack, RoomChanges, Search, Transport};
+pub use transport::{
+    BoxFuture, EventPresence, FrozenEvent, MESSAGE, OwnEvent, ReadBack, RoomChanges, Search, Transport,
+};
 
 /// The content key by which the receiver finds its own events again.
 pub use crate::render::CONTENT_KEY;

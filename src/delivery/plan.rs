@@ -25,6 +25,8 @@ pub enum Step {
     /// One notice for all cards that turn green.
     Green,
     Edit(CardId),
+    /// An answer to somebody in the room.
+    Answer,
     /// Nothing can go out before that.
     Wait(Duration),
     Nothing,
@@ -46,8 +48,8 @@ pub struct Conditions {
     pub live: usize,
 }
 
-/// Chooses new cards first (the room does not know them at all), then replies, then edits. `edited_ago` returns how
-/// long ago a card was edited last.
+/// Chooses new cards first (the room does not know them at all), then replies, then edits, then answers. `edited_ago`
+/// returns how long ago a card was edited last.
 pub fn next(due: &DueCards, conditions: &Conditions, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Step {
     let choices = [
         if conditions.edits_turn { edit(due, &edited_ago) } else { Step::Nothing },
@@ -63,14 +65,27 @@ pub fn next(due: &DueCards, conditions: &Conditions, edited_ago: impl Fn(&CardId
             go => return go,
         }
     }
+    if due.answer.is_some() && may_answer(due, conditions, shortest) {
+        return Step::Answer;
+    }
     shortest.map_or(Step::Nothing, Step::Wait)
+}
+
+/// Answers come last of all. Edits that wait for their second do not hold them, or a busy group would for as long as it is
+/// busy; under a rate limit they do.
+fn may_answer(due: &DueCards, conditions: &Conditions, waits: Option<Duration>) -> bool {
+    let only_edits = due.new.is_empty() && due.notes.is_empty();
+    waits.is_none() || (only_edits && !conditions.limited)
 }
 
 /// The priority of a room among others: that of what notifies by its severity, else that of all the rest by its age.
 pub fn priority(due: &DueCards) -> Priority {
     let loud = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.loud));
     let notifying = due.new.iter().chain(loud).map(|card| (card.severity, card.dirty_since)).min();
-    let all = due.new.iter().chain(&due.notes).chain(&due.edits);
+    let mut all = due.new.iter().chain(&due.notes).chain(&due.edits).peekable();
+    if all.peek().is_none() {
+        return Priority { severity: Priority::ANSWER, since: due.answer.unwrap_or(Timestamp(i64::MAX)), edit: None };
+    }
     let (severity, since) =
         notifying.unwrap_or((Priority::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
     Priority { severity, since, edit: due.edits.iter().map(|card| card.dirty_since).min() }
@@ -166,6 +181,28 @@ mod tests {
         assert_eq!(next(&all, &CALM, never), Step::Edit(id("e")));
         all.edits.clear();
         assert_eq!(next(&all, &CALM, never), Step::Nothing);
+    }
+
+    #[test]
+    fn an_answer_goes_last_of_all() {
+        let asked = || DueCards { answer: Some(NOW), ..DueCards::default() };
+        let calm = |due: &DueCards| next(due, &CALM, never);
+        assert_eq!(calm(&asked()), Step::Answer);
+        for (due, expected) in [
+            (DueCards { new: vec![due("n")], ..asked() }, Step::Card(id("n"))),
+            (DueCards { notes: vec![noted("r", false, true)], ..asked() }, Step::Reply(id("r"))),
+            (DueCards { edits: vec![due("e")], ..asked() }, Step::Edit(id("e"))),
+        ] {
+            assert_eq!(calm(&due), expected);
+            assert!(priority(&due) < priority(&asked()), "no room's answer goes before any room's card");
+        }
+        // What is gathered goes first; an edit that waits for its second does not hold the answer unless sends are scarce.
+        let (storm, limited) = (Conditions { stormy: true, ..CALM }, Conditions { limited: true, ..CALM });
+        assert!(matches!(next(&DueCards { new: vec![due("n")], ..asked() }, &storm, never), Step::Wait(_)));
+        let (busy, just_now) = (DueCards { edits: vec![due("e")], ..asked() }, |_: &CardId| Some(Duration::ZERO));
+        assert_eq!(next(&busy, &CALM, just_now), Step::Answer);
+        assert_eq!(next(&busy, &limited, just_now), Step::Wait(EDIT_EVERY));
+        assert_eq!(next(&asked(), &limited, never), Step::Answer);
     }
 
     #[test]

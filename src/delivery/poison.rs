@@ -26,6 +26,8 @@ pub enum Attempt {
     RootCheck(CardId),
     /// To search for first events after the start.
     RootSearch,
+    /// To send this answer, or to search for it.
+    Answer(TxnId),
 }
 
 /// What else is known of the homeserver at the moment of a failure.

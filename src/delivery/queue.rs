@@ -15,7 +15,7 @@ const EDITS_SHARE: u32 = 4;
 /// The priority of what a lane would send. The smaller goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Priority {
-    /// 0 is the most severe; [`Priority::CALM`] for what notifies nobody.
+    /// 0 is the most severe; [`Priority::CALM`] for what notifies nobody, [`Priority::ANSWER`] for answers.
     pub severity: u32,
     /// The oldest accepted change of this severity.
     pub since: Timestamp,
@@ -25,7 +25,9 @@ pub struct Priority {
 
 impl Priority {
     /// Less urgent than any severity.
-    pub const CALM: u32 = u32::MAX;
+    pub const CALM: u32 = u32::MAX - 1;
+    /// Less urgent than anything that belongs to a card.
+    pub const ANSWER: u32 = u32::MAX;
 
     /// The priority of an unfinished event: its room waits for it.
     pub fn finish(since: Timestamp) -> Self {

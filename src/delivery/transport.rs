@@ -2,22 +2,17 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::model::{IncidentId, RoomAddress, SendError, TxnId};
+use crate::model::{IncidentId, Op, RoomAddress, SendError, TxnId};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Implementations never retry on their own: the lane decides.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends `content` (the JSON text of an `m.room.message` content) under `txn_id` and returns the event id.
+    /// Sends an event under its transaction id and returns the event id.
     ///
     /// # Errors
     /// A [`SendError`] that says how far the fault reaches and whether the event may have arrived all the same.
-    fn send<'a>(
-        &'a self,
-        room: &'a RoomAddress,
-        txn_id: &'a TxnId,
-        content: &'a str,
-    ) -> BoxFuture<'a, Result<String, SendError>>;
+    fn send<'a>(&'a self, room: &'a RoomAddress, event: FrozenEvent<'a>) -> BoxFuture<'a, Result<String, SendError>>;
 
     /// Returns the account's own events in `room`, the newest first, back to where `search` ends.
     ///
@@ -57,6 +52,26 @@ pub trait Transport: Send + Sync + 'static {
     /// When nothing can be sent for now.
     fn connected(&self) -> BoxFuture<'_, Result<String, SendError>>;
 }
+
+/// An event whose content and transaction id are in the store.
+#[derive(Clone, Copy, Debug)]
+pub struct FrozenEvent<'a> {
+    /// [`MESSAGE`] or `m.reaction`.
+    pub event_type: &'a str,
+    pub txn_id: &'a TxnId,
+    /// The content as JSON text.
+    pub content: &'a str,
+}
+
+impl<'a> FrozenEvent<'a> {
+    #[must_use]
+    pub fn of(op: &'a Op) -> Self {
+        Self { event_type: MESSAGE, txn_id: &op.txn_id, content: &op.content }
+    }
+}
+
+/// The type of all events but reactions.
+pub const MESSAGE: &str = "m.room.message";
 
 /// Whether an event of the account is in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

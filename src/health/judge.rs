@@ -107,6 +107,9 @@ impl Input {
         let last = self.state.last_sync.map(|at| self.by_wall(at));
         let part = match (self.sync_lost(), self.state.no_keys, &self.state.sync_fault, last) {
             (Some(reason), ..) => Part::degraded(reason),
+            (None, Some(why), ..) if self.state.acting => {
+                Part::degraded(format!("none, so nobody can act from rooms; {}", why.advice()))
+            }
             (None, Some(_), ..) => Part::ok("none, since it is not our device's; the homeserver answers"),
             (None, None, Some(fault), _) => Part::degraded(self.blanked(fault)),
             (None, None, None, None) => return Part::degraded("none has succeeded yet since the start"),

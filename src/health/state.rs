@@ -91,6 +91,8 @@ pub struct State {
     pub sync_fault: Option<String>,
     /// Why this session cannot encrypt; plain rooms go on without the SDK, and without a sync.
     pub no_keys: Option<NoKeys>,
+    /// Whether people may act from a room, which takes syncs.
+    pub acting: bool,
     pub trust: Trust,
     /// What holds every room back.
     pub account_hold: Option<Hold>,

@@ -2,7 +2,7 @@
 //!
 //! One task runs as long as the receiver ([`Account::start`]). It connects (`session/connection`), which decides whether
 //! the session may have keys. With keys it syncs (`sync`), keeps the account in its rooms (`rooms`) and the device signed
-//! (`encryption/upkeep`); without, it serves plain rooms only (`without_keys`). When the homeserver rejects the session it
+//! (`encryption/upkeep`), and hands what others say to acts (`events/acting`); without, it serves plain rooms only (`without_keys`). When the homeserver rejects the session it
 //! connects again, and no failure ends it. The lanes send (`events/send`) and search for sent events (`events/read_back`)
 //! at any time, and learn at once why an event cannot go out.
 
@@ -27,9 +27,10 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::rooms::power::{Create, Powers};
 pub(crate) use self::{
     api::http_client::{build as http_client, locate},
     login::{LoginRequest, log_in, log_out},
@@ -38,20 +39,26 @@ pub(crate) use self::{
 use self::{
     context::Context,
     encryption::upkeep::TrustUpkeep,
-    events::{presence::event_presence, read_back::Reader, send::Sender},
+    events::{
+        acting::{Acting, read::RoomReader},
+        presence::event_presence,
+        read_back::Reader,
+        send::Sender,
+    },
     rooms::Rooms,
     session::{connection::Connection, mode::SessionMode},
     sync::SyncLoop,
     without_keys::RoundsWithoutKeys,
 };
-pub use self::{rooms::SaveResolvedRoom, session::device::SaveDevice};
+pub use self::{events::acting::ActingRooms, rooms::SaveResolvedRoom, session::device::SaveDevice};
 use crate::{
+    acts,
     clock::Clock,
     config,
-    delivery::{BoxFuture, EventPresence, ReadBack, RoomChanges, Search, Transport},
+    delivery::{BoxFuture, EventPresence, FrozenEvent, ReadBack, RoomChanges, Search, Transport},
     health::Health,
     metrics::Metrics,
-    model::{ResolvedRoom, RoomAddress, SendError, TxnId},
+    model::{Member, ResolvedRoom, RoomAddress, RoomEvent, RoomEvents, SendError},
 };
 
 /// How long to wait after a panic before the session starts again.
@@ -82,6 +89,7 @@ pub struct Account {
     connection: Connection,
     rooms: Rooms,
     trust: TrustUpkeep,
+    acting: Acting,
 }
 
 impl fmt::Debug for Account {
@@ -108,6 +116,7 @@ impl Account {
         let account = Arc::new(Self {
             rooms: Rooms::new(&context, setup.resolved_rooms, setup.save_resolved_room, synced),
             trust: TrustUpkeep::new(&context),
+            acting: Acting::new(),
             connection,
             context,
         });
@@ -122,6 +131,19 @@ impl Account {
         self.rooms.serve(rooms, aliases);
         // Starts the next round of a session without keys.
         self.connection.link.wake();
+    }
+
+    /// Replaces the rooms from which people may act. Syncs bring what is said there from the next one on, which may be half
+    /// a minute away; what is missing is reported as a gap, and read back.
+    pub fn act_in(&self, rooms: ActingRooms) {
+        self.context.health.update(|health| health.acting = !rooms.is_empty());
+        self.acting.serve(rooms);
+    }
+
+    /// The end at which the events of others arrive, for the first that asks.
+    #[must_use]
+    pub fn room_events(&self) -> Option<mpsc::Receiver<RoomEvents>> {
+        self.acting.take_receiver()
     }
 
     async fn run(self: Arc<Self>) {
@@ -144,13 +166,14 @@ impl Account {
 
     /// Never returns.
     async fn stay_connected(&self) {
-        let Self { context, connection, rooms, trust } = self;
+        let Self { context, connection, rooms, trust, acting } = self;
         connection.restore_offline().await;
         loop {
             let open = connection.connect().await;
             match &open.mode {
                 SessionMode::WithKeys(client) => tokio::select! {
-                    () = SyncLoop { context, connection, rooms, trust }.run(client) => {}
+                    () = SyncLoop { context, connection, rooms, trust, acting }.run(client) => {}
+                    () = acting.keep_reporting(client, rooms) => {}
                     () = rooms.keep_entered(&open, client) => {}
                     () = connection.needs_reconnect(&open.session) => {}
                 },
@@ -164,14 +187,9 @@ impl Account {
 }
 
 impl Transport for Account {
-    fn send<'a>(
-        &'a self,
-        room: &'a RoomAddress,
-        txn_id: &'a TxnId,
-        content: &'a str,
-    ) -> BoxFuture<'a, Result<String, SendError>> {
-        let Self { context, connection, rooms, trust } = self;
-        Box::pin(Sender { context, connection, rooms, trust }.send(room, txn_id, content))
+    fn send<'a>(&'a self, room: &'a RoomAddress, event: FrozenEvent<'a>) -> BoxFuture<'a, Result<String, SendError>> {
+        let Self { context, connection, rooms, trust, .. } = self;
+        Box::pin(Sender { context, connection, rooms, trust }.send(room, event))
     }
 
     fn read_back<'a>(
@@ -179,7 +197,7 @@ impl Transport for Account {
         room: &'a RoomAddress,
         search: Search<'a>,
     ) -> BoxFuture<'a, Result<ReadBack, SendError>> {
-        let Self { context, connection, rooms, trust } = self;
+        let Self { context, connection, rooms, trust, .. } = self;
         Box::pin(Reader { context, connection, rooms, trust }.read_back(room, search))
     }
 
@@ -209,5 +227,34 @@ impl Transport for Account {
 
     fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
         Box::pin(self.connection.confirmed_device())
+    }
+}
+
+impl Account {
+    fn room_reader(&self) -> RoomReader<'_> {
+        let Self { context, connection, rooms, trust, acting } = self;
+        RoomReader { context, connection, rooms, trust, acting }
+    }
+}
+
+impl acts::rooms::Rooms for Account {
+    fn member<'a>(&'a self, room: &'a RoomAddress, user: &'a str) -> BoxFuture<'a, Result<Member, SendError>> {
+        Box::pin(self.room_reader().member(room, user))
+    }
+
+    fn read_since<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        position: &'a str,
+    ) -> BoxFuture<'a, Result<RoomEvents, SendError>> {
+        Box::pin(self.room_reader().read_since(room, position))
+    }
+
+    fn event<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        event: &'a str,
+    ) -> BoxFuture<'a, Result<Option<RoomEvent>, SendError>> {
+        Box::pin(self.room_reader().event(room, event))
     }
 }

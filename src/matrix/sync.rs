@@ -13,6 +13,7 @@ use matrix_sdk::{
         presence::PresenceState,
         uint,
     },
+    sync::RoomUpdates,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,6 +21,7 @@ use super::{
     api::errors::{self, ApiError},
     context::Context,
     encryption::{room_keys::encrypted_rooms, upkeep::TrustUpkeep},
+    events::acting::{Acting, Look},
     probe::{Answer, Probe},
     rooms::Rooms,
     session::connection::Connection,
@@ -38,8 +40,11 @@ const SHORTENED_FOR: Duration = Duration::from_hours(6);
 /// The long poll after a sync without an answer: the SDK extends its time limit by that, which the first sync of a large
 /// account may need.
 const CATCH_UP: Duration = Duration::from_secs(100);
-/// Events that syncs of plain rooms leave out: nothing reads them, and the SDK would store each sender.
-const TALK: [&str; 6] = ["m.room.message", "m.room.encrypted", "m.reaction", "m.sticker", "m.call.*", "m.poll.*"];
+/// Events that syncs of plain rooms leave out: nothing reads them.
+const NOISE: [&str; 3] = ["m.sticker", "m.call.*", "m.poll.*"];
+/// Events that they leave out unless somebody may act from a room. The SDK stores no senders of these while members are
+/// left out.
+const TALK: [&str; 3] = ["m.room.message", "m.room.encrypted", "m.reaction"];
 const MEMBERS: &str = "m.room.member";
 /// The shortest time between two syncs, even if the homeserver always has events.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -50,6 +55,7 @@ pub(super) struct SyncLoop<'a> {
     pub connection: &'a Connection,
     pub rooms: &'a Rooms,
     pub trust: &'a TrustUpkeep,
+    pub acting: &'a Acting,
 }
 
 impl SyncLoop<'_> {
@@ -63,40 +69,51 @@ impl SyncLoop<'_> {
         let mut poll_limit = PollLimit::default();
         // Whether the last sync was one with members.
         let mut had_members = false;
+        // Whether the last sync was one with what people say.
+        let mut had_talk = false;
         loop {
             let began = Instant::now();
             // The first sync reports whether a room is encrypted.
-            let members = encrypted_rooms(client).next().is_some();
-            let error =
-                match probe.run_while(client.sync_once(settings(poll, members, client.rooms().is_empty()))).await {
-                    Ok(answer) => {
-                        if members && !had_members {
-                            // The SDK's list misses members who joined while syncs left them out, even if it was requested
-                            // meanwhile. The next send requests it again, and from now on syncs keep it up to date.
-                            encrypted_rooms(client).for_each(|room| room.mark_members_missing());
-                        }
-                        had_members = members;
-                        self.connection.status.set_members_synced(members);
-                        if let Some(longest) = poll_limit.answered() {
-                            let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-                            tracing::info!(longest_ms, "something cuts long polls; shortening them");
-                        }
-                        if logged.clear() {
-                            tracing::info!("sync works again");
-                        }
-                        self.connection.status.report_sync();
-                        self.rooms.observe(&answer.rooms);
-                        backoff.reset();
-                        // Between syncs, since both upload keys.
-                        self.trust.maintain(client).await;
-                        // A room that has just become encrypted must not wait for its members.
-                        let at_once = !members && encrypted_rooms(client).next().is_some();
-                        poll = if at_once { Duration::ZERO } else { poll_limit.poll(Instant::now()) };
-                        sleep_until(began + MIN_INTERVAL).await;
-                        continue;
+            let asked = Asked {
+                members: encrypted_rooms(client).next().is_some(),
+                talk: self.acting.is_on(),
+                first: client.rooms().is_empty(),
+            };
+            let members = asked.members;
+            let error = match probe.run_while(client.sync_once(settings(poll, asked))).await {
+                Ok(answer) => {
+                    if members && !had_members {
+                        // The SDK's list misses members who joined while syncs left them out, even if it was requested
+                        // meanwhile. The next send requests it again, and from now on syncs keep it up to date.
+                        encrypted_rooms(client).for_each(|room| room.mark_members_missing());
                     }
-                    Err(error) => ApiError::from_sdk(&error).error,
-                };
+                    had_members = members;
+                    self.connection.status.set_members_synced(members);
+                    if let Some(longest) = poll_limit.answered() {
+                        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+                        tracing::info!(longest_ms, "something cuts long polls; shortening them");
+                    }
+                    if logged.clear() {
+                        tracing::info!("sync works again");
+                    }
+                    self.connection.status.report_sync();
+                    self.rooms.observe(&answer.rooms);
+                    if asked.talk && !had_talk {
+                        self.acting.report_gaps();
+                    }
+                    had_talk = asked.talk;
+                    Box::pin(self.hand_over(client, &answer.rooms)).await;
+                    backoff.reset();
+                    // Between syncs, since both upload keys.
+                    self.trust.maintain(client).await;
+                    // A room that has just become encrypted must not wait for its members.
+                    let at_once = !members && encrypted_rooms(client).next().is_some();
+                    poll = if at_once { Duration::ZERO } else { poll_limit.poll(Instant::now()) };
+                    sleep_until(began + MIN_INTERVAL).await;
+                    continue;
+                }
+                Err(error) => ApiError::from_sdk(&error).error,
+            };
             // The next sync does not wait, and so finds out whether the homeserver is gone.
             if poll_limit.is_cut(&error, poll, began.elapsed()) {
                 tracing::debug!(error = error.detail, "long poll was cut");
@@ -118,6 +135,29 @@ impl SyncLoop<'_> {
             sleep(error.retry_after.unwrap_or_else(|| backoff.pause())).await;
         }
     }
+
+    /// Hands what others have said to acts.
+    async fn hand_over(&self, client: &Client, updates: &RoomUpdates) {
+        if !self.acting.is_on() {
+            return;
+        }
+        // A session that has just been closed has no token any more; its events are read back.
+        let Some(token) = self.connection.token().await else { return self.acting.report_gaps() };
+        let Ok(token_api) = self.context.token_api(&token) else { return self.acting.report_gaps() };
+        let own = &self.context.config.user_id;
+        self.acting.take(Look { client, token_api, own, rooms: self.rooms, trust: self.trust }, updates).await;
+    }
+}
+
+/// What a sync asks for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Who is in the rooms: something is encrypted.
+    members: bool,
+    /// What people say in the rooms: somebody may act from one.
+    talk: bool,
+    /// Nothing is known yet.
+    first: bool,
 }
 
 /// How long a poll may be before a proxy cuts it.
@@ -151,15 +191,18 @@ impl PollLimit {
     }
 }
 
-/// Leaves out everything that sends do not need: presence, receipts, typing, most of the timeline, and without `members`
-/// also who is in a room and what they say, since the SDK stores each member that it ever sees. Synapse then does not
+/// Leaves out everything that nobody needs: presence, receipts, typing, most of the timeline, without `talk`
+/// what people say, and without `members` who is in a room, since the SDK stores each member that it ever sees. Synapse then does not
 /// report that the account was removed from a room either: `Rooms::keep_entered` asks for that.
-fn settings(poll: Duration, members: bool, first: bool) -> SyncSettings {
+fn settings(poll: Duration, asked: Asked) -> SyncSettings {
+    let Asked { members, talk, first } = asked;
     let mut timeline = RoomEventFilter::with_lazy_loading();
-    timeline.limit = Some(uint!(10));
+    // What does not fit is read back, which takes a request of its own.
+    timeline.limit = Some(if talk { uint!(50) } else { uint!(10) });
     let mut state = RoomEventFilter::empty();
     if !members {
-        timeline.not_types = TALK.map(ToOwned::to_owned).to_vec();
+        let left_out = NOISE.iter().chain(if talk { &[][..] } else { &TALK[..] });
+        timeline.not_types = left_out.map(|kind| (*kind).to_owned()).collect();
         state.not_types = vec![MEMBERS.to_owned()];
         // The first sync of a session tells which rooms are encrypted, whose members it should know at once: the last ten
         // events of each room are worth that.

@@ -1,7 +1,11 @@
 //! Why Alertmanager holds back an alert, in words.
 
-use super::{card::alert::same, text, time::TimeFormat};
-use crate::model::{AlertState, Finding, Incident, Seen};
+use super::{
+    card::{alert::same, group::Group},
+    text,
+    time::TimeFormat,
+};
+use crate::model::{AlertState, Finding, Incident, KnownSilence, Seen};
 
 const MAX_NAME: usize = 60;
 const MAX_COMMENT: usize = 150;
@@ -106,6 +110,21 @@ pub(crate) fn beside_start(incident: &Incident, times: &TimeFormat<'_>) -> Strin
         (None, Some(seen)) if seen.unheard_since.is_some() => format!(", perhaps silenced, {}", words(times, seen)),
         (None, _) => ", perhaps silenced".to_owned(),
     }
+}
+
+/// The silence that all alerts share which matter now; the one of each that ends last.
+pub(crate) fn shared_silence<'a>(group: &Group<'a>) -> Option<&'a KnownSilence> {
+    if group.focus != AlertState::Absent || group.incident.left_out.absent > 0 {
+        return None;
+    }
+    let of = |finding: &'a Finding| match finding {
+        Finding::Silenced { silences } => silences.first(),
+        _ => None,
+    };
+    let alerts = group.incident.alerts.iter().filter(|alert| alert.state == AlertState::Absent);
+    let mut silences = alerts.map(|alert| alert.seen.as_ref().and_then(|seen| of(&seen.finding)));
+    let first = silences.next()??;
+    silences.all(|other| other.is_some_and(|other| other.id == first.id)).then_some(first)
 }
 
 fn absent(incident: &Incident) -> impl Iterator<Item = Option<&Seen>> {

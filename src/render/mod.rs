@@ -19,7 +19,6 @@ mod request;
 pub mod status;
 mod style;
 mod superseded;
-mod suppression;
 pub mod templates;
 mod text;
 mod time;

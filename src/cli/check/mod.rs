@@ -2,7 +2,6 @@
 
 mod homeserver;
 mod online;
-mod power;
 mod readers;
 mod report;
 mod room;

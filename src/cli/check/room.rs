@@ -4,11 +4,14 @@ use serde_json::Value;
 
 use super::{
     homeserver::{Answer, Homeserver},
-    power::{Create, Powers},
     readers,
     report::Report,
 };
-use crate::{cli::support::output::excerpt, model::RoomAddress};
+use crate::{
+    cli::support::output::excerpt,
+    matrix::{Create, Powers},
+    model::RoomAddress,
+};
 
 /// The number of upgrades that serve follows at once.
 const MAX_UPGRADES: usize = 10;

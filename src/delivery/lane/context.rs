@@ -15,7 +15,7 @@ use crate::{
         transport::Transport,
     },
     health::Health,
-    metrics::Metrics,
+    metrics::{ANSWER, Metrics},
     model::{Form, Op, OpKind, RoomAddress, RoomName, TxnId},
     store::Store,
 };
@@ -84,6 +84,11 @@ impl RoomContext {
 
     pub fn count(&self, kind: OpKind, outcome: &str) {
         self.metrics.room_events.with_label_values(&[self.name.as_str(), kind.as_str(), outcome]).inc();
+    }
+
+    /// Counts a try to send an answer.
+    pub fn count_answer(&self, outcome: &str) {
+        self.metrics.room_events.with_label_values(&[self.name.as_str(), ANSWER, outcome]).inc();
     }
 
     /// Counts an op that is sent again although its first try may have arrived.

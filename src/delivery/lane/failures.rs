@@ -119,7 +119,7 @@ impl Failures {
         (verdict != Verdict::Poisoned).then(|| self.hold(context, error, permit, verdict).1)
     }
 
-    fn verdict(&mut self, context: &RoomContext, attempt: &Attempt, error: &SendError) -> Verdict {
+    pub fn verdict(&mut self, context: &RoomContext, attempt: &Attempt, error: &SendError) -> Verdict {
         if let Attempt::Op(op) = attempt
             && error.reason.in_doubt()
             && self.parked.failed_last_chance(op, context.clock.now())

@@ -69,14 +69,17 @@ impl InDoubt {
 
     /// Whether the homeserver certainly answers the op's transaction id with the event that it made, if it made one.
     fn is_remembered(&self, op: &Op, device: &str, clock: &Clock) -> bool {
-        let recent = |at: Timestamp| clock.now().since(at) < REMEMBERED;
         if let Some(search) = self.past_search.as_ref().filter(|past| past.op == op.txn_id && past.device == device) {
-            return recent(search.at);
+            return clock.now().since(search.at) < REMEMBERED;
         }
-        let left_over = |at: Timestamp| self.started.since(at) > RESTART;
+        op.device.as_deref() == Some(device) && op.first_try.is_some_and(|at| self.is_recent(at, clock))
+    }
+
+    /// Whether the homeserver certainly remembers a transaction id that was used first at this time or later.
+    pub fn is_recent(&self, first_try: Timestamp, clock: &Clock) -> bool {
+        let left_over = self.started.since(first_try) > RESTART;
         // Where only a wall clock knows how long ago it was, it may be longer.
-        let surely = |at: Timestamp| recent(at) && !left_over(at) && clock.has_counted_since(at);
-        op.device.as_deref() == Some(device) && op.first_try.is_some_and(surely)
+        clock.now().since(first_try) < REMEMBERED && !left_over && clock.has_counted_since(first_try)
     }
 
     /// From now on `device` sends the op without a search.

@@ -2,8 +2,9 @@
 //!
 //! This file is the whole way of a send, from top to bottom: resume what is unfinished -> room changes -> parked ops ->
 //! dead letters -> root search -> plan -> gate -> snapshot -> compose -> freeze -> send -> finish, or what follows a
-//! failure. Each thing that can go wrong on the way is a type in a file beside this one.
+//! failure. Answers, which are frozen already, go when there is nothing else. Each thing that can go wrong on the way is a type in a file beside this one.
 
+mod answers;
 mod context;
 mod dead_letters;
 mod drain;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::context::LaneContext;
 use self::{
+    answers::Answers,
     context::RoomContext,
     drain::Drain,
     failures::Failures,
@@ -48,6 +50,7 @@ use super::{
     poison::Attempt,
     queue::Priority,
     settings::Settings,
+    transport::FrozenEvent,
 };
 use crate::{
     health::Delivery,
@@ -70,6 +73,7 @@ pub struct Lane {
     root_events: RootEvents,
     root_search: RootSearch,
     fallbacks: Fallbacks,
+    answers: Answers,
 }
 
 impl Lane {
@@ -84,6 +88,7 @@ impl Lane {
             root_events: RootEvents::default(),
             root_search: RootSearch::new(started),
             fallbacks: Fallbacks::default(),
+            answers: Answers::default(),
             reloads: shared.settings,
             context,
         }
@@ -193,7 +198,8 @@ impl Lane {
         {
             return Ok(turn);
         }
-        let idle = [parked_wait, dead_wait].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
+        let idle =
+            [parked_wait, dead_wait, self.answers.paused()].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
         let (step, priority) = self.plan(None).await?;
         match step {
             Step::Nothing => return Ok(idle),
@@ -213,6 +219,7 @@ impl Lane {
             Step::Card(card) => self.send_step(OpKind::Card, &card, &permit).await,
             Step::Reply(card) => self.send_step(OpKind::Reply, &card, &permit).await,
             Step::Edit(card) => self.send_step(OpKind::Edit, &card, &permit).await,
+            Step::Answer => self.answers.send_next(&self.context, &mut self.failures, &permit).await,
         }
     }
 
@@ -300,7 +307,10 @@ impl Lane {
     /// The next step, and the priority of all that is due. `permit`: one that was issued at the end of a rate limit.
     async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
         let RoomContext { room, store, settings, clock, .. } = &self.context;
-        let due = store.due(room).await?;
+        let mut due = store.due(room).await?;
+        if self.failures.drain.is_some() || self.answers.paused().is_some() {
+            due.answer = None;
+        }
         let digest_above = settings.digest_above(room);
         let merges = digest_above > 0 && !due.notes.is_empty();
         let conditions = Conditions {
@@ -391,7 +401,7 @@ impl Lane {
     /// Sends a frozen op, or the plainer forms that follow it.
     async fn send(&mut self, mut op: Op, permit: &Permit) -> Result<Turn, StoreError> {
         loop {
-            let error = match self.context.transport.send(&self.context.room, &op.txn_id, &op.content).await {
+            let error = match self.context.transport.send(&self.context.room, FrozenEvent::of(&op)).await {
                 Ok(event) => return self.finish(&op, &event, permit).await,
                 Err(error) => error,
             };

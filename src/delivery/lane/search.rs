@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::context::RoomContext;
 use crate::{
     delivery::transport::{ReadBack, Search},
-    model::{Op, SendError, TxnId},
+    model::{Op, SendError, Timestamp, TxnId},
     store::StoreError,
 };
 
@@ -25,12 +25,21 @@ pub(super) enum Found {
 
 /// Searches the room for the op's event. The inner error says why the room could not be read.
 pub(super) async fn search_for(context: &RoomContext, op: &Op) -> Result<Result<Found, SendError>, StoreError> {
-    let first_try = op.first_try.unwrap_or(op.since);
-    let recorded = context.store.recorded(&context.room, op).await?;
+    search(context, &op.txn_id, op.frozen_seq, op.first_try.unwrap_or(op.since)).await
+}
+
+/// Searches the room for what was frozen as the `frozen_seq`th, and tried first at `first_try` or later.
+pub(super) async fn search(
+    context: &RoomContext,
+    wanted: &TxnId,
+    frozen_seq: i64,
+    first_try: Timestamp,
+) -> Result<Result<Found, SendError>, StoreError> {
+    let recorded = context.store.recorded(&context.room, frozen_seq, first_try).await?;
     let older_than = context.clock.now().since(first_try) + AGE_MARGIN;
-    let search = Search { wanted: Some(&op.txn_id), after: recorded.before.as_deref(), older_than };
+    let search = Search { wanted: Some(wanted), after: recorded.before.as_deref(), older_than };
     let read = context.transport.read_back(&context.room, search).await;
-    Ok(read.map(|read| judge(&op.txn_id, &read, &recorded.later)))
+    Ok(read.map(|read| judge(wanted, &read, &recorded.later)))
 }
 
 /// `later`: events that the store knows as those of other ops.

@@ -22,7 +22,10 @@ use super::{
     client::{Api, RequestError},
     errors,
 };
-use crate::model::{Reason, SendError, TxnId};
+use crate::{
+    delivery::FrozenEvent,
+    model::{Reason, SendError},
+};
 
 /// The homeserver must answer a send within this.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(25);
@@ -39,10 +42,11 @@ impl TokenApi<'_> {
         SendAccessToken::IfRequired(self.token)
     }
 
-    pub async fn send(&self, room: &RoomId, txn_id: &TxnId, content: &str) -> Result<String, SendError> {
-        let content = message_content(content)?;
-        let txn_id = <&TransactionId>::from(txn_id.as_str()).to_owned();
-        let request = send_event::Request::new_raw(room.to_owned(), txn_id, MessageLikeEventType::RoomMessage, content);
+    pub async fn send(&self, room: &RoomId, event: FrozenEvent<'_>) -> Result<String, SendError> {
+        let content = raw_content(event.content)?;
+        let txn_id = <&TransactionId>::from(event.txn_id.as_str()).to_owned();
+        let event_type = MessageLikeEventType::from(event.event_type);
+        let request = send_event::Request::new_raw(room.to_owned(), txn_id, event_type, content);
         Ok(self.api.request_within(request, self.token(), SEND_TIMEOUT).await?.event_id.to_string())
     }
 
@@ -64,7 +68,25 @@ impl TokenApi<'_> {
 
     /// The content of a state event with an empty state key, if the room has one.
     pub async fn state(&self, room: &RoomId, kind: StateEventType) -> Result<Option<Value>, RequestError> {
-        let request = get_state::Request::new(room.to_owned(), kind, String::new());
+        self.state_of(room, kind, "").await
+    }
+
+    /// The content of a state event, if the room has one.
+    pub async fn state_of(
+        &self,
+        room: &RoomId,
+        kind: StateEventType,
+        key: &str,
+    ) -> Result<Option<Value>, RequestError> {
+        let request = get_state::Request::new(room.to_owned(), kind, key.to_owned());
+        let found = self.api.request(request, self.token()).await;
+        unless_not_found(found.map(|answer| serde_json::from_str(answer.event_or_content.get()).unwrap_or_default()))
+    }
+
+    /// The whole `m.room.create`, since its sender is the room's creator.
+    pub async fn create_event(&self, room: &RoomId) -> Result<Option<Value>, RequestError> {
+        let mut request = get_state::Request::new(room.to_owned(), StateEventType::RoomCreate, String::new());
+        request.format = get_state::StateEventFormat::Event;
         let found = self.api.request(request, self.token()).await;
         unless_not_found(found.map(|answer| serde_json::from_str(answer.event_or_content.get()).unwrap_or_default()))
     }
@@ -80,8 +102,8 @@ impl TokenApi<'_> {
     }
 }
 
-/// The content of an `m.room.message`, byte for byte as it was frozen.
-pub(crate) fn message_content(content: &str) -> Result<Raw<AnyMessageLikeEventContent>, SendError> {
+/// The content of an event, byte for byte as it was frozen.
+pub(crate) fn raw_content(content: &str) -> Result<Raw<AnyMessageLikeEventContent>, SendError> {
     Raw::from_json_string(content.to_owned())
         .map_err(|error| errors::send_error(Reason::BadEvent, format!("the content is not JSON: {error}")))
 }

@@ -7,17 +7,18 @@ use matrix_sdk::{Client, Room, ruma::TransactionId};
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    delivery::FrozenEvent,
     matrix::{
         api::{
             errors::{self, ApiError},
-            token_api::{SEND_TIMEOUT, message_content},
+            token_api::{SEND_TIMEOUT, raw_content},
         },
         context::Context,
         encryption::{room_keys, upkeep::TrustUpkeep},
         rooms::{Rooms, entry::Trigger, room_api::RoomApi},
         session::{connection::Connection, mode::SessionMode},
     },
-    model::{NoKeys, Reason, RoomAddress, Scope, SendError, TxnId},
+    model::{NoKeys, Reason, RoomAddress, Scope, SendError},
 };
 
 /// The time limit for entering the room and asking whether it is encrypted.
@@ -35,13 +36,13 @@ pub(crate) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    pub async fn send(self, address: &RoomAddress, txn_id: &TxnId, content: &str) -> Result<String, SendError> {
+    pub async fn send(self, address: &RoomAddress, event: FrozenEvent<'_>) -> Result<String, SendError> {
         // Held to the end: the session is not replaced during a send.
         let open = self.connection.session().await?;
         let room_api = RoomApi::new(self.context, &open)?;
         let sent = match &open.mode {
-            SessionMode::WithKeys(client) => self.send_with_keys(client, room_api, address, txn_id, content).await,
-            SessionMode::WithoutKeys(why) => self.send_without_keys(*why, room_api, address, txn_id, content).await,
+            SessionMode::WithKeys(client) => self.send_with_keys(client, room_api, address, event).await,
+            SessionMode::WithoutKeys(why) => self.send_without_keys(*why, room_api, address, event).await,
         };
         self.connection.note_rejection(sent)
     }
@@ -51,14 +52,16 @@ impl Sender<'_> {
         client: &Client,
         room_api: RoomApi<'_>,
         address: &RoomAddress,
-        txn_id: &TxnId,
-        content: &str,
+        event: FrozenEvent<'_>,
     ) -> Result<String, SendError> {
-        let event = message_content(content)?;
+        let content = raw_content(event.content)?;
         let prepare = async {
             let id = self.rooms.enter(room_api, address, Trigger::Send).await?;
             let room = client.get_room(&id);
             let room = room.ok_or_else(|| errors::send_error(Reason::NotReady, "not in the room yet"))?;
+            if is_never_encrypted(event.event_type) {
+                return Ok((room, false));
+            }
             self.check_still_plain(room_api, &room, address).await?;
             // Asks the homeserver unless a sync has reported it.
             let encryption = room.latest_encryption_state().await;
@@ -83,10 +86,10 @@ impl Sender<'_> {
         let request = async {
             if !encrypted {
                 // The SDK would add nothing, and drop a refusal's `Retry-After`.
-                return room_api.token_api.send(room.room_id(), txn_id, content).await;
+                return room_api.token_api.send(room.room_id(), event).await;
             }
-            let txn_id = <&TransactionId>::from(txn_id.as_str());
-            let sent = room.send_raw("m.room.message", event).with_transaction_id(txn_id).await;
+            let txn_id = <&TransactionId>::from(event.txn_id.as_str());
+            let sent = room.send_raw(event.event_type, content).with_transaction_id(txn_id).await;
             sent.map(|sent| sent.response.event_id.to_string()).map_err(|error| ApiError::from_sdk(&error).error)
         };
         let sent = within_send_timeout(request).await;
@@ -132,20 +135,19 @@ impl Sender<'_> {
         why: NoKeys,
         room_api: RoomApi<'_>,
         address: &RoomAddress,
-        txn_id: &TxnId,
-        content: &str,
+        event: FrozenEvent<'_>,
     ) -> Result<String, SendError> {
         let prepare = async {
             let room = self.rooms.enter(room_api, address, Trigger::Send).await?;
             let encrypted = room_api.token_api.is_encrypted(&room).await?;
             room_keys::report(self.context, address, encrypted.then_some(why));
-            Ok((room, encrypted))
+            Ok((room, encrypted && !is_never_encrypted(event.event_type)))
         };
         let sent = match within_enter_timeout(prepare).await {
             Ok((_, true)) => Err(errors::send_error(Reason::KeysNotReady, why.advice())),
             Ok((room, false)) => {
                 self.connection.device.count_send_without_keys();
-                within_send_timeout(room_api.token_api.send(&room, txn_id, content)).await
+                within_send_timeout(room_api.token_api.send(&room, event)).await
             }
             Err(error) => Err(error),
         };
@@ -154,6 +156,11 @@ impl Sender<'_> {
         }
         sent
     }
+}
+
+/// Reactions are in the clear in encrypted rooms too: no client reads others, and the SDK's `send_raw` never encrypts them.
+fn is_never_encrypted(event_type: &str) -> bool {
+    event_type == "m.reaction"
 }
 
 async fn within_enter_timeout<T>(prepare: impl Future<Output = Result<T, SendError>>) -> Result<T, SendError> {

@@ -4,7 +4,8 @@ mod changes;
 pub(crate) mod entry;
 mod join;
 mod list;
-mod observed;
+pub(crate) mod observed;
+pub(crate) mod power;
 mod report;
 pub(crate) mod room_api;
 
@@ -105,6 +106,16 @@ impl Rooms {
     /// What syncs have reported of the room since the last call.
     pub fn take_observed(&self, address: &RoomAddress) -> RoomChanges {
         self.observed.take(address)
+    }
+
+    /// The room behind an address, once it was entered.
+    pub fn id_of(&self, address: &RoomAddress) -> Option<OwnedRoomId> {
+        self.observed.id_of(address)
+    }
+
+    /// Whether a sync has succeeded on the present connection.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
     }
 
     /// Returns when the account has entered the room after a failure.

@@ -43,6 +43,10 @@ impl ObservedRooms {
         }
     }
 
+    pub fn id_of(&self, address: &RoomAddress) -> Option<OwnedRoomId> {
+        lock(&self.rooms).get(address).map(|observed| observed.id.clone())
+    }
+
     pub fn take(&self, address: &RoomAddress) -> RoomChanges {
         lock(&self.rooms).get_mut(address).map(|observed| std::mem::take(&mut observed.changes)).unwrap_or_default()
     }
@@ -60,7 +64,7 @@ fn observe_timeline(changes: &mut RoomChanges, timeline: &Timeline) {
 }
 
 /// The event that this one redacts. Room versions before 11 have its id outside of the content.
-fn redacted_by(json: &Value) -> Option<String> {
+pub(crate) fn redacted_by(json: &Value) -> Option<String> {
     if json["type"] != "m.room.redaction" {
         return None;
     }

@@ -3,7 +3,7 @@
 use super::group::Group;
 use crate::{
     model::{IncidentState, KnownSilence, MAX_TAKEN, Taken},
-    render::{event::user_link, suppression, text, time::TimeFormat},
+    render::{event::user_link, held_back, text, time::TimeFormat},
 };
 
 const MAX_NAME: usize = 60;
@@ -42,7 +42,7 @@ fn taken(group: &Group<'_>, times: &TimeFormat<'_>) -> Option<Statement> {
 }
 
 fn silenced(group: &Group<'_>, times: &TimeFormat<'_>) -> Option<Statement> {
-    let silence = suppression::shared_silence(group).filter(|_| group.incident.state == IncidentState::Quiet)?;
+    let silence = held_back::shared_silence(group).filter(|_| group.incident.state == IncidentState::Quiet)?;
     Some(Statement {
         what: "🔕 silenced",
         who: silenced_by(silence),

@@ -12,7 +12,7 @@ use crate::{
         held_back,
         links::{link::Link, logs},
         style::Style,
-        suppression, text,
+        text,
         time::TimeFormat,
     },
 };
@@ -200,9 +200,6 @@ fn chips(style: &Style, group: &Group<'_>, head: &Headline) -> (Vec<String>, usi
 fn when(group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> String {
     match group.incident.state {
         IncidentState::Firing => format!("since {}", times.with_zone(group.since())),
-        IncidentState::Quiet if suppression::shared_silence(group).is_some() => {
-            format!("since {}", times.with_zone(group.since()))
-        }
         IncidentState::Quiet => {
             format!("since {}{}", times.with_zone(group.since()), held_back::beside_start(group.incident, times))
         }

@@ -24,7 +24,7 @@ use crate::{
         places,
         reply::Reply,
         style::Style,
-        suppression, text,
+        text,
         time::{self, TimeFormat},
     },
 };
@@ -238,7 +238,7 @@ fn taken(incident: &Incident, times: &TimeFormat<'_>) -> Vec<TakenView> {
 }
 
 fn silenced(group: &Group<'_>, times: &TimeFormat<'_>) -> Option<SilencedView> {
-    let silence = suppression::shared_silence(group).filter(|_| group.incident.state.is_open())?;
+    let silence = held_back::shared_silence(group).filter(|_| group.incident.state.is_open())?;
     Some(SilencedView {
         by: statements::silenced_by(silence),
         ends_at: silence.until.0,

@@ -13,6 +13,7 @@ use crate::{
         Store, StoreError,
         db::rows,
         incidents::{sample, takings},
+        outbox::answers::oldest_waiting,
     },
 };
 
@@ -68,6 +69,8 @@ pub struct DueCards {
     pub new_beyond: usize,
     /// How many more have something to say and nothing but that it is over.
     pub green_beyond: usize,
+    /// When the oldest answer was frozen that waits.
+    pub answer: Option<Timestamp>,
 }
 
 /// Everything that a card's next event is composed from, read at one instant. Times are those of the wall clock.
@@ -121,6 +124,7 @@ impl Store {
             new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
             edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
+            answer: oldest_waiting(&mut transaction, room).await?,
             ..DueCards::default()
         };
         // `digest_above` may be larger than the list.

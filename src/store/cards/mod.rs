@@ -5,4 +5,5 @@ pub(crate) mod due;
 pub(crate) mod root_events;
 pub(crate) mod save;
 pub(crate) mod superseded;
+pub(crate) mod targets;
 pub(crate) mod unrouted;

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 
 use crate::{
     model::Timestamp,
-    store::{Store, StoreError},
+    store::{Store, StoreError, outbox::answers::prune_answers},
 };
 
 /// How many incidents one transaction prunes, so that no webhook waits for a large clean-up.
@@ -108,7 +108,8 @@ async fn prune_some(
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    Ok(dead + incidents + notifications + prune_ops(connection, before).await?)
+    let answers = prune_answers(connection, before, BATCH * 4).await?;
+    Ok(dead + incidents + notifications + answers + prune_ops(connection, before).await?)
 }
 
 /// Those of a group that never closes would pile up. What a read-back needs stays: it ends at the last event that its room

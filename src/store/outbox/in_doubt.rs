@@ -13,8 +13,9 @@ use crate::{
     },
 };
 
-/// Later events that [`Store::recorded`] names at most.
+/// Later events that [`Store::recorded`] names at most, and answers beside them.
 const LATER: i64 = 5_000;
+const ANSWERS: i64 = 500;
 
 /// The acknowledged events of a room around the first try of an op.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,27 +35,27 @@ pub struct FoundRoot {
 }
 
 impl Store {
-    /// The acknowledged events of `room` before and since `op` was frozen. The store's counter tells which: a clock that
-    /// jumps must not put an event before one that it follows, or reading back would end too early.
+    /// The acknowledged events of `room` before and since something was frozen as the `frozen_seq`th, and tried first
+    /// `at`. The store's counter tells which: a clock that jumps must not put an event before one that it follows, or
+    /// reading back would end too early.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn recorded(&self, room: &RoomAddress, op: &Op) -> Result<Recorded, StoreError> {
+    pub async fn recorded(&self, room: &RoomAddress, frozen_seq: i64, at: Timestamp) -> Result<Recorded, StoreError> {
         let mut connection = self.readers.acquire().await?;
         // Ops of versions that did not count have their times alone.
-        let at = op.first_try.unwrap_or(op.since);
         let before = sqlx::query_scalar(
             "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
              AND ended_seq <= $2 AND (ended_seq > 0 OR ended_at <= $3) ORDER BY ended_seq DESC, ended_at DESC LIMIT 1",
         )
         .bind(room.as_str())
-        .bind(op.frozen_seq)
+        .bind(frozen_seq)
         .bind(at.0)
         .fetch_optional(&mut *connection)
         .await?;
         // For one that was not counted: all that was, and what its time tells of the others.
-        let first = if op.frozen_seq > 0 { op.frozen_seq + 1 } else { 0 };
-        let later = sqlx::query_scalar(
+        let first = if frozen_seq > 0 { frozen_seq + 1 } else { 0 };
+        let mut later: Vec<String> = sqlx::query_scalar(
             "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
              AND ended_seq >= $2 AND (ended_seq > 0 OR ended_at > $3) ORDER BY ended_seq, ended_at LIMIT $4",
         )
@@ -64,6 +65,15 @@ impl Store {
         .bind(LATER)
         .fetch_all(&mut *connection)
         .await?;
+        // Answers are not ordered among ops: the last ones may have come before or since.
+        let answers: Vec<String> = sqlx::query_scalar(
+            "SELECT event_id FROM answer WHERE room = $1 AND event_id IS NOT NULL ORDER BY id DESC LIMIT $2",
+        )
+        .bind(room.as_str())
+        .bind(ANSWERS)
+        .fetch_all(&mut *connection)
+        .await?;
+        later.extend(answers);
         Ok(Recorded { before, later })
     }
 

@@ -30,6 +30,8 @@ pub struct NewOp {
     pub first_try: Timestamp,
     /// The notes that it says, or that a card's first event makes needless; part of it from now on.
     pub notes: Vec<i64>,
+    /// The only alert that it is about, by its fingerprint.
+    pub alert: Option<String>,
 }
 
 impl NewOp {
@@ -86,8 +88,8 @@ pub(super) async fn insert_op(
     let frozen = op.frozen(context.next());
     sqlx::query(
         "INSERT INTO op (txn_id, card, room, kind, content, rev, form, last_edit, speaks, since, notification, incident, \
-         device, first_try, frozen_seq, state, attempts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'in_flight', 1)",
+         device, first_try, frozen_seq, alert, state, attempts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'in_flight', 1)",
     )
     .bind(op.txn_id.as_str())
     .bind(op.card.as_str())
@@ -104,6 +106,7 @@ pub(super) async fn insert_op(
     .bind(&op.device)
     .bind(op.first_try.0)
     .bind(frozen.frozen_seq)
+    .bind(&op.alert)
     .execute(&mut *connection)
     .await?;
     for note in &op.notes {

@@ -87,6 +87,12 @@ async fn part(
     after: &str,
     now: Timestamp,
 ) -> Result<Part, StoreError> {
+    // Both addresses stand for one room, so that it does not matter which card an answer belongs to.
+    sqlx::query("UPDATE answer SET room = $2 WHERE room = $1 AND state IN ('waiting', 'in_doubt')")
+        .bind(address_change.from.as_str())
+        .bind(address_change.to.as_str())
+        .execute(&mut *connection)
+        .await?;
     let cards: Vec<String> = sqlx::query_scalar("SELECT id FROM card WHERE room = $1 AND id > $2 ORDER BY id LIMIT $3")
         .bind(address_change.from.as_str())
         .bind(after)

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod addresses;
+mod answers;
 mod dead_letters;
 mod elsewhere;
 mod found;
@@ -138,6 +139,7 @@ fn op_for(snapshot: &Snapshot, kind: OpKind, txn: &str) -> NewOp {
         device: Some("D".to_owned()),
         first_try: Timestamp(5),
         notes: snapshot.notes.iter().map(|note| note.id).collect(),
+        alert: None,
     }
 }
 

@@ -181,13 +181,16 @@ async fn acknowledged_ops_of_a_group_that_never_closes_are_forgotten() {
         let op = store.freeze(new).await.expect("frozen");
         store.finish(&op, &format!("${txn}")).await.expect("recorded");
     }
-    let known = store.recorded(&room(), &parked).await.expect("read");
+    let known = store.recorded(&room(), parked.frozen_seq, parked.first_try.expect("tried")).await.expect("read");
     assert_eq!((known.before.as_deref(), known.later.len()), (Some("$4"), 2), "the premise");
 
     clock.advance(DAY * 30);
     store.prune(7 * DAY).await.expect("pruned");
     assert_eq!(ops(&store).await, ["4", "6", "7", "8"]);
-    assert_eq!(store.recorded(&room(), &parked).await.expect("read"), known);
+    assert_eq!(
+        store.recorded(&room(), parked.frozen_seq, parked.first_try.expect("tried")).await.expect("read"),
+        known
+    );
     // Found at last.
     store.finish(&parked, "$6").await.expect("recorded");
     clock.advance(DAY * 30);

@@ -142,6 +142,7 @@ async fn post(store: &Store, group: &str, txn: &str) -> CardId {
 /// Calls everything that runs statements, in every way that has statements of its own.
 async fn work(store: &Store, clock: &Clock) {
     deliver(store).await;
+    answer(store).await;
     fail(store).await;
     look_on(store).await;
     change_config(store).await;
@@ -173,7 +174,7 @@ async fn deliver(store: &Store) {
     store.mark_in_doubt(&op.txn_id, "no answer").await.expect("committed");
     store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
     store.next_parked(&room()).await.expect("read").expect("one");
-    store.recorded(&room(), &op).await.expect("read");
+    store.recorded(&room(), op.frozen_seq, op.since).await.expect("read");
     store.last_recorded(&room()).await.expect("read").expect("one");
     assert!(store.is_one_parked_unproven(&room()).await.expect("read"));
     store.search_soon(&room(), Timestamp(0)).await.expect("committed");
@@ -203,6 +204,23 @@ async fn deliver(store: &Store) {
     store.finish(&op, "$notice").await.expect("recorded");
     assert_eq!(store.live_cards(&room(), 1_000).await.expect("read"), 3);
     assert_eq!(store.live_cards(&room(), 1).await.expect("read"), 2, "enough");
+}
+
+async fn answer(store: &Store) {
+    for txn in ["tried", "refused"] {
+        let new = answers::new_answer(txn);
+        store.freeze_answer(new).await.expect("committed");
+    }
+    assert!(store.due(&room()).await.expect("due").answer.is_some());
+    store.rooms_due().await.expect("read");
+    let first = store.next_answer(&room()).await.expect("read").expect("one");
+    store.record_answer_try(&first, "D".to_owned()).await.expect("committed");
+    store.requeue_answer(&first).await.expect("committed");
+    store.finish_answer(&first, "$answer").await.expect("committed");
+    let second = store.next_answer(&room()).await.expect("read").expect("one");
+    store.refuse_answer(&second).await.expect("committed");
+    assert!(store.event_target(&room(), "$first").await.expect("read").is_some());
+    assert!(store.event_target(&room(), "$answer").await.expect("read").is_none(), "it belongs to no card");
 }
 
 async fn fail(store: &Store) {
@@ -325,6 +343,7 @@ fn op_for_op(op: &Op) -> NewOp {
         device: op.device.clone(),
         first_try: Timestamp(6),
         notes: Vec::new(),
+        alert: None,
     }
 }
 

@@ -14,7 +14,7 @@ use matrix_sdk::{
 use matrix_sdk_crypto::{DecryptionSettings, TrustRequirement};
 use tokio::time::Instant;
 
-use super::{Receiver, Room, RoomEvent, RoomView, User, process::Scratch};
+use super::{Receiver, Room, RoomEvent, RoomView, User, process::Scratch, user};
 
 /// How clients show an event: with the settings of most, and as one that knows no mercy does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,39 @@ impl Reader {
     pub async fn sync(&self) {
         let settings = SyncSettings::new().timeout(Duration::from_millis(100));
         self.client.sync_once(settings).await.expect("a sync");
+    }
+
+    /// Another device of the same user, which the user has not signed.
+    pub async fn unsigned(user: &User) -> Self {
+        let reader = Self::new(&user.on_a_new_device().await).await;
+        assert!(!reader.sees_signed(&user.user_id, &reader.user.device_id).await, "it has the identity's keys");
+        reader
+    }
+
+    /// Sends an encrypted `m.room.message`; returns the event id.
+    pub async fn send(&self, room: &Room, content: serde_json::Value) -> String {
+        let id = RoomId::parse(&room.id).expect("a room id");
+        let joined = self.client.get_room(&id).expect("a room that was synced");
+        assert!(joined.latest_encryption_state().await.expect("the state").is_encrypted(), "in the clear");
+        // Members that came since the last sync get the key as well.
+        self.sync().await;
+        let sent = joined.send_raw("m.room.message", content).await.expect("sent");
+        sent.response.event_id.to_string()
+    }
+
+    /// Says something in the room, encrypted.
+    pub async fn say(&self, room: &Room, text: &str) -> String {
+        self.send(room, serde_json::json!({ "msgtype": "m.text", "body": text })).await
+    }
+
+    /// Writes in a thread, encrypted.
+    pub async fn say_in_thread(&self, room: &Room, root: &str, text: &str) -> String {
+        self.send(room, user::in_thread(root, text)).await
+    }
+
+    /// Edits a message, encrypted.
+    pub async fn edit(&self, room: &Room, event: &str, text: &str) -> String {
+        self.send(room, user::edited(event, text)).await
     }
 
     /// All events of the room, decrypted where this device has the keys; the others keep the type `m.room.encrypted`.

@@ -193,6 +193,39 @@ impl User {
             .await
     }
 
+    /// Sends an event of any type; returns its id.
+    pub async fn send_event(&self, room: &str, event_type: &str, content: &Value) -> String {
+        let path = format!("/v3/rooms/{}/send/{}/{}", encode(room), encode(event_type), txn());
+        event_id(&self.done(Method::PUT, &path, content.clone()).await)
+    }
+
+    /// Writes in the thread of `root`, as clients do; returns the event id.
+    pub async fn say_in_thread(&self, room: &str, root: &str, text: &str) -> String {
+        self.send(room, in_thread(root, text)).await
+    }
+
+    /// Replies to an event outside of any thread; returns the event id.
+    pub async fn reply(&self, room: &str, event: &str, text: &str) -> String {
+        self.send(room, in_reply(event, text)).await
+    }
+
+    /// Edits a message; returns the id of the edit.
+    pub async fn edit(&self, room: &str, event: &str, text: &str) -> String {
+        self.send(room, edited(event, text)).await
+    }
+
+    /// Sends the ciphertext of an encrypted event once more, as whoever runs the homeserver can; returns the new event id.
+    pub async fn replay(&self, room: &str, event: &str) -> String {
+        let sealed = self.get(&format!("/v3/rooms/{}/event/{}", encode(room), encode(event))).await;
+        assert_eq!(sealed["type"], "m.room.encrypted", "{sealed:#}");
+        self.send_event(room, "m.room.encrypted", &sealed["content"]).await
+    }
+
+    /// Sets one user's power level; only the creator of a room of version 12 or an admin can.
+    pub async fn set_power(&self, room: &str, user: &Self, level: i64) {
+        self.change_power(room, |levels| levels["users"][&user.user_id] = json!(level)).await;
+    }
+
     /// Returns the id of the reaction.
     pub async fn react(&self, room: &str, event: &str, key: &str) -> String {
         let content = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": event, "key": key } });
@@ -214,6 +247,26 @@ impl User {
     pub async fn on_a_new_device(&self) -> Self {
         login(&self.homeserver, self.local(), &self.password).await
     }
+}
+
+/// A message in a thread.
+pub fn in_thread(root: &str, text: &str) -> Value {
+    let relation = json!({
+        "rel_type": "m.thread", "event_id": root, "is_falling_back": true, "m.in_reply_to": { "event_id": root }
+    });
+    json!({ "msgtype": "m.text", "body": text, "m.relates_to": relation })
+}
+
+/// A reply outside of any thread.
+pub fn in_reply(event: &str, text: &str) -> Value {
+    json!({ "msgtype": "m.text", "body": text, "m.relates_to": { "m.in_reply_to": { "event_id": event } } })
+}
+
+/// An edit of a message.
+pub fn edited(event: &str, text: &str) -> Value {
+    let new = json!({ "msgtype": "m.text", "body": text });
+    let replace = json!({ "rel_type": "m.replace", "event_id": event });
+    json!({ "msgtype": "m.text", "body": format!("* {text}"), "m.new_content": new, "m.relates_to": replace })
 }
 
 fn event_id(answer: &Value) -> String {

@@ -1,5 +1,6 @@
 //! Lanes against a scripted transport: it makes faults happen on cue, and proves nothing about Matrix.
 
+mod answers;
 mod card_life;
 mod drain;
 mod in_doubt;
@@ -19,7 +20,7 @@ use crate::{
     clock::Clock,
     config::{Config, Purpose, Route},
     delivery::{
-        BoxFuture, EventPresence, Gate, OwnEvent, ReadBack, RoomChanges, Search, Transport,
+        BoxFuture, EventPresence, FrozenEvent, Gate, OwnEvent, ReadBack, RoomChanges, Search, Transport,
         poison::{Patience, PoisonCheck},
     },
     health::Health,
@@ -119,18 +120,14 @@ fn scripted(reason: Reason) -> SendError {
 #[derive(Clone, Debug)]
 struct Sent {
     room: RoomAddress,
+    event_type: String,
     txn_id: TxnId,
     content: Value,
     accepted: bool,
 }
 
 impl Transport for Scripted {
-    fn send<'a>(
-        &'a self,
-        room: &'a RoomAddress,
-        txn_id: &'a TxnId,
-        content: &'a str,
-    ) -> BoxFuture<'a, Result<String, SendError>> {
+    fn send<'a>(&'a self, room: &'a RoomAddress, event: FrozenEvent<'a>) -> BoxFuture<'a, Result<String, SendError>> {
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Some(Ok(())));
         let refused = self.refusing.lock().unwrap_or_else(PoisonError::into_inner).contains(room);
         let early = self.early();
@@ -138,13 +135,15 @@ impl Transport for Scripted {
             _ if early => Err(Reason::RateLimited),
             _ if refused => Err(Reason::RoomRefused),
             _ if *self.accepts_nothing.lock().expect("a lock") => Err(Reason::ServerError),
-            _ if self.is_poisoned(room, txn_id) => Err(Reason::ServerError),
+            _ if self.is_poisoned(room, event.txn_id) => Err(Reason::ServerError),
             _ if self.is_mute(room) => Err(Reason::NoAnswer),
             next => next.expect("a scripted panic"),
         };
-        let content = serde_json::from_str(content).expect("JSON");
+        let content = serde_json::from_str(event.content).expect("JSON");
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.push(Sent { room: room.clone(), txn_id: txn_id.clone(), content, accepted: outcome.is_ok() });
+        let event_type = event.event_type.to_owned();
+        let accepted = outcome.is_ok();
+        sent.push(Sent { room: room.clone(), event_type, txn_id: event.txn_id.clone(), content, accepted });
         let event = format!("${}", sent.len());
         Box::pin(async move { outcome.map(|()| event).map_err(scripted) })
     }

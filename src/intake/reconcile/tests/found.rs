@@ -256,7 +256,8 @@ fn of_what_came_without_a_fingerprint_nothing_is_concluded() {
 #[test]
 fn resolved_elsewhere_turns_what_is_gone_green_without_a_word() {
     let mut scene = mixed(&[("a b", "opened firing"), ("?a:gone", "changed firing")]);
-    let known = Known { incident: scene.incident.take().expect("open"), cards: Vec::new(), repeated: false };
+    let known =
+        Known { incident: scene.incident.take().expect("open"), cards: Vec::new(), repeated: false, taken: false };
     let rules = Rules {
         remind_after: None,
         reopen_after: 15 * MINUTE,

@@ -13,13 +13,13 @@ const FIRST_WITH_CREATORS: u64 = 12;
 
 /// A user's power. A creator of a room of version 12 or later has more than any level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Power {
+pub(crate) enum Power {
     Level(i64),
     Creator,
 }
 
 impl Power {
-    pub(super) fn reaches(self, level: i64) -> bool {
+    pub(crate) fn reaches(self, level: i64) -> bool {
         self >= Self::Level(level)
     }
 }
@@ -35,15 +35,15 @@ impl fmt::Display for Power {
 
 /// `m.room.create`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Create {
+pub(crate) struct Create {
     /// `None` if the homeserver did not return it.
-    pub(super) sender: Option<String>,
-    pub(super) content: Value,
+    pub(crate) sender: Option<String>,
+    pub(crate) content: Value,
 }
 
 impl Create {
     /// Whether creators stand above all levels.
-    pub(super) fn creators_rule(&self) -> bool {
+    pub(crate) fn creators_rule(&self) -> bool {
         let version = self.content["room_version"].as_str().unwrap_or("1");
         version == EARLY_VERSION_12 || version.parse::<u64>().is_ok_and(|number| number >= FIRST_WITH_CREATORS)
     }
@@ -58,14 +58,14 @@ impl Create {
 
 /// Who may do what in one room.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Powers {
-    pub(super) create: Create,
+pub(crate) struct Powers {
+    pub(crate) create: Create,
     /// The content of `m.room.power_levels`; `None` without that event, which has different defaults.
-    pub(super) levels: Option<Value>,
+    pub(crate) levels: Option<Value>,
 }
 
 impl Powers {
-    pub(super) fn of(&self, user: &str) -> Power {
+    pub(crate) fn of(&self, user: &str) -> Power {
         if self.create.creators_rule() && self.create.is_creator(user) {
             return Power::Creator;
         }
@@ -77,13 +77,13 @@ impl Powers {
     }
 
     /// The level that sending a message event of this type needs.
-    pub(super) fn to_send(&self, event_type: &str) -> i64 {
+    pub(crate) fn to_send(&self, event_type: &str) -> i64 {
         let Some(levels) = &self.levels else { return 0 };
         integer(&levels["events"][event_type]).or_else(|| integer(&levels["events_default"])).unwrap_or(0)
     }
 
     /// The level that `@room` needs to notify anybody.
-    pub(super) fn to_mention_room(&self) -> i64 {
+    pub(crate) fn to_mention_room(&self) -> i64 {
         self.levels.as_ref().and_then(|levels| integer(&levels["notifications"]["room"])).unwrap_or(50)
     }
 }

@@ -1,0 +1,207 @@
+//! Answers to what people ask for in the room. They go last of all, and none of them holds the room: one that fails waits
+//! by itself, and is given up when its patience is used up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    context::RoomContext,
+    failures::Failures,
+    search::{Found, search},
+    turn::Turn,
+};
+use crate::{
+    delivery::{
+        gate::Permit,
+        poison::{Attempt, Verdict},
+        retry,
+        transport::FrozenEvent,
+    },
+    model::{Scope, SendError},
+    pacing::SayOnce,
+    store::{Answer, StoreError},
+};
+
+/// How long an answer waits while cards of other rooms are due and sends are scarce, before it asks again.
+const YIELD: Duration = Duration::from_millis(500);
+/// An answer that its room refuses (the account is not in it, or may not write) is of no use later than this.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// No answer is tried before this.
+    not_before: Option<Instant>,
+    failures: u32,
+    logged: SayOnce,
+}
+
+impl Answers {
+    /// How long the room's answers wait although nothing else is due.
+    pub fn paused(&self) -> Option<Duration> {
+        self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
+    }
+
+    fn pause(&mut self, wait: Duration) -> Turn {
+        self.not_before = Some(Instant::now() + wait);
+        Turn::Again
+    }
+
+    /// Sends the room's next answer, or finds out that an earlier try of it has arrived.
+    pub async fn send_next(
+        &mut self,
+        context: &RoomContext,
+        failures: &mut Failures,
+        permit: &Permit,
+    ) -> Result<Turn, StoreError> {
+        let Some(answer) = context.store.next_answer(&context.room).await? else { return Ok(Turn::Again) };
+        if (permit.limited || context.gate.is_limited()) && is_card_due(context).await? {
+            return Ok(self.pause(YIELD));
+        }
+        let device = match context.transport.connected().await {
+            Ok(device) => device,
+            Err(error) => return self.after_failure(context, failures, &answer, &error, permit).await,
+        };
+        if answer.in_doubt && !is_remembered(context, failures, &answer, &device) && !answer.is_reaction() {
+            match search(context, &answer.txn_id, answer.id, answer.at).await? {
+                Ok(Found::Event(event)) => return self.adopt(context, &answer, &event, permit).await,
+                Ok(Found::Absent) => {}
+                Ok(Found::Unknown) => {
+                    context.metrics.possible_duplicates.inc();
+                    tracing::warn!(act = answer.act, room = %context.name, "sending again; may be in the room twice");
+                }
+                Err(error) => return self.after_failure(context, failures, &answer, &error, permit).await,
+            }
+        }
+        context.store.record_answer_try(&answer, device).await?;
+        let event = FrozenEvent { event_type: &answer.event_type, txn_id: &answer.txn_id, content: &answer.content };
+        match context.transport.send(&context.room, event).await {
+            Ok(event) => self.finish(context, failures, &answer, &event, permit).await,
+            Err(error) => {
+                if !error.reason.in_doubt() && !answer.in_doubt {
+                    context.store.requeue_answer(&answer).await?;
+                }
+                self.after_failure(context, failures, &answer, &error, permit).await
+            }
+        }
+    }
+
+    /// The homeserver acknowledged the answer.
+    async fn finish(
+        &mut self,
+        context: &RoomContext,
+        failures: &mut Failures,
+        answer: &Answer,
+        event: &str,
+        permit: &Permit,
+    ) -> Result<Turn, StoreError> {
+        context.gate.passed(permit);
+        // A reaction proves nothing about messages.
+        if !answer.is_reaction() {
+            failures.record_delivery(context);
+        }
+        context.count_answer("sent");
+        context.store.finish_answer(answer, event).await?;
+        self.reset();
+        tracing::info!(
+            act = answer.act, room = %context.name, kind = answer.event_type, event, attempts = answer.attempts + 1,
+            "answered in the room"
+        );
+        Ok(Turn::Again)
+    }
+
+    /// An earlier try of the answer arrived.
+    async fn adopt(
+        &mut self,
+        context: &RoomContext,
+        answer: &Answer,
+        event: &str,
+        permit: &Permit,
+    ) -> Result<Turn, StoreError> {
+        context.gate.open(permit);
+        context.count_answer("adopted");
+        context.store.finish_answer(answer, event).await?;
+        self.reset();
+        tracing::info!(act = answer.act, room = %context.name, event, "answer found in the room");
+        Ok(Turn::Again)
+    }
+
+    /// Decides what follows a failure: the answer is refused, or waits; and what concerns all rooms closes the gate.
+    async fn after_failure(
+        &mut self,
+        context: &RoomContext,
+        failures: &mut Failures,
+        answer: &Answer,
+        error: &SendError,
+        permit: &Permit,
+    ) -> Result<Turn, StoreError> {
+        let verdict = failures.verdict(context, &Attempt::Answer(answer.txn_id.clone()), error);
+        self.failures = self.failures.saturating_add(1);
+        let too_late = context.clock.now().since(answer.at) >= PATIENCE;
+        match (error.reason.scope(), verdict) {
+            (Scope::Event, _) => {
+                context.gate.open(permit);
+                return self.give_up(context, answer, error).await;
+            }
+            (Scope::Room, _) if too_late => {
+                context.gate.open(permit);
+                return self.give_up(context, answer, error).await;
+            }
+            (_, Verdict::Poisoned) => return self.give_up(context, answer, error).await,
+            _ => {}
+        }
+        context.count_answer("failed");
+        let wait = match (error.reason.scope(), verdict) {
+            // The next try waits at the gate, behind whatever cards need.
+            (Scope::Account, _) | (Scope::Server, Verdict::Homeserver | Verdict::Poisoned) => {
+                context.gate.close(error);
+                return Ok(Turn::Again);
+            }
+            (Scope::Server, Verdict::Own) => retry::wait_alone(self.failures, rand::random()),
+            (Scope::Room | Scope::Event, _) => {
+                context.gate.open(permit);
+                retry::wait(error, self.failures, rand::random())
+            }
+        };
+        if self.logged.should_log(&error.to_string()) {
+            tracing::warn!(act = answer.act, room = %context.name, reason = %error, "not answered yet, will try again");
+        }
+        Ok(self.pause(wait))
+    }
+
+    async fn give_up(&mut self, context: &RoomContext, answer: &Answer, error: &SendError) -> Result<Turn, StoreError> {
+        context.count_answer("refused");
+        context.store.refuse_answer(answer).await?;
+        self.reset();
+        if answer.is_reaction() && answer.in_doubt {
+            // The earlier try has arrived: an account reacts once with the same key.
+            tracing::debug!(act = answer.act, room = %context.name, reason = %error, "reaction is there, or refused");
+        } else {
+            tracing::warn!(
+                act = answer.act, room = %context.name, kind = answer.event_type, reason = %error,
+                attempts = answer.attempts + 1, "answer given up"
+            );
+        }
+        Ok(Turn::Again)
+    }
+
+    fn reset(&mut self) {
+        (self.not_before, self.failures) = (None, 0);
+        self.logged.clear();
+    }
+}
+
+/// Whether the homeserver certainly answers the answer's transaction id with the event that it made, if it made one.
+fn is_remembered(context: &RoomContext, failures: &Failures, answer: &Answer, device: &str) -> bool {
+    // It was tried first when it was frozen, or later.
+    context.transport.remembers_transactions()
+        && answer.device.as_deref() == Some(device)
+        && failures.in_doubt.is_recent(answer.at, &context.clock)
+}
+
+/// Whether a card is due in a room that accepts events: a send must go to that first.
+async fn is_card_due(context: &RoomContext) -> Result<bool, StoreError> {
+    let health = context.health.snapshot();
+    let is_held = |room| health.rooms.get(room).is_some_and(|room| room.hold.is_some() || room.no_keys.is_some());
+    Ok(context.store.rooms_due().await?.iter().any(|room| !is_held(room)))
+}
