@@ -2,10 +2,12 @@
 
 pub mod api;
 pub mod client;
+mod context;
 mod judge;
 mod missing;
 mod poll;
 mod poller;
 mod silences;
 
-pub use poller::{PollContext, PollNow, poll};
+pub use context::{ListedSilences, PollContext, PollNow};
+pub use poller::poll;

@@ -6,9 +6,12 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     api::{ApiAlert, PeerStatus},
     client::{ApiError, Client},
+    context::{ListedSilences, PollContext},
     judge::{Answers, Listed, Peer, is_conclusive, judge, unheard},
     missing::Memory,
     silences,
@@ -47,6 +50,7 @@ pub(super) struct RoutePoll {
     client: Client,
     store: Store,
     clock: Clock,
+    listed: mpsc::Sender<ListedSilences>,
     memory: Memory,
     /// When each peer started, by its own word, when it was asked last.
     up_since: Vec<Option<Timestamp>>,
@@ -67,7 +71,7 @@ struct Asked {
 }
 
 impl RoutePoll {
-    pub fn new(config: Arc<Config>, client: Client, store: Store, clock: Clock) -> Self {
+    pub fn new(config: Arc<Config>, client: Client, context: &PollContext) -> Self {
         let route = client.route().clone();
         let poll = config.routes.get(&route).and_then(|route| route.alertmanager.as_ref()?.poll);
         let apart = poll.unwrap_or(Duration::from_mins(1)) / 2;
@@ -77,8 +81,9 @@ impl RoutePoll {
             failures: 0,
             config,
             client,
-            store,
-            clock,
+            store: context.store.clone(),
+            clock: context.clock.clone(),
+            listed: context.listed.clone(),
             memory: Memory::new(apart.min(Duration::from_secs(30))),
             up_since: vec![None; peers],
             is_known: vec![false; peers],
@@ -246,6 +251,7 @@ impl RoutePoll {
                 return HashMap::new();
             }
         };
+        let _ = self.listed.try_send(ListedSilences { client: self.client.clone(), silences: listed.clone() });
         let ids: Vec<String> = listed.iter().map(|silence| silence.id.clone()).collect();
         let names = self.store.silenced_by(&ids).await.unwrap_or_default();
         silences::known(listed, &names)

@@ -1,7 +1,7 @@
 //! Polls one Alertmanager for the routes that share it: now and then, soon after a webhook that left something absent, and
 //! at once when somebody asks.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -9,35 +9,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{client::Client, poll::RoutePoll};
-use crate::{clock::Clock, config::Config, model::RouteName, store::Store};
+use super::{
+    client::Client,
+    context::{Counts, PollContext},
+    poll::RoutePoll,
+};
+use crate::config::Config;
 
 /// How long after a webhook that left something absent: a silence reaches all peers within a quarter of a second, and the
 /// webhooks of a burst share one poll.
 const AFTER_ABSENCE: Duration = Duration::from_secs(2);
 /// The longest pause after failures, unless `alertmanager.poll` is longer.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-
-/// Counts events for each route.
-type Counts = BTreeMap<RouteName, u64>;
-
-/// Makes the poller of a route poll at once.
-#[derive(Clone, Debug, Default)]
-pub struct PollNow(watch::Sender<Counts>);
-
-impl PollNow {
-    pub fn poll_now(&self, route: &RouteName) {
-        self.0.send_modify(|counts| *counts.entry(route.clone()).or_default() += 1);
-    }
-}
-
-/// What pollers share.
-#[derive(Clone)]
-pub struct PollContext {
-    pub store: Store,
-    pub clock: Clock,
-    pub poll_now: PollNow,
-}
 
 /// The routes of one Alertmanager.
 struct Poller {
@@ -80,7 +63,7 @@ pub async fn poll(config: Arc<Config>, clients: Vec<Client>, context: PollContex
     let mut every = None;
     let polls = clients.into_iter().filter_map(|client| {
         every = config.routes.get(client.route())?.alertmanager.as_ref()?.poll;
-        let poll = RoutePoll::new(Arc::clone(&config), client, context.store.clone(), context.clock.clone());
+        let poll = RoutePoll::new(Arc::clone(&config), client, &context);
         Some((poll, every.map(|_| Instant::now())))
     });
     let routes = polls.collect();

@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acts::{ActContext, ActSettings, Limits, Listener, worker},
-    alertmanager::{PollNow, client::Client},
+    acts::{ActContext, ActSettings, Limits, Listener, silence::surplus::expire_surplus, worker},
+    alertmanager::{ListedSilences, PollNow, client::Client},
     clock::Clock,
     config::Config,
     delivery::Settings,
@@ -54,6 +55,20 @@ impl Parts {
         };
         lifecycle.spawn(Listener::new(context.clone()).run(inbox, lifecycle.stop()));
         lifecycle.spawn(worker::run(context, lifecycle.stop()));
+    }
+}
+
+/// Expires silences of ours that polls find made twice, until `stop`.
+pub async fn expire_twins(store: Store, mut listed: mpsc::Receiver<ListedSilences>, stop: CancellationToken) {
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            next = listed.recv() => next,
+        };
+        let Some(ListedSilences { client, silences }) = next else { return };
+        if let Err(error) = expire_surplus(&store, &client, &silences).await {
+            tracing::warn!(%error, "looking for silences made twice failed");
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clock_jumps, escalation, housekeeping,
+    acts, clock_jumps, escalation, housekeeping,
     lanes::Lanes,
     pollers,
     reload::{Reloader, State, show_loaded},
@@ -27,6 +30,9 @@ use crate::{
     model::RoomAddress,
     store::Store,
 };
+
+/// Lists of silences that wait to be searched for twins; a later poll brings them again.
+const LISTED: usize = 4;
 
 /// A receiver whose store is open and whose sockets are bound, but that does nothing yet.
 pub struct Receiver {
@@ -96,6 +102,7 @@ impl Receiver {
             Arc::clone(&self.health),
         ));
         self.start_background(&app, &lifecycle);
+        self.start_acts(&account, &lifecycle);
         tracing::info!(
             listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
             store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
@@ -164,6 +171,7 @@ impl Receiver {
             health: Arc::clone(&self.health),
             cancel: lifecycle.stop(),
         });
+        account.act_in(acts::acting_rooms(&self.config));
         lifecycle.spawn(connection);
         let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
         let transport: Arc<Account> = Arc::clone(&account);
@@ -190,8 +198,10 @@ impl Receiver {
         }
         lifecycle.spawn(housekeeping::prune(Arc::clone(app), stop()));
         lifecycle.spawn(housekeeping::close_stale(Arc::clone(app), stop()));
-        let polls =
-            PollContext { store: self.store.clone(), clock: self.clock.clone(), poll_now: self.poll_now.clone() };
+        let (listed, inbox) = mpsc::channel(LISTED);
+        let (store, clock, poll_now) = (self.store.clone(), self.clock.clone(), self.poll_now.clone());
+        let polls = PollContext { store: store.clone(), clock, poll_now, listed };
+        lifecycle.spawn(acts::expire_twins(store, inbox, stop()));
         let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
         lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
         lifecycle.spawn(escalation::watch(Arc::clone(app), stop()));
@@ -205,6 +215,19 @@ impl Receiver {
                 "control socket unavailable; dead-letters cannot connect"
             ),
         }
+    }
+
+    fn start_acts(&self, account: &Arc<Account>, lifecycle: &Lifecycle) {
+        let parts = acts::Parts {
+            settings: self.settings.subscribe(),
+            store: self.store.clone(),
+            account: Arc::clone(account),
+            poll_now: self.poll_now.clone(),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&self.health),
+        };
+        parts.start(lifecycle);
     }
 
     /// Starts what takes over the rest of the receiver: reloads, the status page and the webhook listener.

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    acts::acting_rooms,
     lanes::Lanes,
     room_addresses::{self, ALIAS_PATIENCE, Sweep},
     source::{Source, read_again},
@@ -191,6 +192,7 @@ impl Reloader {
         self.metrics.serve(&routes, &names);
         show_missing_keys(&self.health, &self.metrics);
         self.account.serve(&addresses, &config.matrix.aliases);
+        self.account.act_in(acting_rooms(config));
         let settings = Settings::new(Arc::clone(config), style);
         let gone = before.rooms().into_iter().map(|(room, _)| room);
         self.settings.send_replace(Arc::new(settings.clone().and_rooms(gone)));
