@@ -35,6 +35,7 @@ VENV_PYTHON = ROOT / ".tools/synapse/bin/python"
 BINARY = "matrix-alertmanager-receiver"
 ALERT = "PodCrashLooping"
 GREEN = "🟢"
+SILENCE = "🔕"
 BUILD_SECONDS = 3600
 # How long a change may take from the gauge to the room. Measured: 2 to 4 s; a busy machine gets more.
 DELIVERY_SECONDS = 90
@@ -63,6 +64,7 @@ class Demo:
         self.start_receiver(binary)
         card = self.fire()
         message("The card", self.room.shown(card))
+        self.silence(card)
         self.resolve(card)
         message("The green card", self.room.shown(card))
         replies = self.room.replies.get(card, [])
@@ -102,7 +104,7 @@ class Demo:
 
     def start_receiver(self, binary):
         with step("Starting the receiver") as now:
-            self.receiver.serve(binary, self.synapse.url, self.bot, self.room.room_id)
+            self.receiver.serve(binary, self.synapse.url, self.bot, self.room.room_id, self.alertmanager.url)
             now.done(f"The receiver is ready for webhooks at {self.receiver.url}")
         with step("Waiting for the bot to join") as now:
             bot = self.bot.user_id
@@ -131,6 +133,20 @@ class Demo:
             now.done("The card is in the room")
         self.times.append(("gauge turned up -> card in the room", time.monotonic() - since))
         return self.card()
+
+    def silence(self, card):
+        """From the room, as a person does on a phone."""
+        with step("Reacting to the card with 🔕") as now:
+            reaction = self.sre.react(self.room.room_id, card, SILENCE)
+            self.watch_room("the card is silenced", DELIVERY_SECONDS, lambda: is_silenced(self.room.shown(card)))
+            self.times.append(("🔕 -> silence on the card", now.seconds()))
+            now.done("Alertmanager has a silence, and the card says so")
+        message("The silenced card", self.room.shown(card))
+        with step("Taking the reaction back") as now:
+            self.sre.redact(self.room.room_id, reaction)
+            self.watch_room("the card fires again", DELIVERY_SECONDS, lambda: not is_silenced(self.room.shown(card)))
+            self.times.append(("reaction removed -> firing again", now.seconds()))
+            now.done("The silence is expired, and the card fires again")
 
     def resolve(self, card):
         since = time.monotonic()
@@ -206,6 +222,10 @@ class Demo:
 
 def is_green(content):
     return content["body"].startswith(GREEN) and ALERT in content["body"]
+
+
+def is_silenced(content):
+    return content["body"].startswith(SILENCE)
 
 
 def executable(cargo_messages):

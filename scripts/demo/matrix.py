@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import secrets
 from urllib.parse import quote, urlencode
 
 from http_client import call
@@ -34,6 +35,15 @@ class User:
     def create_room(self, name, invite):
         room = {"preset": "private_chat", "name": name, "invite": invite}
         return self.call("POST", "/createRoom", room)["room_id"]
+
+
+    def react(self, room_id, event_id, key):
+        relation = {"rel_type": "m.annotation", "event_id": event_id, "key": key}
+        path = f"/rooms/{quote(room_id)}/send/m.reaction/{secrets.token_hex(8)}"
+        return self.call("PUT", path, {"m.relates_to": relation})["event_id"]
+
+    def redact(self, room_id, event_id):
+        self.call("PUT", f"/rooms/{quote(room_id)}/redact/{quote(event_id)}/{secrets.token_hex(8)}", {})
 
 
 class Room:

@@ -131,7 +131,7 @@ class Receiver(Server):
         super().__init__("receiver", children, state)
         self.webhook_token_file = write_secret(self.state / "webhook-token", secrets.token_urlsafe(32))
 
-    def serve(self, binary, homeserver, bot, room_id):
+    def serve(self, binary, homeserver, bot, room_id, alertmanager_url):
         token_file = write_secret(self.state / "access-token", bot.token)
         config = fill(
             "receiver.toml",
@@ -143,5 +143,6 @@ class Receiver(Server):
             ACCESS_TOKEN_FILE=token_file,
             STORE=self.state / "store",
             ROOM_ID=room_id,
+            ALERTMANAGER_URL=alertmanager_url,
         )
         self.start([binary, "serve", "--config", config], "/readyz")
