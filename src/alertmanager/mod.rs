@@ -8,6 +8,7 @@ mod missing;
 mod poll;
 mod poller;
 mod silences;
+pub mod watch;
 
 pub use context::{ListedSilences, PollContext, PollNow};
 pub use poller::poll;

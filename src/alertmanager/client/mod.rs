@@ -6,7 +6,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde_json::json;
 use url::Url;
@@ -185,6 +185,15 @@ impl Client {
     pub async fn status(&self, peer: usize) -> Result<PeerStatus, ApiError> {
         let request = Request { call: Call::Status, path: path(&["status"]), query: Vec::new(), body: None };
         Ok(self.read(&request, Some(peer), parse::status).await?.1)
+    }
+
+    /// Asks the peers that were not asked for so long for their status, so that health says how they are now.
+    pub async fn ask_idle_peers(&self, than: Duration) {
+        let Some(record) = &self.record else { return };
+        for peer in record.idle(than) {
+            // What came of it is noted.
+            let _ = self.status(peer).await;
+        }
     }
 
     /// Makes or extends a silence and returns its id, which may be another one than that of the silence that is extended. The
