@@ -9,7 +9,8 @@ use super::{
     samples,
 };
 use crate::model::{
-    Alert, AlertDoc, AlertState, Form, Incident, IncidentId, IncidentState, Labels, Note, NoteKind, Timestamp,
+    Alert, AlertDoc, AlertState, Finding, Form, Incident, IncidentId, IncidentState, KnownSilence, Labels, Note,
+    NoteKind, Seen, Timestamp,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -76,7 +77,24 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 fn alert_state() -> impl Strategy<Value = AlertState> {
-    prop::sample::select(vec![AlertState::Firing, AlertState::Firing, AlertState::Resolved, AlertState::Absent])
+    use AlertState::{Absent, Firing, Gone, Resolved};
+    prop::sample::select(vec![Firing, Firing, Resolved, Absent, Absent, Gone])
+}
+
+fn seen() -> impl Strategy<Value = Option<Seen>> {
+    let texts = prop::collection::vec(text(), 0..3);
+    let finding = (0..5_u8, texts, text(), time()).prop_map(|(kind, texts, comment, until)| match kind {
+        0 => Finding::Active,
+        1 => Finding::Unknown,
+        2 => Finding::Muted { by: texts },
+        3 => Finding::Inhibited { by: texts },
+        _ => {
+            let of = |by: String| KnownSilence { id: by.clone(), by, until, comment: comment.clone() };
+            Finding::Silenced { silences: texts.into_iter().map(of).collect() }
+        }
+    });
+    let known = (finding, prop::option::of(time()));
+    prop::option::of(known.prop_map(|(finding, unheard_since)| Seen { finding, unheard_since }))
 }
 
 prop_compose! {
@@ -86,6 +104,7 @@ prop_compose! {
         labels in labels(),
         annotations in annotations(),
         urls in (url(), url(), url(), url()),
+        seen in seen(),
     ) -> Alert {
         Alert {
             fingerprint: String::new(),
@@ -94,7 +113,7 @@ prop_compose! {
             ends_at: times.1,
             absent_since: times.2,
             changed_at: times.3,
-            seen: None,
+            seen,
             doc: AlertDoc {
                 labels,
                 annotations,
@@ -115,7 +134,7 @@ prop_compose! {
         copies in prop_oneof![4 => Just(1_usize), 1 => 1_usize..60],
         state in prop::sample::select(vec![
             IncidentState::Firing, IncidentState::Firing, IncidentState::Quiet, IncidentState::Unlisted,
-            IncidentState::Resolved, IncidentState::Stale,
+            IncidentState::Resolved, IncidentState::Stale, IncidentState::Gone,
         ]),
         group_labels in labels(),
         external_url in url(),
