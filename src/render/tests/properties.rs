@@ -77,7 +77,8 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 fn alert_state() -> impl Strategy<Value = AlertState> {
-    prop::sample::select(vec![AlertState::Firing, AlertState::Firing, AlertState::Resolved, AlertState::Absent])
+    use AlertState::{Absent, Firing, Gone, Resolved};
+    prop::sample::select(vec![Firing, Firing, Resolved, Absent, Absent, Gone])
 }
 
 fn silence() -> impl Strategy<Value = KnownSilence> {
@@ -139,7 +140,7 @@ prop_compose! {
         copies in prop_oneof![4 => Just(1_usize), 1 => 1_usize..60],
         state in prop::sample::select(vec![
             IncidentState::Firing, IncidentState::Firing, IncidentState::Quiet, IncidentState::Unlisted,
-            IncidentState::Resolved, IncidentState::Stale,
+            IncidentState::Resolved, IncidentState::Stale, IncidentState::Gone,
         ]),
         group_labels in labels(),
         external_url in url(),
