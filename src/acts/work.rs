@@ -8,7 +8,7 @@ use crate::{
     config::{Route, Updates},
     model::{Act, ActKind, ActState, Timestamp},
     render::answer::Answer,
-    store::{ActEnd, DueAct, NewAnswer, StoreError},
+    store::{ActEnd, DueAct, ActAnswer, StoreError},
 };
 
 /// What is done later is refused: by then somebody has done something else.
@@ -48,13 +48,13 @@ impl Work<'_> {
     }
 
     #[must_use]
-    pub fn notice(&self, answer: &Answer) -> NewAnswer {
+    pub fn notice(&self, answer: &Answer) -> ActAnswer {
         content::notice(self.act(), answer)
     }
 
     /// The mark on a command that is done. Where cards are not edited, a reaction is answered in words.
     #[must_use]
-    pub fn done(&self, words: &str) -> Vec<NewAnswer> {
+    pub fn done(&self, words: &str) -> Vec<ActAnswer> {
         match content::tick(self.act()) {
             Some(tick) => vec![tick],
             None if self.route.updates == Updates::Post => vec![self.notice(&Answer::new("ℹ️", words))],
@@ -69,14 +69,14 @@ impl Work<'_> {
     }
 
     #[must_use]
-    pub fn ending(&self, state: ActState, outcome: &'static str, answers: Vec<NewAnswer>) -> ActEnd {
+    pub fn ending(&self, state: ActState, outcome: &'static str, answers: Vec<ActAnswer>) -> ActEnd {
         let is_visible = matches!(state, ActState::Live | ActState::Done) && !self.act().kind.only_reads();
         ActEnd { act: self.act().clone(), state, outcome, name: self.name.clone(), answers, is_visible }
     }
 
     /// # Errors
     /// When it cannot be committed.
-    pub async fn end(&self, state: ActState, outcome: &'static str, answers: Vec<NewAnswer>) -> Result<(), StoreError> {
+    pub async fn end(&self, state: ActState, outcome: &'static str, answers: Vec<ActAnswer>) -> Result<(), StoreError> {
         if self.context.store.end_act(self.ending(state, outcome, answers)).await? {
             self.report(outcome);
         }

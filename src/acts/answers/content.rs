@@ -3,7 +3,7 @@
 use crate::{
     model::{Act, TxnId},
     render::{answer::Answer, answer_content, reaction_content},
-    store::NewAnswer,
+    store::ActAnswer,
 };
 
 /// What a command that was carried out is marked with.
@@ -11,24 +11,24 @@ const DONE: &str = "✅";
 
 /// A notice in the thread in which it was asked; for a command in the room, in a thread that begins with it.
 #[must_use]
-pub fn notice(act: &Act, answer: &Answer) -> NewAnswer {
+pub fn notice(act: &Act, answer: &Answer) -> ActAnswer {
     let txn_id = fresh();
     let root = act.args.thread.as_deref().unwrap_or(&act.event_id);
     // A reaction or redaction is not part of the thread.
     let reply_to = if act.args.by_reaction || !act.args.in_thread { root } else { &act.event_id };
     let content = answer_content(&answer.message(), Some((root, reply_to)), &txn_id, act.incident.as_ref());
-    NewAnswer { txn_id, event_type: "m.room.message", content }
+    ActAnswer { txn_id, event_type: "m.room.message", content }
 }
 
 /// The mark on a command; a reaction shows by itself that it came.
 #[must_use]
-pub fn tick(act: &Act) -> Option<NewAnswer> {
+pub fn tick(act: &Act) -> Option<ActAnswer> {
     if act.args.by_reaction {
         return None;
     }
     let txn_id = fresh();
     let content = reaction_content(&act.event_id, DONE, &txn_id, act.incident.as_ref());
-    Some(NewAnswer { txn_id, event_type: "m.reaction", content })
+    Some(ActAnswer { txn_id, event_type: "m.reaction", content })
 }
 
 fn fresh() -> TxnId {

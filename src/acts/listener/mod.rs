@@ -25,7 +25,7 @@ use crate::{
     model::{ActArgs, ActKind, RoomAddress, RoomEvent, RoomEventContent, RoomEvents, Timestamp, TxnId},
     pacing::{Backoff, Growth, SayOnce},
     render::{answer::Answer, answer_content},
-    store::{Heard, NewAct, NewAnswer, StoreError},
+    store::{Heard, NewAct, ActAnswer, StoreError},
 };
 
 /// How often a place is stored if nothing was asked.
@@ -358,7 +358,7 @@ impl Listener {
         };
         self.context
             .store
-            .commit_notice(act, NewAnswer { txn_id, event_type: "m.room.message", content })
+            .commit_notice(act, ActAnswer { txn_id, event_type: "m.room.message", content })
             .await
             .map(drop)
     }

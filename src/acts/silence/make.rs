@@ -22,7 +22,7 @@ use crate::{
     config::Actions,
     model::{ActState, Incident, IncidentId, Timestamp},
     render::answer::{self, Answer},
-    store::{NewAnswer, SilenceRow, SilenceRowState, StoreError},
+    store::{ActAnswer, SilenceRow, SilenceRowState, StoreError},
     text::one_line,
 };
 
@@ -457,7 +457,7 @@ async fn made_answers(
     made: &[&SilenceRow],
     failed: usize,
     fault: Option<&ApiError>,
-) -> Result<Vec<NewAnswer>, StoreError> {
+) -> Result<Vec<ActAnswer>, StoreError> {
     let title = title(work).await?;
     let until = made.iter().map(|row| row.ends_at).min().unwrap_or_default();
     let mut lines = Vec::with_capacity(made.len());

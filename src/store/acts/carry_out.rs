@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::rows::{self, DueAct, NewAnswer};
+use super::rows::{self, DueAct, ActAnswer};
 use crate::{
     model::{Act, ActArgs, ActKind, ActState, CardId, IncidentId, Timestamp},
     store::{
@@ -20,7 +20,7 @@ pub struct ActEnd {
     pub outcome: &'static str,
     /// The sender's display name.
     pub name: String,
-    pub answers: Vec<NewAnswer>,
+    pub answers: Vec<ActAnswer>,
     /// Its rooms must show it.
     pub is_visible: bool,
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::rows::{self, NewAnswer};
+use super::rows::{self, ActAnswer};
 use crate::{
     model::{ActArgs, ActKind, CardId, IncidentId, RoomAddress, RouteName, Timestamp},
     store::{Store, StoreError, db::rows::to_json},
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed.
-    pub async fn commit_notice(&self, act: NewAct, answer: NewAnswer) -> Result<bool, StoreError> {
+    pub async fn commit_notice(&self, act: NewAct, answer: ActAnswer) -> Result<bool, StoreError> {
         let now = self.clock.now();
         self.writer
             .write(move |connection, context| {

@@ -61,7 +61,7 @@ impl SilenceRowState {
 
 /// What a room is answered, frozen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewAnswer {
+pub struct ActAnswer {
     pub txn_id: TxnId,
     /// `m.room.message` or `m.reaction`.
     pub event_type: &'static str,
@@ -143,7 +143,7 @@ pub(crate) async fn insert_answers(
     connection: &mut SqliteConnection,
     context: &mut WriteContext,
     act: (&str, &str, Option<&str>),
-    answers: &[NewAnswer],
+    answers: &[ActAnswer],
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (act, room, card) = act;

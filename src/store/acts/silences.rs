@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     carry_out::{ActEnd, end_one},
-    rows::{self, NewAnswer, SilenceRow, SilenceRowState},
+    rows::{self, ActAnswer, SilenceRow, SilenceRowState},
 };
 use crate::{
     model::{Act, CardId, IncidentId, RouteName, Timestamp},
@@ -180,7 +180,7 @@ impl Store {
     pub async fn leave_in_doubt(
         &self,
         act: &Act,
-        answers: Vec<NewAnswer>,
+        answers: Vec<ActAnswer>,
         next_try: Timestamp,
         outcome: &'static str,
     ) -> Result<(), StoreError> {
