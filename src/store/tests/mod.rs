@@ -16,6 +16,7 @@ use crate::{
     },
 };
 
+mod acts;
 mod addresses;
 mod dead_letters;
 mod elsewhere;
