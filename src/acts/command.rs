@@ -111,7 +111,7 @@ fn after_prefix<'b>(body: &'b str, prefix: &str) -> Option<&'b str> {
     if prefix.ends_with(char::is_alphanumeric) {
         return rest.starts_with(char::is_whitespace).then(|| rest.trim_start());
     }
-    Some(rest)
+    (!rest.starts_with(char::is_whitespace)).then_some(rest)
 }
 
 /// The first word, and what follows it.

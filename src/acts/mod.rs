@@ -20,3 +20,6 @@ pub use self::{
     limits::Limits,
     listener::Listener,
 };
+
+#[cfg(test)]
+mod tests;

@@ -140,8 +140,9 @@ mod tests {
         RoomAddress::parse("!r:a").expect("a room")
     }
 
-    fn id(text: &str) -> Option<String> {
-        Some(text.to_owned())
+    /// A place as the tests write it.
+    fn id(text: impl Into<Option<&'static str>>) -> Option<String> {
+        text.into().map(ToOwned::to_owned)
     }
 
     #[test]

@@ -86,7 +86,9 @@ pub async fn make(work: &Work<'_>, actions: &Actions) -> Result<(), StoreError> 
     let (again, new): (Vec<Fit>, Vec<Fit>) = fits.into_iter().partition(|fit| find(&own, fit).is_some());
     let mut wanted = new;
     if !again.is_empty() {
-        match extend(work, &client, &own, again, ends_at).await? {
+        // From when it was asked for, so that a second try wants the same.
+        let longer = work.context.clock.shown(work.act().asked_at).plus(duration);
+        match extend(work, &client, &own, again, longer).await? {
             Ok(Extended { answer, gone }) if wanted.is_empty() && gone.is_empty() => {
                 let answers = content::tick(work.act()).into_iter().chain([work.notice(&answer)]).collect();
                 work.end(ActState::Done, "done", answers).await?;

@@ -113,6 +113,28 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The room has got another address in the config: what is not over belongs to that one. What is over stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn move_acts(&self, from: &RoomAddress, to: &RoomAddress) -> Result<(), StoreError> {
+        let (from, to) = (from.clone(), to.clone());
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                for sql in [
+                    "UPDATE act SET room = $2 WHERE room = $1 AND state IN ('asked', 'in_doubt')",
+                    "UPDATE act SET room = $2 WHERE room = $1 AND state = 'live'",
+                ] {
+                    sqlx::query(sql).bind(from.as_str()).bind(to.as_str()).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
 async fn set_position(
     connection: &mut SqliteConnection,
     room_id: &str,

@@ -153,3 +153,20 @@ async fn taken(connection: &mut sqlx::SqliteConnection, incident: &IncidentId) -
     }
     Ok(taken)
 }
+
+#[cfg(test)]
+impl Store {
+    /// The contents of all answers, in order.
+    pub(crate) async fn test_answers(&self) -> Vec<String> {
+        let mut connection = self.readers.acquire().await.expect("a connection");
+        sqlx::query_scalar("SELECT content FROM answer ORDER BY id").fetch_all(&mut *connection).await.expect("read")
+    }
+
+    /// `kind state outcome` of all acts that events asked for, in order.
+    pub(crate) async fn test_acts(&self) -> Vec<String> {
+        let mut connection = self.readers.acquire().await.expect("a connection");
+        let sql = "SELECT kind || ' ' || state || ' ' || coalesce(outcome, '') FROM act WHERE event_id NOT LIKE '%#%' \
+             ORDER BY id";
+        sqlx::query_scalar(sql).fetch_all(&mut *connection).await.expect("read")
+    }
+}

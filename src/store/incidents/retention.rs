@@ -28,7 +28,7 @@ impl Store {
     pub async fn prune(&self, retention: Duration) -> Result<u64, StoreError> {
         let now = self.clock.now();
         let (before, dead_before) = (now.minus(retention), now.minus(DEAD_LETTERS));
-        let mut total = 0;
+        let mut total = self.prune_acts(retention).await?;
         loop {
             let forgotten =
                 self.writer.write(move |connection, _| Box::pin(prune_some(connection, before, dead_before))).await?;

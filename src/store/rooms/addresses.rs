@@ -56,6 +56,7 @@ impl Store {
     /// # Errors
     /// When it cannot be committed; what was moved until then stays moved.
     pub async fn change_address(&self, address_change: &AddressChange) -> Result<(usize, bool), StoreError> {
+        self.move_acts(&address_change.from, &address_change.to).await?;
         let (mut moved, mut complete, mut after) = (0, true, String::new());
         loop {
             let (address_change, now) = (address_change.clone(), self.clock.now());

@@ -16,6 +16,7 @@ use crate::{
     },
 };
 
+mod acts;
 mod addresses;
 mod answers;
 mod dead_letters;

@@ -15,7 +15,7 @@ use tracing::{
 
 use super::*;
 use crate::{
-    model::{CardId, ResolvedRoom},
+    model::{ActArgs, ActKind, ActState, CardId, ResolvedRoom},
     store::FoundRoot,
 };
 
@@ -143,6 +143,7 @@ async fn post(store: &Store, group: &str, txn: &str) -> CardId {
 async fn work(store: &Store, clock: &Clock) {
     deliver(store).await;
     answer(store).await;
+    act(store).await;
     fail(store).await;
     look_on(store).await;
     change_config(store).await;
@@ -150,6 +151,7 @@ async fn work(store: &Store, clock: &Clock) {
     clock.advance(Duration::from_hours(1_000));
     store.close_stale(&route("default"), Duration::from_hours(1)).await.expect("committed");
     store.prune(Duration::from_hours(1)).await.expect("committed");
+    store.prune_acts(Duration::from_hours(1)).await.expect("committed");
 }
 
 fn route(name: &str) -> RouteName {
@@ -221,6 +223,107 @@ async fn answer(store: &Store) {
     store.refuse_answer(&second).await.expect("committed");
     assert!(store.event_target(&room(), "$first").await.expect("read").is_some());
     assert!(store.event_target(&room(), "$answer").await.expect("read").is_none(), "it belongs to no card");
+fn act_of(event: &str, kind: ActKind, on: Option<&ActTarget>) -> NewAct {
+    NewAct {
+        event_id: event.to_owned(),
+        megolm: None,
+        route: route("default"),
+        room: room(),
+        sender: "@a:b".to_owned(),
+        kind,
+        incident: on.map(|on| on.incidents[0].id.clone()),
+        card: on.map(|on| on.card.clone()),
+        args: ActArgs { by_reaction: true, text: "text".to_owned(), ..ActArgs::default() },
+        not_before: None,
+    }
+}
+
+async fn due_act(store: &Store, event: &str, kind: ActKind, on: Option<&ActTarget>) -> ActEnd {
+    let heard = Heard {
+        room_id: "!a:b".to_owned(),
+        position: Some(event.to_owned()),
+        acts: vec![act_of(event, kind, on)],
+        ..Heard::default()
+    };
+    assert_eq!(store.commit_acts(heard).await.expect("committed"), 1);
+    let due = store.due_acts(&route("default")).await.expect("read");
+    let act = due.into_iter().find(|due| due.act.event_id == event).expect("due").act;
+    let answer = ActAnswer { txn_id: TxnId(event.to_owned()), event_type: "m.reaction", content: "{}".to_owned() };
+    ActEnd { act, state: ActState::Live, outcome: "done", name: String::new(), answers: vec![answer], is_visible: true }
+}
+
+/// What people ask for. The first incident of the store has a card, as has a digest.
+async fn act(store: &Store) {
+    let on = store.act_target("$first").await.expect("read").expect("a card");
+    let digest = store.act_target("$digest").await.expect("read").expect("a digest");
+    assert!(store.act_target("$nothing").await.expect("read").is_none());
+    let (incident, default) = (on.incidents[0].id.clone(), route("default"));
+    store.incident_with_alerts(&incident).await.expect("read").expect("one");
+    store.held_elsewhere(&incident, &["a".to_owned()]).await.expect("read");
+    store.open_incidents(&[default.clone(), route("web")]).await.expect("read");
+    for event in ["$take", "$again"] {
+        let end = due_act(store, event, ActKind::Take, Some(&on)).await;
+        store.take(end, vec![incident.clone()]).await.expect("committed");
+    }
+    let end = due_act(store, "$untake", ActKind::Untake, Some(&on)).await;
+    store.give_back(end, incident.clone()).await.expect("committed");
+    let mut of_digest = act_of("$take-all", ActKind::Take, Some(&digest));
+    of_digest.incident = None;
+    let heard = Heard { acts: vec![of_digest], ..Heard::default() };
+    store.commit_acts(heard).await.expect("committed");
+    let act = store.act_of_event("$take-all").await.expect("read").expect("one").act;
+    let all = store.incidents_of_card(&digest.card).await.expect("read");
+    let end = ActEnd { act, ..due_act(store, "$other", ActKind::Take, None).await };
+    assert_eq!(store.take(end, all).await.expect("committed"), Taking::Taken);
+    let redacted = Redacted {
+        event_id: "$redaction".to_owned(),
+        sender: "@a:b".to_owned(),
+        room: room(),
+        target: "$take-all".to_owned(),
+    };
+    store.commit_acts(Heard { redactions: vec![redacted], ..Heard::default() }).await.expect("committed");
+    let end = due_act(store, "$undo", ActKind::Undo, Some(&digest)).await;
+    assert!(store.undo_taking(end, "$take-all".to_owned()).await.expect("committed") > 0);
+    silence(store, &on).await;
+    let notice = ActAnswer { txn_id: TxnId("cut".to_owned()), event_type: "m.room.message", content: "{}".to_owned() };
+    assert!(store.commit_notice(act_of("$cut", ActKind::Unknown, None), notice).await.expect("committed"));
+    store.room_position("!a:b").await.expect("read").expect("one");
+    store.next_act_at(&default).await.expect("read");
+    store.routes_with_acts().await.expect("read");
+    store.move_acts(&room(), &room()).await.expect("committed");
+}
+
+async fn silence(store: &Store, on: &ActTarget) {
+    let default = route("default");
+    let end = due_act(store, "$silence", ActKind::Silence, Some(on)).await;
+    let row = SilenceRow {
+        act: end.act.id.clone(),
+        n: 0,
+        route: default.clone(),
+        incident: on.incidents[0].id.clone(),
+        marker: "[mar:1/0]".to_owned(),
+        matchers: "[]".to_owned(),
+        comment: "c".to_owned(),
+        created_by: "@a:b".to_owned(),
+        starts_at: Timestamp(1),
+        ends_at: Timestamp(2),
+        silence_id: None,
+        state: SilenceRowState::InDoubt,
+    };
+    assert!(store.begin_silences(&row.act, vec![row.clone()], Timestamp(3)).await.expect("committed"));
+    store.withdraw_silence(&row.act).await.expect("committed");
+    store.postpone_act(&row.act, ActState::InDoubt, Timestamp(3), None).await.expect("committed");
+    store.leave_in_doubt(&end.act, Vec::new(), Timestamp(3), "unknown").await.expect("committed");
+    store.note_silence(&row, SilenceRowState::Live, Some("s".to_owned()), None).await.expect("committed");
+    store.end_act(end.clone()).await.expect("committed");
+    assert_eq!(store.silences_of_act(&row.act).await.expect("read").len(), 1);
+    assert_eq!(store.silences_of_incident(&row.incident).await.expect("read").len(), 1);
+    assert_eq!(store.silences_of_route(&default).await.expect("read").len(), 1);
+    store.silence_of_marker(&row.act, 0).await.expect("read").expect("one");
+    store.asker(&row.act).await.expect("read").expect("one");
+    let unsilence = due_act(store, "$unsilence", ActKind::Unsilence, Some(on)).await;
+    store.end_silences(unsilence, vec![row]).await.expect("committed");
+    store.end_expired_silences(&default, Timestamp(5)).await.expect("committed");
 }
 
 async fn fail(store: &Store) {
@@ -348,8 +451,22 @@ fn op_for_op(op: &Op) -> NewOp {
 }
 
 /// Partial indexes that have nearly all that ever was.
-const LARGE: [&str; 7] =
-    ["card_root", "card_superseded", "incident_closed", "op_done", "op_done_at", "op_over", "op_passed"];
+const LARGE: [&str; 14] = [
+    "act_incident",
+    "act_megolm",
+    "act_over",
+    "answer_event",
+    "answer_over",
+    "card_root",
+    "card_superseded",
+    "incident_closed",
+    "op_done",
+    "op_done_at",
+    "op_event",
+    "op_over",
+    "op_passed",
+    "silence_id",
+];
 
 /// How a statement begins, and a step of its plan, that is right as it is.
 const RIGHT: [(&str, &str); 7] = [

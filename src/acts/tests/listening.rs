@@ -1,0 +1,192 @@
+//! What is heard in a room, and what is not.
+
+use super::*;
+
+#[tokio::test]
+async fn nobody_is_heard_where_nothing_is_allowed() {
+    let mut world = World::with("[routes.default]\n").await;
+    let (_, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 100);
+    world.says(ALICE, "!ack", &card).await;
+    world.reacts(ALICE, "👀", &card).await;
+    world.event(ALICE, in_room("!help")).await;
+    world.works().await;
+    assert!(world.acts().await.is_empty());
+    assert_eq!(world.store().room_position(ROOM).await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn what_is_no_command_of_ours_is_nothing() {
+    let mut world = World::new().await;
+    let (_, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 100);
+    for body in ["ack", "I would !ack this", "!!!", ""] {
+        world.says(ALICE, body, &card).await;
+    }
+    world.says(ALICE, "!ack", "$thread-of-others").await;
+    world.event(ALICE, in_room("!frobnicate")).await;
+    world.reacts(ALICE, "👍", &card).await;
+    world.reacts(ALICE, "👀", "$message-of-others").await;
+    world.redacts(ALICE, "$message-of-others").await;
+    world.event(ALICE, RoomEventContent::Other).await;
+    world.reacts("@bot:example.org", "👀", &card).await;
+    world.works().await;
+    assert!(world.acts().await.is_empty(), "{:?}", world.acts().await);
+    // The last one that was stored at once was the first.
+    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$event-1"));
+    world.clock.advance(Duration::from_secs(31));
+    world.listener.tick().await.expect("stored");
+    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$event-11"));
+}
+
+#[tokio::test]
+async fn an_event_of_another_room_is_not_acted_on() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 100);
+    let here = RoomAddress::parse(ROOM).expect("a room");
+    let event = world.make(ALICE, in_thread("!ack", &card));
+    let elsewhere = RoomAddress::parse("!elsewhere:example.org").expect("a room");
+    let events = RoomEvents {
+        room: elsewhere,
+        room_id: "!elsewhere:example.org".to_owned(),
+        is_encrypted: false,
+        events: vec![event],
+        gap: false,
+    };
+    world.listener.hear(events).await.expect("heard");
+    world.works().await;
+    assert!(world.acts().await.is_empty() && world.taken_by(&incident).await.is_empty());
+    assert_eq!(here, room());
+}
+
+#[tokio::test]
+async fn an_event_acts_once_however_often_it_comes() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    let event = world.make(ALICE, in_thread("!ack", &card));
+    for _ in 0..2 {
+        world.hears(vec![event.clone()], false).await;
+    }
+    let mut world = world.restarted("[actions]\n").await;
+    world.hears(vec![event], false).await;
+    world.works().await;
+    assert_eq!(world.acts().await, ["take live done"]);
+    assert_eq!(world.taken_by(&incident).await, [ALICE]);
+}
+
+#[tokio::test]
+async fn what_was_missed_is_read_from_where_it_was_left() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    world.event(ALICE, RoomEventContent::Other).await;
+    let mut world = world.restarted("[actions]\n").await;
+    let missed = |events, gap| RoomEvents { room: room(), room_id: ROOM.to_owned(), is_encrypted: false, events, gap };
+    let fresh = RoomEvent { event_id: "$fresh".to_owned(), age: Some(Duration::from_mins(9)), ..world.make(ALICE, in_thread("!ack", &card)) };
+    let old = RoomEvent { event_id: "$old".to_owned(), age: Some(Duration::from_mins(11)), ..world.make(ALICE, in_thread("!silence", &card)) };
+    world.rooms.missed.lock().expect("a lock").extend([Err(rooms::down()), Ok(missed(vec![old, fresh], true))]);
+    world.listener.start().await.expect("read");
+    world.listener.tick().await.expect("tried");
+    // What comes meanwhile is heard, but the place stays.
+    world.next_event = 100;
+    let now = world.says(ALICE, "!why", &card).await;
+    world.works().await;
+    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$event-1"));
+    world.clock.advance(Duration::from_secs(5));
+    world.listener.tick().await.expect("read");
+    world.works().await;
+    assert_eq!(*world.rooms.read_from.lock().expect("a lock"), ["$event-1", "$event-1"]);
+    assert_eq!(world.taken_by(&incident).await, [ALICE]);
+    assert_eq!(world.alertmanager.posts(), 0, "what is old is said again");
+    let answers = world.answers().await;
+    let too_late = "❌ Too late: that was sent over 10 minutes ago. Say it again";
+    let cut = "ℹ️ Not all messages of the last time were read here; repeat commands without an answer";
+    for expected in [too_late, cut, "✅"] {
+        assert_eq!(answers.iter().filter(|answer| *answer == expected).count(), 1, "{expected}: {answers:?}");
+    }
+    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$fresh"));
+    assert_eq!(now, "$event-101");
+    // After a gap as well.
+    let late = RoomEvent { event_id: "$late".to_owned(), ..world.make(ALICE, in_thread("!unack", &card)) };
+    world.rooms.missed.lock().expect("a lock").push_back(Ok(missed(vec![late], false)));
+    let next = world.make(ALICE, RoomEventContent::Other);
+    world.hears(vec![next], true).await;
+    world.works().await;
+    assert!(world.taken_by(&incident).await.is_empty());
+    assert_eq!(world.rooms.read_from.lock().expect("a lock").last().map(String::as_str), Some("$fresh"));
+}
+
+#[tokio::test]
+async fn in_a_room_that_was_never_read_nothing_counts_from_before() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    world.clock.advance(Duration::from_mins(1));
+    let of = |age, id: &str, event: RoomEvent| RoomEvent { age, event_id: id.to_owned(), ..event };
+    let command = world.make(ALICE, in_thread("!ack", &card));
+    let before = of(Some(Duration::from_mins(2)), "$before", command.clone());
+    let unknown = of(None, "$unknown", command.clone());
+    world.hears(vec![before, unknown], false).await;
+    world.works().await;
+    assert!(world.acts().await.is_empty());
+    world.hears(vec![of(Some(Duration::from_secs(30)), "$after", command)], false).await;
+    world.works().await;
+    assert_eq!(world.taken_by(&incident).await, [ALICE]);
+    assert!(world.rooms.read_from.lock().expect("a lock").is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_decrypted_waits_for_its_key() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    *world.rooms.is_encrypted.lock().expect("a lock") = true;
+    world.rooms.power(ALICE, 50);
+    world.event(ALICE, RoomEventContent::Other).await;
+    let [readable, never] = ["$readable", "$never"].map(|id| RoomEvent { event_id: id.to_owned(), ..world.make(ALICE, RoomEventContent::Undecryptable) });
+    let content = in_thread("!ack", &card);
+    let decrypted = RoomEvent { trust: Trust::Signed, content, ..readable.clone() };
+    world.hears(vec![readable, never], false).await;
+    world.clock.advance(Duration::from_secs(31));
+    world.listener.tick().await.expect("tried");
+    let position = world.store().room_position(ROOM).await.expect("read");
+    assert_eq!(position.as_deref(), Some("$event-1"), "a restart would read them again");
+    world.rooms.decrypted.lock().expect("a lock").insert("$readable".to_owned(), decrypted);
+    world.clock.advance(Duration::from_secs(16));
+    world.listener.tick().await.expect("tried");
+    world.works().await;
+    assert_eq!(world.taken_by(&incident).await, [ALICE]);
+    world.clock.advance(Duration::from_mins(10));
+    world.listener.tick().await.expect("tried");
+    world.works().await;
+    assert_eq!(world.answers().await, ["✅", "❌ This message cannot be decrypted here; if it was a command, send it again"]);
+    world.clock.advance(Duration::from_secs(31));
+    world.listener.tick().await.expect("stored");
+    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$never"));
+}
+
+#[tokio::test]
+async fn chatter_does_not_fill_the_store() {
+    let mut world = World::new().await;
+    let (_, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    world.rooms.power(BOB, 0);
+    for _ in 0..100 {
+        world.says(ALICE, "!why", &card).await;
+        world.says(BOB, "!ack", &card).await;
+    }
+    assert!(world.acts().await.len() < 40, "{}", world.acts().await.len());
+    world.works().await;
+    assert_eq!(world.answers().await.len(), 2, "one question, one refusal");
+    for _ in 0..100 {
+        world.says(BOB, "!ack", &card).await;
+    }
+    assert!(world.acts().await.len() < 40);
+    for _ in 0..8 {
+        world.clock.advance(Duration::from_secs(10));
+        world.works().await;
+    }
+    assert_eq!(world.answers().await.len(), 8, "those that waited for their turn");
+}
