@@ -20,7 +20,7 @@ use crate::{
     health::Health,
     http::{self, App, ControlSocket, HttpListener, Side, Tls},
     lifecycle::{self, Hangups, Lifecycle},
-    matrix::{Account, Setup},
+    matrix::{Account, Setup, acting_rooms},
     metrics::Metrics,
     model::RoomAddress,
     store::Store,
@@ -159,6 +159,7 @@ impl Receiver {
             health: Arc::clone(&self.health),
             cancel: lifecycle.stop(),
         });
+        account.act_in(acting_rooms(&self.config));
         lifecycle.spawn(connection);
         let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
         let transport: Arc<Account> = Arc::clone(&account);

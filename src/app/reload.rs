@@ -27,7 +27,7 @@ use crate::{
     health::{Health, Loaded},
     http::App,
     lifecycle::Hangups,
-    matrix::Account,
+    matrix::{Account, acting_rooms},
     metrics::Metrics,
     model::{NoKeys, RoomAddress, RoomAliases, RoomName, RouteName},
     render::Style,
@@ -191,6 +191,7 @@ impl Reloader {
         self.metrics.serve(&routes, &names);
         show_missing_keys(&self.health, &self.metrics);
         self.account.serve(&addresses, &config.matrix.aliases);
+        self.account.act_in(acting_rooms(config));
         let settings = Settings::new(Arc::clone(config), style);
         let gone = before.rooms().into_iter().map(|(room, _)| room);
         self.settings.send_replace(Arc::new(settings.clone().and_rooms(gone)));

@@ -170,6 +170,7 @@ async fn a_poisoned_answer_holds_no_card() {
     while harness.sent().is_empty() {
         sleep(Duration::from_millis(5)).await;
     }
+    assert!(harness.context.gate.is_open(), "an answer alone says nothing about cards");
     for group in ["g", "h", "i"] {
         harness.post_group(group, "a").await;
         harness.settled().await;
