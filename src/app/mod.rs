@@ -1,6 +1,7 @@
 //! The one place where parts are built and tasks spawned.
 
 mod acts;
+mod clients;
 mod clock_jumps;
 mod escalation;
 mod housekeeping;

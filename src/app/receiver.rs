@@ -10,7 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    acts, clock_jumps, escalation, housekeeping,
+    acts,
+    clients::Clients,
+    clock_jumps, escalation, housekeeping,
     lanes::Lanes,
     pollers,
     reload::{Reloader, State, show_loaded},
@@ -18,14 +20,14 @@ use super::{
     source::{Source, style_of},
 };
 use crate::{
-    alertmanager::{PollContext, PollNow},
+    alertmanager::{self, PollContext, PollNow},
     clock::Clock,
     config::Config,
     delivery::{Gate, LaneContext, Settings},
     health::Health,
     http::{self, App, ControlSocket, HttpListener, Side, Tls},
     lifecycle::{self, Hangups, Lifecycle},
-    matrix::{Account, Setup},
+    matrix::{Account, Setup, acting_rooms},
     metrics::Metrics,
     model::RoomAddress,
     store::Store,
@@ -171,7 +173,7 @@ impl Receiver {
             health: Arc::clone(&self.health),
             cancel: lifecycle.stop(),
         });
-        account.act_in(acts::acting_rooms(&self.config));
+        account.act_in(acting_rooms(&self.config));
         lifecycle.spawn(connection);
         let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
         let transport: Arc<Account> = Arc::clone(&account);
@@ -218,6 +220,9 @@ impl Receiver {
     }
 
     fn start_acts(&self, account: &Arc<Account>, lifecycle: &Lifecycle) {
+        let clients = Arc::new(Clients::new(self.settings.subscribe(), &self.metrics, &self.health, &self.clock));
+        let watched = Arc::clone(&clients);
+        lifecycle.spawn(alertmanager::watch::watch(move || watched.all(), lifecycle.stop()));
         let parts = acts::Parts {
             settings: self.settings.subscribe(),
             store: self.store.clone(),
@@ -225,7 +230,7 @@ impl Receiver {
             poll_now: self.poll_now.clone(),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
-            health: Arc::clone(&self.health),
+            clients,
         };
         parts.start(lifecycle);
     }

@@ -15,7 +15,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    acts::acting_rooms,
     lanes::Lanes,
     room_addresses::{self, ALIAS_PATIENCE, Sweep},
     source::{Source, read_again},
@@ -28,7 +27,7 @@ use crate::{
     health::{Health, Loaded},
     http::App,
     lifecycle::Hangups,
-    matrix::Account,
+    matrix::{Account, acting_rooms},
     metrics::Metrics,
     model::{NoKeys, RoomAddress, RoomAliases, RoomName, RouteName},
     render::Style,

@@ -408,6 +408,21 @@ mod tests {
     }
 
     #[test]
+    fn without_syncs_nobody_can_act() {
+        let bare = |acting| {
+            judged(Some(Numbers::default()), |state| {
+                (state.no_keys, state.acting) = (Some(NoKeys::NoDevice), acting);
+            })
+        };
+        assert_eq!(bare(false).sync.status, Status::Ok);
+        let acting = bare(true).sync;
+        assert_eq!(acting.status, Status::Degraded);
+        assert!(acting.reason.contains("nobody can act from rooms"), "{acting:?}");
+        let synced = judged(Some(Numbers::default()), |state| state.acting = true);
+        assert_eq!(synced.sync.status, Status::Ok);
+    }
+
+    #[test]
     fn ids_in_a_homeservers_words_are_blanked() {
         for (text, expected) in [
             ("User @bot:example.org not in room !abc:example.org (None)", "User [id] not in room [id] (None)"),

@@ -50,7 +50,11 @@ use self::{
     sync::SyncLoop,
     without_keys::RoundsWithoutKeys,
 };
-pub use self::{events::acting::ActingRooms, rooms::SaveResolvedRoom, session::device::SaveDevice};
+pub use self::{
+    events::acting::{ActingRooms, acting_rooms},
+    rooms::SaveResolvedRoom,
+    session::device::SaveDevice,
+};
 use crate::{
     acts,
     clock::Clock,

@@ -198,7 +198,7 @@ fn settings(poll: Duration, asked: Asked) -> SyncSettings {
     let Asked { members, talk, first } = asked;
     let mut timeline = RoomEventFilter::with_lazy_loading();
     // What does not fit is read back, which takes a request of its own.
-    timeline.limit = Some(if talk { uint!(50) } else { uint!(10) });
+    timeline.limit = Some(if talk && !first { uint!(50) } else { uint!(10) });
     let mut state = RoomEventFilter::empty();
     if !members {
         let left_out = NOISE.iter().chain(if talk { &[][..] } else { &TALK[..] });

@@ -22,8 +22,8 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
-    DEADLINE, FaultProxy, Kind, Match, NewRoom, Payload, Reader, Receiver, ReceiverBuilder, Room, Scene, User,
-    eventually, process::Scratch,
+    DEADLINE, FaultProxy, Kind, Match, NewRoom, Payload, Reader, Receiver, ReceiverBuilder, Room, RoomView, Scene,
+    User, eventually, process::Scratch,
 };
 
 const QUIET: Duration = Duration::from_secs(2);
@@ -283,7 +283,7 @@ async fn members_who_speak_in_a_plain_room_are_not_kept() {
         users.push(user);
     }
     // Far enough back not to be part of the first sync.
-    for n in 0..52 {
+    for n in 0..12 {
         scene.sre.send_text(room, &format!("quiet {n}")).await;
     }
     let mut listener = Listener::new(&scene.bot, &[room]).await;
@@ -360,7 +360,11 @@ async fn with_a_card(scene: &Scene, builder: ReceiverBuilder) -> (Receiver, Stri
     (receiver, card)
 }
 
-fn said(view: &crate::harness::RoomView, text: &str) -> usize {
+fn reactions(view: &RoomView) -> usize {
+    view.events.iter().filter(|event| event.event_type == "m.reaction" && event.sender == view.bot).count()
+}
+
+fn said(view: &RoomView, text: &str) -> usize {
     view.by_bot().filter(|event| event.content["body"] == text).count()
 }
 
@@ -373,8 +377,7 @@ async fn an_answer_and_a_reaction_come_into_the_room() {
     freeze_answer(&receiver, &scene.room.id, "m.room.message", notice("refused", "notice"), "notice").await;
     receiver.restart().await;
     let view = scene.room.wait_for("the answer", DEADLINE, |view| said(view, "refused") == 1).await;
-    let reactions = view.by_bot().filter(|event| event.event_type == "m.reaction").count();
-    assert_eq!(reactions, 1, "{}", view.text());
+    assert_eq!(reactions(&view), 1, "{}", view.text());
     receiver.wait_metric("room_events_total", &[("kind", "answer"), ("outcome", "sent")], |sent| sent == 2.0).await;
     receiver.wait_log(&["answered in the room", "m.reaction"]).await;
     receiver.restart().await;
@@ -413,7 +416,7 @@ async fn in_an_encrypted_room_messages_are_sealed_and_reactions_are_not() {
     reader.wait_for(&scene.room, "the answer", |view| said(view, "refused") == 1).await;
     let raw = scene.room.view().await;
     assert!(!raw.text().contains("refused"), "sealed");
-    assert_eq!(raw.by_bot().filter(|event| event.event_type == "m.reaction").count(), 1);
+    assert_eq!(reactions(&raw), 1, "{}", raw.text());
 }
 
 /// Killed after the homeserver took the answer: under its transaction id on the same device, by reading back on another.
@@ -448,27 +451,38 @@ async fn killed_before_the_acknowledgement_an_answer_is_there_once() {
 /// Under Synapse's own limits: a burst of ten, then one in five seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_rate_limit_answers_come_after_all_cards() {
+    const ANSWERS: usize = 12;
     let scene = Scene::limited().await;
-    let (mut receiver, _) = with_a_card(&scene, ReceiverBuilder::of(&scene)).await;
-    for n in 0..9 {
-        let txn = format!("answer-{n}");
-        let content = notice(&format!("answer {n}"), &txn);
-        freeze_answer(&receiver, &scene.room.id, "m.room.message", content, &txn).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let (mut receiver, _) = with_a_card(&scene, ReceiverBuilder::of(&scene).homeserver(&proxy.url())).await;
+    for n in 0..ANSWERS {
+        let txn = format!("answer-{n:02}");
+        freeze_answer(&receiver, &scene.room.id, "m.room.message", notice(&txn, &txn), &txn).await;
     }
-    // What is committed before the lanes start waits beside the answers.
+    let answers = |view: &RoomView| {
+        let times =
+            view.by_bot().filter(|event| event.content["body"].as_str().is_some_and(|b| b.starts_with("answer-")));
+        times.map(|event| event.origin_server_ts).collect::<Vec<_>>()
+    };
+    proxy.down().await;
     receiver.restart().await;
     for n in 0..30 {
         receiver.accept("default", Payload::group(&format!("Storm{n:02}")).firing(&["n01"])).await;
     }
-    let named = |view: &crate::harness::RoomView| (0..30).all(|n| view.named_at(&format!("Storm{n:02}")).is_some());
-    let view = scene.room.wait_for("all groups", DEADLINE, named).await;
-    let limited = receiver.metric("rate_limited_total", &[]).await;
-    eprintln!(
-        "{} answers before the last group, {limited} rate limits",
-        (0..9).filter(|n| said(&view, &format!("answer {n}")) == 1).count()
-    );
-    scene
-        .room
-        .wait_for("all answers", 3 * DEADLINE, |view| (0..9).all(|n| said(view, &format!("answer {n}")) == 1))
-        .await;
+    proxy.up().await;
+    receiver.wait_metric("rate_limited_total", &[], |limited| limited > 0.0).await;
+    let view = scene.room.view().await;
+    let storm: Vec<i64> = (0..30).filter_map(|n| view.named_at(&format!("Storm{n:02}"))).collect();
+    let first = answers(&view).into_iter().min().expect("an answer within the burst");
+    assert!(storm.len() == 30 && storm.iter().all(|at| *at < first), "{}", view.text());
+    assert!(answers(&view).len() < ANSWERS, "the burst has to be used up:\n{}", view.text());
+    // What comes now goes before the answers that wait already.
+    let before = answers(&view).len();
+    receiver.accept("default", Payload::group("Late").firing(&["n01"])).await;
+    let named = |view: &RoomView| view.named_at("Late").is_some();
+    let view = scene.room.wait_for("the late card", DEADLINE, named).await;
+    let late = view.named_at("Late").expect("named");
+    let between = answers(&view).iter().filter(|at| **at < late).count() - before;
+    assert!(between <= 1, "{between} answers went first, one of which may have been under way:\n{}", view.text());
+    scene.room.wait_for("all answers", 3 * DEADLINE, |view| answers(view).len() == ANSWERS).await;
 }

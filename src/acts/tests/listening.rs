@@ -84,8 +84,16 @@ async fn what_was_missed_is_read_from_where_it_was_left() {
     world.event(ALICE, RoomEventContent::Other).await;
     let mut world = world.restarted("[actions]\n").await;
     let missed = |events, gap| RoomEvents { room: room(), room_id: ROOM.to_owned(), is_encrypted: false, events, gap };
-    let fresh = RoomEvent { event_id: "$fresh".to_owned(), age: Some(Duration::from_mins(9)), ..world.make(ALICE, in_thread("!ack", &card)) };
-    let old = RoomEvent { event_id: "$old".to_owned(), age: Some(Duration::from_mins(11)), ..world.make(ALICE, in_thread("!silence", &card)) };
+    let fresh = RoomEvent {
+        event_id: "$fresh".to_owned(),
+        age: Some(Duration::from_mins(9)),
+        ..world.make(ALICE, in_thread("!ack", &card))
+    };
+    let old = RoomEvent {
+        event_id: "$old".to_owned(),
+        age: Some(Duration::from_mins(11)),
+        ..world.make(ALICE, in_thread("!silence", &card))
+    };
     world.rooms.missed.lock().expect("a lock").extend([Err(rooms::down()), Ok(missed(vec![old, fresh], true))]);
     world.listener.start().await.expect("read");
     world.listener.tick().await.expect("tried");
@@ -145,7 +153,8 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     *world.rooms.is_encrypted.lock().expect("a lock") = true;
     world.rooms.power(ALICE, 50);
     world.event(ALICE, RoomEventContent::Other).await;
-    let [readable, never] = ["$readable", "$never"].map(|id| RoomEvent { event_id: id.to_owned(), ..world.make(ALICE, RoomEventContent::Undecryptable) });
+    let [readable, never] = ["$readable", "$never"]
+        .map(|id| RoomEvent { event_id: id.to_owned(), ..world.make(ALICE, RoomEventContent::Undecryptable) });
     let content = in_thread("!ack", &card);
     let decrypted = RoomEvent { trust: Trust::Signed, content, ..readable.clone() };
     world.hears(vec![readable, never], false).await;
@@ -161,7 +170,10 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     world.clock.advance(Duration::from_mins(10));
     world.listener.tick().await.expect("tried");
     world.works().await;
-    assert_eq!(world.answers().await, ["✅", "❌ This message cannot be decrypted here; if it was a command, send it again"]);
+    assert_eq!(
+        world.answers().await,
+        ["✅", "❌ This message cannot be decrypted here; if it was a command, send it again"]
+    );
     world.clock.advance(Duration::from_secs(31));
     world.listener.tick().await.expect("stored");
     assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$never"));

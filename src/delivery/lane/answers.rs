@@ -126,7 +126,8 @@ impl Answers {
         Ok(Turn::Again)
     }
 
-    /// Decides what follows a failure: the answer is refused, or waits; and what concerns all rooms closes the gate.
+    /// Decides what follows a failure: the answer is given up, or waits. Only what surely concerns the whole account closes
+    /// the gate.
     async fn after_failure(
         &mut self,
         context: &RoomContext,
@@ -153,11 +154,15 @@ impl Answers {
         context.count_answer("failed");
         let wait = match (error.reason.scope(), verdict) {
             // The next try waits at the gate, behind whatever cards need.
-            (Scope::Account, _) | (Scope::Server, Verdict::Homeserver | Verdict::Poisoned) => {
+            (Scope::Account, _) => {
                 context.gate.close(error);
                 return Ok(Turn::Again);
             }
             (Scope::Server, Verdict::Own) => retry::wait_alone(self.failures, rand::random()),
+            // The gate is left alone: whether the homeserver fails on cards as well, a card finds out.
+            (Scope::Server, Verdict::Homeserver | Verdict::Poisoned) => {
+                retry::wait(error, self.failures, rand::random())
+            }
             (Scope::Room | Scope::Event, _) => {
                 context.gate.open(permit);
                 retry::wait(error, self.failures, rand::random())

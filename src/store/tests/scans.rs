@@ -223,6 +223,8 @@ async fn answer(store: &Store) {
     store.refuse_answer(&second).await.expect("committed");
     assert!(store.event_target(&room(), "$first").await.expect("read").is_some());
     assert!(store.event_target(&room(), "$answer").await.expect("read").is_none(), "it belongs to no card");
+}
+
 fn act_of(event: &str, kind: ActKind, on: Option<&ActTarget>) -> NewAct {
     NewAct {
         event_id: event.to_owned(),

@@ -98,8 +98,8 @@ impl Reader {
     }
 
     /// Writes in a thread, encrypted.
-    pub async fn say_in_thread(&self, room: &Room, root: &str, text: &str) -> String {
-        self.send(room, user::in_thread(root, text)).await
+    pub async fn say_in_thread(&self, room: &Room, card: &str, text: &str) -> String {
+        self.send(room, user::in_thread(card, text)).await
     }
 
     /// Edits a message, encrypted.

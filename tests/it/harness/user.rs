@@ -199,9 +199,9 @@ impl User {
         event_id(&self.done(Method::PUT, &path, content.clone()).await)
     }
 
-    /// Writes in the thread of `root`, as clients do; returns the event id.
-    pub async fn say_in_thread(&self, room: &str, root: &str, text: &str) -> String {
-        self.send(room, in_thread(root, text)).await
+    /// Writes in the thread of `card`, as clients do; returns the event id.
+    pub async fn say_in_thread(&self, room: &str, card: &str, text: &str) -> String {
+        self.send(room, in_thread(card, text)).await
     }
 
     /// Replies to an event outside of any thread; returns the event id.

@@ -170,6 +170,7 @@ async fn a_poisoned_answer_holds_no_card() {
     while harness.sent().is_empty() {
         sleep(Duration::from_millis(5)).await;
     }
+    assert!(harness.context.gate.is_open(), "an answer alone says nothing about cards");
     for group in ["g", "h", "i"] {
         harness.post_group(group, "a").await;
         harness.settled().await;
@@ -209,4 +210,31 @@ async fn a_room_without_a_route_is_not_answered() {
     assert!(harness.context.store.next_answer(&gone).await.expect("read").is_some());
     harness.start();
     harness.stop().await;
+}
+
+/// A command that answers the reply means that alert.
+#[tokio::test]
+async fn a_reply_about_one_alert_names_it() {
+    let mut harness = Harness::new(ROOM).await;
+    harness.start();
+    for alerts in ["a", "a b", "a b c d"] {
+        harness.post(alerts).await;
+        harness.settled().await;
+    }
+    let room = RoomAddress::parse(ROOM).expect("a room");
+    let mut named = Vec::new();
+    for (n, sent) in harness.sent().iter().enumerate() {
+        let target = harness.context.store.event_target(&room, &format!("${}", n + 1)).await.expect("read");
+        let relation = sent.content["m.relates_to"]["rel_type"].as_str().unwrap_or("card").to_owned();
+        named.push((relation, target.expect("one of ours").alert));
+    }
+    let about = |relation: &str, alert: Option<&str>| (relation.to_owned(), alert.map(ToOwned::to_owned));
+    let expected = [
+        about("card", None),
+        about("m.thread", Some("b")),
+        about("m.replace", None),
+        about("m.thread", None),
+        about("m.replace", None),
+    ];
+    assert_eq!(named, expected);
 }

@@ -32,6 +32,7 @@ use self::{
     decrypt::Decryption,
 };
 use crate::{
+    config::Config,
     matrix::{api::token_api::TokenApi, context::lock, encryption::upkeep::TrustUpkeep, rooms::Rooms},
     model::{RoomAddress, RoomEvent, RoomEventContent, RoomEvents, Trust},
 };
@@ -45,6 +46,19 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The rooms from which people may act, each with the prefixes of commands.
 pub type ActingRooms = BTreeMap<RoomAddress, BTreeSet<String>>;
+
+/// Those that the config names, with the prefixes of all routes that share a room.
+#[must_use]
+pub fn acting_rooms(config: &Config) -> ActingRooms {
+    let mut rooms = ActingRooms::new();
+    for route in config.routes.values() {
+        let Some(actions) = &route.actions else { continue };
+        for room in &route.rooms {
+            rooms.entry(room.clone()).or_default().insert(actions.prefix.clone());
+        }
+    }
+    rooms
+}
 
 /// Hands what others do to `acts/`.
 pub(crate) struct Acting {
