@@ -16,6 +16,7 @@ mod deploy_rules;
 mod deploy_systemd;
 mod docs;
 mod encrypted;
+mod escalation;
 mod grafana;
 mod harness;
 mod harness_selftest;

@@ -19,6 +19,7 @@ use crate::{
 mod addresses;
 mod dead_letters;
 mod elsewhere;
+mod escalations;
 mod migration;
 mod ops;
 mod overview;
@@ -27,6 +28,7 @@ mod rerouted;
 mod retention;
 mod sample;
 mod scans;
+mod takings;
 mod timeline;
 mod unrouted;
 

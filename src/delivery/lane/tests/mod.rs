@@ -2,6 +2,7 @@
 
 mod card_life;
 mod drain;
+mod escalations;
 mod in_doubt;
 mod sends;
 
