@@ -84,7 +84,7 @@ fn a_card_that_was_taken_and_silenced() {
     <li><em>controlplane2</em> — disk usage above 90%, only 5% remaining</li>
     <li><em>controlplane3</em> — disk usage above 90%, only 5% remaining</li>
     </ul>
-    👀 taken by @alice:example.org at 12:31<br>
+    👀 taken by <a href="https://matrix.to/#/@alice:example.org">@alice:example.org</a> at 12:31<br>
     🔕 silenced by Alice until 14:31: disk is being replaced<br>
     since 12:03 UTC
     --
@@ -209,4 +209,19 @@ fn nobody_took_it() {
         message(&disk_pressure(), &[&new, &escalation]),
         "🟠 NodeDiskPressure: nobody took it, firing on controlplane1 and controlplane4 since 12:03"
     );
+}
+
+/// For `scripts/picture`, which sets the folder.
+#[test]
+#[ignore = "makes files for a picture"]
+fn cards_for_a_picture() {
+    let folder = std::path::PathBuf::from(std::env::var_os("MAR_TEST_PICTURES").expect("MAR_TEST_PICTURES, a folder"));
+    let mut firing = crash_loop();
+    firing.taken = vec![alice()];
+    let alerts = disk_pressure().alerts.into_iter().take(2).map(|alert| silenced(alert, vec![silence("s1", "Alice")]));
+    let mut quiet = incident(alerts.collect());
+    quiet.taken = vec![taken("@alice:example.org", "Alice", "")];
+    for (n, incident) in [firing, quiet].iter().enumerate() {
+        std::fs::write(folder.join(format!("acted-{n}.html")), shown(incident, Form::Full).html).expect("written");
+    }
 }

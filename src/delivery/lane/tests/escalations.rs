@@ -78,7 +78,7 @@ async fn what_waits_together_is_one_reply_that_calls_all() {
     assert!(first_line(replies[0]).contains("nobody took it"), "{}", first_line(replies[0]));
     assert_eq!(
         mentions(replies[0]),
-        r#"{"room":true,"user_ids":["@second:example.org","@third:example.org","@oncall:example.org"]}"#
+        r#"{"user_ids":["@second:example.org","@third:example.org","@oncall:example.org"],"room":true}"#
     );
 }
 
