@@ -64,3 +64,17 @@ impl Store {
         self.writer.write(work).await
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// Does what another part of the receiver would do.
+    pub(crate) async fn run_sql(&self, sql: &'static str) {
+        let run = self.write(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(sql).execute(connection).await?;
+                Ok(())
+            })
+        });
+        run.await.expect("committed");
+    }
+}

@@ -18,6 +18,7 @@ mod deploy_rules;
 mod deploy_systemd;
 mod docs;
 mod encrypted;
+mod escalation;
 mod grafana;
 mod harness;
 mod harness_selftest;

@@ -1,6 +1,9 @@
 //! A one-line summary of an incident, also where only some of its alerts are known.
 
-use super::{page::StatementRow, time::Times, words::words};
+use super::{
+    time::{Moment, Times},
+    words::words,
+};
 use crate::{
     model::{AlertState, Incident, IncidentState, KnownSilence},
     render::{
@@ -26,6 +29,16 @@ pub struct IncidentSummary {
     pub what: String,
     /// `3 firing, 1 resolved`.
     pub counts: String,
+}
+
+/// What somebody did about an incident: `👀 taken by Alice`, when, and what they said.
+#[derive(Clone, Debug)]
+pub struct StatementRow {
+    /// What stands before the time.
+    pub words: String,
+    pub at: Moment,
+    /// May be empty.
+    pub said: String,
 }
 
 /// `counts` holds the number of alerts by state, of which `incident` may carry only a few; the summary then leaves out

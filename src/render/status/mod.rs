@@ -7,10 +7,10 @@ mod time;
 mod words;
 
 pub use self::{
-    incident::{IncidentSummary, statements, summarize},
+    incident::{IncidentSummary, StatementRow, statements, summarize},
     page::{
         Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, PageError, Part, RoomLink, RoomRow, SCRIPT,
-        STYLE, StatementRow, StatusPage, WaitingRow,
+        STYLE, StatusPage, WaitingRow,
     },
     picture::{Bar, Picture},
     time::{Moment, Times, short},

@@ -2,7 +2,11 @@
 
 use askama::Template;
 
-use super::{incident::IncidentSummary, picture::Picture, time::Moment};
+use super::{
+    incident::{IncidentSummary, StatementRow},
+    picture::Picture,
+    time::Moment,
+};
 
 /// The page's only style sheet; its hash is part of the content security policy.
 pub const STYLE: &str = include_str!("../../../templates/status.css");
@@ -138,16 +142,6 @@ pub struct IncidentRow {
     pub since: Moment,
     pub heard: Moment,
     pub cards: Vec<Link>,
-}
-
-/// What somebody did about an incident: `👀 taken by Alice`, when, and what they said.
-#[derive(Clone, Debug)]
-pub struct StatementRow {
-    /// What stands before the time.
-    pub words: String,
-    pub at: Moment,
-    /// May be empty.
-    pub said: String,
 }
 
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ mod addresses;
 mod answers;
 mod dead_letters;
 mod elsewhere;
+mod escalations;
 mod found;
 mod migration;
 mod ops;
@@ -30,6 +31,7 @@ mod rerouted;
 mod retention;
 mod sample;
 mod scans;
+mod takings;
 mod timeline;
 mod unrouted;
 

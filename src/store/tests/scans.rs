@@ -146,6 +146,7 @@ async fn work(store: &Store, clock: &Clock) {
     act(store).await;
     fail(store).await;
     look_on(store).await;
+    escalate(store, clock).await;
     change_config(store).await;
     take(store, ingest("stale", "a", IncidentState::Firing)).await;
     clock.advance(Duration::from_hours(1_000));
@@ -379,6 +380,7 @@ async fn look_on(store: &Store) {
     assert!(store.due(&room()).await.expect("due").green_beyond > 0);
     store.stats(&[room()]).await.expect("read");
     take(store, ingest("seen", "a", IncidentState::Firing)).await;
+    take(store, ingest("quiet", "a", IncidentState::Quiet)).await;
     store.overview(&[room()]).await.expect("read");
     poll(store).await;
     store
@@ -403,6 +405,24 @@ async fn poll(store: &Store) {
 
 fn found(fingerprint: &str) -> crate::model::Found {
     crate::model::Found { fingerprint: fingerprint.to_owned(), conclusion: crate::model::Conclusion::Gone }
+}
+
+/// Of an incident that closed and is open again.
+async fn escalate(store: &Store, clock: &Clock) {
+    post(store, "nobody", "nobody").await;
+    take(store, ingest("nobody", "a", IncidentState::Resolved)).await;
+    take(store, ingest("nobody", "a", IncidentState::Firing)).await;
+    clock.advance(Duration::from_hours(1));
+    let step = EscalationStep {
+        route: route("default"),
+        step: 0,
+        after: Duration::from_hours(1),
+        min_severity: 3,
+        concerns: Arc::new(|_| true),
+    };
+    let due = store.escalation_candidates(&step, None).await.expect("read");
+    let due = due.into_iter().map(|one| one.incident).collect();
+    assert!(!store.escalate(&step, due).await.expect("committed").is_empty());
 }
 
 /// With a digest that loses a part.

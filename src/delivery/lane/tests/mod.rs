@@ -3,6 +3,7 @@
 mod answers;
 mod card_life;
 mod drain;
+mod escalations;
 mod in_doubt;
 mod sends;
 

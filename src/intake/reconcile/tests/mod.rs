@@ -13,6 +13,7 @@ use crate::{
 mod elsewhere;
 mod found;
 mod properties;
+mod takings;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -48,6 +49,7 @@ struct Scene {
     remind_after: Option<Duration>,
     repost_after: Option<Duration>,
     speaks: bool,
+    taken: bool,
     now: Timestamp,
     incident: Option<Incident>,
     /// When the one card last spoke.
@@ -64,6 +66,7 @@ impl Scene {
             remind_after: Some(30 * MINUTE),
             repost_after: Some(24 * 60 * MINUTE),
             speaks: true,
+            taken: false,
             now: Timestamp(100_000),
             incident: None,
             spoke_at: None,
@@ -84,8 +87,12 @@ impl Scene {
             posted_at: self.posted_at,
             notes_waiting: false,
         };
-        let known =
-            self.incident.clone().map(|incident| Known { incident, cards: vec![card], repeated: false, taken: false });
+        let known = self.incident.clone().map(|incident| Known {
+            incident,
+            cards: vec![card],
+            repeated: false,
+            taken: self.taken,
+        });
         let rules = Rules {
             remind_after: self.remind_after,
             reopen_after: 15 * MINUTE,
