@@ -77,7 +77,7 @@ fn a_card_that_was_taken_and_silenced() {
     let mut incident = incident(alerts.collect());
     incident.taken = vec![taken("@alice:example.org", "", "")];
     insta::assert_snapshot!(set(&incident), @r##"
-    🔕 <strong>NO LONGER REPORTED</strong> <strong>NodeDiskPressure</strong> the-cluster · 4 alerts<br>
+    🔕 <strong>SILENCED</strong> <strong>NodeDiskPressure</strong> the-cluster · 4 alerts<br>
     <code>mountpoint=/</code> <code>job=node-exporter</code><ul>
     <li><em>controlplane4</em> — disk usage above 90%, only 8.8% remaining</li>
     <li><em>controlplane1</em> — disk usage above 90%, only 7.1% remaining</li>
@@ -88,7 +88,7 @@ fn a_card_that_was_taken_and_silenced() {
     🔕 silenced by Alice until 14:31: disk is being replaced<br>
     since 12:03 UTC
     --
-    🔕 NO LONGER REPORTED NodeDiskPressure the-cluster · 4 alerts
+    🔕 SILENCED NodeDiskPressure the-cluster · 4 alerts
     mountpoint=/ job=node-exporter
     - controlplane4 — disk usage above 90%, only 8.8% remaining
     - controlplane1 — disk usage above 90%, only 7.1% remaining
