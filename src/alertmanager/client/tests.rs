@@ -331,7 +331,9 @@ async fn routes_that_share_an_alertmanager_are_counted_each() {
         client.status(0).await.unwrap_err();
     }
     let text = metrics.encode().expect("text");
-    for sample in ["alertmanager_up{route=\"a\"} 0", "alertmanager_up{route=\"b\"} 0", "outcome=\"not_sent\",route=\"b\"} 1"] {
+    for sample in
+        ["alertmanager_up{route=\"a\"} 0", "alertmanager_up{route=\"b\"} 0", "outcome=\"not_sent\",route=\"b\"} 1"]
+    {
         assert!(text.contains(sample), "{sample}\n{text}");
     }
     let one = config("[routes.a]\nrooms = [\"!a:b\"]\nalertmanager = { urls = [\"http://127.0.0.1:9\"] }\n");
@@ -340,7 +342,10 @@ async fn routes_that_share_an_alertmanager_are_counted_each() {
     assert_eq!((kept.len(), peers.len()), (1, 1));
     assert!(peers[&routes[0]][0].fault.is_some(), "what is known of a peer that stays is kept");
     let text = metrics.encode().expect("text");
-    assert!(!text.contains("alertmanager_up{route=\"b\"}") && text.contains("alertmanager_up{route=\"a\"} 0"), "{text}");
+    assert!(
+        !text.contains("alertmanager_up{route=\"b\"}") && text.contains("alertmanager_up{route=\"a\"} 0"),
+        "{text}"
+    );
 }
 
 #[test]
