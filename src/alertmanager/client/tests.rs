@@ -382,6 +382,41 @@ fn odd_fields_lose_nothing_beside_them() {
     }
 }
 
+#[test]
+fn captured_answers_of_two_versions() {
+    for (groups, silences, status, version, muted) in [
+        (
+            &include_bytes!("../../../tests/fixtures/alertmanager/groups-0.25.json")[..],
+            &include_bytes!("../../../tests/fixtures/alertmanager/silences-0.25.json")[..],
+            &include_bytes!("../../../tests/fixtures/alertmanager/status-0.25.json")[..],
+            "0.25.0",
+            &[][..],
+        ),
+        (
+            include_bytes!("../../../tests/fixtures/alertmanager/groups-0.35.json"),
+            include_bytes!("../../../tests/fixtures/alertmanager/silences-0.35.json"),
+            include_bytes!("../../../tests/fixtures/alertmanager/status-0.35.json"),
+            "0.35.0",
+            &["always".to_owned()],
+        ),
+    ] {
+        let alerts = parse::groups(groups, "matrix").expect("JSON");
+        let named = |name: &str| {
+            let found = alerts.iter().find(|alert| alert.labels.get("alertname").is_some_and(|found| found == name));
+            found.expect(name)
+        };
+        let silence = &parse::silences(silences).expect("JSON")[0];
+        assert_eq!(alerts.len(), 5, "{version}");
+        assert_eq!(named("Silenced").silenced_by, [silence.id.as_str()]);
+        assert_eq!(named("Effect").inhibited_by, [named("Cause").fingerprint.as_str()]);
+        assert_eq!(named("Muted").muted_by, muted);
+        assert_eq!((silence.state, silence.comment.as_str()), (SilenceState::Active, "known [mar:1/0]"));
+        let status = parse::status(status).expect("JSON");
+        assert_eq!((status.version.as_str(), status.cluster.as_str()), (version, "disabled"));
+        assert!(status.up_since.is_some() && status.config.contains("time_intervals"));
+    }
+}
+
 /// What a poll of a large installation costs is measured by `make bench`; here only that it is one pass.
 #[test]
 fn thousands_of_alerts_are_read_at_once() {
