@@ -4,6 +4,8 @@
 ALTER TABLE alert ADD COLUMN seen TEXT;
 -- When a poll last found one of its alerts in Alertmanager, if that was long after its last notification.
 ALTER TABLE incident ADD COLUMN listed_at BIGINT;
+-- What polls called gone, and may find again.
+CREATE INDEX incident_gone ON incident (route, receiver, closed_at) WHERE state = 'gone';
 -- When the incident opened, or reopened last; escalation counts from here.
 ALTER TABLE incident ADD COLUMN fired_at BIGINT NOT NULL DEFAULT 0;
 UPDATE incident SET fired_at = opened_at;

@@ -124,7 +124,8 @@ impl RoutePoll {
         let mark = self.store.poll_mark().await?;
         let (mut asked, mut applied) = (Asked::default(), Applied::default());
         self.memory.begin();
-        let receivers = self.store.receivers_with_open(&self.route).await?;
+        let gone_since = self.gone_since();
+        let receivers = self.store.receivers_with_open(&self.route, gone_since).await?;
         let is_idle = receivers.is_empty();
         for receiver in receivers {
             let (first, listed) = self.client.alerts_of_receiver(&receiver, None).await?;
@@ -134,7 +135,7 @@ impl RoutePoll {
                 ..Answers::default()
             };
             Self::note_listed(&mut answers, first, listed);
-            let mut cursor = OpenCursor::default();
+            let mut cursor = OpenCursor::and_gone_since(gone_since);
             loop {
                 let page = self.store.open_page(&self.route, &receiver, &mut cursor).await?;
                 if page.is_empty() {
@@ -154,9 +155,16 @@ impl RoutePoll {
         Ok(applied)
     }
 
+    /// What was closed as gone since then is still looked for: until its route would call it stale.
+    fn gone_since(&self) -> Timestamp {
+        let stale_after = self.config.routes.get(&self.route).map_or(Duration::ZERO, |route| route.stale_after);
+        self.clock.now().minus(stale_after)
+    }
+
     fn judge(&self) -> Judge {
         let config = Arc::clone(&self.config);
-        Arc::new(move |incident, findings, now| intake::found(incident, findings, &config.display, now))
+        let clock = self.clock.clone();
+        Arc::new(move |incident, findings, now| intake::found(incident, findings, &config.display, clock.ahead(), now))
     }
 
     fn judge_page(&mut self, page: &[PolledIncident], answers: &Answers) -> Vec<Judged> {
@@ -286,7 +294,7 @@ impl RoutePoll {
             return Ok(());
         }
         let mark = self.store.poll_mark().await?;
-        for receiver in self.store.receivers_with_open(&self.route).await? {
+        for receiver in self.store.receivers_with_open(&self.route, self.clock.now()).await? {
             let mut cursor = OpenCursor::default();
             loop {
                 let page = self.store.open_page(&self.route, &receiver, &mut cursor).await?;

@@ -37,6 +37,8 @@ pub struct PolledAlert {
 pub struct Found {
     pub fingerprint: String,
     pub conclusion: Conclusion,
+    /// When it began, by Alertmanager's word of now.
+    pub starts_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -105,14 +105,16 @@ pub(super) fn judge(incident: &PolledIncident, answers: &Answers, memory: &mut M
     let is_conclusive = answers.are_conclusive();
     let alerts = incident.alerts.iter().filter(|alert| may_be_judged(alert));
     let judged = alerts.filter_map(|alert| {
-        let conclusion = match answers.listed(&alert.fingerprint) {
+        let listed = answers.listed(&alert.fingerprint);
+        let conclusion = match listed {
             Some(listed) => {
                 memory.is_there(&incident.id, &alert.fingerprint);
                 listed_as(alert, listed, answers)?
             }
             None => missing_as(&incident.id, alert, is_conclusive, memory, now)?,
         };
-        Some(Found { fingerprint: alert.fingerprint.clone(), conclusion })
+        let starts_at = listed.and_then(|listed| listed.starts_at);
+        Some(Found { fingerprint: alert.fingerprint.clone(), conclusion, starts_at })
     });
     judged.collect()
 }
@@ -120,8 +122,11 @@ pub(super) fn judge(incident: &PolledIncident, answers: &Answers, memory: &mut M
 /// What changes for the alerts of an incident while no peer answers.
 pub(super) fn unheard(incident: &PolledIncident, since: Timestamp) -> Vec<Found> {
     let alerts = incident.alerts.iter().filter(|alert| may_be_judged(alert) && can_be_unheard(alert));
-    let found =
-        |alert: &PolledAlert| Found { fingerprint: alert.fingerprint.clone(), conclusion: Conclusion::Unheard(since) };
+    let found = |alert: &PolledAlert| Found {
+        fingerprint: alert.fingerprint.clone(),
+        conclusion: Conclusion::Unheard(since),
+        starts_at: None,
+    };
     alerts.map(found).collect()
 }
 
@@ -132,7 +137,7 @@ fn can_be_unheard(alert: &PolledAlert) -> bool {
 fn listed_as(alert: &PolledAlert, listed: &ApiAlert, answers: &Answers) -> Option<Conclusion> {
     let finding = finding_of(alert, listed, answers);
     let is_known = match &finding {
-        Finding::Active | Finding::Unknown => alert.state != AlertState::Absent,
+        Finding::Active | Finding::Unknown => alert.state == AlertState::Firing,
         suppressed => {
             let known = alert.seen.as_ref().filter(|seen| seen.unheard_since.is_none());
             alert.state == AlertState::Absent && known.is_some_and(|seen| seen.finding == *suppressed)

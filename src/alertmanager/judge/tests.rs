@@ -88,7 +88,7 @@ fn what_is_listed() {
         (Absent, Some(inhibited()), listed(&[], &["unnamed"], &[]), None),
         (Absent, Some(silenced(&[("s1", 10)])), listed(&[], &[], &[]), Some(Finding::Active)),
         (Absent, None, listed(&[], &[], &[]), Some(Finding::Active)),
-        (Gone, None, listed(&[], &[], &[]), None),
+        (Gone, None, listed(&[], &[], &[]), Some(Finding::Active)),
         (Gone, None, listed(&["s1"], &[], &[]), Some(silenced(&[("s1", 10)]))),
     ];
     for (n, (state, seen, api, expected)) in rows.into_iter().enumerate() {

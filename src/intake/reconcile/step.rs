@@ -62,6 +62,10 @@ pub(super) fn step(
     };
     match (alert.state, alert.absent_since, listed.firing) {
         (AlertState::Firing, None, true) => alert.starts_at = earliest,
+        // A poll found it again that had called it gone, and it had begun since.
+        (AlertState::Firing, Some(_), true) if alert.seen.is_none() => {
+            transitions.again.push(alert.fingerprint.clone());
+        }
         (AlertState::Firing | AlertState::Absent, absent_since, true) => {
             let absent_since = absent_since.unwrap_or(alert.changed_at);
             let gap = now.since(absent_since);

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::TryStreamExt as _;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     model::{Changes, Found, Incident, IncidentId, PollMark, PolledAlert, PolledIncident, RouteName, Timestamp},
     store::{
         Store, StoreError,
-        cards::save::mark_live_due,
+        cards::save::{live_cards, mark_live_due},
         db::{meta, rows, writer::WriteContext},
     },
 };
@@ -29,6 +29,15 @@ pub type Judge = Arc<dyn Fn(&Incident, &[Found], Timestamp) -> Option<Changes> +
 pub struct OpenCursor {
     after: String,
     waiting: BTreeMap<String, (i64, Timestamp)>,
+    gone_since: Option<Timestamp>,
+}
+
+impl OpenCursor {
+    /// After those that are open come the ones that were closed as gone since then.
+    #[must_use]
+    pub fn and_gone_since(since: Timestamp) -> Self {
+        Self { gone_since: Some(since), ..Self::default() }
+    }
 }
 
 /// What a poll concludes about one incident.
@@ -56,15 +65,21 @@ impl Store {
         meta::read_seq(&mut connection).await.map(PollMark)
     }
 
-    /// The receivers of a route that have an open incident.
+    /// The receivers of a route that have an open incident, or one that was closed as gone since then.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn receivers_with_open(&self, route: &RouteName) -> Result<Vec<String>, StoreError> {
+    pub async fn receivers_with_open(
+        &self,
+        route: &RouteName,
+        gone_since: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
-        // The bound makes SQLite choose the index of what is open.
-        let sql = "SELECT DISTINCT receiver FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at > 0";
-        Ok(sqlx::query_scalar(sql).bind(route.as_str()).fetch_all(&mut *connection).await?)
+        // The first bound makes SQLite choose the index of what is open.
+        let sql = "SELECT receiver FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at > 0 \
+             UNION SELECT receiver FROM incident WHERE state = 'gone' AND route = $1 AND closed_at > $2";
+        let all = sqlx::query_scalar(sql).bind(route.as_str()).bind(gone_since.0).fetch_all(&mut *connection);
+        Ok(all.await?)
     }
 
     /// The next open incidents of a receiver; empty when all have been read.
@@ -89,6 +104,11 @@ impl Store {
             .bind(PAGE)
             .fetch_all(&mut *connection)
             .await?;
+            let gone = if heads.is_empty() { cursor.gone_since.take() } else { None };
+            let heads = match gone {
+                None => heads,
+                Some(since) => gone_heads(&mut connection, route, receiver, since).await?,
+            };
             for row in &heads {
                 let heard_at: i64 = row.try_get("heard_at")?;
                 let listed_at: Option<i64> = row.try_get("listed_at")?;
@@ -152,6 +172,36 @@ impl Store {
     }
 }
 
+/// The newest incidents that were closed as gone, if they are their groups' newest.
+async fn gone_heads(
+    connection: &mut SqliteConnection,
+    route: &RouteName,
+    receiver: &str,
+    since: Timestamp,
+) -> Result<Vec<SqliteRow>, StoreError> {
+    let sql = "SELECT id, rev, group_hash, heard_at, listed_at FROM incident WHERE state = 'gone' AND route = $1 \
+         AND receiver = $2 AND closed_at > $3 AND NOT EXISTS (SELECT 1 FROM incident AS newer \
+         WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
+         AND newer.group_hash = incident.group_hash AND newer.rev > incident.rev) ORDER BY closed_at DESC LIMIT $4";
+    let heads = sqlx::query(sql).bind(route.as_str()).bind(receiver).bind(since.0).bind(PAGE);
+    Ok(heads.fetch_all(connection).await?)
+}
+
+/// Whether it is open, or closed as gone, the newest of its group and still shown.
+async fn may_change(connection: &mut SqliteConnection, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+    let row = sqlx::query(
+        "SELECT * FROM incident WHERE id = $1 AND (closed_at IS NULL OR (state = 'gone' AND NOT EXISTS \
+         (SELECT 1 FROM incident AS newer WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
+         AND newer.group_hash = incident.group_hash AND newer.rev > incident.rev)))",
+    )
+    .bind(id.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(incident) = row.as_ref().map(rows::incident).transpose()? else { return Ok(None) };
+    let is_shown = incident.state.is_open() || !live_cards(connection, id).await?.is_empty();
+    Ok(Some(incident).filter(|_| is_shown))
+}
+
 fn push_list(query: &mut QueryBuilder<Sqlite>, values: &[String]) {
     let mut list = query.separated(", ");
     for value in values {
@@ -211,11 +261,7 @@ async fn apply(
 ) -> Result<Applied, StoreError> {
     let mut applied = Applied::default();
     for judged in batch {
-        let row = sqlx::query("SELECT * FROM incident WHERE id = $1 AND closed_at IS NULL")
-            .bind(judged.incident.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
-        let Some(mut incident) = row.as_ref().map(rows::incident).transpose()? else {
+        let Some(mut incident) = may_change(connection, &judged.incident).await? else {
             applied.dropped += 1;
             continue;
         };
@@ -259,6 +305,18 @@ async fn save(
         .bind(rows::to_json(&changes.doc)?)
         .execute(&mut *connection)
         .await?;
+    if changes.state.is_open() && !incident.state.is_open() {
+        // Whoever is called when nobody takes it is called for this outage, too.
+        sqlx::query("UPDATE incident SET fired_at = $2 WHERE id = $1")
+            .bind(incident.id.as_str())
+            .bind(now.0)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM escalation WHERE incident = $1")
+            .bind(incident.id.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
     rows::save_alerts(connection, &incident.id, &changes.alerts).await?;
     if changes.visible {
         mark_live_due(connection, context, incident.id.as_str(), now).await?;

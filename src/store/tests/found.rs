@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{Conclusion, Found, PollMark, Seen};
 
 fn gone(fingerprint: &str) -> Vec<Found> {
-    vec![Found { fingerprint: fingerprint.to_owned(), conclusion: Conclusion::Gone }]
+    vec![Found { fingerprint: fingerprint.to_owned(), conclusion: Conclusion::Gone, starts_at: None }]
 }
 
 /// Closes what is found as gone, with all its alerts.
@@ -48,13 +48,13 @@ async fn state_of(store: &Store, incident: &IncidentId) -> (String, Option<i64>,
 async fn all_that_is_open_is_read_once() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
-    assert!(store.receivers_with_open(&key("").route).await.expect("read").is_empty());
+    assert!(store.receivers_with_open(&key("").route, Timestamp(0)).await.expect("read").is_empty());
     for n in 0..450 {
         store.ingest(ingest(&format!("g{n}"), "a", IncidentState::Firing)).await.expect("committed");
     }
     store.ingest(ingest("g7", "a", IncidentState::Resolved)).await.expect("committed");
     store.ingest(ingest("g8", "b", IncidentState::Firing)).await.expect("committed");
-    assert_eq!(store.receivers_with_open(&key("").route).await.expect("read"), ["r"]);
+    assert_eq!(store.receivers_with_open(&key("").route, Timestamp(0)).await.expect("read"), ["r"]);
     let all = all_open(&store).await;
     assert_eq!(all.len(), 449, "one is resolved");
     assert_eq!(all.iter().map(|one| one.id.clone()).collect::<BTreeSet<_>>().len(), 449);
@@ -112,7 +112,26 @@ async fn findings_change_the_incident_and_its_card_but_not_when_it_was_heard_of(
     let (state, closed_at, new_rev, still_heard_at) = state_of(&store, &incident).await;
     assert_eq!((state.as_str(), closed_at, still_heard_at), ("gone", Some(clock.now().0), heard_at));
     assert!(new_rev > rev);
-    assert_eq!(store.apply_found(PollMark(i64::MAX), judged, closing()).await.expect("committed").changed, 0, "closed");
+    // What is gone is looked for, and may be found.
+    let mut cursor = OpenCursor::and_gone_since(Timestamp(0));
+    let page = store.open_page(&key("").route, "r", &mut cursor).await.expect("read");
+    assert_eq!(page.iter().map(|one| &one.id).collect::<Vec<_>>(), [&incident]);
+    assert!(store.open_page(&key("").route, "r", &mut cursor).await.expect("read").is_empty());
+    assert_eq!(store.receivers_with_open(&key("").route, Timestamp(0)).await.expect("read"), ["r"]);
+    assert!(store.receivers_with_open(&key("").route, clock.now()).await.expect("read").is_empty(), "for a while");
+    let firing: Judge = Arc::new(|_, _, _| Some(adding(None, "a", IncidentState::Firing, Vec::new())));
+    let last = PollMark(i64::MAX);
+    assert_eq!(store.apply_found(last, judged.clone(), Arc::clone(&firing)).await.expect("committed").changed, 1);
+    let (state, closed_at, ..) = state_of(&store, &incident).await;
+    assert_eq!((state.as_str(), closed_at), ("firing", None));
+    // Not once its group has another one.
+    store.apply_found(last, judged.clone(), closing()).await.expect("committed");
+    let another = Ingest {
+        decide: Box::new(|_, _| adding(None, "a", IncidentState::Firing, Vec::new())),
+        ..ingest("g", "a", IncidentState::Firing)
+    };
+    store.ingest(another).await.expect("committed");
+    assert_eq!(store.apply_found(last, judged, firing).await.expect("committed"), Applied { changed: 0, dropped: 1 });
 }
 
 #[tokio::test]

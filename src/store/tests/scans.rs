@@ -394,17 +394,32 @@ async fn look_on(store: &Store) {
 
 async fn poll(store: &Store) {
     let mark = store.poll_mark().await.expect("read");
-    assert!(!store.receivers_with_open(&route("default")).await.expect("read").is_empty());
+    assert!(!store.receivers_with_open(&route("default"), Timestamp(0)).await.expect("read").is_empty());
     let mut cursor = OpenCursor::default();
     let page = store.open_page(&route("default"), "r", &mut cursor).await.expect("read");
     let judged = Judged { incident: page[0].id.clone(), found: vec![found("a")], refresh: true };
     let judge: Judge = Arc::new(|_, _, _| Some(adding(None, "a", IncidentState::Firing, Vec::new())));
     assert_eq!(store.apply_found(mark, vec![judged], judge).await.expect("committed").changed, 1);
+    let gone: Judge = Arc::new(|_, _, now| {
+        Some(Changes { closed_at: Some(now), ..adding(None, "a", IncidentState::Gone, Vec::new()) })
+    });
+    let firing: Judge = Arc::new(|_, _, _| Some(adding(None, "a", IncidentState::Firing, Vec::new())));
+    for judge in [gone, firing] {
+        let last = crate::model::PollMark(i64::MAX);
+        let judged = Judged { incident: page[0].id.clone(), found: vec![found("a")], refresh: false };
+        store.apply_found(last, vec![judged], judge).await.expect("committed");
+    }
+    let mut cursor = OpenCursor::and_gone_since(Timestamp(0));
+    while !store.open_page(&route("default"), "r", &mut cursor).await.expect("read").is_empty() {}
     store.silenced_by(&["s".to_owned()]).await.expect("read");
 }
 
 fn found(fingerprint: &str) -> crate::model::Found {
-    crate::model::Found { fingerprint: fingerprint.to_owned(), conclusion: crate::model::Conclusion::Gone }
+    crate::model::Found {
+        fingerprint: fingerprint.to_owned(),
+        conclusion: crate::model::Conclusion::Gone,
+        starts_at: None,
+    }
 }
 
 /// Of an incident that closed and is open again.

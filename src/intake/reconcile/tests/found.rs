@@ -24,7 +24,7 @@ fn findings(words: &str) -> Vec<Found> {
             "unheard" => Conclusion::Unheard(Timestamp(5)),
             other => panic!("what is {other}?"),
         };
-        Found { fingerprint: fingerprint.to_owned(), conclusion }
+        Found { fingerprint: fingerprint.to_owned(), conclusion, starts_at: Some(Timestamp(0)) }
     };
     words.split_whitespace().map(one).collect()
 }
@@ -37,7 +37,7 @@ impl Scene {
 
     fn find(&mut self, findings: &[Found]) -> Option<Changes> {
         let incident = self.incident.clone()?;
-        let changes = found(&incident, findings, &self.display, self.now)?;
+        let changes = found(&incident, findings, &self.display, 0, self.now)?;
         let heard_at = incident.last_notified_at;
         let after = apply(Some(&incident), &incident.key, &incident.id, &changes, &incident.notification, self.now)
             .expect("one");
@@ -135,7 +135,7 @@ fn all_gone_closes_without_calling_it_resolved() {
         ("-c a b", "changed firing partly_resolved(c)"),
         ("?a:gone", "changed firing"),
         ("?b:gone", "changed gone"),
-        ("?a:active b:silenced", "nothing"),
+        ("?a:gone b:unheard", "nothing"),
     ]);
     let incident = scene.incident.clone().expect("an incident");
     assert!(incident.closed_at.is_some() && scene.alert("a").ends_at.is_none());
@@ -145,6 +145,28 @@ fn all_gone_closes_without_calling_it_resolved() {
     assert_eq!(short(&green), "resolved resolved");
     assert!(green.visible && green.write == IncidentWrite::Update);
     assert_eq!(scene.shown("-a -b"), "unchanged resolved");
+}
+
+#[test]
+fn what_polls_called_gone_they_find_again_and_the_next_webhook_rings_only_for_another_outage() {
+    for (later, expected) in [(false, "unchanged firing"), (true, "changed firing again(a)")] {
+        let mut scene = mixed(&[("a", "opened firing"), ("?a:gone", "changed gone")]);
+        let began = if later { scene.now.plus(MINUTE) } else { Timestamp(0) };
+        let mut listed = findings("a:active");
+        listed[0].starts_at = Some(began);
+        scene.after(60 * MINUTE);
+        let changes = scene.find(&listed).expect("a change");
+        assert_eq!(short(&changes), "changed firing");
+        assert_eq!((changes.closed_at, changes.flaps, scene.find(&listed)), (None, 0, None));
+        scene.after(10 * 60 * MINUTE);
+        let mut webhook = payload("a");
+        webhook.alerts[0].starts_at = Some(began);
+        webhook.reason = NotificationReason::Other;
+        assert_eq!(short(&scene.get(&webhook)), expected);
+        assert_eq!(short(&scene.get(&webhook)), "unchanged firing");
+        assert_eq!(scene.opened, 1);
+    }
+    mixed(&[("a", "opened firing"), ("?a:gone", "changed gone"), ("?a:silenced", "changed quiet")]);
 }
 
 #[test]
@@ -308,7 +330,8 @@ proptest! {
                     prop_assert_eq!(&scene.incident, &before);
                 }
                 Step::Poll(words) => {
-                    let was_open = scene.incident.as_ref().is_some_and(|incident| incident.state.is_open());
+                    let could = |incident: &Incident| incident.state.is_open() || incident.state == IncidentState::Gone;
+                    let was_open = scene.incident.as_ref().is_some_and(could);
                     if let Some(changes) = scene.poll(words) {
                         prop_assert!(was_open && changes.notes.is_empty() && changes.reposts.is_empty());
                         prop_assert_eq!(changes.write, IncidentWrite::Update);
