@@ -1,5 +1,6 @@
 //! The one place where parts are built and tasks spawned.
 
+pub mod acts;
 mod clock_jumps;
 mod housekeeping;
 mod lanes;
