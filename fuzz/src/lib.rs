@@ -7,6 +7,13 @@
 #![allow(dead_code, reason = "the mounted modules offer more than the targets use")]
 
 pub mod alertmanager;
+#[path = "../../src/acts"]
+pub mod acts {
+    //! What people write into rooms.
+
+    pub mod command;
+    pub mod reaction;
+}
 #[path = "../../src/config/mod.rs"]
 pub mod config;
 #[path = "../../src/intake/mod.rs"]
@@ -15,6 +22,8 @@ pub mod intake;
 pub mod model;
 #[path = "../../src/render/mod.rs"]
 pub mod render;
+#[path = "../../src/text.rs"]
+pub mod text;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -98,8 +107,9 @@ pub fn play(data: &[u8]) -> World {
 }
 
 fn known(incident: &Incident, webhook: &Webhook) -> Known {
-    let card = LiveCard { id: CardId("card".to_owned()), spoke_at: Some(START), notes_waiting: false };
-    Known { incident: incident.clone(), cards: vec![card], repeated: incident.is_repeated_by(&webhook.content_hash), taken: false }
+    let card = LiveCard { id: CardId("card".to_owned()), posted_at: Some(START), spoke_at: Some(START), notes_waiting: false };
+    let repeated = incident.is_repeated_by(&webhook.content_hash);
+    Known { incident: incident.clone(), cards: vec![card], repeated, taken: false }
 }
 
 /// The short way for a repeat comes to what the long way does.

@@ -44,20 +44,17 @@ pub struct Listener {
     places: HashMap<String, Place>,
     undecryptable: Undecryptable,
     seen: Seen,
-    started_at: Timestamp,
     fault: SayOnce,
 }
 
 impl Listener {
     #[must_use]
     pub fn new(context: ActContext) -> Self {
-        let started_at = context.clock.now();
         Self {
             context,
             places: HashMap::new(),
             undecryptable: Undecryptable::default(),
             seen: Seen::default(),
-            started_at,
             fault: SayOnce::default(),
         }
     }
@@ -105,10 +102,21 @@ impl Listener {
             }
             let id = resolved.get(&room).map(|room| room.current().to_owned());
             let Some(id) = id.or_else(|| (!room.is_alias()).then(|| room.as_str().to_owned())) else { continue };
-            if let Some(position) = self.context.store.room_position(&id).await? {
-                self.places.insert(id, Place::left_at(room, position));
-            }
+            self.open(&room, &id).await?;
         }
+        Ok(())
+    }
+
+    /// Finds out up to where a room was looked at. From one that never was, people may act from now on.
+    async fn open(&mut self, room: &RoomAddress, room_id: &str) -> Result<(), StoreError> {
+        let place = if let Some((position, at)) = self.context.store.room_position(room_id).await? {
+            Place::left_at(room.clone(), position, at)
+        } else {
+            let (position, room_id) = (Some(String::new()), room_id.to_owned());
+            self.context.store.commit_acts(Heard { room_id, position, ..Heard::default() }).await?;
+            Place::fresh(room.clone(), self.context.clock.now())
+        };
+        self.places.insert(room_id.to_owned(), place);
         Ok(())
     }
 
@@ -151,12 +159,7 @@ impl Listener {
             return Ok(());
         }
         if !self.places.contains_key(&events.room_id) {
-            let position = self.context.store.room_position(&events.room_id).await?;
-            let place = match position {
-                Some(position) => Place::left_at(events.room.clone(), position),
-                None => Place::fresh(events.room.clone()),
-            };
-            self.places.insert(events.room_id.clone(), place);
+            self.open(&events.room, &events.room_id).await?;
         }
         if events.gap
             && let Some(place) = self.places.get_mut(&events.room_id)
@@ -201,7 +204,8 @@ impl Listener {
                 let was_cut = std::mem::take(&mut read.gap);
                 let last = read.events.last().map(|event| event.event_id.clone());
                 self.look_at_all(read, true).await?;
-                if was_cut {
+                // Without a place, reading ends at a bound.
+                if was_cut && !position.is_empty() {
                     self.say_cut(room_id, &room, &last.unwrap_or(position)).await?;
                 }
             }
@@ -222,16 +226,13 @@ impl Listener {
         let settings = (self.context.settings)();
         let RoomEvents { room, room_id, is_encrypted, events, .. } = events;
         let now = self.context.clock.now();
-        let is_fresh = self.places.get(&room_id).is_some_and(Place::is_fresh);
-        let uptime = now.since(self.started_at);
+        let Some(mut place) = self.places.get(&room_id).cloned() else { return Ok(()) };
         let decider = Decider { context: &self.context, settings: &settings, room: &room, is_encrypted, now };
         let mut heard = Heard { room_id: room_id.clone(), ..Heard::default() };
         let (mut last, mut held): (Option<String>, Option<Held>) = (None, None);
         let mut new = Vec::with_capacity(events.len());
         for event in &events {
-            // Of a room that was never read nothing counts that was there before the start.
-            let is_before = is_fresh && event.age.is_none_or(|age| age > uptime);
-            if !is_before && !self.seen.contains(&event.event_id) {
+            if !place.is_before(event.age, now) && !self.seen.contains(&event.event_id) {
                 if event.content == RoomEventContent::Undecryptable {
                     self.undecryptable.add(&room, &room_id, event, now);
                     held.get_or_insert_with(|| Held(last.clone()));
@@ -247,8 +248,7 @@ impl Listener {
             }
             last = Some(event.event_id.clone());
         }
-        // Moved only once all of it is committed.
-        let Some(mut place) = self.places.get(&room_id).cloned() else { return Ok(()) };
+        // The place moves only once all of it is committed.
         if catches_up {
             place.caught_up();
         }

@@ -23,43 +23,37 @@ pub(super) struct Place {
     stored_at: Option<Timestamp>,
     /// Something after `position` was left out.
     is_behind: bool,
-    /// It was read for the first time in this run, and has never been before.
-    is_fresh: bool,
+    /// Nothing counts that was said before: since then people may act from the room.
+    since: Option<Timestamp>,
     failures: u32,
     try_at: Option<Timestamp>,
 }
 
 impl Place {
-    pub fn left_at(room: RoomAddress, position: String) -> Self {
+    /// A room that was looked at up to `position`, which is empty as long as nothing was said in it; `at`: when that was
+    /// stored.
+    pub fn left_at(room: RoomAddress, position: String, at: Timestamp) -> Self {
         Self {
             room,
+            since: position.is_empty().then_some(at),
             stored: Some(position.clone()),
             position: Some(position),
             held: None,
             stored_at: None,
             is_behind: true,
-            is_fresh: false,
             failures: 0,
             try_at: None,
         }
     }
 
-    pub fn fresh(room: RoomAddress) -> Self {
-        Self {
-            room,
-            stored: None,
-            position: None,
-            held: None,
-            stored_at: None,
-            is_behind: false,
-            is_fresh: true,
-            failures: 0,
-            try_at: None,
-        }
+    /// A room from which people may act from now on.
+    pub fn fresh(room: RoomAddress, now: Timestamp) -> Self {
+        Self { is_behind: false, ..Self::left_at(room, String::new(), now) }
     }
 
-    pub fn is_fresh(&self) -> bool {
-        self.is_fresh
+    /// Whether something of this age was said before anybody could act from the room.
+    pub fn is_before(&self, age: Option<Duration>, now: Timestamp) -> bool {
+        self.since.is_some_and(|since| age.is_none_or(|age| age > now.since(since)))
     }
 
     pub fn position(&self) -> Option<&str> {
@@ -147,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_place_is_stored_now_and_then() {
-        let mut place = Place::fresh(room());
+        let mut place = Place::fresh(room(), Timestamp(0));
         assert!(place.is_settled() && !place.is_to_be_stored(Timestamp(0), EVERY));
         place.move_to(id("$1"), None);
         assert!(place.is_to_be_stored(Timestamp(0), EVERY), "the first one at once");
@@ -157,8 +151,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_counts_from_before() {
+        let at = |ms| Timestamp(ms);
+        let fresh = Place::fresh(room(), at(1_000));
+        let old = Place::left_at(room(), String::new(), at(1_000));
+        for place in [fresh, old] {
+            assert!(!place.is_before(Some(Duration::from_millis(500)), at(1_500)));
+            assert!(place.is_before(Some(Duration::from_millis(501)), at(1_500)) && place.is_before(None, at(1_500)));
+        }
+        let read = Place::left_at(room(), "$1".to_owned(), at(1_000));
+        assert!(!read.is_before(Some(Duration::from_hours(1)), at(1_500)) && !read.is_before(None, at(1_500)));
+    }
+
+    #[test]
     fn a_place_does_not_pass_what_is_missing() {
-        let mut place = Place::left_at(room(), "$1".to_owned());
+        let mut place = Place::left_at(room(), "$1".to_owned(), Timestamp(0));
         assert!(place.is_to_be_read(Timestamp(0)));
         place.move_to(id("$9"), None);
         assert_eq!((place.position(), place.to_be_stored()), (Some("$1"), None));
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_lacks_its_key_would_be_read_again() {
-        let mut place = Place::left_at(room(), "$1".to_owned());
+        let mut place = Place::left_at(room(), "$1".to_owned(), Timestamp(0));
         place.caught_up();
         place.move_to(id("$4"), Some(Held(id("$2"))));
         place.move_to(id("$6"), Some(Held(id("$5"))));

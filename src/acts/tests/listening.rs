@@ -12,7 +12,7 @@ async fn nobody_is_heard_where_nothing_is_allowed() {
     world.event(ALICE, in_room("!help")).await;
     world.works().await;
     assert!(world.acts().await.is_empty());
-    assert_eq!(world.store().room_position(ROOM).await.expect("read"), None);
+    assert_eq!(world.position().await, None);
 }
 
 #[tokio::test]
@@ -33,10 +33,10 @@ async fn what_is_no_command_of_ours_is_nothing() {
     world.works().await;
     assert!(world.acts().await.is_empty(), "{:?}", world.acts().await);
     // The last one that was stored at once was the first.
-    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$event-1"));
+    assert_eq!(world.position().await.as_deref(), Some("$event-1"));
     world.clock.advance(Duration::from_secs(31));
     world.listener.tick().await.expect("stored");
-    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$event-11"));
+    assert_eq!(world.position().await.as_deref(), Some("$event-11"));
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn what_was_missed_is_read_from_where_it_was_left() {
     world.next_event = 100;
     let now = world.says(ALICE, "!why", &card).await;
     world.works().await;
-    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$event-1"));
+    assert_eq!(world.position().await.as_deref(), Some("$event-1"));
     world.clock.advance(Duration::from_secs(5));
     world.listener.tick().await.expect("read");
     world.works().await;
@@ -114,7 +114,7 @@ async fn what_was_missed_is_read_from_where_it_was_left() {
     for expected in [too_late, cut, "✅"] {
         assert_eq!(answers.iter().filter(|answer| *answer == expected).count(), 1, "{expected}: {answers:?}");
     }
-    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$fresh"));
+    assert_eq!(world.position().await.as_deref(), Some("$fresh"));
     assert_eq!(now, "$event-101");
     // After a gap as well.
     let late = RoomEvent { event_id: "$late".to_owned(), ..world.make(ALICE, in_thread("!unack", &card)) };
@@ -146,6 +146,31 @@ async fn in_a_room_that_was_never_read_nothing_counts_from_before() {
 }
 
 #[tokio::test]
+async fn the_first_command_of_a_room_counts_also_if_nobody_was_there_to_hear_it() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    world.listener.start().await.expect("read");
+    let mut world = world.restarted("[actions]\n").await;
+    world.clock.advance(Duration::from_mins(5));
+    let command = world.make(ALICE, in_thread("!ack", &card));
+    let at = |minutes, id: &str| RoomEvent {
+        event_id: id.to_owned(),
+        age: Some(Duration::from_mins(minutes)),
+        ..command.clone()
+    };
+    // The homeserver does not know the place, so that the reading ends at a bound.
+    let events = vec![at(6, "$before-it-was-allowed"), at(1, "$while-it-was-down")];
+    let missed = RoomEvents { room: room(), room_id: ROOM.to_owned(), is_encrypted: false, events, gap: true };
+    world.rooms.missed.lock().expect("a lock").push_back(Ok(missed));
+    world.listener.start().await.expect("read");
+    world.listener.tick().await.expect("read");
+    world.works().await;
+    assert_eq!(world.taken_by(&incident).await, [ALICE]);
+    assert_eq!((world.acts().await.len(), world.answers().await), (1, vec!["✅".to_owned()]));
+}
+
+#[tokio::test]
 async fn what_cannot_be_decrypted_waits_for_its_key() {
     let mut world = World::new().await;
     let (incident, card) = two_pods(&world).await;
@@ -160,7 +185,7 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     world.hears(vec![readable, never], false).await;
     world.clock.advance(Duration::from_secs(31));
     world.listener.tick().await.expect("tried");
-    let position = world.store().room_position(ROOM).await.expect("read");
+    let position = world.position().await;
     assert_eq!(position.as_deref(), Some("$event-1"), "a restart would read them again");
     world.rooms.decrypted.lock().expect("a lock").insert("$readable".to_owned(), decrypted);
     world.clock.advance(Duration::from_secs(16));
@@ -176,7 +201,7 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     );
     world.clock.advance(Duration::from_secs(31));
     world.listener.tick().await.expect("stored");
-    assert_eq!(world.store().room_position(ROOM).await.expect("read").as_deref(), Some("$never"));
+    assert_eq!(world.position().await.as_deref(), Some("$never"));
 }
 
 #[tokio::test]

@@ -253,6 +253,10 @@ impl World {
         self.incident(id).await.taken.into_iter().map(|taken| taken.user).collect()
     }
 
+    async fn position(&self) -> Option<String> {
+        self.store().room_position(ROOM).await.expect("read").map(|(position, _)| position)
+    }
+
     fn polls(&self) -> usize {
         self.polls.load(Ordering::Relaxed)
     }

@@ -133,7 +133,11 @@ impl UnderWay {
     /// Starts what is due, and returns how long nothing else is.
     async fn start_due(&mut self, context: &ActContext, route: &RouteName) -> Result<Duration, StoreError> {
         if self.is_empty() {
-            context.store.end_expired_silences(route, context.clock.wall()).await?;
+            let wall = context.clock.wall();
+            // Nothing is written as long as nothing is over.
+            if context.store.silences_of_route(route).await?.iter().any(|silence| silence.ends_at <= wall) {
+                context.store.end_expired_silences(route, wall).await?;
+            }
         }
         for due in context.store.due_acts(route).await? {
             if self.keys.len() >= AT_ONCE {

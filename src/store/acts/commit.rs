@@ -100,16 +100,18 @@ impl Store {
             .await
     }
 
-    /// The last event of a room that was looked at.
+    /// The last event of a room that was looked at, and when that was stored. An empty one: since then people may act
+    /// from the room, and nothing has been said.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn room_position(&self, room_id: &str) -> Result<Option<String>, StoreError> {
+    pub async fn room_position(&self, room_id: &str) -> Result<Option<(String, Timestamp)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        Ok(sqlx::query_scalar("SELECT event_id FROM room_position WHERE room_id = $1")
+        let row: Option<(String, i64)> = sqlx::query_as("SELECT event_id, at FROM room_position WHERE room_id = $1")
             .bind(room_id)
             .fetch_optional(&mut *connection)
-            .await?)
+            .await?;
+        Ok(row.map(|(event, at)| (event, Timestamp(at))))
     }
 }
 
