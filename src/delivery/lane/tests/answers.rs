@@ -93,6 +93,32 @@ async fn behind_a_rate_limit_all_rooms_cards_go_before_any_answer() {
     assert!(!cards.is_empty() && cards.iter().all(|sent| sent.room.as_str() == TWO));
 }
 
+/// The gate is open, but the next event may be the one that is too many.
+#[tokio::test]
+async fn after_a_rate_limit_an_answer_waits_for_cards_of_other_rooms() {
+    const TWO: &str = "!two:example.org";
+    let mut harness = Harness::new(&format!("{ROOM},{TWO}")).await;
+    let two = RoomAddress::parse(TWO).expect("a room");
+    let error = SendError { retry_after: Some(Duration::ZERO), ..scripted(Reason::RateLimited) };
+    harness.context.gate.close(&error);
+    harness.answer(ROOM, "m.room.message", "first").await;
+    harness.post_to(vec![two.clone()], "g", "a", "warning").await;
+    let lane = |room: &str| {
+        let room = RoomAddress::parse(room).expect("a room");
+        tokio::spawn(Lane::new(room, harness.context.clone(), harness.stop.clone()).run())
+    };
+    let first = lane(ROOM);
+    sleep(Duration::from_millis(1_500)).await;
+    assert!(harness.sent().is_empty(), "a card is due");
+    let second = lane(TWO);
+    let sent = harness.answered().await;
+    assert!(sent[0].room == two && txns(&sent[1..]) == ["first"]);
+    harness.stop().await;
+    for lane in [first, second] {
+        lane.await.expect("no panic");
+    }
+}
+
 #[tokio::test]
 async fn one_in_doubt_goes_out_again_under_its_transaction_id() {
     for reason in [Reason::NoAnswer, Reason::ServerError, Reason::Unreadable] {
