@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Age, ClockSet, Hold, Loaded, RoomHealth, State, Trust,
+    Age, ClockSet, Hold, Loaded, Peer, RoomHealth, State, Trust,
     report::{Fact, Input, MatrixIds, Part, Report, RoomPart, RoutePart, Status},
 };
 use crate::model::{NoKeys, RoomAddress, Timestamp};
@@ -47,6 +47,7 @@ pub fn judge(mut input: Input) -> Report {
         encryption: input.encryption(),
         config: input.config(),
         certificate: input.certificate(),
+        alertmanager: input.alertmanager(),
         routes: input.routes.iter().map(|(name, rooms)| input.route(name, rooms)).collect(),
         undelivered: input.undelivered(failing.as_ref()),
         has_recent_dead_letter: input.dead().is_some(),
@@ -54,7 +55,7 @@ pub fn judge(mut input: Input) -> Report {
         state: input.state,
     };
     let parts = [&report.store, &report.homeserver, &report.sync, &report.encryption, &report.config];
-    let parts = parts.into_iter().chain(&report.certificate).map(|part| part.status);
+    let parts = parts.into_iter().chain(&report.certificate).chain(&report.alertmanager).map(|part| part.status);
     let worst = parts.chain(report.routes.iter().map(|route| route.status)).max();
     report.status = worst.unwrap_or(Status::Ok);
     report
@@ -147,6 +148,37 @@ impl Input {
             (None, Age::Good) => Part::ok("is the one in the files"),
         };
         Some(part.with([Fact::NotAfter(certificate.not_after)]))
+    }
+
+    /// `None`: no route has one.
+    fn alertmanager(&self) -> Option<Part> {
+        let alertmanagers = &self.state.alertmanagers;
+        if alertmanagers.is_empty() {
+            return None;
+        }
+        let peers = || alertmanagers.values().flatten();
+        let last = peers().filter_map(|peer| peer.last_good).max().map(|at| self.by_wall(at));
+        let since = peers().filter_map(|peer| peer.fault.as_ref()).map(|fault| fault.since).min();
+        let faults: Vec<String> =
+            alertmanagers.iter().filter_map(|(route, peers)| self.unanswering(route.as_str(), peers)).collect();
+        Some(if let Some(since) = since {
+            let part = Part::degraded(faults.join("; "));
+            part.with([Fact::Since(Some(self.by_wall(since))), Fact::Last(last)])
+        } else if last.is_some() {
+            Part::ok("answers").with([Fact::Last(last)])
+        } else {
+            Part::ok("not asked yet since the start").with([Fact::Last(None)])
+        })
+    }
+
+    /// Which peers of a route's Alertmanager do not answer, since when, and why.
+    fn unanswering(&self, route: &str, peers: &[Peer]) -> Option<String> {
+        let faults = peers.iter().filter_map(|peer| peer.fault.as_ref());
+        let faults: Vec<String> = faults
+            .map(|fault| format!("{} (since {})", self.blanked(&fault.reason), in_words(self.by_wall(fault.since))))
+            .collect();
+        let others = if faults.len() < peers.len() { ", other peers are asked in its place" } else { "" };
+        (!faults.is_empty()).then(|| format!("route {route}: {}{others}", faults.join(", ")))
     }
 
     fn config(&self) -> Part {
@@ -286,7 +318,10 @@ fn without_ids(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::report::Numbers;
+    use crate::{
+        health::{PeerFault, report::Numbers},
+        model::RouteName,
+    };
 
     const NOW: Timestamp = Timestamp(1_795_305_600_000);
 
@@ -328,6 +363,44 @@ mod tests {
         ] {
             let first = report.undelivered.first().map(String::as_str);
             assert_eq!((report.status, first), (status, reason), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn an_alertmanager_that_does_not_answer_degrades_and_pages_nobody() {
+        let peer = |host: &str, good: Option<u64>, fault: Option<(u64, &str)>| {
+            let ago = |seconds| NOW.minus(Duration::from_secs(seconds));
+            let fault =
+                fault.map(|(seconds, what)| PeerFault { since: ago(seconds), reason: format!("{host}: {what}") });
+            Peer { host: host.to_owned(), asked_at: None, last_good: good.map(ago), fault }
+        };
+        let refused = Some((60, "cannot connect: Connection refused"));
+        for (peers, status, reason) in [
+            (vec![], None, ""),
+            (vec![peer("am-0:9093", None, None)], Some(Status::Ok), "not asked yet since the start"),
+            (vec![peer("am-0:9093", Some(5), None), peer("am-1:9093", Some(9), None)], Some(Status::Ok), "answers"),
+            (
+                vec![peer("am-0:9093", Some(90), refused), peer("am-1:9093", Some(5), None)],
+                Some(Status::Degraded),
+                "route default: am-0:9093: cannot connect: Connection refused (since 2026-11-21T23:59:00Z), other peers are \
+                 asked in its place",
+            ),
+            (
+                vec![peer("am-0:9093", None, Some((60, "refused our credentials (401): no @bot:a")))],
+                Some(Status::Degraded),
+                "route default: am-0:9093: refused our credentials (401): no [id] (since 2026-11-21T23:59:00Z)",
+            ),
+        ] {
+            let report = judged(Some(Numbers::default()), |state| {
+                if !peers.is_empty() {
+                    state.alertmanagers.insert(RouteName::parse("default").unwrap(), peers.clone());
+                }
+            });
+            let part = report.alertmanager.as_ref();
+            assert_eq!(part.map(|part| part.status), status, "{peers:?}");
+            assert_eq!(part.map_or("", |part| part.reason.as_str()), reason);
+            assert_eq!(report.status, status.unwrap_or(Status::Ok));
+            assert!(report.undelivered.is_empty(), "{report:?}");
         }
     }
 

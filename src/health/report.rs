@@ -129,6 +129,8 @@ pub struct Report {
     pub config: Part,
     /// `None`: webhooks come by plain HTTP.
     pub certificate: Option<Part>,
+    /// `None`: no route has one.
+    pub alertmanager: Option<Part>,
     pub routes: Vec<RoutePart>,
     /// Why delivery should page somebody.
     pub undelivered: Vec<String>,

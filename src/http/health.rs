@@ -70,6 +70,9 @@ fn parts(report: &Report) -> Value {
     if let Some(certificate) = &report.certificate {
         parts["certificate"] = part_json(certificate);
     }
+    if let Some(alertmanager) = &report.alertmanager {
+        parts["alertmanager"] = part_json(alertmanager);
+    }
     parts
 }
 

@@ -253,7 +253,9 @@ fn example_keys(text: &str) -> BTreeSet<String> {
                 key => {
                     key.clone_into(&mut current);
                     let path = above.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".");
-                    keys.insert(format!("{table}.{path}"));
+                    // Keys above the first table are tables themselves.
+                    let path = if table.is_empty() { path } else { format!("{table}.{path}") };
+                    keys.extend(Some(path).filter(|path| path.contains('.')));
                 }
             }
         }

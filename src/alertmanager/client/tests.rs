@@ -302,6 +302,52 @@ async fn requests_are_counted_and_peers_are_noted() {
     );
 }
 
+#[tokio::test]
+async fn peers_are_asked_again_when_nobody_did() {
+    let good = answers(200, "{}", JSON).await;
+    let (health, clock) = (Arc::new(Health::default()), Clock::manual(Timestamp(1_000)));
+    let client = client(&[&good.uri()]).with_health(health, clock.clone());
+    let minute = Duration::from_mins(1);
+    client.ask_idle_peers(minute).await;
+    client.ask_idle_peers(minute).await;
+    assert_eq!(good.received_requests().await.unwrap().len(), 1);
+    clock.advance(minute);
+    client.ask_idle_peers(minute).await;
+    assert_eq!(good.received_requests().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn routes_that_share_an_alertmanager_are_counted_each() {
+    let config = |toml: &str| Config::parse(toml, "test", crate::config::Purpose::Render).expect("a config");
+    let both = config(
+        "[routes.a]\nrooms = [\"!a:b\"]\n[routes.b]\nrooms = [\"!a:b\"]\n[alertmanager]\nurls = [\"http://127.0.0.1:9\"]\n",
+    );
+    let routes: Vec<RouteName> = both.routes.keys().cloned().collect();
+    let metrics = Arc::new(Metrics::new(&routes, &[], "v", "c"));
+    let (health, clock) = (Arc::new(Health::default()), Clock::manual(Timestamp(1_000)));
+    let clients = Client::of_routes(&both, &metrics, &health, &clock);
+    assert_eq!(clients.values().map(|client| client.route.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    for client in clients.values() {
+        client.status(0).await.unwrap_err();
+    }
+    let text = metrics.encode().expect("text");
+    for sample in
+        ["alertmanager_up{route=\"a\"} 0", "alertmanager_up{route=\"b\"} 0", "outcome=\"not_sent\",route=\"b\"} 1"]
+    {
+        assert!(text.contains(sample), "{sample}\n{text}");
+    }
+    let one = config("[routes.a]\nrooms = [\"!a:b\"]\nalertmanager = { urls = [\"http://127.0.0.1:9\"] }\n");
+    let kept = Client::of_routes(&one, &metrics, &health, &clock);
+    let peers = health.snapshot().alertmanagers;
+    assert_eq!((kept.len(), peers.len()), (1, 1));
+    assert!(peers[&routes[0]][0].fault.is_some(), "what is known of a peer that stays is kept");
+    let text = metrics.encode().expect("text");
+    assert!(
+        !text.contains("alertmanager_up{route=\"b\"}") && text.contains("alertmanager_up{route=\"a\"} 0"),
+        "{text}"
+    );
+}
+
 #[test]
 fn odd_fields_lose_nothing_beside_them() {
     let body = br#"[{"receiver": 7, "alerts": [

@@ -1,5 +1,6 @@
 //! Tests of the config as a whole: files and variables in, a config or the text of its faults out.
 
+mod actions;
 mod admin;
 mod environment;
 mod example;

@@ -65,6 +65,7 @@ impl View<'_> {
         let level = level_of(self.report.status);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
         parts.extend(self.certificate());
+        parts.extend(self.alertmanager());
         parts.push(self.settings());
         let (rooms, backlog) = (self.rooms(), self.backlog());
         let overview = self.overview;
@@ -148,6 +149,16 @@ impl View<'_> {
         part.last = self.report.state.certificate.as_ref().map(|used| ("Ends", self.times.at_wall(used.not_after)));
         if part.level != Level::Ok {
             part.runbook = Some("The certificate");
+        }
+        Some(part)
+    }
+
+    fn alertmanager(&self) -> Option<Part> {
+        let mut part = judged("Alertmanager", self.report.alertmanager.as_ref()?);
+        let last = self.report.state.alertmanagers.values().flatten().filter_map(|peer| peer.last_good).max();
+        part.last = last.map(|at| ("Last answer", self.times.at(at)));
+        if part.level != Level::Ok {
+            part.runbook = Some("Alertmanager cannot be asked");
         }
         Some(part)
     }
