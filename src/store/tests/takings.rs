@@ -43,8 +43,8 @@ async fn a_card_reads_the_first_five_of_each_of_its_incidents() {
     let Fixture { store, .. } = open(folder.path()).await;
     let (one, other) = (opened(&store, "one").await, opened(&store, "other").await);
     let digest = store.make_digest(&room()).await.expect("committed").expect("a digest");
-    for n in (0..7).rev() {
-        take(&store, &one, &format!("@u{n}:x"), 2_000 + n).await;
+    for n in 0..7 {
+        take(&store, &one, &format!("@u{n}:x"), 2_006 - n).await;
     }
     let snapshot = store.snapshot(&digest).await.expect("read").expect("a card");
     let taken = |id: &IncidentId| {
@@ -52,9 +52,9 @@ async fn a_card_reads_the_first_five_of_each_of_its_incidents() {
         incident.taken.clone()
     };
     let users: Vec<String> = taken(&one).into_iter().map(|taken| taken.user).collect();
-    assert_eq!(users, ["@u0:x", "@u1:x", "@u2:x", "@u3:x", "@u4:x"]);
+    assert_eq!(users, ["@u6:x", "@u5:x", "@u4:x", "@u3:x", "@u2:x"]);
     let first =
-        Taken { user: "@u0:x".to_owned(), name: "Name".to_owned(), at: Timestamp(2_000), text: "mine".to_owned() };
+        Taken { user: "@u6:x".to_owned(), name: "Name".to_owned(), at: Timestamp(2_000), text: "mine".to_owned() };
     assert_eq!((taken(&one).first(), taken(&other)), (Some(&first), Vec::new()));
     let overview = store.overview(&[room()]).await.expect("read");
     let of_page = overview.incidents.iter().find(|open| open.seen.incident.id == one).expect("open");
