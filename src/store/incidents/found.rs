@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
+use super::takings;
+
 use crate::{
     model::{Changes, Found, Incident, IncidentId, PollMark, PolledAlert, PolledIncident, RouteName, Timestamp},
     store::{
@@ -305,6 +307,9 @@ async fn save(
         .bind(rows::to_json(&changes.doc)?)
         .execute(&mut *connection)
         .await?;
+    if changes.ends_taking(incident) {
+        takings::end(connection, &incident.id, now).await?;
+    }
     if changes.state.is_open() && !incident.state.is_open() {
         // Whoever is called when nobody takes it is called for this outage, too.
         sqlx::query("UPDATE incident SET fired_at = $2 WHERE id = $1")
