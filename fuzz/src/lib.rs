@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "the mounted modules offer more than the targets use")]
 
+pub mod alertmanager;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
 #[path = "../../src/intake/mod.rs"]

@@ -7,5 +7,6 @@ mod missing;
 mod poll;
 mod poller;
 mod silences;
+pub mod watch;
 
 pub use poller::{PollContext, PollNow, poll};

@@ -372,7 +372,7 @@ mod tests {
             let ago = |seconds| NOW.minus(Duration::from_secs(seconds));
             let fault =
                 fault.map(|(seconds, what)| PeerFault { since: ago(seconds), reason: format!("{host}: {what}") });
-            Peer { host: host.to_owned(), last_good: good.map(ago), fault }
+            Peer { host: host.to_owned(), asked_at: None, last_good: good.map(ago), fault }
         };
         let refused = Some((60, "cannot connect: Connection refused"));
         for (peers, status, reason) in [

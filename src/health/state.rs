@@ -111,6 +111,8 @@ pub struct State {
 pub struct Peer {
     /// With its port.
     pub host: String,
+    /// When a request to it last ended, well or not.
+    pub asked_at: Option<Timestamp>,
     /// When it last answered well.
     pub last_good: Option<Timestamp>,
     /// `None` after a good answer.

@@ -4,6 +4,7 @@
 #![expect(clippy::float_cmp, reason = "metrics that count are whole numbers")]
 #![expect(clippy::similar_names, reason = "a room has a root")]
 
+mod alertmanager_api;
 mod chaos;
 mod clock_jumps;
 mod commands;

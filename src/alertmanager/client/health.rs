@@ -1,6 +1,6 @@
 //! Which peers answer: for `/healthz`, and for `alertmanager_up`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{ApiError, ApiFault, request::Call};
 use crate::{
@@ -32,6 +32,16 @@ impl Record {
         Self { health, clock, route }
     }
 
+    /// The peers that were not asked for so long.
+    pub(super) fn idle(&self, than: Duration) -> Vec<usize> {
+        let now = self.clock.now();
+        let is_idle = |peer: &Peer| peer.asked_at.is_none_or(|at| now.since(at) >= than);
+        self.health.update(|state| {
+            let peers = state.alertmanagers.get(&self.route).into_iter().flatten().enumerate();
+            peers.filter(|(_, peer)| is_idle(peer)).map(|(at, _)| at).collect()
+        })
+    }
+
     /// Notes how a peer answered.
     pub(super) fn note(&self, call: Call, peer: usize, error: Option<&ApiError>, metrics: &Metrics) {
         let verdict = judged(call, error);
@@ -39,6 +49,7 @@ impl Record {
         let up = self.health.update(|state| {
             let peers = state.alertmanagers.get_mut(&self.route)?;
             let peer = peers.get_mut(peer)?;
+            peer.asked_at = Some(now);
             match verdict {
                 Verdict::Unclear => return None,
                 Verdict::Answers => {

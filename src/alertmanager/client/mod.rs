@@ -6,7 +6,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde_json::json;
 use url::Url;
@@ -149,7 +149,8 @@ impl Client {
         // Anchored by Alertmanager.
         let query = vec![("receiver", quoted_regex(receiver))];
         let request = Request { call: Call::Groups, path: path(&["alerts", "groups"]), query, body: None };
-        self.read(&request, peer, |body| parse::groups(body, receiver)).await
+        let receiver = receiver.to_owned();
+        self.read(&request, peer, move |body: &[u8]| parse::groups(body, &receiver)).await
     }
 
     /// The alerts of all receivers that match these labels by equality, from `/alerts`.
@@ -187,6 +188,15 @@ impl Client {
         Ok(self.read(&request, Some(peer), parse::status).await?.1)
     }
 
+    /// Asks the peers that were not asked for so long for their status, so that health says how they are now.
+    pub async fn ask_idle_peers(&self, than: Duration) {
+        let Some(record) = &self.record else { return };
+        for peer in record.idle(than) {
+            // What came of it is noted.
+            let _ = self.status(peer).await;
+        }
+    }
+
     /// Makes or extends a silence and returns its id, which may be another one than that of the silence that is extended. The
     /// next peer is tried only if nothing was sent to the one before.
     ///
@@ -207,9 +217,8 @@ impl Client {
             Request { call: Call::PostSilence, path: path(&["silences"]), query: Vec::new(), body: Some(body) };
         let mut unsent = nobody();
         for (peer, url) in self.config.urls.iter().enumerate() {
-            let answer = self.ask(&request, peer, url, |answer| {
-                let unnamed = || "the answer has no id of a silence".to_owned();
-                parse::silence_id(&answer.body).ok_or_else(unnamed)
+            let answer = self.ask(&request, peer, url, |body| {
+                parse::silence_id(body).ok_or_else(|| "the answer has no id of a silence".to_owned())
             });
             match answer.await {
                 Err(error) if error.kind == ApiFault::NotSent => unsent = error,
@@ -246,15 +255,15 @@ impl Client {
     }
 
     /// Asks one peer, or one after the other until one answers. Returns which one did.
-    async fn read<T>(
+    async fn read<T: Send + 'static>(
         &self,
         request: &Request,
         peer: Option<usize>,
-        parse: impl Fn(&[u8]) -> Result<T, String>,
+        parse: impl Fn(&[u8]) -> Result<T, String> + Clone + Send + 'static,
     ) -> Result<(usize, T), ApiError> {
         let mut failed = nobody();
         for (at, url) in self.config.urls.iter().enumerate().filter(|(at, _)| peer.is_none_or(|peer| peer == *at)) {
-            match self.ask(request, at, url, |answer| parse(&answer.body)).await {
+            match self.ask(request, at, url, parse.clone()).await {
                 Ok(found) => return Ok((at, found)),
                 Err(error) if request::may_ask_next(&error) => failed = error,
                 Err(error) => return Err(error),
@@ -264,19 +273,24 @@ impl Client {
     }
 
     /// Asks one peer, and notes how that went.
-    async fn ask<T>(
+    async fn ask<T: Send + 'static>(
         &self,
         request: &Request,
         peer: usize,
         url: &Url,
-        parse: impl Fn(&Answer) -> Result<T, String>,
+        parse: impl FnOnce(&[u8]) -> Result<T, String> + Send + 'static,
     ) -> Result<T, ApiError> {
         let result = match &self.http {
             Ok(http) => request::send(http, &self.config, url, request).await,
             Err(why) => Err(ApiError { kind: ApiFault::NotSent, detail: why.clone() }),
         };
-        let result =
-            result.and_then(|answer| parse(&answer).map_err(|what| request::error(url, ApiFault::InDoubt, &what)));
+        let result = match result {
+            Ok(answer) => {
+                let parsed = parsed(answer, parse).await;
+                parsed.map_err(|what| request::error(url, ApiFault::InDoubt, &what))
+            }
+            Err(error) => Err(error),
+        };
         let error = result.as_ref().err();
         let outcome = error.map_or("ok", |error| error.kind.as_str());
         let labels = [self.route.as_str(), request.call.as_str(), outcome];
@@ -289,6 +303,20 @@ impl Client {
         }
         result
     }
+}
+
+/// Longer answers are parsed beside the tasks that answer webhooks, not among them.
+const LONG: usize = 64 * 1024;
+
+async fn parsed<T: Send + 'static>(
+    answer: Answer,
+    parse: impl FnOnce(&[u8]) -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    if answer.body.len() <= LONG {
+        return parse(&answer.body);
+    }
+    let parsing = tokio::task::spawn_blocking(move || parse(&answer.body));
+    parsing.await.unwrap_or_else(|_| Err("parsing the answer failed".to_owned()))
 }
 
 fn path(parts: &[&str]) -> Vec<String> {

@@ -302,6 +302,52 @@ async fn requests_are_counted_and_peers_are_noted() {
     );
 }
 
+#[tokio::test]
+async fn peers_are_asked_again_when_nobody_did() {
+    let good = answers(200, "{}", JSON).await;
+    let (health, clock) = (Arc::new(Health::default()), Clock::manual(Timestamp(1_000)));
+    let client = client(&[&good.uri()]).with_health(health, clock.clone());
+    let minute = Duration::from_mins(1);
+    client.ask_idle_peers(minute).await;
+    client.ask_idle_peers(minute).await;
+    assert_eq!(good.received_requests().await.unwrap().len(), 1);
+    clock.advance(minute);
+    client.ask_idle_peers(minute).await;
+    assert_eq!(good.received_requests().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn routes_that_share_an_alertmanager_are_counted_each() {
+    let config = |toml: &str| Config::parse(toml, "test", crate::config::Purpose::Render).expect("a config");
+    let both = config(
+        "[routes.a]\nrooms = [\"!a:b\"]\n[routes.b]\nrooms = [\"!a:b\"]\n[alertmanager]\nurls = [\"http://127.0.0.1:9\"]\n",
+    );
+    let routes: Vec<RouteName> = both.routes.keys().cloned().collect();
+    let metrics = Arc::new(Metrics::new(&routes, &[], "v", "c"));
+    let (health, clock) = (Arc::new(Health::default()), Clock::manual(Timestamp(1_000)));
+    let clients = Client::of_routes(&both, &metrics, &health, &clock);
+    assert_eq!(clients.values().map(|client| client.route.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    for client in clients.values() {
+        client.status(0).await.unwrap_err();
+    }
+    let text = metrics.encode().expect("text");
+    for sample in
+        ["alertmanager_up{route=\"a\"} 0", "alertmanager_up{route=\"b\"} 0", "outcome=\"not_sent\",route=\"b\"} 1"]
+    {
+        assert!(text.contains(sample), "{sample}\n{text}");
+    }
+    let one = config("[routes.a]\nrooms = [\"!a:b\"]\nalertmanager = { urls = [\"http://127.0.0.1:9\"] }\n");
+    let kept = Client::of_routes(&one, &metrics, &health, &clock);
+    let peers = health.snapshot().alertmanagers;
+    assert_eq!((kept.len(), peers.len()), (1, 1));
+    assert!(peers[&routes[0]][0].fault.is_some(), "what is known of a peer that stays is kept");
+    let text = metrics.encode().expect("text");
+    assert!(
+        !text.contains("alertmanager_up{route=\"b\"}") && text.contains("alertmanager_up{route=\"a\"} 0"),
+        "{text}"
+    );
+}
+
 #[test]
 fn odd_fields_lose_nothing_beside_them() {
     let body = br#"[{"receiver": 7, "alerts": [
@@ -333,6 +379,41 @@ fn odd_fields_lose_nothing_beside_them() {
     assert_eq!(parse::alerts(b"null"), Ok(Vec::new()));
     for bad in ["", "[", "{}", "7", "\"x\"", "[{\"a\":]"] {
         assert!(parse::alerts(bad.as_bytes()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn captured_answers_of_two_versions() {
+    for (groups, silences, status, version, muted) in [
+        (
+            &include_bytes!("../../../tests/fixtures/alertmanager/groups-0.25.json")[..],
+            &include_bytes!("../../../tests/fixtures/alertmanager/silences-0.25.json")[..],
+            &include_bytes!("../../../tests/fixtures/alertmanager/status-0.25.json")[..],
+            "0.25.0",
+            &[][..],
+        ),
+        (
+            include_bytes!("../../../tests/fixtures/alertmanager/groups-0.35.json"),
+            include_bytes!("../../../tests/fixtures/alertmanager/silences-0.35.json"),
+            include_bytes!("../../../tests/fixtures/alertmanager/status-0.35.json"),
+            "0.35.0",
+            &["always".to_owned()],
+        ),
+    ] {
+        let alerts = parse::groups(groups, "matrix").expect("JSON");
+        let named = |name: &str| {
+            let found = alerts.iter().find(|alert| alert.labels.get("alertname").is_some_and(|found| found == name));
+            found.expect(name)
+        };
+        let silence = &parse::silences(silences).expect("JSON")[0];
+        assert_eq!(alerts.len(), 5, "{version}");
+        assert_eq!(named("Silenced").silenced_by, [silence.id.as_str()]);
+        assert_eq!(named("Effect").inhibited_by, [named("Cause").fingerprint.as_str()]);
+        assert_eq!(named("Muted").muted_by, muted);
+        assert_eq!((silence.state, silence.comment.as_str()), (SilenceState::Active, "known [mar:1/0]"));
+        let status = parse::status(status).expect("JSON");
+        assert_eq!((status.version.as_str(), status.cluster.as_str()), (version, "disabled"));
+        assert!(status.up_since.is_some() && status.config.contains("time_intervals"));
     }
 }
 

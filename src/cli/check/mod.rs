@@ -1,5 +1,6 @@
-//! `check`: checks the config and the store and, with `--online`, the homeserver, the account and the rooms.
+//! `check`: checks the config and the store and, with `--online`, the homeserver, the account, the rooms, and Alertmanager.
 
+mod alertmanager;
 mod homeserver;
 mod online;
 mod power;
@@ -36,7 +37,8 @@ Examples:
   matrix-alertmanager-receiver check --online")]
 pub struct Check {
     /// Also ask the homeserver: does it answer and accept the access token, is the account in each room, and may it send
-    /// messages and mention @room there; who can read an encrypted room, and will clients trust what they read.
+    /// messages and mention @room there; who can read an encrypted room, and will clients trust what they read. And ask each
+    /// Alertmanager: does every peer answer, does it post here, and could a silence be made.
     #[arg(long)]
     online: bool,
 }
@@ -49,6 +51,7 @@ impl Check {
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
                 loaded.odd_passwords().iter().for_each(|odd| report.note(odd));
+                alertmanager::understood(&loaded, &mut report);
                 certificate(&loaded, &mut report);
                 links(&loaded, &mut report);
                 templates::check(&loaded, &mut report);
@@ -56,6 +59,7 @@ impl Check {
                 if self.online {
                     http_client::block_on(async {
                         online::check(&loaded, &mut report).await;
+                        alertmanager::check(&loaded, &mut report).await;
                         Ok(())
                     })?;
                 }

@@ -4,7 +4,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{HOOK_TOKEN, nobody, run};
-use crate::harness::{DEADLINE, NewRoom, Payload, Reader, ReceiverBuilder, Scene, eventually};
+use crate::harness::{
+    Alertmanager, AlertmanagerConfig, DEADLINE, NewRoom, Payload, Reader, ReceiverBuilder, Scene, eventually,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_it_understood_and_touches_nothing() {
@@ -248,4 +250,91 @@ async fn check_online_uses_a_stored_session_and_never_logs_in() {
     store(&bot.access_token, "@other:localhost");
     check().await.says(0, &[&["note", "@other:localhost", "not used"], &["note", "rooms were not checked"]]);
     assert_eq!(devices().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_what_actions_need() {
+    let bot = nobody();
+    let receiver = ReceiverBuilder::new(&bot)
+        .route("default", &["!abc:localhost"])
+        .toml(
+            "[actions]\n[routes.off]\nrooms = [\"!abc:localhost\"]\nactions = false\nalertmanager = { urls = [\"http://am:9093\"] }\n\
+             escalate = [{ after = \"1m\", room = true }]\n",
+        )
+        .unstarted();
+    run(&receiver, &bot, &["check"]).await.says(
+        0,
+        &[
+            &["note", "route default", "can be taken", "not silenced", "alertmanager.urls"],
+            &["ok", "route off", "http://am:9093"],
+            &["note", "route off", "escalate always calls"],
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_asks_every_alertmanager() {
+    let scene = Scene::new().await;
+    for program in Alertmanager::versions() {
+        let hides = Alertmanager::newest().is_some_and(|newest| newest == program);
+        let posts_here = AlertmanagerConfig::webhook("http://receiver:9088/alerts/default").run_by(&program);
+        let elsewhere = AlertmanagerConfig::webhook("http://receiver:9088/alerts/other").run_by(&program);
+        let (posts_here, elsewhere) = (Alertmanager::start(posts_here).await, Alertmanager::start(elsewhere).await);
+        let route = |title: &'static str, old: &'static [&'static str]| {
+            if hides { vec!["note", title, "hides the URLs"] } else { [&[title][..], old].concat() }
+        };
+        let receiver = ReceiverBuilder::of(&scene)
+            .toml(&format!(
+                "[actions]\n[alertmanager]\nurls = [{:?}]\n[routes.ops]\nrooms = [{:?}]\n\
+                 alertmanager = {{ urls = [{:?}, {:?}] }}\n",
+                posts_here.url(),
+                scene.room.id,
+                elsewhere.url(),
+                posts_here.url(),
+            ))
+            .unstarted();
+        let (default, ops) = (
+            route("route default", &["ok", "receiver matrix posts here"]),
+            route("route ops", &["note", "no webhook", "/alerts/ops"]),
+        );
+        run(&receiver, &scene.bot, &["check", "--online"]).await.says(
+            0,
+            &[
+                &["ok", "alertmanager of default: 127.0.0.1:", "answers, version 0.", "cluster disabled"],
+                &["ok", "alertmanager of default: a silence could be made"],
+                &["note", "alertmanager of ops: the peers are not clustered"],
+                &default,
+                &ops,
+            ],
+        );
+        assert_eq!(posts_here.silences().await, json!([]), "check leaves nothing behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_says_why_an_alertmanager_cannot_be_asked() {
+    let bot = nobody();
+    let guarded = AlertmanagerConfig::webhook("http://receiver:9088/alerts/default")
+        .web(json!({ "basic_auth_users": { "mar": "$2b$04$KqyM3ABkQJQmvPKxoJ/BfOzhDCTDwgOyvYbSqbIZsGn2l2BFT0QO." } }));
+    let guarded = Alertmanager::start(guarded).await;
+    let open = AlertmanagerConfig::webhook("http://receiver:9088/alerts/default").prefix("/alertmanager");
+    let open = Alertmanager::start(open).await;
+    let receiver = ReceiverBuilder::new(&bot)
+        .route("default", &["!abc:localhost"])
+        .toml(&format!(
+            "[alertmanager]\nurls = [{:?}, \"http://127.0.0.1:9\", {:?}]\nusername = \"mar\"\npassword = \"pa55-word\"\n",
+            guarded.url(),
+            open.url().replace("/alertmanager", ""),
+        ))
+        .unstarted();
+    let ran = run(&receiver, &bot, &["check", "--online"]).await;
+    ran.says(
+        1,
+        &[
+            &["FAULT", "refused our credentials (401)", "-> check username and password"],
+            &["FAULT", "127.0.0.1:9: cannot connect", "-> check alertmanager.urls"],
+            &["FAULT", "has no API at this URL (404)", "-> a path is part of the URL"],
+        ],
+    );
+    assert!(!ran.all().contains("pa55-word"), "{}", ran.all());
 }

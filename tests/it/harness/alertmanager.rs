@@ -1,13 +1,17 @@
 //! A real Alertmanager, and what an operator does to it.
 
-use std::{process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    ClusterLink, DEADLINE, POLL,
+    ClusterLink, DEADLINE, POLL, eventually,
     http::{Answer, client},
     process::{Process, Scratch, describe, free_port, tail},
 };
@@ -20,6 +24,11 @@ pub struct AlertmanagerConfig {
     clustered: bool,
     /// Advertised and real port of a link in front of it.
     link: Option<(u16, u16)>,
+    program: Option<PathBuf>,
+    /// Of its URL.
+    prefix: String,
+    /// What `--web.config.file` names, as JSON: TLS and basic authentication.
+    web: Option<Value>,
 }
 
 impl AlertmanagerConfig {
@@ -35,7 +44,27 @@ impl AlertmanagerConfig {
             },
             "receivers": [{ "name": "matrix", "webhook_configs": [{ "url": url, "send_resolved": true }] }],
         });
-        Self { json, peers: Vec::new(), clustered: false, link: None }
+        let prefix = String::new();
+        Self { json, peers: Vec::new(), clustered: false, link: None, program: None, prefix, web: None }
+    }
+
+    /// Runs `program` in place of Debian's; see [`Alertmanager::newest`].
+    pub fn run_by(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
+    /// Serves everything below this path, such as `/alertmanager`.
+    pub fn prefix(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.prefix);
+        self
+    }
+
+    /// What it demands of its clients and shows them: `basic_auth_users`, `tls_server_config`. The harness itself then cannot
+    /// ask it.
+    pub fn web(mut self, web: Value) -> Self {
+        self.web = Some(web);
+        self
     }
 
     /// A setting of the route: `repeat_interval`, `group_by`, …
@@ -83,9 +112,33 @@ pub struct Alertmanager {
     /// Where the others of its cluster find it.
     advertised_port: u16,
     args: Vec<String>,
+    program: PathBuf,
+    prefix: String,
+    /// It answers the harness with 401, or by TLS.
+    guarded: bool,
 }
 
 impl Alertmanager {
+    /// The program of the newest version that the tests know, where `make tools` could build it.
+    pub fn newest() -> Option<PathBuf> {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/alertmanager/alertmanager"));
+        let there = path.exists();
+        if !there {
+            eprintln!("skipped: no .tools/alertmanager, which `make tools` builds where Go is new enough");
+        }
+        there.then_some(path)
+    }
+
+    /// Debian's program.
+    pub fn debian() -> PathBuf {
+        std::env::var("MAR_TEST_ALERTMANAGER").map_or_else(|_| "prometheus-alertmanager".into(), PathBuf::from)
+    }
+
+    /// The programs to test against, oldest first.
+    pub fn versions() -> Vec<PathBuf> {
+        [Some(Self::debian()), Self::newest()].into_iter().flatten().collect()
+    }
+
     pub async fn start(config: AlertmanagerConfig) -> Self {
         let port = free_port();
         let (advertised_port, cluster_port) = config.link.unwrap_or_else(|| {
@@ -110,16 +163,40 @@ impl Alertmanager {
         } else {
             args.push("--cluster.listen-address=".to_owned());
         }
-        let mut alertmanager = Self { port, advertised_port, args, scratch, process: None };
+        if !config.prefix.is_empty() {
+            args.push(format!("--web.external-url=http://127.0.0.1:{port}{}", config.prefix));
+        }
+        if let Some(web) = &config.web {
+            scratch.write("web.yml", &web.to_string());
+            args.push("--web.config.file=web.yml".to_owned());
+        }
+        let program = config.program.unwrap_or_else(Self::debian);
+        let (prefix, guarded) = (config.prefix, config.web.is_some());
+        let mut alertmanager = Self { port, advertised_port, args, scratch, process: None, program, prefix, guarded };
         alertmanager.launch().await;
         alertmanager
     }
 
     async fn launch(&mut self) {
-        let program = std::env::var("MAR_TEST_ALERTMANAGER").unwrap_or_else(|_| "prometheus-alertmanager".to_owned());
-        let mut command = Command::new(&program);
+        let program = self.program.display().to_string();
+        let mut command = Command::new(&self.program);
         command.args(&self.args).current_dir(self.scratch.path());
-        self.process = Some(start_server(&program, &mut command, &self.scratch, &self.url()).await);
+        if self.guarded {
+            self.process = Some(self.start_guarded(&program, &mut command).await);
+        } else {
+            self.process = Some(start_server(&program, &mut command, &self.scratch, &self.url()).await);
+        }
+    }
+
+    /// Waits for its port only.
+    async fn start_guarded(&self, program: &str, command: &mut Command) -> Process {
+        let log = self.scratch.join("output.log");
+        let process = Process::spawn(command, &log).unwrap_or_else(|error| panic!("`{program}`: {error}"));
+        eventually(&format!("{program} listens"), DEADLINE, async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()
+        })
+        .await;
+        process
     }
 
     /// Ends it without a word, as a node that is lost.
@@ -140,9 +217,9 @@ impl Alertmanager {
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, and its prefix.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}{}", self.port, self.prefix)
     }
 
     /// Posts alerts as Prometheus does.
