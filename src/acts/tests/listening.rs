@@ -123,6 +123,7 @@ async fn in_a_room_that_was_never_read_nothing_counts_from_before() {
     let mut world = World::new().await;
     let (incident, card) = two_pods(&world).await;
     world.rooms.power(ALICE, 50);
+    world.listener.start().await.expect("read");
     world.clock.advance(Duration::from_mins(1));
     let of = |age, id: &str, event: RoomEvent| RoomEvent { age, event_id: id.to_owned(), ..event };
     let command = world.make(ALICE, in_thread("!ack", &card));
