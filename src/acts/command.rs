@@ -215,9 +215,20 @@ mod tests {
 
     #[test]
     fn what_does_not_begin_with_the_prefix_is_nothing() {
-        for body in
-            ["", "!", "!!!", "! ack", " !ack", "ack", "say !ack", "!?", "!1", "> !ack", "> quoted\n\nand !ack", "!\nack"]
-        {
+        for body in [
+            "",
+            "!",
+            "!!!",
+            "! ack",
+            " !ack",
+            "ack",
+            "say !ack",
+            "!?",
+            "!1",
+            "> !ack",
+            "> quoted\n\nand !ack",
+            "!\nack",
+        ] {
             assert_eq!(read(body), None, "{body:?}");
         }
         for (body, prefix, is_one) in

@@ -70,7 +70,11 @@ impl Limits {
     pub fn refused(&self, room: &str, sender: &str, now: Timestamp) -> Refused {
         match self.state().refused.get(&(room.to_owned(), sender.to_owned())) {
             Some((at, known)) if now.since(*at) < REFUSAL => {
-                if now < *known { Refused::JustNow } else { Refused::AskAgain }
+                if now < *known {
+                    Refused::JustNow
+                } else {
+                    Refused::AskAgain
+                }
             }
             _ => Refused::No,
         }
@@ -127,7 +131,11 @@ mod tests {
     fn one_refusal_in_ten_minutes_for_each_sender() {
         let limits = Limits::default();
         assert_eq!(limits.refused("r", "a", at(0)), Refused::No);
-        assert!(limits.may_refuse("r", "a", at(0)) && limits.may_refuse("r", "b", at(0)) && limits.may_refuse("s", "a", at(0)));
+        assert!(
+            limits.may_refuse("r", "a", at(0))
+                && limits.may_refuse("r", "b", at(0))
+                && limits.may_refuse("s", "a", at(0))
+        );
         assert!(!limits.may_refuse("r", "a", at(599)));
         assert_eq!(limits.refused("r", "a", at(300)), Refused::JustNow, "as it was found at 599, said earlier");
         assert_eq!(limits.refused("r", "b", at(11)), Refused::AskAgain);

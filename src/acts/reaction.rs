@@ -11,7 +11,8 @@ pub fn parse(key: &str) -> Option<ActKind> {
     if key.len() > MAX_KEY {
         return None;
     }
-    let bare: String = key.chars().filter(|c| !matches!(c, '\u{FE0E}' | '\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}')).collect();
+    let bare: String =
+        key.chars().filter(|c| !matches!(c, '\u{FE0E}' | '\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}')).collect();
     match bare.as_str() {
         "✅" | "👀" => Some(ActKind::Take),
         "🔕" => Some(ActKind::Silence),

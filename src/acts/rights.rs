@@ -10,7 +10,10 @@ use crate::{
 pub enum Denial {
     NotJoined,
     /// Neither the power level nor the list of users allows it. `needs`: the level that would.
-    NoRight { needs: Option<i64>, has: i64 },
+    NoRight {
+        needs: Option<i64>,
+        has: i64,
+    },
     /// The room is encrypted, and the command was not.
     NotEncrypted,
     /// It came from a device that its owner has not signed.
@@ -148,7 +151,11 @@ mod tests {
         }
         let gone = Member { is_joined: false, ..member(100, false) };
         for kind in ActKind::ALL {
-            assert_eq!(judge(&asked(kind, LISTED, Trust::Plain), &gone, &actions()), Err(Denial::NotJoined), "{kind:?}");
+            assert_eq!(
+                judge(&asked(kind, LISTED, Trust::Plain), &gone, &actions()),
+                Err(Denial::NotJoined),
+                "{kind:?}"
+            );
         }
         let nobody = Actions { allow: Allow { power: None, users: Vec::new() }, ..actions() };
         let creator = judge(&asked(Take, OTHER, Trust::Plain), &member(i64::MAX, false), &nobody);
@@ -174,7 +181,13 @@ mod tests {
             ("silence by the list", asked(Silence, LISTED, Trust::Signed), 0, &plain, Ok(())),
             ("unsilence by power", asked(Unsilence, OTHER, Trust::Signed), 50, &plain, Ok(())),
             ("forged taking", reaction(Take, OTHER), 50, &plain, Ok(())),
-            ("taking without the right", reaction(Take, OTHER), 0, &plain, Err(Denial::NoRight { needs: Some(50), has: 0 })),
+            (
+                "taking without the right",
+                reaction(Take, OTHER),
+                0,
+                &plain,
+                Err(Denial::NoRight { needs: Some(50), has: 0 }),
+            ),
             ("silence by reaction", reaction(Silence, LISTED), 100, &plain, Err(Denial::ReactionNotTrusted)),
             ("by trusted reaction", reaction(Silence, LISTED), 0, &trusting, Ok(())),
             ("by trusted reaction, power", reaction(Silence, OTHER), 50, &trusting, Err(Denial::PowerNotTrusted)),

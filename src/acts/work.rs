@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::{answers::content, context::{ActContext, ActSettings}};
+use super::{
+    answers::content,
+    context::{ActContext, ActSettings},
+};
 use crate::{
     alertmanager::client::Client,
     config::{Route, Updates},
     model::{Act, ActKind, ActState, Timestamp},
     render::answer::Answer,
-    store::{ActEnd, DueAct, ActAnswer, StoreError},
+    store::{ActAnswer, ActEnd, DueAct, StoreError},
 };
 
 /// What is done later is refused: by then somebody has done something else.

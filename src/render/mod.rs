@@ -23,7 +23,10 @@ mod text;
 mod time;
 
 pub use self::{
-    event::{CONTENT_KEY, Envelope, Relation, answer_content, card_content, edit_content, permalink, reaction_content, reply_content},
+    event::{
+        CONTENT_KEY, Envelope, Relation, answer_content, card_content, edit_content, permalink, reaction_content,
+        reply_content,
+    },
     links::{alert_links::BrokenLink, custom::LinkTemplateErrors},
     message::{MAX_BYTES, Message},
     request::{MessageKind, Rendered, Request, render},

@@ -15,7 +15,7 @@ mod rooms;
 pub use acts::carry_out::{ActEnd, Taking};
 pub use acts::commit::{Heard, NewAct, Redacted};
 pub use acts::read::ActIncident;
-pub use acts::rows::{DueAct, ActAnswer, SilenceRow, SilenceRowState};
+pub use acts::rows::{ActAnswer, DueAct, SilenceRow, SilenceRowState};
 pub use acts::target::{ActTarget, TargetIncident};
 pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};
 pub use cards::unrouted::{Routing, Unrouted};

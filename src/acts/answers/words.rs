@@ -22,8 +22,7 @@ pub fn refusal(reason: &str) -> Answer {
 pub fn typed(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let parts: Vec<String> =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     let text = parts.concat();
     if text.is_empty() { "0s".to_owned() } else { text }
 }
@@ -44,11 +43,11 @@ pub fn denial(denial: Denial, kind: ActKind, actions: &Actions) -> Answer {
         Denial::Unsigned => {
             refusal("The command came from a device that is not verified: verify this session, then repeat it")
         }
-        Denial::Violated => refusal("The device that sent this does not prove who you are: sign in again, then repeat it"),
-        Denial::PowerNotTrusted => {
-            refusal("In an encrypted room a silence needs your name in actions.allow.users")
-                .line("Power levels are not encrypted. With actions.trust_power = true they suffice.")
+        Denial::Violated => {
+            refusal("The device that sent this does not prove who you are: sign in again, then repeat it")
         }
+        Denial::PowerNotTrusted => refusal("In an encrypted room a silence needs your name in actions.allow.users")
+            .line("Power levels are not encrypted. With actions.trust_power = true they suffice."),
         Denial::ReactionNotTrusted => refusal(&format!("Use {prefix}silence here: reactions are not encrypted"))
             .line("With actions.trust_reactions = true they suffice."),
     }
@@ -92,8 +91,10 @@ pub fn unknown(word: &str, prefix: &str) -> String {
 pub fn matcher_fault(fault: MatcherFault) -> Answer {
     match fault {
         MatcherFault::NothingOpen => refusal("Nothing of this is firing any more"),
-        MatcherFault::TooMany(names) => refusal(&format!("This mixes {names} alertnames, and {MOST} are silenced at once"))
-            .line("Silence them in Alertmanager, or reply to the message about one of them."),
+        MatcherFault::TooMany(names) => {
+            refusal(&format!("This mixes {names} alertnames, and {MOST} are silenced at once"))
+                .line("Silence them in Alertmanager, or reply to the message about one of them.")
+        }
         MatcherFault::NoLabels => refusal("These alerts have no labels by which they could be silenced"),
         MatcherFault::NoSuchAlert => refusal("That alert is not part of this any more"),
     }
@@ -119,7 +120,9 @@ pub fn api_error(what: &str, error: &ApiError) -> Answer {
         ApiFault::NotSent => ("Alertmanager cannot be reached", "Try again, or use another way to Alertmanager."),
         ApiFault::InDoubt => ("Alertmanager did not answer", "Try again, or use another way to Alertmanager."),
         ApiFault::Refused => ("Alertmanager refused it", ""),
-        ApiFault::Unauthorized => ("Alertmanager did not accept the credentials", "Check [alertmanager] in the config."),
+        ApiFault::Unauthorized => {
+            ("Alertmanager did not accept the credentials", "Check [alertmanager] in the config.")
+        }
         ApiFault::NotFound => ("Alertmanager has no such API or silence", "Check alertmanager.urls in the config."),
     };
     refusal(&format!("{what}: {reason}")).line(&error.detail).line(help)
@@ -128,10 +131,11 @@ pub fn api_error(what: &str, error: &ApiError) -> Answer {
 /// What there is, for the routes of a room.
 #[must_use]
 pub fn help(prefix: &str, actions: &Actions, has_alertmanager: bool) -> Answer {
-    let mut answer = Answer::new("ℹ️", &format!("Reply to a card, or write in its thread; {prefix}why shows what is known"))
-        .line("👀 or ✅ on a card: you take care of it; removing it gives it back")
-        .code("the same, with a word to the others:", &format!("{prefix}ack looking at the node"))
-        .code("gives it back:", &format!("{prefix}unack"));
+    let mut answer =
+        Answer::new("ℹ️", &format!("Reply to a card, or write in its thread; {prefix}why shows what is known"))
+            .line("👀 or ✅ on a card: you take care of it; removing it gives it back")
+            .code("the same, with a word to the others:", &format!("{prefix}ack looking at the node"))
+            .code("gives it back:", &format!("{prefix}unack"));
     if has_alertmanager {
         let (usual, most) = (typed(actions.silence), duration(actions.max_silence));
         answer = answer

@@ -155,7 +155,8 @@ impl<'a> Decider<'a> {
         let is_digest = target.kind == CardKind::Digest && target.incidents.len() != 1;
         let acting = target.incidents.iter().find(|incident| self.actions(&incident.route).is_some())?.route.clone();
         let command = command::parse(body, &self.actions(&acting)?.prefix, is_digest)?;
-        let (incident, refusal) = if is_digest { pick(&target, &command) } else { (target.incidents.first().cloned(), None) };
+        let (incident, refusal) =
+            if is_digest { pick(&target, &command) } else { (target.incidents.first().cloned(), None) };
         let route = incident.as_ref().map_or(acting, |incident| incident.route.clone());
         let actions = self.actions(&route)?;
         let about = About { route, incident, target: Some(target), thread, alert };
@@ -172,8 +173,7 @@ impl<'a> Decider<'a> {
         about: About,
         refusal: Option<String>,
     ) -> NewAct {
-        let unknown =
-            (command.kind == ActKind::Unknown).then(|| words::unknown(&command.text, &actions.prefix));
+        let unknown = (command.kind == ActKind::Unknown).then(|| words::unknown(&command.text, &actions.prefix));
         let fault = words::fault(command, &actions.prefix, actions.silence);
         let mut act = self.act(event, command.kind, about);
         act.args.alertname.clone_from(&command.alertname);
@@ -187,13 +187,13 @@ impl<'a> Decider<'a> {
     async fn reaction(&self, event: &RoomEvent, target: &str, key: &str) -> Result<Option<NewAct>, StoreError> {
         let Some(kind) = reaction::parse(key) else { return Ok(None) };
         let Some(target) = self.target(Some(target)).await? else { return Ok(None) };
-        let reacts = |incident: &&TargetIncident| self.actions(&incident.route).is_some_and(|actions| actions.reactions);
+        let reacts =
+            |incident: &&TargetIncident| self.actions(&incident.route).is_some_and(|actions| actions.reactions);
         let Some(first) = target.incidents.iter().find(reacts).cloned() else { return Ok(None) };
         let Some(actions) = self.actions(&first.route) else { return Ok(None) };
         let is_digest = target.kind == CardKind::Digest && target.incidents.len() != 1;
-        let refusal = (is_digest && kind == ActKind::Silence).then(|| {
-            format!("Say which alert of this message: {}silence {}", actions.prefix, an_alertname(&target))
-        });
+        let refusal = (is_digest && kind == ActKind::Silence)
+            .then(|| format!("Say which alert of this message: {}silence {}", actions.prefix, an_alertname(&target)));
         let (route, alert) = (first.route.clone(), target.alert.clone());
         let thread = target.root_event.clone();
         let incident = (!is_digest).then_some(first);
@@ -290,7 +290,10 @@ fn pick(target: &ActTarget, command: &Command) -> (Option<TargetIncident>, Optio
         }
         (several, _) => (
             None,
-            Some(format!("{} groups here are called {name}: act on them in Alertmanager, or on their own cards", several.len())),
+            Some(format!(
+                "{} groups here are called {name}: act on them in Alertmanager, or on their own cards",
+                several.len()
+            )),
         ),
     }
 }

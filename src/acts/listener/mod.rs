@@ -25,7 +25,7 @@ use crate::{
     model::{ActArgs, ActKind, RoomAddress, RoomEvent, RoomEventContent, RoomEvents, Timestamp, TxnId},
     pacing::{Backoff, Growth, SayOnce},
     render::{answer::Answer, answer_content},
-    store::{Heard, NewAct, ActAnswer, StoreError},
+    store::{ActAnswer, Heard, NewAct, StoreError},
 };
 
 /// How often a place is stored if nothing was asked.
@@ -167,7 +167,9 @@ impl Listener {
         if !self.places.contains_key(&events.room_id) {
             self.open(&events.room, &events.room_id).await?;
         }
-        if events.gap && let Some(place) = self.places.get_mut(&events.room_id) {
+        if events.gap
+            && let Some(place) = self.places.get_mut(&events.room_id)
+        {
             place.fall_behind();
         }
         self.catch_up(&events.room_id).await?;
@@ -347,7 +349,8 @@ impl Listener {
         let settings = (self.context.settings)();
         let Some(route) = routes_of(&settings, room).into_iter().next() else { return Ok(()) };
         tracing::warn!(%room, room_id, "not all missed events of a room were read");
-        let answer = Answer::new("ℹ️", "Not all messages of the last time were read here; repeat commands without an answer");
+        let answer =
+            Answer::new("ℹ️", "Not all messages of the last time were read here; repeat commands without an answer");
         let txn_id = TxnId(ulid::Ulid::new().to_string());
         let content = answer_content(&answer.message(), None, &txn_id, None);
         let act = NewAct {

@@ -24,9 +24,15 @@ pub struct Extent {
 /// What a silence would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cover {
-    Fits { matchers: Vec<Matcher>, alerts: usize },
+    Fits {
+        matchers: Vec<Matcher>,
+        alerts: usize,
+    },
     /// It would silence these too; the first few, and how many in all.
-    Beyond { named: Vec<String>, count: usize },
+    Beyond {
+        named: Vec<String>,
+        count: usize,
+    },
 }
 
 impl Extent {

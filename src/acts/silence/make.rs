@@ -59,7 +59,9 @@ pub async fn make(work: &Work<'_>, actions: &Actions) -> Result<(), StoreError> 
         return work.refuse(&words::refusal(&hint)).await;
     };
     let Some(client) = work.client() else {
-        return work.refuse(&words::refusal("No Alertmanager is configured for this route, so nothing can be silenced")).await;
+        return work
+            .refuse(&words::refusal("No Alertmanager is configured for this route, so nothing can be silenced"))
+            .await;
     };
     let duration = work.act().args.duration.unwrap_or(actions.silence);
     if duration > actions.max_silence {
@@ -105,11 +107,7 @@ pub async fn make(work: &Work<'_>, actions: &Actions) -> Result<(), StoreError> 
 }
 
 /// What is to be silenced, if that reaches no further than the incident.
-async fn fits(
-    work: &Work<'_>,
-    client: &Client,
-    id: &IncidentId,
-) -> Result<Result<Vec<Fit>, Stop>, StoreError> {
+async fn fits(work: &Work<'_>, client: &Client, id: &IncidentId) -> Result<Result<Vec<Fit>, Stop>, StoreError> {
     let read = work.context.store.incident_with_alerts(id).await?;
     let over = || words::refusal("This is over: nothing is left to be silenced");
     let Some((wanted, mut extent)) = read.map(|read| plan(work, &read.incident)) else {
@@ -121,7 +119,8 @@ async fn fits(
     };
     let mut fits = Vec::with_capacity(wanted.len());
     for one in &wanted {
-        let labels: Vec<(String, String)> = one.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let labels: Vec<(String, String)> =
+            one.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let hits = match client.alerts_with(&labels).await {
             Ok(hits) => hits,
             Err(error) => return Ok(Err(Stop::Failed(error))),
@@ -240,8 +239,7 @@ fn rows(
     let mut rows = Vec::with_capacity(fits.len());
     for (n, fit) in (0_i64..).zip(fits) {
         let marker = marker::of(&act.id, n);
-        let matchers =
-            serde_json::to_string(&fit.matchers).map_err(|error| StoreError::Database(error.to_string()))?;
+        let matchers = serde_json::to_string(&fit.matchers).map_err(|error| StoreError::Database(error.to_string()))?;
         rows.push(SilenceRow {
             act: act.id.clone(),
             n,

@@ -167,7 +167,11 @@ pub(crate) mod tests {
             &[("namespace", "shop")],
             vec![
                 alert("1", firing, &[("alertname", "A"), ("namespace", "shop"), ("pod", "a"), ("team", "x")]),
-                alert("2", AlertState::Absent, &[("alertname", "A"), ("namespace", "shop"), ("pod", "b"), ("team", "x")]),
+                alert(
+                    "2",
+                    AlertState::Absent,
+                    &[("alertname", "A"), ("namespace", "shop"), ("pod", "b"), ("team", "x")],
+                ),
                 alert("3", firing, &[("alertname", "B"), ("namespace", "shop")]),
                 alert("4", over, &[("alertname", "C"), ("namespace", "shop")]),
                 alert("5", AlertState::Gone, &[("alertname", "D"), ("namespace", "shop")]),

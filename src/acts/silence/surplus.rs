@@ -28,7 +28,9 @@ pub async fn expire_surplus(store: &Store, client: &Client, silences: &[ApiSilen
                     expired += 1;
                     tracing::info!(act, silence = %surplus.id, "expired a silence made twice");
                 }
-                Err(error) => tracing::warn!(act, silence = %surplus.id, %error, "expiring a silence failed; will retry"),
+                Err(error) => {
+                    tracing::warn!(act, silence = %surplus.id, %error, "expiring a silence failed; will retry")
+                }
             }
         }
     }

@@ -41,23 +41,24 @@ async fn what_is_no_command_of_ours_is_nothing() {
 
 #[tokio::test]
 async fn an_event_of_another_room_is_not_acted_on() {
-    let mut world = World::new().await;
+    let mut world = World::with("[actions]\n[routes.other]\nrooms = [\"!elsewhere:example.org\"]\n").await;
     let (incident, card) = two_pods(&world).await;
     world.rooms.power(ALICE, 100);
-    let here = RoomAddress::parse(ROOM).expect("a room");
     let event = world.make(ALICE, in_thread("!ack", &card));
+    let reaction = RoomEventContent::Reaction { target: card, key: "👀".to_owned() };
+    let reaction = world.make(ALICE, reaction);
     let elsewhere = RoomAddress::parse("!elsewhere:example.org").expect("a room");
     let events = RoomEvents {
         room: elsewhere,
         room_id: "!elsewhere:example.org".to_owned(),
         is_encrypted: false,
-        events: vec![event],
+        events: vec![event, reaction],
         gap: false,
     };
+    world.listener.start().await.expect("read");
     world.listener.hear(events).await.expect("heard");
     world.works().await;
     assert!(world.acts().await.is_empty() && world.taken_by(&incident).await.is_empty());
-    assert_eq!(here, room());
 }
 
 #[tokio::test]
@@ -84,8 +85,16 @@ async fn what_was_missed_is_read_from_where_it_was_left() {
     world.event(ALICE, RoomEventContent::Other).await;
     let mut world = world.restarted("[actions]\n").await;
     let missed = |events, gap| RoomEvents { room: room(), room_id: ROOM.to_owned(), is_encrypted: false, events, gap };
-    let fresh = RoomEvent { event_id: "$fresh".to_owned(), age: Some(Duration::from_mins(9)), ..world.make(ALICE, in_thread("!ack", &card)) };
-    let old = RoomEvent { event_id: "$old".to_owned(), age: Some(Duration::from_mins(11)), ..world.make(ALICE, in_thread("!silence", &card)) };
+    let fresh = RoomEvent {
+        event_id: "$fresh".to_owned(),
+        age: Some(Duration::from_mins(9)),
+        ..world.make(ALICE, in_thread("!ack", &card))
+    };
+    let old = RoomEvent {
+        event_id: "$old".to_owned(),
+        age: Some(Duration::from_mins(11)),
+        ..world.make(ALICE, in_thread("!silence", &card))
+    };
     world.rooms.missed.lock().expect("a lock").extend([Err(rooms::down()), Ok(missed(vec![old, fresh], true))]);
     world.listener.start().await.expect("read");
     world.listener.tick().await.expect("tried");
@@ -171,7 +180,8 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     *world.rooms.is_encrypted.lock().expect("a lock") = true;
     world.rooms.power(ALICE, 50);
     world.event(ALICE, RoomEventContent::Other).await;
-    let [readable, never] = ["$readable", "$never"].map(|id| RoomEvent { event_id: id.to_owned(), ..world.make(ALICE, RoomEventContent::Undecryptable) });
+    let [readable, never] = ["$readable", "$never"]
+        .map(|id| RoomEvent { event_id: id.to_owned(), ..world.make(ALICE, RoomEventContent::Undecryptable) });
     let content = in_thread("!ack", &card);
     let decrypted = RoomEvent { trust: Trust::Signed, content, ..readable.clone() };
     world.hears(vec![readable, never], false).await;
@@ -187,7 +197,10 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     world.clock.advance(Duration::from_mins(10));
     world.listener.tick().await.expect("tried");
     world.works().await;
-    assert_eq!(world.answers().await, ["✅", "❌ This message cannot be decrypted here; if it was a command, send it again"]);
+    assert_eq!(
+        world.answers().await,
+        ["✅", "❌ This message cannot be decrypted here; if it was a command, send it again"]
+    );
     world.clock.advance(Duration::from_secs(31));
     world.listener.tick().await.expect("stored");
     assert_eq!(world.position().await.as_deref(), Some("$never"));

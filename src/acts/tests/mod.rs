@@ -267,7 +267,10 @@ impl World {
 
 fn first_line(content: &Value) -> String {
     let key = content["m.relates_to"]["key"].as_str();
-    key.map_or_else(|| content["body"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_owned(), ToOwned::to_owned)
+    key.map_or_else(
+        || content["body"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_owned(),
+        ToOwned::to_owned,
+    )
 }
 
 fn in_thread(body: &str, thread: &str) -> RoomEventContent {

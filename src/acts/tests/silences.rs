@@ -168,7 +168,10 @@ async fn what_was_not_made_by_then_is_not_made_later() {
     world.alertmanager.down(false);
     passes(&world, Duration::from_mins(1)).await;
     assert_eq!((world.alertmanager.silences().len(), world.alertmanager.posts()), (0, 1));
-    assert_eq!(world.answers().await.last().map(String::as_str), Some("❌ Not silenced: Alertmanager did not take it in time"));
+    assert_eq!(
+        world.answers().await.last().map(String::as_str),
+        Some("❌ Not silenced: Alertmanager did not take it in time")
+    );
 }
 
 #[tokio::test]
@@ -209,7 +212,10 @@ async fn a_silence_reaches_no_further_than_its_incident() {
     world.says(BOB, "!silence", &card).await;
     world.works().await;
     assert_eq!(world.alertmanager.silences().len(), 1);
-    assert_eq!(world.answers().await.last().map(String::as_str), Some("❌ Not silenced: that would silence 1 other alert as well"));
+    assert_eq!(
+        world.answers().await.last().map(String::as_str),
+        Some("❌ Not silenced: that would silence 1 other alert as well")
+    );
     let contents = world.contents().await;
     let body = contents.last().expect("one")["body"].as_str().expect("text");
     assert!(body.contains("A instance=\"db-1\" (receiver: pager)"), "{body}");
@@ -293,7 +299,11 @@ async fn in_an_encrypted_room_a_silence_needs_proof() {
     };
     for (sender, trust, expected) in [
         (ONCALL, Trust::Plain, "❌ This room is encrypted and the command was not: send it encrypted"),
-        (ONCALL, Trust::Unsigned, "❌ The command came from a device that is not verified: verify this session, then repeat it"),
+        (
+            ONCALL,
+            Trust::Unsigned,
+            "❌ The command came from a device that is not verified: verify this session, then repeat it",
+        ),
         (ALICE, Trust::Signed, "❌ In an encrypted room a silence needs your name in actions.allow.users"),
         (ONCALL, Trust::Signed, "🔕 A silenced until 20:20 UTC by @oncall:example.org"),
     ] {
@@ -304,7 +314,10 @@ async fn in_an_encrypted_room_a_silence_needs_proof() {
     }
     world.reacts(ONCALL, "🔕", &card).await;
     world.works().await;
-    assert_eq!(world.answers().await.last().map(String::as_str), Some("❌ Use !silence here: reactions are not encrypted"));
+    assert_eq!(
+        world.answers().await.last().map(String::as_str),
+        Some("❌ Use !silence here: reactions are not encrypted")
+    );
     // A copy of an encrypted event does nothing.
     let original = RoomEvent {
         trust: Trust::Signed,

@@ -122,7 +122,8 @@ async fn unsilence(work: &Work<'_>) -> Result<(), StoreError> {
         None => Vec::new(),
     };
     if rows.is_empty() && work.act().attempts == 0 {
-        let answer = words::refusal("No silence was made from here").line("What was silenced in Alertmanager is ended there.");
+        let answer =
+            words::refusal("No silence was made from here").line("What was silenced in Alertmanager is ended there.");
         return work.refuse(&answer).await;
     }
     expire::expire(work, rows).await

@@ -44,11 +44,7 @@ impl Answer {
     #[must_use]
     pub fn new(emoji: &str, first: &str) -> Self {
         let room = MAX_LINE.saturating_sub(emoji.chars().count() + 1);
-        Self {
-            emoji: text::clean(emoji),
-            first: text::show(&text::clean(first), room),
-            ..Self::default()
-        }
+        Self { emoji: text::clean(emoji), first: text::show(&text::clean(first), room), ..Self::default() }
     }
 
     /// A line of words.

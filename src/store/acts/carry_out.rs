@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::rows::{self, DueAct, ActAnswer};
+use super::rows::{self, ActAnswer, DueAct};
 use crate::{
     model::{Act, ActArgs, ActKind, ActState, CardId, IncidentId, Timestamp},
     store::{
@@ -45,9 +45,7 @@ impl Store {
     pub async fn end_act(&self, end: ActEnd) -> Result<bool, StoreError> {
         let now = self.clock.now();
         self.writer
-            .write(move |connection, context| {
-                Box::pin(async move { end_one(connection, context, &end, now).await })
-            })
+            .write(move |connection, context| Box::pin(async move { end_one(connection, context, &end, now).await }))
             .await
     }
 
@@ -221,11 +219,7 @@ async fn take(
 }
 
 /// Whether the sender has taken it. What they say now takes the place of what they said then.
-async fn is_taken_by(
-    connection: &mut SqliteConnection,
-    incident: &IncidentId,
-    act: &Act,
-) -> Result<bool, StoreError> {
+async fn is_taken_by(connection: &mut SqliteConnection, incident: &IncidentId, act: &Act) -> Result<bool, StoreError> {
     let row = sqlx::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' AND sender = $2")
         .bind(incident.as_str())
         .bind(&act.sender)

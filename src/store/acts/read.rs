@@ -8,7 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::rows as act_rows;
 use crate::{
     model::{CardId, Incident, IncidentId, RouteName, Taken},
-    store::{Store, StoreError, db::rows, reports::{overview::SeenIncident, read_overview}},
+    store::{
+        Store, StoreError,
+        db::rows,
+        reports::{overview::SeenIncident, read_overview},
+    },
 };
 
 /// Incidents that a list names.
@@ -30,13 +34,12 @@ impl Store {
     /// When the store cannot be read.
     pub async fn incident_with_alerts(&self, id: &IncidentId) -> Result<Option<ActIncident>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let counted: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM alert WHERE incident = $1 LIMIT $2) AS counted",
-        )
-        .bind(id.as_str())
-        .bind(LARGE + 1)
-        .fetch_one(&mut *connection)
-        .await?;
+        let counted: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM alert WHERE incident = $1 LIMIT $2) AS counted")
+                .bind(id.as_str())
+                .bind(LARGE + 1)
+                .fetch_one(&mut *connection)
+                .await?;
         drop(connection);
         let turn = if counted > LARGE { Arc::clone(&self.large).acquire_owned().await.ok() } else { None };
         let mut connection = self.readers.acquire().await?;
@@ -59,10 +62,11 @@ impl Store {
     /// When the store cannot be read.
     pub async fn incidents_of_card(&self, card: &CardId) -> Result<Vec<IncidentId>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let ids: Vec<String> = sqlx::query_scalar("SELECT incident FROM card_incident WHERE card = $1 ORDER BY incident")
-            .bind(card.as_str())
-            .fetch_all(&mut *connection)
-            .await?;
+        let ids: Vec<String> =
+            sqlx::query_scalar("SELECT incident FROM card_incident WHERE card = $1 ORDER BY incident")
+                .bind(card.as_str())
+                .fetch_all(&mut *connection)
+                .await?;
         Ok(ids.into_iter().map(IncidentId).collect())
     }
 
@@ -103,7 +107,9 @@ impl Store {
         let mut connection = self.monitoring.acquire().await?;
         let mut transaction = connection.begin().await?;
         let of_routes = |select: &str, rest: &str| {
-            let mut query = QueryBuilder::<Sqlite>::new(format!("SELECT {select} FROM incident WHERE closed_at IS NULL AND route IN ("));
+            let mut query = QueryBuilder::<Sqlite>::new(format!(
+                "SELECT {select} FROM incident WHERE closed_at IS NULL AND route IN ("
+            ));
             let mut list = query.separated(", ");
             for route in routes {
                 list.push_bind(route.as_str().to_owned());
@@ -134,12 +140,11 @@ impl Store {
 
 /// Who takes care of an incident, the first one first.
 async fn taken(connection: &mut sqlx::SqliteConnection, incident: &IncidentId) -> Result<Vec<Taken>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' ORDER BY asked_at, id",
-    )
-    .bind(incident.as_str())
-    .fetch_all(connection)
-    .await?;
+    let rows =
+        sqlx::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' ORDER BY asked_at, id")
+            .bind(incident.as_str())
+            .fetch_all(connection)
+            .await?;
     let mut taken = Vec::with_capacity(rows.len());
     for row in &rows {
         let _: String = row.try_get("id")?;

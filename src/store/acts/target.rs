@@ -43,8 +43,7 @@ impl Store {
     pub async fn act_target(&self, event_id: &str) -> Result<Option<ActTarget>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let Some((card, alert, only)) = place_of(&mut connection, event_id).await? else { return Ok(None) };
-        let row =
-            sqlx::query("SELECT * FROM card WHERE id = $1").bind(&card).fetch_optional(&mut *connection).await?;
+        let row = sqlx::query("SELECT * FROM card WHERE id = $1").bind(&card).fetch_optional(&mut *connection).await?;
         let Some(row) = row else { return Ok(None) };
         let card = rows::card(&row)?;
         let incidents = incidents_of(&mut connection, &card.id, card.kind, only.as_deref()).await?;
@@ -108,8 +107,7 @@ async fn incidents_of(
         if only.is_some_and(|only| only != id.as_str()) {
             continue;
         }
-        let alertnames =
-            if kind == CardKind::Digest { alertnames(connection, &id).await? } else { Vec::new() };
+        let alertnames = if kind == CardKind::Digest { alertnames(connection, &id).await? } else { Vec::new() };
         let is_open = row.try_get::<Option<i64>, _>("closed_at")?.is_none();
         incidents.push(TargetIncident { id, route, is_open, alertnames });
     }
