@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     cover::{self, Cover, Extent},
     expire::is_final,
-    marker,
     matchers::{self, Wanted},
     surplus,
 };
@@ -18,6 +17,7 @@ use crate::{
     alertmanager::{
         api::{ApiSilence, Matcher, NewSilence, SilenceState},
         client::{ApiError, ApiFault, Client},
+        marker,
     },
     config::Actions,
     model::{ActState, Incident, IncidentId, Timestamp},
@@ -36,8 +36,6 @@ const MOST_TRIES: u32 = 60;
 /// What an act is marked with then.
 pub const MAY_HAVE_BEEN_MADE: &str = "may_have_been_made";
 const WITHDRAWN: &str = "withdrawn";
-/// Without a reason.
-const COMMENT: &str = "silenced from a Matrix room";
 
 /// What one silence is to match, and how many alerts that are now.
 struct Fit {
@@ -235,7 +233,7 @@ fn rows(
 ) -> Result<Vec<SilenceRow>, StoreError> {
     let (act, starts_at) = (work.act(), work.context.clock.wall());
     let reason = one_line(&act.args.text, crate::acts::command::MAX_TEXT);
-    let reason = if reason.is_empty() { COMMENT.to_owned() } else { reason };
+    let reason = if reason.is_empty() { marker::NO_REASON.to_owned() } else { reason };
     let mut rows = Vec::with_capacity(fits.len());
     for (n, fit) in (0_i64..).zip(fits) {
         let marker = marker::of(&act.id, n);

@@ -3,6 +3,5 @@
 pub mod cover;
 pub mod expire;
 pub mod make;
-pub mod marker;
 pub mod matchers;
 pub mod surplus;
