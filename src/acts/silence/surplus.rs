@@ -29,7 +29,7 @@ pub async fn expire_surplus(store: &Store, client: &Client, silences: &[ApiSilen
                     tracing::info!(act, silence = %surplus.id, "expired a silence made twice");
                 }
                 Err(error) => {
-                    tracing::warn!(act, silence = %surplus.id, %error, "expiring a silence failed; will retry")
+                    tracing::warn!(act, silence = %surplus.id, %error, "expiring a silence failed; will retry");
                 }
             }
         }
