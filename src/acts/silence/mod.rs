@@ -2,6 +2,8 @@
 
 pub mod cover;
 pub mod expire;
+mod extend;
 pub mod make;
 pub mod matchers;
+mod said;
 pub mod surplus;
