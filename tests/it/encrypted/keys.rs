@@ -143,9 +143,7 @@ async fn a_token_without_a_device_serves_plain_rooms_only_and_once() {
     receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
     receiver.accept("plain", Payload::group("Open").firing(&["n01"])).await;
     receiver.wait_log(&["found in the room"]).await;
-    plain
-        .assert_settled("one card", std::time::Duration::from_secs(1), |view| view.cards_with("Open").len() == 1)
-        .await;
+    plain.assert_settled("one card", Duration::from_secs(1), |view| view.cards_with("Open").len() == 1).await;
     assert_eq!(receiver.metric("possible_duplicates_total", &[]).await, 0.0);
     assert_sealed(&scene.room, &["Secret"]).await;
     assert_eq!(scene.room.view().await.by_bot().count(), 0);
