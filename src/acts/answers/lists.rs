@@ -20,6 +20,12 @@ pub fn routes_of(settings: &ActSettings, room: &RoomAddress) -> Vec<RouteName> {
     routes.map(|route| route.name.clone()).collect()
 }
 
+/// All routes that lead into a room: what is open there is open whether people may act on it or not.
+fn all_routes_of(settings: &ActSettings, room: &RoomAddress) -> Vec<RouteName> {
+    let routes = settings.config.routes.values().filter(|route| route.rooms.contains(room));
+    routes.map(|route| route.name.clone()).collect()
+}
+
 /// # Errors
 /// When the store cannot be read.
 pub async fn why(
@@ -42,7 +48,7 @@ pub async fn alerts(
     settings: &ActSettings,
     room: &RoomAddress,
 ) -> Result<Answer, StoreError> {
-    let (seen, all) = store.open_incidents(&routes_of(settings, room)).await?;
+    let (seen, all) = store.open_incidents(&all_routes_of(settings, room)).await?;
     let listed: Vec<ListedIncident<'_>> = seen
         .iter()
         .map(|one| ListedIncident { incident: &one.incident, counts: &one.counts, has_more: one.has_more })
@@ -60,7 +66,7 @@ pub async fn silences(
     settings: &ActSettings,
     room: &RoomAddress,
 ) -> Result<Answer, StoreError> {
-    let (routes, now) = (routes_of(settings, room), clock.wall());
+    let (routes, now) = (all_routes_of(settings, room), clock.wall());
     let mut found: BTreeMap<String, ListedSilence> = BTreeMap::new();
     for route in &routes {
         for row in store.silences_of_route(route).await? {

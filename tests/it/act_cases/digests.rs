@@ -61,7 +61,7 @@ async fn on_a_digest_the_alert_has_to_be_named() {
 
     // A taking is of all of it.
     let reaction = world.moderator.react(&room, &card, "✅").await;
-    let taken = format!("taken by {}", world.moderator.local());
+    let taken = format!("👀 {}", world.moderator.local());
     world.acts_are("take", "done", 1.0).await;
     world.wait("taken", |view| view.cards().iter().any(|card| card.has(&taken))).await;
     world.moderator.redact(&room, &reaction).await;

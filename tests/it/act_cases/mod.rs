@@ -162,10 +162,6 @@ impl World {
         .await
     }
 
-    async fn acts(&self, act: &str, outcome: &str) -> f64 {
-        self.receiver.metric("acts_total", &[("act", act), ("outcome", outcome)]).await
-    }
-
     async fn acts_are(&self, act: &str, outcome: &str, count: f64) {
         self.receiver.wait_metric("acts_total", &[("act", act), ("outcome", outcome)], |n| n == count).await;
     }

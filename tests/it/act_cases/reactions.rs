@@ -29,7 +29,7 @@ async fn variants_and_skin_tones_count_and_the_same_one_counts_again() {
     }
     let command = world.oncall.say_in_thread(&room, &card, "!ack me too").await;
     world.ticked(&command).await;
-    let view = world.wait("both", |view| view.card().has("me too")).await;
+    let view = world.wait("both", |view| view.card().has("and 1 other")).await;
     assert!(is_taken(&view), "{}", view.text());
     assert_eq!(world.made().await, 0);
 
