@@ -190,12 +190,24 @@ async fn a_reply_to_the_message_about_one_alert_silences_that_one() {
     let half = |view: &RoomView| view.card().first_line().starts_with("🔴") && view.card().has("1 firing, 1 silenced");
     world.wait("the other one fires on", half).await;
 
-    // As a thread reply to the thread's last message a client may write it so; then the whole is meant.
+    let command = world.moderator.say_in_thread(&room, &card, "!unsilence").await;
+    world.ticked(&command).await;
+    world.silences_are(0).await;
+
+    // So does a reaction to it.
+    let reaction = world.oncall.react(&room, &reply, "🔕").await;
+    assert_eq!(matchers(&world.silences_are(1).await[0]), all);
+    world.wait("the other one fires on", half).await;
+
+    // What is not a reply to it is about the whole.
     let command = world.moderator.say_in_thread(&room, &card, "!silence 1h").await;
     world.ticked(&command).await;
     let silences = world.silences_are(2).await;
     assert!(silences.iter().any(|silence| matchers(silence) == all[..1]), "{silences:#?}");
     world.wait("all silenced", |view| view.card().first_line().starts_with("🔕")).await;
+    world.oncall.redact(&room, &reaction).await;
+    let silences = world.silences_are(1).await;
+    assert_eq!(matchers(&silences[0]), all[..1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@
 //! | 🔕 | power 0 | refused once; again within ten minutes: only counted | `rights` |
 //! | 🔕 | power 50; power 0 and listed | silenced within seconds; removed: expired | `rights` |
 //! | 🔕 | has left the room since | refused | `rights` |
+//! | 🔕, ✅ | two people at once | one silence and one taking for each | `rights` |
 //! | reaction removed | by its sender | that act ends, no other | `rights` |
 //! | reaction removed | by a moderator | that act ends | `rights` |
 //! | reaction removed | by somebody who may redact, and may not act | refused, the silence stays | `rights` |
@@ -20,7 +21,7 @@
 //! | unknown command | in our thread; in the room | answered; nothing | `commands` |
 //! | `!help`, `!alerts`, `!silences` in the room | power 0 | answered in a thread, one in ten seconds | `commands` |
 //! | `!silence 2`, `!silence 999d` | power 50 | refused with what would be right | `commands` |
-//! | `!silence` as a reply to the message about one alert | power 50 | that alert alone, by all its labels | `commands` |
+//! | `!silence` as a reply to the message about one alert, 🔕 on it | power 50 | that alert alone, by all its labels | `commands` |
 //! | `!why` in a thread | power 0 | alerts, silences, and who took it | `commands` |
 //! | anything older than ten minutes | | "too late" | `acts::tests::listening` in `src/` |
 //! | anything, on a card of a route without actions | power 50 | nothing | `routes` |
