@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("config", &["model"]),
     ("intake", &["model", "config"]),
-    ("render", &["model", "config"]),
+    ("render", &["model", "config", "text"]),
     ("store", &["model", "config", "clock", "metrics", "health"]),
     (
         "http",

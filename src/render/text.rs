@@ -1,6 +1,8 @@
 //! Makes hostile text harmless: everything from a payload passes here before a room sees it. Templates escape the HTML,
 //! not this file.
 
+use crate::text::is_invisible;
+
 /// Text beyond this many characters is not read; everything that is shown is far shorter.
 const MAX_READ: usize = 8192;
 /// First strong isolate and its end: right-to-left text between them cannot reorder the text around it.
@@ -105,12 +107,6 @@ pub(super) fn names(text: &str, value: &str) -> bool {
 pub(super) fn adds(text: &str, beyond: &str) -> bool {
     let bare = |t: &str| t.to_lowercase().trim_end_matches(['.', '!', '…', ':', ';', ',', ' ']).to_owned();
     !bare(beyond).contains(&bare(text))
-}
-
-/// Whether the character changes the text direction or is invisible.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{061C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
-        | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{00AD}' | '\u{180E}')
 }
 
 pub(super) fn is_right_to_left(c: char) -> bool {

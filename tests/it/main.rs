@@ -4,6 +4,7 @@
 #![expect(clippy::float_cmp, reason = "metrics that count are whole numbers")]
 #![expect(clippy::similar_names, reason = "a room has a root")]
 
+mod act_cases;
 mod acting_rooms;
 mod alertmanager_api;
 mod chaos;

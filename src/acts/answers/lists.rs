@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     acts::{context::ActSettings, silence::matchers},
     clock::Clock,
-    model::{Finding, IncidentId, RoomAddress, RouteName},
+    model::{Finding, IncidentId, RoomAddress, RoomAliases, RouteName},
     render::answer::{self, Answer, ListedIncident, ListedSilence},
     store::{Store, StoreError},
 };
@@ -18,6 +18,17 @@ const SILENCES: usize = 20;
 pub fn routes_of(settings: &ActSettings, room: &RoomAddress) -> Vec<RouteName> {
     let routes = settings.config.routes.values().filter(|route| route.actions.is_some() && route.rooms.contains(room));
     routes.map(|route| route.name.clone()).collect()
+}
+
+/// All routes that lead into a room, by whatever address: what is open there is open whether people may act on it or not.
+async fn all_routes_of(
+    store: &Store,
+    settings: &ActSettings,
+    room: &RoomAddress,
+) -> Result<Vec<RouteName>, StoreError> {
+    let aliases = RoomAliases::new(store.resolved_rooms().await?, &settings.config.matrix.aliases);
+    let routes = settings.config.routes.values().filter(|route| aliases.among(&route.rooms, room).is_some());
+    Ok(routes.map(|route| route.name.clone()).collect())
 }
 
 /// # Errors
@@ -42,7 +53,7 @@ pub async fn alerts(
     settings: &ActSettings,
     room: &RoomAddress,
 ) -> Result<Answer, StoreError> {
-    let (seen, all) = store.open_incidents(&routes_of(settings, room)).await?;
+    let (seen, all) = store.open_incidents(&all_routes_of(store, settings, room).await?).await?;
     let listed: Vec<ListedIncident<'_>> = seen
         .iter()
         .map(|one| ListedIncident { incident: &one.incident, counts: &one.counts, has_more: one.has_more })
@@ -60,7 +71,7 @@ pub async fn silences(
     settings: &ActSettings,
     room: &RoomAddress,
 ) -> Result<Answer, StoreError> {
-    let (routes, now) = (routes_of(settings, room), clock.wall());
+    let (routes, now) = (all_routes_of(store, settings, room).await?, clock.wall());
     let mut found: BTreeMap<String, ListedSilence> = BTreeMap::new();
     for route in &routes {
         for row in store.silences_of_route(route).await? {

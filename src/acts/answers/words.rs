@@ -10,7 +10,17 @@ use crate::{
     config::Actions,
     model::ActKind,
     render::answer::{Answer, duration},
+    text::one_line,
 };
+
+/// Characters of a word that an answer repeats: the help after it must fit on the line too.
+const REPEATED: usize = 30;
+
+/// What somebody wrote, short enough to be repeated.
+#[must_use]
+pub fn repeated(word: &str) -> String {
+    one_line(word, REPEATED)
+}
 
 #[must_use]
 pub fn refusal(reason: &str) -> Answer {
@@ -62,9 +72,10 @@ pub fn fault(command: &Command, prefix: &str, silence: std::time::Duration) -> O
             let number = word.chars().all(|c| c.is_ascii_digit()) && word.len() < 6 && *word != "0";
             let example = if number { format!("{word}h") } else { typed(silence) };
             let name = command.alertname.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            let word = repeated(word);
             format!("{word} is not a duration; it needs a unit: {prefix}silence{name} {example}{rest}")
         }
-        CommandFault::Count(word) => format!("{word} is not a number of lines: {prefix}logs 20"),
+        CommandFault::Count(word) => format!("{} is not a number of lines: {prefix}logs 20", repeated(word)),
         CommandFault::NoAlertname => {
             let word = WORDS.iter().find(|(_, kind)| *kind == command.kind).map_or("ack", |(word, _)| *word);
             format!("Say which alert of this message: {prefix}{word} ALERTNAME")
@@ -83,7 +94,7 @@ pub fn unknown(word: &str, prefix: &str) -> String {
         .min();
     match near {
         Some((_, known)) => format!("There is no {prefix}{word}; did you mean {prefix}{known}?"),
-        None => format!("There is no {prefix}{word}; {prefix}help lists what there is"),
+        None => format!("There is no {prefix}{}; {prefix}help lists what there is", repeated(word)),
     }
 }
 
@@ -186,6 +197,17 @@ mod tests {
             ("frobnicate", "There is no !frobnicate; !help lists what there is"),
         ] {
             assert_eq!(unknown(word, "!"), expected);
+        }
+    }
+
+    #[test]
+    fn however_long_a_word_is_the_help_after_it_is_there() {
+        let word = "x".repeat(5_000);
+        let silence = parse(&format!("!silence 2{word} {word}"), "!", false).expect("a command");
+        let fault = fault(&silence, "!", Duration::from_hours(2)).expect("a fault");
+        for (text, help) in [(fault, "it needs a unit: !silence 2h"), (unknown(&word, "!"), "!help lists")] {
+            let shown = refusal(&text).message();
+            assert!(shown.body.contains(help), "{}", shown.body);
         }
     }
 

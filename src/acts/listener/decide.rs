@@ -286,6 +286,7 @@ fn pick(target: &ActTarget, command: &Command) -> (Option<TargetIncident>, Optio
         ([one], _) | ([], [one]) => (Some((*one).clone()), None),
         ([], []) => {
             let known: Vec<&str> = open_names(target).into_iter().take(NAMES).collect();
+            let name = words::repeated(name);
             (None, Some(format!("Nothing here is called {name}; there are: {}", known.join(", "))))
         }
         (several, _) => (

@@ -61,6 +61,26 @@ async fn an_event_of_another_room_is_not_acted_on() {
     assert!(world.acts().await.is_empty() && world.taken_by(&incident).await.is_empty());
 }
 
+/// Another address of the room, and nobody may act there: it is open all the same.
+#[tokio::test]
+async fn lists_name_what_is_open_on_all_routes_of_a_room() {
+    let toml = format!(
+        "[matrix.aliases]\n\"#ops:example.org\" = {ROOM:?}\n[routes.other]\nrooms = [\"#ops:example.org\"]\n\
+         [routes.other.actions]\n"
+    );
+    let mut world = World::with(&toml).await;
+    two_pods(&world).await;
+    world.rooms.power(ALICE, 0);
+    let event = world.make(ALICE, in_room("!alerts"));
+    let alias = RoomAddress::parse("#ops:example.org").expect("an alias");
+    let events =
+        RoomEvents { room: alias, room_id: ROOM.to_owned(), is_encrypted: false, events: vec![event], gap: false };
+    world.listener.hear(events).await.expect("heard");
+    let other = RouteName::parse("other").expect("a route");
+    worker::carry_out_due(&world.context, &other).await.expect("carried out");
+    assert_eq!(world.answers().await, ["ℹ️ 1 incident is open here"]);
+}
+
 #[tokio::test]
 async fn an_event_acts_once_however_often_it_comes() {
     let mut world = World::new().await;

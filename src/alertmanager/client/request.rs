@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{HeaderName, HeaderValue},
@@ -173,7 +174,8 @@ const NO_API: &str = "has no API at this URL (404); check the path of the URL";
 
 /// What an answer means that is not 2xx.
 fn refusal(base: &Url, call: Call, answer: &Answer, secrets: &Secrets) -> ApiError {
-    let words = secrets.blanked(&one_line(parse::message(&answer.body).trim(), QUOTED));
+    // Blanked before it is cut: the beginning of a secret is one as well.
+    let words = one_line(secrets.blanked(&parse::message(&answer.body)).trim(), QUOTED);
     let said = if words.is_empty() { String::new() } else { format!(": {words}") };
     let status = answer.status.as_u16();
     let (kind, what) = match status {
@@ -262,13 +264,16 @@ impl Secrets {
 
     /// `text` without any of the secrets: a server may repeat what it was sent.
     fn blanked(&self, text: &str) -> String {
-        let of_auth = match &self.auth {
-            ApiAuth::None => None,
-            ApiAuth::Bearer(secret) | ApiAuth::Basic { password: secret, .. } => Some(secret),
+        let (of_auth, as_sent) = match &self.auth {
+            ApiAuth::None => (None, None),
+            ApiAuth::Bearer(secret) => (Some(secret), None),
+            ApiAuth::Basic { username, password } => {
+                (Some(password), Some(STANDARD.encode(format!("{username}:{}", password.expose()))))
+            }
         };
         let secrets = of_auth.into_iter().chain(self.headers.iter().map(|(_, value)| value));
         // A short value, such as the name of a tenant, is part of many words.
-        let long = secrets.map(Secret::expose).filter(|secret| secret.len() > 3);
+        let long = secrets.map(Secret::expose).chain(as_sent.as_deref()).filter(|secret| secret.len() > 3);
         long.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
     }
 }

@@ -277,6 +277,20 @@ async fn no_error_holds_a_secret_or_a_second_line() {
     assert!(!shown.contains("pa55-word") && !shown.contains("t0ken"), "{shown}");
 }
 
+/// Credentials as they were sent, and at the place where the quotation ends.
+#[tokio::test]
+async fn what_a_server_repeats_of_the_request_is_blanked() {
+    for words in ["got Basic bWFyOnBhNTUtd29yZA==".to_owned(), format!("{} pa55-word", "x".repeat(192))] {
+        let server = answers(401, &format!("\"{words}\""), JSON).await;
+        let client = client_of(Alertmanager {
+            auth: ApiAuth::Basic { username: "mar".to_owned(), password: Secret::new("pa55-word") },
+            ..config(&[&server.uri()])
+        });
+        let error = client.silences(true, None).await.unwrap_err().to_string();
+        assert!(error.contains("***") && !error.contains("pa55") && !error.contains("bWFy"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn requests_are_counted_and_peers_are_noted() {
     let good = answers(200, r#"{"cluster":{"status":"ready"}}"#, JSON).await;
