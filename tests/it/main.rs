@@ -5,6 +5,7 @@
 #![expect(clippy::similar_names, reason = "a room has a root")]
 
 mod acting_rooms;
+mod acts;
 mod alertmanager_api;
 mod chaos;
 mod clock_jumps;
