@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     cover::{self, Cover, Extent},
     expire::is_final,
-    marker,
+    extend, marker,
     matchers::{self, Wanted},
     surplus,
 };
@@ -40,9 +40,9 @@ const WITHDRAWN: &str = "withdrawn";
 const COMMENT: &str = "silenced from a Matrix room";
 
 /// What one silence is to match, and how many alerts that are now.
-struct Fit {
-    matchers: Vec<Matcher>,
-    alerts: usize,
+pub(super) struct Fit {
+    pub matchers: Vec<Matcher>,
+    pub alerts: usize,
 }
 
 /// Why nothing is made.
@@ -75,31 +75,38 @@ pub async fn make(work: &Work<'_>, actions: &Actions) -> Result<(), StoreError> 
         Err(Stop::Failed(error)) => return failed(work, "Not silenced", &error).await,
     };
     let ends_at = work.context.clock.wall().plus(duration);
-    let Some(own) = own_silences(work, &incident).await? else {
-        // An earlier one of the same person is not decided: a second would be one too many.
+    let Some(known) = extend::known(work, &incident, &fits).await? else {
+        // An earlier one is not decided: a second would be one too many.
         if work.age() < PATIENCE {
             return work.later(IN_DOUBT).await;
         }
-        let answer = words::refusal("An earlier silence of yours may have been made; wait until that is known");
+        let answer = words::refusal("An earlier silence may have been made; wait until that is known");
         return work.refuse(&answer).await;
     };
-    let (again, new): (Vec<Fit>, Vec<Fit>) = fits.into_iter().partition(|fit| find(&own, fit).is_some());
-    let mut wanted = new;
+    let is_known = |fit: &Fit| extend::find(&known, fit, &work.act().sender).is_some();
+    let (again, mut wanted): (Vec<Fit>, Vec<Fit>) = fits.into_iter().partition(is_known);
+    let mut shared = Vec::new();
     if !again.is_empty() {
         // From when it was asked for, so that a second try wants the same.
         let longer = work.context.clock.shown(work.act().asked_at).plus(duration);
-        match extend(work, &client, &own, again, longer).await? {
-            Ok(Extended { answer, gone }) if wanted.is_empty() && gone.is_empty() => {
-                let answers = content::tick(work.act()).into_iter().chain([work.notice(&answer)]).collect();
-                work.end(ActState::Done, "done", answers).await?;
-                (work.context.poll_now)(&work.route.name);
-                return Ok(());
-            }
-            Ok(Extended { gone, .. }) => wanted.extend(gone),
+        let extended = match extend::extend(work, &client, &known, again, longer).await? {
+            Ok(extended) => extended,
             Err(error) => return failed(work, "Not extended", &error).await,
+        };
+        if wanted.is_empty() && extended.gone.is_empty() && extended.shared.is_empty() {
+            let answer = silenced(work, &title(work).await?, extended.until.unwrap_or(longer), &extended.own);
+            let answers = content::tick(work.act()).into_iter().chain([work.notice(&answer)]).collect();
+            work.end(ActState::Done, "done", answers).await?;
+            (work.context.poll_now)(&work.route.name);
+            return Ok(());
         }
+        wanted.extend(extended.gone);
+        shared = extended.shared;
     }
-    let rows = rows(work, &incident, &wanted, ends_at)?;
+    let mut rows = rows(work, &incident, &wanted, ends_at)?;
+    for (row, n) in shared.into_iter().zip(i64::try_from(rows.len()).unwrap_or(i64::MAX)..) {
+        rows.push(SilenceRow { n, marker: marker::of(&work.act().id, n), ..row });
+    }
     if !work.context.store.begin_silences(&work.act().id, rows, work.in_(IN_DOUBT)).await? {
         return Ok(());
     }
@@ -145,86 +152,8 @@ fn plan(work: &Work<'_>, incident: &Incident) -> (Result<Vec<Wanted>, matchers::
     (wanted, Extent::of(incident))
 }
 
-/// The live silences of the incident that the same sender made; `None`: it is not known of one whether it is there.
-async fn own_silences(work: &Work<'_>, incident: &IncidentId) -> Result<Option<Vec<SilenceRow>>, StoreError> {
-    let mut rows = work.context.store.silences_of_incident(incident).await?;
-    rows.retain(|row| row.created_by == work.act().sender);
-    Ok(rows.iter().all(|row| row.state == SilenceRowState::Live).then_some(rows))
-}
-
-fn find<'r>(own: &'r [SilenceRow], fit: &Fit) -> Option<&'r SilenceRow> {
-    own.iter().find(|row| parse(&row.matchers) == fit.matchers)
-}
-
-fn parse(matchers: &str) -> Vec<Matcher> {
+pub(super) fn parse(matchers: &str) -> Vec<Matcher> {
     serde_json::from_str(matchers).unwrap_or_default()
-}
-
-struct Extended {
-    answer: Answer,
-    /// What somebody has expired meanwhile.
-    gone: Vec<Fit>,
-}
-
-/// Extends silences that are there; never shortens one. What Alertmanager has of them counts, since somebody may have
-/// changed them there.
-async fn extend(
-    work: &Work<'_>,
-    client: &Client,
-    own: &[SilenceRow],
-    fits: Vec<Fit>,
-    ends_at: Timestamp,
-) -> Result<Result<Extended, ApiError>, StoreError> {
-    // After a try without an answer, any peer may have what the try made.
-    let known = if work.act().attempts == 0 { client.silences(false, None).await } else { all(client).await };
-    let known = match known {
-        Ok(known) => known,
-        Err(error) => return Ok(Err(error)),
-    };
-    let marked = surplus::marked(&known);
-    let (mut gone, mut until, mut lines) = (Vec::new(), None::<Timestamp>, Vec::new());
-    for fit in fits {
-        let Some(row) = find(own, &fit) else { continue };
-        let there = marked.get(&(row.act.as_str(), row.n));
-        let Some(silence) = there.and_then(|there| surplus::keep(there, row.silence_id.as_deref())) else {
-            work.context.store.note_silence(row, SilenceRowState::Ended, None, None).await?;
-            gone.push(fit);
-            continue;
-        };
-        let mut ends = silence.ends_at;
-        let mut id = silence.id.clone();
-        if ends < ends_at {
-            let longer = NewSilence {
-                id: Some(silence.id.clone()),
-                matchers: silence.matchers.clone(),
-                starts_at: silence.starts_at,
-                ends_at,
-                created_by: silence.created_by.clone(),
-                comment: silence.comment.clone(),
-            };
-            (id, ends) = match client.post_silence(&longer).await {
-                Ok(id) => (id, ends_at),
-                Err(error) => return Ok(Err(error)),
-            };
-        }
-        work.context.store.note_silence(row, SilenceRowState::Live, Some(id), Some(ends)).await?;
-        until = Some(until.map_or(ends, |until| until.min(ends)));
-        lines.push((fit.matchers, fit.alerts));
-    }
-    let until = until.unwrap_or(ends_at);
-    let title = title(work).await?;
-    let answer = silenced(work, &title, until, &lines);
-    Ok(Ok(Extended { answer, gone }))
-}
-
-/// The silences of every peer.
-async fn all(client: &Client) -> Result<Vec<ApiSilence>, ApiError> {
-    let lists = futures_util::future::join_all((0..client.peers()).map(|peer| client.silences(true, Some(peer)))).await;
-    let mut all = Vec::new();
-    for list in lists {
-        all.extend(list?);
-    }
-    Ok(all)
 }
 
 fn rows(

@@ -2,6 +2,7 @@
 
 pub mod cover;
 pub mod expire;
+mod extend;
 pub mod make;
 pub mod marker;
 pub mod matchers;

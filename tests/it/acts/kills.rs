@@ -13,11 +13,14 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 
 use super::{QUIET, Stage, done, in_force, is_ticked, mark, matchers, start};
-use crate::harness::{AlertToPost, DEADLINE, Fault, FaultProxy, Match, ReceiverBuilder, RoomView, Scene};
+use crate::harness::{
+    AlertToPost, DEADLINE, Exchange, Fault, FaultProxy, Match, Outcome, ReceiverBuilder, RoomView, Scene,
+};
 
 const KILLS: usize = 20;
 /// In milliseconds; from the event to the answer takes less.
 const LONGEST: u64 = 1_000;
+const LATE: Duration = Duration::from_secs(4);
 
 /// One thing that was asked for, of one card.
 struct Asked {
@@ -59,13 +62,16 @@ async fn cards(stage: &Stage) -> Vec<String> {
     names.iter().map(|name| view.cards_with(name)[0].event_id().to_owned()).collect()
 }
 
-/// Cuts the answers to a third of the requests for silences off.
+/// Cuts the answers to a third of the requests for silences off. Some of the others arrive so late that what died meanwhile
+/// looks for its silence before.
 fn cut_a_third(proxy: &FaultProxy, seed: u64) {
-    let rng = Mutex::new(StdRng::seed_from_u64(seed));
-    let unlucky = move |request: &crate::harness::Exchange| {
-        request.method == Method::POST && rng.lock().expect("a lock").random_ratio(1, 3)
-    };
-    proxy.fault(Match::when(unlucky), Fault::CutAfter);
+    for (parts, fault, seed) in [(4, Fault::Delay(LATE), !seed), (3, Fault::CutAfter, seed)] {
+        let rng = Mutex::new(StdRng::seed_from_u64(seed));
+        let chosen = move |request: &Exchange| {
+            request.method == Method::POST && rng.lock().expect("a lock").random_ratio(1, parts)
+        };
+        proxy.fault(Match::when(chosen), fault);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,9 +113,17 @@ async fn killed_anywhere_every_silence_is_made_once_and_every_command_answered()
     stage.scene.room.wait_for("all are answered", 4 * DEADLINE, answered).await;
     let view = stage.scene.room.assert_settled("once", 2 * QUIET, answered).await;
 
-    let posts = proxy.exchanges().into_iter().filter(|request| request.method == Method::POST).count();
+    let posts: Vec<Exchange> = proxy.exchanges().into_iter().filter(|request| request.method == Method::POST).collect();
+    let ended = |outcome| posts.iter().filter(|post| post.outcome == outcome).count();
     let silences = in_force(&stage.alertmanager).await;
-    eprintln!("{KILLS} kills, {posts} requests for silences, {} silences", silences.len());
+    eprintln!(
+        "{KILLS} kills, {} of them before Alertmanager's answer; {} requests for silences, {} answers cut off; {} silences, {} expired",
+        ended(Outcome::Gone),
+        posts.len(),
+        ended(Outcome::Cut),
+        silences.len(),
+        stage.alertmanager.silences().await.as_array().map_or(0, Vec::len) - silences.len(),
+    );
     let mut by_mark: BTreeMap<&str, usize> = BTreeMap::new();
     let mut by_matchers: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for silence in &silences {

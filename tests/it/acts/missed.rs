@@ -27,7 +27,7 @@ async fn what_is_asked_while_the_receiver_is_down_is_answered_after_the_start() 
     }
 }
 
-/// Syncs bring ten messages of a room and leave out what was said before these.
+/// Syncs bring fifty events of a room and leave out what was said before these.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_sync_left_out_is_answered_too() {
     let scene = Scene::new().await;
@@ -43,7 +43,7 @@ async fn what_a_sync_left_out_is_answered_too() {
 
     proxy.down().await;
     let early = oncall.say_in_thread(&room, &card, "!ack early").await;
-    for n in 0..25 {
+    for n in 0..60 {
         oncall.send_text(&room, &format!("chatter {n}")).await;
     }
     let late = oncall.say_in_thread(&room, &card, "!unack").await;
