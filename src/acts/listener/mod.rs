@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(30);
 /// While the homeserver does not give a room's events.
 const BEHIND: Growth = Growth { first: Duration::from_secs(2), last: Duration::from_mins(1) };
+/// How long before it became known a room may have been acted from.
+const GRACE: Duration = Duration::from_secs(10);
 /// Events that are remembered as looked at: a read-back brings some of those that a sync brought.
 const SEEN: usize = 4_000;
 
@@ -44,14 +46,17 @@ pub struct Listener {
     places: HashMap<String, Place>,
     undecryptable: Undecryptable,
     seen: Seen,
+    started_at: Timestamp,
     fault: SayOnce,
 }
 
 impl Listener {
     #[must_use]
     pub fn new(context: ActContext) -> Self {
+        let started_at = context.clock.now();
         Self {
             context,
+            started_at,
             places: HashMap::new(),
             undecryptable: Undecryptable::default(),
             seen: Seen::default(),
@@ -114,7 +119,8 @@ impl Listener {
         } else {
             let (position, room_id) = (Some(String::new()), room_id.to_owned());
             self.context.store.commit_acts(Heard { room_id, position, ..Heard::default() }).await?;
-            Place::fresh(room.clone(), self.context.clock.now())
+            // What was said a moment ago may be what made the room known.
+            Place::fresh(room.clone(), self.context.clock.now().minus(GRACE).max(self.started_at))
         };
         self.places.insert(room_id.to_owned(), place);
         Ok(())

@@ -188,3 +188,24 @@ async fn questions_are_answered_in_words() {
     assert_eq!(why["m.relates_to"]["event_id"], card.as_str());
     assert_eq!(why["msgtype"], "m.notice");
 }
+
+/// The tasks as they run in the receiver, woken by what is asked for.
+#[tokio::test]
+async fn the_workers_wake_up_for_what_is_asked() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.rooms.power(ALICE, 50);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let workers = tokio::spawn(worker::run(world.context.clone(), stop.clone()));
+    for (command, taken) in [("!ack", 1), ("!unack", 0), ("!ack", 1)] {
+        world.says(ALICE, command, &card).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while world.taken_by(&incident).await.len() != taken {
+            assert!(tokio::time::Instant::now() < deadline, "{command}: {:?}", world.acts().await);
+            tokio::task::yield_now().await;
+        }
+    }
+    stop.cancel();
+    workers.await.expect("no panic");
+    assert_eq!(world.answers().await, ["✅", "✅", "✅"]);
+}

@@ -4,7 +4,8 @@
 use super::*;
 use crate::{
     delivery::{lane::waiting::REFRESH_EVERY, queue::Priority},
-    store::{DueCard, DueCards, DueNotes},
+    model::{Conclusion, Found},
+    store::{DueCard, DueCards, DueNotes, Judge, Judged, OpenCursor},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -429,4 +430,33 @@ fn what_rings_goes_by_severity_and_all_else_by_age() {
     assert_eq!(plan::priority(&all), Priority { severity: 1, since: Timestamp(8), edit: Some(Timestamp(2)) });
     all.new = vec![due(1, 7), due(2, 1)];
     assert_eq!(plan::priority(&all), Priority { severity: 1, since: Timestamp(7), edit: Some(Timestamp(2)) });
+}
+
+/// Its room knows what fires from the card before, which only said that Alertmanager had lost it.
+#[tokio::test]
+async fn the_card_after_one_that_was_gone_is_a_notice_until_something_begins() {
+    let clock = manual();
+    let mut harness = Harness::at(ROOM, clock.clone()).await;
+    harness.start();
+    harness.post("a").await;
+    harness.settled().await;
+    let (store, config) = (harness.context.store.clone(), harness.config());
+    let route = RouteName::parse("default").expect("a name");
+    let page = store.open_page(&route, "r", &mut OpenCursor::default()).await.expect("read");
+    let gone = Found { fingerprint: "a".to_owned(), conclusion: Conclusion::Gone, starts_at: None };
+    let judged = Judged { incident: page[0].id.clone(), found: vec![gone], refresh: false };
+    let judge: Judge = Arc::new(move |incident, found, now| intake::found(incident, found, &config.display, 0, now));
+    let mark = store.poll_mark().await.expect("read");
+    assert_eq!(store.apply_found(mark, vec![judged], judge).await.expect("committed").changed, 1);
+    harness.settled().await;
+    clock.advance(DAY);
+    harness.post("a").await;
+    harness.settled().await;
+    harness.post("a b").await;
+    let sent = harness.settled().await;
+    assert_eq!(
+        kinds(&sent),
+        ["card m.text", "m.replace m.notice", "card m.notice", "m.thread m.text", "m.replace m.text"]
+    );
+    assert_eq!(first_line(&sent[1]).split(" A ").next(), Some("⚪ NO LONGER IN ALERTMANAGER"));
 }
