@@ -1,10 +1,7 @@
 //! A silence with the same matchers is there already: it is extended, never shortened. Whoever else asks for it shares it,
 //! so that it lasts until nobody wants it any more.
 
-use super::{
-    make::{Fit, parse},
-    surplus,
-};
+use super::{cover::Fit, matchers::parse, surplus};
 use crate::{
     acts::work::Work,
     alertmanager::{

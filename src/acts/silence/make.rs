@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    cover::{self, Cover, Extent},
+    cover::{self, Cover, Extent, Fit},
     expire::is_final,
     extend, marker,
     matchers::{self, Wanted},
@@ -38,12 +38,6 @@ pub const MAY_HAVE_BEEN_MADE: &str = "may_have_been_made";
 const WITHDRAWN: &str = "withdrawn";
 /// Without a reason.
 const COMMENT: &str = "silenced from a Matrix room";
-
-/// What one silence is to match, and how many alerts that are now.
-pub(super) struct Fit {
-    pub matchers: Vec<Matcher>,
-    pub alerts: usize,
-}
 
 /// Why nothing is made.
 enum Stop {
@@ -150,10 +144,6 @@ fn plan(work: &Work<'_>, incident: &Incident) -> (Result<Vec<Wanted>, matchers::
         None => matchers::of_incident(incident),
     };
     (wanted, Extent::of(incident))
-}
-
-pub(super) fn parse(matchers: &str) -> Vec<Matcher> {
-    serde_json::from_str(matchers).unwrap_or_default()
 }
 
 fn rows(
@@ -289,7 +279,7 @@ async fn settle(
 async fn post(work: &Work<'_>, client: &Client, row: &SilenceRow) -> Result<Result<(), ApiError>, StoreError> {
     let silence = NewSilence {
         id: None,
-        matchers: parse(&row.matchers),
+        matchers: matchers::parse(&row.matchers),
         starts_at: row.starts_at,
         ends_at: row.ends_at,
         created_by: row.created_by.clone(),
@@ -391,7 +381,7 @@ async fn made_answers(
     let until = made.iter().map(|row| row.ends_at).min().unwrap_or_default();
     let mut lines = Vec::with_capacity(made.len());
     for row in made {
-        let matchers = parse(&row.matchers);
+        let matchers = matchers::parse(&row.matchers);
         let alerts = covered(work, &matchers).await;
         lines.push((matchers, alerts));
     }
