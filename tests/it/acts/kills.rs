@@ -62,10 +62,10 @@ async fn cards(stage: &Stage) -> Vec<String> {
     names.iter().map(|name| view.cards_with(name)[0].event_id().to_owned()).collect()
 }
 
-/// Cuts the answers to a third of the requests for silences off. Some of the others arrive so late that what died meanwhile
+/// Cuts the answers to a third of the requests for silences off. Half of the others arrive so late that what died meanwhile
 /// looks for its silence before.
 fn cut_a_third(proxy: &FaultProxy, seed: u64) {
-    for (parts, fault, seed) in [(4, Fault::Late(LATE), !seed), (3, Fault::CutAfter, seed)] {
+    for (parts, fault, seed) in [(2, Fault::Late(LATE), !seed), (3, Fault::CutAfter, seed)] {
         let rng = Mutex::new(StdRng::seed_from_u64(seed));
         let chosen = move |request: &Exchange| {
             request.method == Method::POST && rng.lock().expect("a lock").random_ratio(1, parts)

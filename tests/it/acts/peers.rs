@@ -31,6 +31,8 @@ async fn one_dies(has_spread: bool) {
     first.kill9();
     answer.cut();
     proxy.heal();
+    // As of a peer that is gone: connections are refused.
+    proxy.down().await;
     if !has_spread {
         // What it had may be lost with it, or not: only it can say so.
         let unknown = |view: &crate::harness::RoomView| answers(view, &command).is_empty();
@@ -39,10 +41,12 @@ async fn one_dies(has_spread: bool) {
             scene.room.assert_settled("nobody knows", QUIET, unknown).await;
         }
         first.restart().await;
+        proxy.up().await;
     }
     scene.room.wait_for("answered", DEADLINE * 2, |view| done(view, &command).is_some()).await;
     if has_spread {
         first.restart().await;
+        proxy.up().await;
     }
     for alertmanager in [&first, &second] {
         eventually("one silence on each", DEADLINE * 2, async || {
