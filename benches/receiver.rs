@@ -18,6 +18,8 @@ mod footprint;
 mod harness;
 #[path = "receiver/load.rs"]
 mod load;
+#[path = "receiver/poll.rs"]
+mod poll;
 #[path = "receiver/relay.rs"]
 mod relay;
 #[path = "receiver/rooms.rs"]
@@ -49,6 +51,8 @@ struct Extent {
     room_events: usize,
     /// Groups of 20 alerts that the store holds when memory and starts are measured.
     groups: usize,
+    /// Groups of 10 alerts that the polled Alertmanager has.
+    polled: usize,
     starts: usize,
     storms: usize,
 }
@@ -58,11 +62,22 @@ impl Extent {
         let quick = std::env::var("QUICK").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
         if quick {
             let (rounds, round) = (2, Duration::from_secs(1));
-            Self { quick, rounds, round, singles: 8, room_rounds: 2, room_events: 12, groups: 50, starts: 3, storms: 1 }
+            Self {
+                quick,
+                rounds,
+                round,
+                singles: 8,
+                room_rounds: 2,
+                room_events: 12,
+                groups: 50,
+                polled: 20,
+                starts: 3,
+                storms: 1,
+            }
         } else {
             let (rounds, round) = (7, Duration::from_secs(3));
-            let (groups, starts, storms) = (5_000, 9, 3);
-            Self { quick, rounds, round, singles: 60, room_rounds: 6, room_events: 50, groups, starts, storms }
+            let (groups, polled, starts, storms) = (5_000, 500, 9, 3);
+            Self { quick, rounds, round, singles: 60, room_rounds: 6, room_events: 50, groups, polled, starts, storms }
         }
     }
 }
@@ -85,6 +100,9 @@ async fn measure(extent: Extent) {
     let wants = |part: &str| only.is_empty() || only.split(',').any(|named| named == part);
     if wants("webhooks") {
         webhooks::measure(&subject, extent, &mut table).await;
+    }
+    if wants("poll") {
+        poll::measure(&subject, extent, &mut table).await;
     }
     let synapse = harness::Synapse::private().await;
     if wants("rooms") {

@@ -6,6 +6,7 @@
 
 mod act_cases;
 mod acting_rooms;
+mod acts;
 mod alertmanager_api;
 mod chaos;
 mod clock_jumps;

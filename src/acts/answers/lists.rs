@@ -80,7 +80,9 @@ pub async fn silences(
             let by = asker.map(|(user, name)| if name.is_empty() { user } else { name }).unwrap_or(row.created_by);
             let matchers = serde_json::from_str::<Vec<_>>(&row.matchers).unwrap_or_default();
             let comment = crate::alertmanager::marker::reason(&row.comment).to_owned();
-            found.insert(id, ListedSilence { by, until: row.ends_at, comment, matchers: matchers::words(&matchers) });
+            let matchers = matchers::words(&matchers);
+            // Of several who want it, the row that ends last comes first.
+            found.entry(id).or_insert(ListedSilence { by, until: row.ends_at, comment, matchers });
         }
     }
     for one in &store.open_incidents(&routes).await?.0 {

@@ -11,6 +11,13 @@ use crate::{
 /// Alerts outside that a refusal names.
 const NAMED: usize = 3;
 
+/// What one silence is to match, and how many alerts that are now.
+#[derive(Debug)]
+pub struct Fit {
+    pub matchers: Vec<Matcher>,
+    pub alerts: usize,
+}
+
 /// What belongs to an incident.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extent {

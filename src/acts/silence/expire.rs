@@ -1,6 +1,6 @@
 //! Ends silences that were made from a room.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     acts::{
@@ -15,7 +15,7 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(5);
 const IN_DOUBT: Duration = Duration::from_secs(2);
 
-/// Expires these, and ends the act. One that may have been made is waited for.
+/// Expires these, and ends the act. One that may have been made is waited for; one that somebody else wants as well stays.
 ///
 /// # Errors
 /// When it cannot be committed.
@@ -24,12 +24,18 @@ pub async fn expire(work: &Work<'_>, rows: Vec<SilenceRow>) -> Result<(), StoreE
         return work.refuse(&words::refusal("No Alertmanager is configured for this route")).await;
     };
     let (mut ended, mut is_waiting) = (Vec::new(), false);
+    let acts: BTreeSet<String> = rows.iter().map(|row| row.act.clone()).collect();
     for row in rows {
         let Some(id) = row.silence_id.clone().filter(|_| row.state == SilenceRowState::Live) else {
             work.context.store.withdraw_silence(&row.act).await?;
             is_waiting = true;
             continue;
         };
+        let wanted_by = work.context.store.acts_of_silence(&id).await?;
+        if wanted_by.iter().any(|act| !acts.contains(act)) {
+            ended.push(row);
+            continue;
+        }
         match client.expire_silence(&id).await {
             Ok(()) => ended.push(row),
             Err(error) if error.kind == ApiFault::NotFound => ended.push(row),

@@ -4,11 +4,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    cover::{self, Cover, Extent},
+    cover::{self, Cover, Extent, Fit},
     expire::is_final,
-    extend::{Extended, extend},
+    extend,
     matchers::{self, Wanted},
-    said::{Fit, counted, find, parse, title},
     surplus,
 };
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     },
     config::Actions,
     model::{ActState, Incident, IncidentId, Timestamp},
-    render::answer::Answer,
+    render::answer::{self, Answer},
     store::{ActAnswer, SilenceRow, SilenceRowState, StoreError},
     text::one_line,
 };
@@ -69,31 +68,38 @@ pub async fn make(work: &Work<'_>, actions: &Actions) -> Result<(), StoreError> 
         Err(Stop::Failed(error)) => return failed(work, "Not silenced", &error).await,
     };
     let ends_at = work.context.clock.wall().plus(duration);
-    let Some(own) = own_silences(work, &incident).await? else {
-        // An earlier one of the same person is not decided: a second would be one too many.
+    let Some(known) = extend::known(work, &incident, &fits).await? else {
+        // An earlier one is not decided: a second would be one too many.
         if work.age() < PATIENCE {
             return work.later(IN_DOUBT).await;
         }
-        let answer = words::refusal("An earlier silence of yours may have been made; wait until that is known");
+        let answer = words::refusal("An earlier silence may have been made; wait until that is known");
         return work.refuse(&answer).await;
     };
-    let (again, new): (Vec<Fit>, Vec<Fit>) = fits.into_iter().partition(|fit| find(&own, fit).is_some());
-    let mut wanted = new;
+    let is_known = |fit: &Fit| extend::find(&known, fit, &work.act().sender).is_some();
+    let (again, mut wanted): (Vec<Fit>, Vec<Fit>) = fits.into_iter().partition(is_known);
+    let mut shared = Vec::new();
     if !again.is_empty() {
         // From when it was asked for, so that a second try wants the same.
         let longer = work.context.clock.shown(work.act().asked_at).plus(duration);
-        match extend(work, &client, &own, again, longer).await? {
-            Ok(Extended { answer, gone }) if wanted.is_empty() && gone.is_empty() => {
-                let answers = content::tick(work.act()).into_iter().chain([work.notice(&answer)]).collect();
-                work.end(ActState::Done, "done", answers).await?;
-                (work.context.poll_now)(&work.route.name);
-                return Ok(());
-            }
-            Ok(Extended { gone, .. }) => wanted.extend(gone),
+        let extended = match extend::extend(work, &client, &known, again, longer).await? {
+            Ok(extended) => extended,
             Err(error) => return failed(work, "Not extended", &error).await,
+        };
+        if wanted.is_empty() && extended.gone.is_empty() && extended.shared.is_empty() {
+            let answer = silenced(work, &title(work).await?, extended.until.unwrap_or(longer), &extended.own);
+            let answers = content::tick(work.act()).into_iter().chain([work.notice(&answer)]).collect();
+            work.end(ActState::Done, "done", answers).await?;
+            (work.context.poll_now)(&work.route.name);
+            return Ok(());
         }
+        wanted.extend(extended.gone);
+        shared = extended.shared;
     }
-    let rows = rows(work, &incident, &wanted, ends_at)?;
+    let mut rows = rows(work, &incident, &wanted, ends_at)?;
+    for (row, n) in shared.into_iter().zip(i64::try_from(rows.len()).unwrap_or(i64::MAX)..) {
+        rows.push(SilenceRow { n, marker: marker::of(&work.act().id, n), ..row });
+    }
     if !work.context.store.begin_silences(&work.act().id, rows, work.in_(IN_DOUBT)).await? {
         return Ok(());
     }
@@ -137,13 +143,6 @@ fn plan(work: &Work<'_>, incident: &Incident) -> (Result<Vec<Wanted>, matchers::
         None => matchers::of_incident(incident),
     };
     (wanted, Extent::of(incident))
-}
-
-/// The live silences of the incident that the same sender made; `None`: it is not known of one whether it is there.
-async fn own_silences(work: &Work<'_>, incident: &IncidentId) -> Result<Option<Vec<SilenceRow>>, StoreError> {
-    let mut rows = work.context.store.silences_of_incident(incident).await?;
-    rows.retain(|row| row.created_by == work.act().sender);
-    Ok(rows.iter().all(|row| row.state == SilenceRowState::Live).then_some(rows))
 }
 
 fn rows(
@@ -279,7 +278,7 @@ async fn settle(
 async fn post(work: &Work<'_>, client: &Client, row: &SilenceRow) -> Result<Result<(), ApiError>, StoreError> {
     let silence = NewSilence {
         id: None,
-        matchers: parse(&row.matchers),
+        matchers: matchers::parse(&row.matchers),
         starts_at: row.starts_at,
         ends_at: row.ends_at,
         created_by: row.created_by.clone(),
@@ -381,7 +380,7 @@ async fn made_answers(
     let until = made.iter().map(|row| row.ends_at).min().unwrap_or_default();
     let mut lines = Vec::with_capacity(made.len());
     for row in made {
-        let matchers = parse(&row.matchers);
+        let matchers = matchers::parse(&row.matchers);
         let alerts = covered(work, &matchers).await;
         lines.push((matchers, alerts));
     }
@@ -399,4 +398,29 @@ async fn covered(work: &Work<'_>, matchers: &[Matcher]) -> Option<usize> {
     let labels: Vec<(String, String)> =
         matchers.iter().map(|matcher| (matcher.name.clone(), matcher.value.clone())).collect();
     client.alerts_with(&labels).await.ok().map(|alerts| alerts.len())
+}
+
+async fn title(work: &Work<'_>) -> Result<String, StoreError> {
+    let Some(incident) = &work.act().incident else { return Ok("alert".to_owned()) };
+    let read = work.context.store.incident_with_alerts(incident).await?;
+    Ok(read.map_or_else(|| "alert".to_owned(), |read| answer::title(&work.settings.style, &read.incident)))
+}
+
+fn silenced(work: &Work<'_>, title: &str, until: Timestamp, lines: &[(Vec<Matcher>, usize)]) -> Answer {
+    let lines: Vec<_> = lines.iter().map(|(matchers, alerts)| (matchers.clone(), Some(*alerts))).collect();
+    counted(work, title, until, &lines)
+}
+
+fn counted(work: &Work<'_>, title: &str, until: Timestamp, lines: &[(Vec<Matcher>, Option<usize>)]) -> Answer {
+    let until = answer::time(&work.settings.style, until, work.context.clock.wall());
+    let mut answer = Answer::new("🔕", &format!("{title} silenced until {until} by {}", work.who()));
+    for (matchers, alerts) in lines {
+        let covers = match alerts {
+            Some(1) => "1 firing alert now:".to_owned(),
+            Some(alerts) => format!("{alerts} firing alerts now:"),
+            None => "matches:".to_owned(),
+        };
+        answer = answer.code(&covers, &matchers::words(matchers));
+    }
+    answer
 }

@@ -88,6 +88,12 @@ pub fn matchers(labels: &Labels) -> Vec<Matcher> {
     labels.iter().map(matcher).collect()
 }
 
+/// As they are stored.
+#[must_use]
+pub fn parse(matchers: &str) -> Vec<Matcher> {
+    serde_json::from_str(matchers).unwrap_or_default()
+}
+
 /// `alertname="A", job="b"`, for people.
 #[must_use]
 pub fn words(matchers: &[Matcher]) -> String {

@@ -5,5 +5,4 @@ pub mod expire;
 mod extend;
 pub mod make;
 pub mod matchers;
-mod said;
 pub mod surplus;

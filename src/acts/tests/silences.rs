@@ -88,18 +88,65 @@ async fn a_second_one_extends_and_never_shortens() {
     assert_eq!((longer.len(), &longer[0]["id"]), (1, &first["id"]));
     assert_eq!(longer[0]["startsAt"], first["startsAt"]);
     assert_eq!(longer[0]["endsAt"], "2026-11-22T20:30:00Z");
-    // Another person's is their own, and so is its end.
-    let reaction = world.reacts(BOB, "🔕", &card).await;
-    world.works().await;
-    assert_eq!(world.alertmanager.silences().len(), 2);
-    world.redacts(BOB, &reaction).await;
-    world.works().await;
-    assert_eq!(world.alertmanager.silences().len(), 1);
     // Somebody ended it in Alertmanager: the next one is a silence again.
     world.alertmanager.expire(first["id"].as_str().expect("an id"));
     world.says(ALICE, "!silence 1h again", &card).await;
     world.works().await;
     assert_eq!(world.alertmanager.silences().len(), 1);
+}
+
+#[tokio::test]
+async fn several_people_share_a_silence_until_nobody_wants_it() {
+    let (mut world, incident, card) = with_power().await;
+    let of_alice = world.reacts(ALICE, "🔕", &card).await;
+    world.works().await;
+    let first = world.alertmanager.silences()[0].clone();
+    world.clock.advance(Duration::from_mins(10));
+    let of_bob = world.reacts(BOB, "🔕", &card).await;
+    world.works().await;
+    let shared = world.alertmanager.silences();
+    assert_eq!((shared.len(), &shared[0]["id"]), (1, &first["id"]));
+    assert_eq!(shared[0]["endsAt"], "2026-11-22T20:30:00Z", "as long as Bob wants it");
+    assert_eq!(
+        world.answers().await.last().map(String::as_str),
+        Some("🔕 A silenced until 20:30 UTC by @bob:example.org")
+    );
+    assert_eq!(world.acts().await, ["silence live done", "silence live done"]);
+    world.redacts(ALICE, &of_alice).await;
+    world.works().await;
+    assert_eq!(world.alertmanager.silences(), shared, "Bob wants it still");
+    // Alice once more, and longer, and Bob no more.
+    world.says(ALICE, "!silence 3h", &card).await;
+    world.works().await;
+    world.redacts(BOB, &of_bob).await;
+    world.works().await;
+    let longer = world.alertmanager.silences();
+    assert_eq!((longer.len(), &longer[0]["id"]), (1, &first["id"]));
+    assert_eq!(longer[0]["endsAt"], "2026-11-22T21:30:00Z");
+    assert_eq!(world.store().silences_of_incident(&incident).await.expect("read").len(), 1);
+    let of_bob = world.reacts(BOB, "🔕", &card).await;
+    world.works().await;
+    world.says(BOB, "!unsilence", &card).await;
+    world.works().await;
+    assert!(world.alertmanager.silences().is_empty(), "for all who wanted it");
+    world.redacts(BOB, &of_bob).await;
+    world.works().await;
+    assert_eq!(world.acts().await.last().map(String::as_str), Some("unsilence done done"), "nothing is left to undo");
+}
+
+/// What one has in doubt, another waits for.
+#[tokio::test]
+async fn nobody_makes_a_second_silence_while_the_first_is_in_doubt() {
+    let (mut world, _, card) = with_power().await;
+    world.alertmanager.then(&[Fate::AnswerLost]);
+    world.says(ALICE, "!silence 1h", &card).await;
+    world.says(BOB, "!silence 2h", &card).await;
+    world.works().await;
+    assert_eq!((world.alertmanager.silences().len(), world.acts().await[1].as_str()), (1, "silence asked "));
+    passes(&world, Duration::from_secs(10)).await;
+    let silences = world.alertmanager.silences();
+    assert_eq!((silences.len(), &silences[0]["endsAt"]), (1, &"2026-11-22T20:20:00Z".into()));
+    assert_eq!(world.acts().await, ["silence live done", "silence live done"]);
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ impl Store {
             .await
     }
 
-    /// What is known of a silence now. `silence_id`: `None` keeps it, as does `ends_at`.
+    /// What is known of a silence now. `silence_id`: `None` keeps it, as does `ends_at`. A live act ends with its last silence.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -61,20 +61,23 @@ impl Store {
         silence_id: Option<String>,
         ends_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        let (act, n) = (silence.act.clone(), silence.n);
+        let (act, n, now) = (silence.act.clone(), silence.n, self.clock.now());
         self.write(move |connection, _| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE silence SET state = $3, silence_id = coalesce($4, silence_id), \
                      ends_at = coalesce($5, ends_at) WHERE act = $1 AND n = $2",
                 )
-                .bind(act)
+                .bind(&act)
                 .bind(n)
                 .bind(state.as_str())
                 .bind(silence_id)
                 .bind(ends_at.map(|at| at.0))
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
+                if state == SilenceRowState::Ended {
+                    end_act_without_silences(connection, &act, now).await?;
+                }
                 Ok(())
             })
         })
@@ -111,6 +114,18 @@ impl Store {
         .iter()
         .map(rows::silence)
         .collect()
+    }
+
+    /// The acts that want a silence which is in force.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn acts_of_silence(&self, silence_id: &str) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        Ok(sqlx::query_scalar("SELECT act FROM silence WHERE silence_id = $1 AND state = 'live'")
+            .bind(silence_id)
+            .fetch_all(&mut *connection)
+            .await?)
     }
 
     /// The live silences of a route.

@@ -1,6 +1,9 @@
 //! What polls of Alertmanager need to know of open incidents, and the place where their findings are applied.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use futures_util::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
@@ -122,25 +125,32 @@ impl Store {
         read_alerts(&mut connection, cursor).await
     }
 
-    /// Whom each of these silences belongs to, if they were made from a room: display names by id.
+    /// Whom each of these silences belongs to, if they were made from a room: display names by id. Of several who want one it
+    /// is the first.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn silenced_by(&self, ids: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, ((bool, String), String)> = BTreeMap::new();
         for chunk in ids.chunks(rows::CHUNK) {
             let mut query = QueryBuilder::<Sqlite>::new(
-                "SELECT silence.silence_id, act.name, act.sender FROM silence CROSS JOIN act \
+                "SELECT silence.silence_id, silence.state, silence.act, act.name, act.sender FROM silence CROSS JOIN act \
                  WHERE act.id = silence.act AND silence.silence_id IN (",
             );
             push_list(&mut query, chunk);
             for row in query.build().persistent(false).fetch_all(&mut *connection).await? {
                 let (name, sender): (String, String) = (row.try_get("name")?, row.try_get("sender")?);
-                found.insert(row.try_get("silence_id")?, if name.is_empty() { sender } else { name });
+                let rank = (row.try_get::<&str, _>("state")? != "live", row.try_get::<String, _>("act")?);
+                let by = (rank, if name.is_empty() { sender } else { name });
+                match found.entry(row.try_get("silence_id")?) {
+                    Entry::Vacant(entry) => drop(entry.insert(by)),
+                    Entry::Occupied(mut entry) if by.0 < entry.get().0 => drop(entry.insert(by)),
+                    Entry::Occupied(_) => {}
+                }
             }
         }
-        Ok(found)
+        Ok(found.into_iter().map(|(id, (_, name))| (id, name)).collect())
     }
 
     /// Applies what a poll found, incident by incident, unless a webhook has changed it since the poll began.

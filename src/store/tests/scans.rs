@@ -322,6 +322,7 @@ async fn silence(store: &Store, on: &ActTarget) {
     assert_eq!(store.silences_of_route(&default).await.expect("read").len(), 1);
     store.silence_of_marker(&row.act, 0).await.expect("read").expect("one");
     store.asker(&row.act).await.expect("read").expect("one");
+    store.acts_of_silence("id").await.expect("read");
     let unsilence = due_act(store, "$unsilence", ActKind::Unsilence, Some(on)).await;
     store.end_silences(unsilence, vec![row]).await.expect("committed");
     store.end_expired_silences(&default, Timestamp(5)).await.expect("committed");

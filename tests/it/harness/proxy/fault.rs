@@ -55,6 +55,8 @@ pub enum Fault {
     Pass,
     /// The homeserver is asked after this long.
     Delay(Duration),
+    /// The same, even if the receiver goes away meanwhile: the request is on its way.
+    Late(Duration),
     /// The connection is closed, the homeserver not asked.
     Cut,
     /// No answer ever, the homeserver not asked.

@@ -76,6 +76,13 @@ async fn meet(
             tokio::time::sleep(wait).await;
             ask.await
         }
+        Fault::Late(wait) => {
+            let late = async move {
+                tokio::time::sleep(wait).await;
+                ask.await
+            };
+            tokio::spawn(late).await.map_err(|_| Cut)?
+        }
         Fault::Cut => Err(Cut),
         Fault::Hang => never().await,
         Fault::Respond(reply) => Ok(response(&reply)),
