@@ -89,7 +89,7 @@ def message(title, content):
 def rendered(content):
     """Lines as a Matrix client shows the message, as far as a terminal can."""
     if "formatted_body" not in content:
-        return wrapped(content["body"])
+        return list(wrapped(content["body"]))
     page = Page()
     page.feed(printable(content["formatted_body"]))
     return "".join(page.parts).strip("\n").split("\n")

@@ -73,7 +73,9 @@ impl Work<'_> {
 
     #[must_use]
     pub fn ending(&self, state: ActState, outcome: &'static str, answers: Vec<ActAnswer>) -> ActEnd {
-        let is_visible = matches!(state, ActState::Live | ActState::Done) && !self.act().kind.only_reads();
+        // A silence is shown when Alertmanager is seen to have it, by the poll that follows.
+        let is_shown = matches!(self.act().kind, ActKind::Take | ActKind::Untake | ActKind::Undo);
+        let is_visible = matches!(state, ActState::Live | ActState::Done) && is_shown;
         ActEnd { act: self.act().clone(), state, outcome, name: self.name.clone(), answers, is_visible }
     }
 

@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 mod context;
 mod judge;
+pub mod marker;
 mod missing;
 mod poll;
 mod poller;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::api::{ApiSilence, SilenceState};
+use super::{
+    api::{ApiSilence, SilenceState},
+    marker,
+};
 use crate::{model::KnownSilence, text::one_line};
 
 /// Characters of a name and of a comment that are kept.
@@ -17,7 +20,7 @@ pub(super) fn known(silences: Vec<ApiSilence>, names: &BTreeMap<String, String>)
         let known = KnownSilence {
             by: one_line(by.trim(), NAME),
             until: silence.ends_at,
-            comment: one_line(without_marker(&silence.comment), COMMENT),
+            comment: one_line(marker::reason(&silence.comment), COMMENT),
             id: silence.id.clone(),
         };
         (silence.id, known)
@@ -25,33 +28,10 @@ pub(super) fn known(silences: Vec<ApiSilence>, names: &BTreeMap<String, String>)
     known.collect()
 }
 
-/// The comment as a person wrote it, without the receiver's own ` [mar:ACT/N]` at its end.
-pub(super) fn without_marker(comment: &str) -> &str {
-    let comment = comment.trim();
-    match comment.rfind("[mar:") {
-        Some(at) if comment.ends_with(']') => comment[..at].trim_end(),
-        _ => comment,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Timestamp;
-
-    #[test]
-    fn markers_are_not_shown() {
-        for (comment, expected) in [
-            ("disk is replaced [mar:01J/0]", "disk is replaced"),
-            ("[mar:01J/0]", ""),
-            (" plain ", "plain"),
-            ("see [mar:x] below", "see [mar:x] below"),
-            ("a [mar:1/0] b [mar:2/0]", "a [mar:1/0] b"),
-            ("", ""),
-        ] {
-            assert_eq!(without_marker(comment), expected, "{comment:?}");
-        }
-    }
 
     #[test]
     fn a_silence_of_ours_has_the_name_of_the_person() {

@@ -18,7 +18,6 @@ pub use acts::read::ActIncident;
 pub use acts::rows::{ActAnswer, DueAct, SilenceRow, SilenceRowState};
 pub use acts::target::{ActTarget, TargetIncident};
 pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};
-pub use cards::targets::Target;
 pub use cards::unrouted::{Routing, Unrouted};
 pub use db::error::StoreError;
 pub use db::open::{keep_temporary_files_in, lock_folder, probe};

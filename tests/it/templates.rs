@@ -119,7 +119,7 @@ async fn faults_are_told_by_check_and_keep_it_from_starting() {
     run(&receiver, &bot, &["check"]).await.says(
         0,
         &[
-            &["ok", "templates.card_text", &good, "good on all 10 samples"],
+            &["ok", "templates.card_text", &good, "good on all 12 samples"],
             &["ok", "templates.card_html", &odd],
             &["note", "templates.card_html", "uses <table>, which messages leave out"],
         ],

@@ -79,7 +79,7 @@ pub async fn silences(
             let asker = store.asker(&row.act).await?;
             let by = asker.map(|(user, name)| if name.is_empty() { user } else { name }).unwrap_or(row.created_by);
             let matchers = serde_json::from_str::<Vec<_>>(&row.matchers).unwrap_or_default();
-            let comment = crate::acts::silence::marker::without(&row.comment).to_owned();
+            let comment = crate::alertmanager::marker::reason(&row.comment).to_owned();
             found.insert(id, ListedSilence { by, until: row.ends_at, comment, matchers: matchers::words(&matchers) });
         }
     }

@@ -6,8 +6,9 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     cover::{self, Cover, Extent},
     expire::is_final,
-    marker,
+    extend::{Extended, extend},
     matchers::{self, Wanted},
+    said::{Fit, counted, find, parse, title},
     surplus,
 };
 use crate::{
@@ -18,10 +19,11 @@ use crate::{
     alertmanager::{
         api::{ApiSilence, Matcher, NewSilence, SilenceState},
         client::{ApiError, ApiFault, Client},
+        marker,
     },
     config::Actions,
     model::{ActState, Incident, IncidentId, Timestamp},
-    render::answer::{self, Answer},
+    render::answer::Answer,
     store::{ActAnswer, SilenceRow, SilenceRowState, StoreError},
     text::one_line,
 };
@@ -36,14 +38,6 @@ const MOST_TRIES: u32 = 60;
 /// What an act is marked with then.
 pub const MAY_HAVE_BEEN_MADE: &str = "may_have_been_made";
 const WITHDRAWN: &str = "withdrawn";
-/// Without a reason.
-const COMMENT: &str = "silenced from a Matrix room";
-
-/// What one silence is to match, and how many alerts that are now.
-struct Fit {
-    matchers: Vec<Matcher>,
-    alerts: usize,
-}
 
 /// Why nothing is made.
 enum Stop {
@@ -152,81 +146,6 @@ async fn own_silences(work: &Work<'_>, incident: &IncidentId) -> Result<Option<V
     Ok(rows.iter().all(|row| row.state == SilenceRowState::Live).then_some(rows))
 }
 
-fn find<'r>(own: &'r [SilenceRow], fit: &Fit) -> Option<&'r SilenceRow> {
-    own.iter().find(|row| parse(&row.matchers) == fit.matchers)
-}
-
-fn parse(matchers: &str) -> Vec<Matcher> {
-    serde_json::from_str(matchers).unwrap_or_default()
-}
-
-struct Extended {
-    answer: Answer,
-    /// What somebody has expired meanwhile.
-    gone: Vec<Fit>,
-}
-
-/// Extends silences that are there; never shortens one. What Alertmanager has of them counts, since somebody may have
-/// changed them there.
-async fn extend(
-    work: &Work<'_>,
-    client: &Client,
-    own: &[SilenceRow],
-    fits: Vec<Fit>,
-    ends_at: Timestamp,
-) -> Result<Result<Extended, ApiError>, StoreError> {
-    // After a try without an answer, any peer may have what the try made.
-    let known = if work.act().attempts == 0 { client.silences(false, None).await } else { all(client).await };
-    let known = match known {
-        Ok(known) => known,
-        Err(error) => return Ok(Err(error)),
-    };
-    let marked = surplus::marked(&known);
-    let (mut gone, mut until, mut lines) = (Vec::new(), None::<Timestamp>, Vec::new());
-    for fit in fits {
-        let Some(row) = find(own, &fit) else { continue };
-        let there = marked.get(&(row.act.as_str(), row.n));
-        let Some(silence) = there.and_then(|there| surplus::keep(there, row.silence_id.as_deref())) else {
-            work.context.store.note_silence(row, SilenceRowState::Ended, None, None).await?;
-            gone.push(fit);
-            continue;
-        };
-        let mut ends = silence.ends_at;
-        let mut id = silence.id.clone();
-        if ends < ends_at {
-            let longer = NewSilence {
-                id: Some(silence.id.clone()),
-                matchers: silence.matchers.clone(),
-                starts_at: silence.starts_at,
-                ends_at,
-                created_by: silence.created_by.clone(),
-                comment: silence.comment.clone(),
-            };
-            (id, ends) = match client.post_silence(&longer).await {
-                Ok(id) => (id, ends_at),
-                Err(error) => return Ok(Err(error)),
-            };
-        }
-        work.context.store.note_silence(row, SilenceRowState::Live, Some(id), Some(ends)).await?;
-        until = Some(until.map_or(ends, |until| until.min(ends)));
-        lines.push((fit.matchers, fit.alerts));
-    }
-    let until = until.unwrap_or(ends_at);
-    let title = title(work).await?;
-    let answer = silenced(work, &title, until, &lines);
-    Ok(Ok(Extended { answer, gone }))
-}
-
-/// The silences of every peer.
-async fn all(client: &Client) -> Result<Vec<ApiSilence>, ApiError> {
-    let lists = futures_util::future::join_all((0..client.peers()).map(|peer| client.silences(true, Some(peer)))).await;
-    let mut all = Vec::new();
-    for list in lists {
-        all.extend(list?);
-    }
-    Ok(all)
-}
-
 fn rows(
     work: &Work<'_>,
     incident: &IncidentId,
@@ -235,7 +154,7 @@ fn rows(
 ) -> Result<Vec<SilenceRow>, StoreError> {
     let (act, starts_at) = (work.act(), work.context.clock.wall());
     let reason = one_line(&act.args.text, crate::acts::command::MAX_TEXT);
-    let reason = if reason.is_empty() { COMMENT.to_owned() } else { reason };
+    let reason = if reason.is_empty() { marker::NO_REASON.to_owned() } else { reason };
     let mut rows = Vec::with_capacity(fits.len());
     for (n, fit) in (0_i64..).zip(fits) {
         let marker = marker::of(&act.id, n);
@@ -480,29 +399,4 @@ async fn covered(work: &Work<'_>, matchers: &[Matcher]) -> Option<usize> {
     let labels: Vec<(String, String)> =
         matchers.iter().map(|matcher| (matcher.name.clone(), matcher.value.clone())).collect();
     client.alerts_with(&labels).await.ok().map(|alerts| alerts.len())
-}
-
-async fn title(work: &Work<'_>) -> Result<String, StoreError> {
-    let Some(incident) = &work.act().incident else { return Ok("alert".to_owned()) };
-    let read = work.context.store.incident_with_alerts(incident).await?;
-    Ok(read.map_or_else(|| "alert".to_owned(), |read| answer::title(&work.settings.style, &read.incident)))
-}
-
-fn silenced(work: &Work<'_>, title: &str, until: Timestamp, lines: &[(Vec<Matcher>, usize)]) -> Answer {
-    let lines: Vec<_> = lines.iter().map(|(matchers, alerts)| (matchers.clone(), Some(*alerts))).collect();
-    counted(work, title, until, &lines)
-}
-
-fn counted(work: &Work<'_>, title: &str, until: Timestamp, lines: &[(Vec<Matcher>, Option<usize>)]) -> Answer {
-    let until = answer::time(&work.settings.style, until, work.context.clock.wall());
-    let mut answer = Answer::new("🔕", &format!("{title} silenced until {until} by {}", work.who()));
-    for (matchers, alerts) in lines {
-        let covers = match alerts {
-            Some(1) => "1 firing alert now:".to_owned(),
-            Some(alerts) => format!("{alerts} firing alerts now:"),
-            None => "matches:".to_owned(),
-        };
-        answer = answer.code(&covers, &matchers::words(matchers));
-    }
-    answer
 }

@@ -25,7 +25,7 @@ pub enum MatcherFault {
     NothingOpen,
     /// More alertnames than silences are made at once.
     TooMany(usize),
-    /// There is no label to match.
+    /// No label could be matched.
     NoLabels,
     /// The alert is not part of the incident any more.
     NoSuchAlert,

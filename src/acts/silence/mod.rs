@@ -2,7 +2,8 @@
 
 pub mod cover;
 pub mod expire;
+mod extend;
 pub mod make;
-pub mod marker;
 pub mod matchers;
+mod said;
 pub mod surplus;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::marker;
 use crate::{
     alertmanager::{
         api::{ApiSilence, SilenceState},
         client::Client,
+        marker,
     },
     store::{Store, StoreError},
 };

@@ -22,7 +22,7 @@ async fn a_reaction_takes_and_its_removal_gives_back() {
     world.reacts(ALICE, "✅", &card).await;
     world.works().await;
     assert_eq!(world.taken_by(&incident).await, [ALICE], "it counts again");
-    assert!(world.alertmanager.posts() == 0 && world.polls() == 0, "Alertmanager is not told");
+    assert!(world.alertmanager.posts() == 0 && world.polls() == 0, "Alertmanager knows nothing of it");
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn who_may_not_is_refused_once() {
     world.rooms.leaves(BOB);
     world.says(BOB, "!unack", &card).await;
     world.works().await;
-    assert_eq!(world.taken_by(&incident).await, [BOB], "who has left may nothing");
+    assert_eq!(world.taken_by(&incident).await, [BOB], "a former member may nothing");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use super::{Answer, time, title};
 use crate::{
-    model::{Alert, AlertState, Finding, Incident, Timestamp},
-    render::{card::group::Group, style::Style, time as words},
+    model::{Alert, AlertState, Finding, Incident, KnownSilence, Timestamp},
+    render::{card::group::Group, held_back, style::Style, time as words},
 };
 
 /// Alerts that have a line; the others are counted.
@@ -14,7 +14,7 @@ const MAX_ALERTS: usize = 15;
 pub fn why(style: &Style, incident: &Incident, knows: bool, now: Timestamp) -> Answer {
     let counts = [AlertState::Firing, AlertState::Absent, AlertState::Gone, AlertState::Resolved]
         .into_iter()
-        .map(|state| (incident.count(state), word(state)))
+        .map(|state| (incident.count(state), word(incident, state)))
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect::<Vec<_>>()
@@ -39,10 +39,9 @@ pub fn why(style: &Style, incident: &Incident, knows: bool, now: Timestamp) -> A
         answer = answer.line(&format!("{name}: {}", state_of(style, seen.alert, now)));
     }
     answer = answer.and_more(shown.len().saturating_sub(MAX_ALERTS));
-    for (alert, silence) in silences(incident).into_iter().take(5) {
+    for silence in silences(incident).into_iter().take(5) {
         let comment = if silence.comment.is_empty() { String::new() } else { format!(": {}", silence.comment) };
         let until = time(style, silence.until, now);
-        let _ = alert;
         answer = answer.code(&format!("🔕 silenced by {} until {until}{comment}", silence.by), &silence.id);
     }
     let heard = time(style, incident.last_notified_at, now);
@@ -54,11 +53,11 @@ pub fn why(style: &Style, incident: &Incident, knows: bool, now: Timestamp) -> A
     answer
 }
 
-fn word(state: AlertState) -> &'static str {
+fn word(incident: &Incident, state: AlertState) -> &'static str {
     match state {
         AlertState::Firing => "firing",
         AlertState::Resolved => "resolved",
-        AlertState::Absent => "not reported",
+        AlertState::Absent => held_back::counted(incident),
         AlertState::Gone => "no longer in Alertmanager",
     }
 }
@@ -87,14 +86,14 @@ fn state_of(style: &Style, alert: &Alert, now: Timestamp) -> String {
     }
 }
 
-/// Each silence once, with one of the alerts that it silences.
-fn silences(incident: &Incident) -> Vec<(&Alert, &crate::model::KnownSilence)> {
-    let mut found: Vec<(&Alert, &crate::model::KnownSilence)> = Vec::new();
+/// Each silence once.
+fn silences(incident: &Incident) -> Vec<&KnownSilence> {
+    let mut found: Vec<&KnownSilence> = Vec::new();
     for alert in &incident.alerts {
         let Some(Finding::Silenced { silences }) = alert.seen.as_ref().map(|seen| &seen.finding) else { continue };
         for silence in silences {
-            if !found.iter().any(|(_, known)| known.id == silence.id) {
-                found.push((alert, silence));
+            if !found.iter().any(|known| known.id == silence.id) {
+                found.push(silence);
             }
         }
     }

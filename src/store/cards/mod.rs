@@ -5,5 +5,4 @@ pub(crate) mod due;
 pub(crate) mod root_events;
 pub(crate) mod save;
 pub(crate) mod superseded;
-pub(crate) mod targets;
 pub(crate) mod unrouted;

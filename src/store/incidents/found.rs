@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::TryStreamExt as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::takings;
+use super::{escalations, takings};
 
 use crate::{
     model::{Changes, Found, Incident, IncidentId, PollMark, PolledAlert, PolledIncident, RouteName, Timestamp},
@@ -310,17 +310,14 @@ async fn save(
     if changes.ends_taking(incident) {
         takings::end(connection, &incident.id, now).await?;
     }
-    if changes.state.is_open() && !incident.state.is_open() {
+    if changes.reopens(incident) {
         // Whoever is called when nobody takes it is called for this outage, too.
         sqlx::query("UPDATE incident SET fired_at = $2 WHERE id = $1")
             .bind(incident.id.as_str())
             .bind(now.0)
             .execute(&mut *connection)
             .await?;
-        sqlx::query("DELETE FROM escalation WHERE incident = $1")
-            .bind(incident.id.as_str())
-            .execute(&mut *connection)
-            .await?;
+        escalations::forget(connection, &incident.id).await?;
     }
     rows::save_alerts(connection, &incident.id, &changes.alerts).await?;
     if changes.visible {

@@ -1,7 +1,6 @@
-//! Answers, and what an event of ours is about.
+//! Answers to what people ask for.
 
 use super::*;
-use crate::model::ResolvedRoom;
 
 pub(super) fn new_answer(txn: &str) -> NewAnswer {
     NewAnswer {
@@ -48,42 +47,4 @@ async fn answers_wait_in_order_until_they_end() {
     assert_eq!(store.prune(Duration::from_hours(1)).await.expect("committed"), 2, "what has ended");
     clock.advance(Duration::from_hours(2));
     assert_eq!(store.prune(Duration::from_hours(1)).await.expect("committed"), 1, "what nobody sends any more");
-}
-
-#[tokio::test]
-async fn an_event_names_its_card_in_its_own_room_only() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, .. } = open(folder.path()).await;
-    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    let due = store.due(&room()).await.expect("due").new;
-    let snapshot = store.snapshot(&due[0].card).await.expect("read").expect("a card");
-    let op = store.freeze(op_for(&snapshot, OpKind::Card, "card")).await.expect("frozen");
-    assert_eq!(store.rooms_due().await.expect("read"), [room()]);
-    store.finish(&op, "$root").await.expect("recorded");
-    assert!(store.rooms_due().await.expect("read").is_empty());
-    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    let snapshot = store.snapshot(&op.card).await.expect("read").expect("a card");
-    let about = NewOp { alert: Some("a".to_owned()), ..op_for(&snapshot, OpKind::Reply, "reply") };
-    let reply = store.freeze(about).await.expect("frozen");
-    store.finish(&reply, "$reply").await.expect("recorded");
-    let answer = NewAnswer { card: Some(op.card.clone()), ..new_answer("answer") };
-    store.freeze_answer(answer).await.expect("committed");
-    let answer = store.next_answer(&room()).await.expect("read").expect("one");
-    store.finish_answer(&answer, "$answer").await.expect("committed");
-
-    let target = async |room: &RoomAddress, event: &str| store.event_target(room, event).await.expect("read");
-    let root = target(&room(), "$root").await.expect("the card");
-    assert_eq!((&root.card, root.incidents.len(), root.alert.clone()), (&op.card, 1, None));
-    assert_eq!(root.root_event.as_deref(), Some("$root"));
-    assert_eq!(target(&room(), "$reply").await.expect("the card").alert.as_deref(), Some("a"));
-    assert_eq!(target(&room(), "$answer").await, Some(root));
-    assert_eq!(target(&room(), "$other").await, None);
-
-    let alias = RoomAddress::parse("#ops:example.org").expect("a room");
-    assert_eq!(target(&alias, "$root").await, None, "another room");
-    for address in [room(), alias.clone()] {
-        let resolved = ResolvedRoom { first: "!room:example.org".to_owned(), successor: None };
-        store.set_resolved_room(address, resolved).await.expect("committed");
-    }
-    assert!(target(&alias, "$root").await.is_some(), "the same room by another address");
 }

@@ -247,10 +247,9 @@ async fn a_reply_about_one_alert_names_it() {
         harness.post(alerts).await;
         harness.settled().await;
     }
-    let room = RoomAddress::parse(ROOM).expect("a room");
     let mut named = Vec::new();
     for (n, sent) in harness.sent().iter().enumerate() {
-        let target = harness.context.store.event_target(&room, &format!("${}", n + 1)).await.expect("read");
+        let target = harness.context.store.act_target(&format!("${}", n + 1)).await.expect("read");
         let relation = sent.content["m.relates_to"]["rel_type"].as_str().unwrap_or("card").to_owned();
         named.push((relation, target.expect("one of ours").alert));
     }
