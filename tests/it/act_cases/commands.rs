@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{World, answers, disk_full, has_tick, matchers};
-use crate::harness::{AlertToPost, DEADLINE, RoomView, Silence, user::in_thread};
+use crate::harness::{
+    AlertToPost, DEADLINE, RoomView, Silence,
+    user::{edited, in_thread},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_notices_and_what_was_withdrawn_ask_for_nothing() {
@@ -13,6 +16,10 @@ async fn edits_notices_and_what_was_withdrawn_ask_for_nothing() {
     let (room, card) = (world.room().to_owned(), world.fires(&["n01"]).await);
     let talk = world.oncall.say_in_thread(&room, &card, "looking").await;
     world.oncall.edit(&room, &talk, "!silence").await;
+    // Most clients mark the text for those who do not know edits.
+    let mut edit = edited(&talk, "!silence");
+    edit["body"] = json!("!silence");
+    world.oncall.send(&room, edit).await;
     let mut notice = in_thread(&card, "!silence");
     notice["msgtype"] = json!("m.notice");
     world.oncall.send(&room, notice).await;
