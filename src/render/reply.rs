@@ -108,22 +108,23 @@ impl Reply {
         Message::from_templates(&ReplyHtml { reply: self }, &ReplyText { reply: self }, || self.line())
     }
 
-    /// `form` 0 is as intended, 1 has no links. From 2 on, and where there are no links to drop, it is one line of
-    /// text.
+    /// `Full` is as intended, `Counts` has no links. `OneLine`, and where there are no links to drop, is one line of text:
+    /// a refused message is not tried again unchanged.
     pub(super) fn into_message(mut self, form: Form) -> Message {
+        let line = Message::text_only(self.line());
+        if form == Form::OneLine {
+            return line;
+        }
+        let with_links = Some(self.set()).filter(Message::fits);
         let had_links = !self.links.is_empty();
-        if form != Form::Full {
-            self.links.clear();
-        }
-        if form == Form::OneLine || (form == Form::Counts && !had_links) {
-            return Message::text_only(self.line());
-        }
-        let message = self.set();
-        if message.fits() {
-            return message;
-        }
         self.links.clear();
-        self.set()
+        match (form, with_links) {
+            (Form::Full, Some(message)) => message,
+            (Form::Full, None) => self.set(),
+            // Without what did not fit anyway it would be the same.
+            (_, Some(_)) if had_links => self.set(),
+            _ => line,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     samples::{absent, alert, api_down, at, crash_loop, disk_pressure, incident, note, resolved, style},
 };
 use crate::{
-    model::{Form, Incident, IncidentState, Note, NoteKind},
+    model::{Alert, AlertState, Form, Incident, IncidentState, Note, NoteKind},
     render::Message,
 };
 
@@ -107,7 +107,7 @@ fn again_and_back() {
 
 fn api_down_firing() -> Incident {
     let mut incident = api_down();
-    incident.alerts[0].state = crate::model::AlertState::Firing;
+    incident.alerts[0].state = AlertState::Firing;
     incident.alerts[0].ends_at = None;
     incident.state = IncidentState::Firing;
     incident
@@ -191,4 +191,20 @@ fn plainer() {
     assert!(!plain(Form::Counts).html.contains("<a "));
     assert_eq!(plain(Form::OneLine).body.lines().count(), 1);
     assert!(!plain(Form::OneLine).html.contains('<'));
+}
+
+#[test]
+fn links_that_did_not_fit_are_not_left_out_twice() {
+    let mut incident = disk_pressure();
+    for (n, alert) in incident.alerts.iter_mut().enumerate() {
+        *alert = Alert { state: AlertState::Firing, ends_at: None, absent_since: None, ..alert.clone() };
+        let url = format!("https://grafana.example.org/explore?{n}={}", "x".repeat(4_000));
+        alert.doc.annotations.insert("logs_url".to_owned(), url);
+    }
+    let fingerprints: Vec<String> = incident.alerts.iter().map(|alert| alert.fingerprint.clone()).collect();
+    let names: Vec<&str> = fingerprints.iter().map(String::as_str).collect();
+    let new = note(NoteKind::NewFiring, &names);
+    let plain = |form| reply(&style(), &incident, &[&new], None, at(12, 30), form);
+    assert!(!plain(Form::Full).html.contains("<a "), "they do not fit");
+    assert_ne!(plain(Form::Counts), plain(Form::Full), "what was refused is not sent again");
 }
