@@ -17,6 +17,8 @@ use crate::{
 const MAX_LINES: usize = 10;
 const MAX_LINKS: usize = 3;
 const MAX_LABEL: usize = 48;
+/// Characters of the first line that are for what happened, and for how many more lines there are.
+const WORDS: usize = 24;
 
 /// The reply for `notes`, which are of these incidents of one digest, in one event. It leaves out notes of others.
 pub(in crate::render) fn merged(
@@ -88,7 +90,8 @@ fn placed(line: ReplyLine, place: &str) -> ReplyLine {
     if parts.is_empty() {
         return line;
     }
-    let name = format!("{} {}", line.name, text::cut(&parts.join(" "), MAX_LABEL));
+    let room = MAX_LINE.saturating_sub(line.emoji.chars().count() + line.name.chars().count() + 4 + WORDS);
+    let name = format!("{} {}", line.name, text::cut(&parts.join(" "), MAX_LABEL.min(room)));
     let taken = line.emoji.chars().count() + name.chars().count() + 3;
     let words = text::cut(&line.words, MAX_LINE.saturating_sub(taken));
     ReplyLine { name, words, ..line }

@@ -197,6 +197,26 @@ fn replies_are_merged() {
 }
 
 #[test]
+fn the_first_of_many_replies_has_long_names_and_is_a_push_notification() {
+    let long = |n: u32| format!("{n}{}", "name-of-a-thing".repeat(8));
+    let storm: Vec<Incident> = storm(12, 1)
+        .into_iter()
+        .zip(0_u32..)
+        .map(|(mut one, n)| {
+            for alert in &mut one.alerts {
+                alert.doc.labels.insert("alertname".to_owned(), "Name".repeat(20));
+                alert.doc.labels.insert("instance".to_owned(), long(n));
+            }
+            one.doc.group_labels = [("alertname".to_owned(), "Name".repeat(20))].into();
+            one
+        })
+        .collect();
+    let notes: Vec<Note> = storm.iter().map(|one| of(one, NoteKind::Reminder, &[])).collect();
+    let first = said(&storm, &notes).body.lines().next().unwrap_or_default().to_owned();
+    assert!(first.contains("(+11 more)"), "{first}");
+}
+
+#[test]
 fn many_replies_are_counted() {
     let storm = over(storm(40, 1));
     let notes: Vec<Note> = storm.iter().map(|one| of(one, NoteKind::Resolved, &[])).collect();
