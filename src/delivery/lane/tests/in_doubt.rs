@@ -172,7 +172,7 @@ async fn poisoned(ops: usize) -> Harness {
 
 /// Changes the second room's card until the first has this many ops parked.
 async fn change_until_parked(harness: &Harness, times: u64) {
-    for n in 0..100 {
+    for n in 0..200 {
         if harness.events("parked") >= times {
             return;
         }
