@@ -11,10 +11,12 @@ use axum::extract::Request;
 use axum_server::{Handle, Server, accept::Accept, service::SendService};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::SockFilter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +40,12 @@ const BACKLOG: u32 = 1024;
 /// A request that is sent just as its kept-alive connection closes gets no answer. So at a stop each answer announces
 /// the end of its connection, and clients have this long for a last request.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
+/// How long the connections that the kernel holds at a stop may take to be accepted.
+const LAST_ACCEPTED: Duration = Duration::from_secs(1);
+/// How often the kernel is asked whether it still holds one.
+const MOMENT: Duration = Duration::from_millis(2);
+/// A packet filter (`BPF_RET | BPF_K`) that lets nothing through: each packet is cut to 0 bytes.
+const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 /// Connections still busy this long after the stop are closed.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -110,12 +118,27 @@ where
         ended = &mut serving => return ended,
         () = async {
             stop.cancelled().await;
-            // New clients are refused; connections that are already accepted may not have been read yet.
-            let _ = socket2::SockRef::from(&listening).shutdown(Shutdown::Both);
+            refuse_clients(&listening).await;
+            // Connections that are already accepted may not have been read yet.
             sleep(LAST_ANSWERS).await;
         } => handle.graceful_shutdown(Some(DRAIN)),
     }
     serving.await
+}
+
+/// Ends the listening socket. The kernel would reset the connections that it holds for us, perhaps after their clients
+/// have sent a request: so first no more of them arrive, and those that are there are accepted.
+async fn refuse_clients(listening: &std::net::TcpListener) {
+    let socket = socket2::SockRef::from(listening);
+    // Where the kernel takes no filter, connections that arrive in the last moment are reset as they ever were.
+    let _ = socket.attach_filter(&[DROP_ALL]);
+    let accepted = async {
+        while let Ok(1..) = poll(&mut [PollFd::new(listening, PollFlags::IN)], Some(&Timespec::default())) {
+            sleep(MOMENT).await;
+        }
+    };
+    let _ = timeout(LAST_ACCEPTED, accepted).await;
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// Logs why the kernel gives no connection, mostly because of too many open files; accepting is retried 20 times a
