@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod evidence;
 mod file_watch;
 pub mod health;
 pub mod http;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
     core::{Collector, MetricVec, MetricVecBuilder},
     process_collector::ProcessCollector,
     proto::MetricFamily,
@@ -45,6 +46,12 @@ pub struct Metrics {
     pub rate_limited: IntCounter,
     /// `{route, act, outcome}`
     pub acts: IntCounterVec,
+    /// `{route, kind, outcome}`
+    pub evidence: IntCounterVec,
+    /// `{route, name}`
+    pub heartbeat_last: GaugeVec,
+    /// `{route, name, outcome}`
+    pub heartbeat_pings: IntCounterVec,
     /// `{route}`
     pub incidents_open: IntGaugeVec,
     pub homeserver_up: IntGauge,
@@ -260,6 +267,9 @@ impl Metrics {
                 &["route"],
             ),
             acts: maker.counters("acts_total", "What people asked for in rooms.", &["route", "act", "outcome"]),
+            evidence: evidence(maker),
+            heartbeat_last: heartbeat_last(maker),
+            heartbeat_pings: heartbeat_pings(maker),
             escalations: escalations(maker),
             http_requests: maker.counters("http_requests_total", "HTTP requests answered.", &["handler", "code"]),
             compat_notifications: maker.counters("compat_notifications_total", "Webhooks by an old URL.", &["shape"]),
@@ -288,7 +298,7 @@ impl Metrics {
                 "homeserver_up",
                 "1 while the homeserver answers and takes the access token, else 0.",
             ),
-            last_sync: maker.gauge("last_sync_timestamp_seconds", "Unix time in seconds of the last successful sync."),
+            last_sync: last_sync(maker),
             store_commit_seconds: maker.histogram(
                 "store_commit_seconds",
                 "Seconds that a commit of the store took, which several commands may share.",
@@ -310,10 +320,7 @@ impl Metrics {
                 "Events that the homeserver refused in every form, by the last refusal.",
                 &["reason"],
             ),
-            possible_duplicates: maker.counter(
-                "possible_duplicates_total",
-                "Events sent again without knowing whether the first try had arrived.",
-            ),
+            possible_duplicates: possible_duplicates(maker),
             render_fallbacks: maker.counters(
                 "render_fallbacks_total",
                 "Messages for which a built-in template took the place of one of the operator's own, which failed.",
@@ -448,6 +455,30 @@ impl Metrics {
     }
 }
 
+fn evidence(maker: &Maker) -> IntCounterVec {
+    let help = "Log lines and graphs for card threads, by what became of them.";
+    maker.counters("evidence_total", help, &["route", "kind", "outcome"])
+}
+
+fn possible_duplicates(maker: &Maker) -> IntCounter {
+    let help = "Events sent again without knowing whether the first try had arrived.";
+    maker.counter("possible_duplicates_total", help)
+}
+
+fn last_sync(maker: &Maker) -> Gauge {
+    maker.gauge("last_sync_timestamp_seconds", "Unix time in seconds of the last successful sync.")
+}
+
+fn heartbeat_last(maker: &Maker) -> GaugeVec {
+    let help = "Seconds since the last beat; of several switches of one name, that of the one that waits longest.";
+    maker.float_gauges("heartbeat_last_seconds", help, &["route", "name"])
+}
+
+fn heartbeat_pings(maker: &Maker) -> IntCounterVec {
+    let help = "Requests to ping URLs that follow beats.";
+    maker.counters("heartbeat_pings_total", help, &["route", "name", "outcome"])
+}
+
 fn escalations(maker: &Maker) -> IntCounterVec {
     let help = "Incidents that nobody took within the time of a step of routes.X.escalate.";
     maker.counters("escalations_total", help, &["route"])
@@ -489,6 +520,10 @@ impl Maker {
 
     fn gauge(&self, name: &str, help: &str) -> Gauge {
         self.add(Gauge::with_opts(opts(name, help)))
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(opts(name, help), labels))
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -55,6 +55,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "pacing",
             "file_watch",
             "text",
+            "api_client",
+        ],
+    ),
+    // What both Alertmanager and the sources of evidence are asked with.
+    ("api_client", &["model", "config", "file_watch", "text"]),
+    (
+        "evidence",
+        &[
+            "model",
+            "config",
+            "store",
+            "render",
+            "api_client",
+            "clock",
+            "lifecycle",
+            "metrics",
+            "health",
+            "pacing",
+            "text",
         ],
     ),
     (
@@ -65,6 +84,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store",
             "render",
             "alertmanager",
+            "evidence",
             "clock",
             "lifecycle",
             "metrics",
@@ -84,6 +104,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "health",
             "delivery",
             "acts",
+            "evidence",
             "pacing",
             "file_watch",
             "text",
@@ -107,6 +128,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("minijinja", &["render"]),
     ("prometheus", &["metrics"]),
     ("clap", &["cli", "main"]),
+    ("tiny_skia", &["evidence"]),
+    ("ab_glyph", &["evidence"]),
 ];
 
 #[test]

@@ -23,9 +23,9 @@ pub use self::{
     homeserver::Homeserver,
     purpose::Purpose,
     schema::{
-        Actions, Admin, Alertmanager, Allow, ApiAuth, Auth, Compat, Config, Credential, Display, Escalation, ExtraLink,
-        Grafana, Http, Links, Log, LogFormat, LokiLabel, MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route,
-        Severity, Store, Tls, Updates,
+        Actions, Admin, Alertmanager, Allow, ApiAuth, Auth, Compat, Config, Credential, Display, Escalation, Evidence,
+        EvidenceSource, ExtraLink, Grafana, Heartbeat, Http, Links, Log, LogFormat, LokiLabel, MAX_MENTIONS_BYTES,
+        Matrix, Mentions, Proxy, Rewrite, Route, RouteEvidence, Severity, Store, Tls, Updates,
     },
     secret::Secret,
     templates::{TemplateFile, TemplateName, Templates},

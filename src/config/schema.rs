@@ -33,6 +33,55 @@ pub struct Config {
     pub display: Display,
     pub log: Log,
     pub compat: Compat,
+    /// Where evidence comes from; `None`: none is shown.
+    pub evidence: Option<Evidence>,
+}
+
+/// The services that have the lines and the numbers behind an alert. At least one is set.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    pub loki: Option<EvidenceSource>,
+    pub prometheus: Option<EvidenceSource>,
+    /// Regular expressions, valid, of what is blanked in log lines beside what always is.
+    pub redact: Vec<String>,
+}
+
+/// A service that evidence is read from.
+#[derive(Clone, Debug)]
+pub struct EvidenceSource {
+    /// http or https, without credentials, a path prefix is kept. No slash at the end.
+    pub url: Url,
+    pub auth: ApiAuth,
+    /// Names are lower case and valid; none is `authorization`, `host` or about the body.
+    pub headers: Vec<(String, Secret)>,
+    /// PEM certificates of authorities to trust beside those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What a route's cards get in their threads without anybody asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteEvidence {
+    /// Log lines; 0: none.
+    pub logs: usize,
+    pub graph: bool,
+    /// Index into `display.severities`: cards this severe or more.
+    pub min_severity: u32,
+    /// Only in rooms that are encrypted.
+    pub encrypted_only: bool,
+}
+
+/// A dead man's switch: the alerts that match are beats, and their absence is an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Unique in its route.
+    pub name: String,
+    /// Labels that a beat has, at least one.
+    pub matches: BTreeMap<String, String>,
+    /// Labels by whose values beats belong to separate switches.
+    pub by: Vec<String>,
+    pub timeout: Duration,
+    /// Requested with each beat while the route's delivery is healthy; an http or https URL.
+    pub ping_url: Option<Secret>,
 }
 
 /// The API of one Alertmanager, or of one cluster of them.
@@ -241,6 +290,9 @@ pub struct Route {
     pub actions: Option<Actions>,
     /// In the order of `after`.
     pub escalate: Vec<Escalation>,
+    /// `None`: nothing is shown that nobody asked for.
+    pub evidence: Option<RouteEvidence>,
+    pub heartbeats: Vec<Heartbeat>,
 }
 
 /// A custom link.

@@ -46,5 +46,6 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         templates,
         display,
         log: log::read(&root.section("log")),
+        evidence: None,
     }
 }

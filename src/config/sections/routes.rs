@@ -44,6 +44,8 @@ impl Route {
             alertmanager: None,
             actions: None,
             escalate: Vec::new(),
+            evidence: None,
+            heartbeats: Vec::new(),
         }
     }
 }
@@ -111,6 +113,8 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
         alertmanager: None,
         actions: None,
         escalate: mentions::escalations(section, display),
+        evidence: None,
+        heartbeats: Vec::new(),
         name,
     }
 }

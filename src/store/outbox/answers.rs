@@ -3,7 +3,7 @@
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    model::{CardId, RoomAddress, Timestamp, TxnId},
+    model::{CardId, EvidenceKind, RoomAddress, Timestamp, TxnId},
     store::{Store, StoreError, db::writer::WriteContext},
 };
 
@@ -22,6 +22,10 @@ pub struct NewAnswer {
     pub content: String,
     pub txn_id: TxnId,
     pub at: Timestamp,
+    /// What it shows, if it is evidence.
+    pub evidence: Option<EvidenceKind>,
+    /// After this it is not sent any more; `None`: it waits as long as it takes.
+    pub until: Option<Timestamp>,
 }
 
 /// An answer that is not in its room yet, as far as is known.
@@ -40,6 +44,8 @@ pub struct Answer {
     /// An earlier try may have arrived.
     pub in_doubt: bool,
     pub attempts: u32,
+    pub evidence: Option<EvidenceKind>,
+    pub until: Option<Timestamp>,
 }
 
 impl Answer {
@@ -58,8 +64,8 @@ pub(in crate::store) async fn insert_answer(
 ) -> Result<i64, StoreError> {
     let id = context.next();
     sqlx::query(
-        "INSERT INTO answer (id, act, room, card, type, content, txn_id, at, state) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting')",
+        "INSERT INTO answer (id, act, room, card, type, content, txn_id, at, state, evidence, until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10)",
     )
     .bind(id)
     .bind(&answer.act)
@@ -69,6 +75,8 @@ pub(in crate::store) async fn insert_answer(
     .bind(&answer.content)
     .bind(answer.txn_id.as_str())
     .bind(answer.at.0)
+    .bind(answer.evidence.map(EvidenceKind::as_str))
+    .bind(answer.until.map(|until| until.0))
     .execute(connection)
     .await?;
     context.wake = true;
@@ -95,7 +103,7 @@ impl Store {
     pub async fn next_answer(&self, room: &RoomAddress) -> Result<Option<Answer>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let row = sqlx::query(
-            "SELECT id, act, room, type, content, txn_id, at, device, state, attempts FROM answer \
+            "SELECT id, act, room, type, content, txn_id, at, device, state, attempts, evidence, until FROM answer \
              WHERE room = $1 AND state IN ('waiting', 'in_doubt') ORDER BY id LIMIT 1",
         )
         .bind(room.as_str())
@@ -238,5 +246,7 @@ fn answer_of(row: &SqliteRow, room: &RoomAddress) -> Result<Answer, StoreError> 
         device: row.try_get("device")?,
         in_doubt: row.try_get::<&str, _>("state")? == "in_doubt",
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        evidence: row.try_get::<Option<&str>, _>("evidence")?.and_then(EvidenceKind::parse),
+        until: row.try_get::<Option<i64>, _>("until")?.map(Timestamp),
     })
 }

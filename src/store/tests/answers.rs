@@ -11,6 +11,8 @@ pub(super) fn new_answer(txn: &str) -> NewAnswer {
         content: "{}".to_owned(),
         txn_id: TxnId(txn.to_owned()),
         at: Timestamp(7),
+        evidence: None,
+        until: None,
     }
 }
 

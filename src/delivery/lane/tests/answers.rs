@@ -17,6 +17,8 @@ impl Harness {
             content: content.to_string(),
             txn_id,
             at: self.context.clock.now(),
+            evidence: None,
+            until: None,
         };
         self.context.store.freeze_answer(answer).await.expect("committed");
     }

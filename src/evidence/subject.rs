@@ -1,0 +1,1 @@
+//! Which alert of an incident evidence is about.
