@@ -185,6 +185,7 @@ impl Receiver {
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
+            on_shown: Arc::new(|_| {}),
         };
         let lanes = Lanes::new(context, lifecycle.clone());
         lanes.ensure(rooms.into_iter().chain(unrouted));

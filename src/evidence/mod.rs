@@ -9,7 +9,8 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value;
 
-use crate::model::{RoomAddress, SendError, Timestamp};
+pub use crate::model::ShownCard;
+use crate::model::{RoomAddress, SendError};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -18,7 +19,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Pieces that are made at the same time.
 pub const AT_ONCE: usize = 2;
 /// What nobody asked for is not shown later than this after the notification that made its card.
-pub const TOO_LATE: Duration = Duration::from_mins(2);
+pub const TOO_LATE: Duration = ShownCard::TOO_LATE;
 /// Lines that one command may ask for.
 pub const MAX_LINES: usize = 50;
 
@@ -71,16 +72,4 @@ impl NoEvidence {
             Self::TimedOut => "timeout",
         }
     }
-}
-
-/// A card whose first event the homeserver has just acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownCard {
-    pub card: crate::model::CardId,
-    pub room: RoomAddress,
-    pub incident: crate::model::IncidentId,
-    /// The card's first event.
-    pub root: String,
-    /// The oldest accepted change that it shows; see [`TOO_LATE`].
-    pub since: Timestamp,
 }

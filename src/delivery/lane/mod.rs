@@ -8,6 +8,7 @@ mod answers;
 mod context;
 mod dead_letters;
 mod drain;
+mod evidence;
 mod failures;
 mod fallbacks;
 mod in_doubt;
@@ -17,6 +18,7 @@ mod room_failures;
 mod root_events;
 mod root_search;
 mod search;
+mod shown;
 mod turn;
 mod waiting;
 
@@ -29,7 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::context::LaneContext;
+pub use self::context::{LaneContext, OnShown};
 use self::{
     answers::Answers,
     context::RoomContext,
@@ -198,8 +200,8 @@ impl Lane {
         {
             return Ok(turn);
         }
-        let idle =
-            [parked_wait, dead_wait, self.answers.paused()].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
+        let waits = [parked_wait, dead_wait, self.answers.paused(), self.answers.evidence.paused()];
+        let idle = waits.into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
         let (step, priority) = self.plan(None).await?;
         match step {
             Step::Nothing => return Ok(idle),
@@ -219,7 +221,10 @@ impl Lane {
             Step::Card(card) => self.send_step(OpKind::Card, &card, &permit).await,
             Step::Reply(card) => self.send_step(OpKind::Reply, &card, &permit).await,
             Step::Edit(card) => self.send_step(OpKind::Edit, &card, &permit).await,
-            Step::Answer => self.answers.send_next(&self.context, &mut self.failures, &permit).await,
+            Step::Answer => {
+                let is_storm = self.recent_sends.is_storm();
+                self.answers.send_next(&self.context, &mut self.failures, &permit, is_storm).await
+            }
         }
     }
 
@@ -284,6 +289,7 @@ impl Lane {
             notification = %op.notification, incident = %op.incident, room = %self.context.name,
             kind = op.kind.as_str(), event, attempts = op.attempts, "found in the room: an earlier try arrived"
         );
+        shown::hand_on(&self.context, &self.recent_sends, op, event, false).await;
         Ok(Turn::Again)
     }
 
@@ -308,7 +314,7 @@ impl Lane {
     async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
         let RoomContext { room, store, settings, clock, .. } = &self.context;
         let mut due = store.due(room).await?;
-        if self.failures.drain.is_some() || self.answers.paused().is_some() {
+        if self.failures.drain.is_some() || self.answers.is_paused(due.unasked) {
             due.answer = None;
         }
         let digest_above = settings.digest_above(room);
@@ -441,6 +447,7 @@ impl Lane {
             kind = op.kind.as_str(), event, also = also_shown(op, &shown), after_ms = millis(took),
             attempts = op.attempts, "shown in the room"
         );
+        shown::hand_on(&self.context, &self.recent_sends, op, event, permit.limited).await;
         Ok(Turn::Again)
     }
 }

@@ -11,8 +11,7 @@ pub(super) fn new_answer(txn: &str) -> NewAnswer {
         content: "{}".to_owned(),
         txn_id: TxnId(txn.to_owned()),
         at: Timestamp(7),
-        evidence: None,
-        until: None,
+        unasked: None,
     }
 }
 
