@@ -21,7 +21,7 @@ pub const AT_ONCE: usize = 2;
 /// What nobody asked for is not shown later than this after the notification that made its card.
 pub const TOO_LATE: Duration = ShownCard::TOO_LATE;
 /// Lines that one command may ask for.
-pub const MAX_LINES: usize = 50;
+pub const MAX_LINES: usize = crate::config::MAX_LOG_LINES;
 
 /// Where files for rooms are put. `matrix/` implements it; the tests script a second one.
 pub trait Media: Send + Sync + 'static {
