@@ -3,14 +3,19 @@
 
 pub mod graph;
 pub mod logs;
+pub mod make;
+pub mod show;
+pub mod sources;
 pub mod subject;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value;
 
 pub use crate::model::ShownCard;
-use crate::model::{RoomAddress, SendError};
+use crate::model::{EvidenceKind, Reason, RoomAddress, SendError};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -60,6 +65,15 @@ pub enum NoEvidence {
     Failed(String),
     #[error("no answer within 10 s")]
     TimedOut,
+    /// The config names no service that has it.
+    #[error("no service is configured that has {}", match .0 { EvidenceKind::Logs => "log lines", EvidenceKind::Graph => "graphs" })]
+    NotConfigured(EvidenceKind),
+    /// The route shows it in encrypted rooms only.
+    #[error("the room is not encrypted")]
+    PlainRoom,
+    /// The homeserver did not take the picture.
+    #[error("the homeserver did not take the picture: {0}")]
+    NotUploaded(SendError),
 }
 
 impl NoEvidence {
@@ -68,8 +82,11 @@ impl NoEvidence {
         match self {
             Self::NoQuery(_) => "no_query",
             Self::Empty(_) => "empty",
-            Self::Failed(_) => "failed",
             Self::TimedOut => "timeout",
+            Self::NotConfigured(_) => "not_configured",
+            Self::PlainRoom => "plain_room",
+            Self::NotUploaded(error) if error.reason == Reason::RateLimited => "limited",
+            Self::Failed(_) | Self::NotUploaded(_) => "failed",
         }
     }
 }

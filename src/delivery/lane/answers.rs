@@ -9,6 +9,7 @@ use super::{
     context::RoomContext,
     evidence::Evidence,
     failures::Failures,
+    recent_sends::RecentSends,
     search::{Found, search},
     turn::Turn,
 };
@@ -60,12 +61,12 @@ impl Answers {
         &mut self,
         context: &RoomContext,
         failures: &mut Failures,
+        recent: &RecentSends,
         permit: &Permit,
-        is_storm: bool,
     ) -> Result<Turn, StoreError> {
         let Some(answer) = context.store.next_answer(&context.room).await? else { return Ok(Turn::Again) };
         if let Some(unasked) = &answer.unasked {
-            return self.evidence.send(context, failures, &answer, unasked, permit, is_storm).await;
+            return self.evidence.send(context, failures, &answer, unasked, permit, recent.is_storm()).await;
         }
         if (permit.limited || context.gate.is_limited()) && is_card_due(context).await? {
             return Ok(self.pause(YIELD));

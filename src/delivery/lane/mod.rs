@@ -56,7 +56,7 @@ use super::{
 };
 use crate::{
     health::Delivery,
-    model::{CardId, CardState, Form, NotificationId, Op, OpKind, OpState, Reason, RoomAddress, SendError},
+    model::{CardId, CardState, Form, Op, OpKind, OpState, Reason, RoomAddress, SendError},
     store::StoreError,
 };
 
@@ -221,10 +221,7 @@ impl Lane {
             Step::Card(card) => self.send_step(OpKind::Card, &card, &permit).await,
             Step::Reply(card) => self.send_step(OpKind::Reply, &card, &permit).await,
             Step::Edit(card) => self.send_step(OpKind::Edit, &card, &permit).await,
-            Step::Answer => {
-                let is_storm = self.recent_sends.is_storm();
-                self.answers.send_next(&self.context, &mut self.failures, &permit, is_storm).await
-            }
+            Step::Answer => self.answers.send_next(&self.context, &mut self.failures, &self.recent_sends, &permit).await,
         }
     }
 
@@ -431,7 +428,7 @@ impl Lane {
         self.context.gate.passed(permit);
         self.failures.record_delivery(&self.context);
         self.context.count(op.kind, "sent");
-        let shown = self.context.store.finish(op, event).await?;
+        let covered = self.context.store.finish(op, event).await?;
         self.recent_sends.record(op);
         if op.kind == OpKind::Card {
             self.root_events.mark_seen(&op.card);
@@ -444,18 +441,12 @@ impl Lane {
         self.context.health.update(|health| health.delivered(delivery));
         tracing::info!(
             notification = %op.notification, incident = %op.incident, room = %self.context.name,
-            kind = op.kind.as_str(), event, also = also_shown(op, &shown), after_ms = millis(took),
+            kind = op.kind.as_str(), event, also = shown::others(op, &covered), after_ms = millis(took),
             attempts = op.attempts, "shown in the room"
         );
         shown::hand_on(&self.context, &self.recent_sends, op, event, permit.limited).await;
         Ok(Turn::Again)
     }
-}
-
-/// The other notifications that an event brought into the room, so that a search for any of them finds it.
-fn also_shown(op: &Op, shown: &[NotificationId]) -> Option<String> {
-    let others: Vec<&str> = shown.iter().filter(|id| **id != op.notification).map(NotificationId::as_str).collect();
-    (!others.is_empty()).then(|| others.join(" "))
 }
 
 #[cfg(test)]

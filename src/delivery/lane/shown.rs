@@ -1,7 +1,7 @@
-//! Hands cards that were just shown to whoever shows more beside them.
+//! What follows an event that is in its room: whom the log names, and who shows more beside it.
 
 use super::{context::RoomContext, recent_sends::RecentSends};
-use crate::model::{Op, OpKind, ShownCard};
+use crate::model::{NotificationId, Op, OpKind, ShownCard};
 
 /// Hands the card of `op`, whose first event is `root`, on; not a digest, and nothing in a storm, where sends are scarce or
 /// long after the notification. It is extra: a fault of the store leaves it out.
@@ -27,4 +27,10 @@ pub(super) async fn hand_on(context: &RoomContext, recent: &RecentSends, op: &Op
         Ok(None) => {}
         Err(error) => tracing::debug!(room = %context.name, %error, "store failed; no evidence beside the card"),
     }
+}
+
+/// The other notifications that an event brought into the room, so that a search for any of them finds it.
+pub(super) fn others(op: &Op, shown: &[NotificationId]) -> Option<String> {
+    let others: Vec<&str> = shown.iter().filter(|id| **id != op.notification).map(NotificationId::as_str).collect();
+    (!others.is_empty()).then(|| others.join(" "))
 }
