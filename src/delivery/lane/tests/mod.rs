@@ -265,6 +265,7 @@ impl Harness {
             clock,
             metrics,
             health,
+            on_shown: Arc::new(|_| {}),
         };
         let patience = Patience { tries: 2, ..Patience::default() };
         Self {
