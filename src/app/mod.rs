@@ -5,6 +5,7 @@ mod clients;
 mod clock_jumps;
 mod escalation;
 mod evidence;
+mod heartbeats;
 mod housekeeping;
 mod lanes;
 mod pollers;

@@ -14,7 +14,7 @@ use super::{
     clients::Clients,
     clock_jumps, escalation,
     evidence::Shown,
-    housekeeping,
+    heartbeats, housekeeping,
     lanes::Lanes,
     pollers,
     reload::{Reloader, State, show_loaded},
@@ -215,6 +215,7 @@ impl Receiver {
         let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
         lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
         lifecycle.spawn(escalation::watch(Arc::clone(app), stop()));
+        lifecycle.spawn(heartbeats::watch(Arc::clone(app), stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
         // Alerts matter more than the commands that need the socket: the receiver runs without it.
