@@ -1,5 +1,7 @@
 //! A graph of what an alert watches, from Prometheus.
 
+pub mod expression;
+
 use super::{NoEvidence, Picture};
 use crate::{
     config::EvidenceSource,
