@@ -4,13 +4,12 @@
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::comparison::{MAX_BYTES, parsed};
 use crate::{
     model::Alert,
     render::links::explore::{LogsUrl, html_unescaped},
 };
 
-/// Longer expressions are not read.
-pub(super) const MAX_BYTES: usize = 16 * 1024;
 /// Three bytes of a link are one of an expression, and the rest of the link has room.
 const MAX_LINK: usize = 4 * MAX_BYTES;
 /// Parameters that hold an expression: those of Prometheus, Thanos, Mimir and vmui, and what people write into templates
@@ -42,7 +41,13 @@ fn of_panes(explore: &LogsUrl) -> Option<String> {
     };
     let panes = explore.panes();
     let mut queries = panes.iter().flat_map(|pane| &pane.queries).filter(|query| is_prometheus(query));
-    queries.find_map(|query| query.get("expr")?.as_str().map(ToOwned::to_owned))
+    queries.find_map(|query| query.get("expr")?.as_str()).map(with_blanks)
+}
+
+/// In a state of raw JSON a plus sign is one, but vmalert's `queryEscape` writes blanks as such.
+fn with_blanks(expr: &str) -> String {
+    let blanks = expr.replace('+', " ");
+    if blanks != expr && parsed(expr).is_none() && parsed(&blanks).is_some() { blanks } else { expr.to_owned() }
 }
 
 /// Of the query, or of the fragment, in which vmui keeps a path with a query of its own.

@@ -1,6 +1,9 @@
 //! A graph of what an alert watches, from Prometheus.
 
+mod comparison;
 pub mod expression;
+#[cfg(test)]
+mod tests;
 
 use super::{NoEvidence, Picture};
 use crate::{

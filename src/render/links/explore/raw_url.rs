@@ -207,7 +207,10 @@ fn decoded(value: &str, raw: bool) -> Option<String> {
 /// Undoes HTML escaping of the characters that links contain, if there is any.
 #[must_use]
 pub fn html_unescaped(text: &str) -> String {
-    ENTITIES.iter().fold(text.to_owned(), |text, (entity, plain)| {
-        if text.contains(entity) { text.replace(entity, plain) } else { text }
-    })
+    ENTITIES.iter().fold(
+        text.to_owned(),
+        |text, (entity, plain)| {
+            if text.contains(entity) { text.replace(entity, plain) } else { text }
+        },
+    )
 }
