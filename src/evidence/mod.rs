@@ -9,7 +9,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value;
 
-use crate::model::{RoomAddress, SendError, Timestamp};
+use crate::{
+    api_client::Unanswered,
+    model::{RoomAddress, SendError, Timestamp},
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -20,7 +23,10 @@ pub const AT_ONCE: usize = 2;
 /// What nobody asked for is not shown later than this after the notification that made its card.
 pub const TOO_LATE: Duration = Duration::from_mins(2);
 /// Lines that one command may ask for.
-pub const MAX_LINES: usize = 50;
+pub const MAX_LINES: usize = crate::config::MAX_LOG_LINES;
+
+/// A longer answer of Loki or Prometheus is not read, in bytes.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Where files for rooms are put. `matrix/` implements it; the tests script a second one.
 pub trait Media: Send + Sync + 'static {
@@ -69,6 +75,15 @@ impl NoEvidence {
             Self::Empty(_) => "empty",
             Self::Failed(_) => "failed",
             Self::TimedOut => "timeout",
+        }
+    }
+}
+
+impl From<Unanswered> for NoEvidence {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::TimedOut(_) => Self::TimedOut,
+            Unanswered::Failed(text) => Self::Failed(text),
         }
     }
 }
