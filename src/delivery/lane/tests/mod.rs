@@ -27,7 +27,7 @@ use crate::{
     health::Health,
     intake::{self, Rules},
     metrics::Metrics,
-    model::{IncidentId, IncidentKey, RoomName, RouteName, Timestamp, TxnId},
+    model::{IncidentId, IncidentKey, NotificationId, RoomName, RouteName, Timestamp, TxnId},
     render::Style,
     store::{Ingest, Store},
 };
