@@ -4,6 +4,8 @@ mod acts;
 mod clients;
 mod clock_jumps;
 mod escalation;
+mod evidence;
+mod heartbeats;
 mod housekeeping;
 mod lanes;
 mod pollers;

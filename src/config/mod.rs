@@ -24,8 +24,8 @@ pub use self::{
     purpose::Purpose,
     schema::{
         Actions, Admin, Alertmanager, Allow, ApiAuth, Auth, Compat, Config, Credential, Display, Escalation, Evidence,
-        EvidenceSource, ExtraLink, Grafana, Heartbeat, Http, Links, Log, LogFormat, LokiLabel, MAX_MENTIONS_BYTES,
-        Matrix, Mentions, Proxy, Rewrite, Route, RouteEvidence, Severity, Store, Tls, Updates,
+        EvidenceSource, ExtraLink, Grafana, Heartbeat, Http, Links, Log, LogFormat, LokiLabel, MAX_LOG_LINES,
+        MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route, RouteEvidence, Severity, Store, Tls, Updates,
     },
     secret::Secret,
     templates::{TemplateFile, TemplateName, Templates},

@@ -16,8 +16,17 @@ use super::{
 
 /// Keys whose values no error may quote. `auth` and `query_secret` are among them because a token may be written there in
 /// place of a table or a switch.
-const SECRETS: [&str; 8] =
-    ["access_token", "password", "recovery_key", "store_passphrase", "bearer_token", "auth", "query_secret", "proxy"];
+const SECRETS: [&str; 9] = [
+    "access_token",
+    "password",
+    "recovery_key",
+    "store_passphrase",
+    "bearer_token",
+    "auth",
+    "query_secret",
+    "proxy",
+    "ping_url",
+];
 
 /// Longest value that an error quotes, in characters.
 const QUOTED: usize = 60;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    schema::{Admin, Alertmanager, Auth, Config, Credential, Http, Log, Matrix, Proxy, Store},
+    schema::{Admin, Alertmanager, Auth, Config, Credential, Evidence, Http, Log, Matrix, Proxy, Store},
     secret::Secret,
 };
 use crate::model::RoomAddress;
@@ -32,7 +32,8 @@ impl Config {
     }
 
     /// The files that the config names and that may change: secrets of `http.auth` and `http.admin`, what Alertmanager is
-    /// asked with, and templates. The files of `http.tls` are watched where TLS is served.
+    /// and the sources
+    /// of evidence are asked with, the URLs of pings, and templates. The files of `http.tls` are watched where TLS is served.
     #[must_use]
     pub fn files(&self) -> Vec<&std::path::Path> {
         let secret = match &self.http.auth {
@@ -44,7 +45,11 @@ impl Config {
         let templates = self.templates.values().chain(routes).map(|template| template.path.as_path());
         let alertmanagers = self.routes.values().filter_map(|route| route.alertmanager.as_deref());
         let of_alertmanagers = alertmanagers.flat_map(Alertmanager::files);
+        let of_sources = self.evidence.iter().flat_map(Evidence::sources).flat_map(|(_, source)| source.files());
+        let heartbeats = self.routes.values().flat_map(|route| &route.heartbeats);
+        let of_pings = heartbeats.filter_map(|heartbeat| heartbeat.ping_url.as_ref()?.file());
         let mut files: Vec<_> = secret.into_iter().chain(admin).chain(templates).chain(of_alertmanagers).collect();
+        files.extend(of_sources.chain(of_pings));
         files.sort_unstable();
         files.dedup();
         files

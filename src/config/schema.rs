@@ -16,6 +16,9 @@ use crate::model::{Alert, AlertState, RoomAddress, RoomName, RouteName};
 /// Bound of all user ids of one `mentions.users` together, so that an encrypted edit of the longest card fits into an event.
 pub const MAX_MENTIONS_BYTES: usize = 800;
 
+/// Log lines that a route can show with a card, or somebody can ask for.
+pub const MAX_LOG_LINES: usize = 50;
+
 /// Placeholders for commands that need no account; `.invalid` never resolves (RFC 2606).
 pub(super) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
 pub(super) const NO_USER: &str = "@receiver:homeserver.invalid";
@@ -46,6 +49,14 @@ pub struct Evidence {
     pub redact: Vec<String>,
 }
 
+impl Evidence {
+    /// The sources that are set, by the key of each.
+    pub fn sources(&self) -> impl Iterator<Item = (&'static str, &EvidenceSource)> {
+        let sources = [("evidence.loki", &self.loki), ("evidence.prometheus", &self.prometheus)];
+        sources.into_iter().filter_map(|(key, source)| Some((key, source.as_ref()?)))
+    }
+}
+
 /// A service that evidence is read from.
 #[derive(Clone, Debug)]
 pub struct EvidenceSource {
@@ -68,6 +79,11 @@ pub struct RouteEvidence {
     pub min_severity: u32,
     /// Only in rooms that are encrypted.
     pub encrypted_only: bool,
+}
+
+impl RouteEvidence {
+    /// Log lines where Loki is set and nothing else is said.
+    pub(super) const LOGS: usize = 10;
 }
 
 /// A dead man's switch: the alerts that match are beats, and their absence is an incident.
@@ -102,13 +118,28 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// The files of its secrets and certificates.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        let secret = match &self.auth {
-            ApiAuth::None => None,
-            ApiAuth::Bearer(secret) | ApiAuth::Basic { password: secret, .. } => Some(secret),
-        };
-        let secrets = secret.into_iter().chain(self.headers.iter().map(|(_, value)| value));
-        secrets.filter_map(Secret::file).chain(self.ca_file.as_deref())
+        files_of_service(&self.auth, &self.headers, self.ca_file.as_deref())
     }
+}
+
+impl EvidenceSource {
+    /// The files of its secrets and certificates.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        files_of_service(&self.auth, &self.headers, self.ca_file.as_deref())
+    }
+}
+
+fn files_of_service<'a>(
+    auth: &'a ApiAuth,
+    headers: &'a [(String, Secret)],
+    ca_file: Option<&'a Path>,
+) -> impl Iterator<Item = &'a Path> {
+    let secret = match auth {
+        ApiAuth::None => None,
+        ApiAuth::Bearer(secret) | ApiAuth::Basic { password: secret, .. } => Some(secret),
+    };
+    let secrets = secret.into_iter().chain(headers.iter().map(|(_, value)| value));
+    secrets.filter_map(Secret::file).chain(ca_file)
 }
 
 /// How a request to another service proves who it is from.
@@ -497,7 +528,13 @@ impl Config {
             let ApiAuth::Basic { password, .. } = &alertmanager.auth else { return None };
             Some((format!("alertmanager.password of route {route}"), Some(password)))
         });
-        let passwords = passwords.into_iter().map(|(key, secret)| (key.to_owned(), secret)).chain(of_alertmanagers);
+        let sources = self.evidence.iter().flat_map(Evidence::sources);
+        let of_sources = sources.filter_map(|(key, source)| {
+            let ApiAuth::Basic { password, .. } = &source.auth else { return None };
+            Some((format!("{key}.password"), Some(password)))
+        });
+        let passwords = passwords.into_iter().map(|(key, secret)| (key.to_owned(), secret));
+        let passwords = passwords.chain(of_alertmanagers).chain(of_sources);
         let odd = passwords.filter_map(|(key, secret)| {
             let (secret, file) = (secret?, |file: &Path| format!(" ({})", file.display()));
             let place = secret.file().map(file).unwrap_or_default();

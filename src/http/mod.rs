@@ -8,6 +8,7 @@ mod certificate;
 mod connection;
 mod control_socket;
 mod health;
+pub mod heartbeats;
 mod misdirected;
 mod pool;
 mod probes;

@@ -52,7 +52,7 @@ fn escalation(item: &Item<'_>, display: &Display) -> Result<Escalation, BadValue
 }
 
 /// A rank; `None` if it is not set.
-fn min_severity(section: &Section<'_>, display: &Display) -> Option<u32> {
+pub(super) fn min_severity(section: &Section<'_>, display: &Display) -> Option<u32> {
     let names: Vec<&str> = display.severities.iter().flat_map(|severity| &severity.names).map(String::as_str).collect();
     let expected = format!("a name from display.severities: {}", names.join(", "));
     section.read("min_severity", &expected, |item| {

@@ -7,13 +7,16 @@ mod auth;
 mod compat;
 mod credential;
 mod display;
+mod evidence;
 mod grafana;
+mod heartbeats;
 mod http;
 mod links;
 mod log;
 mod matrix;
 mod mentions;
 mod routes;
+mod service;
 mod store;
 mod templates;
 
@@ -28,12 +31,15 @@ pub(super) fn read(root: &Section<'_>) -> Config {
     let links = links::read(&root.section("links"));
     let templates = templates::read(&root.section("templates"));
     let http = http::read(&root.section("http"));
+    // Before routes, whose defaults follow from it.
+    let (evidence, sources) = evidence::read(root);
     let common = routes::Common {
         display: &display,
         links: &links,
         templates: &templates,
         alertmanager: alertmanager::read(root, None),
         actions: actions::read(root, None),
+        sources,
     };
     let routes = routes::read(&root.section("routes"), &common);
     Config {
@@ -46,6 +52,6 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         templates,
         display,
         log: log::read(&root.section("log")),
-        evidence: None,
+        evidence,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{actions, alertmanager, grafana, mentions, templates};
+use super::{actions, alertmanager, evidence, grafana, heartbeats, mentions, templates};
 use crate::{
     config::{
         reader::{BadValue, Item, Section},
@@ -57,6 +57,8 @@ pub(super) struct Common<'a> {
     pub(super) templates: &'a Templates,
     pub(super) alertmanager: Option<Arc<Alertmanager>>,
     pub(super) actions: Option<Actions>,
+    /// The sources of evidence that the config names.
+    pub(super) sources: evidence::Named,
 }
 
 pub(super) fn read(routes: &Section<'_>, common: &Common<'_>) -> BTreeMap<RouteName, Route> {
@@ -79,6 +81,7 @@ pub(super) fn read(routes: &Section<'_>, common: &Common<'_>) -> BTreeMap<RouteN
             route.grafana = grafana::read(&section, common.links.grafana.as_ref());
             route.alertmanager = alertmanager::read(&section, common.alertmanager.as_ref());
             route.actions = actions::read(&section, common.actions.as_ref());
+            route.evidence = evidence::of_route(&section, common.sources, common.display);
             route.templates = common.templates.clone();
             route.templates.extend(templates::read(&section.section("templates")));
             read.insert(name, route);
@@ -114,7 +117,7 @@ fn route<'r>(section: &Section<'r>, name: RouteName, display: &Display, receiver
         actions: None,
         escalate: mentions::escalations(section, display),
         evidence: None,
-        heartbeats: Vec::new(),
+        heartbeats: heartbeats::read(section),
         name,
     }
 }

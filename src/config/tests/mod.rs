@@ -3,6 +3,7 @@
 mod actions;
 mod admin;
 mod environment;
+mod evidence;
 mod example;
 mod faults;
 mod precedence;

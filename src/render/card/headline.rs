@@ -7,6 +7,7 @@ use super::{
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
+        heartbeat,
         held_back::{self, HeldBack},
         message::MAX_LINE,
         places,
@@ -48,6 +49,10 @@ impl Headline {
 
 pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> Headline {
     let (emoji, word, color) = lead(style, group);
+    if let Some((emoji, name, rest)) = heartbeat::headline(group, times, now) {
+        let (emoji, word) = (emoji.to_owned(), String::new());
+        return Headline { emoji, word, color, name, rest, cut: false, said: Vec::new() };
+    }
     let mut said = Vec::new();
     let mut line =
         Headline { emoji, word, color, name: name(group), rest: String::new(), cut: false, said: Vec::new() };

@@ -27,7 +27,7 @@ use crate::{
     health::Health,
     intake::{self, Rules},
     metrics::Metrics,
-    model::{IncidentId, IncidentKey, RoomName, RouteName, Timestamp, TxnId},
+    model::{IncidentId, IncidentKey, NotificationId, RoomName, RouteName, Timestamp, TxnId},
     render::Style,
     store::{Ingest, Store},
 };
@@ -265,6 +265,7 @@ impl Harness {
             clock,
             metrics,
             health,
+            on_shown: Arc::new(|_| {}),
         };
         let patience = Patience { tries: 2, ..Patience::default() };
         Self {
@@ -339,8 +340,17 @@ impl Harness {
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
         let (resolved, settle) = (Vec::new(), Box::new(|_: &crate::model::Known, _| None));
-        let ingest =
-            Ingest { key, body: Vec::new(), content_hash, by_receiver: false, rooms, decide, resolved, settle };
+        let ingest = Ingest {
+            key,
+            body: Vec::new(),
+            content_hash,
+            by_receiver: false,
+            rooms,
+            decide,
+            resolved,
+            settle,
+            beats: Vec::new(),
+        };
         self.context.store.ingest(ingest).await.expect("committed");
     }
 

@@ -1,0 +1,1 @@
+//! Cards that were shown, until their evidence is frozen.
