@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     AT_ONCE, DEADLINE, Media, NoEvidence, Picture,
-    graph::GraphWanted,
+    graph::{GraphWanted, expression},
     logs::LogsWanted,
     sources::{self, Sources},
     subject,
@@ -147,7 +147,7 @@ fn logs<'i>(
 }
 
 fn graph<'i>(config: &Config, incident: &'i Incident, wanted: &Wanted<'_>) -> Result<(&'i Alert, What), NoEvidence> {
-    let expr = |alert: &Alert| sources::expression(alert);
+    let expr = |alert: &Alert| expression::of_alert(alert);
     let without = "no alert of this names its expression";
     let alert = chosen(config, incident, wanted, |alert| expr(alert).is_some(), without)?;
     let expr_of_alert =

@@ -15,7 +15,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 use serde_json::Value;
 
 pub use crate::model::ShownCard;
-use crate::model::{EvidenceKind, Reason, RoomAddress, SendError};
+use crate::{
+    api_client::Unanswered,
+    model::{EvidenceKind, Reason, RoomAddress, SendError},
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -27,6 +30,9 @@ pub const AT_ONCE: usize = 2;
 pub const TOO_LATE: Duration = ShownCard::TOO_LATE;
 /// Lines that one command may ask for.
 pub const MAX_LINES: usize = crate::config::MAX_LOG_LINES;
+
+/// A longer answer of Loki or Prometheus is not read, in bytes.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Where files for rooms are put. `matrix/` implements it; the tests script a second one.
 pub trait Media: Send + Sync + 'static {
@@ -87,6 +93,15 @@ impl NoEvidence {
             Self::PlainRoom => "plain_room",
             Self::NotUploaded(error) if error.reason == Reason::RateLimited => "limited",
             Self::Failed(_) | Self::NotUploaded(_) => "failed",
+        }
+    }
+}
+
+impl From<Unanswered> for NoEvidence {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::TimedOut(_) => Self::TimedOut,
+            Unanswered::Failed(text) => Self::Failed(text),
         }
     }
 }

@@ -221,7 +221,9 @@ impl Lane {
             Step::Card(card) => self.send_step(OpKind::Card, &card, &permit).await,
             Step::Reply(card) => self.send_step(OpKind::Reply, &card, &permit).await,
             Step::Edit(card) => self.send_step(OpKind::Edit, &card, &permit).await,
-            Step::Answer => self.answers.send_next(&self.context, &mut self.failures, &self.recent_sends, &permit).await,
+            Step::Answer => {
+                self.answers.send_next(&self.context, &mut self.failures, &self.recent_sends, &permit).await
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub use self::{
     pane::{Form, Pane},
     problem::Problem,
     range::Range,
+    raw_url::html_unescaped,
 };
 use self::{
     pane::{array_pane, is_pane, object_pane},

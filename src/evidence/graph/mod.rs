@@ -1,5 +1,10 @@
 //! A graph of what an alert watches, from Prometheus.
 
+mod comparison;
+pub mod expression;
+#[cfg(test)]
+mod tests;
+
 use super::{NoEvidence, Picture};
 use crate::{
     config::EvidenceSource,
