@@ -61,13 +61,6 @@ pub fn log_query(_style: &Style, _incident: &Incident, alert: &Alert) -> Option<
     Some((url.clone(), Some(url.clone())))
 }
 
-/// The expression of an alert's rule.
-#[must_use]
-pub fn expression(alert: &Alert) -> Option<String> {
-    let (_, expr) = alert.doc.generator_url.split_once("g0.expr=")?;
-    Some(expr.to_owned())
-}
-
 /// The notice that shows log lines.
 #[must_use]
 pub fn log_notice(_style: &Style, _incident: &Incident, _alert: &Alert, lines: &LogLines) -> Message {

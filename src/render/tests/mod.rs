@@ -8,6 +8,7 @@ mod held_back;
 mod hostile;
 mod links;
 mod logs;
+mod logs_query;
 mod payloads;
 mod properties;
 pub(super) mod rendered;
