@@ -16,7 +16,10 @@ use super::{
 use crate::{
     config::{Config, Evidence, EvidenceSource, Route},
     model::{Alert, AlertState, EvidenceKind, Incident, IncidentId, RoomAddress, Timestamp, TxnId},
-    render::{Image, Message, Style, answer_content, image_content},
+    render::{
+        Image, Message, Style, answer_content, image_content,
+        links::{LogsQuery, logs_query},
+    },
 };
 
 /// Log lines are from this long before the alert, and of an alert that is over until this long after its end.
@@ -139,9 +142,9 @@ fn logs<'i>(
     incident: &'i Incident,
     wanted: &Wanted<'_>,
 ) -> Result<(&'i Alert, What), NoEvidence> {
-    let query = |alert: &Alert| sources::log_query(style, incident, alert);
+    let query = |alert: &Alert| logs_query(style, incident, alert);
     let alert = chosen(config, incident, wanted, |alert| query(alert).is_some(), "no alert of this has a Logs link")?;
-    let (query, link) = query(alert)
+    let LogsQuery { query, link } = query(alert)
         .ok_or_else(|| NoEvidence::NoQuery("this alert has no Logs link, which would name a query".to_owned()))?;
     let to = end_of(alert, wanted.now);
     let from = alert.starts_at.minus(MARGIN).max(to.minus(LONGEST));
