@@ -7,6 +7,7 @@ mod events;
 mod held_back;
 mod hostile;
 mod links;
+mod log_lines;
 mod logs;
 mod logs_query;
 mod payloads;
