@@ -7,6 +7,7 @@ mod escalation;
 mod heartbeats;
 mod housekeeping;
 mod lanes;
+mod pings;
 mod pollers;
 mod receiver;
 mod reload;
