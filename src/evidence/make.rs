@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     AT_ONCE, DEADLINE, Media, NoEvidence, Picture,
-    graph::GraphWanted,
+    graph::{GraphWanted, expression},
     logs::LogsWanted,
     sources::{self, Sources},
     subject,
@@ -16,7 +16,10 @@ use super::{
 use crate::{
     config::{Config, Evidence, EvidenceSource, Route},
     model::{Alert, AlertState, EvidenceKind, Incident, IncidentId, RoomAddress, Timestamp, TxnId},
-    render::{Image, Message, Style, answer_content, image_content},
+    render::{
+        Image, Message, Style, answer_content, image_content,
+        links::{LogsQuery, logs_query},
+    },
 };
 
 /// Log lines are from this long before the alert, and of an alert that is over until this long after its end.
@@ -32,6 +35,8 @@ pub struct Maker {
     media: Arc<dyn Media>,
     sources: Arc<dyn Sources>,
     asked: Semaphore,
+    /// For all of one piece.
+    deadline: Duration,
 }
 
 /// One piece of evidence that is wanted.
@@ -137,9 +142,9 @@ fn logs<'i>(
     incident: &'i Incident,
     wanted: &Wanted<'_>,
 ) -> Result<(&'i Alert, What), NoEvidence> {
-    let query = |alert: &Alert| sources::log_query(style, incident, alert);
+    let query = |alert: &Alert| logs_query(style, incident, alert);
     let alert = chosen(config, incident, wanted, |alert| query(alert).is_some(), "no alert of this has a Logs link")?;
-    let (query, link) = query(alert)
+    let LogsQuery { query, link } = query(alert)
         .ok_or_else(|| NoEvidence::NoQuery("this alert has no Logs link, which would name a query".to_owned()))?;
     let to = end_of(alert, wanted.now);
     let from = alert.starts_at.minus(MARGIN).max(to.minus(LONGEST));
@@ -147,7 +152,7 @@ fn logs<'i>(
 }
 
 fn graph<'i>(config: &Config, incident: &'i Incident, wanted: &Wanted<'_>) -> Result<(&'i Alert, What), NoEvidence> {
-    let expr = |alert: &Alert| sources::expression(alert);
+    let expr = |alert: &Alert| expression::of_alert(alert);
     let without = "no alert of this names its expression";
     let alert = chosen(config, incident, wanted, |alert| expr(alert).is_some(), without)?;
     let expr_of_alert =
@@ -205,7 +210,13 @@ pub fn is_configured(config: &Config, kind: EvidenceKind) -> bool {
 impl Maker {
     #[must_use]
     pub fn new(media: Arc<dyn Media>, sources: Arc<dyn Sources>) -> Self {
-        Self { media, sources, asked: Semaphore::new(ASKED_AT_ONCE) }
+        Self { media, sources, asked: Semaphore::new(ASKED_AT_ONCE), deadline: DEADLINE }
+    }
+
+    /// For tests that cannot wait as long.
+    #[cfg(test)]
+    pub fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Makes a piece for somebody who asked; further ones wait for their turn.
@@ -222,7 +233,7 @@ impl Maker {
     /// # Errors
     /// When there is none.
     pub async fn make(&self, question: &Question) -> Result<Piece, NoEvidence> {
-        let made = AssertUnwindSafe(timeout(DEADLINE, self.ask(question))).catch_unwind().await;
+        let made = AssertUnwindSafe(timeout(self.deadline, self.ask(question))).catch_unwind().await;
         let Ok(made) = made else {
             tracing::error!(room = %question.room, "caught a panic while making evidence");
             return Err(NoEvidence::Failed("the receiver failed on this; its log says more".to_owned()));

@@ -1,6 +1,8 @@
 //! Where lines and pictures come from, and what of an alert says which. [`Services`] asks Loki and Prometheus; the tests
 //! script a second one.
 
+use regex::Regex;
+
 use super::{
     BoxFuture, NoEvidence, Picture,
     graph::{self, GraphWanted},
@@ -18,7 +20,7 @@ pub trait Sources: Send + Sync + 'static {
     fn logs<'a>(
         &'a self,
         source: &'a EvidenceSource,
-        redact: &'a [String],
+        redact: &'a [Regex],
         wanted: &'a LogsWanted,
     ) -> BoxFuture<'a, Result<LogLines, NoEvidence>>;
 
@@ -39,7 +41,7 @@ impl Sources for Services {
     fn logs<'a>(
         &'a self,
         source: &'a EvidenceSource,
-        redact: &'a [String],
+        redact: &'a [Regex],
         wanted: &'a LogsWanted,
     ) -> BoxFuture<'a, Result<LogLines, NoEvidence>> {
         Box::pin(logs::fetch(source, redact, wanted))
@@ -52,20 +54,6 @@ impl Sources for Services {
     ) -> BoxFuture<'a, Result<Picture, NoEvidence>> {
         Box::pin(graph::draw(source, wanted))
     }
-}
-
-/// The query of an alert's Logs link, and the link.
-#[must_use]
-pub fn log_query(_style: &Style, _incident: &Incident, alert: &Alert) -> Option<(String, Option<String>)> {
-    let url = alert.doc.annotations.get("logs_url")?;
-    Some((url.clone(), Some(url.clone())))
-}
-
-/// The expression of an alert's rule.
-#[must_use]
-pub fn expression(alert: &Alert) -> Option<String> {
-    let (_, expr) = alert.doc.generator_url.split_once("g0.expr=")?;
-    Some(expr.to_owned())
 }
 
 /// The notice that shows log lines.

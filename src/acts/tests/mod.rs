@@ -2,6 +2,7 @@
 
 mod alertmanager;
 mod digests;
+mod evidence;
 mod kills;
 mod listening;
 mod rooms;

@@ -3,6 +3,8 @@
 pub(crate) mod scripted;
 mod showing;
 
+pub(crate) use self::showing::linked;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use tempfile::TempDir;

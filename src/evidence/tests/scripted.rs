@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::{
@@ -82,7 +83,7 @@ impl Sources for Scripted {
     fn logs<'a>(
         &'a self,
         _: &'a EvidenceSource,
-        _: &'a [String],
+        _: &'a [Regex],
         wanted: &'a LogsWanted,
     ) -> BoxFuture<'a, Result<LogLines, NoEvidence>> {
         self.logs_wanted.lock().expect("a lock").push(wanted.clone());

@@ -4,6 +4,7 @@ mod answers;
 mod card_life;
 mod drain;
 mod escalations;
+mod evidence;
 mod in_doubt;
 mod sends;
 
