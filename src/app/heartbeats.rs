@@ -19,7 +19,7 @@ use crate::{
         heartbeats::{self, Alarm, Gap, Verdict, alarm, due, judge},
     },
     model::{IncidentId, Known, Labels, RouteName, Switch, SwitchKey, Timestamp},
-    render::heartbeat::annotations,
+    render::heartbeat,
     store::{DecideSwitch, Store, StoreError, SwitchChange},
     text::one_line,
 };
@@ -126,6 +126,7 @@ impl Ticker {
         }
         // As they are after the steps, of which most ticks take none.
         let switches = self.app.store.heartbeats().await?;
+        self.has_some = !switches.is_empty();
         self.repeated
             .retain(|key, _| switches.iter().any(|switch| switch.key == *key && switch.missing_since.is_some()));
         show(&self.app, config, &switches);
@@ -228,7 +229,7 @@ impl Watched {
         let heartbeat = self.heartbeat();
         let values = heartbeat.by.iter().filter_map(|label| switch.key.labels.get(label).map(String::as_str));
         let silent = self.tick.since(switch.beat_at);
-        Alarm { annotations: annotations(&heartbeat.name, values, silent, switch.resolved_at.is_some()) }
+        Alarm { annotations: heartbeat::annotations(&heartbeat.name, values, silent, switch.resolved_at.is_some()) }
     }
 }
 
@@ -251,7 +252,7 @@ fn repeat(watched: &Watched, switch: &Switch, known: Option<&Known>, now: Timest
 
 fn is_back(watched: &Watched, switch: &Switch, known: Option<&Known>, now: Timestamp) -> Option<SwitchChange> {
     switch.missing_since?;
-    let changes = heartbeats::is_back(switch, known, &watched.rules(), now);
+    let changes = heartbeats::is_back(switch, known, heartbeat::is_back(), &watched.rules(), now);
     Some(SwitchChange { switch: Some(Switch { missing_since: None, ..switch.clone() }), alarm: changes })
 }
 

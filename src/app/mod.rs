@@ -8,6 +8,7 @@ mod evidence;
 mod heartbeats;
 mod housekeeping;
 mod lanes;
+mod pings;
 mod pollers;
 mod receiver;
 mod reload;

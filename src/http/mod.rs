@@ -23,6 +23,7 @@ mod webhook;
 pub use self::{
     certificate::Pair,
     control_socket::{CONTROL_SOCKET, ControlSocket},
+    health::delivers,
     server::{HttpListener, bind},
     state::{App, Settings, Side},
     status::sample,

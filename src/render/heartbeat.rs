@@ -12,8 +12,9 @@ use crate::model::{IncidentState, Labels, Timestamp};
 /// Annotations that cards do not show as such: which heartbeat it is, and for how long it had been silent.
 const WHO: &str = "__heartbeat";
 const SILENT: &str = "__silent";
-const MAX_NAME: usize = 32;
-const MAX_LABELS: usize = 36;
+/// With a name in it as long as the config takes, the first line is no longer than a push notification.
+const MAX_WHO: usize = 42;
+const MAX_NAME: usize = 24;
 
 /// The annotations of the alert that a missing heartbeat is. `labels` are the values by which switches differ, `silent` is
 /// since the last beat, `resolved`: Alertmanager has said that the alert is over.
@@ -24,13 +25,13 @@ pub fn annotations<'a>(name: &str, labels: impl Iterator<Item = &'a str>, silent
         (
             "Alertmanager says that this alert has ended, which it does by itself only if Prometheus stops sending it: \
              Prometheus is down, does not evaluate its rules, or cannot reach Alertmanager.",
-            "Look whether Prometheus runs. Until the heartbeat is back, nothing that it would find comes here.",
+            "Check whether Prometheus runs. Until the heartbeat is back, nothing that it would find comes here.",
         )
     } else {
         (
             "Nothing was heard of this alert, which always fires: Alertmanager is down, cannot reach this receiver, or has \
              the alert silenced.",
-            "Look whether Alertmanager and Prometheus run. Until the heartbeat is back, quiet in this room proves nothing.",
+            "Check whether Alertmanager and Prometheus run. Until the heartbeat is back, quiet in this room proves nothing.",
         )
     };
     [
@@ -44,12 +45,34 @@ pub fn annotations<'a>(name: &str, labels: impl Iterator<Item = &'a str>, silent
     .collect()
 }
 
+/// What the card says once beats are back, in place of what it meant that they were not.
+#[must_use]
+pub fn is_back() -> Labels {
+    described("Beats come again. What fired and ended in between may not have come here: look at Alertmanager.")
+}
+
+/// What the card says when nobody waits for beats any more.
+#[must_use]
+pub fn is_unwatched() -> Labels {
+    described(
+        "The config does not name it any more, or it was disarmed by command. The next beat arms what the config names.",
+    )
+}
+
+fn described(text: &str) -> Labels {
+    [("description".to_owned(), text.to_owned())].into()
+}
+
 /// `prometheus (the-cluster)`.
 #[must_use]
 pub fn who<'a>(name: &str, labels: impl Iterator<Item = &'a str>) -> String {
-    let name = text::show(&text::clean(name), MAX_NAME);
     let labels: Vec<String> = labels.map(text::clean).filter(|value| !value.is_empty()).collect();
-    if labels.is_empty() { name } else { format!("{name} ({})", text::show(&labels.join(", "), MAX_LABELS)) }
+    if labels.is_empty() {
+        return text::show(&text::clean(name), MAX_WHO);
+    }
+    let name = text::show(&text::clean(name), MAX_NAME);
+    let left = MAX_WHO.saturating_sub(name.chars().count() + 3);
+    format!("{name} ({})", text::show(&labels.join(", "), left))
 }
 
 fn so(silent: &str) -> String {
@@ -81,6 +104,14 @@ pub(super) fn headline(
     })
 }
 
+/// `HeartbeatMissing prometheus (the-cluster)`: its alertname alone would be that of all of them.
+pub(super) fn title(group: &Group<'_>) -> Option<String> {
+    let alert = group.incident.alerts.first().filter(|_| group.incident.key.is_heartbeat())?;
+    let alertname = alert.doc.labels.get("alertname").map(|name| text::clean(name))?;
+    let who = alert.doc.annotations.get(WHO).map(|who| text::clean(who))?;
+    Some(format!("{alertname} {who}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +128,6 @@ mod tests {
             assert_eq!(who("prometheus", labels.iter().copied()), expected, "{labels:?}");
         }
         let long = "x".repeat(16_000);
-        assert!(who(&long, std::iter::once(long.as_str())).chars().count() < 80);
+        assert!(who(&long, std::iter::once(long.as_str())).chars().count() <= MAX_WHO);
     }
 }

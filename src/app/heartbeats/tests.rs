@@ -227,7 +227,7 @@ async fn beats_that_repeat_are_seen_and_leave_one_row() {
 #[tokio::test]
 async fn switches_are_apart_and_their_number_is_bounded() {
     let mut scene = Scene::new().await;
-    let all: Vec<Value> = (0..250).map(|n| watchdog("firing", &format!("c{n}"))).collect();
+    let all: Vec<Value> = (0..250).map(|n| watchdog("firing", &format!("c{n:03}"))).collect();
     assert_eq!(scene.posts(&all).await.unarmed, 50);
     assert_eq!(scene.posts(&all[..100]).await.unarmed, 0);
     for key in scene.app().store.heartbeats().await.expect("read").into_iter().skip(2).map(|switch| switch.key) {

@@ -7,6 +7,7 @@ use crate::{
     http::state::App,
     intake::{Rules, heartbeats},
     model::{Known, Switch, SwitchKey},
+    render::heartbeat::is_unwatched,
     store::{StoreError, SwitchChange},
 };
 
@@ -23,7 +24,7 @@ pub async fn forget(app: &App, config: &Arc<Config>, key: SwitchKey) -> Result<b
     let decide = Box::new(move |_: &Switch, known: Option<&Known>, now| {
         let alarm = config.routes.get(&route).and_then(|route| {
             let rules = Rules { ahead, ..Rules::of(route, &config.display) };
-            heartbeats::end(known, &rules, now)
+            heartbeats::end(known, &is_unwatched(), &rules, now)
         });
         Some(SwitchChange { switch: None, alarm })
     });

@@ -37,20 +37,28 @@ pub fn alarm(switch: &Switch, known: Option<&Known>, alarm: Alarm, rules: &Rules
     reconcile(known, &webhook(switch, rules, ListedAlert { starts_at, ..listed(true, doc) }), rules, now)
 }
 
-/// What it changes that beats are back; `None`: there is nothing to end.
+/// What it changes that beats are back, which `said` describes; `None`: there is nothing to end.
 #[must_use]
-pub fn is_back(switch: &Switch, known: Option<&Known>, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
+pub fn is_back(
+    switch: &Switch,
+    known: Option<&Known>,
+    said: Labels,
+    rules: &Rules<'_>,
+    now: Timestamp,
+) -> Option<Changes> {
     let known = known?;
     let alert = known.incident.alerts.first().filter(|alert| alert.state != AlertState::Resolved)?;
     let ends_at = Some(switch.beat_at.moved(rules.ahead));
-    let listed = ListedAlert { starts_at: Some(alert.starts_at), ends_at, ..listed(false, alert.doc.clone()) };
+    let mut doc = alert.doc.clone();
+    doc.annotations.extend(said);
+    let listed = ListedAlert { starts_at: Some(alert.starts_at), ends_at, ..listed(false, doc) };
     let changes = reconcile(Some(known), &webhook(switch, rules, listed), rules, now);
     (changes.write == IncidentWrite::Update).then_some(changes)
 }
 
-/// What it changes that the heartbeat is not watched any more; `None`: there is nothing to end.
+/// What it changes that the heartbeat is not watched any more, which `said` describes; `None`: there is nothing to end.
 #[must_use]
-pub fn end(known: Option<&Known>, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
+pub fn end(known: Option<&Known>, said: &Labels, rules: &Rules<'_>, now: Timestamp) -> Option<Changes> {
     let incident = known.map(|known| &known.incident).filter(|incident| incident.state.is_open())?;
     let gone = |fingerprint: &String| Found {
         fingerprint: fingerprint.clone(),
@@ -58,7 +66,11 @@ pub fn end(known: Option<&Known>, rules: &Rules<'_>, now: Timestamp) -> Option<C
         starts_at: None,
     };
     let all: Vec<Found> = incident.alerts.iter().map(|alert| gone(&alert.fingerprint)).collect();
-    found(incident, &all, rules.display, rules.ahead, now)
+    let mut changes = found(incident, &all, rules.display, rules.ahead, now)?;
+    for alert in &mut changes.alerts {
+        alert.doc.annotations.extend(said.clone());
+    }
+    Some(changes)
 }
 
 fn labels_of(switch: &Switch, display: &Display) -> Labels {

@@ -4,6 +4,7 @@ mod cards;
 pub(super) mod check;
 mod digests;
 mod events;
+mod heartbeats;
 mod held_back;
 mod hostile;
 mod links;
