@@ -1,6 +1,9 @@
 //! Every metric of the receiver. Label values come from the config or from closed sets, never from a payload.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -339,6 +342,23 @@ impl Metrics {
         }
     }
 
+    /// Sets how long each heartbeat has been silent, by route and name; no others are left.
+    pub fn heartbeats_last(&self, silent: &BTreeMap<(&str, &str), Duration>) {
+        for family in self.heartbeat_last.collect() {
+            for metric in family.get_metric() {
+                let labels: HashMap<&str, &str> =
+                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+                let of = |label| labels.get(label).copied().unwrap_or_default();
+                if !silent.contains_key(&(of("route"), of("name"))) {
+                    let _ = self.heartbeat_last.remove(&labels);
+                }
+            }
+        }
+        for ((route, name), silent) in silent {
+            self.heartbeat_last.with_label_values(&[*route, *name]).set(silent.as_secs_f64());
+        }
+    }
+
     /// Serves these routes and rooms from now on. Metrics of others are removed; those of new ones start at zero.
     pub fn serve(&self, routes: &[RouteName], rooms: &[RoomName]) {
         let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
@@ -356,6 +376,7 @@ impl Metrics {
             forget(counters, "route", is_route);
         }
         forget(&self.incidents_open, "route", is_route);
+        forget(&self.heartbeat_pings, "route", is_route);
         forget(&self.room_events, "room", is_room);
         forget(&self.rooms_without_keys, "room", is_room);
         self.start_at_zero(routes, rooms);

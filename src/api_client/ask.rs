@@ -27,6 +27,9 @@ pub enum Unanswered {
     TimedOut(String),
     #[error("{0}")]
     Failed(String),
+    /// The answer is longer than what is read.
+    #[error("{0}")]
+    TooLong(String),
 }
 
 /// Asks once, and nobody but the host of the source's URL. Takes 10 s at most.
@@ -59,9 +62,10 @@ pub async fn ask(source: &EvidenceSource, question: &Question<'_>) -> Result<Ans
     let status = answer.status().as_u16();
     let body = read(answer, question.max_body).await.map_err(|fault| match fault {
         Unread::Broken(error) => failed(&error),
-        Unread::TooLong => {
-            Unanswered::Failed(format!("{host}: the answer is longer than {} MiB", question.max_body.div_ceil(1 << 20)))
-        }
+        Unread::TooLong => Unanswered::TooLong(format!(
+            "{host}: the answer is longer than {} MiB",
+            question.max_body.div_ceil(1 << 20)
+        )),
     })?;
     Ok(Answer { status, body, host, secrets })
 }

@@ -14,9 +14,9 @@ use super::{
     clients::Clients,
     clock_jumps, escalation,
     evidence::Shown,
-    housekeeping,
+    heartbeats, housekeeping,
     lanes::Lanes,
-    pollers,
+    pings, pollers,
     reload::{Reloader, State, show_loaded},
     room_addresses::{Sweep, Swept},
     source::{Source, style_of},
@@ -215,6 +215,8 @@ impl Receiver {
         let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
         lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
         lifecycle.spawn(escalation::watch(Arc::clone(app), stop()));
+        lifecycle.spawn(heartbeats::watch(Arc::clone(app), stop()));
+        lifecycle.spawn(pings::run(Arc::clone(app), stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
         // Alerts matter more than the commands that need the socket: the receiver runs without it.

@@ -101,7 +101,7 @@ impl From<Unanswered> for NoEvidence {
     fn from(why: Unanswered) -> Self {
         match why {
             Unanswered::TimedOut(_) => Self::TimedOut,
-            Unanswered::Failed(text) => Self::Failed(text),
+            Unanswered::Failed(text) | Unanswered::TooLong(text) => Self::Failed(text),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The judgement: state, numbers of the store and the time -> the status of each part and why. Pure.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Age, ClockSet, Hold, Loaded, Peer, RoomHealth, State, Trust,
@@ -48,6 +48,7 @@ pub fn judge(mut input: Input) -> Report {
         config: input.config(),
         certificate: input.certificate(),
         alertmanager: input.alertmanager(),
+        heartbeats: input.heartbeats(),
         routes: input.routes.iter().map(|(name, rooms)| input.route(name, rooms)).collect(),
         undelivered: input.undelivered(failing.as_ref()),
         has_recent_dead_letter: input.dead().is_some(),
@@ -55,7 +56,8 @@ pub fn judge(mut input: Input) -> Report {
         state: input.state,
     };
     let parts = [&report.store, &report.homeserver, &report.sync, &report.encryption, &report.config];
-    let parts = parts.into_iter().chain(&report.certificate).chain(&report.alertmanager).map(|part| part.status);
+    let parts = parts.into_iter().chain(&report.certificate).chain(&report.alertmanager).chain(&report.heartbeats);
+    let parts = parts.map(|part| part.status);
     let worst = parts.chain(report.routes.iter().map(|route| route.status)).max();
     report.status = worst.unwrap_or(Status::Ok);
     report
@@ -172,6 +174,40 @@ impl Input {
         } else {
             Part::ok("not asked yet since the start").with([Fact::Last(None)])
         })
+    }
+
+    /// `None`: none is watched. A missing one is not the receiver's fault: no probe may restart it for that.
+    fn heartbeats(&self) -> Option<Part> {
+        let mut counts: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+        let armed = || self.state.heartbeats.iter().filter_map(|heartbeat| heartbeat.armed);
+        for heartbeat in &self.state.heartbeats {
+            let (switches, missing) = counts.entry((heartbeat.key.route.as_str(), &heartbeat.key.name)).or_default();
+            *switches += usize::from(heartbeat.armed.is_some());
+            *missing += usize::from(heartbeat.armed.is_some_and(|armed| armed.missing_since.is_some()));
+        }
+        if counts.is_empty() {
+            return None;
+        }
+        let named = |which: fn(&(usize, usize)) -> bool| {
+            let found = counts.iter().filter(|(_, counts)| which(counts));
+            let word = |((route, name), (switches, missing)): (&(&str, &str), &(usize, usize))| match switches {
+                0 | 1 => format!("{route}/{name}"),
+                _ if *missing > 0 => format!("{route}/{name} ({missing} of {switches})"),
+                _ => format!("{route}/{name} ({switches})"),
+            };
+            found.map(word).collect::<Vec<_>>().join(", ")
+        };
+        let (missing, unarmed) = (named(|(_, missing)| *missing > 0), named(|(switches, _)| *switches == 0));
+        let last = armed().map(|armed| armed.beat_at).max().map(|at| self.by_wall(at));
+        let part = if !missing.is_empty() {
+            let since = armed().filter_map(|armed| armed.missing_since).min().map(|at| self.by_wall(at));
+            Part::degraded(format!("missing: {missing}; alerts may not reach us")).with([Fact::Since(since)])
+        } else if !unarmed.is_empty() {
+            Part::ok(format!("no beat has come yet, which would arm it: {unarmed}"))
+        } else {
+            Part::ok("all beat")
+        };
+        Some(part.with([Fact::Last(last)]))
     }
 
     /// Which peers of a route's Alertmanager do not answer, since when, and why.

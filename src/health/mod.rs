@@ -7,5 +7,6 @@ mod state;
 
 pub use judge::{in_words, judge};
 pub use state::{
-    Age, Certificate, ClockSet, Delivery, Health, Hold, Loaded, Peer, PeerFault, RoomHealth, State, Trust,
+    Age, ArmedSwitch, Certificate, ClockSet, Delivery, Health, Heartbeat, Hold, Loaded, Peer, PeerFault, RoomHealth,
+    State, Trust,
 };

@@ -131,6 +131,8 @@ pub struct Report {
     pub certificate: Option<Part>,
     /// `None`: no route has one.
     pub alertmanager: Option<Part>,
+    /// `None`: no route has one.
+    pub heartbeats: Option<Part>,
     pub routes: Vec<RoutePart>,
     /// Why delivery should page somebody.
     pub undelivered: Vec<String>,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{NoKeys, OpKind, RoomAddress, RoomName, RouteName, Timestamp};
+use crate::model::{NoKeys, OpKind, RoomAddress, RoomName, RouteName, SwitchKey, Timestamp};
 
 #[derive(Debug, Default)]
 pub struct Health {
@@ -104,6 +104,8 @@ pub struct State {
     pub clock_set: Option<ClockSet>,
     /// How the peers of each route's Alertmanager answered last; routes without one are left out.
     pub alertmanagers: BTreeMap<RouteName, Vec<Peer>>,
+    /// The dead man's switches, by route, name and labels.
+    pub heartbeats: Vec<Heartbeat>,
     /// What came into rooms since the start, the newest first.
     pub deliveries: VecDeque<Delivery>,
 }
@@ -119,6 +121,25 @@ pub struct Peer {
     pub last_good: Option<Timestamp>,
     /// `None` after a good answer.
     pub fault: Option<PeerFault>,
+}
+
+/// A heartbeat of the config, and one of its switches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    pub key: SwitchKey,
+    /// `None`: no beat has armed it.
+    pub armed: Option<ArmedSwitch>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArmedSwitch {
+    pub beat_at: Timestamp,
+    /// When its alarm is raised if no beat comes.
+    pub due: Timestamp,
+    /// Alertmanager has said that the alert is over.
+    pub is_resolved: bool,
+    /// Since when its alarm is raised.
+    pub missing_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

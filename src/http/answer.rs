@@ -72,6 +72,11 @@ impl Answer {
         Self { header: Some(Box::new((header::RETRY_AFTER, RETRY_AFTER))), ..answer }
     }
 
+    /// Whether it says that the same request may succeed later.
+    pub fn asks_to_retry(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// A health answer: the status shows the result, the body the reasons.
     pub fn health(healthy: bool, body: Value) -> Self {
         let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{App, Settings, answer::Answer};
 use crate::{
+    config::Route,
     health::{
         in_words, judge,
         report::{Fact, Input, MatrixIds, Numbers, Part, Report, RoutePart, Status},
@@ -46,6 +47,26 @@ pub(super) async fn take(app: &App, settings: &Settings, ids: MatrixIds) -> (Rep
     (judge(Input { state: health, numbers, now, wall: app.clock.wall(), routes, ids }), stats)
 }
 
+/// Whether what comes for the route reaches its rooms, by the judgement of `/healthz/delivery`: `false` as well if that
+/// cannot be known.
+pub async fn delivers(app: &App, route: &Route) -> bool {
+    let (mut health, now) = (app.health.snapshot(), app.clock.now());
+    health.rooms.retain(|address, _| route.rooms.contains(address));
+    let stats = timeout(STATS_TIMEOUT, app.store.stats(&route.rooms)).await.ok().and_then(Result::ok);
+    // A dead letter of whichever room is an event that was refused, and no sign that others are.
+    let Some(numbers) = stats.as_ref().map(|stats| Numbers { last_dead: None, ..numbers(stats) }) else { return false };
+    let input = Input {
+        state: health,
+        numbers: Some(numbers),
+        now,
+        wall: app.clock.wall(),
+        routes: Vec::new(),
+        ids: MatrixIds::Blanked,
+    };
+    let report = judge(input);
+    report.state.connected && report.undelivered.is_empty()
+}
+
 fn numbers(stats: &Stats) -> Numbers {
     let parked = stats.ops.iter().find(|(state, _)| *state == OpState::Parked);
     Numbers {
@@ -72,6 +93,9 @@ fn parts(report: &Report) -> Value {
     }
     if let Some(alertmanager) = &report.alertmanager {
         parts["alertmanager"] = part_json(alertmanager);
+    }
+    if let Some(heartbeats) = &report.heartbeats {
+        parts["heartbeats"] = part_json(heartbeats);
     }
     parts
 }

@@ -8,6 +8,7 @@ mod certificate;
 mod connection;
 mod control_socket;
 mod health;
+pub mod heartbeats;
 mod misdirected;
 mod pool;
 mod probes;
@@ -22,6 +23,7 @@ mod webhook;
 pub use self::{
     certificate::Pair,
     control_socket::{CONTROL_SOCKET, ControlSocket},
+    health::delivers,
     server::{HttpListener, bind},
     state::{App, Settings, Side},
     status::sample,

@@ -4,7 +4,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use super::{auth::Guard, body_budget::BodyBudget, status::history::History};
+use super::{
+    auth::Guard,
+    body_budget::BodyBudget,
+    heartbeats::heard::{AcceptedBeats, Refusals},
+    status::history::History,
+};
 use crate::{
     clock::Clock, config::Config, health::Health, metrics::Metrics, model::RoomAddress, pacing::LogLimit, store::Store,
 };
@@ -31,6 +36,10 @@ pub struct App {
     pub(super) log_limits: LogLimits,
     pub(super) body_budget: BodyBudget,
     pub(super) history: History,
+    /// When webhooks were answered 503.
+    pub refusals: Refusals,
+    /// Switches whose beat was accepted and not yet passed on.
+    pub beats: AcceptedBeats,
 }
 
 /// What clients can cause again and again is logged once a minute.
@@ -44,6 +53,8 @@ pub(super) struct LogLimits {
     pub(super) bodies: LogLimit,
     /// Requests for the status page with wrong credentials.
     pub(super) status_page: LogLimit,
+    /// Heartbeats of a route with more sets of labels than are watched.
+    pub(super) heartbeats: LogLimit,
     /// Webhooks posted to a path that takes none; each path is logged once.
     pub(super) misdirected: LogLimit,
 }
@@ -77,9 +88,11 @@ impl App {
             connections: LogLimit::default(),
             bodies: LogLimit::default(),
             status_page: LogLimit::default(),
+            heartbeats: LogLimit::default(),
             misdirected: LogLimit::new(Duration::from_mins(1), MISDIRECTED_PATHS),
         };
-        Self { settings, store, clock, metrics, health, log_limits, body_budget, history: History::default() }
+        let (history, refusals, beats) = (History::default(), Refusals::default(), AcceptedBeats::default());
+        Self { settings, store, clock, metrics, health, log_limits, body_budget, history, refusals, beats }
     }
 
     /// The active config and what is made of it. A request takes it once, so that it never sees two.

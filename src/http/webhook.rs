@@ -20,7 +20,10 @@ use super::{
 use crate::{
     clock::Clock,
     config::Route,
-    intake::{self, PathKind, RouteError, Rules, Webhook},
+    intake::{
+        self, PathKind, RouteError, Rules, Webhook,
+        heartbeats::{self, Beats},
+    },
     model::IncidentKey,
     store::{Ingest, Ingested},
 };
@@ -60,7 +63,13 @@ struct WebhookRequest {
 
 async fn answer(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Answer {
     match accept(app, request, body).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(answer) => answer,
+        Err(answer) => {
+            if answer.asks_to_retry() {
+                app.refusals.note(app.clock.now());
+            }
+            answer
+        }
     }
 }
 
@@ -85,7 +94,7 @@ async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<
     }
     let (body, permit) = read(app, settings.config.http.max_body_bytes, headers, body).await?;
     let Some(permit) = app.body_budget.decode(permit, body.len()).await else { return Err(too_much(app)) };
-    let webhook = intake::decode(&body).map_err(|error| {
+    let mut webhook = intake::decode(&body).map_err(|error| {
         tracing::warn!(%error, "webhook rejected");
         Answer::bad_request(&error.to_string())
     })?;
@@ -94,15 +103,17 @@ async fn accept(app: &Arc<App>, request: &WebhookRequest, body: Body) -> Result<
         Some((route, _)) => route,
         None => intake::choose_route(routes, None, &webhook.receiver).map_err(|error| unrouted(&error))?,
     };
-    let counts = Counts::of(&webhook);
+    let beats = heartbeats::split(&mut webhook, route);
+    let (counts, switches) = (Counts::of(&webhook, &beats), beats.switches.clone());
     let ingested = app
         .store
-        .ingest(ingest(&settings, &app.clock, route, by_path.is_none(), webhook, body, permit))
+        .ingest(ingest(&settings, &app.clock, route, by_path.is_none(), (webhook, beats), body, permit))
         .await
         .map_err(|error| {
             tracing::warn!(route = %route.name, %error, "committing a webhook failed; answered 503");
             Answer::unavailable(&format!("cannot commit: {error}"))
         })?;
+    app.beats.note(switches);
     record(app, route, &counts, &ingested);
     record_compat(app, proof, by_path.map(|(_, kind)| kind));
     Ok(Answer::ok(json!({ "status": "accepted", "notification": ingested.notification.as_str() })))
@@ -166,14 +177,17 @@ fn ingest(
     clock: &Clock,
     route: &Route,
     by_receiver: bool,
-    mut webhook: Webhook,
+    (mut webhook, beats): (Webhook, Beats),
     body: Bytes,
     permit: BodyPermit,
 ) -> Ingest {
     let (clock, clock_too) = (clock.clone(), clock.clone());
     let (config, name) = (Arc::clone(&settings.config), route.name.clone());
     webhook.content_hash.push_str(&settings.run);
-    let resolved = webhook.alerts.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
+    let Beats { switches, alerts: beats } = beats;
+    let others = (!beats.is_empty()).then(|| heartbeats::resolving(&webhook, &beats));
+    let listed = &others.as_ref().unwrap_or(&webhook).alerts;
+    let resolved = listed.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
     let content_hash = webhook.content_hash.clone();
     let rooms = route.rooms.clone();
     // The closures hold the body's share of the budget, even when no client waits for the answer any more.
@@ -191,14 +205,18 @@ fn ingest(
         rooms,
         decide: Box::new(move |known, now| {
             let rules = Rules { ahead: clock.ahead(), ..Rules::of(&config.routes[&name], &config.display) };
-            intake::reconcile(known, &said.0, &rules, now)
+            if beats.is_empty() {
+                return intake::reconcile(known, &said.0, &rules, now);
+            }
+            heartbeats::reconcile_rest(known, &said.0, &beats, &rules, now)
         }),
         resolved,
         settle: Box::new(move |known, now| {
             let rules = Rules::of(&config_too.routes[&name_too], &config_too.display);
             let rules = Rules { ahead: clock_too.ahead(), ..rules };
-            intake::settle(known, &said_too.0, &rules, now)
+            intake::settle(known, others.as_ref().unwrap_or(&said_too.0), &rules, now)
         }),
+        beats: switches,
     }
 }
 
@@ -206,13 +224,15 @@ fn ingest(
 struct Counts {
     firing: u64,
     resolved: u64,
+    /// Alerts that are heartbeats, and so are neither.
+    beats: usize,
     odd: u32,
 }
 
 impl Counts {
-    fn of(webhook: &Webhook) -> Self {
+    fn of(webhook: &Webhook, beats: &Beats) -> Self {
         let firing = webhook.alerts.iter().filter(|alert| alert.firing).count() as u64;
-        Self { firing, resolved: webhook.alerts.len() as u64 - firing, odd: webhook.odd }
+        Self { firing, resolved: webhook.alerts.len() as u64 - firing, beats: beats.alerts.len(), odd: webhook.odd }
     }
 }
 
@@ -226,8 +246,12 @@ fn record(app: &App, route: &Route, counts: &Counts, ingested: &Ingested) {
     let incident = ingested.incident.as_ref().map(tracing::field::display);
     tracing::info!(
         notification = %ingested.notification, incident, route = name, outcome, firing = counts.firing,
-        resolved = counts.resolved, odd_fields = counts.odd, "accepted"
+        resolved = counts.resolved, beats = (counts.beats > 0).then_some(counts.beats), odd_fields = counts.odd,
+        "accepted"
     );
+    if ingested.unarmed > 0 && app.log_limits.heartbeats.allows(name, app.clock.now()) {
+        tracing::warn!(route = name, switches = ingested.unarmed, "too many heartbeats; ignoring further label sets");
+    }
     if ingested.elsewhere > 0 {
         tracing::info!(
             notification = %ingested.notification, route = name, incidents = ingested.elsewhere,

@@ -3,6 +3,7 @@
 mod bounded_json;
 mod content_hash;
 mod decode;
+pub mod heartbeats;
 mod reconcile;
 mod routing;
 mod scrub;

@@ -23,11 +23,13 @@ pub enum Outcome {
     Reminded,
     /// The same state again: a retry, a twin, a repeat.
     Unchanged,
+    /// Nothing but heartbeats.
+    Beat,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 6] =
-        [Self::Opened, Self::Reopened, Self::Changed, Self::Resolved, Self::Reminded, Self::Unchanged];
+    pub const ALL: [Self; 7] =
+        [Self::Opened, Self::Reopened, Self::Changed, Self::Resolved, Self::Reminded, Self::Unchanged, Self::Beat];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Outcome {
             Self::Resolved => "resolved",
             Self::Reminded => "reminded",
             Self::Unchanged => "unchanged",
+            Self::Beat => "beat",
         }
     }
 
@@ -45,7 +48,7 @@ impl Outcome {
     #[must_use]
     pub fn with_change(self) -> Self {
         match self {
-            Self::Unchanged | Self::Reminded => Self::Changed,
+            Self::Unchanged | Self::Reminded | Self::Beat => Self::Changed,
             other => other,
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     act::Taken,
     alert::{Alert, AlertState, Labels},
+    heartbeat::HEARTBEATS,
     ids::{IncidentId, NotificationId, RouteName},
     time::Timestamp,
 };
@@ -16,6 +17,14 @@ pub struct IncidentKey {
     pub route: RouteName,
     pub receiver: String,
     pub group_key: String,
+}
+
+impl IncidentKey {
+    /// Whether it is a missing heartbeat, of which Alertmanager knows nothing.
+    #[must_use]
+    pub fn is_heartbeat(&self) -> bool {
+        self.receiver == HEARTBEATS
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

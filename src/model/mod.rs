@@ -7,6 +7,7 @@ mod changes;
 mod evidence;
 mod fault;
 mod form;
+mod heartbeat;
 mod ids;
 mod incident;
 mod no_keys;
@@ -24,6 +25,7 @@ pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
 pub use evidence::{EvidenceKind, ShownCard};
 pub use fault::{Reason, Scope, SendError};
 pub use form::Form;
+pub use heartbeat::{Beat, HEARTBEATS, Switch, SwitchKey};
 pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };

@@ -9,6 +9,7 @@ pub mod answer;
 mod card;
 mod digest;
 mod event;
+pub mod heartbeat;
 mod held_back;
 pub mod links;
 mod message;

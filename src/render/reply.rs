@@ -11,6 +11,7 @@ use super::{
         group::Group,
         headline, lines,
     },
+    heartbeat,
     held_back::{self, HeldBack},
     links::{
         alert_links,
@@ -193,20 +194,24 @@ impl<'a> Writer<'a> {
             }
             NoteKind::Resolved => return Some(self.resolved()),
         };
-        let name = self.name(about);
+        let name = heartbeat::title(self.group).unwrap_or_else(|| self.name(about));
         Some(ReplyLine::new(emoji, &name, &words, what.then(|| common_what(about)).flatten()))
+    }
+
+    fn title(&self) -> String {
+        heartbeat::title(self.group).unwrap_or_else(|| headline::name(self.group))
     }
 
     fn resolved(&self) -> ReplyLine {
         let (from, to) = self.group.span(self.now);
         let words = format!("resolved after {}", time::words(to.since(from)));
-        ReplyLine::new("🟢".to_owned(), &headline::name(self.group), &words, None)
+        ReplyLine::new("🟢".to_owned(), &self.title(), &words, None)
     }
 
     /// The present state, for notes that are no longer true.
     fn as_it_is(&self) -> ReplyLine {
         let incident = self.group.incident;
-        let name = headline::name(self.group);
+        let name = self.title();
         let absent = incident.count(AlertState::Absent);
         match self.group.focus {
             AlertState::Firing => {

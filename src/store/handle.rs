@@ -37,11 +37,19 @@ pub struct Store {
     pub(super) absences: watch::Sender<BTreeMap<RouteName, u64>>,
     /// The one place for a large card in memory.
     pub(super) large: std::sync::Arc<tokio::sync::Semaphore>,
+    /// For how long no process had it open before this one.
+    pub(super) away: std::time::Duration,
     /// Keeps a second process out for as long as any handle lives.
     pub(super) _lock: std::sync::Arc<std::fs::File>,
 }
 
 impl Store {
+    /// For how long no process had the store open before this one, at most a minute too long.
+    #[must_use]
+    pub fn away(&self) -> std::time::Duration {
+        self.away
+    }
+
     /// Sees every commit after which some room may be behind.
     #[must_use]
     pub fn wake_ups(&self) -> watch::Receiver<u64> {
@@ -67,6 +75,21 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
+    /// The newest incident of a group, with its alerts.
+    pub(crate) async fn incident_of(
+        &self,
+        key: &crate::model::IncidentKey,
+    ) -> Result<Option<crate::model::Incident>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let sql =
+            "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_key = $3 ORDER BY rev DESC LIMIT 1";
+        let row = sqlx::query(sql).bind(key.route.as_str()).bind(&key.receiver).bind(&key.group_key);
+        let Some(row) = row.fetch_optional(&mut *connection).await? else { return Ok(None) };
+        let mut incident = super::db::rows::incident(&row)?;
+        incident.alerts = super::db::rows::alerts_of(&mut connection, &incident.id).await?;
+        Ok(Some(incident))
+    }
+
     /// Does what another part of the receiver would do.
     pub(crate) async fn run_sql(&self, sql: &'static str) {
         let run = self.write(move |connection, _| {

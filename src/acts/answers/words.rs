@@ -109,6 +109,10 @@ pub fn matcher_fault(fault: MatcherFault) -> Answer {
         }
         MatcherFault::NoLabels => refusal("These alerts have no labels by which they could be silenced"),
         MatcherFault::NoSuchAlert => refusal("That alert is not part of this any more"),
+        MatcherFault::NotAlertmanagers => refusal(
+            "This is not an alert of Alertmanager, so a silence cannot hold it back",
+        )
+        .line("Take it (👀) so that nobody else is called; heartbeats forget ends it where it is not wanted any more."),
     }
 }
 

@@ -139,6 +139,7 @@ async fn fits(work: &Work<'_>, client: &Client, id: &IncidentId) -> Result<Resul
 fn plan(work: &Work<'_>, incident: &Incident) -> (Result<Vec<Wanted>, matchers::MatcherFault>, Extent) {
     let wanted = match &work.act().args.alert {
         _ if !incident.state.is_open() => Err(matchers::MatcherFault::NothingOpen),
+        _ if incident.key.is_heartbeat() => Err(matchers::MatcherFault::NotAlertmanagers),
         Some(alert) => matchers::of_alert(incident, alert),
         None => matchers::of_incident(incident),
     };

@@ -29,6 +29,8 @@ pub enum MatcherFault {
     NoLabels,
     /// The alert is not part of the incident any more.
     NoSuchAlert,
+    /// It is an alert of the receiver's own.
+    NotAlertmanagers,
 }
 
 /// One for each alertname of what is not over: the group's labels and the name.

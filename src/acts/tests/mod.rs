@@ -161,6 +161,7 @@ impl World {
             }),
             resolved: Vec::new(),
             settle: Box::new(|_, _| None),
+            beats: Vec::new(),
         };
         self.store().ingest(ingest).await.expect("committed").incident.expect("an incident")
     }

@@ -14,7 +14,7 @@ use super::{
     content_hash, scrub,
     webhook::{ListedAlert, NotificationReason, Webhook},
 };
-use crate::model::Labels;
+use crate::model::{HEARTBEATS, Labels};
 
 /// More alerts than this in one payload are not read; they count as left out by Alertmanager (`truncatedAlerts`).
 pub const MAX_ALERTS: usize = 10_000;
@@ -86,8 +86,13 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         listed.push(alert);
     }
     let unread = alerts.elements.len() - listed.len() + alerts.more;
+    let mut receiver = identity(&unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd);
+    if receiver == HEARTBEATS {
+        receiver.push('?');
+        odd += 1;
+    }
     let mut webhook = Webhook {
-        receiver: identity(&unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd),
+        receiver,
         group_key: identity(required_text(&envelope, "groupKey")?, MAX_VALUE, &mut odd),
         group_labels,
         external_url: read_text(&envelope, "externalURL", &mut odd),

@@ -91,7 +91,10 @@ pub fn settle(known: &Known, webhook: &Webhook, rules: &Rules<'_>, now: Timestam
             step(alert, listed, rules, now, &mut transitions);
         }
     }
-    if !incident.state.is_open() || (transitions.resolved.is_empty() && !transitions.quiet) {
+    if incident.key.is_heartbeat()
+        || !incident.state.is_open()
+        || (transitions.resolved.is_empty() && !transitions.quiet)
+    {
         return None;
     }
     let state = state_of(&alerts, incident.doc.truncated > 0);

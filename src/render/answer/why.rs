@@ -36,13 +36,16 @@ pub fn why(style: &Style, incident: &Incident, knows: bool, now: Timestamp) -> A
         let name = seen.label("alertname").unwrap_or("alert").to_owned();
         let place = group.place(seen);
         let name = if place.is_empty() { name } else { format!("{name} {place}") };
-        answer = answer.line(&format!("{name}: {}", state_of(style, seen.alert, now)));
+        answer = answer.line(&format!("{name}: {}", state_of(style, incident, seen.alert, now)));
     }
     answer = answer.and_more(shown.len().saturating_sub(MAX_ALERTS));
     for silence in silences(incident).into_iter().take(5) {
         let comment = if silence.comment.is_empty() { String::new() } else { format!(": {}", silence.comment) };
         let until = time(style, silence.until, now);
         answer = answer.code(&format!("🔕 silenced by {} until {until}{comment}", silence.by), &silence.id);
+    }
+    if incident.key.is_heartbeat() {
+        return heartbeat(style, incident, answer, now);
     }
     let heard = time(style, incident.last_notified_at, now);
     let ago = words::words(now.since(incident.last_notified_at));
@@ -53,16 +56,28 @@ pub fn why(style: &Style, incident: &Incident, knows: bool, now: Timestamp) -> A
     answer
 }
 
+/// Alertmanager knows nothing of it, and no notification is about it.
+fn heartbeat(style: &Style, incident: &Incident, answer: Answer, now: Timestamp) -> Answer {
+    let Some(alert) = incident.alerts.first() else { return answer };
+    let beat = |at| format!("{}, {} ago", time(style, at, now), words::words(now.since(at)));
+    let line = match alert.ends_at {
+        Some(ends_at) => format!("It beats again since {}.", beat(ends_at)),
+        None => format!("Last beat: {}.", beat(alert.starts_at)),
+    };
+    answer.line(&line).line("This receiver watches the heartbeat itself; Alertmanager knows no such alert.")
+}
+
 fn word(incident: &Incident, state: AlertState) -> &'static str {
     match state {
         AlertState::Firing => "firing",
         AlertState::Resolved => "resolved",
         AlertState::Absent => held_back::counted(incident),
+        AlertState::Gone if incident.key.is_heartbeat() => "not watched any more",
         AlertState::Gone => "no longer in Alertmanager",
     }
 }
 
-fn state_of(style: &Style, alert: &Alert, now: Timestamp) -> String {
+fn state_of(style: &Style, incident: &Incident, alert: &Alert, now: Timestamp) -> String {
     let since = |at| format!("since {}", time(style, at, now));
     let found = alert.seen.as_ref().map(|seen| &seen.finding);
     let state = match (alert.state, found) {
@@ -75,6 +90,9 @@ fn state_of(style: &Style, alert: &Alert, now: Timestamp) -> String {
         }
         (AlertState::Absent, _) => format!("not reported {}", since(alert.absent_since.unwrap_or(alert.changed_at))),
         (AlertState::Firing, _) => format!("firing {}", since(alert.starts_at)),
+        (AlertState::Gone, _) if incident.key.is_heartbeat() => {
+            format!("not watched any more {}", since(alert.changed_at))
+        }
         (AlertState::Gone, _) => format!("no longer in Alertmanager {}", since(alert.changed_at)),
         (AlertState::Resolved, _) => {
             format!("resolved {}", alert.ends_at.map_or_else(|| since(alert.changed_at), since))

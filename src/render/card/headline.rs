@@ -7,6 +7,7 @@ use super::{
 use crate::{
     model::{AlertState, Incident, IncidentState, Labels, Timestamp},
     render::{
+        heartbeat,
         held_back::{self, HeldBack},
         message::MAX_LINE,
         places,
@@ -48,6 +49,10 @@ impl Headline {
 
 pub(crate) fn headline(style: &Style, group: &Group<'_>, times: &TimeFormat<'_>, now: Timestamp) -> Headline {
     let (emoji, word, color) = lead(style, group);
+    if let Some((emoji, name, rest)) = heartbeat::headline(group, times, now) {
+        let (emoji, word) = (emoji.to_owned(), String::new());
+        return Headline { emoji, word, color, name, rest, cut: false, said: vec!["heartbeat".to_owned()] };
+    }
     let mut said = Vec::new();
     let mut line =
         Headline { emoji, word, color, name: name(group), rest: String::new(), cut: false, said: Vec::new() };
@@ -131,7 +136,8 @@ fn severity(style: &Style, group: &Group<'_>) -> (String, String, String) {
 
 /// The name of an incident without anything else.
 pub(crate) fn title(style: &Style, incident: &Incident) -> String {
-    name(&Group::new(style, incident))
+    let group = Group::new(style, incident);
+    heartbeat::title(&group).unwrap_or_else(|| name(&group))
 }
 
 /// The name that all alerts share, or the number of alerts.

@@ -20,6 +20,10 @@ pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert, range:
 
 /// The link of one kind; a Logs link has no time range yet, see [`logs::in_time`].
 pub(crate) fn of_kind(style: &Style, incident: &Incident, alert: &Alert, kind: LinkKind) -> Option<Link> {
+    if incident.key.is_heartbeat() {
+        // What links are made of is not there: it is about the way that alerts take, and about none of their things.
+        return None;
+    }
     let doc = &alert.doc;
     let note = |key: &str| doc.annotations.get(key).map_or("", |raw| url::first_of(raw));
     let sources: [&str; 3] = match kind {
@@ -62,7 +66,8 @@ pub struct BrokenLink {
 #[must_use]
 pub fn broken_links(style: &Style, incident: &Incident) -> Vec<BrokenLink> {
     let mut broken = Vec::new();
-    for alert in &incident.alerts {
+    let alerts = if incident.key.is_heartbeat() { &[][..] } else { &incident.alerts };
+    for alert in alerts {
         let logs = logs::broken(style, alert).map(|(problem, _)| BrokenLink { link: "logs", reason: problem.as_str() });
         broken.extend(logs);
         for kind in [LinkKind::Runbook, LinkKind::Dashboard, LinkKind::Panel] {

@@ -77,7 +77,7 @@ impl Store {
             }
         }
         MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
-        timeline::resume(&mut connection, &clock).await.map_err(|error| opened(Box::new(error)))?;
+        let away = timeline::resume(&mut connection, &clock).await.map_err(|error| opened(Box::new(error)))?;
         if let Err(error) = rehearse(&mut connection).await {
             let reason = in_words(&error);
             // A full disk may get space again, and the writer retries; everything else needs the operator.
@@ -104,8 +104,20 @@ impl Store {
         let (numbers, overview) = (Shared::default(), Shared::default());
         let (lock, large) = (Arc::new(lock), Arc::new(Semaphore::new(1)));
         let absences = watch::Sender::default();
-        let store =
-            Self { readers, monitoring, numbers, overview, commits, writer, clock, wake, absences, large, _lock: lock };
+        let store = Self {
+            readers,
+            monitoring,
+            numbers,
+            overview,
+            commits,
+            writer,
+            clock,
+            wake,
+            absences,
+            large,
+            away,
+            _lock: lock,
+        };
         store.ensure_identity().await?;
         Ok(store)
     }

@@ -1,5 +1,7 @@
 //! Resumes the receiver's time at start, where the previous process left it.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::meta;
@@ -29,14 +31,14 @@ const TIMES: &[(&str, &str)] = &[
     ("room", "held_until"),
 ];
 
-/// Sets `clock` to the time that the store was left at.
-pub(crate) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> Result<(), sqlx::Error> {
+/// Sets `clock` to the time that the store was left at. Returns for how long it was closed, a minute more or less.
+pub(crate) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> Result<Duration, sqlx::Error> {
     let away = match meta::read_mark(connection).await? {
         Some(mark) => go_on(clock, &mark),
         None => adopt(connection, clock).await?,
     };
     tracing::debug!(away_s = away.for_.as_secs(), counted = away.is_sure, "store time resumed");
-    Ok(())
+    Ok(away.for_)
 }
 
 fn go_on(clock: &Clock, mark: &Mark) -> Away {

@@ -11,7 +11,9 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{escalations, takings};
 
 use crate::{
-    model::{Changes, Found, Incident, IncidentId, PollMark, PolledAlert, PolledIncident, RouteName, Timestamp},
+    model::{
+        Changes, Found, HEARTBEATS, Incident, IncidentId, PollMark, PolledAlert, PolledIncident, RouteName, Timestamp,
+    },
     store::{
         Store, StoreError,
         cards::save::{live_cards, mark_live_due},
@@ -70,7 +72,8 @@ impl Store {
         meta::read_seq(&mut connection).await.map(PollMark)
     }
 
-    /// The receivers of a route that have an open incident, or one that was closed as gone since then.
+    /// The receivers of a route that have an open incident, or one that was closed as gone since then. Missing heartbeats are
+    /// not Alertmanager's to judge.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -84,7 +87,9 @@ impl Store {
         let sql = "SELECT receiver FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at > 0 \
              UNION SELECT receiver FROM incident WHERE state = 'gone' AND route = $1 AND closed_at > $2";
         let all = sqlx::query_scalar(sql).bind(route.as_str()).bind(gone_since.0).fetch_all(&mut *connection);
-        Ok(all.await?)
+        let mut receivers: Vec<String> = all.await?;
+        receivers.retain(|receiver| receiver != HEARTBEATS);
+        Ok(receivers)
     }
 
     /// The next open incidents of a receiver; empty when all have been read.

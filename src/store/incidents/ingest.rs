@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     model::{
-        AlertState, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
+        AlertState, Beat, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
         RoomAddress, Timestamp,
     },
     store::{
         Store, StoreError,
         cards::save::{CardWriter, live_cards},
         db::{rows, writer::WriteContext},
+        heartbeats::beats,
     },
 };
 
@@ -44,6 +45,8 @@ pub struct Ingest {
     pub resolved: Vec<String>,
     /// The rules for another open incident of the route that holds some of them.
     pub settle: Settle,
+    /// What it says of dead man's switches; one for each.
+    pub beats: Vec<Beat>,
 }
 
 /// What became of it.
@@ -59,6 +62,8 @@ pub struct Ingested {
     pub elsewhere: usize,
     /// Whether it left an alert absent.
     pub left_absent: bool,
+    /// Beats that armed no switch, because their heartbeat has as many as it may have.
+    pub unarmed: usize,
 }
 
 impl Store {
@@ -111,6 +116,31 @@ struct Others {
     notification: NotificationId,
 }
 
+/// What `decide` makes of an incident of the receiver's own, which no webhook brings; applied as if one had.
+pub(in crate::store) async fn apply_own(
+    connection: &mut SqliteConnection,
+    context: &mut WriteContext,
+    key: &IncidentKey,
+    rooms: &[RoomAddress],
+    now: Timestamp,
+    decide: impl FnOnce(Option<&Known>) -> Option<Changes>,
+) -> Result<Option<IncidentId>, StoreError> {
+    let hashes = Hashes { group: hash(key.group_key.as_bytes()), body: hash(key.group_key.as_bytes()) };
+    let mut ingestion = Ingestion { connection, context, hashes, by_receiver: None, now };
+    let known = ingestion.known(key, "").await?;
+    let Some(changes) = decide(known.as_ref()) else { return Ok(None) };
+    let existing = known.as_ref().map(|known| &known.incident);
+    let says = changes.visible || !changes.notes.is_empty();
+    let (notification, incident) =
+        ingestion.write(key, key.group_key.as_bytes(), existing, &changes, changes.visible).await?;
+    if let Some(incident) = &incident
+        && says
+    {
+        ingestion.cards().save(incident, rooms, &changes, &notification).await?;
+    }
+    Ok(incident)
+}
+
 #[derive(Default)]
 struct Hashes {
     group: String,
@@ -133,7 +163,8 @@ struct Ingestion<'c> {
 
 impl Ingestion<'_> {
     async fn run(mut self, ingest: Ingest) -> Result<(Ingested, Option<Others>), StoreError> {
-        let Ingest { key, body, content_hash, by_receiver, rooms, decide, resolved, settle } = ingest;
+        let Ingest { key, body, content_hash, by_receiver, rooms, decide, resolved, settle, beats } = ingest;
+        let unarmed = beats::save(self.connection, &beats, self.now).await?;
         let known = self.known(&key, &content_hash).await?;
         let changes = decide(known.as_ref(), self.now);
         let existing = known.as_ref().map(|known| &known.incident);
@@ -141,21 +172,7 @@ impl Ingestion<'_> {
         let outcome = if incidents.is_empty() { changes.outcome } else { changes.outcome.with_change() };
         let says = changes.visible || !changes.notes.is_empty();
         let visible = says || !incidents.is_empty();
-        let repeated = if visible { None } else { self.repeat(existing).await? };
-        let notification = match (repeated, changes.write) {
-            (Some(notification), _) => notification,
-            // Together with its incident.
-            (None, IncidentWrite::Insert) => NotificationId(ulid::Ulid::new().to_string()),
-            (None, _) => self.insert_notification(&key, visible.then_some(body.as_slice())).await?,
-        };
-        let incident = match changes.write {
-            IncidentWrite::None => None,
-            IncidentWrite::Insert => Some(self.insert_incident(&key, &changes, &notification, &body).await?),
-            IncidentWrite::Update => {
-                let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
-                Some(self.update_incident(incident, &changes, &notification, self.now, self.by_receiver).await?)
-            }
-        };
+        let (notification, incident) = self.write(&key, &body, existing, &changes, visible).await?;
         if let Some(incident) = &incident
             && says
         {
@@ -169,7 +186,34 @@ impl Ingestion<'_> {
             changes.alerts.iter().any(|alert| alert.state == AlertState::Absent && alert.changed_at == self.now);
         let others = Others { incidents, settle, rooms, notification: notification.clone() };
         let (elsewhere, rest) = self.settle(others).await?;
-        Ok((Ingested { notification, incident, outcome, forgotten, elsewhere, left_absent }, rest))
+        Ok((Ingested { notification, incident, outcome, forgotten, elsewhere, left_absent, unarmed }, rest))
+    }
+
+    /// Writes the notification and its incident. `visible`: its body is kept, since rooms show what it says.
+    async fn write(
+        &mut self,
+        key: &IncidentKey,
+        body: &[u8],
+        existing: Option<&Incident>,
+        changes: &Changes,
+        visible: bool,
+    ) -> Result<(NotificationId, Option<IncidentId>), StoreError> {
+        let repeated = if visible { None } else { self.repeat(existing).await? };
+        let notification = match (repeated, changes.write) {
+            (Some(notification), _) => notification,
+            // Together with its incident.
+            (None, IncidentWrite::Insert) => NotificationId(ulid::Ulid::new().to_string()),
+            (None, _) => self.insert_notification(key, visible.then_some(body)).await?,
+        };
+        let incident = match changes.write {
+            IncidentWrite::None => None,
+            IncidentWrite::Insert => Some(self.insert_incident(key, changes, &notification, body).await?),
+            IncidentWrite::Update => {
+                let incident = existing.ok_or(StoreError::Database("no incident to update".to_owned()))?;
+                Some(self.update_incident(incident, changes, &notification, self.now, self.by_receiver).await?)
+            }
+        };
+        Ok((notification, incident))
     }
 
     /// The other open incidents of the route in which something of what is resolved is so from now on.

@@ -22,7 +22,7 @@ impl Store {
         group_hash: &str,
         now: Timestamp,
     ) -> Result<Option<Ingested>, StoreError> {
-        if ingest.content_hash.is_empty() {
+        if ingest.content_hash.is_empty() || !ingest.beats.is_empty() {
             return Ok(None);
         }
         let known = {
@@ -56,6 +56,7 @@ impl Store {
             forgotten: 0,
             elsewhere: 0,
             left_absent: false,
+            unarmed: 0,
         }))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::takings;
 use crate::{
-    model::{IncidentId, RouteName},
+    model::{HEARTBEATS, IncidentId, RouteName},
     store::{Store, StoreError, cards::save::mark_live_due},
 };
 
@@ -25,11 +25,12 @@ impl Store {
                 Box::pin(async move {
                     let stale: Vec<String> = sqlx::query_scalar(
                         "SELECT id FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at <= $2 \
-                         AND coalesce(listed_at, heard_at) <= $2 LIMIT $3",
+                         AND coalesce(listed_at, heard_at) <= $2 AND receiver <> $4 LIMIT $3",
                     )
                     .bind(&route)
                     .bind(before.0)
                     .bind(BATCH)
+                    .bind(HEARTBEATS)
                     .fetch_all(&mut *connection)
                     .await?;
                     for incident in &stale {

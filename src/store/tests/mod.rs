@@ -108,6 +108,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
         by_receiver: false,
         resolved: Vec::new(),
         settle: Box::new(|_, _| None),
+        beats: Vec::new(),
     }
 }
 

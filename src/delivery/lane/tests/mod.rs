@@ -341,8 +341,17 @@ impl Harness {
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
         let (resolved, settle) = (Vec::new(), Box::new(|_: &crate::model::Known, _| None));
-        let ingest =
-            Ingest { key, body: Vec::new(), content_hash, by_receiver: false, rooms, decide, resolved, settle };
+        let ingest = Ingest {
+            key,
+            body: Vec::new(),
+            content_hash,
+            by_receiver: false,
+            rooms,
+            decide,
+            resolved,
+            settle,
+            beats: Vec::new(),
+        };
         self.context.store.ingest(ingest).await.expect("committed");
     }
 

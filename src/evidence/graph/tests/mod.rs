@@ -1,1 +1,3 @@
 mod comparison;
+mod pictures;
+mod unit;

@@ -8,11 +8,15 @@ use tokio::time::timeout;
 use super::super::{App, Settings};
 use crate::{
     config::Config,
-    health::report::{self, Fact, MatrixIds, Report, RoomPart, Status},
+    health::{
+        Heartbeat,
+        report::{self, Fact, MatrixIds, Report, RoomPart, Status},
+    },
     http::health,
     model::{OpKind, OpState, RoomAddress, Timestamp},
     render::{
         Style, StyleError,
+        heartbeat::who,
         status::{
             self, Backlog, DeliveryRow, IncidentRow, LetterRow, Level, Link, List, Part, RoomLink, RoomRow, StatusPage,
             Times, WaitingRow, event_link, room_link, short, words,
@@ -23,6 +27,8 @@ use crate::{
 
 /// The page never waits longer than this for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Switches that have a line.
+const HEARTBEATS: usize = 30;
 
 /// # Errors
 /// When the config's time zone is unknown, which no start lets pass.
@@ -66,6 +72,7 @@ impl View<'_> {
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
         parts.extend(self.certificate());
         parts.extend(self.alertmanager());
+        parts.extend(self.heartbeats());
         parts.push(self.settings());
         let (rooms, backlog) = (self.rooms(), self.backlog());
         let overview = self.overview;
@@ -159,6 +166,21 @@ impl View<'_> {
         part.last = last.map(|at| ("Last answer", self.times.at(at)));
         if part.level != Level::Ok {
             part.runbook = Some("Alertmanager cannot be asked");
+        }
+        Some(part)
+    }
+
+    fn heartbeats(&self) -> Option<Part> {
+        let mut part = judged("Heartbeats", self.report.heartbeats.as_ref()?);
+        let mut all: Vec<&Heartbeat> = self.report.state.heartbeats.iter().collect();
+        // Those that need somebody first, then those that wait longest.
+        all.sort_by_key(|one| one.armed.map(|armed| (armed.missing_since.is_none(), armed.beat_at)));
+        part.details = all.iter().take(HEARTBEATS).map(|one| heartbeat_line(&self.times, one)).collect();
+        if all.len() > HEARTBEATS {
+            part.details.push(format!("and {} more", all.len() - HEARTBEATS));
+        }
+        if part.level != Level::Ok {
+            part.runbook = Some("A heartbeat is missing");
         }
         Some(part)
     }
@@ -324,6 +346,21 @@ fn named(name: &'static str) -> Part {
 fn judged(name: &'static str, part: &report::Part) -> Part {
     let details = part.notice.as_deref().map(words).into_iter().collect();
     Part { level: level_of(part.status), words: sentence(&words(&part.reason)), details, ..named(name) }
+}
+
+/// `default/prometheus (the-cluster): beats, the last 20 s ago; alarm in 14 min without another`
+fn heartbeat_line(times: &Times, heartbeat: &Heartbeat) -> String {
+    let key = &heartbeat.key;
+    let name = format!("{}/{}", key.route, who(&key.name, key.labels.values().map(String::as_str)));
+    let Some(armed) = heartbeat.armed else { return format!("{name}: no beat yet") };
+    let last = times.at(armed.beat_at).near;
+    match armed.missing_since {
+        Some(since) => format!("{name}: missing, alarm raised {}, last beat {last}", times.at(since).near),
+        None if armed.is_resolved => {
+            format!("{name}: Alertmanager calls it resolved, last beat {last}, alarm {}", times.at(armed.due).near)
+        }
+        None => format!("{name}: beats, last {last}, alarm {} without another", times.at(armed.due).near),
+    }
 }
 
 fn level_of(status: Status) -> Level {

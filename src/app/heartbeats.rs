@@ -1,0 +1,297 @@
+//! Watches heartbeats (`routes.X.heartbeats`): raises the alarm of one that is missing as an incident of the receiver's own,
+//! and ends it when beats are back.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Heartbeat, Route},
+    health::{self, ArmedSwitch},
+    http::{self, App},
+    intake::{
+        Rules,
+        heartbeats::{self, Alarm, Gap, Verdict, alarm, due, judge},
+    },
+    model::{IncidentId, Known, Labels, RouteName, Switch, SwitchKey, Timestamp},
+    render::heartbeat,
+    store::{DecideSwitch, Store, StoreError, SwitchChange},
+    text::one_line,
+};
+
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks further apart are a gap: the machine slept, or nothing was heard for another reason.
+const LATE: Duration = Duration::from_secs(10);
+/// How often a card whose heartbeat is still missing may say so again; `remind_after` decides whether it does.
+const REPEAT: Duration = Duration::from_mins(1);
+/// Gaps that wait to be committed; further ones become part of the last.
+const GAPS: usize = 16;
+/// Characters of a label's value in the log.
+const MAX_SHOWN: usize = 100;
+
+/// Looks until `stop`.
+pub async fn watch(app: Arc<App>, stop: CancellationToken) {
+    let mut ticker = Ticker::new(app);
+    loop {
+        ticker.tick().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(TICK) => {}
+        }
+    }
+}
+
+/// Beats may not have been heard in this time: every switch gets its grace. For whoever begins to watch.
+///
+/// # Errors
+/// When it cannot be committed.
+pub async fn grace(store: &Store, gap: Gap) -> Result<usize, StoreError> {
+    store.change_heartbeats(move |switch| heartbeats::graced(switch, gap)).await
+}
+
+struct Ticker {
+    app: Arc<App>,
+    ticked_at: Timestamp,
+    /// Times in which beats may not have been heard, and for which no grace is committed yet.
+    gaps: Vec<Gap>,
+    /// Whether some switch was there when it was last looked.
+    has_some: bool,
+    has_failed: bool,
+    /// When the alarm of a missing one was last repeated.
+    repeated: HashMap<SwitchKey, Timestamp>,
+}
+
+impl Ticker {
+    fn new(app: Arc<App>) -> Self {
+        let now = app.clock.now();
+        let started = app.health.snapshot().started_at.unwrap_or(now);
+        let gaps = vec![Gap { from: started.minus(app.store.away()), to: started }];
+        Self { app, ticked_at: now, gaps, has_some: true, has_failed: false, repeated: HashMap::new() }
+    }
+
+    async fn tick(&mut self) {
+        let now = self.app.clock.now();
+        self.note_gaps(now);
+        let config = self.app.config();
+        if !self.has_some && config.routes.values().all(|route| route.heartbeats.is_empty()) {
+            self.gaps.clear();
+            return;
+        }
+        match self.look(&config, now).await {
+            Ok(()) => self.has_failed = false,
+            Err(error) if self.has_failed => tracing::debug!(%error, "watching heartbeats failed; will retry"),
+            Err(error) => {
+                self.has_failed = true;
+                tracing::warn!(%error, "watching heartbeats failed; will retry");
+            }
+        }
+    }
+
+    fn note_gaps(&mut self, now: Timestamp) {
+        if now.since(self.ticked_at) > LATE {
+            self.note(Gap { from: self.ticked_at, to: now });
+        }
+        self.ticked_at = now;
+        if let Some((from, to)) = self.app.refusals.take() {
+            self.note(Gap { from, to });
+        }
+    }
+
+    fn note(&mut self, gap: Gap) {
+        let is_full = self.gaps.len() >= GAPS;
+        match self.gaps.last_mut() {
+            Some(last) if is_full => last.to = gap.to,
+            _ => self.gaps.push(gap),
+        }
+    }
+
+    async fn look(&mut self, config: &Arc<Config>, now: Timestamp) -> Result<(), StoreError> {
+        while let Some(gap) = self.gaps.first().copied() {
+            let switches = grace(&self.app.store, gap).await?;
+            if switches > 0 {
+                let seconds = gap.to.since(gap.from).as_secs();
+                tracing::info!(switches, not_heard_s = seconds, "heartbeats get time to come back");
+            }
+            self.gaps.remove(0);
+        }
+        let switches = self.app.store.heartbeats().await?;
+        self.has_some = !switches.is_empty();
+        for switch in &switches {
+            self.step(config, switch, now).await?;
+        }
+        // As they are after the steps, of which most ticks take none.
+        let switches = self.app.store.heartbeats().await?;
+        self.has_some = !switches.is_empty();
+        self.repeated
+            .retain(|key, _| switches.iter().any(|switch| switch.key == *key && switch.missing_since.is_some()));
+        show(&self.app, config, &switches);
+        Ok(())
+    }
+
+    async fn step(&mut self, config: &Arc<Config>, switch: &Switch, now: Timestamp) -> Result<(), StoreError> {
+        let Some(watched) = Watched::of(config, self.app.clock.ahead(), &switch.key, now) else {
+            return self.forget(config, switch).await;
+        };
+        let key = switch.key.clone();
+        match judge(switch, watched.heartbeat().timeout, now) {
+            Verdict::Beating => {}
+            Verdict::Raise => {
+                let resolved = switch.resolved_at.is_some();
+                let silent_s = now.since(switch.beat_at).as_secs();
+                if let Some(incident) = self.change(key, watched, raise).await? {
+                    let incident = incident.as_ref().map(tracing::field::display);
+                    let (route, heartbeat) = (&switch.key.route, &switch.key.name);
+                    let labels = labels(&switch.key);
+                    tracing::warn!(%route, heartbeat, labels, incident, silent_s, resolved, "heartbeat missing");
+                }
+            }
+            Verdict::Missing => {
+                let repeated = self.repeated.entry(key.clone()).or_insert(now);
+                if now.since(*repeated) >= REPEAT {
+                    *repeated = now;
+                    self.change(key, watched, repeat).await?;
+                }
+            }
+            Verdict::IsBack => {
+                let silent_s = switch.missing_since.map(|since| switch.beat_at.since(since).as_secs());
+                if self.change(key, watched, is_back).await?.is_some() {
+                    let (route, heartbeat) = (&switch.key.route, &switch.key.name);
+                    let labels = labels(&switch.key);
+                    tracing::info!(%route, heartbeat, labels, missing_s = silent_s, "heartbeat is back");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The config does not name it any more.
+    async fn forget(&self, config: &Arc<Config>, switch: &Switch) -> Result<(), StoreError> {
+        if http::heartbeats::forget(&self.app, config, switch.key.clone()).await? {
+            let (route, heartbeat) = (&switch.key.route, &switch.key.name);
+            tracing::info!(%route, heartbeat, labels = labels(&switch.key), "heartbeat left the config; disarmed");
+        }
+        Ok(())
+    }
+
+    /// Returns whether something changed, and the incident that it is.
+    async fn change(
+        &self,
+        key: SwitchKey,
+        watched: Watched,
+        decide: Decide,
+    ) -> Result<Option<Option<IncidentId>>, StoreError> {
+        let rooms = watched.route().rooms.clone();
+        let decide: DecideSwitch = Box::new(move |switch, known, now| decide(&watched, switch, known, now));
+        self.app.store.change_heartbeat(key, rooms, decide).await
+    }
+}
+
+type Decide = fn(&Watched, &Switch, Option<&Known>, Timestamp) -> Option<SwitchChange>;
+
+/// A heartbeat of the config, as one tick sees it.
+struct Watched {
+    config: Arc<Config>,
+    route: RouteName,
+    index: usize,
+    ahead: i64,
+    /// The tick's own time. What has passed since is not waited for: the machine may have slept in between.
+    tick: Timestamp,
+}
+
+impl Watched {
+    /// `None`: the config has no such heartbeat, or tells its switches apart by other labels.
+    fn of(config: &Arc<Config>, ahead: i64, key: &SwitchKey, tick: Timestamp) -> Option<Self> {
+        let heartbeats = &config.routes.get(&key.route)?.heartbeats;
+        let index = heartbeats.iter().position(|heartbeat| heartbeat.name == key.name)?;
+        let by = &heartbeats.get(index)?.by;
+        let is_same = by.len() == key.labels.len() && by.iter().all(|label| key.labels.contains_key(label));
+        is_same.then(|| Self { config: Arc::clone(config), route: key.route.clone(), index, ahead, tick })
+    }
+
+    fn route(&self) -> &Route {
+        &self.config.routes[&self.route]
+    }
+
+    fn heartbeat(&self) -> &Heartbeat {
+        &self.route().heartbeats[self.index]
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { ahead: self.ahead, ..Rules::of(self.route(), &self.config.display) }
+    }
+
+    fn alarm(&self, switch: &Switch) -> Alarm {
+        let heartbeat = self.heartbeat();
+        let values = heartbeat.by.iter().filter_map(|label| switch.key.labels.get(label).map(String::as_str));
+        let silent = self.tick.since(switch.beat_at);
+        Alarm { annotations: heartbeat::annotations(&heartbeat.name, values, silent, switch.resolved_at.is_some()) }
+    }
+}
+
+/// Each judges once more inside the transaction: a beat may have come since.
+fn raise(watched: &Watched, switch: &Switch, known: Option<&Known>, now: Timestamp) -> Option<SwitchChange> {
+    if judge(switch, watched.heartbeat().timeout, watched.tick) != Verdict::Raise {
+        return None;
+    }
+    let changes = alarm(switch, known, watched.alarm(switch), &watched.rules(), now);
+    Some(SwitchChange { switch: Some(Switch { missing_since: Some(now), ..switch.clone() }), alarm: Some(changes) })
+}
+
+fn repeat(watched: &Watched, switch: &Switch, known: Option<&Known>, now: Timestamp) -> Option<SwitchChange> {
+    if judge(switch, watched.heartbeat().timeout, watched.tick) != Verdict::Missing {
+        return None;
+    }
+    let changes = alarm(switch, known, watched.alarm(switch), &watched.rules(), now);
+    Some(SwitchChange { switch: Some(switch.clone()), alarm: Some(changes) })
+}
+
+fn is_back(watched: &Watched, switch: &Switch, known: Option<&Known>, now: Timestamp) -> Option<SwitchChange> {
+    switch.missing_since?;
+    let changes = heartbeats::is_back(switch, known, heartbeat::is_back(), &watched.rules(), now);
+    Some(SwitchChange { switch: Some(Switch { missing_since: None, ..switch.clone() }), alarm: changes })
+}
+
+/// For the log: `cluster=a,prometheus=b`.
+fn labels(key: &SwitchKey) -> Option<String> {
+    let shown = |(name, value): (&String, &String)| format!("{name}={}", one_line(value, MAX_SHOWN));
+    let labels: Vec<String> = key.labels.iter().map(shown).collect();
+    (!labels.is_empty()).then(|| labels.join(","))
+}
+
+/// Shows in health and metrics how the switches are.
+fn show(app: &App, config: &Config, switches: &[Switch]) {
+    let mut shown = Vec::new();
+    let mut silent: BTreeMap<(&str, &str), Duration> = BTreeMap::new();
+    let now = app.clock.now();
+    for route in config.routes.values() {
+        for heartbeat in &route.heartbeats {
+            let own = |switch: &&Switch| switch.key.route == route.name && switch.key.name == heartbeat.name;
+            let before = shown.len();
+            for switch in switches.iter().filter(own) {
+                let longest = silent.entry((route.name.as_str(), &heartbeat.name)).or_default();
+                *longest = (*longest).max(now.since(switch.beat_at));
+                let armed = ArmedSwitch {
+                    beat_at: switch.beat_at,
+                    due: due(switch, heartbeat.timeout),
+                    is_resolved: switch.resolved_at.is_some(),
+                    missing_since: switch.missing_since,
+                };
+                shown.push(health::Heartbeat { key: switch.key.clone(), armed: Some(armed) });
+            }
+            if shown.len() == before {
+                let (route, name) = (route.name.clone(), heartbeat.name.clone());
+                shown.push(health::Heartbeat { key: SwitchKey { route, name, labels: Labels::new() }, armed: None });
+            }
+        }
+    }
+    app.metrics.heartbeats_last(&silent);
+    app.health.update(|health| health.heartbeats = shown);
+}
+
+#[cfg(test)]
+mod tests;
