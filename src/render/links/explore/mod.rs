@@ -104,6 +104,20 @@ impl LogsUrl {
         panes.collect()
     }
 
+    /// The first query for Loki that is not hidden. One that names no kind of datasource, as old links do, counts as one,
+    /// since the link is meant for logs.
+    #[must_use]
+    pub fn loki_query(&self) -> Option<&str> {
+        if self.broken().is_some() {
+            return None;
+        }
+        let of_loki = |query: &Value| query["datasource"]["type"].as_str().is_none_or(|kind| kind == "loki");
+        let queries = self.panes().into_iter().flat_map(|pane| pane.queries);
+        queries
+            .filter(|query| of_loki(query) && query["hide"] != Value::Bool(true))
+            .find_map(|query| query.get("expr")?.as_str().map(str::trim).filter(|expr| !expr.is_empty()))
+    }
+
     /// All problems of the value, repaired or not, without duplicates.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
