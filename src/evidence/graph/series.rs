@@ -136,52 +136,64 @@ fn names(all: &[&Labels]) -> Vec<String> {
             .collect::<BTreeSet<_>>()
             .len()
     };
-    differing.sort_by_key(|key| length(key));
+    differing.sort_by_key(|key| (place(key), length(key)));
     let mut used: Vec<&String> = Vec::new();
     while kinds(&used) < kinds(&differing) {
-        // That which tells most of them apart; of equals the shortest.
-        let told = |key: &&String| kinds(&[used.as_slice(), &[*key]].concat());
-        let Some(best) = differing.iter().copied().rev().max_by_key(told) else { break };
+        // That which tells most of them apart; of equals the first.
+        let apart = |key: &&String| kinds(&[used.as_slice(), &[*key]].concat());
+        let Some(best) = differing.iter().copied().rev().max_by_key(apart) else { break };
         used.push(best);
     }
-    all.iter()
-        .map(|labels| {
-            let parts: Vec<String> = used.iter().map(|key| part(key, &value(labels, key))).collect();
-            one_line(&parts.join(" "), MAX_NAME)
-        })
-        .collect()
+    let terse = |key: &&String| all.iter().all(|labels| says_little(&value(labels, key)));
+    let parts: Vec<(&String, bool)> = used.iter().map(|key| (*key, terse(key))).collect();
+    let name = |labels: &Labels| {
+        let words: Vec<String> = parts.iter().map(|(key, terse)| part(key, &value(labels, key), *terse)).collect();
+        one_line(&words.join(" "), MAX_NAME)
+    };
+    all.iter().map(|labels| name(labels)).collect()
 }
 
-/// The value, with its label's name where it says too little alone.
-fn part(key: &str, value: &str) -> String {
-    let says_little = value.chars().count() < 3 || value.parse::<f64>().is_ok() || matches!(value, "true" | "false");
+/// The value, with its label's name if that is needed.
+fn part(key: &str, value: &str, terse: bool) -> String {
     match (key, value) {
         (_, "") => format!("no {key}"),
         (NAME, value) => value.to_owned(),
-        (key, value) if says_little => format!("{key}={value}"),
+        (key, value) if terse => format!("{key}={value}"),
         (_, value) => value.to_owned(),
     }
 }
 
-/// What a single series is called: the value of the label that says most of where it is.
+/// Whether a value says too little without its label.
+fn says_little(value: &str) -> bool {
+    value.chars().count() < 3 || value.parse::<f64>().is_ok() || matches!(value, "true" | "false")
+}
+
+/// Labels that say where something is; the most telling first.
+const TELLING: [&str; 11] = [
+    "pod",
+    "deployment",
+    "statefulset",
+    "daemonset",
+    "job_name",
+    "persistentvolumeclaim",
+    "mountpoint",
+    "device",
+    "instance",
+    "node",
+    "service",
+];
+const GENERAL: [&str; 5] = [NAME, "job", "namespace", "cluster", "severity"];
+
+/// In which order labels are used for names.
+fn place(key: &str) -> usize {
+    let telling = TELLING.iter().position(|known| *known == key);
+    let general = || GENERAL.iter().rev().position(|known| *known == key).map(|at| TELLING.len() + 1 + at);
+    telling.or_else(general).unwrap_or(TELLING.len())
+}
+
+/// What a single series is called: the value of the label that says most. The metric's name stands in the title.
 fn alone(labels: &Labels) -> String {
-    const TELLING: [&str; 11] = [
-        "pod",
-        "deployment",
-        "statefulset",
-        "daemonset",
-        "job_name",
-        "persistentvolumeclaim",
-        "mountpoint",
-        "device",
-        "instance",
-        "node",
-        "service",
-    ];
-    const GENERAL: [&str; 5] = [NAME, "job", "namespace", "cluster", "severity"];
-    let of = |key: &str| labels.get(key).filter(|value| !value.is_empty()).map(|value| part(key, value));
-    let other = || labels.keys().filter(|key| !GENERAL.contains(&key.as_str())).find_map(|key| of(key));
-    let name = TELLING.iter().find_map(|key| of(key)).or_else(other);
-    // The metric's name stands in the title.
-    one_line(&name.or_else(|| GENERAL[1..].iter().find_map(|key| of(key))).unwrap_or_default(), MAX_NAME)
+    let named = labels.iter().filter(|(key, value)| *key != NAME && !value.is_empty());
+    let most = named.min_by_key(|(key, _)| place(key));
+    most.map(|(key, value)| one_line(&part(key, value, says_little(value)), MAX_NAME)).unwrap_or_default()
 }

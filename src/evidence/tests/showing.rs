@@ -292,6 +292,10 @@ async fn two_pieces_at_a_time_and_a_full_queue_drops() {
         world.offers.offer(card.clone());
     }
     assert_eq!((world.counted("logs", "full"), world.counted("graph", "full")), (8, 8));
+    // Long enough for more of them to begin, if they did.
+    for _ in 0..100 {
+        assert_eq!(world.store.next_answer(&room()).await.expect("read"), None);
+    }
     assert_eq!(world.scripted.most_at_once.load(std::sync::atomic::Ordering::Relaxed), 2);
     world.stop.cancel();
     timeout(Duration::from_secs(1), task).await.expect("a stop waits for nothing").expect("no panic");

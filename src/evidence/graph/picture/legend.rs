@@ -5,7 +5,7 @@ use super::{
     DIM, EDGE, HEIGHT, SIZE, Scene, TEXT, TITLE_BASE, TITLE_SIZE,
     canvas::{Anchor, Canvas, cut_middle, width as text_width},
     number,
-    plot::{color, pen},
+    plot::{color, sample},
 };
 
 const MOST: f32 = 440.0;
@@ -26,7 +26,7 @@ pub(super) fn width(scene: &Scene<'_>, unit: Unit) -> f32 {
     let names = rows.map(|shown| text_width(&shown.name, SIZE)).fold(0.0, f32::max);
     let others = if scene.chosen.others > 0 { text_width(&others(scene), SIZE) } else { 0.0 };
     let row = SAMPLE + SPACE + names + SPACE + values;
-    (GAP + row.max(others)).min(MOST)
+    (GAP + row.max(others).ceil() + 1.0).min(MOST)
 }
 
 /// Draws the column from `left` to the edge.
@@ -38,7 +38,7 @@ pub(super) fn draw(canvas: &mut Canvas, scene: &Scene<'_>, unit: Unit, left: f32
     let mut base = TOP + row * 0.72;
     for (index, shown) in scene.chosen.series.iter().enumerate() {
         let middle = base - SIZE * 0.36;
-        canvas.line((left, middle), (left + SAMPLE, middle), &pen(scene.chosen, index));
+        canvas.line((left, middle), (left + SAMPLE, middle), &sample(scene.chosen, index));
         let name = cut_middle(&shown.name, SIZE, names);
         canvas.text(&name, (left + SAMPLE + SPACE, base), SIZE, Anchor::Start, TEXT);
         canvas.text(&last_value(scene, unit, index), (right, base), SIZE, Anchor::End, color(index));

@@ -110,8 +110,8 @@ impl Size {
         if digits.contains('.') {
             digits.truncate(digits.trim_end_matches('0').trim_end_matches('.').len());
         }
-        if digits == "-0" {
-            digits.remove(0);
+        if matches!(digits.as_str(), "0" | "-0") {
+            return "0".to_owned();
         }
         format!("{}{}", digits.replace('-', "−"), self.suffix)
     }

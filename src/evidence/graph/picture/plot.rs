@@ -2,7 +2,7 @@
 
 use super::{
     super::series::{Chosen, Point, Series},
-    ALERT, BACKGROUND, DIM, EDGE, GRID, HEIGHT, SIZE, Scene, TEXT,
+    ALERT, DIM, EDGE, GRID, HEIGHT, SIZE, Scene, TEXT,
     canvas::{Anchor, Canvas, Pen, Rgb, width as text_width},
     number, time_axis,
     value_axis::{Place, ValueAxis},
@@ -22,6 +22,7 @@ const COLORS: [Rgb; 8] = [
 ];
 /// Lines from this one on are dashed.
 const FIRST_DASHED: usize = 4;
+const STRIPE: f32 = 22.0;
 const TOP: f32 = 62.0;
 const BOTTOM: f32 = HEIGHT as f32 - 54.0;
 const TIME_BASE: f32 = HEIGHT as f32 - 16.0;
@@ -38,23 +39,24 @@ pub(super) fn color(index: usize) -> Rgb {
     COLORS[index % COLORS.len()]
 }
 
-/// How the line is drawn, here and in the legend.
-pub(super) fn pen(chosen: &Chosen, index: usize) -> Pen {
-    let all = &chosen.series;
-    let any_fires = all.iter().any(|shown| shown.fires);
-    let width = if !any_fires || all[index].fires { 5.0 } else { 3.5 };
+/// How the legend shows the line.
+pub(super) fn sample(chosen: &Chosen, index: usize) -> Pen {
+    let any_fires = chosen.series.iter().any(|shown| shown.fires);
+    let width = if !any_fires || chosen.series[index].fires { 5.0 } else { 3.5 };
+    if index < FIRST_DASHED { Pen::solid(color(index), width) } else { Pen::dashed(color(index), width, 18.0, 9.0) }
+}
+
+/// How the line is drawn. Lines in the same place are drawn as one, in stripes of all their colours.
+fn pen(chosen: &Chosen, index: usize) -> Pen {
+    let (all, pen) = (&chosen.series, sample(chosen, index));
     let same: Vec<usize> =
         (0..all.len()).filter(|other| all[*other].series.points == all[index].series.points).collect();
-    if same.len() > 1 {
-        // Lines in the same place are drawn as one in stripes of all colours.
-        let (dash, count) = (22.0, same.len() as f32);
-        let place = same.iter().position(|other| *other == index).unwrap_or(0) as f32;
-        return Pen {
-            dash: Some((vec![dash, dash * (count - 1.0)], dash * (count - place))),
-            ..Pen::solid(color(index), width)
-        };
+    if same.len() < 2 {
+        return pen;
     }
-    if index < FIRST_DASHED { Pen::solid(color(index), width) } else { Pen::dashed(color(index), width, 18.0, 9.0) }
+    let place = same.iter().position(|other| *other == index).unwrap_or_default();
+    let stripes = vec![STRIPE, STRIPE * (same.len() - 1) as f32];
+    Pen { dash: Some((stripes, STRIPE * (same.len() - place) as f32)), ..pen }
 }
 
 /// The part of the picture with the lines.
@@ -98,11 +100,11 @@ impl<'a> Plot<'a> {
     }
 
     fn draw_values(&self, canvas: &mut Canvas) {
-        let line = self.threshold_y().filter(|_| self.axis.threshold == Some(Place::Shown));
+        let line = self.threshold_y();
         for (value, label) in &self.axis.ticks {
             let y = self.y(*value);
             canvas.line((self.left, y), (self.right, y), &Pen::solid(GRID, 2.0));
-            if line.is_none_or(|line| (line - y).abs() > SIZE) {
+            if line.is_none_or(|line| (line - y).abs() > 1.2 * SIZE) {
                 self.draw_value(canvas, label, y, TEXT);
             }
         }
@@ -121,7 +123,7 @@ impl<'a> Plot<'a> {
         if let Some(began) = scene.began.filter(|began| *began >= span.from && *began <= span.to) {
             let x = self.x(seconds(began));
             canvas.line((x, TOP - 8.0), (x, BOTTOM), &Pen::dashed(ALERT, 3.0, 5.0, 5.0));
-            let label = format!("firing {}", time_axis::clock(began, span.to, scene.zone));
+            let label = format!("firing {}", time_axis::clock(began, span.from, scene.zone));
             taken.push(self.draw_time(canvas, &label, x, ALERT));
         }
         let most = ((self.right - self.left) / 165.0).max(2.0);
@@ -152,43 +154,39 @@ impl<'a> Plot<'a> {
 
     fn threshold_label(&self) -> Option<String> {
         let line = self.scene.threshold?;
-        Some(format!("{} {}", line.compared, number::one(self.axis.unit, line.value)))
-    }
-
-    fn threshold_y(&self) -> Option<f32> {
-        self.scene.threshold.map(|line| self.y(line.value))
-    }
-
-    fn draw_threshold(&self, canvas: &mut Canvas) {
-        let (Some(line), Some(label), Some(place)) =
-            (self.scene.threshold, self.threshold_label(), self.axis.threshold)
-        else {
-            return;
+        let arrow = match self.axis.threshold? {
+            Place::Shown => "",
+            Place::AboveAll => "▲ ",
+            Place::BelowAll => "▼ ",
         };
-        let y = match place {
+        Some(format!("{arrow}{} {}", line.compared, number::one(self.axis.unit, line.value)))
+    }
+
+    /// Its place, or the edge that it is beyond.
+    fn threshold_y(&self) -> Option<f32> {
+        let line = self.scene.threshold?;
+        Some(match self.axis.threshold? {
             Place::Shown => self.y(line.value),
             Place::AboveAll => TOP,
             Place::BelowAll => BOTTOM,
+        })
+    }
+
+    fn draw_threshold(&self, canvas: &mut Canvas) {
+        let (Some(line), Some(y), Some(label), Some(place)) =
+            (self.scene.threshold, self.threshold_y(), self.threshold_label(), self.axis.threshold)
+        else {
+            return;
         };
         match line.compared.fires_above() {
             Some(true) => canvas.fill((self.left, TOP), (self.right, y), ALERT, TINT),
             Some(false) => canvas.fill((self.left, y), (self.right, BOTTOM), ALERT, TINT),
             None => {}
         }
-        let arrow = match place {
-            Place::Shown => {
-                canvas.line((self.left, y), (self.right, y), &Pen::dashed(ALERT, 4.0, 16.0, 10.0));
-                self.draw_value(canvas, &label, y, ALERT);
-                return;
-            }
-            Place::AboveAll => "▲",
-            Place::BelowAll => "▼",
-        };
-        let label = format!("{label} {arrow}");
-        let (end, base) = (self.right - SPACE, if place == Place::AboveAll { y + SIZE } else { y - SPACE });
-        let width = text_width(&label, SIZE);
-        canvas.fill((end - width - SPACE, base - SIZE), (self.right, base + SPACE), BACKGROUND, 220);
-        canvas.text(&label, (end, base), SIZE, Anchor::End, ALERT);
+        if place == Place::Shown {
+            canvas.line((self.left, y), (self.right, y), &Pen::dashed(ALERT, 4.0, 16.0, 10.0));
+        }
+        self.draw_value(canvas, &label, y, ALERT);
     }
 
     fn draw_line(&self, canvas: &mut Canvas, index: usize) {

@@ -53,7 +53,8 @@ impl ValueAxis {
         let whole = least.fract() == 0.0 && most.fract() == 0.0 && most.abs().max(least.abs()) < 1e15;
         let (low, high) = with_room(low, high, whole && unit == Unit::Plain);
         let unit = number::shown(unit, high.abs().max(low.abs()));
-        let ticks = ticks(low, high, unit, least >= 0.0 && line.is_none_or(|line| line >= 0.0));
+        let no_negative = least >= 0.0 && line.is_none_or(|line| line >= 0.0);
+        let ticks = ticks((low, high), unit, no_negative, whole && unit == Unit::Plain);
         Self { low, high, unit, ticks, threshold: place }
     }
 
@@ -82,9 +83,10 @@ fn with_room(low: f64, high: f64, whole: bool) -> (f64, f64) {
     (low_with_room, high_with_room)
 }
 
-fn ticks(low: f64, high: f64, unit: Unit, no_negative: bool) -> Vec<(f64, String)> {
+fn ticks((low, high): (f64, f64), unit: Unit, no_negative: bool, whole: bool) -> Vec<(f64, String)> {
     let size = Size::of(unit, high.abs().max(low.abs()));
     let step = step((high - low) / size.factor / TICKS) * size.factor;
+    let step = if whole { step.max(1.0) } else { step };
     let decimals = decimals(step / size.factor);
     let first = (low / step).ceil();
     let mut ticks = Vec::new();
