@@ -12,13 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Heartbeat, Route},
-    health::{self, ArmedSwitch},
     http::{self, App},
     intake::{
         Rules,
-        heartbeats::{self, Alarm, Gap, Verdict, alarm, due, judge},
+        heartbeats::{self, Alarm, Gap, Verdict, alarm, judge},
     },
-    model::{IncidentId, Known, Labels, RouteName, Switch, SwitchKey, Timestamp},
+    model::{IncidentId, Known, RouteName, Switch, SwitchKey, Timestamp},
     render::heartbeat,
     store::{DecideSwitch, Store, StoreError, SwitchChange},
     text::one_line,
@@ -61,6 +60,8 @@ struct Ticker {
     gaps: Vec<Gap>,
     /// Whether some switch was there when it was last looked.
     has_some: bool,
+    /// Nothing is watched, and it shows.
+    is_idle: bool,
     has_failed: bool,
     /// When the alarm of a missing one was last repeated.
     repeated: HashMap<SwitchKey, Timestamp>,
@@ -71,7 +72,7 @@ impl Ticker {
         let now = app.clock.now();
         let started = app.health.snapshot().started_at.unwrap_or(now);
         let gaps = vec![Gap { from: started.minus(app.store.away()), to: started }];
-        Self { app, ticked_at: now, gaps, has_some: true, has_failed: false, repeated: HashMap::new() }
+        Self { app, ticked_at: now, gaps, has_some: true, is_idle: false, has_failed: false, repeated: HashMap::new() }
     }
 
     async fn tick(&mut self) {
@@ -80,8 +81,13 @@ impl Ticker {
         let config = self.app.config();
         if !self.has_some && config.routes.values().all(|route| route.heartbeats.is_empty()) {
             self.gaps.clear();
+            if !self.is_idle {
+                show(&self.app, &config, &[]);
+                self.is_idle = true;
+            }
             return;
         }
+        self.is_idle = false;
         match self.look(&config, now).await {
             Ok(()) => self.has_failed = false,
             Err(error) if self.has_failed => tracing::debug!(%error, "watching heartbeats failed; will retry"),
@@ -265,28 +271,12 @@ fn labels(key: &SwitchKey) -> Option<String> {
 
 /// Shows in health and metrics how the switches are.
 fn show(app: &App, config: &Config, switches: &[Switch]) {
-    let mut shown = Vec::new();
+    let (shown, now) = (http::heartbeats::list(config, switches), app.clock.now());
     let mut silent: BTreeMap<(&str, &str), Duration> = BTreeMap::new();
-    let now = app.clock.now();
-    for route in config.routes.values() {
-        for heartbeat in &route.heartbeats {
-            let own = |switch: &&Switch| switch.key.route == route.name && switch.key.name == heartbeat.name;
-            let before = shown.len();
-            for switch in switches.iter().filter(own) {
-                let longest = silent.entry((route.name.as_str(), &heartbeat.name)).or_default();
-                *longest = (*longest).max(now.since(switch.beat_at));
-                let armed = ArmedSwitch {
-                    beat_at: switch.beat_at,
-                    due: due(switch, heartbeat.timeout),
-                    is_resolved: switch.resolved_at.is_some(),
-                    missing_since: switch.missing_since,
-                };
-                shown.push(health::Heartbeat { key: switch.key.clone(), armed: Some(armed) });
-            }
-            if shown.len() == before {
-                let (route, name) = (route.name.clone(), heartbeat.name.clone());
-                shown.push(health::Heartbeat { key: SwitchKey { route, name, labels: Labels::new() }, armed: None });
-            }
+    for heartbeat in &shown {
+        if let Some(armed) = heartbeat.armed {
+            let longest = silent.entry((heartbeat.key.route.as_str(), &heartbeat.key.name)).or_default();
+            *longest = (*longest).max(now.since(armed.beat_at));
         }
     }
     app.metrics.heartbeats_last(&silent);

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod dead_letters;
 mod healthcheck;
+mod heartbeats;
 mod import;
 mod lint_rules;
 mod login;
@@ -56,6 +57,7 @@ enum Command {
     LintRules(lint_rules::LintRules),
     Import(import::Import),
     DeadLetters(dead_letters::DeadLetters),
+    Heartbeats(heartbeats::Heartbeats),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -78,6 +80,7 @@ impl Cli {
             Command::LintRules(lint_rules) => lint_rules.run(config),
             Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
+            Command::Heartbeats(heartbeats) => heartbeats.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(Self::command()),
         }

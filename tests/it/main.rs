@@ -25,6 +25,7 @@ mod evidence;
 mod grafana;
 mod harness;
 mod harness_selftest;
+mod heartbeats;
 mod hostile;
 mod import;
 mod in_doubt;

@@ -7,7 +7,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 
 use super::{QUIET, all_from, card, card_after, graphs, group, logs, pieces};
-use crate::harness::{DEADLINE, Exchange, Fault, FaultProxy, Match, ReceiverBuilder, RoomView, Scene, Source, eventually};
+use crate::harness::{
+    DEADLINE, Exchange, Fault, FaultProxy, Match, ReceiverBuilder, RoomView, Scene, Source, eventually,
+};
 
 const KILLS: usize = 20;
 /// For a card after a start, on a loaded machine.

@@ -86,7 +86,8 @@ fn pieces(view: &RoomView) -> usize {
 
 /// Whether the card of this name has log lines and a graph, each once.
 fn is_complete(view: &RoomView, name: &str) -> bool {
-    card(view, name).is_some_and(|card| logs(view, card.event_id()).len() == 1 && graphs(view, card.event_id()).len() == 1)
+    card(view, name)
+        .is_some_and(|card| logs(view, card.event_id()).len() == 1 && graphs(view, card.event_id()).len() == 1)
 }
 
 /// Width and height of a PNG.
