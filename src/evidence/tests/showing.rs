@@ -90,6 +90,7 @@ impl World {
         let ingest = Ingest {
             key: IncidentKey { route: route.clone(), receiver: "r".to_owned(), group_key: group.to_owned() },
             body: b"{}".to_vec(),
+            beats: Vec::new(),
             content_hash: String::new(),
             beats: Vec::new(),
             by_receiver: false,
