@@ -92,7 +92,6 @@ impl World {
             body: b"{}".to_vec(),
             beats: Vec::new(),
             content_hash: String::new(),
-            beats: Vec::new(),
             by_receiver: false,
             rooms: vec![room()],
             decide: Box::new(move |_, _| Changes {
