@@ -90,6 +90,7 @@ impl World {
         let ingest = Ingest {
             key: IncidentKey { route: route.clone(), receiver: "r".to_owned(), group_key: group.to_owned() },
             body: b"{}".to_vec(),
+            beats: Vec::new(),
             content_hash: String::new(),
             by_receiver: false,
             rooms: vec![room()],
@@ -260,7 +261,7 @@ async fn what_goes_wrong_is_counted_and_the_next_card_has_its_evidence() {
         (Fate::Works, Fate::Panics, "failed"),
     ] {
         let mut world = World::new(graph).await;
-        world.scripted.then(&[fate.clone()]);
+        world.scripted.then(std::slice::from_ref(&fate));
         world.scripted.then_uploads(&[of_upload]);
         world.start();
         world.offers.offer(world.fires("g").await);
