@@ -127,25 +127,30 @@ impl Ticker {
         }
         let switches = self.app.store.heartbeats().await?;
         self.has_some = !switches.is_empty();
+        let (mut changed, mut failed) = (false, None);
         for switch in &switches {
-            self.step(config, switch, now).await?;
+            // One that fails does not hold up the others.
+            match self.step(config, switch, now).await {
+                Ok(step) => changed |= step,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        // As they are after the steps, of which most ticks take none.
-        let switches = self.app.store.heartbeats().await?;
+        let switches = if changed { self.app.store.heartbeats().await? } else { switches };
         self.has_some = !switches.is_empty();
         self.repeated
             .retain(|key, _| switches.iter().any(|switch| switch.key == *key && switch.missing_since.is_some()));
         show(&self.app, config, &switches);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
-    async fn step(&mut self, config: &Arc<Config>, switch: &Switch, now: Timestamp) -> Result<(), StoreError> {
+    /// Returns whether something changed.
+    async fn step(&mut self, config: &Arc<Config>, switch: &Switch, now: Timestamp) -> Result<bool, StoreError> {
         let Some(watched) = Watched::of(config, self.app.clock.ahead(), &switch.key, now) else {
             return self.forget(config, switch).await;
         };
         let key = switch.key.clone();
         match judge(switch, watched.heartbeat().timeout, now) {
-            Verdict::Beating => {}
+            Verdict::Beating => return Ok(false),
             Verdict::Raise => {
                 let resolved = switch.resolved_at.is_some();
                 let silent_s = now.since(switch.beat_at).as_secs();
@@ -158,10 +163,11 @@ impl Ticker {
             }
             Verdict::Missing => {
                 let repeated = self.repeated.entry(key.clone()).or_insert(now);
-                if now.since(*repeated) >= REPEAT {
-                    *repeated = now;
-                    self.change(key, watched, repeat).await?;
+                if now.since(*repeated) < REPEAT {
+                    return Ok(false);
                 }
+                *repeated = now;
+                self.change(key, watched, repeat).await?;
             }
             Verdict::IsBack => {
                 let silent_s = switch.missing_since.map(|since| switch.beat_at.since(since).as_secs());
@@ -172,16 +178,16 @@ impl Ticker {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The config does not name it any more.
-    async fn forget(&self, config: &Arc<Config>, switch: &Switch) -> Result<(), StoreError> {
+    async fn forget(&self, config: &Arc<Config>, switch: &Switch) -> Result<bool, StoreError> {
         if http::heartbeats::forget(&self.app, config, switch.key.clone()).await? {
             let (route, heartbeat) = (&switch.key.route, &switch.key.name);
             tracing::info!(%route, heartbeat, labels = labels(&switch.key), "heartbeat left the config; disarmed");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns whether something changed, and the incident that it is.

@@ -127,10 +127,11 @@ fn table(heartbeats: &[Value]) -> String {
     out
 }
 
-/// `cluster=a,prometheus=b`; empty values are labels that the beat lacks.
+/// `cluster=a,prometheus=b`, without labels that the beat lacks.
 fn labels_of(heartbeat: &Value) -> String {
     let labels = heartbeat["labels"].as_object().into_iter().flatten();
-    let shown = labels.map(|(name, value)| format!("{}={}", clean(name), clean(value.as_str().unwrap_or_default())));
+    let labels = labels.filter_map(|(name, value)| Some((name, value.as_str().filter(|value| !value.is_empty())?)));
+    let shown = labels.map(|(name, value)| format!("{}={}", clean(name), clean(value)));
     shown.collect::<Vec<_>>().join(",")
 }
 
@@ -153,7 +154,12 @@ mod tests {
             json!({ "route": "infra", "name": "loki", "labels": {}, "state": "unarmed", "last": null, "due": null,
                 "missing_since": null }),
         ];
-        insta::assert_snapshot!(table(&all), @"");
+        insta::assert_snapshot!(table(&all), @r"
+        ROUTE    NAME        LABELS          STATE    LAST BEAT             ALARM
+        default  prometheus  cluster=a [2J   beating  2026-01-02T03:04:05Z  2026-01-02T03:19:05Z
+        default  prometheus  cluster=b,x=y   missing  2026-01-02T03:04:05Z  2026-01-02T03:19:06Z
+        infra    loki                        unarmed
+        ");
     }
 
     #[test]
