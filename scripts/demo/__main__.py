@@ -166,7 +166,7 @@ class Demo:
         with step(f"Waiting for {what} in its thread") as now:
             self.watch_room(f"{what} in the thread", DELIVERY_SECONDS, is_there)
             self.times.append((f"card -> {what}", now.seconds()))
-            now.done(f"In its thread there is {what} of what the alert watches")
+            now.done(f"Its thread has {what}")
         frame("Beside it", [line for reply in replies for line in beside(reply)])
 
     def hear_heartbeat(self):

@@ -112,6 +112,8 @@ class Prometheus(Server):
         )
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.state}/data"]
         command += [f"--web.listen-address={self.address}", f"--web.external-url={self.url}"]
+        # What it sends before it knows its Alertmanager is lost. Real life: 1m.
+        command += ["--rules.alert.resend-delay=5s"]
         self.start(command, "/-/ready")
 
     def is_at_work(self):
