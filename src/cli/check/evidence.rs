@@ -142,7 +142,7 @@ async fn asked(source: &EvidenceSource, question: &Question<'_>) -> Result<Answe
     let key = question.key;
     ask(source, question).await.map_err(|error| {
         let advice = match &error {
-            Unanswered::TimedOut(_) => "check what answers at this address".to_owned(),
+            Unanswered::TimedOut(_) | Unanswered::TooLong(_) => "check what answers at this address".to_owned(),
             Unanswered::Failed(_) => format!("check {key}.url, the network and ca_file"),
         };
         Finding::Fault(format!("{key}: {} -> {advice}", excerpt(&error.to_string())))
