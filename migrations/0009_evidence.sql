@@ -1,9 +1,12 @@
 -- What is shown in a card's thread beside what people asked for, and the switches that beats keep alive.
 
--- logs or graph: it is evidence; NULL: the answer to something else.
+-- Evidence that nobody asked for is an answer as well. Its act is the first event of its card.
+-- evidence: logs or graph; NULL: somebody asked for it.
 ALTER TABLE answer ADD COLUMN evidence TEXT;
--- After this it is not sent any more; NULL: it waits as long as it takes. Only what nobody asked for has it.
+-- After this it is not sent any more.
 ALTER TABLE answer ADD COLUMN until BIGINT;
+-- By which it is counted.
+ALTER TABLE answer ADD COLUMN route TEXT;
 
 -- One switch for each set of labels of a heartbeat of the config, armed by its first beat. When its alarm is due is not
 -- kept: it follows from these times and the timeout of the config, which a reload may change.

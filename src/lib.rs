@@ -6,6 +6,7 @@
 
 pub mod acts;
 pub mod alertmanager;
+pub mod api_client;
 pub mod app;
 pub mod cli;
 pub mod clock;

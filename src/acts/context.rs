@@ -9,6 +9,7 @@ use crate::{
     alertmanager::client::Client,
     clock::Clock,
     config::Config,
+    evidence::make::Maker,
     metrics::Metrics,
     model::{ActKind, RouteName},
     render::Style,
@@ -39,6 +40,8 @@ pub struct ActContext {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub limits: Arc<Limits>,
+    /// Makes what `!logs` and `!graph` show.
+    pub evidence: Arc<Maker>,
     /// Counts commits after which something may be due.
     pub asked: watch::Sender<u64>,
 }

@@ -11,6 +11,7 @@ use crate::{
     alertmanager::{ListedSilences, PollNow},
     clock::Clock,
     delivery::Settings,
+    evidence::make::Maker,
     lifecycle::Lifecycle,
     matrix::Account,
     metrics::Metrics,
@@ -26,13 +27,14 @@ pub struct Parts {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub clients: Arc<Clients>,
+    pub evidence: Arc<Maker>,
 }
 
 impl Parts {
     /// Starts listening to rooms and carrying out what was asked for. Nothing is asked where no route has actions.
     pub fn start(self, lifecycle: &Lifecycle) {
         let Some(inbox) = self.account.room_events() else { return };
-        let Self { settings, store, account, poll_now, clock, metrics, clients } = self;
+        let Self { settings, store, account, poll_now, clock, metrics, clients, evidence } = self;
         let context = ActContext {
             settings: Arc::new(move || {
                 let settings = settings.borrow();
@@ -45,6 +47,7 @@ impl Parts {
             clock,
             metrics,
             limits: Arc::new(Limits::default()),
+            evidence,
             asked: watch::Sender::new(0),
         };
         lifecycle.spawn(Listener::new(context.clone()).run(inbox, lifecycle.stop()));

@@ -4,6 +4,7 @@ mod acts;
 mod clients;
 mod clock_jumps;
 mod escalation;
+mod evidence;
 mod heartbeats;
 mod housekeeping;
 mod lanes;

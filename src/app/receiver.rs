@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     acts,
     clients::Clients,
-    clock_jumps, escalation, heartbeats, housekeeping,
+    clock_jumps, escalation,
+    evidence::Shown,
+    heartbeats, housekeeping,
     lanes::Lanes,
     pings, pollers,
     reload::{Reloader, State, show_loaded},
@@ -23,7 +25,8 @@ use crate::{
     alertmanager::{self, PollContext, PollNow},
     clock::Clock,
     config::Config,
-    delivery::{Gate, LaneContext, Settings},
+    delivery::{Gate, LaneContext, OnShown, Settings},
+    evidence::make::Maker,
     health::Health,
     http::{self, App, ControlSocket, HttpListener, Side, Tls},
     lifecycle::{self, Hangups, Lifecycle},
@@ -95,7 +98,8 @@ impl Receiver {
         let swept = self.close_unrouted().await;
         let learned = Arc::new(Notify::new());
         let unrouted = swept.rooms.into_iter().chain(swept.waiting).collect();
-        let (account, lanes) = self.start_delivery(&lifecycle, unrouted, &learned).await?;
+        let shown = Shown::new(self.settings.subscribe(), &self.metrics);
+        let (account, lanes) = self.start_delivery(&lifecycle, unrouted, &learned, shown.on_shown()).await?;
         let app = Arc::new(App::new(
             Arc::clone(&self.config),
             self.store.clone(),
@@ -104,7 +108,9 @@ impl Receiver {
             Arc::clone(&self.health),
         ));
         self.start_background(&app, &lifecycle);
-        self.start_acts(&account, &lifecycle);
+        let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), Arc::clone(&self.metrics));
+        let evidence = shown.start(&account, store, clock, metrics, &lifecycle);
+        self.start_acts(&account, evidence, &lifecycle);
         tracing::info!(
             listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
             store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
@@ -147,6 +153,7 @@ impl Receiver {
         lifecycle: &Lifecycle,
         unrouted: BTreeSet<RoomAddress>,
         learned: &Arc<Notify>,
+        on_shown: OnShown,
     ) -> anyhow::Result<(Arc<Account>, Arc<Lanes>)> {
         let (store, places, learned) = (self.store.clone(), self.store.clone(), Arc::clone(learned));
         let rooms: Vec<RoomAddress> = self.config.rooms().into_iter().map(|(room, _)| room).collect();
@@ -185,6 +192,7 @@ impl Receiver {
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
+            on_shown,
         };
         let lanes = Lanes::new(context, lifecycle.clone());
         lanes.ensure(rooms.into_iter().chain(unrouted));
@@ -221,7 +229,7 @@ impl Receiver {
         }
     }
 
-    fn start_acts(&self, account: &Arc<Account>, lifecycle: &Lifecycle) {
+    fn start_acts(&self, account: &Arc<Account>, evidence: Arc<Maker>, lifecycle: &Lifecycle) {
         let clients = Arc::new(Clients::new(self.settings.subscribe(), &self.metrics, &self.health, &self.clock));
         let watched = Arc::clone(&clients);
         lifecycle.spawn(alertmanager::watch::watch(move || watched.all(), lifecycle.stop()));
@@ -233,6 +241,7 @@ impl Receiver {
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             clients,
+            evidence,
         };
         parts.start(lifecycle);
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use regex::Regex;
 use url::Url;
 
 use super::{homeserver::Homeserver, secret::Secret, templates::Templates};
@@ -45,8 +46,8 @@ pub struct Config {
 pub struct Evidence {
     pub loki: Option<EvidenceSource>,
     pub prometheus: Option<EvidenceSource>,
-    /// Regular expressions, valid, of what is blanked in log lines beside what always is.
-    pub redact: Vec<String>,
+    /// What is blanked in log lines beside what always is.
+    pub redact: Vec<Regex>,
 }
 
 impl Evidence {

@@ -12,7 +12,7 @@ mod transport;
 
 pub use compose::mentions_for;
 pub use gate::Gate;
-pub use lane::{Lane, LaneContext};
+pub use lane::{Lane, LaneContext, OnShown};
 pub use settings::Settings;
 pub use transport::{
     BoxFuture, EventPresence, FrozenEvent, MESSAGE, OwnEvent, ReadBack, RoomChanges, Search, Transport,

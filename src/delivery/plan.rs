@@ -84,7 +84,8 @@ pub fn priority(due: &DueCards) -> Priority {
     let notifying = due.new.iter().chain(loud).map(|card| (card.severity, card.dirty_since)).min();
     let mut all = due.new.iter().chain(&due.notes).chain(&due.edits).peekable();
     if all.peek().is_none() {
-        return Priority { severity: Priority::ANSWER, since: due.answer.unwrap_or(Timestamp(i64::MAX)), edit: None };
+        let severity = if due.unasked { Priority::EVIDENCE } else { Priority::ANSWER };
+        return Priority { severity, since: due.answer.unwrap_or(Timestamp(i64::MAX)), edit: None };
     }
     let (severity, since) =
         notifying.unwrap_or((Priority::CALM, all.map(|card| card.dirty_since).min().unwrap_or(Timestamp(i64::MAX))));
@@ -196,6 +197,8 @@ mod tests {
             assert_eq!(calm(&due), expected);
             assert!(priority(&due) < priority(&asked()), "no room's answer goes before any room's card");
         }
+        let evidence = DueCards { answer: Some(Timestamp(1)), unasked: true, ..DueCards::default() };
+        assert!(priority(&asked()) < priority(&evidence), "nobody waits for evidence");
         // What is gathered goes first; an edit that waits for its second does not hold the answer unless sends are scarce.
         let (storm, limited) = (Conditions { stormy: true, ..CALM }, Conditions { limited: true, ..CALM });
         assert!(matches!(next(&DueCards { new: vec![due("n")], ..asked() }, &storm, never), Step::Wait(_)));

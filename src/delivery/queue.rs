@@ -25,9 +25,11 @@ pub struct Priority {
 
 impl Priority {
     /// Less urgent than any severity.
-    pub const CALM: u32 = u32::MAX - 1;
+    pub const CALM: u32 = u32::MAX - 2;
     /// Less urgent than anything that belongs to a card.
-    pub const ANSWER: u32 = u32::MAX;
+    pub const ANSWER: u32 = u32::MAX - 1;
+    /// Less urgent than anything that somebody waits for.
+    pub const EVIDENCE: u32 = u32::MAX;
 
     /// The priority of an unfinished event: its room waits for it.
     pub fn finish(since: Timestamp) -> Self {

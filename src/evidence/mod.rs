@@ -3,13 +3,22 @@
 
 pub mod graph;
 pub mod logs;
+pub mod make;
+pub mod show;
+pub mod sources;
 pub mod subject;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use serde_json::Value;
 
-use crate::model::{RoomAddress, SendError, Timestamp};
+pub use crate::model::ShownCard;
+use crate::{
+    api_client::Unanswered,
+    model::{EvidenceKind, Reason, RoomAddress, SendError},
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -18,9 +27,12 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Pieces that are made at the same time.
 pub const AT_ONCE: usize = 2;
 /// What nobody asked for is not shown later than this after the notification that made its card.
-pub const TOO_LATE: Duration = Duration::from_mins(2);
+pub const TOO_LATE: Duration = ShownCard::TOO_LATE;
 /// Lines that one command may ask for.
 pub const MAX_LINES: usize = crate::config::MAX_LOG_LINES;
+
+/// A longer answer of Loki or Prometheus is not read, in bytes.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Where files for rooms are put. `matrix/` implements it; the tests script a second one.
 pub trait Media: Send + Sync + 'static {
@@ -59,6 +71,15 @@ pub enum NoEvidence {
     Failed(String),
     #[error("no answer within 10 s")]
     TimedOut,
+    /// The config names no service that has it.
+    #[error("no service is configured that has {}", match .0 { EvidenceKind::Logs => "log lines", EvidenceKind::Graph => "graphs" })]
+    NotConfigured(EvidenceKind),
+    /// The route shows it in encrypted rooms only.
+    #[error("the room is not encrypted")]
+    PlainRoom,
+    /// The homeserver did not take the picture.
+    #[error("the homeserver did not take the picture: {0}")]
+    NotUploaded(SendError),
 }
 
 impl NoEvidence {
@@ -67,20 +88,20 @@ impl NoEvidence {
         match self {
             Self::NoQuery(_) => "no_query",
             Self::Empty(_) => "empty",
-            Self::Failed(_) => "failed",
             Self::TimedOut => "timeout",
+            Self::NotConfigured(_) => "not_configured",
+            Self::PlainRoom => "plain_room",
+            Self::NotUploaded(error) if error.reason == Reason::RateLimited => "limited",
+            Self::Failed(_) | Self::NotUploaded(_) => "failed",
         }
     }
 }
 
-/// A card whose first event the homeserver has just acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownCard {
-    pub card: crate::model::CardId,
-    pub room: RoomAddress,
-    pub incident: crate::model::IncidentId,
-    /// The card's first event.
-    pub root: String,
-    /// The oldest accepted change that it shows; see [`TOO_LATE`].
-    pub since: Timestamp,
+impl From<Unanswered> for NoEvidence {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::TimedOut(_) => Self::TimedOut,
+            Unanswered::Failed(text) | Unanswered::TooLong(text) => Self::Failed(text),
+        }
+    }
 }

@@ -477,12 +477,7 @@ mod tests {
                 name: name.to_owned(),
                 labels: [("cluster".to_owned(), name.to_owned())].into(),
             },
-            armed: armed.map(|missing_since| ArmedSwitch {
-                beat_at: NOW,
-                due: NOW,
-                is_resolved: false,
-                missing_since,
-            }),
+            armed: armed.map(|missing_since| ArmedSwitch { beat_at: NOW, due: NOW, is_resolved: false, missing_since }),
         };
         let part = |heartbeats: Vec<Heartbeat>| {
             let report = judged(Some(Numbers::default()), |state| state.heartbeats = heartbeats);

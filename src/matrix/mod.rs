@@ -41,6 +41,7 @@ use self::{
     encryption::upkeep::TrustUpkeep,
     events::{
         acting::{Acting, read::RoomReader},
+        media::Uploader,
         presence::event_presence,
         read_back::Reader,
         send::Sender,
@@ -60,6 +61,7 @@ use crate::{
     clock::Clock,
     config,
     delivery::{BoxFuture, EventPresence, FrozenEvent, ReadBack, RoomChanges, Search, Transport},
+    evidence,
     health::Health,
     metrics::Metrics,
     model::{Member, ResolvedRoom, RoomAddress, RoomEvent, RoomEvents, SendError},
@@ -260,5 +262,21 @@ impl acts::rooms::Rooms for Account {
         event: &'a str,
     ) -> BoxFuture<'a, Result<Option<RoomEvent>, SendError>> {
         Box::pin(self.room_reader().event(room, event))
+    }
+}
+
+impl evidence::Media for Account {
+    fn upload<'a>(
+        &'a self,
+        room: &'a RoomAddress,
+        png: &'a [u8],
+    ) -> BoxFuture<'a, Result<serde_json::Value, SendError>> {
+        let Self { context, connection, rooms, .. } = self;
+        Box::pin(Uploader { context, connection, rooms }.upload(room, png))
+    }
+
+    fn is_encrypted<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Option<bool>> {
+        let Self { context, connection, rooms, .. } = self;
+        Box::pin(Uploader { context, connection, rooms }.knows_encrypted(room))
     }
 }

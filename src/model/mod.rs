@@ -22,7 +22,7 @@ pub use act::{Act, ActArgs, ActKind, ActState, MAX_TAKEN, Taken, Trust};
 pub use alert::{Alert, AlertDoc, AlertState, Labels};
 pub use card::{Card, CardKind, CardState, Note, NoteArgs, NoteKind};
 pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
-pub use evidence::EvidenceKind;
+pub use evidence::{EvidenceKind, ShownCard};
 pub use fault::{Reason, Scope, SendError};
 pub use form::Form;
 pub use heartbeat::{Beat, Switch, SwitchKey};

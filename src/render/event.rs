@@ -54,12 +54,7 @@ pub fn edit_content(message: &Message, root_event: &str, envelope: &Envelope<'_>
 pub fn reply_content(message: &Message, root_event: &str, relation: Relation<'_>, envelope: &Envelope<'_>) -> String {
     let mut content = words(message, envelope.notice, mentions(envelope.mentions));
     let relates_to = match relation {
-        Relation::Thread { last_reply } => json!({
-            "rel_type": "m.thread",
-            "event_id": root_event,
-            "is_falling_back": true,
-            "m.in_reply_to": { "event_id": last_reply.unwrap_or(root_event) },
-        }),
+        Relation::Thread { last_reply } => in_thread((root_event, last_reply.unwrap_or(root_event))),
         Relation::Reply => json!({ "m.in_reply_to": { "event_id": root_event } }),
     };
     content.insert("m.relates_to".to_owned(), relates_to);
@@ -75,16 +70,48 @@ pub fn answer_content(
     incident: Option<&IncidentId>,
 ) -> String {
     let mut content = words(message, true, json!({}));
-    if let Some((root_event, reply_to)) = thread {
-        let relates_to = json!({
-            "rel_type": "m.thread",
-            "event_id": root_event,
-            "is_falling_back": true,
-            "m.in_reply_to": { "event_id": reply_to },
-        });
-        content.insert("m.relates_to".to_owned(), relates_to);
+    if let Some(thread) = thread {
+        content.insert("m.relates_to".to_owned(), in_thread(thread));
     }
     mark(content, op, incident)
+}
+
+/// A picture that is uploaded already.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    /// What it shows, in words, on one line.
+    pub alt: &'a str,
+    pub filename: &'a str,
+    pub mimetype: &'a str,
+    pub width: u32,
+    pub height: u32,
+    pub bytes: usize,
+    /// `{"url": …}` or, encrypted, `{"file": …}`.
+    pub place: &'a Value,
+}
+
+/// An answer that is a picture. `thread`: as in [`answer_content`].
+#[must_use]
+pub fn image_content(image: &Image<'_>, thread: (&str, &str), op: &TxnId, incident: Option<&IncidentId>) -> String {
+    let mut content = image.place.as_object().cloned().unwrap_or_default();
+    content.insert("msgtype".to_owned(), "m.image".into());
+    content.insert("body".to_owned(), image.alt.into());
+    content.insert("filename".to_owned(), image.filename.into());
+    let info = json!({ "w": image.width, "h": image.height, "mimetype": image.mimetype, "size": image.bytes });
+    content.insert("info".to_owned(), info);
+    content.insert("m.mentions".to_owned(), json!({}));
+    content.insert("m.relates_to".to_owned(), in_thread(thread));
+    mark(content, op, incident)
+}
+
+/// The relation of an event in the thread of `root_event`; clients without threads show it as a reply.
+fn in_thread((root_event, reply_to): (&str, &str)) -> Value {
+    json!({
+        "rel_type": "m.thread",
+        "event_id": root_event,
+        "is_falling_back": true,
+        "m.in_reply_to": { "event_id": reply_to },
+    })
 }
 
 /// A reaction to `event`.

@@ -26,8 +26,8 @@ mod time;
 
 pub use self::{
     event::{
-        CONTENT_KEY, Envelope, Relation, answer_content, card_content, edit_content, permalink, reaction_content,
-        reply_content, user_link,
+        CONTENT_KEY, Envelope, Image, Relation, answer_content, card_content, edit_content, image_content, permalink,
+        reaction_content, reply_content, user_link,
     },
     links::{alert_links::BrokenLink, custom::LinkTemplateErrors},
     message::{MAX_BYTES, Message},

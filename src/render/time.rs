@@ -20,13 +20,22 @@ impl<'a> TimeFormat<'a> {
 
     /// `12:03`, or `21 Nov 12:03`.
     pub(super) fn minute(&self, at: Timestamp) -> String {
+        self.with_day(at, "%H:%M")
+    }
+
+    /// `12:03:59`, or `21 Nov 12:03:59`.
+    pub(super) fn second(&self, at: Timestamp) -> String {
+        self.with_day(at, "%H:%M:%S")
+    }
+
+    fn with_day(&self, at: Timestamp, format: &str) -> String {
         let at = zoned(at, self.zone);
-        let format = match at.date() {
-            day if day == self.day => "%H:%M",
-            day if day.year() == self.day.year() => "%-d %b %H:%M",
-            _ => "%-d %b %Y %H:%M",
+        let day = match at.date() {
+            day if day == self.day => "",
+            day if day.year() == self.day.year() => "%-d %b ",
+            _ => "%-d %b %Y ",
         };
-        at.strftime(format).to_string()
+        at.strftime(&format!("{day}{format}")).to_string()
     }
 
     /// `12:03 UTC`.
@@ -48,7 +57,7 @@ impl<'a> TimeFormat<'a> {
         }
     }
 
-    fn zone_name(&self, at: Timestamp) -> String {
+    pub(super) fn zone_name(&self, at: Timestamp) -> String {
         zoned(at, self.zone).strftime("%Z").to_string()
     }
 }

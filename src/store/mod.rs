@@ -28,7 +28,7 @@ pub use incidents::escalations::{EscalationCandidate, EscalationStep};
 pub use incidents::found::{Applied, Judge, Judged, OpenCursor};
 pub use incidents::ingest::{Ingest, Ingested};
 pub use incidents::rerouted::Move;
-pub use outbox::answers::{Answer, NewAnswer};
+pub use outbox::answers::{Answer, NewAnswer, Unasked};
 pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use outbox::sql::NewOp;

@@ -1,6 +1,7 @@
 //! An answer as an event, frozen before it is sent.
 
 use crate::{
+    evidence::make::Piece,
     model::{Act, TxnId},
     render::{answer::Answer, answer_content, reaction_content},
     store::ActAnswer,
@@ -13,11 +14,23 @@ const DONE: &str = "✅";
 #[must_use]
 pub fn notice(act: &Act, answer: &Answer) -> ActAnswer {
     let txn_id = fresh();
+    let content = answer_content(&answer.message(), Some(place(act)), &txn_id, act.incident.as_ref());
+    ActAnswer { txn_id, event_type: "m.room.message", content }
+}
+
+/// Evidence, in the same place.
+#[must_use]
+pub fn evidence(act: &Act, piece: &Piece) -> ActAnswer {
+    let txn_id = fresh();
+    let content = piece.content(place(act), &txn_id, act.incident.as_ref());
+    ActAnswer { txn_id, event_type: "m.room.message", content }
+}
+
+/// The thread in which an act is answered, and the event that the answer replies to.
+fn place(act: &Act) -> (&str, &str) {
     let root = act.args.thread.as_deref().unwrap_or(&act.event_id);
     // A reaction or redaction is not part of the thread.
-    let reply_to = if act.args.by_reaction || !act.args.in_thread { root } else { &act.event_id };
-    let content = answer_content(&answer.message(), Some((root, reply_to)), &txn_id, act.incident.as_ref());
-    ActAnswer { txn_id, event_type: "m.room.message", content }
+    (root, if act.args.by_reaction || !act.args.in_thread { root } else { &act.event_id })
 }
 
 /// The mark on a command; a reaction shows by itself that it came.

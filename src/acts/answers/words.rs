@@ -8,7 +8,8 @@ use crate::{
     },
     alertmanager::client::{ApiError, ApiFault},
     config::Actions,
-    model::ActKind,
+    evidence::NoEvidence,
+    model::{ActKind, EvidenceKind, Reason, SendError},
     render::answer::{Answer, duration},
     text::one_line,
 };
@@ -143,9 +144,53 @@ pub fn api_error(what: &str, error: &ApiError) -> Answer {
     refusal(&format!("{what}: {reason}")).line(&error.detail).line(help)
 }
 
+/// Why there is no evidence, and what would help.
+#[must_use]
+pub fn no_evidence(kind: EvidenceKind, why: &NoEvidence) -> Answer {
+    let (name, source, key) = match kind {
+        EvidenceKind::Logs => ("Logs", "Loki", "evidence.loki"),
+        EvidenceKind::Graph => ("Graphs", "Prometheus", "evidence.prometheus"),
+    };
+    match why {
+        NoEvidence::NotConfigured(_) => {
+            refusal(&format!("{name} are not configured")).line(&format!("Set {key} in the receiver's config."))
+        }
+        NoEvidence::PlainRoom => refusal(&format!("{name} are shown in encrypted rooms only, and this one is not"))
+            .line("The route's evidence.encrypted_only says so."),
+        NoEvidence::NoQuery(reason) => {
+            let help = match kind {
+                EvidenceKind::Logs => "The annotation logs_url or [links.grafana] gives it one: see LINKS.md.",
+                EvidenceKind::Graph => "It is read from generatorURL, which Prometheus, Thanos and vmalert set.",
+            };
+            refusal(&sentence(reason)).line(help)
+        }
+        NoEvidence::Empty(reason) => Answer::new("ℹ️", &sentence(reason)),
+        NoEvidence::Failed(reason) => refusal(&format!("{source} gave nothing to show")).line(reason),
+        NoEvidence::TimedOut => refusal(&format!("{source} did not answer within 10 s"))
+            .line("Try again, or narrow the query: it may read too much."),
+        NoEvidence::NotUploaded(error) => not_uploaded(error),
+    }
+}
+
+fn not_uploaded(error: &SendError) -> Answer {
+    let (reason, help) = match error.reason {
+        Reason::TooLarge => ("The picture is too large for the homeserver", "Its limit for uploads is too small."),
+        Reason::RateLimited => ("The homeserver limits uploads for now", "Try again in a minute."),
+        Reason::KeysNotReady => ("The picture cannot be encrypted for this room", ""),
+        _ => ("The homeserver did not take the picture", "Try again."),
+    };
+    refusal(reason).line(&error.detail).line(help)
+}
+
+/// With a capital letter.
+fn sentence(words: &str) -> String {
+    let mut chars = words.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
 /// What there is, for the routes of a room.
 #[must_use]
-pub fn help(prefix: &str, actions: &Actions, has_alertmanager: bool) -> Answer {
+pub fn help(prefix: &str, actions: &Actions, has_alertmanager: bool, evidence: &[EvidenceKind]) -> Answer {
     let mut answer =
         Answer::new("ℹ️", &format!("Reply to a card, or write in its thread; {prefix}why shows what is known"))
             .line("👀 or ✅ on a card: you take care of it; removing it gives it back")
@@ -159,6 +204,12 @@ pub fn help(prefix: &str, actions: &Actions, has_alertmanager: bool) -> Answer {
             .code("ends the silences made from a card:", &format!("{prefix}unsilence"));
     }
     answer = answer.code("alerts, silences, and who took it:", &format!("{prefix}why"));
+    for kind in evidence {
+        answer = match kind {
+            EvidenceKind::Logs => answer.code("log lines from around its start:", &format!("{prefix}logs 20")),
+            EvidenceKind::Graph => answer.code("a graph of what it watches:", &format!("{prefix}graph")),
+        };
+    }
     answer
         .code("what is open in this room:", &format!("{prefix}alerts"))
         .code("what is silenced:", &format!("{prefix}silences"))

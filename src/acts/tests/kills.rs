@@ -26,7 +26,7 @@ impl<F: Future> Future for Killed<'_, F> {
     }
 }
 
-async fn killed_after<F: Future>(polls: usize, work: F) -> Option<F::Output> {
+pub(super) async fn killed_after<F: Future>(polls: usize, work: F) -> Option<F::Output> {
     let work = pin!(work);
     Killed { inner: work, left: polls }.await
 }

@@ -2,6 +2,7 @@
 
 mod alertmanager;
 mod digests;
+mod evidence;
 mod kills;
 mod listening;
 mod rooms;
@@ -27,6 +28,7 @@ use crate::{
     alertmanager::client::Client,
     clock::Clock,
     config::{Alertmanager, ApiAuth, Config, Purpose},
+    evidence::{make::Maker, tests::scripted::Scripted},
     health::Health,
     metrics::Metrics,
     model::{
@@ -52,6 +54,7 @@ struct World {
     clock: Clock,
     rooms: Arc<ScriptedRooms>,
     alertmanager: FakeAlertmanager,
+    evidence: Arc<Scripted>,
     polls: Arc<AtomicUsize>,
     listener: Listener,
     next_event: usize,
@@ -96,6 +99,7 @@ impl World {
         let settings = ActSettings { config: Arc::new(config), style };
         let (polls, client) = (Arc::new(AtomicUsize::new(0)), client(&alertmanager, &metrics));
         let polled = Arc::clone(&polls);
+        let evidence = Arc::new(Scripted::default());
         let context = ActContext {
             settings: Arc::new(move || settings.clone()),
             store,
@@ -107,10 +111,11 @@ impl World {
             clock: clock.clone(),
             metrics,
             limits: Arc::new(Limits::default()),
+            evidence: Arc::new(Maker::new(Arc::clone(&evidence) as _, Arc::clone(&evidence) as _)),
             asked: watch::Sender::new(0),
         };
         let listener = Listener::new(context.clone());
-        Self { folder, context, clock, rooms, alertmanager, polls, listener, next_event: 0 }
+        Self { folder, context, clock, rooms, alertmanager, evidence, polls, listener, next_event: 0 }
     }
 
     /// The same store and the same world, by another process.

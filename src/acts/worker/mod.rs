@@ -1,6 +1,7 @@
 //! Carries out what was asked for: one task for each route, one act of an incident at a time.
 
 mod carry_out;
+mod evidence;
 mod reads;
 mod takings;
 
@@ -19,6 +20,8 @@ use crate::{
 
 /// Acts of a route that are carried out at once, so that one that waits for Alertmanager holds up nobody.
 const AT_ONCE: usize = 8;
+/// Questions of a route for evidence that are carried out at once. Others do not wait for them.
+const EVIDENCE_AT_ONCE: usize = 4;
 /// How often silences whose time is over are looked for, and routes that a reload has brought.
 const TICK: Duration = Duration::from_secs(30);
 /// Between two tries while the store does not answer.
@@ -69,10 +72,10 @@ async fn serve(context: &ActContext, route: &RouteName, stop: &CancellationToken
     let mut asked = context.asked.subscribe();
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut fault = SayOnce::default();
-    let mut under_way = UnderWay::default();
+    let (mut under_way, mut evidence) = (UnderWay::default(), UnderWay::default());
     loop {
         asked.borrow_and_update();
-        let wait = match under_way.start_due(context, route).await {
+        let wait = match start_due(context, route, &mut under_way, &mut evidence).await {
             Ok(wait) => {
                 backoff.reset();
                 if fault.clear() {
@@ -87,13 +90,14 @@ async fn serve(context: &ActContext, route: &RouteName, stop: &CancellationToken
                 backoff.pause()
             }
         };
-        if under_way.is_empty() && !acting_routes(context).contains(route) && wait >= TICK {
+        if under_way.is_empty() && evidence.is_empty() && !acting_routes(context).contains(route) && wait >= TICK {
             return;
         }
         tokio::select! {
             () = stop.cancelled() => return,
             _ = asked.changed() => {}
             () = under_way.ended(), if !under_way.is_empty() => {}
+            () = evidence.ended(), if !evidence.is_empty() => {}
             () = sleep(wait.min(TICK)) => {}
         }
     }
@@ -130,17 +134,10 @@ impl UnderWay {
         }
     }
 
-    /// Starts what is due, and returns how long nothing else is.
-    async fn start_due(&mut self, context: &ActContext, route: &RouteName) -> Result<Duration, StoreError> {
-        if self.is_empty() {
-            let wall = context.clock.wall();
-            // Nothing is written as long as nothing is over.
-            if context.store.silences_of_route(route).await?.iter().any(|silence| silence.ends_at <= wall) {
-                context.store.end_expired_silences(route, wall).await?;
-            }
-        }
-        for due in context.store.due_acts(route).await? {
-            if self.keys.len() >= AT_ONCE {
+    /// Starts these, at most so many at once.
+    fn start(&mut self, context: &ActContext, due: Vec<DueAct>, at_once: usize, key: impl Fn(&DueAct) -> String) {
+        for due in due {
+            if self.keys.len() >= at_once {
                 break;
             }
             let key = key(&due);
@@ -149,11 +146,30 @@ impl UnderWay {
                 self.tasks.spawn(async move { (key, carry_out(&context, &due).await) });
             }
         }
-        let next = context.store.next_act_at(route).await?;
-        let wait = next.map_or(TICK, |next| next.since(context.clock.now()));
-        // What is due and not started waits for one that is under way.
-        Ok(if wait.is_zero() { TICK } else { wait })
     }
+}
+
+/// Starts what is due, and returns how long nothing else is.
+async fn start_due(
+    context: &ActContext,
+    route: &RouteName,
+    under_way: &mut UnderWay,
+    evidence: &mut UnderWay,
+) -> Result<Duration, StoreError> {
+    if under_way.is_empty() {
+        let wall = context.clock.wall();
+        // Nothing is written as long as nothing is over.
+        if context.store.silences_of_route(route).await?.iter().any(|silence| silence.ends_at <= wall) {
+            context.store.end_expired_silences(route, wall).await?;
+        }
+    }
+    under_way.start(context, context.store.due_acts(route).await?, AT_ONCE, key);
+    let due = context.store.due_for_evidence(route).await?;
+    evidence.start(context, due, EVIDENCE_AT_ONCE, |due| due.act.id.clone());
+    let next = context.store.next_act_at(route).await?;
+    let wait = next.map_or(TICK, |next| next.since(context.clock.now()));
+    // What is due and not started waits for one that is under way.
+    Ok(if wait.is_zero() { TICK } else { wait })
 }
 
 /// Acts of one incident follow each other.
@@ -168,7 +184,8 @@ fn key(due: &DueAct) -> String {
 pub async fn carry_out_due(context: &ActContext, route: &RouteName) -> Result<usize, StoreError> {
     let mut done = 0;
     for _ in 0..20 {
-        let due = context.store.due_acts(route).await?;
+        let mut due = context.store.due_acts(route).await?;
+        due.extend(context.store.due_for_evidence(route).await?);
         if due.is_empty() {
             break;
         }

@@ -1,13 +1,14 @@
 //! What only asks.
 
+use super::evidence;
 use crate::{
     acts::{
         answers::{lists, words},
         work::Work,
     },
     config::Actions,
-    model::{ActKind, ActState},
-    render::answer::Answer,
+    evidence::make::is_configured,
+    model::{ActKind, ActState, EvidenceKind},
     store::StoreError,
 };
 
@@ -23,17 +24,17 @@ pub async fn answer(work: &Work<'_>, actions: &Actions) -> Result<(), StoreError
         },
         ActKind::Alerts => Some(lists::alerts(store, clock, settings, &act.room).await?),
         ActKind::Silences => Some(lists::silences(store, clock, settings, &act.room).await?),
-        ActKind::Help => Some(words::help(&actions.prefix, actions, work.route.alertmanager.is_some())),
-        ActKind::Logs => Some(not_configured("Logs")),
-        ActKind::Graph => Some(not_configured("Graphs")),
+        ActKind::Help => {
+            let is_configured = |kind| is_configured(&settings.config, kind);
+            let evidence = EvidenceKind::ALL.into_iter().filter(|kind| is_configured(*kind)).collect::<Vec<_>>();
+            Some(words::help(&actions.prefix, actions, work.route.alertmanager.is_some(), &evidence))
+        }
+        ActKind::Logs => return evidence::show(work, EvidenceKind::Logs).await,
+        ActKind::Graph => return evidence::show(work, EvidenceKind::Graph).await,
         _ => None,
     };
     match answer {
         Some(answer) => work.end(ActState::Done, "done", vec![work.notice(&answer)]).await,
         None => work.refuse(&words::refusal("Nothing is known of this any more")).await,
     }
-}
-
-fn not_configured(what: &str) -> Answer {
-    words::refusal(&format!("{what} are not configured"))
 }

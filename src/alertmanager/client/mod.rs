@@ -17,6 +17,7 @@ use self::{
 };
 use super::api::{ApiAlert, ApiSilence, NewSilence, PeerStatus, SilenceState};
 use crate::{
+    api_client::host,
     clock::Clock,
     config::{Alertmanager, Config},
     health::Health,
@@ -113,7 +114,7 @@ impl Client {
     /// Notes in `health` which peers answer.
     #[must_use]
     pub fn with_health(mut self, health: Arc<Health>, clock: Clock) -> Self {
-        let hosts = self.config.urls.iter().map(request::host).collect();
+        let hosts = self.config.urls.iter().map(host).collect();
         self.record = Some(Record::new(health, clock, self.route.clone(), hosts));
         self
     }
@@ -133,7 +134,7 @@ impl Client {
     /// The host of a peer, as errors name it.
     #[must_use]
     pub fn host(&self, peer: usize) -> String {
-        self.config.urls.get(peer).map(request::host).unwrap_or_default()
+        self.config.urls.get(peer).map(host).unwrap_or_default()
     }
 
     /// The alerts that a peer routes to this receiver, from `/alerts/groups`. `peer`: only that one; else the first that

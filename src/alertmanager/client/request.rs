@@ -1,31 +1,18 @@
 //! One request to one peer, and what its answer means.
 
-use std::{fs, time::Duration};
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::{
-    Method, RequestBuilder, Response, StatusCode,
-    header::{HeaderName, HeaderValue},
-    redirect::Policy,
-};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use url::Url;
 
 use super::{ApiError, ApiFault, parse};
 use crate::{
-    config::{Alertmanager, ApiAuth, Secret},
-    file_watch,
+    api_client::{self, QUOTED, Secrets, Service, Unread, host, in_words},
+    config::Alertmanager,
     text::one_line,
 };
 
-/// For all of a request and its answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// For a connection alone, well below [`TIMEOUT`]: only then is it certain that nothing was sent.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A longer answer is not read.
 const MAX_BODY: usize = 64 * 1024 * 1024;
-/// How much of a server's own words an error quotes, in characters.
-const QUOTED: usize = 200;
 
 /// What is asked, as the metric names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,38 +63,17 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// Builds the HTTP client of one Alertmanager. It follows no redirects, since a POST would become a GET and credentials
-/// would go elsewhere; and it keeps no connections, since one that the peer has closed meanwhile would leave a request in
-/// doubt that a new connection answers.
+/// Builds the HTTP client of one Alertmanager.
 ///
 /// # Errors
 /// A text that names the config key.
 pub(super) fn build(config: &Alertmanager) -> Result<reqwest::Client, String> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("matrix-alertmanager-receiver/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .pool_max_idle_per_host(0)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT);
-    if let Some(file) = &config.ca_file {
-        let named = |what: String| format!("alertmanager.ca_file: {}: {what}", file.display());
-        let pem = fs::read(file).map_err(|error| named(error.to_string()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| named("not PEM".to_owned()))?;
-        if certificates.is_empty() {
-            return Err(named("no certificate in it".to_owned()));
-        }
-        builder = builder.tls_certs_merge(certificates);
-    } else if config.urls.iter().all(|url| url.scheme() == "http") {
-        // Root certificates take time to load, and a slim image may have none.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| format!("cannot build an HTTP client for Alertmanager: {error}"))
-}
-
-/// The host of a peer, with its port if that is not the scheme's own.
-pub(super) fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    api_client::build(&Service {
+        name: "Alertmanager",
+        key: "alertmanager",
+        ca_file: config.ca_file.as_deref(),
+        https: config.urls.iter().any(|url| url.scheme() != "http"),
+    })
 }
 
 /// Sends `request` to the peer at `base` and reads its answer.
@@ -131,7 +97,7 @@ pub(super) async fn send(
     if let Some(body) = &request.body {
         builder = builder.json(body);
     }
-    let secrets = Secrets::read(config).await;
+    let secrets = Secrets::read(&config.auth, &config.headers).await;
     let failed = |error: &reqwest::Error| ApiError {
         // With a body that streams, or another kind of error, it cannot be known what has arrived.
         kind: if error.is_connect() || error.is_builder() { ApiFault::NotSent } else { ApiFault::InDoubt },
@@ -141,7 +107,7 @@ pub(super) async fn send(
     let status = answer.status();
     let content_type = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
     let is_json = content_type.is_some_and(|value| value.contains("json"));
-    let body = read(answer).await.map_err(|fault| match fault {
+    let body = api_client::read(answer, MAX_BODY).await.map_err(|fault| match fault {
         Unread::Broken(error) => ApiError { kind: ApiFault::InDoubt, ..failed(&error) },
         Unread::TooLong => error(base, ApiFault::InDoubt, "the answer is longer than 64 MiB"),
     })?;
@@ -152,22 +118,6 @@ pub(super) async fn send(
 /// An error about this peer.
 pub(super) fn error(base: &Url, kind: ApiFault, what: &str) -> ApiError {
     ApiError { kind, detail: format!("{}: {what}", host(base)) }
-}
-
-enum Unread {
-    Broken(reqwest::Error),
-    TooLong,
-}
-
-async fn read(mut answer: Response) -> Result<Vec<u8>, Unread> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Unread::Broken)? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Unread::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 const NO_API: &str = "has no API at this URL (404); check the path of the URL";
@@ -206,81 +156,4 @@ fn is_unknown_silence(answer: &Answer) -> bool {
 /// Whether the peer answered in a way that the next one may answer better.
 pub(super) fn may_ask_next(error: &ApiError) -> bool {
     matches!(error.kind, ApiFault::NotSent | ApiFault::InDoubt)
-}
-
-/// The innermost cause, which alone says what happened.
-fn in_words(error: &reqwest::Error) -> String {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause.and_then(std::error::Error::source) {
-        cause = Some(inner);
-    }
-    match cause {
-        _ if error.is_timeout() && error.is_connect() => "no connection within 4 s".to_owned(),
-        _ if error.is_timeout() => "no answer within 10 s".to_owned(),
-        Some(cause) if error.is_connect() => format!("cannot connect: {}", one_line(&cause.to_string(), QUOTED)),
-        Some(cause) => format!("no complete answer: {}", one_line(&cause.to_string(), QUOTED)),
-        None => "no complete answer".to_owned(),
-    }
-}
-
-/// The secrets of one request, as their files have them now.
-struct Secrets {
-    auth: ApiAuth,
-    headers: Vec<(String, Secret)>,
-}
-
-impl Secrets {
-    async fn read(config: &Alertmanager) -> Self {
-        let auth = match &config.auth {
-            ApiAuth::None => ApiAuth::None,
-            ApiAuth::Bearer(token) => ApiAuth::Bearer(current(token).await),
-            ApiAuth::Basic { username, password } => {
-                ApiAuth::Basic { username: username.clone(), password: current(password).await }
-            }
-        };
-        let mut headers = Vec::with_capacity(config.headers.len());
-        for (name, value) in &config.headers {
-            headers.push((name.clone(), current(value).await));
-        }
-        Self { auth, headers }
-    }
-
-    fn add_to(&self, mut request: RequestBuilder) -> RequestBuilder {
-        for (name, value) in &self.headers {
-            // The config has valid ones only; a file may hold anything meanwhile.
-            if let (Ok(name), Ok(mut value)) =
-                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()))
-            {
-                value.set_sensitive(true);
-                request = request.header(name, value);
-            }
-        }
-        match &self.auth {
-            ApiAuth::None => request,
-            ApiAuth::Bearer(token) => request.bearer_auth(token.expose()),
-            ApiAuth::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
-        }
-    }
-
-    /// `text` without any of the secrets: a server may repeat what it was sent.
-    fn blanked(&self, text: &str) -> String {
-        let (of_auth, as_sent) = match &self.auth {
-            ApiAuth::None => (None, None),
-            ApiAuth::Bearer(secret) => (Some(secret), None),
-            ApiAuth::Basic { username, password } => {
-                (Some(password), Some(STANDARD.encode(format!("{username}:{}", password.expose()))))
-            }
-        };
-        let secrets = of_auth.into_iter().chain(self.headers.iter().map(|(_, value)| value));
-        // A short value, such as the name of a tenant, is part of many words.
-        let long = secrets.map(Secret::expose).chain(as_sent.as_deref()).filter(|secret| secret.len() > 3);
-        long.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
-    }
-}
-
-/// The secret as its file has it now; the previous one while the file has no usable content, which a reload reports.
-async fn current(secret: &Secret) -> Secret {
-    let Some(file) = secret.file() else { return secret.clone() };
-    let bytes = file_watch::read(file).await.ok();
-    bytes.and_then(|bytes| secret.renewed(bytes).ok()).unwrap_or_else(|| secret.clone())
 }

@@ -1,6 +1,6 @@
 //! `[evidence]` and `routes.X.evidence`: where log lines and graphs come from, and which cards get them.
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 use super::{auth, mentions, service};
 use crate::config::{
@@ -72,7 +72,7 @@ fn source(parent: &Section<'_>, kind: &Kind) -> Option<EvidenceSource> {
     Some(EvidenceSource { url: url?, auth: auth.unwrap_or(ApiAuth::None), headers, ca_file })
 }
 
-fn patterns(section: &Section<'_>) -> Vec<String> {
+fn patterns(section: &Section<'_>) -> Vec<Regex> {
     let each = "a regular expression such as 'customer-[0-9]+'";
     let patterns = section.list("redact", each, pattern).unwrap_or_default();
     if patterns.len() > MAX_PATTERNS {
@@ -83,7 +83,7 @@ fn patterns(section: &Section<'_>) -> Vec<String> {
     patterns
 }
 
-fn pattern(item: &Item<'_>) -> Result<String, BadValue> {
+fn pattern(item: &Item<'_>) -> Result<Regex, BadValue> {
     let pattern = text(item)?;
     match RegexBuilder::new(&pattern).size_limit(MAX_PATTERN_SIZE).build() {
         Ok(regex) if regex.is_match("") => {
@@ -91,7 +91,7 @@ fn pattern(item: &Item<'_>) -> Result<String, BadValue> {
                 "which matches nothing at all as well, and so every place of every line: say what must be there";
             Err(BadValue::Because(format!("found {}, {advice}", item.found())))
         }
-        Ok(_) => Ok(pattern),
+        Ok(regex) => Ok(regex),
         Err(regex::Error::CompiledTooBig(_)) => {
             Err(BadValue::Because(format!("found {}, which takes too much memory: make it simpler", item.found())))
         }

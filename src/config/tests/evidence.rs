@@ -33,7 +33,7 @@ fn sources_keep_their_path_and_have_what_an_alertmanager_has() {
     assert_eq!(loki.url.as_str(), "https://grafana/api/datasources/proxy/uid/loki");
     assert!(matches!(&loki.auth, ApiAuth::Bearer(token) if token.expose() == "t"));
     assert_eq!((loki.headers[0].0.as_str(), loki.headers[0].1.expose()), ("x-scope-orgid", "a"));
-    assert_eq!(evidence.redact, ["a+\\d", "b"]);
+    assert_eq!(evidence.redact.iter().map(regex::Regex::as_str).collect::<Vec<_>>(), ["a+\\d", "b"]);
     assert!(evidence.prometheus.is_none() && loki.ca_file.is_none());
 }
 

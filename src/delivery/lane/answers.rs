@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::{
     context::RoomContext,
+    evidence::Evidence,
     failures::Failures,
+    recent_sends::RecentSends,
     search::{Found, search},
     turn::Turn,
 };
@@ -34,9 +36,16 @@ pub(super) struct Answers {
     not_before: Option<Instant>,
     failures: u32,
     logged: SayOnce,
+    /// What nobody asked for.
+    pub evidence: Evidence,
 }
 
 impl Answers {
+    /// Whether the next answer waits. Evidence never goes before what somebody waits for.
+    pub fn is_paused(&self, unasked: bool) -> bool {
+        self.paused().is_some() || (unasked && self.evidence.paused().is_some())
+    }
+
     /// How long the room's answers wait although nothing else is due.
     pub fn paused(&self) -> Option<Duration> {
         self.not_before.map(|at| at.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
@@ -52,9 +61,13 @@ impl Answers {
         &mut self,
         context: &RoomContext,
         failures: &mut Failures,
+        recent: &RecentSends,
         permit: &Permit,
     ) -> Result<Turn, StoreError> {
         let Some(answer) = context.store.next_answer(&context.room).await? else { return Ok(Turn::Again) };
+        if let Some(unasked) = &answer.unasked {
+            return self.evidence.send(context, failures, &answer, unasked, permit, recent.is_storm()).await;
+        }
         if (permit.limited || context.gate.is_limited()) && is_card_due(context).await? {
             return Ok(self.pause(YIELD));
         }
@@ -197,7 +210,7 @@ impl Answers {
 }
 
 /// Whether the homeserver certainly answers the answer's transaction id with the event that it made, if it made one.
-fn is_remembered(context: &RoomContext, failures: &Failures, answer: &Answer, device: &str) -> bool {
+pub(super) fn is_remembered(context: &RoomContext, failures: &Failures, answer: &Answer, device: &str) -> bool {
     // It was tried first when it was frozen, or later.
     context.transport.remembers_transactions()
         && answer.device.as_deref() == Some(device)

@@ -16,9 +16,12 @@ use crate::{
     },
     health::Health,
     metrics::{ANSWER, Metrics},
-    model::{Form, Op, OpKind, RoomAddress, RoomName, TxnId},
+    model::{Form, Op, OpKind, RoomAddress, RoomName, ShownCard, TxnId},
     store::Store,
 };
+
+/// Takes a card of one incident once its first event is in the room. It never waits.
+pub type OnShown = Arc<dyn Fn(ShownCard) + Send + Sync>;
 
 /// What all lanes share.
 #[derive(Clone)]
@@ -31,6 +34,7 @@ pub struct LaneContext {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    pub on_shown: OnShown,
 }
 
 /// One lane's room and services. It changes between two turns only, when a reload has been applied.
@@ -48,14 +52,15 @@ pub(super) struct RoomContext {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    pub on_shown: OnShown,
 }
 
 impl RoomContext {
     pub fn new(room: RoomAddress, shared: &LaneContext, stop: CancellationToken) -> Self {
-        let LaneContext { settings, store, transport, gate, clock, metrics, health } = shared.clone();
+        let LaneContext { settings, store, transport, gate, clock, metrics, health, on_shown } = shared.clone();
         let settings = settings.borrow().clone();
         let name = settings.name_of(&room);
-        Self { room, name, settings, stop, store, transport, gate, clock, metrics, health }
+        Self { room, name, settings, stop, store, transport, gate, clock, metrics, health, on_shown }
     }
 
     /// Uses these settings from now on.

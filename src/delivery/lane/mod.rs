@@ -8,6 +8,7 @@ mod answers;
 mod context;
 mod dead_letters;
 mod drain;
+mod evidence;
 mod failures;
 mod fallbacks;
 mod in_doubt;
@@ -17,6 +18,7 @@ mod room_failures;
 mod root_events;
 mod root_search;
 mod search;
+mod shown;
 mod turn;
 mod waiting;
 
@@ -29,7 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::context::LaneContext;
+pub use self::context::{LaneContext, OnShown};
 use self::{
     answers::Answers,
     context::RoomContext,
@@ -54,7 +56,7 @@ use super::{
 };
 use crate::{
     health::Delivery,
-    model::{CardId, CardState, Form, NotificationId, Op, OpKind, OpState, Reason, RoomAddress, SendError},
+    model::{CardId, CardState, Form, Op, OpKind, OpState, Reason, RoomAddress, SendError},
     store::StoreError,
 };
 
@@ -198,8 +200,8 @@ impl Lane {
         {
             return Ok(turn);
         }
-        let idle =
-            [parked_wait, dead_wait, self.answers.paused()].into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
+        let waits = [parked_wait, dead_wait, self.answers.paused(), self.answers.evidence.paused()];
+        let idle = waits.into_iter().flatten().min().map_or(Turn::Idle, Turn::Wait);
         let (step, priority) = self.plan(None).await?;
         match step {
             Step::Nothing => return Ok(idle),
@@ -219,7 +221,9 @@ impl Lane {
             Step::Card(card) => self.send_step(OpKind::Card, &card, &permit).await,
             Step::Reply(card) => self.send_step(OpKind::Reply, &card, &permit).await,
             Step::Edit(card) => self.send_step(OpKind::Edit, &card, &permit).await,
-            Step::Answer => self.answers.send_next(&self.context, &mut self.failures, &permit).await,
+            Step::Answer => {
+                self.answers.send_next(&self.context, &mut self.failures, &self.recent_sends, &permit).await
+            }
         }
     }
 
@@ -284,6 +288,7 @@ impl Lane {
             notification = %op.notification, incident = %op.incident, room = %self.context.name,
             kind = op.kind.as_str(), event, attempts = op.attempts, "found in the room: an earlier try arrived"
         );
+        shown::hand_on(&self.context, &self.recent_sends, op, event, false).await;
         Ok(Turn::Again)
     }
 
@@ -308,7 +313,7 @@ impl Lane {
     async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
         let RoomContext { room, store, settings, clock, .. } = &self.context;
         let mut due = store.due(room).await?;
-        if self.failures.drain.is_some() || self.answers.paused().is_some() {
+        if self.failures.drain.is_some() || self.answers.is_paused(due.unasked) {
             due.answer = None;
         }
         let digest_above = settings.digest_above(room);
@@ -425,7 +430,7 @@ impl Lane {
         self.context.gate.passed(permit);
         self.failures.record_delivery(&self.context);
         self.context.count(op.kind, "sent");
-        let shown = self.context.store.finish(op, event).await?;
+        let covered = self.context.store.finish(op, event).await?;
         self.recent_sends.record(op);
         if op.kind == OpKind::Card {
             self.root_events.mark_seen(&op.card);
@@ -438,17 +443,12 @@ impl Lane {
         self.context.health.update(|health| health.delivered(delivery));
         tracing::info!(
             notification = %op.notification, incident = %op.incident, room = %self.context.name,
-            kind = op.kind.as_str(), event, also = also_shown(op, &shown), after_ms = millis(took),
+            kind = op.kind.as_str(), event, also = shown::others(op, &covered), after_ms = millis(took),
             attempts = op.attempts, "shown in the room"
         );
+        shown::hand_on(&self.context, &self.recent_sends, op, event, permit.limited).await;
         Ok(Turn::Again)
     }
-}
-
-/// The other notifications that an event brought into the room, so that a search for any of them finds it.
-fn also_shown(op: &Op, shown: &[NotificationId]) -> Option<String> {
-    let others: Vec<&str> = shown.iter().filter(|id| **id != op.notification).map(NotificationId::as_str).collect();
-    (!others.is_empty()).then(|| others.join(" "))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use matrix_sdk::ruma::{
     api::{
         auth_scheme::SendAccessToken,
         client::{
+            media::create_content::v3 as create_content,
             membership::{joined_rooms::v3 as joined_rooms, leave_room::v3 as leave},
             message::{get_message_events::v3 as get_messages, send_message_event::v3 as send_event},
             room::get_room_event::v3 as get_room_event,
@@ -48,6 +49,17 @@ impl TokenApi<'_> {
         let event_type = MessageLikeEventType::from(event.event_type);
         let request = send_event::Request::new_raw(room.to_owned(), txn_id, event_type, content);
         Ok(self.api.request_within(request, self.token(), SEND_TIMEOUT).await?.event_id.to_string())
+    }
+
+    /// Uploads a file in the clear, and returns where it is (`mxc://…`).
+    pub async fn upload(&self, mimetype: &str, bytes: &[u8], timeout: Duration) -> Result<String, SendError> {
+        let mut request = create_content::Request::new(bytes.to_vec());
+        request.content_type = Some(mimetype.to_owned());
+        let place = self.api.request_within(request, self.token(), timeout).await?.content_uri;
+        if place.is_valid() {
+            return Ok(place.to_string());
+        }
+        Err(errors::send_error(Reason::Unreadable, "the homeserver names no place for the upload"))
     }
 
     pub async fn messages(&self, request: get_messages::Request) -> Result<get_messages::Response, SendError> {

@@ -15,6 +15,7 @@ use crate::{
         },
         context::Context,
         encryption::{room_keys, upkeep::TrustUpkeep},
+        events::media::has_plain_file,
         rooms::{Rooms, entry::Trigger, room_api::RoomApi},
         session::{connection::Connection, mode::SessionMode},
     },
@@ -69,6 +70,10 @@ impl Sender<'_> {
             Ok((room, encrypted))
         };
         let (room, encrypted) = within_enter_timeout(prepare).await?;
+        if encrypted && has_plain_file(event.content) {
+            let text = "the room has become encrypted since its picture was uploaded in the clear";
+            return Err(errors::send_error(Reason::BadEvent, text));
+        }
         if encrypted {
             let prepare = async {
                 self.trust.wait_until_signed(client).await;

@@ -2,12 +2,14 @@
 //! from elsewhere is cleaned here and escaped by the templates.
 
 mod lists;
+mod logs;
 mod why;
 
 use askama::Template;
 
 pub use self::{
     lists::{ListedIncident, ListedSilence, alerts, silences},
+    logs::{ShownLogs, logs},
     why::why,
 };
 use super::{

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::Grafana,
-    model::{Alert, Incident, Labels},
+    model::{Alert, Incident},
     render::{places, style::Style, text},
 };
 
@@ -19,9 +19,37 @@ const MAX_SHOWN: usize = 80;
 pub(crate) fn of_alert(style: &Style, incident: &Incident, alert: &Alert) -> Option<Link> {
     annotated(style, alert).and_then(Result::ok).or_else(|| {
         let grafana = style.grafana(incident)?;
-        let thing = places::labels_of_thing(&alert.doc.labels, &words(alert));
-        link(style, LinkKind::Logs, &built(grafana, &thing)?)
+        link(style, LinkKind::Logs, &built_url(grafana, &built_query(grafana, alert)?))
     })
+}
+
+/// What to ask Loki for an alert's log lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsQuery {
+    /// LogQL, as somebody wrote it: it may be wrong, or give numbers in place of lines.
+    pub query: String,
+    /// The link that shows it, with the alert's time range; `None` where it is too long for one.
+    pub link: Option<String>,
+}
+
+/// The query behind an alert's Logs link: that of its `logs_url`, if that leads to Loki in Grafana Explore, else the one that
+/// is built from its labels.
+#[must_use]
+pub fn logs_query(style: &Style, incident: &Incident, alert: &Alert) -> Option<LogsQuery> {
+    let range = Range::around(alert.starts_at, alert.ends_at);
+    let of_link = |query: String, url: &str| {
+        let link = link(style, LinkKind::Logs, url).map(|link| in_time(link, range).url);
+        LogsQuery { query, link }
+    };
+    let parsed = alert.doc.annotations.get(ANNOTATION).map(|raw| LogsUrl::parse(raw));
+    let annotated = parsed.as_ref().and_then(|parsed| Some((parsed.loki_query()?.to_owned(), parsed.to_url())));
+    if let Some((query, url)) = annotated {
+        return Some(of_link(query, &url));
+    }
+    let grafana = style.grafana(incident)?;
+    let query = built_query(grafana, alert)?;
+    let url = built_url(grafana, &query);
+    Some(of_link(query, &url))
 }
 
 /// What an alert says, by which one about an exporter's own pod is recognised.
@@ -59,7 +87,8 @@ fn annotated(style: &Style, alert: &Alert) -> Option<Result<Link, Problem>> {
 }
 
 /// A query for the streams that carry the alert's labels; `None` where it has none of them.
-fn built(grafana: &Grafana, labels: &Labels) -> Option<String> {
+fn built_query(grafana: &Grafana, alert: &Alert) -> Option<String> {
+    let labels = places::labels_of_thing(&alert.doc.labels, &words(alert));
     let mut matchers: Vec<(&str, &str)> = Vec::new();
     for fallback in [false, true] {
         if !matchers.is_empty() {
@@ -79,8 +108,11 @@ fn built(grafana: &Grafana, labels: &Labels) -> Option<String> {
         return None;
     }
     let matchers: Vec<String> = matchers.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
-    let query = log_query(&matchers.join(","), grafana.line_filter.as_deref().unwrap_or_default());
-    Some(loki_url(&grafana.url, grafana.org_id, &grafana.loki_datasource, &query))
+    Some(log_query(&matchers.join(","), grafana.line_filter.as_deref().unwrap_or_default()))
+}
+
+fn built_url(grafana: &Grafana, query: &str) -> String {
+    loki_url(&grafana.url, grafana.org_id, &grafana.loki_datasource, query)
 }
 
 /// The text of a broken value without scheme, credentials and host, so that clients do not turn it into a link.

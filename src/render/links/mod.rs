@@ -7,3 +7,5 @@ pub(super) mod link;
 pub(super) mod logs;
 pub mod placeholders;
 pub(super) mod url;
+
+pub use self::logs::{LogsQuery, logs_query};

@@ -72,7 +72,7 @@ pub(super) fn first_line_of_html(html: &str) -> String {
 }
 
 fn first_part(html: &str) -> &str {
-    let end = ["<br>", "<ul>"].iter().filter_map(|end| html.find(end)).min().unwrap_or(html.len());
+    let end = ["<br>", "<ul>", "<pre>"].iter().filter_map(|end| html.find(end)).min().unwrap_or(html.len());
     &html[..end]
 }
 
@@ -84,12 +84,14 @@ pub(in crate::render) fn words_of(html: &str) -> Vec<String> {
     let mut rest = html;
     while let Some(at) = rest.find('<') {
         let text = decoded(&rest[..at]);
-        words.last_mut().unwrap().push_str(&text);
+        let mut lines = text.split(if open.contains(&"pre") { '\n' } else { '\0' });
+        words.last_mut().unwrap().push_str(lines.next().unwrap_or_default());
+        words.extend(lines.map(ToOwned::to_owned));
         let end = rest[at..].find('>').unwrap_or_else(|| panic!("an open tag: {rest}")) + at;
         let tag = &rest[at + 1..end];
         rest = &rest[end + 1..];
         match tag {
-            "strong" | "em" | "del" | "code" | "ul" | "li" => open.push(tag),
+            "strong" | "em" | "del" | "code" | "ul" | "li" | "pre" => open.push(tag),
             _ if is_span(tag) => open.push("span"),
             _ if is_link(tag) => open.push("a"),
             "br" => {}
@@ -98,7 +100,7 @@ pub(in crate::render) fn words_of(html: &str) -> Vec<String> {
                 assert_eq!(open.pop(), Some(name), "tags that do not match: {html}");
             }
         }
-        if ["br", "ul", "/ul", "/li"].contains(&tag) {
+        if ["br", "ul", "/ul", "/li", "pre", "/pre"].contains(&tag) {
             words.push(String::new());
         }
     }

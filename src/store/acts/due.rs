@@ -13,23 +13,36 @@ const DUE: i64 = 64;
 
 impl Store {
     /// Acts of a route that are to be carried out, or looked after, by now; in the order in which they were asked for.
+    /// Those that ask for evidence are left out: they take long, and others must not wait behind them.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn due_acts(&self, route: &RouteName) -> Result<Vec<DueAct>, StoreError> {
-        let (now, mut connection) = (self.clock.now(), self.readers.acquire().await?);
-        sqlx::query(
+        self.read_due(
             "SELECT * FROM act WHERE route = $1 AND state IN ('asked', 'in_doubt') AND next_try <= $2 \
-             ORDER BY id LIMIT $3",
+             AND kind NOT IN ('logs', 'graph') ORDER BY id LIMIT $3",
+            route,
         )
-        .bind(route.as_str())
-        .bind(now.0)
-        .bind(DUE)
-        .fetch_all(&mut *connection)
-        .await?
-        .iter()
-        .map(rows::act)
-        .collect()
+        .await
+    }
+
+    /// The same of those that ask for evidence.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn due_for_evidence(&self, route: &RouteName) -> Result<Vec<DueAct>, StoreError> {
+        self.read_due(
+            "SELECT * FROM act WHERE route = $1 AND state IN ('asked', 'in_doubt') AND next_try <= $2 \
+             AND kind IN ('logs', 'graph') ORDER BY id LIMIT $3",
+            route,
+        )
+        .await
+    }
+
+    async fn read_due(&self, sql: &'static str, route: &RouteName) -> Result<Vec<DueAct>, StoreError> {
+        let (now, mut connection) = (self.clock.now(), self.readers.acquire().await?);
+        let rows = sqlx::query(sql).bind(route.as_str()).bind(now.0).bind(DUE).fetch_all(&mut *connection).await?;
+        rows.iter().map(rows::act).collect()
     }
 
     /// When the next act of a route is due.

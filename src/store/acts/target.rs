@@ -73,8 +73,8 @@ async fn place_of(
         return Ok(Some((card, None, None)));
     }
     let answer = sqlx::query(
-        "SELECT act.card, act.incident FROM answer JOIN act ON act.id = answer.act \
-         WHERE answer.event_id = $1 AND act.card IS NOT NULL",
+        "SELECT answer.card, act.incident FROM answer LEFT JOIN act ON act.id = answer.act \
+         WHERE answer.event_id = $1 AND answer.card IS NOT NULL",
     )
     .bind(event_id)
     .fetch_optional(&mut *connection)

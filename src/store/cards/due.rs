@@ -13,7 +13,7 @@ use crate::{
         Store, StoreError,
         db::rows,
         incidents::{sample, takings},
-        outbox::answers::oldest_waiting,
+        outbox::answers::next_waiting,
     },
 };
 
@@ -69,8 +69,10 @@ pub struct DueCards {
     pub new_beyond: usize,
     /// How many more have something to say and nothing but that it is over.
     pub green_beyond: usize,
-    /// When the oldest answer was frozen that waits.
+    /// When the next answer that waits was frozen.
     pub answer: Option<Timestamp>,
+    /// Nobody asked for that answer.
+    pub unasked: bool,
 }
 
 /// Everything that a card's next event is composed from, read at one instant. Times are those of the wall clock.
@@ -120,11 +122,13 @@ impl Store {
     pub async fn due(&self, room: &RoomAddress) -> Result<DueCards, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let mut transaction = connection.begin().await?;
+        let answer = next_waiting(&mut transaction, room).await?;
         let mut due = DueCards {
             new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
             notes: noted_cards(&mut transaction, room).await?,
             edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
-            answer: oldest_waiting(&mut transaction, room).await?,
+            answer: answer.map(|(at, _)| at),
+            unasked: answer.is_some_and(|(_, unasked)| unasked),
             ..DueCards::default()
         };
         // `digest_above` may be larger than the list.

@@ -3,14 +3,24 @@
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    model::{CardId, EvidenceKind, RoomAddress, Timestamp, TxnId},
+    model::{CardId, EvidenceKind, IncidentId, RoomAddress, RouteName, Timestamp, TxnId},
     store::{Store, StoreError, db::writer::WriteContext},
 };
+
+/// What makes an answer one that nobody asked for: evidence beside a card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unasked {
+    pub kind: EvidenceKind,
+    /// By which it is counted.
+    pub route: RouteName,
+    /// After this it is not sent any more.
+    pub until: Timestamp,
+}
 
 /// An answer about to be frozen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAnswer {
-    /// The act that it answers.
+    /// The act that it answers; of what nobody asked for the first event of its card.
     pub act: String,
     pub room: RoomAddress,
     /// The card that it belongs to, if there is one.
@@ -22,10 +32,8 @@ pub struct NewAnswer {
     pub content: String,
     pub txn_id: TxnId,
     pub at: Timestamp,
-    /// What it shows, if it is evidence.
-    pub evidence: Option<EvidenceKind>,
-    /// After this it is not sent any more; `None`: it waits as long as it takes.
-    pub until: Option<Timestamp>,
+    /// `None`: somebody asked for it, and it waits as long as it takes.
+    pub unasked: Option<Unasked>,
 }
 
 /// An answer that is not in its room yet, as far as is known.
@@ -44,8 +52,7 @@ pub struct Answer {
     /// An earlier try may have arrived.
     pub in_doubt: bool,
     pub attempts: u32,
-    pub evidence: Option<EvidenceKind>,
-    pub until: Option<Timestamp>,
+    pub unasked: Option<Unasked>,
 }
 
 impl Answer {
@@ -64,8 +71,8 @@ pub(in crate::store) async fn insert_answer(
 ) -> Result<i64, StoreError> {
     let id = context.next();
     sqlx::query(
-        "INSERT INTO answer (id, act, room, card, type, content, txn_id, at, state, evidence, until) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10)",
+        "INSERT INTO answer (id, act, room, card, type, content, txn_id, at, state, evidence, until, route) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10, $11)",
     )
     .bind(id)
     .bind(&answer.act)
@@ -75,8 +82,9 @@ pub(in crate::store) async fn insert_answer(
     .bind(&answer.content)
     .bind(answer.txn_id.as_str())
     .bind(answer.at.0)
-    .bind(answer.evidence.map(EvidenceKind::as_str))
-    .bind(answer.until.map(|until| until.0))
+    .bind(answer.unasked.as_ref().map(|unasked| unasked.kind.as_str()))
+    .bind(answer.unasked.as_ref().map(|unasked| unasked.until.0))
+    .bind(answer.unasked.as_ref().map(|unasked| unasked.route.as_str()))
     .execute(connection)
     .await?;
     context.wake = true;
@@ -96,15 +104,60 @@ impl Store {
             .await
     }
 
-    /// The next answer of `room`.
+    /// Freezes evidence of `kind` for the thread of a card whose first event is `answer.act`; once for each first event,
+    /// and not if the card has another one by now. It goes to the room that the card is in by now. Returns whether it did.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn freeze_evidence(&self, answer: NewAnswer, kind: EvidenceKind) -> Result<bool, StoreError> {
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    let room: Option<String> = sqlx::query_scalar(
+                        "SELECT room FROM card WHERE id = $1 AND root_event = $2 AND NOT EXISTS \
+                         (SELECT 1 FROM answer WHERE answer.act = $2 AND answer.evidence = $3)",
+                    )
+                    .bind(answer.card.as_ref().map(CardId::as_str))
+                    .bind(&answer.act)
+                    .bind(kind.as_str())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    let Some(room) = room.and_then(|room| RoomAddress::parse(&room).ok()) else { return Ok(false) };
+                    insert_answer(connection, context, &NewAnswer { room, ..answer }).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Incident and route of a card of one incident; `None`: it is a digest, or not there any more.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn only_incident(&self, card: &CardId) -> Result<Option<(IncidentId, RouteName)>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let row = sqlx::query(
+            "SELECT incident.id, incident.route FROM card JOIN card_incident ON card_incident.card = card.id \
+             JOIN incident ON incident.id = card_incident.incident WHERE card.id = $1 AND card.kind = 'incident'",
+        )
+        .bind(card.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let route = RouteName::parse(row.try_get("route")?).ok();
+        let id = IncidentId(row.try_get("id")?);
+        Ok(route.map(|route| (id, route)))
+    }
+
+    /// The next answer of `room`; what nobody asked for comes after all others.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn next_answer(&self, room: &RoomAddress) -> Result<Option<Answer>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let row = sqlx::query(
-            "SELECT id, act, room, type, content, txn_id, at, device, state, attempts, evidence, until FROM answer \
-             WHERE room = $1 AND state IN ('waiting', 'in_doubt') ORDER BY id LIMIT 1",
+            "SELECT id, act, room, type, content, txn_id, at, device, state, attempts, evidence, until, route \
+             FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') ORDER BY until IS NOT NULL, id LIMIT 1",
         )
         .bind(room.as_str())
         .fetch_optional(&mut *connection)
@@ -202,18 +255,20 @@ impl Store {
     }
 }
 
-/// When the oldest answer that waits in `room` was frozen.
-pub(in crate::store) async fn oldest_waiting(
+/// When the next answer of `room` was frozen, and whether nobody asked for it.
+pub(in crate::store) async fn next_waiting(
     connection: &mut SqliteConnection,
     room: &RoomAddress,
-) -> Result<Option<Timestamp>, StoreError> {
-    let at: Option<i64> = sqlx::query_scalar(
-        "SELECT at FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') ORDER BY id LIMIT 1",
+) -> Result<Option<(Timestamp, bool)>, StoreError> {
+    let row = sqlx::query(
+        "SELECT at, until FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') \
+         ORDER BY until IS NOT NULL, id LIMIT 1",
     )
     .bind(room.as_str())
     .fetch_optional(connection)
     .await?;
-    Ok(at.map(Timestamp))
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((Timestamp(row.try_get("at")?), row.try_get::<Option<i64>, _>("until")?.is_some())))
 }
 
 /// Prunes answers that ended long ago, and gives up those that nobody waits for any more: their room is no longer routed.
@@ -246,7 +301,14 @@ fn answer_of(row: &SqliteRow, room: &RoomAddress) -> Result<Answer, StoreError> 
         device: row.try_get("device")?,
         in_doubt: row.try_get::<&str, _>("state")? == "in_doubt",
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
-        evidence: row.try_get::<Option<&str>, _>("evidence")?.and_then(EvidenceKind::parse),
-        until: row.try_get::<Option<i64>, _>("until")?.map(Timestamp),
+        unasked: unasked_of(row)?,
     })
+}
+
+fn unasked_of(row: &SqliteRow) -> Result<Option<Unasked>, StoreError> {
+    let kind = row.try_get::<Option<&str>, _>("evidence")?.and_then(EvidenceKind::parse);
+    let route = row.try_get::<Option<&str>, _>("route")?.and_then(|route| RouteName::parse(route).ok());
+    let until = row.try_get::<Option<i64>, _>("until")?.map(Timestamp);
+    let (Some(kind), Some(route), Some(until)) = (kind, route, until) else { return Ok(None) };
+    Ok(Some(Unasked { kind, route, until }))
 }

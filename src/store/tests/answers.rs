@@ -1,6 +1,7 @@
 //! Answers to what people ask for.
 
 use super::*;
+use crate::model::{CardId, EvidenceKind};
 
 pub(super) fn new_answer(txn: &str) -> NewAnswer {
     NewAnswer {
@@ -11,9 +12,54 @@ pub(super) fn new_answer(txn: &str) -> NewAnswer {
         content: "{}".to_owned(),
         txn_id: TxnId(txn.to_owned()),
         at: Timestamp(7),
-        evidence: None,
-        until: None,
+        unasked: None,
     }
+}
+
+/// Evidence for the thread of a card whose first event is `root`.
+pub(super) fn new_evidence(txn: &str, root: &str, card: &CardId, route: &RouteName) -> NewAnswer {
+    let until = Timestamp(1_000_000).plus(Duration::from_mins(2));
+    NewAnswer {
+        act: root.to_owned(),
+        card: Some(card.clone()),
+        unasked: Some(Unasked { kind: EvidenceKind::Logs, route: route.clone(), until }),
+        ..new_answer(txn)
+    }
+}
+
+#[tokio::test]
+async fn evidence_is_frozen_once_for_each_first_event_and_goes_last() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
+    let due = store.due(&room()).await.expect("due").new.remove(0).card;
+    let snapshot = store.snapshot(&due).await.expect("read").expect("a card");
+    let op = store.freeze(op_for(&snapshot, OpKind::Card, "card")).await.expect("frozen");
+    let card = op.card.clone();
+    let (incident, route) = store.only_incident(&card).await.expect("read").expect("one");
+    assert_eq!((&incident, route.as_str()), (&op.incident, "default"));
+    let new = |txn: &str, root: &str| new_evidence(txn, root, &card, &route);
+    let freeze = |new: NewAnswer, kind| store.freeze_evidence(new, kind);
+    assert!(!freeze(new("early", "$card"), EvidenceKind::Logs).await.expect("committed"), "it is not in the room yet");
+    store.finish(&op, "$card").await.expect("recorded");
+    let elsewhere = NewAnswer { room: RoomAddress::parse("!old:example.org").expect("a room"), ..new("logs", "$card") };
+    assert!(freeze(elsewhere, EvidenceKind::Logs).await.expect("committed"));
+    assert!(!freeze(new("twice", "$card"), EvidenceKind::Logs).await.expect("committed"));
+    assert!(!freeze(new("other", "$other"), EvidenceKind::Graph).await.expect("committed"), "another first event");
+    assert!(freeze(new("graph", "$card"), EvidenceKind::Graph).await.expect("committed"));
+    assert!(store.due(&room()).await.expect("due").unasked);
+    store.freeze_answer(new_answer("asked")).await.expect("committed");
+    assert!(!store.due(&room()).await.expect("due").unasked);
+    let mut order = Vec::new();
+    while let Some(next) = store.next_answer(&room()).await.expect("read") {
+        order.push((next.txn_id.as_str().to_owned(), next.unasked.clone().map(|unasked| unasked.kind)));
+        store.finish_answer(&next, &format!("${}", next.txn_id.as_str())).await.expect("committed");
+    }
+    let expected = [("asked", None), ("logs", Some(EvidenceKind::Logs)), ("graph", Some(EvidenceKind::Logs))];
+    assert_eq!(order, expected.map(|(txn, kind)| (txn.to_owned(), kind)));
+    assert!(!freeze(new("again", "$card"), EvidenceKind::Logs).await.expect("committed"), "it was shown");
+    let target = store.act_target("$logs").await.expect("read").expect("a reaction to it means its card");
+    assert_eq!((target.card, target.incidents[0].id.clone()), (card, incident));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tracing::{
 
 use super::*;
 use crate::{
-    model::{ActArgs, ActKind, ActState, Beat, CardId, Labels, ResolvedRoom, Switch, SwitchKey},
+    model::{ActArgs, ActKind, ActState, Beat, CardId, EvidenceKind, Labels, ResolvedRoom, Switch, SwitchKey},
     store::FoundRoot,
 };
 
@@ -224,6 +224,13 @@ async fn answer(store: &Store) {
     store.finish_answer(&first, "$answer").await.expect("committed");
     let second = store.next_answer(&room()).await.expect("read").expect("one");
     store.refuse_answer(&second).await.expect("committed");
+    let card = store.act_target("$first").await.expect("read").expect("a card").card;
+    let (_, route) = store.only_incident(&card).await.expect("read").expect("an incident");
+    let evidence = answers::new_evidence("evidence", "$first", &card, &route);
+    assert!(store.freeze_evidence(evidence, EvidenceKind::Logs).await.expect("committed"));
+    let evidence = store.next_answer(&room()).await.expect("read").expect("one");
+    store.finish_answer(&evidence, "$evidence").await.expect("committed");
+    store.act_target("$evidence").await.expect("read").expect("the same card");
 }
 
 fn act_of(event: &str, kind: ActKind, on: Option<&ActTarget>) -> NewAct {
@@ -250,6 +257,7 @@ async fn due_act(store: &Store, event: &str, kind: ActKind, on: Option<&ActTarge
     };
     assert_eq!(store.commit_acts(heard).await.expect("committed"), 1);
     let due = store.due_acts(&route("default")).await.expect("read");
+    store.due_for_evidence(&route("default")).await.expect("read");
     let act = due.into_iter().find(|due| due.act.event_id == event).expect("due").act;
     let answer = ActAnswer { txn_id: TxnId(event.to_owned()), event_type: "m.reaction", content: "{}".to_owned() };
     ActEnd { act, state: ActState::Live, outcome: "done", name: String::new(), answers: vec![answer], is_visible: true }

@@ -184,7 +184,7 @@ impl Alertmanager {
         if self.guarded {
             self.process = Some(self.start_guarded(&program, &mut command).await);
         } else {
-            self.process = Some(start_server(&program, &mut command, &self.scratch, &self.url()).await);
+            self.process = Some(start_server(&program, READY, &mut command, &self.scratch, &self.url()).await);
         }
     }
 
@@ -315,8 +315,17 @@ fn map(labels: &[(&str, &str)]) -> Value {
     labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// Starts one of Prometheus' servers and waits until its `/-/ready` says so.
-pub(super) async fn start_server(program: &str, command: &mut Command, scratch: &Scratch, url: &str) -> Process {
+/// Where the servers of the Prometheus project say that they are ready.
+pub(super) const READY: &str = "/-/ready";
+
+/// Starts a server and waits until it says at `ready` that it is.
+pub(super) async fn start_server(
+    program: &str,
+    ready: &str,
+    command: &mut Command,
+    scratch: &Scratch,
+    url: &str,
+) -> Process {
     let log = scratch.join("output.log");
     let mut process = Process::spawn(command, &log)
         .unwrap_or_else(|error| panic!("`{program}` is not installed ({error}); run `make tools`"));
@@ -325,7 +334,7 @@ pub(super) async fn start_server(program: &str, command: &mut Command, scratch: 
         let status = process.exit_status();
         let in_time = tokio::time::Instant::now() < end;
         assert!(status.is_none() && in_time, "{program} ({}):\n{}", describe(status), tail(&log, 30));
-        let request = client().get(format!("{url}/-/ready")).timeout(Duration::from_secs(5));
+        let request = client().get(format!("{url}{ready}")).timeout(Duration::from_secs(5));
         if matches!(request.send().await, Ok(answer) if answer.status() == 200) {
             return process;
         }

@@ -13,6 +13,7 @@ pub mod cluster_link;
 pub mod crypto;
 pub mod dendrite;
 pub mod http;
+pub mod loki;
 pub mod payload;
 pub mod process;
 pub mod prometheus;
@@ -21,6 +22,7 @@ pub mod receiver;
 pub mod receiver_config;
 pub mod room;
 pub mod samples;
+pub mod source;
 pub mod synapse;
 pub mod user;
 pub mod view;
@@ -38,6 +40,7 @@ pub use self::{
     browser::{Browser, NARROW, WIDE},
     cluster_link::ClusterLink,
     crypto::{Reader, caught_up},
+    loki::Loki,
     payload::{Alert, Payload, at, fixture},
     prometheus::{Prometheus, PrometheusConfig, Switch},
     proxy::{Exchange, Fault, FaultProxy, Kind, Match, Outcome, Reply},
@@ -45,6 +48,7 @@ pub use self::{
     receiver_config::ReceiverBuilder,
     room::{Room, Scene},
     samples::Samples,
+    source::{Manner, Source},
     synapse::Synapse,
     user::{NewRoom, User},
     view::{RoomEvent, RoomView},

@@ -44,12 +44,15 @@ pub struct Alert {
     starts_at: Timestamp,
     /// `None` while it fires.
     ends_at: Option<Timestamp>,
+    generator_url: String,
 }
 
 impl Alert {
     /// Fires since `at(0)`, with severity "warning".
     pub fn firing(instance: &str) -> Self {
-        let alert = Self { labels: Labels::new(), annotations: Labels::new(), starts_at: at(0), ends_at: None };
+        let (labels, annotations) = (Labels::new(), Labels::new());
+        let generator_url = "http://prometheus.example:9090/graph?g0.expr=up+%3D%3D+0&g0.tab=1".to_owned();
+        let alert = Self { labels, annotations, starts_at: at(0), ends_at: None, generator_url };
         let summary = format!("summary of {instance}");
         alert.label("instance", instance).label("severity", "warning").annotation("summary", &summary)
     }
@@ -73,6 +76,12 @@ impl Alert {
         self.label("severity", "critical")
     }
 
+    /// Where Prometheus would show the rule's expression.
+    pub fn generator_url(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.generator_url);
+        self
+    }
+
     pub fn started(mut self, at: Timestamp) -> Self {
         self.starts_at = at;
         self
@@ -90,7 +99,7 @@ impl Alert {
             "annotations": self.annotations,
             "startsAt": self.starts_at.to_string(),
             "endsAt": self.ends_at.map_or_else(|| ZERO_TIME.to_owned(), |at| at.to_string()),
-            "generatorURL": "http://prometheus.example:9090/graph?g0.expr=up+%3D%3D+0&g0.tab=1",
+            "generatorURL": self.generator_url,
             "fingerprint": fingerprint(&self.labels),
         })
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Alertmanager,
-    alertmanager::start_server,
+    alertmanager::{READY, start_server},
     http::{Answer, client},
     process::{Process, Scratch, free_port},
     webhook::Served,
@@ -67,22 +67,38 @@ impl PrometheusConfig {
 #[derive(Debug)]
 pub struct Prometheus {
     /// Before the folder, which must not be removed under a running server.
-    process: Process,
+    process: Option<Process>,
     scratch: Scratch,
     port: u16,
+    args: Vec<String>,
 }
 
 impl Prometheus {
     pub async fn start(config: PrometheusConfig) -> Self {
-        let program = std::env::var("MAR_TEST_PROMETHEUS").unwrap_or_else(|_| "prometheus".to_owned());
         let (port, scratch) = (free_port(), Scratch::new("prometheus"));
         scratch.write("prometheus.yml", &config.json.to_string());
         scratch.write("rules.yml", &config.rules);
-        let mut command = Command::new(&program);
-        command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]).current_dir(scratch.path());
-        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).args(&config.args);
-        let process = start_server(&program, &mut command, &scratch, &format!("http://127.0.0.1:{port}")).await;
-        Self { process, scratch, port }
+        let mut prometheus = Self { process: None, scratch, port, args: config.args };
+        prometheus.launch(&program()).await;
+        prometheus
+    }
+
+    async fn launch(&mut self, program: &str) {
+        let mut command = Command::new(program);
+        command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]).current_dir(self.scratch.path());
+        command.arg(format!("--web.listen-address=127.0.0.1:{}", self.port)).args(&self.args);
+        self.process = Some(start_server(program, READY, &mut command, &self.scratch, &self.url()).await);
+    }
+
+    /// Ends it without a word, as a node that is lost.
+    pub fn kill9(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Starts it again on its port and its data.
+    pub async fn restart(&mut self) {
+        self.kill9();
+        self.launch(&program()).await;
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -96,6 +112,10 @@ impl Prometheus {
         let json = Answer::to(request).await.expect("Prometheus answers").expect_ok("query");
         json["data"]["result"].clone()
     }
+}
+
+fn program() -> String {
+    std::env::var("MAR_TEST_PROMETHEUS").unwrap_or_else(|_| "prometheus".to_owned())
 }
 
 /// A metrics page with gauges that a test sets.

@@ -95,6 +95,16 @@ impl User {
         Answer::to(request.bearer_auth(&self.access_token)).await.expect("the homeserver answers")
     }
 
+    /// A file that an event names (`mxc://…`): its type and its bytes.
+    pub async fn download(&self, mxc: &str) -> (String, Vec<u8>) {
+        let place = mxc.strip_prefix("mxc://").expect("an mxc URL");
+        let request = client().get(format!("{}/_matrix/client/v1/media/download/{place}", self.homeserver));
+        let answer = request.bearer_auth(&self.access_token).send().await.expect("the homeserver answers");
+        assert_eq!(answer.status(), 200, "{mxc}");
+        let content_type = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        (content_type, answer.bytes().await.expect("a body").to_vec())
+    }
+
     async fn done(&self, method: Method, path: &str, body: Value) -> Value {
         self.call(method, path, Some(&body)).await.expect_ok(path)
     }

@@ -17,8 +17,7 @@ impl Harness {
             content: content.to_string(),
             txn_id,
             at: self.context.clock.now(),
-            evidence: None,
-            until: None,
+            unasked: None,
         };
         self.context.store.freeze_answer(answer).await.expect("committed");
     }

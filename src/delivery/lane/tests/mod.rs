@@ -4,6 +4,7 @@ mod answers;
 mod card_life;
 mod drain;
 mod escalations;
+mod evidence;
 mod in_doubt;
 mod sends;
 
@@ -27,7 +28,7 @@ use crate::{
     health::Health,
     intake::{self, Rules},
     metrics::Metrics,
-    model::{IncidentId, IncidentKey, RoomName, RouteName, Timestamp, TxnId},
+    model::{IncidentId, IncidentKey, NotificationId, RoomName, RouteName, Timestamp, TxnId},
     render::Style,
     store::{Ingest, Store},
 };
@@ -265,6 +266,7 @@ impl Harness {
             clock,
             metrics,
             health,
+            on_shown: Arc::new(|_| {}),
         };
         let patience = Patience { tries: 2, ..Patience::default() };
         Self {

@@ -20,6 +20,7 @@ pub use self::{
     pane::{Form, Pane},
     problem::Problem,
     range::Range,
+    raw_url::html_unescaped,
 };
 use self::{
     pane::{array_pane, is_pane, object_pane},
@@ -101,6 +102,20 @@ impl LogsUrl {
             (_, state) => object_pane(state).into_iter().collect::<Vec<_>>(),
         });
         panes.collect()
+    }
+
+    /// The first query for Loki that is not hidden. One that names no kind of datasource, as old links do, counts as one,
+    /// since the link is meant for logs.
+    #[must_use]
+    pub fn loki_query(&self) -> Option<&str> {
+        if self.broken().is_some() {
+            return None;
+        }
+        let of_loki = |query: &Value| query["datasource"]["type"].as_str().is_none_or(|kind| kind == "loki");
+        let queries = self.panes().into_iter().flat_map(|pane| pane.queries);
+        queries
+            .filter(|query| of_loki(query) && query["hide"] != Value::Bool(true))
+            .find_map(|query| query.get("expr")?.as_str().map(str::trim).filter(|expr| !expr.is_empty()))
     }
 
     /// All problems of the value, repaired or not, without duplicates.

@@ -52,7 +52,10 @@ impl RawUrl {
         if path.trim().trim_end_matches('/').rsplit('/').next() != Some("explore") {
             return None;
         }
-        let rest = unescaped(&raw[before.len()..], problems);
+        let rest = &raw[before.len()..];
+        let plain = html_unescaped(rest);
+        problems.extend((plain != rest).then_some(Problem::HtmlEscaped));
+        let rest = plain;
         let mut url =
             Self { before: before.trim().to_owned(), params: Vec::new(), fragment: String::new(), is_explore: true };
         let Some(mut rest) = rest.strip_prefix('?') else {
@@ -201,11 +204,13 @@ fn decoded(value: &str, raw: bool) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Undoes HTML escaping, if there is any.
-fn unescaped(text: &str, problems: &mut Vec<Problem>) -> String {
-    if !ENTITIES.iter().any(|(entity, _)| text.contains(entity)) {
-        return text.to_owned();
-    }
-    problems.push(Problem::HtmlEscaped);
-    ENTITIES.iter().fold(text.to_owned(), |text, (entity, plain)| text.replace(entity, plain))
+/// Undoes HTML escaping of the characters that links contain, if there is any.
+#[must_use]
+pub fn html_unescaped(text: &str) -> String {
+    ENTITIES.iter().fold(
+        text.to_owned(),
+        |text, (entity, plain)| {
+            if text.contains(entity) { text.replace(entity, plain) } else { text }
+        },
+    )
 }

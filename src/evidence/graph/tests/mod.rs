@@ -1,0 +1,3 @@
+mod comparison;
+mod pictures;
+mod unit;

@@ -1,0 +1,56 @@
+use super::super::{
+    comparison::{parsed, watched},
+    unit::{self, Unit},
+};
+
+#[test]
+fn units_of_expressions() {
+    for (expr, expected) in [
+        ("up == 0", Unit::Plain),
+        ("node_load1 > 5", Unit::Plain),
+        ("process_resident_memory_bytes > 1e9", Unit::Bytes),
+        ("sum by (pod) (container_memory_working_set_bytes)", Unit::Bytes),
+        ("rate(node_network_receive_bytes_total[5m])", Unit::BytesPerSecond),
+        ("increase(node_network_receive_bytes_total[5m])", Unit::Bytes),
+        ("sum(rate(http_requests_total[5m]))", Unit::PerSecond),
+        ("rate(http_requests_total{code=~\"5..\"}[5m]) / rate(http_requests_total[5m]) > 0.1", Unit::Ratio),
+        ("100 * sum(rate(a_total[5m])) / sum(rate(b_total[5m]))", Unit::Plain),
+        ("100 * (sum(rate(a_total[5m])) / sum(rate(b_total[5m]))) > 5", Unit::Percent),
+        ("sum(rate(a_total[5m])) / sum(rate(b_total[5m])) * 100 > 5", Unit::Percent),
+        ("histogram_quantile(0.99, sum by (le) (rate(request_duration_seconds_bucket[5m]))) > 1", Unit::Seconds),
+        ("histogram_quantile(0.99, rate(response_size_bytes_bucket[5m]))", Unit::Bytes),
+        ("rate(x_seconds_sum[5m]) / rate(x_seconds_count[5m])", Unit::Seconds),
+        ("x_seconds_sum / x_seconds_count", Unit::Seconds),
+        ("node_filesystem_avail_bytes / node_filesystem_size_bytes * 100 < 3", Unit::Percent),
+        ("(kubelet_volume_stats_available_bytes / kubelet_volume_stats_capacity_bytes) < 0.03", Unit::Ratio),
+        ("1 - avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m])) > 0.9", Unit::Ratio),
+        ("100 - (avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m])) * 100) > 80", Unit::Percent),
+        ("sum(rate(container_cpu_usage_seconds_total[5m]))", Unit::Plain),
+        ("time() - node_boot_time_seconds < 600", Unit::Seconds),
+        ("time() - max(kube_job_status_start_time) > 43200", Unit::Seconds),
+        ("probe_ssl_earliest_cert_expiry - time() < 86400 * 30", Unit::Seconds),
+        ("(probe_ssl_earliest_cert_expiry - time()) / 86400 < 30", Unit::Plain),
+        ("node_boot_time_seconds", Unit::Plain),
+        ("kubelet_certificate_manager_client_ttl_seconds < 604800", Unit::Seconds),
+        ("node_timex_offset_seconds > 0.05", Unit::Seconds),
+        ("predict_linear(node_filesystem_avail_bytes[6h], 24*60*60) < 0", Unit::Bytes),
+        ("instance:node_cpu_utilisation:ratio", Unit::Ratio),
+        ("instance:node_cpu:ratio_rate5m", Unit::Ratio),
+        ("code_resource:apiserver_request_total:rate5m", Unit::PerSecond),
+        ("node:container_memory_working_set_bytes:sum", Unit::Bytes),
+        ("sum by (cluster) (apiserver_request:burnrate1h) > (14.40 * 0.01000)", Unit::Plain),
+        ("nginx_cache_hit_ratio < 0.5", Unit::Ratio),
+        ("disk_used_percent > 90", Unit::Percent),
+        ("count(up == 0) / count(up) > 0.1", Unit::Ratio),
+        ("node_memory_MemAvailable_bytes / 1024 / 1024 < 100", Unit::Plain),
+        ("max_over_time(probe_duration_seconds[5m])", Unit::Seconds),
+        ("container_memory_working_set_bytes * on (pod) group_left (node) kube_pod_info > 1", Unit::Bytes),
+        ("sum(container_memory_working_set_bytes) / sum(kube_pod_container_resource_limits) > 0.9", Unit::Ratio),
+        ("node_load1 / count without (cpu) (node_cpu_seconds_total{mode=\"idle\"}) > 2", Unit::Plain),
+        ("vector(1)", Unit::Plain),
+        ("5", Unit::Plain),
+        ("no promql (", Unit::Plain),
+    ] {
+        assert_eq!(unit::of(parsed(&watched(expr).expr).as_ref()), expected, "{expr}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Uploads of pictures. Each is made once, and the caller sets the time limit: the SDK would retry and wait for minutes.
+//! The SDK's attachment helpers are not used, since they send what they have uploaded.
+
+use std::{io::Cursor, time::Duration};
+
+use matrix_sdk::{Client, Error, config::RequestConfig, media::MediaError, ruma::OwnedRoomId};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::{
+    matrix::{
+        api::errors::{self, ApiError},
+        context::Context,
+        rooms::{Rooms, entry::Trigger, room_api::RoomApi},
+        session::{
+            connection::Connection,
+            mode::{OpenSession, SessionMode},
+        },
+    },
+    model::{Reason, RoomAddress, SendError},
+};
+
+/// The time limit for entering the room and asking whether it is encrypted.
+const ENTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of an upload, whatever the caller allows.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(25);
+const PNG: &str = "image/png";
+
+/// Uploads files for rooms.
+pub(crate) struct Uploader<'a> {
+    pub context: &'a Context,
+    pub connection: &'a Connection,
+    pub rooms: &'a Rooms,
+}
+
+/// What an upload needs of a session, so that the session can be replaced while a slow one is on its way.
+enum Way {
+    /// Under this token, in the clear.
+    Plain(String),
+    Encrypted(Client),
+}
+
+impl Uploader<'_> {
+    /// Uploads `png` for a room, encrypted if the room is, and returns `{"url": …}` or `{"file": …}`.
+    pub async fn upload(self, address: &RoomAddress, png: &[u8]) -> Result<Value, SendError> {
+        let uploaded = async {
+            let request = async {
+                match self.way(address).await? {
+                    Way::Plain(token) => {
+                        let url = self.context.token_api(&token)?.upload(PNG, png, UPLOAD_TIMEOUT).await?;
+                        Ok(json!({ "url": url }))
+                    }
+                    Way::Encrypted(client) => upload_encrypted(&client, png).await,
+                }
+            };
+            timeout(UPLOAD_TIMEOUT, request).await.unwrap_or_else(|_| Err(errors::no_answer()))
+        };
+        self.connection.note_rejection(uploaded.await)
+    }
+
+    pub async fn knows_encrypted(self, address: &RoomAddress) -> Option<bool> {
+        let asked = async {
+            let open = self.connection.session().await?;
+            Ok(self.encrypted_room(&open, address).await?.1)
+        };
+        let asked = timeout(ENTER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(errors::no_answer()));
+        self.connection.note_rejection(asked).ok()
+    }
+
+    async fn way(&self, address: &RoomAddress) -> Result<Way, SendError> {
+        let open = self.connection.session().await?;
+        let (_, is_encrypted) = timeout(ENTER_TIMEOUT, self.encrypted_room(&open, address))
+            .await
+            .unwrap_or_else(|_| Err(errors::no_answer()))?;
+        match &open.mode {
+            _ if !is_encrypted => Ok(Way::Plain(open.session.token.clone())),
+            SessionMode::WithKeys(client) => Ok(Way::Encrypted(client.clone())),
+            SessionMode::WithoutKeys(why) => Err(errors::send_error(Reason::KeysNotReady, why.advice())),
+        }
+    }
+
+    /// The room, and whether it is encrypted: by the homeserver's word, or by that of a sync, as for sends.
+    async fn encrypted_room(
+        &self,
+        open: &OpenSession,
+        address: &RoomAddress,
+    ) -> Result<(OwnedRoomId, bool), SendError> {
+        let room_api = RoomApi::new(self.context, open)?;
+        let id = self.rooms.enter(room_api, address, Trigger::Send).await?;
+        let known = open.client().and_then(|client| client.get_room(&id));
+        let is_encrypted = known.is_some_and(|room| room.encryption_state().is_encrypted())
+            || room_api.token_api.is_encrypted(&id).await?;
+        Ok((id, is_encrypted))
+    }
+}
+
+async fn upload_encrypted(client: &Client, png: &[u8]) -> Result<Value, SendError> {
+    let mut reader = Cursor::new(png);
+    let upload = client.upload_encrypted_file(&mut reader);
+    let file = upload.with_request_config(RequestConfig::new().disable_retry()).await;
+    let file = file.map_err(|error| match error {
+        // The homeserver was asked for its limit before.
+        Error::Media(MediaError::MediaTooLargeToUpload { max, .. }) => {
+            errors::send_error(Reason::TooLarge, format!("the homeserver takes files of at most {max} bytes"))
+        }
+        error => ApiError::from_sdk(&error).error,
+    })?;
+    match serde_json::to_value(&file) {
+        Ok(json) if file.url.is_valid() => Ok(json!({ "file": json })),
+        _ => Err(errors::send_error(Reason::Unreadable, "the homeserver names no place for the upload")),
+    }
+}
+
+/// Whether a content names a picture that was uploaded in the clear. It must not be sent to a room that has become
+/// encrypted since: people would take for private what the homeserver can read.
+pub(crate) fn has_plain_file(content: &str) -> bool {
+    if !content.contains("m.image") {
+        return false;
+    }
+    let content: Value = serde_json::from_str(content).unwrap_or_default();
+    content["msgtype"] == "m.image" && !content["url"].is_null()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_plain_file;
+
+    #[test]
+    fn a_plain_file_is_recognised() {
+        for (content, expected) in [
+            (r#"{"msgtype":"m.image","body":"b","url":"mxc://a/b"}"#, true),
+            (r#"{"msgtype":"m.image","body":"b","file":{"url":"mxc://a/b"}}"#, false),
+            (r#"{"msgtype":"m.text","body":"m.image","url":"mxc://a/b"}"#, false),
+            (r#"{"msgtype":"m.notice","body":"b"}"#, false),
+            ("m.image", false),
+        ] {
+            assert_eq!(has_plain_file(content), expected, "{content}");
+        }
+    }
+}
