@@ -24,6 +24,7 @@ mod escalation;
 mod grafana;
 mod harness;
 mod harness_selftest;
+mod heartbeats;
 mod hostile;
 mod import;
 mod in_doubt;
