@@ -9,7 +9,7 @@ CONFIG ?= config.toml
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize, Chromium and a C compiler where they are missing (root or sudo)
+tools: ## Installs Synapse, Prometheus, Alertmanager, Loki, kustomize, Chromium and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
