@@ -47,7 +47,8 @@ impl Side {
     async fn new(subject: &Subject, synapse: &Synapse, source: Option<&Source>) -> Self {
         let relay = Relay::start(&synapse.url()).await;
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
-        let mut builder = subject.receiver(&bot, "!nowhere:localhost").without("routes.default").homeserver(&relay.url());
+        let mut builder =
+            subject.receiver(&bot, "!nowhere:localhost").without("routes.default").homeserver(&relay.url());
         let mut requests = Vec::new();
         for n in 0..ROOMS {
             let (room, route) = (Room::with(&sre, &bot, NewRoom::named("ops")).await, format!("r{n}"));
@@ -59,8 +60,8 @@ impl Side {
         }
         if let Some(source) = source {
             let url = source.url();
-            builder = builder
-                .toml(&format!("[evidence]\nloki = {{ url = {url:?} }}\nprometheus = {{ url = {url:?} }}\n"));
+            builder =
+                builder.toml(&format!("[evidence]\nloki = {{ url = {url:?} }}\nprometheus = {{ url = {url:?} }}\n"));
         }
         let receiver = builder.webhook_token(TOKEN).start().await;
         let port = receiver.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
