@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -20,9 +21,10 @@ use crate::{
         retry,
         transport::FrozenEvent,
     },
-    model::{Scope, SendError},
+    model::{IncidentId, Scope, SendError, Timestamp, TxnId},
     pacing::SayOnce,
-    store::{Answer, StoreError},
+    render::{self, CONTENT_KEY, answer_content},
+    store::{Answer, NewAnswer, StoreError},
 };
 
 /// How long an answer waits while cards of other rooms are due and sends are scarce, before it asks again.
@@ -155,6 +157,9 @@ impl Answers {
         match (error.reason.scope(), verdict) {
             (Scope::Event, _) => {
                 context.gate.open(permit);
+                if let Some(words) = in_words(answer, TxnId(ulid::Ulid::new().to_string()), context.clock.now()) {
+                    return self.say_instead(context, answer, words, error).await;
+                }
                 return self.give_up(context, answer, error).await;
             }
             (Scope::Room, _) if too_late => {
@@ -185,6 +190,21 @@ impl Answers {
             tracing::warn!(act = answer.act, room = %context.name, reason = %error, "not answered yet, will try again");
         }
         Ok(self.pause(wait))
+    }
+
+    /// Answers in words in place of a picture that cannot be sent.
+    async fn say_instead(
+        &mut self,
+        context: &RoomContext,
+        answer: &Answer,
+        words: NewAnswer,
+        error: &SendError,
+    ) -> Result<Turn, StoreError> {
+        context.count_answer("refused");
+        context.store.replace_answer(answer, words).await?;
+        self.reset();
+        tracing::warn!(act = answer.act, room = %context.name, reason = %error, "picture refused; answering in words");
+        Ok(Turn::Again)
     }
 
     async fn give_up(&mut self, context: &RoomContext, answer: &Answer, error: &SendError) -> Result<Turn, StoreError> {
@@ -222,4 +242,27 @@ async fn is_card_due(context: &RoomContext) -> Result<bool, StoreError> {
     let health = context.health.snapshot();
     let is_held = |room| health.rooms.get(room).is_some_and(|room| room.hold.is_some() || room.no_keys.is_some());
     Ok(context.store.rooms_due().await?.iter().any(|room| !is_held(room)))
+}
+
+/// What is said in place of a picture that somebody asked for and the room does not take; `None`: it is not a picture.
+fn in_words(answer: &Answer, txn_id: TxnId, now: Timestamp) -> Option<NewAnswer> {
+    let content: Value = serde_json::from_str(&answer.content).ok()?;
+    if content["msgtype"] != "m.image" {
+        return None;
+    }
+    let relation = &content["m.relates_to"];
+    let (root, reply_to) = (relation["event_id"].as_str()?, relation["m.in_reply_to"]["event_id"].as_str()?);
+    let incident = content[CONTENT_KEY]["incident"].as_str().map(|id| IncidentId(id.to_owned()));
+    let words =
+        render::answer::Answer::new("❌", "The picture could not be sent to this room").line("Ask for it again.");
+    Some(NewAnswer {
+        act: answer.act.clone(),
+        room: answer.room.clone(),
+        card: answer.card.clone(),
+        event_type: answer.event_type.clone(),
+        content: answer_content(&words.message(), Some((root, reply_to)), &txn_id, incident.as_ref()),
+        txn_id,
+        at: now,
+        unasked: None,
+    })
 }
