@@ -77,7 +77,7 @@ impl Answers {
             Ok(device) => device,
             Err(error) => return self.after_failure(context, failures, &answer, &error, permit).await,
         };
-        if answer.in_doubt && !is_remembered(context, failures, &answer, &device) && !answer.is_reaction() {
+        if answer.in_doubt && !failures.remembers(context, &answer, &device) && !answer.is_reaction() {
             match search(context, &answer.txn_id, answer.id, answer.at).await? {
                 Ok(Found::Event(event)) => return self.adopt(context, &answer, &event, permit).await,
                 Ok(Found::Absent) => {}
@@ -227,14 +227,6 @@ impl Answers {
         (self.not_before, self.failures) = (None, 0);
         self.logged.clear();
     }
-}
-
-/// Whether the homeserver certainly answers the answer's transaction id with the event that it made, if it made one.
-pub(super) fn is_remembered(context: &RoomContext, failures: &Failures, answer: &Answer, device: &str) -> bool {
-    // It was tried first when it was frozen, or later.
-    context.transport.remembers_transactions()
-        && answer.device.as_deref() == Some(device)
-        && failures.in_doubt.is_recent(answer.at, &context.clock)
 }
 
 /// Whether a card is due in a room that accepts events: a send must go to that first.
