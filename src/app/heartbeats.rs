@@ -12,13 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Heartbeat, Route},
-    health::{self, ArmedSwitch},
     http::{self, App},
     intake::{
         Rules,
-        heartbeats::{self, Alarm, Gap, Verdict, alarm, due, judge},
+        heartbeats::{self, Alarm, Gap, Verdict, alarm, judge},
     },
-    model::{IncidentId, Known, Labels, RouteName, Switch, SwitchKey, Timestamp},
+    model::{IncidentId, Known, RouteName, Switch, SwitchKey, Timestamp},
     render::heartbeat,
     store::{DecideSwitch, Store, StoreError, SwitchChange},
     text::one_line,
@@ -61,6 +60,8 @@ struct Ticker {
     gaps: Vec<Gap>,
     /// Whether some switch was there when it was last looked.
     has_some: bool,
+    /// Nothing is watched, and it shows.
+    is_idle: bool,
     has_failed: bool,
     /// When the alarm of a missing one was last repeated.
     repeated: HashMap<SwitchKey, Timestamp>,
@@ -71,7 +72,7 @@ impl Ticker {
         let now = app.clock.now();
         let started = app.health.snapshot().started_at.unwrap_or(now);
         let gaps = vec![Gap { from: started.minus(app.store.away()), to: started }];
-        Self { app, ticked_at: now, gaps, has_some: true, has_failed: false, repeated: HashMap::new() }
+        Self { app, ticked_at: now, gaps, has_some: true, is_idle: false, has_failed: false, repeated: HashMap::new() }
     }
 
     async fn tick(&mut self) {
@@ -80,8 +81,13 @@ impl Ticker {
         let config = self.app.config();
         if !self.has_some && config.routes.values().all(|route| route.heartbeats.is_empty()) {
             self.gaps.clear();
+            if !self.is_idle {
+                show(&self.app, &config, &[]);
+                self.is_idle = true;
+            }
             return;
         }
+        self.is_idle = false;
         match self.look(&config, now).await {
             Ok(()) => self.has_failed = false,
             Err(error) if self.has_failed => tracing::debug!(%error, "watching heartbeats failed; will retry"),
@@ -121,25 +127,30 @@ impl Ticker {
         }
         let switches = self.app.store.heartbeats().await?;
         self.has_some = !switches.is_empty();
+        let (mut changed, mut failed) = (false, None);
         for switch in &switches {
-            self.step(config, switch, now).await?;
+            // One that fails does not hold up the others.
+            match self.step(config, switch, now).await {
+                Ok(step) => changed |= step,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        // As they are after the steps, of which most ticks take none.
-        let switches = self.app.store.heartbeats().await?;
+        let switches = if changed { self.app.store.heartbeats().await? } else { switches };
         self.has_some = !switches.is_empty();
         self.repeated
             .retain(|key, _| switches.iter().any(|switch| switch.key == *key && switch.missing_since.is_some()));
         show(&self.app, config, &switches);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
-    async fn step(&mut self, config: &Arc<Config>, switch: &Switch, now: Timestamp) -> Result<(), StoreError> {
+    /// Returns whether something changed.
+    async fn step(&mut self, config: &Arc<Config>, switch: &Switch, now: Timestamp) -> Result<bool, StoreError> {
         let Some(watched) = Watched::of(config, self.app.clock.ahead(), &switch.key, now) else {
             return self.forget(config, switch).await;
         };
         let key = switch.key.clone();
         match judge(switch, watched.heartbeat().timeout, now) {
-            Verdict::Beating => {}
+            Verdict::Beating => return Ok(false),
             Verdict::Raise => {
                 let resolved = switch.resolved_at.is_some();
                 let silent_s = now.since(switch.beat_at).as_secs();
@@ -152,10 +163,11 @@ impl Ticker {
             }
             Verdict::Missing => {
                 let repeated = self.repeated.entry(key.clone()).or_insert(now);
-                if now.since(*repeated) >= REPEAT {
-                    *repeated = now;
-                    self.change(key, watched, repeat).await?;
+                if now.since(*repeated) < REPEAT {
+                    return Ok(false);
                 }
+                *repeated = now;
+                self.change(key, watched, repeat).await?;
             }
             Verdict::IsBack => {
                 let silent_s = switch.missing_since.map(|since| switch.beat_at.since(since).as_secs());
@@ -166,16 +178,16 @@ impl Ticker {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The config does not name it any more.
-    async fn forget(&self, config: &Arc<Config>, switch: &Switch) -> Result<(), StoreError> {
+    async fn forget(&self, config: &Arc<Config>, switch: &Switch) -> Result<bool, StoreError> {
         if http::heartbeats::forget(&self.app, config, switch.key.clone()).await? {
             let (route, heartbeat) = (&switch.key.route, &switch.key.name);
             tracing::info!(%route, heartbeat, labels = labels(&switch.key), "heartbeat left the config; disarmed");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns whether something changed, and the incident that it is.
@@ -265,28 +277,12 @@ fn labels(key: &SwitchKey) -> Option<String> {
 
 /// Shows in health and metrics how the switches are.
 fn show(app: &App, config: &Config, switches: &[Switch]) {
-    let mut shown = Vec::new();
+    let (shown, now) = (http::heartbeats::list(config, switches), app.clock.now());
     let mut silent: BTreeMap<(&str, &str), Duration> = BTreeMap::new();
-    let now = app.clock.now();
-    for route in config.routes.values() {
-        for heartbeat in &route.heartbeats {
-            let own = |switch: &&Switch| switch.key.route == route.name && switch.key.name == heartbeat.name;
-            let before = shown.len();
-            for switch in switches.iter().filter(own) {
-                let longest = silent.entry((route.name.as_str(), &heartbeat.name)).or_default();
-                *longest = (*longest).max(now.since(switch.beat_at));
-                let armed = ArmedSwitch {
-                    beat_at: switch.beat_at,
-                    due: due(switch, heartbeat.timeout),
-                    is_resolved: switch.resolved_at.is_some(),
-                    missing_since: switch.missing_since,
-                };
-                shown.push(health::Heartbeat { key: switch.key.clone(), armed: Some(armed) });
-            }
-            if shown.len() == before {
-                let (route, name) = (route.name.clone(), heartbeat.name.clone());
-                shown.push(health::Heartbeat { key: SwitchKey { route, name, labels: Labels::new() }, armed: None });
-            }
+    for heartbeat in &shown {
+        if let Some(armed) = heartbeat.armed {
+            let longest = silent.entry((heartbeat.key.route.as_str(), &heartbeat.key.name)).or_default();
+            *longest = (*longest).max(now.since(armed.beat_at));
         }
     }
     app.metrics.heartbeats_last(&silent);

@@ -224,7 +224,7 @@ impl Receiver {
             Ok(socket) => lifecycle.spawn(socket.serve(Arc::clone(app), stop())),
             Err(error) => tracing::warn!(
                 store = %self.config.store.path.display(), %error,
-                "control socket unavailable; dead-letters cannot connect"
+                "control socket unavailable; commands cannot connect"
             ),
         }
     }

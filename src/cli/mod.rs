@@ -7,6 +7,7 @@ mod completions;
 mod dead_letters;
 mod graph;
 mod healthcheck;
+mod heartbeats;
 mod import;
 mod lint_rules;
 mod login;
@@ -58,6 +59,7 @@ enum Command {
     Graph(graph::Graph),
     Import(import::Import),
     DeadLetters(dead_letters::DeadLetters),
+    Heartbeats(heartbeats::Heartbeats),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -81,6 +83,7 @@ impl Cli {
             Command::Graph(graph) => graph.run(config),
             Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
+            Command::Heartbeats(heartbeats) => heartbeats.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(Self::command()),
         }

@@ -358,8 +358,8 @@ fn without_ids(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        health::{PeerFault, report::Numbers},
-        model::RouteName,
+        health::{ArmedSwitch, Heartbeat, PeerFault, report::Numbers},
+        model::{RouteName, SwitchKey},
     };
 
     const NOW: Timestamp = Timestamp(1_795_305_600_000);
@@ -467,5 +467,30 @@ mod tests {
         ] {
             assert_eq!(without_ids(text), expected);
         }
+    }
+
+    #[test]
+    fn a_missing_heartbeat_degrades_and_never_fails() {
+        let of = |name: &str, armed: Option<Option<Timestamp>>| Heartbeat {
+            key: SwitchKey {
+                route: RouteName::parse("default").expect("a name"),
+                name: name.to_owned(),
+                labels: [("cluster".to_owned(), name.to_owned())].into(),
+            },
+            armed: armed.map(|missing_since| ArmedSwitch { beat_at: NOW, due: NOW, is_resolved: false, missing_since }),
+        };
+        let part = |heartbeats: Vec<Heartbeat>| {
+            let report = judged(Some(Numbers::default()), |state| state.heartbeats = heartbeats);
+            (report.status, report.heartbeats.map(|part| part.reason), report.undelivered.len())
+        };
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(part(vec![]), (Status::Ok, None, 0));
+        assert_eq!(part(vec![of("a", Some(None))]), (Status::Ok, said("all beat"), 0));
+        let (status, reason, undelivered) = part(vec![of("a", Some(None)), of("b", None)]);
+        assert_eq!((status, undelivered), (Status::Ok, 0));
+        assert!(reason.is_some_and(|reason| reason.ends_with(": default/b")));
+        let missing = vec![of("a", Some(Some(NOW))), of("a", Some(None)), of("b", Some(Some(NOW)))];
+        let expected = said("missing: default/a (1 of 2), default/b; alerts may not reach us");
+        assert_eq!(part(missing), (Status::Degraded, expected, 0));
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::UnixListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{answer::Answer, state::App};
+use super::{answer::Answer, heartbeats::control as heartbeats, state::App};
 use crate::{
     model::{RoomAddress, TxnId},
     store::{DeadLetter, Follows, StoreError},
@@ -92,6 +92,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/dead-letters", get(list))
         .route("/dead-letters/{id}", get(show).delete(drop_one))
         .route("/dead-letters/{id}/retry", post(retry))
+        .route("/heartbeats", get(heartbeats::show))
+        .route("/heartbeats/forget", post(heartbeats::disarm))
         .fallback(async || Answer::not_found("this version of the receiver has no such command"))
         .method_not_allowed_fallback(async || Answer::method_not_allowed("GET, POST, DELETE"))
         .with_state(app)

@@ -1,9 +1,11 @@
 //! Dead man's switches: what is known of each, and what one notification says of it.
 
-use super::{alert::Labels, ids::RouteName, incident::IncidentKey, time::Timestamp};
-
-/// The receiver of the incidents that missing heartbeats are. No payload has it; decoding sees to that.
-pub const HEARTBEATS: &str = "(heartbeats)";
+use super::{
+    alert::Labels,
+    ids::RouteName,
+    incident::{HEARTBEATS, IncidentKey},
+    time::Timestamp,
+};
 
 /// Which switch: one for each set of labels of a heartbeat of the config.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     act::Taken,
     alert::{Alert, AlertState, Labels},
-    heartbeat::HEARTBEATS,
     ids::{IncidentId, NotificationId, RouteName},
     time::Timestamp,
 };
+
+/// The receiver of the incidents that missing heartbeats are. No payload has it; decoding sees to that.
+pub const HEARTBEATS: &str = "(heartbeats)";
 
 /// What makes two notifications speak of the same group. `externalURL` is left out on purpose: it differs between
 /// the peers of one Alertmanager cluster.

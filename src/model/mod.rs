@@ -25,11 +25,11 @@ pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
 pub use evidence::{EvidenceKind, ShownCard};
 pub use fault::{Reason, Scope, SendError};
 pub use form::Form;
-pub use heartbeat::{Beat, HEARTBEATS, Switch, SwitchKey};
+pub use heartbeat::{Beat, Switch, SwitchKey};
 pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };
-pub use incident::{Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
+pub use incident::{HEARTBEATS, Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
 pub use no_keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
 pub use poll::{Conclusion, Found, PollMark, PolledAlert, PolledIncident};

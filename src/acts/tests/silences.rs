@@ -378,3 +378,25 @@ async fn in_an_encrypted_room_a_silence_needs_proof() {
     }
     assert_eq!(world.acts().await.len(), before + 1);
 }
+
+#[tokio::test]
+async fn a_missing_heartbeat_is_not_alertmanager_s_to_silence() {
+    let (mut world, _, card) = with_power().await;
+    world.context.store.run_sql("UPDATE incident SET receiver = '(heartbeats)'").await;
+    for by_reaction in [true, false] {
+        if by_reaction {
+            world.reacts(ALICE, "🔕", &card).await;
+        } else {
+            world.says(ALICE, "!silence", &card).await;
+        }
+        world.works().await;
+        let answers = world.answers().await;
+        let last = answers.last().expect("an answer");
+        assert_eq!(last, "❌ This is not an alert of Alertmanager, so a silence cannot hold it back");
+    }
+    assert!(world.alertmanager.silences().is_empty());
+    // Taking needs no Alertmanager.
+    world.reacts(ALICE, "👀", &card).await;
+    world.works().await;
+    assert!(world.acts().await.contains(&"take live done".to_owned()), "{:?}", world.acts().await);
+}

@@ -336,6 +336,8 @@ async fn a_reload_changes_timeouts_and_drops_what_is_not_watched_any_more() {
     assert_eq!(scene.app().store.heartbeats().await.expect("read"), []);
     assert_eq!(scene.incident(&key).await.map(|incident| incident.state), Some(IncidentState::Gone));
     assert!(!scene.ticker.has_some, "nothing is read while nothing is watched");
+    scene.ticks().await;
+    assert_eq!(scene.app().health.snapshot().heartbeats, []);
 }
 
 #[tokio::test]
@@ -356,6 +358,12 @@ async fn what_still_misses_reminds_and_what_was_closed_otherwise_comes_again() {
     scene.beats().await;
     scene.passes_quickly(15 * MINUTE).await;
     let first = scene.alarms().await.remove(0).id;
+    let posted = "UPDATE card SET root_event = '$root', root_at = 1, spoke_at = 1, dirty_since = NULL";
+    scene.app().store.run_sql(posted).await;
+    scene.passes_quickly(2 * MINUTE).await;
+    let room = crate::model::RoomAddress::parse("!room:example.org").expect("a room");
+    assert_eq!(scene.app().store.due(&room).await.expect("read").notes.len(), 1, "remind_after has passed");
+    assert_eq!(scene.alarms().await.remove(0).id, first);
     scene.app().store.run_sql("UPDATE incident SET state = 'stale', closed_at = 1").await;
     scene.passes_quickly(2 * MINUTE).await;
     let second = scene.alarms().await.remove(0);

@@ -2,32 +2,20 @@
 
 mod show;
 
-use std::{
-    io::ErrorKind,
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use reqwest::{Client, Method};
+use reqwest::Method;
 use serde_json::Value;
-use url::Url;
 
 use self::show::{in_full, table, text};
 use super::support::{
+    control::Control,
     http_client,
-    output::{clean, excerpt, json_text, print},
+    output::{clean, json_text, print},
 };
-use crate::{
-    config::{Config, Purpose},
-    http::CONTROL_SOCKET,
-};
-
-/// Longer than any query of the store takes.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::config::{Config, Purpose};
 
 /// Lists, shows, retries and drops what the homeserver refused in every form (dead letters).
 ///
@@ -86,43 +74,26 @@ struct Which {
 impl DeadLetters {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
-        let control = Control::of(&config)?;
+        let letters = Letters { control: Control::of(&config)? };
         http_client::block_on(async {
             match self.action.unwrap_or(Action::List { json: self.json }) {
-                Action::List { json } => control.list(json).await,
-                Action::Show { id, json } => control.show(&id, json).await,
-                Action::Retry(which) => control.each(which, Method::POST, &["retry"]).await,
-                Action::Drop(which) => control.each(which, Method::DELETE, &[]).await,
+                Action::List { json } => letters.list(json).await,
+                Action::Show { id, json } => letters.show(&id, json).await,
+                Action::Retry(which) => letters.each(which, Method::POST, &["retry"]).await,
+                Action::Drop(which) => letters.each(which, Method::DELETE, &[]).await,
             }
         })
     }
 }
 
-/// A client of the running receiver.
-struct Control {
-    socket: PathBuf,
-    client: Client,
+struct Letters {
+    control: Control,
 }
 
-impl Control {
-    fn of(config: &Config) -> anyhow::Result<Self> {
-        let socket = config.store.path.join(CONTROL_SOCKET);
-        reach(&socket)?;
-        let builder = Client::builder().user_agent(http_client::USER_AGENT).timeout(TIMEOUT).no_proxy();
-        let client = builder.tls_certs_only([]).unix_socket(socket.as_path()).build();
-        Ok(Self { client: client.context("cannot make an HTTP client")?, socket })
-    }
-
+impl Letters {
     async fn ask(&self, method: Method, path: &[&str]) -> anyhow::Result<Value> {
-        // A URL needs a host; the socket is the address.
-        let url = http_client::below(&Url::parse("http://localhost/dead-letters")?, path);
-        let answer = http_client::ask(self.client.request(method, url)).await;
-        let answer = answer.map_err(|why| anyhow::anyhow!("{}: {why}", self.socket.display()))?;
-        let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-        if answer.status != 200 {
-            bail!("{}", json["error"].as_str().map_or_else(|| excerpt(&answer.body), clean));
-        }
-        Ok(json)
+        let path: Vec<&str> = ["dead-letters"].iter().chain(path).copied().collect();
+        self.control.ask(method, &path, None).await
     }
 
     /// The oldest dead letters, and how many more exist.
@@ -180,42 +151,8 @@ impl Control {
     }
 }
 
-/// Checks that the socket is served; an HTTP client's errors would not say what is wrong.
-fn reach(socket: &Path) -> anyhow::Result<()> {
-    let at = socket.display();
-    match UnixStream::connect(socket) {
-        Ok(_) => Ok(()),
-        Err(error) => match error.kind() {
-            ErrorKind::NotFound => bail!("is the receiver running? no socket at {at}"),
-            ErrorKind::ConnectionRefused => bail!("is the receiver running? nothing listens at {at}"),
-            ErrorKind::PermissionDenied => {
-                bail!("permission denied: {at} is only for the receiver's user and root")
-            }
-            _ => bail!("cannot connect to {at}: {error}"),
-        },
-    }
-}
-
 fn report_more(more: usize) {
     if more > 0 {
         eprintln!("{more} more are not listed; retry or drop these first");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_the_receiver_cannot_be_reached() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let socket = folder.path().join(CONTROL_SOCKET);
-        let why = |socket: &Path| reach(socket).unwrap_err().to_string();
-        assert!(why(&socket).starts_with("is the receiver running? no socket at /"), "{}", why(&socket));
-        // Left behind by a receiver that was killed.
-        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        assert!(why(&socket).contains("nothing listens"), "{}", why(&socket));
-        let long = folder.path().join("x".repeat(120)).join(CONTROL_SOCKET);
-        assert!(why(&long).contains("cannot connect"), "{}", why(&long));
     }
 }

@@ -1,5 +1,6 @@
 //! What several commands share. A command never borrows from another command.
 
+pub(crate) mod control;
 pub(crate) mod http_client;
 pub(crate) mod input;
 pub(crate) mod output;

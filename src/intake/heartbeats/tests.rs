@@ -26,12 +26,12 @@ fn route() -> Route {
     route
 }
 
-fn alert(fingerprint: &str, status: &str, labels: Value) -> Value {
+fn alert(fingerprint: &str, status: &str, labels: &Value) -> Value {
     json!({ "fingerprint": fingerprint, "status": status, "labels": labels, "startsAt": "2026-11-22T12:00:00Z" })
 }
 
 fn watchdog(fingerprint: &str, status: &str, cluster: &str) -> Value {
-    alert(fingerprint, status, json!({ "alertname": "Watchdog", "cluster": cluster }))
+    alert(fingerprint, status, &json!({ "alertname": "Watchdog", "cluster": cluster }))
 }
 
 fn payload(alerts: &[Value]) -> Webhook {
@@ -71,13 +71,13 @@ fn rest_of(known: Option<&Known>, alerts: &[Value]) -> Changes {
 
 #[test]
 fn beats_leave_the_payload_one_for_each_set_of_labels() {
-    let a = alert("a", "firing", json!({ "alertname": "Watchdogs" }));
+    let a = alert("a", "firing", &json!({ "alertname": "Watchdogs" }));
     let (rest, beats) = splits(&[
         a.clone(),
         watchdog("w1", "firing", "one"),
         watchdog("w2", "resolved", "one"),
         watchdog("w3", "resolved", "two"),
-        alert("w4", "firing", json!({ "alertname": "B", "cluster": "one" })),
+        alert("w4", "firing", &json!({ "alertname": "B", "cluster": "one" })),
     ]);
     assert_eq!(rest.alerts.iter().map(|alert| alert.fingerprint.as_str()).collect::<Vec<_>>(), ["a"]);
     let told: Vec<(String, bool)> = beats.switches.iter().map(|beat| (beat.key.identity(), beat.firing)).collect();
@@ -93,7 +93,7 @@ fn beats_leave_the_payload_one_for_each_set_of_labels() {
 
 #[test]
 fn a_payload_without_beats_stays_as_it_is() {
-    let all = [alert("a", "firing", json!({ "alertname": "A" })), alert("b", "firing", json!({ "x": "Watchdog" }))];
+    let all = [alert("a", "firing", &json!({ "alertname": "A" })), alert("b", "firing", &json!({ "x": "Watchdog" }))];
     let (rest, beats) = splits(&all);
     assert_eq!((rest, beats), (payload(&all), Beats::default()));
 }
@@ -113,7 +113,7 @@ fn a_group_of_beats_alone_makes_nothing() {
         assert_eq!((changes.outcome, changes.write), (Outcome::Beat, IncidentWrite::None));
     }
     // Nor does it touch an incident that is over.
-    let over = opened(&payload(&[alert("a", "resolved", json!({}))]));
+    let over = opened(&payload(&[alert("a", "resolved", &json!({}))]));
     assert_eq!(over.state, IncidentState::Resolved);
     let changes = rest_of(Some(&known(over)), &[watchdog("w", "firing", "one")]);
     assert_eq!((changes.outcome, changes.write), (Outcome::Beat, IncidentWrite::None));
@@ -121,7 +121,7 @@ fn a_group_of_beats_alone_makes_nothing() {
 
 #[test]
 fn what_was_an_incident_before_it_was_a_heartbeat_is_resolved() {
-    let a = alert("a", "firing", json!({ "alertname": "A" }));
+    let a = alert("a", "firing", &json!({ "alertname": "A" }));
     let alone = opened(&payload(&[watchdog("w", "firing", "one")]));
     let changes = rest_of(Some(&known(alone)), &[watchdog("w", "firing", "one")]);
     assert_eq!((changes.outcome, changes.state), (Outcome::Resolved, IncidentState::Resolved));
@@ -139,7 +139,7 @@ fn what_was_an_incident_before_it_was_a_heartbeat_is_resolved() {
 
 #[test]
 fn the_rest_of_a_mixed_group_follows_its_usual_rules() {
-    let a = alert("a", "firing", json!({ "alertname": "A" }));
+    let a = alert("a", "firing", &json!({ "alertname": "A" }));
     let changes = rest_of(None, &[a.clone(), watchdog("w", "firing", "one")]);
     assert_eq!((changes.outcome, changes.alerts.len()), (Outcome::Opened, 1));
     // No longer listed: absent, as without a heartbeat.
@@ -153,9 +153,9 @@ fn no_payload_speaks_of_an_alarm() {
     let body = json!({ "receiver": crate::model::HEARTBEATS, "groupKey": "g", "alerts": [] });
     let webhook = decode(body.to_string().as_bytes()).expect("a webhook");
     assert_ne!(webhook.receiver, crate::model::HEARTBEATS);
-    let mut alarm = opened(&payload(&[alert("heartbeat", "firing", json!({}))]));
+    let mut alarm = opened(&payload(&[alert("heartbeat", "firing", &json!({}))]));
     alarm.key.receiver = crate::model::HEARTBEATS.to_owned();
     let (display, route) = (Display::default(), route());
-    let resolved = payload(&[alert("heartbeat", "resolved", json!({}))]);
+    let resolved = payload(&[alert("heartbeat", "resolved", &json!({}))]);
     assert_eq!(settle(&known(alarm), &resolved, &Rules::of(&route, &display), NOW), None);
 }

@@ -23,6 +23,7 @@ mod dead_letters;
 mod elsewhere;
 mod escalations;
 mod found;
+mod heartbeats;
 mod migration;
 mod ops;
 mod overview;

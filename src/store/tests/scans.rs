@@ -15,13 +15,14 @@ use tracing::{
 
 use super::*;
 use crate::{
-    model::{ActArgs, ActKind, ActState, CardId, EvidenceKind, ResolvedRoom},
+    model::{ActArgs, ActKind, ActState, Beat, CardId, EvidenceKind, Labels, ResolvedRoom, Switch, SwitchKey},
     store::FoundRoot,
 };
 
 /// Tables with a row for each room that ever was, or a handful in all; and what a query makes itself of rows that were
 /// counted before.
-const SMALL: [&str; 6] = ["meta", "room", "behind", "counted", "known", "live"];
+/// Switches are bounded for each heartbeat of the config.
+const SMALL: [&str; 7] = ["meta", "room", "heartbeat", "behind", "counted", "known", "live"];
 
 fn caught() -> &'static Mutex<BTreeSet<String>> {
     static CAUGHT: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
@@ -147,6 +148,7 @@ async fn work(store: &Store, clock: &Clock) {
     fail(store).await;
     look_on(store).await;
     escalate(store, clock).await;
+    watch_heartbeats(store).await;
     change_config(store).await;
     take(store, ingest("stale", "a", IncidentState::Firing)).await;
     clock.advance(Duration::from_hours(1_000));
@@ -450,6 +452,26 @@ async fn escalate(store: &Store, clock: &Clock) {
     let due = store.escalation_candidates(&step, None).await.expect("read");
     let due = due.into_iter().map(|one| one.incident).collect();
     assert!(!store.escalate(&step, due).await.expect("committed").is_empty());
+}
+
+/// One switch beats, is called over and goes missing, another is forgotten.
+async fn watch_heartbeats(store: &Store) {
+    let key = |name: &str| SwitchKey { route: route("default"), name: name.to_owned(), labels: Labels::new() };
+    let beat = |name: &str, firing| Beat { key: key(name), firing };
+    for firing in [true, true, false] {
+        let beats = vec![beat("a", firing), beat("b", true)];
+        take(store, Ingest { beats, ..idle("beats") }).await;
+    }
+    assert_eq!(store.heartbeats().await.expect("read").len(), 2);
+    let graced = |switch: &Switch| Some(Switch { graced_at: Some(switch.beat_at), ..switch.clone() });
+    assert_eq!(store.change_heartbeats(graced).await.expect("committed"), 2);
+    for (name, is_kept) in [("a", true), ("b", false)] {
+        let decide: DecideSwitch = Box::new(move |switch, known, now| {
+            let switch = is_kept.then(|| Switch { missing_since: Some(now), ..switch.clone() });
+            Some(SwitchChange { switch, alarm: Some(adding(known, "heartbeat", IncidentState::Firing, Vec::new())) })
+        });
+        store.change_heartbeat(key(name), vec![room()], decide).await.expect("committed").expect("a change");
+    }
 }
 
 /// With a digest that loses a part.

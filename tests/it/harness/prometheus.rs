@@ -23,6 +23,7 @@ use super::{
 pub struct PrometheusConfig {
     pub json: Value,
     rules: String,
+    args: Vec<String>,
 }
 
 impl PrometheusConfig {
@@ -34,13 +35,19 @@ impl PrometheusConfig {
             "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": [] }] }] },
             "scrape_configs": [],
         });
-        Self { json, rules: rules.to_owned() }
+        Self { json, rules: rules.to_owned(), args: Vec::new() }
     }
 
     /// Sends its alerts there; call it for each of a cluster.
     pub fn alertmanager(mut self, alertmanager: &Alertmanager) -> Self {
         let targets = &mut self.json["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"];
         targets.as_array_mut().expect("an array").push(json!(host_and_port(&alertmanager.url())));
+        self
+    }
+
+    /// Sends what fires again each second, so that Alertmanager takes it for over four seconds after the last time.
+    pub fn resend_each_second(mut self) -> Self {
+        self.args.push("--rules.alert.resend-delay=1s".to_owned());
         self
     }
 
@@ -63,6 +70,7 @@ pub struct Prometheus {
     process: Option<Process>,
     scratch: Scratch,
     port: u16,
+    args: Vec<String>,
 }
 
 impl Prometheus {
@@ -70,7 +78,7 @@ impl Prometheus {
         let (port, scratch) = (free_port(), Scratch::new("prometheus"));
         scratch.write("prometheus.yml", &config.json.to_string());
         scratch.write("rules.yml", &config.rules);
-        let mut prometheus = Self { process: None, scratch, port };
+        let mut prometheus = Self { process: None, scratch, port, args: config.args };
         prometheus.launch(&program()).await;
         prometheus
     }
@@ -78,7 +86,7 @@ impl Prometheus {
     async fn launch(&mut self, program: &str) {
         let mut command = Command::new(program);
         command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]).current_dir(self.scratch.path());
-        command.arg(format!("--web.listen-address=127.0.0.1:{}", self.port));
+        command.arg(format!("--web.listen-address=127.0.0.1:{}", self.port)).args(&self.args);
         self.process = Some(start_server(program, READY, &mut command, &self.scratch, &self.url()).await);
     }
 

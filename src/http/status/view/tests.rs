@@ -8,9 +8,9 @@ use super::*;
 use crate::{
     clock::Clock,
     config::Purpose,
-    health::{Delivery, Health, Hold, Trust},
+    health::{ArmedSwitch, Delivery, Health, Hold, Trust},
     metrics::Metrics,
-    model::NoKeys,
+    model::{NoKeys, RouteName, SwitchKey},
     store::Store,
 };
 
@@ -47,6 +47,45 @@ fn hold(reason: &str, rate_limit: bool) -> Hold {
     Hold { reason: reason.to_owned(), rate_limit, since: NOW, until: Some(NOW.plus(Duration::from_secs(20))) }
 }
 
+/// One that beats, one that is missing, one that is called resolved, and one that never came.
+fn heartbeats() -> Vec<Heartbeat> {
+    let minutes = |minutes| NOW.minus(Duration::from_mins(minutes));
+    let of = |name: &str, cluster: &str, armed| Heartbeat {
+        key: SwitchKey {
+            route: RouteName::parse("default").expect("a name"),
+            name: name.to_owned(),
+            labels: [("cluster".to_owned(), cluster.to_owned())].into(),
+        },
+        armed,
+    };
+    let armed = |beat_at, missing_since, is_resolved| {
+        Some(ArmedSwitch { beat_at, due: minutes(0).plus(Duration::from_mins(14)), is_resolved, missing_since })
+    };
+    vec![
+        of("prometheus", "a", armed(minutes(1), None, false)),
+        of("prometheus", "b<i>", armed(minutes(20), Some(minutes(5)), false)),
+        of("loki", "", armed(minutes(2), None, true)),
+        of("other", "", None),
+    ]
+}
+
+#[tokio::test]
+async fn each_heartbeat_has_a_line() {
+    let (app, _folder) = app().await;
+    app.health.update(|health| health.heartbeats = heartbeats());
+    let page = made(&app).await;
+    let part = page.parts.iter().find(|part| part.name == "Heartbeats").expect("a part");
+    let expected = [
+        "default/other: no beat yet",
+        "default/prometheus (b<i>): missing, alarm raised 5 min ago, last beat 20 min ago",
+        "default/loki: Alertmanager calls it resolved, last beat 2 min ago, alarm in 14 min",
+        "default/prometheus (a): beats, last 1 min ago, alarm in 14 min without another",
+    ];
+    assert_eq!(part.details, expected);
+    let shown = page.html().expect("a page");
+    assert!(shown.contains("b&#60;i&#62;") && !shown.contains("b<i>"), "labels are escaped");
+}
+
 async fn made(app: &App) -> StatusPage {
     page(app, &app.settings()).await.expect("a page")
 }
@@ -56,7 +95,7 @@ type Change = fn(&mut crate::health::State);
 /// Whatever is the matter, the page's verdict is that of `/healthz`, and its first line says what it is.
 #[tokio::test]
 async fn the_verdict_is_that_of_healthz_and_says_why() {
-    let cases: [(Change, Level, &str, Option<&str>); 9] = [
+    let cases: [(Change, Level, &str, Option<&str>); 10] = [
         (|_| {}, Level::Ok, "Webhooks are taken, and every room shows all that was accepted.", None),
         (
             |health| health.store_fault = Some("disk full".to_owned()),
@@ -106,6 +145,12 @@ async fn the_verdict_is_that_of_healthz_and_says_why() {
             Level::Degraded,
             "Encryption: Clients show a warning: no recovery key",
             Some("Clients show a warning"),
+        ),
+        (
+            |health| health.heartbeats = heartbeats(),
+            Level::Degraded,
+            "Heartbeats: Missing: default/prometheus (1 of 2); alerts may not reach us",
+            Some("A heartbeat is missing"),
         ),
     ];
     for (change, level, first, heading) in cases {

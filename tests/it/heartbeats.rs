@@ -1,0 +1,200 @@
+//! Dead man's switches: a real Prometheus and Alertmanager beat, and stop beating.
+
+use std::{process::Output, time::Duration};
+
+use serde_json::{Value, json};
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
+
+use crate::harness::{
+    Alert, Alertmanager, AlertmanagerConfig, DEADLINE, Fault, FaultProxy, Match, Payload, Prometheus, PrometheusConfig,
+    Receiver, ReceiverBuilder, RoomView, Scene, eventually,
+};
+
+/// Longer than `RESOLVED_FOR`, and what leads to it.
+const AFTER_RESOLVED: Duration = Duration::from_mins(2);
+const QUIET: Duration = Duration::from_secs(3);
+const RULES: &str = r"
+groups:
+- name: watchdog
+  rules:
+  - alert: Watchdog
+    expr: vector(1)
+    labels: { severity: none, cluster: the-cluster }
+";
+const MISSING: &str = "💔 No heartbeat from prometheus (the-cluster) for ";
+
+fn watching(scene: &Scene, timeout: &str, more: &str) -> ReceiverBuilder {
+    let heartbeat = format!(
+        "[[routes.default.heartbeats]]\nname = \"prometheus\"\nmatch = {{ alertname = \"Watchdog\" }}\n\
+         by = [\"cluster\"]\ntimeout = \"{timeout}\"\n{more}"
+    );
+    ReceiverBuilder::of(scene).toml(&heartbeat)
+}
+
+/// As docs/HEARTBEATS.md has it, in seconds in place of minutes.
+async fn alertmanager_of(receiver: &Receiver) -> Alertmanager {
+    let config = AlertmanagerConfig::webhook(&receiver.webhook_url("default"))
+        .route("group_wait", json!("0s"))
+        .route("group_interval", json!("1s"))
+        .route("repeat_interval", json!("900ms"));
+    Alertmanager::start(config).await
+}
+
+async fn prometheus_of(alertmanager: &Alertmanager) -> Prometheus {
+    Prometheus::start(PrometheusConfig::new(RULES).resend_each_second().alertmanager(alertmanager)).await
+}
+
+/// A notification of a Watchdog.
+fn beat() -> Payload {
+    Payload::group("Watchdog").alert(Alert::firing("").label("alertname", "Watchdog").label("cluster", "the-cluster"))
+}
+
+async fn beats(receiver: &Receiver) -> f64 {
+    receiver.metric("notifications_total", &[("route", "default"), ("outcome", "beat")]).await
+}
+
+async fn beats_on(receiver: &Receiver) {
+    let before = beats(receiver).await;
+    receiver
+        .wait_metric("notifications_total", &[("route", "default"), ("outcome", "beat")], |now| now > before + 1.0)
+        .await;
+}
+
+async fn part(receiver: &Receiver) -> Value {
+    receiver.get("/healthz").await.json()["parts"]["heartbeats"].clone()
+}
+
+fn has_no_card(view: &RoomView) -> bool {
+    view.cards().is_empty()
+}
+
+fn is_missing(view: &RoomView) -> bool {
+    view.cards().len() == 1 && view.card().first_line().starts_with(MISSING)
+}
+
+fn is_back(view: &RoomView) -> bool {
+    let card = view.card();
+    view.cards().len() == 1
+        && card.first_line().starts_with("🟢 Heartbeat from prometheus (the-cluster) is back after ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_alertmanager_and_a_stopped_prometheus_are_cards_and_a_stopped_receiver_is_none() {
+    let scene = Scene::new().await;
+    let builder = watching(&scene, "8s", "[routes.default.mentions]\nroom = true\nmin_severity = \"critical\"\n");
+    let mut receiver = builder.start().await;
+    let mut alertmanager = alertmanager_of(&receiver).await;
+    let prometheus = prometheus_of(&alertmanager).await;
+    beats_on(&receiver).await;
+    assert_eq!(part(&receiver).await["reason"], "all beat");
+
+    // The receiver is down for longer than the timeout.
+    receiver.kill9();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    receiver.restart().await;
+    beats_on(&receiver).await;
+    scene.room.assert_settled("no alarm", QUIET, has_no_card).await;
+
+    alertmanager.kill9();
+    let view = scene.room.wait_for("silence", DEADLINE, is_missing).await;
+    assert!(view.card().first_line().contains(" for 8 s: alerts may not reach this room"), "{}", view.text());
+    let root = view.card().event_id().to_owned();
+    assert_eq!(view.event(&root).expect("the root").content["m.mentions"]["room"], true, "{}", view.text());
+    let health = part(&receiver).await;
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert_eq!(receiver.get("/healthz").await.status, 200, "no probe restarts a receiver for it");
+    // Said once, whatever crashes.
+    receiver.kill9();
+    receiver.restart().await;
+    scene.room.assert_settled("one alarm", QUIET, is_missing).await;
+
+    alertmanager.restart().await;
+    let view = scene.room.wait_for("back", DEADLINE, is_back).await;
+    assert_eq!(view.card().event_id(), root, "{}", view.text());
+    eventually("a word in the thread", DEADLINE, async || {
+        let view = scene.room.view().await;
+        let thread = view.thread_of(&root);
+        (thread.len() == 1 && thread[0].first_line().contains("resolved after")).then_some(())
+    })
+    .await;
+    drop(prometheus);
+    scene.room.wait_for("silence or the word that it is over", DEADLINE, is_missing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolved_watchdog_is_an_alarm_a_minute_later_whatever_the_timeout() {
+    let scene = Scene::new().await;
+    let receiver = watching(&scene, "1h", "").start().await;
+    let alertmanager = alertmanager_of(&receiver).await;
+    let prometheus = prometheus_of(&alertmanager).await;
+    beats_on(&receiver).await;
+    drop(prometheus);
+    let view = scene.room.wait_for("the alarm", AFTER_RESOLVED, is_missing).await;
+    assert!(view.card().has("Check whether Prometheus runs"), "{}", view.text());
+    let _prometheus = prometheus_of(&alertmanager).await;
+    scene.room.wait_for("back", DEADLINE, is_back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_follow_beats_while_the_room_can_be_reached() {
+    let (scene, watcher) = (Scene::new().await, MockServer::start().await);
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&watcher).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let ping = format!("ping_url = \"{}/secret-token\"\n", watcher.uri());
+    let receiver = watching(&scene, "1h", &ping).homeserver(&proxy.url()).start().await;
+    let pings = |outcome: &'static str| [("route", "default"), ("name", "prometheus"), ("outcome", outcome)];
+    receiver.wait_metric("homeserver_up", &[], |up| up == 1.0).await;
+    receiver.accept("default", beat()).await;
+    receiver.wait_metric("heartbeat_pings_total", &pings("sent"), |sent| sent >= 1.0).await;
+    let received = watcher.received_requests().await.expect("recorded");
+    assert!(received.iter().all(|ping| ping.method.as_str() == "GET" && ping.url.path() == "/secret-token"));
+
+    proxy.fault(Match::all(), Fault::Cut);
+    receiver.wait_metric("homeserver_up", &[], |up| up == 0.0).await;
+    let before = watcher.received_requests().await.expect("recorded").len();
+    for _ in 0..3 {
+        receiver.accept("default", beat()).await;
+    }
+    receiver.wait_metric("heartbeat_pings_total", &pings("withheld"), |withheld| withheld >= 1.0).await;
+    assert_eq!(watcher.received_requests().await.expect("recorded").len(), before);
+    receiver.wait_log(&["heartbeat pings withheld; rooms are not reached"]).await;
+    proxy.heal();
+    receiver.wait_metric("homeserver_up", &[], |up| up == 1.0).await;
+    receiver.accept("default", beat()).await;
+    receiver.wait_metric("heartbeat_pings_total", &pings("sent"), |sent| sent >= 2.0).await;
+    assert!(!receiver.logs().contains("secret-token"), "{}", receiver.log_tail());
+}
+
+async fn command(receiver: &Receiver, args: &[&str]) -> (Option<i32>, String) {
+    let all: Vec<&str> = ["heartbeats"].iter().chain(args).copied().collect();
+    let Output { status, stdout, stderr } = receiver.cli(&all).await;
+    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_lists_and_disarms() {
+    let scene = Scene::new().await;
+    let receiver = watching(&scene, "2s", "").start().await;
+    let (code, listed) = command(&receiver, &[]).await;
+    assert!(code == Some(0) && listed.contains("unarmed"), "{listed}");
+    receiver.accept("default", beat()).await;
+    scene.room.wait_for("the alarm", DEADLINE, is_missing).await;
+    let (_, json) = command(&receiver, &["list", "--json"]).await;
+    let listed: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&listed[0]["state"], &listed[0]["labels"]["cluster"]), (&json!("missing"), &json!("the-cluster")));
+    let silent = receiver.metric("heartbeat_last_seconds", &[("route", "default"), ("name", "prometheus")]).await;
+    assert!(silent >= 2.0, "{silent}");
+    for (args, expected) in [
+        (&["forget", "loki"][..], "no such switch is armed"),
+        (&["forget", "prometheus", "cluster=other"], "no such switch is armed"),
+        (&["forget", "prometheus", "cluster"], "expected LABEL=VALUE"),
+    ] {
+        let (code, said) = command(&receiver, args).await;
+        assert!(code != Some(0) && said.contains(expected), "{args:?}: {said}");
+    }
+    let (code, said) = command(&receiver, &["forget", "prometheus", "cluster=the-cluster"]).await;
+    assert_eq!((code, said.as_str()), (Some(0), "default prometheus cluster=the-cluster: disarmed\n"));
+    let grey = "⚪ Heartbeat from prometheus (the-cluster) is not watched any more since ";
+    scene.room.wait_for("grey", DEADLINE, |view| view.card().first_line().starts_with(grey)).await;
+    scene.room.assert_settled("and no further alarm", QUIET, |view| view.card().first_line().starts_with(grey)).await;
+}
