@@ -58,6 +58,24 @@ async fn a_storm_and_its_digest_show_none() {
     assert!(pieces(&view) <= 2 * cards && pieces(&view) <= 4, "{} pieces\n{}", pieces(&view), view.text());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_later_cards_of_a_storm_have_none_although_each_is_a_card_of_its_own() {
+    let (scene, source) = (Scene::new().await, Source::start().await);
+    let builder = ReceiverBuilder::of(&scene).set("routes.default.digest_above", 0).toml(&all_from(&source));
+    let receiver = builder.start().await;
+    let names: Vec<String> = (0..12).map(|n| format!("Storm{n:02}")).collect();
+    for name in &names {
+        receiver.accept("default", group(name)).await;
+    }
+    let all = |view: &RoomView| view.cards().len() == names.len();
+    scene.room.wait_for("a card each", DEADLINE, all).await;
+    let view = scene.room.assert_settled("and little else", QUIET, all).await;
+    let mut cards = view.cards();
+    cards.sort_by_key(|card| card.event.origin_server_ts);
+    let beside: Vec<usize> = cards.iter().map(|card| view.thread_of(card.event_id()).len()).collect();
+    assert!(beside[4..].iter().all(|pieces| *pieces == 0), "{beside:?}\n{}", view.text());
+}
+
 async fn behind(proxy: &FaultProxy, scene: &Scene, source: &Source) -> Receiver {
     ReceiverBuilder::of(scene).homeserver(&proxy.url()).toml(&all_from(source)).start().await
 }
