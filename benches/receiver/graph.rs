@@ -40,6 +40,8 @@ pub async fn measure(extent: Extent, table: &mut Table) {
     };
     let pid = std::process::id();
     let (mut millis, mut mebibytes) = (Figures::default(), Figures::default());
+    // What is read into memory once.
+    draw(&source, &wanted).await.expect("a graph");
     for _ in 0..extent.rounds {
         // Begins to count the most that is resident from here on.
         std::fs::write("/proc/self/clear_refs", "5").expect("our own process");

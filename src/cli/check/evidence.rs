@@ -103,13 +103,18 @@ async fn loki(source: &EvidenceSource) -> Finding {
     let Some(reply) = success(&answer) else {
         return fault(&answer.error("does not answer as Loki does"), "check evidence.loki.url");
     };
-    match reply["data"].as_array().map_or(0, Vec::len) {
-        0 => Finding::Note(format!(
+    // A tenant that has nothing has this label nevertheless.
+    let all = reply["data"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let labels: Vec<&str> = all.filter(|label| *label != "__name__").collect();
+    if labels.is_empty() {
+        return Finding::Note(format!(
             "{key}: {} -> if there should be log lines, check the tenant (X-Scope-OrgID in evidence.loki.headers)",
             answer.error("answers, and has no labels of the last hours")
-        )),
-        labels => Finding::Good(format!("{key}: {}", answer.error(&format!("answers, has {labels} labels")))),
+        ));
     }
+    let more = if labels.len() > 5 { ", …" } else { "" };
+    let labels = labels[..labels.len().min(5)].join(", ");
+    Finding::Good(format!("{key}: {}", answer.error(&format!("answers, has the labels {labels}{more}"))))
 }
 
 /// Asks for a number that needs no series.
@@ -180,8 +185,15 @@ mod tests {
     #[tokio::test]
     async fn what_sources_answer() {
         for (is_loki, status, body, kind, expected) in [
-            (true, 200, r#"{"status":"success","data":["app","pod"]}"#, "ok", "answers, has 2 labels"),
+            (
+                true,
+                200,
+                r#"{"status":"success","data":["__name__","app","pod"]}"#,
+                "ok",
+                "answers, has the labels app, pod",
+            ),
             (true, 200, r#"{"status":"success"}"#, "note", "check the tenant"),
+            (true, 200, r#"{"status":"success","data":["__name__"]}"#, "note", "check the tenant"),
             (true, 200, r#"{"status":"success","data":[]}"#, "note", "has no labels of the last hours"),
             (true, 200, "<html>log in</html>", "fault", "does not answer as Loki does -> check evidence.loki.url"),
             (true, 401, "no org id", "fault", "-> set the tenant as X-Scope-OrgID"),

@@ -38,6 +38,8 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         rule(r"\b([\w.+-]+):[^\s@/]+@((?:tcp|udp|unix)\()", |found| format!("{}:{BLANK}@{}", &found[1], &found[2])),
         rule(&format!(r"(^|[^A-Za-z0-9_])(?:{known})"), |found| format!("{}{BLANK}", &found[1])),
         rule(&pairs(), pair),
+        rule(r"(?i)(jdbc:oracle:[a-z]+:[^\s/@]+/)[^\s@]+@", |found| format!("{}{BLANK}@", &found[1])),
+        rule(r"(\s(?:-u|--user)[ =][\w.@-]+:)\S+", |found| format!("{}{BLANK}", &found[1])),
         rule(OPTIONS, |found| format!("{}{BLANK}", &found[1])),
         rule(r"[A-Za-z0-9+/]{40,}={0,2}", blob),
     ]
@@ -51,8 +53,7 @@ const KEY_BLOCK: &str = "-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?\
 const HEADERS: &str = r#"(?i)(\b(?:proxy-)?authorization\\?["']?\s*[:=,]\s*\[?\s*\\?["']?|\b(?:set-)?cookie2?\\?["']?\s*[:=]\s*\[?\s*\\?["']?)[^"'\\\]]+"#;
 
 /// What follows the word of a scheme of HTTP authentication.
-const SCHEMES: &str =
-    r#"(?i)\b(bearer|basic)((?:\s|%20|\+|[:=]\s*)\s*\\?["']?)([A-Za-z0-9._~+/=-]{6,}|%[0-9A-F]{2}[^\s"']+)"#;
+const SCHEMES: &str = r#"(?i)\b(bearer|basic|auth (?:plain|login|xoauth2))((?:\s|%20|\+|[:=]\s*)\s*\\?["']?)([A-Za-z0-9._~+/=-]{6,}|%[0-9A-F]{2}[^\s"']+)"#;
 
 /// A URL with something that ends in an `@`, the last one of the word. It may also be one in its path.
 const URLS: &str = r#"(?i)\b([a-z][a-z0-9+.-]{1,20}://)([^\s"'<>`]*)@"#;
@@ -91,7 +92,7 @@ const TOKENS: [&str; 24] = [
     r"pypi-[A-Za-z0-9_-]{20,}",
     // Grafana, Vault and Terraform.
     r"gl(?:sa|c)_[A-Za-z0-9_+/=-]{20,}",
-    r"(?:hv[sbr]\.[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,})",
+    r"(?:hv[sbr]\.[A-Za-z0-9_-]{20,}|s\.[A-Za-z0-9]{24}\b|[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,})",
     // Matrix homeservers; age.
     r"(?:syt|syr|syl|mat|mct|mcr|mua|mpt)_[A-Za-z0-9_=.+/-]{16,}",
     r"AGE-SECRET-KEY-1[A-Z0-9]{20,}",
@@ -101,7 +102,7 @@ const TOKENS: [&str; 24] = [
 const SECRET_NAMES: [&str; 4] = [
     r"[\w.-]*(?:passw(?:or)?d|passphrase|passwort|pwd|secret|credential|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|auth[_-]?key|shared[_-]?access|connection[_-]?string)[\w-]*",
     r"[\w.-]*(?:token|jwt|signature|otp|session[_-]?id|sessionid|csrf|xsrf)",
-    r"(?:[\w.-]*[_.-])?(?:pass|sig|key|pin|auth)",
+    r"(?:[\w.-]*[_.-])?(?:pass|pw|sig|key|pin|auth)",
     r"SharedAccessKey|SharedAccessSignature|AccountKey",
 ];
 
@@ -110,37 +111,101 @@ const SECRET_NAMES: [&str; 4] = [
 fn pairs() -> String {
     let names = SECRET_NAMES.join("|");
     let between = r#"\\*["']?\s*(?:=>|:=|[=:])\s*\[?\s*"#;
-    let value = r#"\\+"(?:[^"\\]|\\[^"])*(?:\\+")?|"(?:[^"\\]|\\.)*"?|\\*'[^']*'?|`[^`]*`?|[^\s"',;&)}\]]+"#;
+    // Within a text of JSON a quotation has one backslash before each mark, and marks within it have three.
+    let value = concat!(
+        r#"\\"(?:[^"\\]|\\[^"\\]|\\\\\\"|\\\\)*(?:\\")?|\\{2,}"(?:[^"\\]|\\+[^"\\])*(?:\\+")?|"#,
+        r#""(?:[^"\\]|\\.)*"?|\\*'[^']*'?|`[^`]*`?|[^\s"'`,;&(){}\[\]][^\s"',;&]*|[(\[{<]+[^\s"'`,;&(){}\[\]:][^\s"',;&]*"#
+    );
     format!(r"(?i)\b({names})({between})({value})")
 }
 
-/// Keeps what is empty, and what says that there is no secret.
+/// Keeps what is empty, what says that there is no secret, and what goes on in a sentence: `invalid token: expected …`.
 fn pair(found: &Captures<'_>) -> String {
     let (name, between, value) = (&found[1], &found[2], &found[3]);
     let bare = value.trim_matches(['"', '\'', '`', '\\']);
-    let nothing = ["", "null", "nil", "none", "<nil>", "true", "false", "undefined"];
-    let lower = bare.to_ascii_lowercase();
-    // Names that are only sometimes those of secrets.
-    let short = ["key", "pin", "auth", "pass", "sig"].iter().any(|end| {
-        let name = name.to_ascii_lowercase();
-        name == *end || (name.ends_with(&format!("_{end}")) || name.ends_with(&format!(".{end}"))) && *end == "key"
-    });
-    let harmless = nothing.contains(&lower.as_str()) || bare.contains(BLANK) || (short && !is_odd(bare));
-    if harmless {
+    let (lower, of_name) = (bare.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let in_prose = bare == value && between.ends_with(' ') && PROSE.contains(&lower.trim_end_matches(['.', ':', '!']));
+    let is_about = ABOUT.iter().any(|end| of_name.ends_with(end));
+    let harmless = NOTHING.contains(&lower.as_str()) || bare.contains(BLANK) || in_prose || is_about;
+    if harmless || !may_be_secret(&of_name, bare) {
         return found[0].to_owned();
     }
     let quote: String = value.chars().take_while(|c| "\"'`\\".contains(*c)).collect();
     let closed = if value.len() > quote.len() && value.ends_with(quote.as_str()) { quote.as_str() } else { "" };
-    format!("{name}{between}{quote}{BLANK}{closed}")
+    // `(password=x)`
+    let brackets = if quote.is_empty() { value.trim_end_matches([')', '}', ']', '>']).len() } else { value.len() };
+    format!("{name}{between}{quote}{BLANK}{closed}{}", &value[brackets..])
 }
 
-/// Whether a value looks like a secret by itself: eight characters or more, digits among letters.
-fn is_odd(value: &str) -> bool {
+/// Values that are not secrets.
+const NOTHING: [&str; 8] = ["", "null", "nil", "none", "<nil>", "true", "false", "undefined"];
+
+/// Ends of names that tell something about a secret.
+const ABOUT: [&str; 12] =
+    ["name", "ref", "path", "file", "type", "length", "policy", "ttl", "version", "key_id", "key-id", "keyid"];
+
+/// Words that follow such a name in sentences.
+const PROSE: [&str; 40] = [
+    "a",
+    "an",
+    "authentication",
+    "bad",
+    "cannot",
+    "context",
+    "could",
+    "denied",
+    "does",
+    "eof",
+    "error",
+    "expected",
+    "expired",
+    "failed",
+    "forbidden",
+    "got",
+    "http",
+    "in",
+    "invalid",
+    "is",
+    "malformed",
+    "missing",
+    "must",
+    "no",
+    "not",
+    "open",
+    "permission",
+    "read",
+    "required",
+    "rpc",
+    "secrets",
+    "the",
+    "timeout",
+    "too",
+    "unable",
+    "unauthorized",
+    "unexpected",
+    "unknown",
+    "user",
+    "was",
+];
+
+/// Whether it may be one, where the name is only sometimes that of a secret.
+fn may_be_secret(name: &str, value: &str) -> bool {
+    let last = name.rsplit(['_', '.', '-']).next().unwrap_or_default();
+    let known = ["private", "access", "account", "encryption", "signing", "auth", "api", "shared"];
+    match last {
+        "pass" => !value.chars().all(|c| c.is_ascii_digit()),
+        "key" if known.iter().any(|kind| name.contains(kind)) => true,
+        "key" => is_odd(value, 16),
+        "pin" | "auth" | "sig" => is_odd(value, 8),
+        _ => true,
+    }
+}
+
+/// Whether a value looks like a secret by itself: so many characters or more, digits among letters.
+fn is_odd(value: &str, least: usize) -> bool {
     let has = |of: fn(&char) -> bool| value.chars().any(|c| of(&c));
-    value.len() >= 8
-        && !value.contains(['/', ':', ' '])
-        && has(char::is_ascii_digit)
-        && (has(char::is_ascii_uppercase) || has(char::is_ascii_lowercase))
+    let of_words = value.contains(['/', ':', ' ']);
+    value.len() >= least && !of_words && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)
 }
 
 /// Keeps words of a sentence: `basic authentication`.

@@ -69,6 +69,19 @@ fn secrets_are_blanked() {
         ("passphrase=`a b` x".to_owned(), "passphrase=`***` x"),
         (r#"password="cut off"#.to_owned(), r#"password="***"#),
         ("run --password hunter2 --token abc -v".to_owned(), "run --password *** --token *** -v"),
+        (
+            r#"{"log":"{\"password\":\"p\\\"q\",\"x\":1}\n"}"#.to_owned(),
+            r#"{"log":"{\"password\":\"***\",\"x\":1}\n"}"#,
+        ),
+        (r#"\\\"token\\\":\\\"abc\\\",1"#.to_owned(), r#"\\\"token\\\":\\\"***\\\",1"#),
+        ("(password=hunter2) {pwd: a)b}".to_owned(), "(password=***) {pwd: ***}"),
+        ("userPassword: {SSHA}abc= secret=[x]".to_owned(), "userPassword: *** secret=[***]"),
+        ("pass=hunter2 pw: hunter2".to_owned(), "pass=*** pw: ***"),
+        ("key=0123456789abcdef0 auth=abcd1234".to_owned(), "key=*** auth=***"),
+        ("curl -u admin:hunter2 https://host".to_owned(), "curl -u admin:*** https://host"),
+        ("jdbc:oracle:thin:scott/tiger@//host:1521/x".to_owned(), "jdbc:oracle:thin:scott/***@//host:1521/x"),
+        ("> AUTH PLAIN AGFsaWNlAGh1bnRlcjI=".to_owned(), "> AUTH PLAIN ***"),
+        (format!("vault s.{} x", "aB3d".repeat(6)), "vault *** x"),
         // Random bytes.
         (format!("got {}= back", "aB3x".repeat(12)), "got *** back"),
     ] {
@@ -95,6 +108,13 @@ fn what_is_not_secret_stays() {
         "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span=00f067aa0ba902b7",
         "pod api-7d8f9c6b5-x2x4z restarted",
         "-----BEGIN CERTIFICATE-----",
+        "Failed to watch *v1.Secret: failed to list *v1.Secret: secrets is forbidden",
+        "reading secret /run/secrets/token: permission denied",
+        "invalid token: expected 3 parts",
+        r#"{"secretName":"db","secretKeyRef":{"name":"x","key":"password"}}"#,
+        "password_file=/run/secrets/pw token_type: bearer",
+        "max_tokens=4096 tokenizer=bpe keyboard=us key=tenant-42 pass=3",
+        "SharedAccessKeyName=Root",
         "2026-11-28T12:00:00.000Z level=error msg=\"disk full\" path=/var/lib",
         "",
     ] {

@@ -120,9 +120,9 @@ impl<'a> Plot<'a> {
         let zone = time_axis::zone_name(span.to, scene.zone);
         canvas.text(&zone, (EDGE, TIME_BASE), SIZE, Anchor::Start, DIM);
         taken.push((EDGE, EDGE + text_width(&zone, SIZE)));
-        if let Some(began) = scene.began.filter(|began| *began >= span.from && *began <= span.to) {
+        let began = scene.began.filter(|began| *began >= span.from && *began <= span.to);
+        if let Some(began) = began {
             let x = self.x(seconds(began));
-            canvas.line((x, TOP - 8.0), (x, BOTTOM), &Pen::dashed(ALERT, 3.0, 5.0, 5.0));
             let label = format!("firing {}", time_axis::clock(began, span.from, scene.zone));
             taken.push(self.draw_time(canvas, &label, x, ALERT));
         }
@@ -136,6 +136,9 @@ impl<'a> Plot<'a> {
             if taken.iter().all(|(from, to)| end + APART < *from || *to + APART < start) {
                 taken.push(self.draw_time(canvas, &label, x, TEXT));
             }
+        }
+        if let Some(x) = began.map(|began| self.x(seconds(began))) {
+            canvas.line((x, TOP - 8.0), (x, BOTTOM), &Pen::dashed(ALERT, 3.0, 5.0, 5.0));
         }
     }
 
