@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -20,9 +21,10 @@ use crate::{
         retry,
         transport::FrozenEvent,
     },
-    model::{Scope, SendError},
+    model::{IncidentId, Scope, SendError, Timestamp, TxnId},
     pacing::SayOnce,
-    store::{Answer, StoreError},
+    render::{self, CONTENT_KEY, answer_content},
+    store::{Answer, NewAnswer, StoreError},
 };
 
 /// How long an answer waits while cards of other rooms are due and sends are scarce, before it asks again.
@@ -75,7 +77,7 @@ impl Answers {
             Ok(device) => device,
             Err(error) => return self.after_failure(context, failures, &answer, &error, permit).await,
         };
-        if answer.in_doubt && !is_remembered(context, failures, &answer, &device) && !answer.is_reaction() {
+        if answer.in_doubt && !failures.remembers(context, &answer, &device) && !answer.is_reaction() {
             match search(context, &answer.txn_id, answer.id, answer.at).await? {
                 Ok(Found::Event(event)) => return self.adopt(context, &answer, &event, permit).await,
                 Ok(Found::Absent) => {}
@@ -155,6 +157,9 @@ impl Answers {
         match (error.reason.scope(), verdict) {
             (Scope::Event, _) => {
                 context.gate.open(permit);
+                if let Some(words) = in_words(answer, TxnId(ulid::Ulid::new().to_string()), context.clock.now()) {
+                    return self.say_instead(context, answer, words, error).await;
+                }
                 return self.give_up(context, answer, error).await;
             }
             (Scope::Room, _) if too_late => {
@@ -187,6 +192,21 @@ impl Answers {
         Ok(self.pause(wait))
     }
 
+    /// Answers in words in place of a picture that cannot be sent.
+    async fn say_instead(
+        &mut self,
+        context: &RoomContext,
+        answer: &Answer,
+        words: NewAnswer,
+        error: &SendError,
+    ) -> Result<Turn, StoreError> {
+        context.count_answer("refused");
+        context.store.replace_answer(answer, words).await?;
+        self.reset();
+        tracing::warn!(act = answer.act, room = %context.name, reason = %error, "picture refused; answering in words");
+        Ok(Turn::Again)
+    }
+
     async fn give_up(&mut self, context: &RoomContext, answer: &Answer, error: &SendError) -> Result<Turn, StoreError> {
         context.count_answer("refused");
         context.store.refuse_answer(answer).await?;
@@ -209,17 +229,32 @@ impl Answers {
     }
 }
 
-/// Whether the homeserver certainly answers the answer's transaction id with the event that it made, if it made one.
-pub(super) fn is_remembered(context: &RoomContext, failures: &Failures, answer: &Answer, device: &str) -> bool {
-    // It was tried first when it was frozen, or later.
-    context.transport.remembers_transactions()
-        && answer.device.as_deref() == Some(device)
-        && failures.in_doubt.is_recent(answer.at, &context.clock)
-}
-
 /// Whether a card is due in a room that accepts events: a send must go to that first.
 async fn is_card_due(context: &RoomContext) -> Result<bool, StoreError> {
     let health = context.health.snapshot();
     let is_held = |room| health.rooms.get(room).is_some_and(|room| room.hold.is_some() || room.no_keys.is_some());
     Ok(context.store.rooms_due().await?.iter().any(|room| !is_held(room)))
+}
+
+/// What is said in place of a picture that somebody asked for and the room does not take; `None`: it is not a picture.
+fn in_words(answer: &Answer, txn_id: TxnId, now: Timestamp) -> Option<NewAnswer> {
+    let content: Value = serde_json::from_str(&answer.content).ok()?;
+    if content["msgtype"] != "m.image" {
+        return None;
+    }
+    let relation = &content["m.relates_to"];
+    let (root, reply_to) = (relation["event_id"].as_str()?, relation["m.in_reply_to"]["event_id"].as_str()?);
+    let incident = content[CONTENT_KEY]["incident"].as_str().map(|id| IncidentId(id.to_owned()));
+    let words =
+        render::answer::Answer::new("❌", "The picture could not be sent to this room").line("Ask for it again.");
+    Some(NewAnswer {
+        act: answer.act.clone(),
+        room: answer.room.clone(),
+        card: answer.card.clone(),
+        event_type: answer.event_type.clone(),
+        content: answer_content(&words.message(), Some((root, reply_to)), &txn_id, incident.as_ref()),
+        txn_id,
+        at: now,
+        unasked: None,
+    })
 }

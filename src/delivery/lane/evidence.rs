@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    answers::is_remembered,
     context::RoomContext,
     failures::Failures,
     search::{Found, search},
@@ -60,7 +59,7 @@ impl Evidence {
             // Nothing was tried.
             Err(error) => return Ok(self.wait(&error)),
         };
-        if answer.in_doubt && !is_remembered(context, failures, answer, &device) {
+        if answer.in_doubt && !failures.remembers(context, answer, &device) {
             match search(context, &answer.txn_id, answer.id, answer.at).await? {
                 Ok(Found::Event(event)) => {
                     self.reset();

@@ -20,7 +20,7 @@ use crate::{
         retry,
     },
     model::{Op, OpState, Scope, SendError, Timestamp},
-    store::StoreError,
+    store::{Answer, StoreError},
 };
 
 /// After a fault of the homeserver the lane waits this much longer, so that those that have waited longest try first.
@@ -52,6 +52,14 @@ impl Failures {
         if let Some(drain) = &mut self.drain {
             drain.record_delivery();
         }
+    }
+
+    /// Whether the homeserver certainly answers the answer's transaction id with the event that it made, if it made one.
+    pub fn remembers(&self, context: &RoomContext, answer: &Answer, device: &str) -> bool {
+        // It was tried first when it was frozen, or later.
+        context.transport.remembers_transactions()
+            && answer.device.as_deref() == Some(device)
+            && self.in_doubt.is_recent(answer.at, &context.clock)
     }
 
     /// Decides what follows a failed send.

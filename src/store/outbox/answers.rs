@@ -43,6 +43,7 @@ pub struct Answer {
     pub id: i64,
     pub act: String,
     pub room: RoomAddress,
+    pub card: Option<CardId>,
     pub event_type: String,
     pub content: String,
     pub txn_id: TxnId,
@@ -156,7 +157,7 @@ impl Store {
     pub async fn next_answer(&self, room: &RoomAddress) -> Result<Option<Answer>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let row = sqlx::query(
-            "SELECT id, act, room, type, content, txn_id, at, device, state, attempts, evidence, until, route \
+            "SELECT id, act, room, card, type, content, txn_id, at, device, state, attempts, evidence, until, route \
              FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') ORDER BY until IS NOT NULL, id LIMIT 1",
         )
         .bind(room.as_str())
@@ -237,22 +238,45 @@ impl Store {
         self.end_answer(answer.id, "refused", None).await
     }
 
+    /// The answer will never be in the room, and another one takes its place.
+    ///
+    /// # Errors
+    /// When it cannot be committed.
+    pub async fn replace_answer(&self, answer: &Answer, by: NewAnswer) -> Result<(), StoreError> {
+        let (id, now) = (answer.id, self.clock.now());
+        self.writer
+            .write(move |connection, context| {
+                Box::pin(async move {
+                    end_one(connection, id, "refused", None, now).await?;
+                    insert_answer(connection, context, &by).await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
     async fn end_answer(&self, id: i64, state: &'static str, event_id: Option<String>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        self.write(move |connection, _| {
-            Box::pin(async move {
-                sqlx::query("UPDATE answer SET state = $2, event_id = $3, ended_at = $4, content = '' WHERE id = $1")
-                    .bind(id)
-                    .bind(state)
-                    .bind(event_id)
-                    .bind(now.0)
-                    .execute(connection)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
+        self.write(move |connection, _| Box::pin(async move { end_one(connection, id, state, event_id, now).await }))
+            .await
     }
+}
+
+async fn end_one(
+    connection: &mut SqliteConnection,
+    id: i64,
+    state: &str,
+    event_id: Option<String>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE answer SET state = $2, event_id = $3, ended_at = $4, content = '' WHERE id = $1")
+        .bind(id)
+        .bind(state)
+        .bind(event_id)
+        .bind(now.0)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// When the next answer of `room` was frozen, and whether nobody asked for it.
@@ -294,6 +318,7 @@ fn answer_of(row: &SqliteRow, room: &RoomAddress) -> Result<Answer, StoreError> 
         id: row.try_get("id")?,
         act: row.try_get("act")?,
         room: room.clone(),
+        card: row.try_get::<Option<String>, _>("card")?.map(CardId),
         event_type: row.try_get("type")?,
         content: row.try_get("content")?,
         txn_id: TxnId(row.try_get("txn_id")?),

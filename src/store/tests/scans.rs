@@ -228,6 +228,11 @@ async fn answer(store: &Store) {
     let (_, route) = store.only_incident(&card).await.expect("read").expect("an incident");
     let evidence = answers::new_evidence("evidence", "$first", &card, &route);
     assert!(store.freeze_evidence(evidence, EvidenceKind::Logs).await.expect("committed"));
+    store.freeze_answer(answers::new_answer("picture")).await.expect("committed");
+    let picture = store.next_answer(&room()).await.expect("read").expect("one");
+    store.replace_answer(&picture, answers::new_answer("words")).await.expect("committed");
+    let words = store.next_answer(&room()).await.expect("read").expect("one");
+    store.finish_answer(&words, "$words").await.expect("committed");
     let evidence = store.next_answer(&room()).await.expect("read").expect("one");
     store.finish_answer(&evidence, "$evidence").await.expect("committed");
     store.act_target("$evidence").await.expect("read").expect("the same card");

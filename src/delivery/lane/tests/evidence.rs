@@ -33,7 +33,11 @@ impl Harness {
         let now = self.context.clock.now();
         let route = RouteName::parse("default").expect("a name");
         let unasked = Unasked { kind: EvidenceKind::Graph, route, until: now.plus(ShownCard::TOO_LATE) };
-        let content = serde_json::json!({ "msgtype": "m.image", "body": "a graph", "url": "mxc://a/b" });
+        let content = serde_json::json!({
+            "msgtype": "m.image", "body": "a graph", "url": "mxc://a/b",
+            "m.relates_to": { "rel_type": "m.thread", "event_id": "$root", "m.in_reply_to": { "event_id": "$asked" } },
+            "matrix_alertmanager_receiver": { "op": txn },
+        });
         let answer = NewAnswer {
             act: format!("$card-{txn}"),
             room: RoomAddress::parse(ROOM).expect("a room"),
@@ -302,4 +306,23 @@ async fn it_is_never_in_the_room_twice() {
         assert_eq!(harness.txns().len(), tries, "{reads:?}");
         assert_eq!(harness.context.metrics.possible_duplicates.get(), 0);
     }
+}
+
+/// Such as one that was uploaded in the clear, in a room that has become encrypted since: asked means answered.
+#[tokio::test]
+async fn a_picture_that_was_asked_for_and_is_refused_is_answered_in_words() {
+    let mut harness = Harness::new(ROOM).await;
+    harness.script(&[Some(Err(Reason::BadEvent))]);
+    harness.freeze("asked", false).await;
+    harness.start();
+    harness.outcomes(0).await;
+    let [picture, words] = harness.sent().try_into().expect("two events");
+    assert_eq!(
+        (picture.content["msgtype"].as_str(), words.content["msgtype"].as_str()),
+        (Some("m.image"), Some("m.notice"))
+    );
+    assert!(words.content["body"].as_str().expect("text").starts_with("❌ The picture could not be sent"), "{words:?}");
+    assert_eq!(words.content["m.relates_to"]["event_id"], "$root");
+    assert_eq!(words.content["m.relates_to"]["m.in_reply_to"]["event_id"], "$asked");
+    assert_eq!(words.content["matrix_alertmanager_receiver"]["op"], words.txn_id.as_str());
 }
