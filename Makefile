@@ -9,7 +9,7 @@ CONFIG ?= config.toml
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## Installs Synapse, Prometheus, Alertmanager, kustomize, Chromium and a C compiler where they are missing (root or sudo)
+tools: ## Installs Synapse, Prometheus, Alertmanager, Loki, kustomize, Chromium and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
@@ -24,7 +24,7 @@ deb: ## Builds the Debian package, with cargo-deb installed into .tools; BINARY=
 release: ## Makes dist/: the release binary in an archive, the Debian package, SHA256SUMS; from committed sources (DIRTY=1 to try it out, BINARY=path)
 	@exec scripts/release
 
-picture: tools ## Makes docs/card.png and docs/status.png: cards and the status page, as they are (root, for the browser; 5 min)
+picture: tools ## Makes docs/card.png, docs/status.png and docs/graph.png: cards, the status page and a graph, as they are (root, for the browser; 5 min)
 	@exec scripts/picture
 
 demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
@@ -56,7 +56,7 @@ test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with
 chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 
-bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,poll,rooms,storm,memory: parts
+bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,poll,graph,rooms,storm,memory: parts
 	cargo bench --locked --bench receiver
 
 fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)

@@ -13,6 +13,8 @@ mod bare;
 mod commit;
 #[path = "receiver/footprint.rs"]
 mod footprint;
+#[path = "receiver/graph.rs"]
+mod graph;
 #[allow(unused_imports, reason = "the harness offers a whole; this needs a part of it")]
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
@@ -103,6 +105,13 @@ async fn measure(extent: Extent) {
     }
     if wants("poll") {
         poll::measure(&subject, extent, &mut table).await;
+    }
+    if wants("graph") {
+        graph::measure(extent, &mut table).await;
+    }
+    if !["rooms", "storm", "memory"].into_iter().any(wants) {
+        println!("\n{table}");
+        return;
     }
     let synapse = harness::Synapse::private().await;
     if wants("rooms") {

@@ -121,7 +121,7 @@ async fn polls(receiver: &Receiver) -> f64 {
 }
 
 /// What a process has used of all cores so far.
-fn processor_millis(pid: u32) -> f64 {
+pub fn processor_millis(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     // The name, in brackets, may hold anything.
     let (_, after) = stat.rsplit_once(") ").expect("a name");

@@ -26,12 +26,13 @@ from children import Children
 from failure import Deadline, Failure, Stopped, wait_until
 from gauge import POD, Gauge
 from matrix import Room, register
-from servers import Alertmanager, Prometheus, Receiver, Synapse
+from servers import Alertmanager, Loki, Prometheus, Receiver, Synapse
 from terminal import frame, has_reader, message, rendered, say, step, style
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".demo"
 VENV_PYTHON = ROOT / ".tools/synapse/bin/python"
+LOKI = ROOT / ".tools/loki/loki"
 BINARY = "matrix-alertmanager-receiver"
 ALERT = "PodCrashLooping"
 GREEN = "🟢"
@@ -39,6 +40,14 @@ SILENCE = "🔕"
 BUILD_SECONDS = 3600
 # How long a change may take from the gauge to the room. Measured: 2 to 4 s; a busy machine gets more.
 DELIVERY_SECONDS = 90
+# What the pod says before it is restarted. The password does not get into the room.
+LINES = [
+    "level=info msg=\"Startup complete\" version=10.8.13",
+    "level=warn msg=\"Database is locked, will retry\" attempt=1",
+    "level=warn msg=\"Database is locked, will retry\" attempt=2",
+    "level=error msg=\"Cannot open database\" dsn=postgres://media:hunter2@db:5432/media",
+    "level=error msg=\"Shutting down\" reason=\"no database\"",
+]
 
 
 class Demo:
@@ -50,6 +59,7 @@ class Demo:
         self.synapse = Synapse(self.children, state)
         self.alertmanager = Alertmanager(self.children, state)
         self.prometheus = Prometheus(self.children, state)
+        self.loki = Loki(self.children, state, LOKI)
         self.receiver = Receiver(self.children, state)
         self.times = []
 
@@ -64,11 +74,13 @@ class Demo:
         self.start_receiver(binary)
         card = self.fire()
         message("The card", self.room.shown(card))
+        self.look_beside(card)
         self.silence(card)
         self.resolve(card)
         message("The green card", self.room.shown(card))
         replies = self.room.replies.get(card, [])
         frame("Its thread", [line for reply in replies for line in rendered(reply)])
+        self.hear_heartbeat()
         self.summarise(card, time.monotonic() - began)
         if not once:
             self.stay()
@@ -104,7 +116,9 @@ class Demo:
 
     def start_receiver(self, binary):
         with step("Starting the receiver") as now:
-            self.receiver.serve(binary, self.synapse.url, self.bot, self.room.room_id, self.alertmanager.url)
+            loki = self.loki.url if self.loki.is_there else None
+            urls = (self.alertmanager.url, self.prometheus.url, loki)
+            self.receiver.serve(binary, self.synapse.url, self.bot, self.room.room_id, *urls)
             now.done(f"The receiver is ready for webhooks at {self.receiver.url}")
         with step("Waiting for the bot to join") as now:
             bot = self.bot.user_id
@@ -116,12 +130,18 @@ class Demo:
             self.alertmanager.serve(self.receiver.url, self.receiver.webhook_token_file)
             self.prometheus.serve(self.gauge.address, self.alertmanager.address)
             now.done(f"Alertmanager is up at {self.alertmanager.url}, Prometheus at {self.prometheus.url}")
+        if self.loki.is_there:
+            with step("Starting Loki") as now:
+                self.loki.serve()
+                now.done(f"Loki is up at {self.loki.url}")
 
     def fire(self):
         """Returns the event id of the card."""
         with step("Waiting for Prometheus' first scrape") as now:
             self.wait_until("Prometheus has scraped the demo's gauge", 30, self.prometheus.is_at_work)
             now.done("Prometheus scrapes the demo's gauge of pod restarts")
+        if self.loki.is_there:
+            self.loki.push({"namespace": "media", "pod": POD}, LINES)
         since = time.monotonic()
         with step("Turning the gauge up") as now:
             self.gauge.fire()
@@ -133,6 +153,28 @@ class Demo:
             now.done("The card is in the room")
         self.times.append(("gauge turned up -> card in the room", time.monotonic() - since))
         return self.card()
+
+    def look_beside(self, card):
+        """What comes after the card, in its thread."""
+        what = "a graph and log lines" if self.loki.is_there else "a graph"
+        replies = self.room.replies.setdefault(card, [])
+
+        def is_there():
+            graph = any(reply["msgtype"] == "m.image" for reply in replies)
+            return graph and (not self.loki.is_there or any(reply["body"].startswith("📜") for reply in replies))
+
+        with step(f"Waiting for {what} in its thread") as now:
+            self.watch_room(f"{what} in the thread", DELIVERY_SECONDS, is_there)
+            self.times.append((f"card -> {what}", now.seconds()))
+            now.done(f"In its thread there is {what} of what the alert watches")
+        frame("Beside it", [line for reply in replies for line in beside(reply)])
+
+    def hear_heartbeat(self):
+        """Watchdog always fires, and is no card."""
+        with step("Waiting for a heartbeat of Prometheus") as now:
+            beats = lambda: self.receiver.heartbeats() == "all beat"
+            self.wait_until("the receiver hears Watchdog", DELIVERY_SECONDS, beats)
+            now.done("Prometheus' Watchdog beats, and is no card: only its silence would be one")
 
     def silence(self, card):
         """From the room, as a person does on a phone."""
@@ -194,6 +236,7 @@ class Demo:
                 f"fire again    {curl}/fire      {curl}/fire/jellyfin-1",
                 f"resolve       {curl}/resolve   {curl}/resolve/jellyfin-1",
                 f"silence       {amtool} silence add -a me -c demo -d 5m alertname={ALERT} pod={POD}",
+                f"dead man      {amtool} silence add -a me -c demo -d 2m alertname=Watchdog   # a card after 30 s",
                 "",
                 "What the room hears from now on:",
             ],
@@ -218,6 +261,13 @@ class Demo:
             self.children.check()
             deadline.check(f"; the bot's membership is {self.room.members.get(self.bot.user_id)}")
             self.room.sync()
+
+
+def beside(content):
+    if content["msgtype"] != "m.image":
+        return rendered(content)
+    info = content["info"]
+    return [f"[picture, {info['w']} x {info['h']}, {info['size'] // 1024} KiB]", *rendered(content)]
 
 
 def is_green(content):

@@ -6,6 +6,7 @@ import random
 import re
 import secrets
 import socket
+import time
 from pathlib import Path
 
 from failure import Failure, wait_until
@@ -120,10 +121,31 @@ class Prometheus(Server):
         return scraped and self.ask("alertmanagers")["activeAlertmanagers"]
 
     def alerts_firing(self):
-        return [alert for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"]
+        """But for the one that always does."""
+        firing = [alert for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"]
+        return [alert for alert in firing if alert["labels"]["alertname"] != "Watchdog"]
 
     def ask(self, what):
         return call("GET", f"{self.url}/api/v1/{what}")["data"]
+
+
+class Loki(Server):
+    """Where `make tools` could build it; else cards have a graph beside them, and no log lines."""
+
+    def __init__(self, children, state, program):
+        super().__init__("loki", children, state)
+        self.program = program
+        self.is_there = os.access(program, os.X_OK)
+
+    def serve(self):
+        config = fill("loki.yml", self.state / "loki.yml", PORT=self.port, GRPC_PORT=free_port(), STATE=self.state)
+        self.start([self.program, f"-config.file={config}", "-log.level=warn"], "/ready")
+
+    def push(self, labels, lines):
+        """Lines of the last minute, the last one now."""
+        now = time.time_ns()
+        values = [[str(now - 5_000_000_000 * before), line] for before, line in enumerate(reversed(lines))]
+        call("POST", f"{self.url}/loki/api/v1/push", {"streams": [{"stream": labels, "values": values[::-1]}]})
 
 
 class Receiver(Server):
@@ -131,7 +153,8 @@ class Receiver(Server):
         super().__init__("receiver", children, state)
         self.webhook_token_file = write_secret(self.state / "webhook-token", secrets.token_urlsafe(32))
 
-    def serve(self, binary, homeserver, bot, room_id, alertmanager_url):
+    def serve(self, binary, homeserver, bot, room_id, alertmanager_url, prometheus_url, loki_url):
+        """`loki_url` is None without Loki."""
         token_file = write_secret(self.state / "access-token", bot.token)
         config = fill(
             "receiver.toml",
@@ -144,5 +167,11 @@ class Receiver(Server):
             STORE=self.state / "store",
             ROOM_ID=room_id,
             ALERTMANAGER_URL=alertmanager_url,
+            PROMETHEUS_URL=prometheus_url,
+            LOKI=f'loki = {{ url = "{loki_url}" }}' if loki_url else "# loki: not here",
         )
         self.start([binary, "serve", "--config", config], "/readyz")
+
+    def heartbeats(self):
+        """What it says of them."""
+        return call("GET", f"{self.url}/healthz")["parts"]["heartbeats"]["reason"]

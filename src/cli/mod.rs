@@ -5,6 +5,7 @@
 mod check;
 mod completions;
 mod dead_letters;
+mod graph;
 mod healthcheck;
 mod heartbeats;
 mod import;
@@ -55,6 +56,7 @@ enum Command {
     SendTest(send_test::SendTest),
     LogsUrl(logs_url::LogsUrl),
     LintRules(lint_rules::LintRules),
+    Graph(graph::Graph),
     Import(import::Import),
     DeadLetters(dead_letters::DeadLetters),
     Heartbeats(heartbeats::Heartbeats),
@@ -78,6 +80,7 @@ impl Cli {
             Command::SendTest(send_test) => send_test.run(config),
             Command::LogsUrl(logs_url) => logs_url.run(),
             Command::LintRules(lint_rules) => lint_rules.run(config),
+            Command::Graph(graph) => graph.run(config),
             Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Heartbeats(heartbeats) => heartbeats.run(config),

@@ -11,6 +11,8 @@ pub enum Purpose {
     Login,
     /// Needs nothing: the stored session says what to end. Secret files are read.
     Logout,
+    /// For commands that ask a source of evidence: needs nothing else. Secret files are read.
+    Query,
     /// For commands that need no server: a missing key reads as its default or a placeholder, and no secret file is opened.
     /// What is set must still be valid.
     Render,

@@ -10,14 +10,16 @@ use super::{
     AT_ONCE, DEADLINE, Media, NoEvidence, Picture,
     graph::{GraphWanted, expression},
     logs::LogsWanted,
-    sources::{self, Sources},
+    sources::Sources,
     subject,
 };
 use crate::{
     config::{Config, Evidence, EvidenceSource, Route},
     model::{Alert, AlertState, EvidenceKind, Incident, IncidentId, RoomAddress, Timestamp, TxnId},
     render::{
-        Image, Message, Style, answer_content, image_content,
+        Image, Message, Style,
+        answer::{ShownLogs, logs as notice, title},
+        answer_content, image_content,
         links::{LogsQuery, logs_query},
     },
 };
@@ -57,13 +59,16 @@ pub struct Question {
     style: Arc<Style>,
     room: RoomAddress,
     encrypted_only: bool,
-    /// The incident with that alert alone.
-    incident: Incident,
     what: What,
 }
 
 enum What {
-    Logs(LogsWanted),
+    Logs {
+        wanted: LogsWanted,
+        /// Which alert they are of, where there are several.
+        of: String,
+        now: Timestamp,
+    },
     Graph(GraphWanted),
 }
 
@@ -109,49 +114,46 @@ pub fn question(
     wanted: &Wanted<'_>,
 ) -> Result<Question, NoEvidence> {
     source_of(config.evidence.as_ref(), wanted.kind).ok_or(NoEvidence::NotConfigured(wanted.kind))?;
-    let (alert, what) = match wanted.kind {
+    let what = match wanted.kind {
         EvidenceKind::Logs => logs(config, style, incident, wanted)?,
         EvidenceKind::Graph => graph(config, incident, wanted)?,
     };
-    let incident = Incident { alerts: vec![alert.clone()], taken: Vec::new(), ..without_alerts(incident) };
     Ok(Question {
         config: Arc::clone(config),
         style: Arc::clone(style),
         room: room.clone(),
         encrypted_only: route.evidence.as_ref().is_some_and(|evidence| evidence.encrypted_only),
-        incident,
         what,
     })
 }
 
-fn without_alerts(incident: &Incident) -> Incident {
-    Incident {
-        id: incident.id.clone(),
-        key: incident.key.clone(),
-        notification: incident.notification.clone(),
-        doc: incident.doc.clone(),
-        alerts: Vec::new(),
-        taken: Vec::new(),
-        ..*incident
-    }
-}
-
-fn logs<'i>(
-    config: &Config,
-    style: &Style,
-    incident: &'i Incident,
-    wanted: &Wanted<'_>,
-) -> Result<(&'i Alert, What), NoEvidence> {
+fn logs(config: &Config, style: &Style, incident: &Incident, wanted: &Wanted<'_>) -> Result<What, NoEvidence> {
     let query = |alert: &Alert| logs_query(style, incident, alert);
     let alert = chosen(config, incident, wanted, |alert| query(alert).is_some(), "no alert of this has a Logs link")?;
     let LogsQuery { query, link } = query(alert)
         .ok_or_else(|| NoEvidence::NoQuery("this alert has no Logs link, which would name a query".to_owned()))?;
     let to = end_of(alert, wanted.now);
     let from = alert.starts_at.minus(MARGIN).max(to.minus(LONGEST));
-    Ok((alert, What::Logs(LogsWanted { query, link, from, to, lines: wanted.lines })))
+    let of = if incident.alerts.len() > 1 { title_of(style, incident, alert) } else { String::new() };
+    let wanted_lines = LogsWanted { query, link, from, to, lines: wanted.lines };
+    Ok(What::Logs { wanted: wanted_lines, of, now: wanted.now })
 }
 
-fn graph<'i>(config: &Config, incident: &'i Incident, wanted: &Wanted<'_>) -> Result<(&'i Alert, What), NoEvidence> {
+/// What one alert of an incident is called, as on a card of its own.
+fn title_of(style: &Style, incident: &Incident, alert: &Alert) -> String {
+    let alone = Incident {
+        id: incident.id.clone(),
+        key: incident.key.clone(),
+        notification: incident.notification.clone(),
+        doc: incident.doc.clone(),
+        alerts: vec![alert.clone()],
+        taken: Vec::new(),
+        ..*incident
+    };
+    title(style, &alone)
+}
+
+fn graph(config: &Config, incident: &Incident, wanted: &Wanted<'_>) -> Result<What, NoEvidence> {
     let expr = |alert: &Alert| expression::of_alert(alert);
     let without = "no alert of this names its expression";
     let alert = chosen(config, incident, wanted, |alert| expr(alert).is_some(), without)?;
@@ -171,7 +173,7 @@ fn graph<'i>(config: &Config, incident: &'i Incident, wanted: &Wanted<'_>) -> Re
         timezone: config.display.timezone.clone(),
         expr: expr_of_alert,
     };
-    Ok((alert, What::Graph(graph)))
+    Ok(What::Graph(graph))
 }
 
 fn chosen<'i>(
@@ -215,6 +217,7 @@ impl Maker {
 
     /// For tests that cannot wait as long.
     #[cfg(test)]
+    #[must_use]
     pub fn within(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
@@ -242,7 +245,7 @@ impl Maker {
     }
 
     async fn ask(&self, question: &Question) -> Result<Piece, NoEvidence> {
-        let Question { config, style, room, incident, what, encrypted_only } = question;
+        let Question { config, style, room, what, encrypted_only } = question;
         if *encrypted_only {
             match self.media.is_encrypted(room).await {
                 Some(true) => {}
@@ -252,14 +255,14 @@ impl Maker {
         }
         let evidence = config.evidence.as_ref();
         match what {
-            What::Logs(wanted) => {
+            What::Logs { wanted, of, now } => {
                 let source = source_of(evidence, EvidenceKind::Logs);
                 let source = source.ok_or(NoEvidence::NotConfigured(EvidenceKind::Logs))?;
                 let redact = evidence.map(|evidence| evidence.redact.as_slice()).unwrap_or_default();
                 let lines = self.sources.logs(source, redact, wanted).await?;
-                let alert = incident.alerts.first();
-                let alert = alert.ok_or_else(|| NoEvidence::NoQuery("no alert is left".to_owned()))?;
-                Ok(Piece::Logs(sources::log_notice(style, incident, alert, &lines)))
+                let link = wanted.link.as_deref();
+                let shown = ShownLogs { of, lines: &lines.lines, more: lines.more, more_than: lines.more_than, link };
+                Ok(Piece::Logs(notice(style, &shown, *now)))
             }
             What::Graph(wanted) => {
                 let source = source_of(evidence, EvidenceKind::Graph);

@@ -1,4 +1,4 @@
-//! Where lines and pictures come from, and what of an alert says which. [`Services`] asks Loki and Prometheus; the tests
+//! Where lines and pictures come from. [`Services`] asks Loki and Prometheus; the tests
 //! script a second one.
 
 use regex::Regex;
@@ -8,11 +8,7 @@ use super::{
     graph::{self, GraphWanted},
     logs::{self, LogLines, LogsWanted},
 };
-use crate::{
-    config::EvidenceSource,
-    model::{Alert, Incident},
-    render::{Message, Style, answer::Answer},
-};
+use crate::config::EvidenceSource;
 
 pub trait Sources: Send + Sync + 'static {
     /// # Errors
@@ -54,11 +50,4 @@ impl Sources for Services {
     ) -> BoxFuture<'a, Result<Picture, NoEvidence>> {
         Box::pin(graph::draw(source, wanted))
     }
-}
-
-/// The notice that shows log lines.
-#[must_use]
-pub fn log_notice(_style: &Style, _incident: &Incident, _alert: &Alert, lines: &LogLines) -> Message {
-    let answer = Answer::new("📜", "Log lines");
-    lines.lines.iter().fold(answer, |answer, (_, line)| answer.code("", line)).message()
 }

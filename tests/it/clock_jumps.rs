@@ -1,4 +1,4 @@
-//! The wall clock of the receiver's machine is set, by days, while alerts are open.
+//! The wall clock of the receiver's machine is set, by days, while alerts are open and heartbeats are watched.
 
 use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, RoomView, Scene, WallClock};
 
@@ -79,4 +79,33 @@ async fn a_clock_set_back_keeps_no_green_note_waiting() {
         |view: &RoomView| view.cards().iter().filter(|card| card.first_line().contains("RESOLVED")).count() == 1;
     scene.room.wait_for("the card turns green", DEADLINE, green).await;
     receiver.wait_log(&["wall clock changed while the receiver was stopped"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_by_days_misses_no_heartbeat_and_hides_none_that_is_missing() {
+    let (scene, clock) = (Scene::new().await, WallClock::new());
+    let mut receiver = with(
+        &scene,
+        &clock,
+        "heartbeats = [{ name = \"prometheus\", match = { alertname = \"Watchdog\" }, timeout = \"20s\" }]",
+    )
+    .await;
+    let beat = || group("Watchdog").firing(&["n01"]);
+    for (ahead, way) in [(10 * DAY, "ahead by "), (-10 * DAY, "back by ")] {
+        receiver.accept("default", beat()).await;
+        clock.set(ahead);
+        receiver.health_notice(way).await;
+        // Once while it runs, and once while it is stopped.
+        receiver.accept("default", beat()).await;
+        scene.room.assert_settled("no alarm", QUIET, |view| view.cards().is_empty()).await;
+        receiver.kill9();
+        clock.set(0);
+        receiver.spawn();
+        receiver.ready().await.unwrap_or_else(|failure| panic!("{failure}"));
+        receiver.accept("default", beat()).await;
+        scene.room.assert_settled("nor after a start", QUIET, |view| view.cards().is_empty()).await;
+    }
+    clock.set(-DAY);
+    let missing = |view: &RoomView| view.cards().len() == 1 && view.card().first_line().starts_with("💔");
+    scene.room.wait_for("no beat for 20 s, whatever the clock says", 2 * DEADLINE, missing).await;
 }

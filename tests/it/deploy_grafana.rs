@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Payload, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, eventually};
+use crate::harness::{DEADLINE, Payload, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, Source, eventually};
 
 fn dashboard() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/dashboard.json");
@@ -87,10 +87,19 @@ fn fault(query: &Query, result: &Value) -> Option<String> {
     None
 }
 
+/// Everything that has metrics only where it is configured.
+fn shows_and_watches(source: &str) -> String {
+    format!(
+        "[evidence]\nprometheus = {{ url = {source:?} }}\n[routes.default.evidence]\nmin_severity = \"warning\"\n\
+         [[routes.default.heartbeats]]\nname = \"prometheus\"\nmatch = {{ alertname = \"Watchdog\" }}\n\
+         ping_url = \"{source}/ping\"\n"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_query_tells_something_of_a_receiver_that_delivered() {
-    let scene = Scene::new().await;
-    let mut receiver = ReceiverBuilder::of(&scene).start().await;
+    let (scene, source) = (Scene::new().await, Source::start().await);
+    let mut receiver = ReceiverBuilder::of(&scene).toml(&shows_and_watches(&source.url())).start().await;
     let target = receiver.url().replace("http://", "");
     let scraping = PrometheusConfig::new("groups: []").scrape_target("receiver", &target);
     let prometheus = Prometheus::start(scraping).await;
@@ -99,8 +108,11 @@ async fn each_query_tells_something_of_a_receiver_that_delivered() {
         (!up.as_array()?.is_empty()).then_some(())
     };
     eventually("a first scrape", DEADLINE, scraped).await;
+    receiver.accept("default", Payload::group("Watchdog").firing(&["n01"])).await;
     receiver.accept("default", Payload::group("PodCrashLooping").firing(&["n01"])).await;
     scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
+    receiver.wait_metric("evidence_total", &[("outcome", "sent")], |sent| sent == 1.0).await;
+    receiver.wait_metric("heartbeat_pings_total", &[("outcome", "sent")], |sent| sent == 1.0).await;
     let seen = async || {
         let sent = prometheus.query(r#"matrix_alertmanager_receiver_room_events_total{outcome="sent"} > 0"#).await;
         (!sent.as_array()?.is_empty()).then_some(())

@@ -21,6 +21,7 @@ mod deploy_systemd;
 mod docs;
 mod encrypted;
 mod escalation;
+mod evidence;
 mod grafana;
 mod harness;
 mod harness_selftest;

@@ -1,6 +1,8 @@
-//! `check`: checks the config and the store and, with `--online`, the homeserver, the account, the rooms, and Alertmanager.
+//! `check`: checks the config and the store and, with `--online`, the homeserver, the account, the rooms,
+//! Alertmanager, and the sources of evidence.
 
 mod alertmanager;
+mod evidence;
 mod homeserver;
 mod online;
 mod readers;
@@ -38,6 +40,7 @@ pub struct Check {
     /// Also ask the homeserver: does it answer and accept the access token, is the account in each room, and may it send
     /// messages and mention @room there; who can read an encrypted room, and will clients trust what they read. And ask each
     /// Alertmanager: does every peer answer, does it post here, and could a silence be made.
+    /// And ask where log lines and graphs come from whether they can be had.
     #[arg(long)]
     online: bool,
 }
@@ -51,6 +54,7 @@ impl Check {
                 understood(&loaded, config, &mut report);
                 loaded.odd_passwords().iter().for_each(|odd| report.note(odd));
                 alertmanager::understood(&loaded, &mut report);
+                evidence::understood(&loaded, &mut report);
                 certificate(&loaded, &mut report);
                 links(&loaded, &mut report);
                 templates::check(&loaded, &mut report);
@@ -59,6 +63,7 @@ impl Check {
                     http_client::block_on(async {
                         online::check(&loaded, &mut report).await;
                         alertmanager::check(&loaded, &mut report).await;
+                        evidence::check(&loaded, &mut report).await;
                         Ok(())
                     })?;
                 }

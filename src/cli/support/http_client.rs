@@ -32,6 +32,14 @@ pub(crate) fn grafana_url(text: &str) -> Result<Url, String> {
     if url.query().is_some() || url.fragment().is_some() { Err(expected.to_owned()) } else { Ok(url) }
 }
 
+/// Parses the address of a Prometheus.
+pub(crate) fn prometheus_url(text: &str) -> Result<Url, String> {
+    let expected = "expected the address of a Prometheus, such as http://prometheus:9090";
+    let secrets = "leave user name and password out: evidence.prometheus in the config can have them";
+    let url = http_url(text, expected, secrets)?;
+    if url.query().is_some() || url.fragment().is_some() { Err(expected.to_owned()) } else { Ok(url) }
+}
+
 fn http_url(text: &str, expected: &str, secrets: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}; {expected}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

@@ -9,16 +9,16 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Creates `path`. Only its owner can read the file if `secret` text is in it.
+/// Creates `path`. Only its owner can read the file if something `secret` is in it.
 ///
 /// # Errors
 /// When there is a file already and `overwrite` is not set, or the file cannot be written.
-pub(crate) fn create(path: &Path, text: &str, secret: bool, overwrite: bool) -> anyhow::Result<()> {
+pub(crate) fn create(path: &Path, content: impl AsRef<[u8]>, secret: bool, overwrite: bool) -> anyhow::Result<()> {
     ensure!(overwrite || fs::symlink_metadata(path).is_err(), "exists already; --force replaces it");
     let mode = if secret { 0o600 } else { 0o644 };
     let written = write_beside(
         path,
-        text,
+        content.as_ref(),
         mode,
         |_| Ok(()),
         |beside| {
@@ -51,12 +51,13 @@ pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         let _ = fchown(file, Some(metadata.uid()), Some(metadata.gid()));
         file.set_permissions(Permissions::from_mode(metadata.permissions().mode()))
     };
-    write_beside(&target, text, 0o600, keep_owner, |beside| fs::rename(beside, &target)).context("cannot write")
+    write_beside(&target, text.as_bytes(), 0o600, keep_owner, |beside| fs::rename(beside, &target))
+        .context("cannot write")
 }
 
 fn write_beside(
     path: &Path,
-    text: &str,
+    content: &[u8],
     mode: u32,
     prepare: impl FnOnce(&File) -> io::Result<()>,
     put_in_place: impl FnOnce(&Path) -> io::Result<()>,
@@ -66,7 +67,7 @@ fn write_beside(
     let written = (|| {
         let mut file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
         prepare(&file)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         put_in_place(&beside)
     })();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     answers::is_remembered,
@@ -17,6 +17,10 @@ use crate::{
     model::{Reason, Scope, SendError},
     store::{Answer, StoreError, Unasked},
 };
+
+/// How long an answer of the homeserver to a piece is waited for. Cards wait behind it, so that it is much shorter than for
+/// what they are made of; after that the piece is in doubt.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
@@ -75,7 +79,8 @@ impl Evidence {
         }
         context.store.record_answer_try(answer, device).await?;
         let event = FrozenEvent { event_type: &answer.event_type, txn_id: &answer.txn_id, content: &answer.content };
-        match context.transport.send(&context.room, event).await {
+        let sent = timeout(PATIENCE, context.transport.send(&context.room, event)).await;
+        match sent.unwrap_or_else(|_| Err(no_answer())) {
             Ok(event) => {
                 self.reset();
                 context.gate.passed(permit);
@@ -109,6 +114,10 @@ impl Evidence {
     fn reset(&mut self) {
         *self = Self::default();
     }
+}
+
+fn no_answer() -> SendError {
+    SendError { reason: Reason::NoAnswer, retry_after: None, detail: "no answer within 3 s".to_owned() }
 }
 
 /// What decides whether evidence still goes out.

@@ -261,7 +261,7 @@ async fn what_goes_wrong_is_counted_and_the_next_card_has_its_evidence() {
         (Fate::Works, Fate::Panics, "failed"),
     ] {
         let mut world = World::new(graph).await;
-        world.scripted.then(&[fate.clone()]);
+        world.scripted.then(std::slice::from_ref(&fate));
         world.scripted.then_uploads(&[of_upload]);
         world.start();
         world.offers.offer(world.fires("g").await);
@@ -293,6 +293,10 @@ async fn two_pieces_at_a_time_and_a_full_queue_drops() {
         world.offers.offer(card.clone());
     }
     assert_eq!((world.counted("logs", "full"), world.counted("graph", "full")), (8, 8));
+    // Long enough for more of them to begin, if they did.
+    for _ in 0..100 {
+        assert_eq!(world.store.next_answer(&room()).await.expect("read"), None);
+    }
     assert_eq!(world.scripted.most_at_once.load(std::sync::atomic::Ordering::Relaxed), 2);
     world.stop.cancel();
     timeout(Duration::from_secs(1), task).await.expect("a stop waits for nothing").expect("no panic");

@@ -123,7 +123,48 @@ pub(crate) fn has_plain_file(content: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::has_plain_file;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{body_bytes, header, method, path},
+    };
+
+    use super::{PNG, has_plain_file};
+    use crate::{
+        matrix::api::{client::Api, token_api::TokenApi},
+        model::Reason,
+    };
+
+    /// An upload is made once, whatever the answer.
+    #[tokio::test]
+    async fn a_plain_upload_is_one_request() {
+        let limit = json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "slow", "retry_after_ms": 1 });
+        let large = json!({ "errcode": "M_TOO_LARGE", "error": "large" });
+        for (status, body, expected) in [
+            (200, json!({ "content_uri": "mxc://example.org/a" }), Ok("mxc://example.org/a".to_owned())),
+            (200, json!({ "content_uri": "https://example.org/a" }), Err(Reason::Unreadable)),
+            (200, json!({}), Err(Reason::Unreadable)),
+            (429, limit, Err(Reason::RateLimited)),
+            (413, large, Err(Reason::TooLarge)),
+            (502, json!({}), Err(Reason::ServerError)),
+        ] {
+            let server = MockServer::start().await;
+            Mock::given(method("POST"))
+                .and(path("/_matrix/media/v3/upload"))
+                .and(header("content-type", PNG))
+                .and(header("authorization", "Bearer token"))
+                .and(body_bytes(b"PNG"))
+                .respond_with(ResponseTemplate::new(status).set_body_json(&body))
+                .expect(1)
+                .mount(&server)
+                .await;
+            let api = Api::at(&server.uri());
+            let uploaded = TokenApi { api: &api, token: "token" }.upload(PNG, b"PNG", Duration::from_secs(5)).await;
+            assert_eq!(uploaded.map_err(|error| error.reason), expected, "{status} {body}");
+        }
+    }
 
     #[test]
     fn a_plain_file_is_recognised() {

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::{HOOK_TOKEN, nobody, run};
 use crate::harness::{
-    Alertmanager, AlertmanagerConfig, DEADLINE, NewRoom, Payload, Reader, ReceiverBuilder, Scene, eventually,
+    Alertmanager, AlertmanagerConfig, DEADLINE, NewRoom, Payload, Prometheus, PrometheusConfig, Reader,
+    ReceiverBuilder, Scene, eventually,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,6 +335,36 @@ async fn check_online_says_why_an_alertmanager_cannot_be_asked() {
             &["FAULT", "refused our credentials (401)", "-> check username and password"],
             &["FAULT", "127.0.0.1:9: cannot connect", "-> check alertmanager.urls"],
             &["FAULT", "has no API at this URL (404)", "-> a path is part of the URL"],
+        ],
+    );
+    assert!(!ran.all().contains("pa55-word"), "{}", ran.all());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_asks_the_sources_of_evidence() {
+    let prometheus = Prometheus::start(PrometheusConfig::new("groups: []\n")).await;
+    let bot = nobody();
+    let receiver = ReceiverBuilder::new(&bot)
+        .route("default", &["!abc:localhost"])
+        .toml(&format!(
+            "[evidence]\nprometheus = {{ url = {:?} }}\n\
+             loki = {{ url = {:?}, username = \"mar\", password = \"pa55-word\" }}\n\
+             [routes.ops]\nrooms = [\"!abc:localhost\"]\nevidence = {{ logs = 5, encrypted_only = true }}\n\
+             heartbeats = [{{ name = \"prom\", match = {{ alertname = \"Watchdog\" }}, by = [\"cluster\"], timeout = \"1h\" }}]\n",
+            prometheus.url(),
+            // Has another API at this URL.
+            prometheus.url(),
+        ))
+        .unstarted();
+    let ran = run(&receiver, &bot, &["check", "--online"]).await;
+    ran.says(
+        1,
+        &[
+            &["ok", "evidence.loki: asks http://127.0.0.1:"],
+            &["ok", "route ops: cards get 5 log lines and a graph, in encrypted rooms only"],
+            &["ok", "route ops: heartbeat prom within 1 h, for each cluster"],
+            &["ok", "evidence.prometheus: 127.0.0.1:", "answers"],
+            &["FAULT", "evidence.loki: 127.0.0.1:", "has no API at this URL (404)", "-> a path is part of the URL"],
         ],
     );
     assert!(!ran.all().contains("pa55-word"), "{}", ran.all());

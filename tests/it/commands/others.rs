@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{HOOK_TOKEN, Ran, bare, nobody, run};
-use crate::harness::{DEADLINE, ReceiverBuilder, Scene, Synapse};
+use crate::harness::{DEADLINE, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, Synapse};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn send_test_shows_a_card_that_turns_green() {
@@ -133,4 +133,30 @@ async fn help_version_and_exit_codes() {
     bare(&["--config", path, "check"], &[("MAR_CONFIG", "/nowhere")]).says(0, &read);
     bare(&["check", "--config", path], &[("MAR_CONFIG", "/nowhere")]).says(0, &read);
     bare(&["check", "--config", "/nowhere"], &[]).says(1, &[&["FAULT", "/nowhere", "cannot read"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graph_draws_an_expression_into_a_file() {
+    let prometheus = Prometheus::start(PrometheusConfig::new("groups: []")).await;
+    let url = prometheus.url();
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let file = folder.path().join("graph.png");
+    let output = file.to_str().expect("UTF-8");
+    let graph = |more: &[&str]| {
+        let begin = ["graph", "--url", &url, "--output", output];
+        bare(&[begin.as_slice(), more].concat(), &[])
+    };
+    graph(&["vector(7) > 5"]).says(0, &[&["vector(7)", "the value is 7", "threshold > 5"]]);
+    let png = std::fs::read(&file).expect("a file");
+    assert_eq!((&png[1..4], &png[16..24]), (b"PNG".as_slice(), [0, 0, 4, 176, 0, 0, 1, 164].as_slice()));
+    graph(&["vector(8)"]).says(1, &[&["error", "graph.png", "exists already", "--force"]]);
+    graph(&["--force", "--range", "6h", "vector(8) < bool 5"]).says(0, &[&["the value is 8", "threshold < 5"]]);
+    graph(&["--force", "nothing_has_this_name"]).says(1, &[&["error", "has no values"]]);
+    graph(&["--force", "sum("]).says(1, &[&["error", "400", "parse error"]]);
+    graph(&["--range", "9d9", "x"]).says(2, &[&["--range", "5m to 31d"]]);
+    bare(&["graph", "--url", "http://127.0.0.1:1", "--output", output, "x"], &[]).says(1, &[&["error", "127.0.0.1:1"]]);
+    bare(&["graph", "--url", "http://u:p@127.0.0.1:1", "x"], &[]).says(2, &[&["leave user name and password out"]]);
+    bare(&["graph", "x"], &[]).says(1, &[&["error", "evidence.prometheus", "--url"]]);
+    let configured = [("MAR_EVIDENCE__PROMETHEUS__URL", url.as_str())];
+    bare(&["graph", "--force", "--output", output, "vector(9)"], &configured).says(0, &[&["the value is 9"]]);
 }

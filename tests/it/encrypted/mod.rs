@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::harness::{DEADLINE, Receiver, Room, RoomView, eventually};
 
 /// All that the bot has sent is encrypted, and nothing readable holds one of `needles`.
-async fn assert_sealed(room: &Room, needles: &[&str]) -> RoomView {
+pub async fn assert_sealed(room: &Room, needles: &[&str]) -> RoomView {
     let raw = room.view().await;
     for event in raw.events.iter().filter(|event| event.sender == raw.bot && !event.is_state) {
         assert_eq!(event.event_type, "m.room.encrypted", "in the clear: {:#}", event.raw);

@@ -89,6 +89,7 @@ fn config(folder: &Path, port: u16) -> Value {
             "grpc_listen_address": "127.0.0.1", "grpc_listen_port": free_port(),
         },
         "ingester": {
+            "max_transfer_retries": 0,
             "lifecycler": { "address": "127.0.0.1", "ring": ring, "final_sleep": "0s", "min_ready_duration": "0s" },
             "wal": { "enabled": true, "dir": path("wal") },
         },

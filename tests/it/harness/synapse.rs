@@ -160,6 +160,12 @@ impl Synapse {
         answer.expect_ok(path)
     }
 
+    /// Whether any file of it has this text in the clear.
+    pub fn holds(&self, text: &str) -> bool {
+        let found = Command::new("grep").args(["-rqaF", "--", text]).arg(self.scratch.path()).status();
+        found.expect("grep").success()
+    }
+
     /// Only the shared secret makes the first admin.
     fn make_admin(&self) {
         let output = Command::new(python())

@@ -253,6 +253,22 @@ async fn one_in_doubt_goes_out_again_under_its_transaction_id() {
 }
 
 #[tokio::test]
+async fn one_that_is_never_answered_holds_a_card_up_for_seconds_only() {
+    let mut harness = Harness::new(ROOM).await;
+    *harness.transport.hangs.lock().expect("a lock") = true;
+    harness.evidence("shown").await;
+    harness.start();
+    while harness.sent().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    harness.post("a").await;
+    harness.settled_within(5_000).await;
+    assert_eq!(harness.outcomes(1).await, only("sent"));
+    assert_eq!(harness.txns(), ["shown", "shown"]);
+    assert!(harness.sent()[1].content["m.relates_to"].is_null(), "the card goes first");
+}
+
+#[tokio::test]
 async fn in_doubt_it_is_sent_until_it_is_late() {
     let clock = Clock::manual(START);
     let mut harness = Harness::at(ROOM, clock.clone()).await;

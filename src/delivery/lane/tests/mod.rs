@@ -65,6 +65,8 @@ struct Scripted {
     mute: Mutex<Vec<RoomAddress>>,
     /// The homeserver is not known to remember transaction ids.
     forgets: Mutex<bool>,
+    /// The next send is never answered.
+    hangs: Mutex<bool>,
 }
 
 impl Scripted {
@@ -147,6 +149,9 @@ impl Transport for Scripted {
         let accepted = outcome.is_ok();
         sent.push(Sent { room: room.clone(), event_type, txn_id: event.txn_id.clone(), content, accepted });
         let event = format!("${}", sent.len());
+        if std::mem::take(&mut *self.hangs.lock().expect("a lock")) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async move { outcome.map(|()| event).map_err(scripted) })
     }
 

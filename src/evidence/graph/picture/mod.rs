@@ -6,7 +6,7 @@ mod legend;
 pub(super) mod number;
 mod plot;
 pub(super) mod time_axis;
-mod value_axis;
+pub(super) mod value_axis;
 
 use jiff::tz::TimeZone;
 

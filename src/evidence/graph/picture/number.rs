@@ -71,6 +71,7 @@ const MAX_RATIO: f64 = 2.0;
 const MAX_SECONDS: f64 = 1e9;
 /// What no size is made for is written as a power of ten.
 const MAX_PLAIN: f64 = 1e21;
+const MIN_PLAIN: f64 = 1e-10;
 
 /// The unit as it is shown for numbers up to `most`.
 pub(in super::super) fn shown(unit: Unit, most: f64) -> Unit {
@@ -103,7 +104,7 @@ impl Size {
     /// With so many decimal places.
     pub(super) fn text(self, value: f64, decimals: usize) -> String {
         let scaled = value / self.factor;
-        if value.abs() >= MAX_PLAIN || (scaled != 0.0 && scaled.abs() < 1e-3) {
+        if value.abs() >= MAX_PLAIN || (value != 0.0 && (scaled.abs() < 1e-3 || value.abs() < MIN_PLAIN)) {
             return power(value, self.suffix.trim_matches(|c: char| "EPTGMkµn".contains(c)));
         }
         let mut digits = format!("{scaled:.decimals$}");

@@ -29,7 +29,12 @@ const STEPS: [i64; 17] = [
 ];
 
 /// Times and how they are written, at most `most` or so.
-pub(super) fn ticks(from: Timestamp, to: Timestamp, zone: &TimeZone, most: usize) -> Vec<(Timestamp, String)> {
+pub(in super::super) fn ticks(
+    from: Timestamp,
+    to: Timestamp,
+    zone: &TimeZone,
+    most: usize,
+) -> Vec<(Timestamp, String)> {
     let range = (to.0 - from.0).max(0) / 1_000;
     let fits = |step: &&i64| usize::try_from(range / **step).is_ok_and(|count| count <= most);
     let step = *STEPS.iter().find(fits).unwrap_or(&STEPS[STEPS.len() - 1]);

@@ -8,7 +8,7 @@ use super::{
 /// Values beyond are drawn at the edge, so that differences stay finite.
 const MOST: f64 = 1e300;
 /// Ticks, at most one more.
-const TICKS: f64 = 4.0;
+const TICKS: f64 = 5.0;
 /// Room above and below the values, as a share of their range.
 const ROOM: f64 = 0.08;
 /// How far away a threshold is still shown, in ranges of the values, or in values where they differ little.
@@ -16,18 +16,18 @@ const REACH: f64 = 4.0;
 const REACH_OF_VALUE: f64 = 1.0;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ValueAxis {
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) unit: Unit,
+pub(in super::super) struct ValueAxis {
+    pub(in super::super) low: f64,
+    pub(in super::super) high: f64,
+    pub(in super::super) unit: Unit,
     /// Values, and how they are written.
-    pub(super) ticks: Vec<(f64, String)>,
+    pub(in super::super) ticks: Vec<(f64, String)>,
     /// Where the threshold is.
-    pub(super) threshold: Option<Place>,
+    pub(in super::super) threshold: Option<Place>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in super::super) enum Place {
     Shown,
     AboveAll,
     BelowAll,
@@ -35,7 +35,7 @@ pub(super) enum Place {
 
 impl ValueAxis {
     /// For values from `least` to `most`.
-    pub(super) fn new(least: f64, most: f64, threshold: Option<Threshold>, unit: Unit) -> Self {
+    pub(in super::super) fn new(least: f64, most: f64, threshold: Option<Threshold>, unit: Unit) -> Self {
         let (least, most) = (least.clamp(-MOST, MOST), most.clamp(-MOST, MOST));
         let line = threshold.map(|threshold| threshold.value.clamp(-MOST, MOST));
         let (mut low, mut high) = (least, most);
@@ -59,7 +59,7 @@ impl ValueAxis {
     }
 
     /// Where the value is, from 0 at the bottom to 1 at the top.
-    pub(super) fn share(&self, value: f64) -> f64 {
+    pub(in super::super) fn share(&self, value: f64) -> f64 {
         ((value.clamp(-MOST, MOST) - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 }

@@ -1,3 +1,6 @@
+mod answers;
+mod axes;
 mod comparison;
 mod pictures;
+mod query;
 mod unit;

@@ -3,6 +3,7 @@
 use std::{f64::consts::TAU, fs, path::Path};
 
 use serde_json::{Value, json};
+use tiny_skia::Pixmap;
 
 use super::super::{
     super::{NoEvidence, Picture},
@@ -182,6 +183,33 @@ fn eight() -> Sample {
     sample
 }
 
+/// What can be seen of the pixels alone.
+fn look(sample: &Sample, picture: &Picture) {
+    let pixels = Pixmap::decode_png(&picture.png).unwrap();
+    assert_eq!((pixels.width(), pixels.height()), (1200, 420), "{}", sample.name);
+    let is = |x: u32, y: u32, color: (u8, u8, u8)| {
+        let found = pixels.pixel(x, y).unwrap();
+        assert_eq!(found.alpha(), 255, "{}: it is opaque", sample.name);
+        (found.red(), found.green(), found.blue()) == color
+    };
+    let rows = |color: (u8, u8, u8)| (0..420).filter(|y| (0..1200).any(|x| is(x, *y, color))).collect::<Vec<u32>>();
+    let (background, alert, first) = ((0x1F, 0x24, 0x2C), (0xFF, 0x7B, 0x72), (0x56, 0xB4, 0xE9));
+    assert!(is(0, 0, background) && is(1199, 419, background), "{}", sample.name);
+    let has_alert = sample.began.is_some() || watched(sample.expr).threshold.is_some();
+    assert_eq!(!rows(alert).is_empty(), has_alert, "{}: red is for the alert", sample.name);
+    // The line, below the title.
+    let line: Vec<u32> = rows(first).into_iter().filter(|y| *y > 60).collect();
+    match sample.name {
+        "flat" => assert!(line.iter().all(|y| (209..=217).contains(y)), "{line:?}"),
+        "point" => assert!(line.len() < 20, "{line:?}"),
+        "gaps" => {
+            let columns = (200..1100).filter(|x| (61..366).all(|y| !is(*x, y, first))).count();
+            assert!((90..160).contains(&columns), "{columns} columns without a line");
+        }
+        _ => assert!(!line.is_empty(), "{}", sample.name),
+    }
+}
+
 #[test]
 fn graphs_of_many_kinds() {
     let folder = std::env::var_os("MAR_TEST_PICTURES");
@@ -191,6 +219,7 @@ fn graphs_of_many_kinds() {
         assert_eq!(&picture.png[1..4], b"PNG", "{}", sample.name);
         assert!(picture.png.len() < 200_000, "{}: {} bytes", sample.name, picture.png.len());
         assert!(picture.alt.chars().count() <= 300 && !picture.alt.contains('\n'), "{}: {}", sample.name, picture.alt);
+        look(&sample, &picture);
         if let Some(folder) = &folder {
             fs::write(Path::new(folder).join(format!("{}.png", sample.name)), &picture.png).unwrap();
             fs::write(Path::new(folder).join(format!("{}.txt", sample.name)), &picture.alt).unwrap();
