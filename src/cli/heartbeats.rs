@@ -155,10 +155,10 @@ mod tests {
                 "missing_since": null }),
         ];
         insta::assert_snapshot!(table(&all), @r"
-        ROUTE    NAME        LABELS          STATE    LAST BEAT             ALARM
-        default  prometheus  cluster=a [2J   beating  2026-01-02T03:04:05Z  2026-01-02T03:19:05Z
-        default  prometheus  cluster=b,x=y   missing  2026-01-02T03:04:05Z  2026-01-02T03:19:06Z
-        infra    loki                        unarmed
+        ROUTE    NAME        LABELS         STATE    LAST BEAT             ALARM
+        default  prometheus  cluster=a [2J  beating  2026-01-02T03:04:05Z  2026-01-02T03:19:05Z
+        default  prometheus  cluster=b,x=y  missing  2026-01-02T03:04:05Z  2026-01-02T03:19:06Z
+        infra    loki                       unarmed
         ");
     }
 

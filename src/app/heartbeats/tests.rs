@@ -225,6 +225,18 @@ async fn beats_that_repeat_are_seen_and_leave_one_row() {
 }
 
 #[tokio::test]
+async fn a_beat_counts_also_where_the_rest_of_its_group_repeats() {
+    let mut scene = Scene::new().await;
+    let other = json!({ "status": "firing", "labels": { "alertname": "A" } });
+    for round in 0..30 {
+        let ingested = scene.posts(&[other.clone(), watchdog("firing", "one")]).await;
+        assert_eq!(ingested.outcome.as_str(), if round == 0 { "opened" } else { "unchanged" });
+        scene.passes_quickly(MINUTE).await;
+    }
+    assert_eq!(scene.state().await, None);
+}
+
+#[tokio::test]
 async fn switches_are_apart_and_their_number_is_bounded() {
     let mut scene = Scene::new().await;
     let all: Vec<Value> = (0..250).map(|n| watchdog("firing", &format!("c{n:03}"))).collect();
