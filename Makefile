@@ -45,10 +45,11 @@ test-unit: ## Only the tests beside the code: no servers, seconds when warm
 test-it: tools ## Tests against real servers, FILTER=rooms:: for those whose name holds that
 	cargo test --locked --test it $(FILTER)
 
-test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min), large groups (8 min), an Alertmanager that stays away (2 min)
+test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min), large groups (8 min), an Alertmanager that stays away (2 min), a card held up for as long as its evidence may take (3 min)
 	cargo test --locked --test it storm::sixty -- --ignored --nocapture
 	cargo test --locked --test it memory:: -- --ignored --nocapture --test-threads 1
 	cargo test --locked --test it acts:: -- --ignored --nocapture
+	cargo test --locked --test it evidence:: -- --ignored --nocapture
 
 test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with Go where Go is there (2 min, once), else skipped
 	@scripts/dendrite && cargo test --locked --test it dendrite:: -- --ignored || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
@@ -56,7 +57,7 @@ test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with
 chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 
-bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,poll,graph,rooms,storm,memory: parts
+bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,poll,graph,rooms,evidence,storm,memory: parts
 	cargo bench --locked --bench receiver
 
 fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)

@@ -11,6 +11,8 @@
 mod bare;
 #[path = "receiver/commit.rs"]
 mod commit;
+#[path = "receiver/evidence.rs"]
+mod evidence;
 #[path = "receiver/footprint.rs"]
 mod footprint;
 #[path = "receiver/graph.rs"]
@@ -109,7 +111,7 @@ async fn measure(extent: Extent) {
     if wants("graph") {
         graph::measure(extent, &mut table).await;
     }
-    if !["rooms", "storm", "memory"].into_iter().any(wants) {
+    if !["rooms", "evidence", "storm", "memory"].into_iter().any(wants) {
         println!("\n{table}");
         return;
     }
@@ -117,6 +119,9 @@ async fn measure(extent: Extent) {
     if wants("rooms") {
         rooms::measure(&subject, &synapse, extent, &mut table).await;
         rooms::encrypted(&subject, &synapse, extent, &mut table).await;
+    }
+    if wants("evidence") {
+        evidence::measure(&subject, &synapse, extent, &mut table).await;
     }
     if wants("storm") {
         storm::measure(&subject, &synapse, extent, &mut table).await;

@@ -13,7 +13,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::model::{ActKind, NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
+use crate::model::{ActKind, EvidenceKind, NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
 
 /// The prefix of every name.
 pub const PREFIX: &str = "matrix_alertmanager_receiver";
@@ -371,6 +371,7 @@ impl Metrics {
             &self.alerts_forgotten,
             &self.acts,
             &self.escalations,
+            &self.evidence,
         ];
         for counters in of_routes {
             forget(counters, "route", is_route);
@@ -395,6 +396,11 @@ impl Metrics {
             for act in ActKind::ALL {
                 for outcome in ["done", "refused", "denied", "failed"] {
                     self.acts.with_label_values(&[route.as_str(), act.as_str(), outcome]);
+                }
+            }
+            for kind in EvidenceKind::ALL {
+                for outcome in ["sent", "failed", "timeout"] {
+                    self.evidence.with_label_values(&[route.as_str(), kind.as_str(), outcome]);
                 }
             }
             self.odd_fields.with_label_values(&[route.as_str()]);

@@ -33,11 +33,22 @@ pub struct Request {
 impl Request {
     /// A group of `alerts` firing alerts, as Alertmanager repeats it, each with what a Kubernetes alert usually carries.
     pub fn of(alerts: usize) -> Self {
+        Self::to("default", (0..alerts).map(alert))
+    }
+
+    /// A group of one alert that says where its log lines are.
+    pub fn with_logs(route: &str) -> Self {
+        let state = r#"{"datasource":"loki","queries":[{"refId":"A","expr":"{namespace=\"media\"}"}]}"#;
+        let url = format!("https://grafana.example/explore?left={}", urlencoding::encode(state));
+        Self::to(route, std::iter::once(alert(0).annotation("logs_url", &url)))
+    }
+
+    fn to(route: &str, alerts: impl Iterator<Item = Alert>) -> Self {
         let name = format!("KubePodCrashLooping{MARK}");
         let group = Payload::group(&name).group_label("namespace", "media").reason("repeat interval elapsed");
-        let body = (0..alerts).fold(group, |group, n| group.alert(alert(n))).json().to_string();
+        let body = alerts.fold(group, Payload::alert).json().to_string();
         let head = format!(
-            "POST /alerts/default HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\
+            "POST /alerts/{route} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );

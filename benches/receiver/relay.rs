@@ -88,7 +88,8 @@ async fn up(
         // A client sends its next request only after the last answer, so that a request begins a chunk.
         if chunk.starts_with(b"PUT ") && chunk.windows(6).any(|part| part == b"/send/") {
             let _ = gate.wait_for(|open| *open).await;
-            pending.store(true, Ordering::SeqCst);
+            // What stands in a thread is beside a card, which alone counts.
+            pending.store(!chunk.windows(8).any(|part| part == b"m.thread"), Ordering::SeqCst);
         }
         if to.write_all(chunk).await.is_err() {
             return;

@@ -128,6 +128,7 @@ class Demo:
     def start_monitoring(self):
         with step("Starting Alertmanager and Prometheus") as now:
             self.alertmanager.serve(self.receiver.url, self.receiver.webhook_token_file)
+            self.prometheus.remember(self.gauge.past())
             self.prometheus.serve(self.gauge.address, self.alertmanager.address)
             now.done(f"Alertmanager is up at {self.alertmanager.url}, Prometheus at {self.prometheus.url}")
         if self.loki.is_there:
@@ -166,8 +167,18 @@ class Demo:
         with step(f"Waiting for {what} in its thread") as now:
             self.watch_room(f"{what} in the thread", DELIVERY_SECONDS, is_there)
             self.times.append((f"card -> {what}", now.seconds()))
-            now.done(f"In its thread there is {what} of what the alert watches")
+            now.done(f"Its thread has {what}")
         frame("Beside it", [line for reply in replies for line in beside(reply)])
+        self.keep(card, replies)
+
+    def keep(self, card, replies):
+        """Writes card, lines and graph as the room has them, where `make picture` says."""
+        if folder := os.environ.get("MAR_DEMO_PICTURE"):
+            for name, content in [("card", self.room.shown(card)), *(("beside", reply) for reply in replies)]:
+                if content["msgtype"] == "m.image":
+                    Path(folder, "graph.png").write_bytes(self.sre.download(content["url"]))
+                else:
+                    Path(folder, f"{name}.html").write_text(content["formatted_body"])
 
     def hear_heartbeat(self):
         """Watchdog always fires, and is no card."""

@@ -27,6 +27,13 @@ def call(method, url, body=None, token=None, timeout=30):
         raise Refused(method, url.partition("?")[0], error.code, error.read().decode(errors="replace")) from None
 
 
+def fetch(url, token):
+    """The bytes of a file."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    with OPENER.open(request, timeout=30) as response:
+        return response.read()
+
+
 def is_up(url):
     """Whether `url` answers 200; what it says is of no interest."""
     try:

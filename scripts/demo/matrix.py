@@ -6,7 +6,7 @@ import json
 import secrets
 from urllib.parse import quote, urlencode
 
-from http_client import call
+from http_client import call, fetch
 
 # Short enough to notice between two polls that a server has died.
 LONG_POLL_MS = 1000
@@ -36,6 +36,9 @@ class User:
         room = {"preset": "private_chat", "name": name, "invite": invite}
         return self.call("POST", "/createRoom", room)["room_id"]
 
+    def download(self, mxc):
+        place = mxc.removeprefix("mxc://")
+        return fetch(f"{self.homeserver}/_matrix/client/v1/media/download/{place}", self.token)
 
     def react(self, room_id, event_id, key):
         relation = {"rel_type": "m.annotation", "event_id": event_id, "key": key}

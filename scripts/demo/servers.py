@@ -102,6 +102,13 @@ class Prometheus(Server):
     def __init__(self, children, state):
         super().__init__("prometheus", children, state)
 
+    def remember(self, past):
+        """Puts values from before its start into its store. Their text is OpenMetrics'."""
+        text = self.state / "past.txt"
+        text.write_text(past)
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", text, self.state / "data"]
+        self.children.output_of(command, self.state, START_SECONDS)
+
     def serve(self, gauge_address, alertmanager_address):
         fill("rules.yml", self.state / "rules.yml")
         config = fill(
@@ -112,6 +119,8 @@ class Prometheus(Server):
         )
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.state}/data"]
         command += [f"--web.listen-address={self.address}", f"--web.external-url={self.url}"]
+        # What it sends before it knows its Alertmanager is lost. Real life: 1m.
+        command += ["--rules.alert.resend-delay=5s"]
         self.start(command, "/-/ready")
 
     def is_at_work(self):

@@ -114,11 +114,13 @@ class Page(HTMLParser):
     def __init__(self):
         super().__init__()
         self.parts, self.styles = [], []
+        self.is_set = False
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        if tag in ("br", "ul", "ol", "p"):
+        if tag in ("br", "ul", "ol", "p", "pre"):
             self.newline()
+            self.is_set |= tag == "pre"
         elif tag == "li":
             self.newline()
             self.parts.append(" • ")
@@ -128,14 +130,16 @@ class Page(HTMLParser):
             self.styles.append((tag, self.STYLES[tag]))
 
     def handle_endtag(self, tag):
-        if tag in ("ul", "ol", "p"):
+        if tag in ("ul", "ol", "p", "pre"):
             self.newline()
+        if tag == "pre":
+            self.is_set = False
         if self.styles and self.styles[-1][0] == tag:
             self.styles.pop()
 
     def handle_data(self, data):
         # As in HTML, line breaks of the source are blanks, and blanks at the start of a line are nothing.
-        text = data.replace("\n", " ")
+        text = data if self.is_set else data.replace("\n", " ")
         text = text.lstrip(" ") if self.at_line_start() else text
         if text:
             self.parts.append(style(";".join(code for _, code in self.styles), text) if self.styles else text)

@@ -113,11 +113,15 @@ async fn each_query_tells_something_of_a_receiver_that_delivered() {
     scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     receiver.wait_metric("evidence_total", &[("outcome", "sent")], |sent| sent == 1.0).await;
     receiver.wait_metric("heartbeat_pings_total", &[("outcome", "sent")], |sent| sent == 1.0).await;
-    let seen = async || {
-        let sent = prometheus.query(r#"matrix_alertmanager_receiver_room_events_total{outcome="sent"} > 0"#).await;
-        (!sent.as_array()?.is_empty()).then_some(())
-    };
-    eventually("a scrape of what was sent", DEADLINE, seen).await;
+    for expr in [
+        r#"matrix_alertmanager_receiver_room_events_total{outcome="sent"} > 0"#,
+        // Those that are not there before, and are gone with the process: two scrapes.
+        "increase(matrix_alertmanager_receiver_evidence_total[5m])",
+        "increase(matrix_alertmanager_receiver_heartbeat_pings_total[5m])",
+    ] {
+        let seen = async || (!prometheus.query(expr).await.as_array()?.is_empty()).then_some(());
+        eventually(&format!("scrapes of {expr}"), DEADLINE, seen).await;
+    }
     // The annotation marks starts.
     receiver.restart().await;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{QUIET, TOO_LATE, alert, all_from, card, group, is_complete, pieces};
-use crate::harness::{DEADLINE, Fault, FaultProxy, Match, Payload, ReceiverBuilder, RoomView, Scene, Source};
+use super::{QUIET, SOON, TOO_LATE, alert, all_from, card, group, is_complete, pieces};
+use crate::harness::{DEADLINE, Fault, FaultProxy, Match, Payload, Receiver, ReceiverBuilder, RoomView, Scene, Source};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn below_min_severity_nobody_is_asked() {
@@ -58,29 +58,37 @@ async fn a_storm_and_its_digest_show_none() {
     assert!(pieces(&view) <= 2 * cards && pieces(&view) <= 4, "{} pieces\n{}", pieces(&view), view.text());
 }
 
+async fn behind(proxy: &FaultProxy, scene: &Scene, source: &Source) -> Receiver {
+    ReceiverBuilder::of(scene).homeserver(&proxy.url()).toml(&all_from(source)).start().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn under_a_rate_limit_there_is_none_and_it_costs_no_card() {
+async fn a_card_that_met_a_rate_limit_gets_none() {
     let (scene, source) = (Scene::new().await, Source::start().await);
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
-    let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).toml(&all_from(&source));
-    let receiver = builder.start().await;
-    // The limit meets the card.
+    let receiver = behind(&proxy, &scene, &source).await;
     proxy.fault_times(1, Match::sends(), Fault::limited(Duration::from_secs(1)));
     receiver.accept("default", group("Behind")).await;
     let only = |view: &RoomView| card(view, "Behind").is_some() && pieces(view) == 0;
     scene.room.assert_settled("a card alone", QUIET, only).await;
     assert!(source.asked().is_empty(), "{:?}", source.asked());
-    // The limit meets the evidence: dropped, and what comes behind it does not wait for it.
-    proxy.fault(Match::sends_with("m.image"), Fault::limited(Duration::from_secs(1)));
-    proxy.fault(Match::sends_with("📜"), Fault::limited(Duration::from_secs(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_meets_a_rate_limit_is_dropped_and_costs_no_card() {
+    let (scene, source) = (Scene::new().await, Source::start().await);
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let receiver = behind(&proxy, &scene, &source).await;
+    for words in ["m.image", "📜"] {
+        proxy.fault(Match::sends_with(words), Fault::limited(Duration::from_secs(20)));
+    }
     receiver.accept("default", group("Before")).await;
-    let dropped = [("outcome", "limited")];
-    receiver.wait_metric("evidence_total", &dropped, |count| count == 2.0).await;
-    proxy.heal();
+    receiver.wait_metric("evidence_total", &[("outcome", "limited")], |count| count == 2.0).await;
     receiver.accept("default", Payload::group("After").firing(&["n01"])).await;
-    let after = |view: &RoomView| card(view, "Before").is_some() && card(view, "After").is_some();
-    scene.room.wait_for("the next card", DEADLINE, after).await;
-    scene.room.assert_settled("and no evidence", QUIET, |view| after(view) && pieces(view) == 0).await;
+    let both = |view: &RoomView| card(view, "Before").is_some() && card(view, "After").is_some();
+    scene.room.wait_for("the next card, without a wait", SOON, both).await;
+    proxy.heal();
+    scene.room.assert_settled("and no evidence", QUIET, |view| both(view) && pieces(view) == 0).await;
     assert_eq!(receiver.metric("outbox_ops", &[("state", "waiting")]).await, 0.0);
 }
 
