@@ -102,7 +102,7 @@ fn check_logs(card: &Message, lines: &Message) {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
         let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("{needle} in {text}"));
-        assert!(at("password=") < at("Bearer") && at("Bearer") < at("smtp://"), "oldest first: {text}");
+        assert!(at("password=") < at("Authorization") && at("Authorization") < at("smtp://"), "oldest first: {text}");
     }
 }
 
