@@ -105,7 +105,7 @@ fn what_is_not_secret_stays() {
         "commit 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
         "/usr/share/Some1/very/long/path/to/a/File/that/goes/on/and/on",
         "com.example.very.long.package.ClassNameFactory1.method(File.java:42)",
-        "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span=00f067aa0ba902b7",
+        "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span=00f067aa0b7902b7",
         "pod api-7d8f9c6b5-x2x4z restarted",
         "-----BEGIN CERTIFICATE-----",
         "Failed to watch *v1.Secret: failed to list *v1.Secret: secrets is forbidden",
