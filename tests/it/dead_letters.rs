@@ -100,7 +100,7 @@ async fn a_path_too_long_for_a_socket_is_a_warning() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let path = folder.path().join("x".repeat(110));
     let receiver = ReceiverBuilder::of(&scene).set("store.path", path.to_str().expect("UTF-8")).start().await;
-    receiver.wait_log(&["control socket unavailable", "dead-letters"]).await;
+    receiver.wait_log(&["control socket unavailable", "commands cannot connect"]).await;
     receiver.accept("default", Payload::group("A").firing(&["n01"])).await;
     scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     assert!(refused(&receiver, &[]).await.contains("cannot connect to"));
