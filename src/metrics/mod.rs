@@ -1,20 +1,26 @@
 //! Every metric of the receiver. Label values come from the config or from closed sets, never from a payload.
 
+mod maker;
+mod parts;
+mod single;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-    core::{Collector, MetricVec, MetricVecBuilder},
-    process_collector::ProcessCollector,
-    proto::MetricFamily,
+    Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    core::Collector, process_collector::ProcessCollector, proto::MetricFamily,
 };
 
-use crate::model::{ActKind, EvidenceKind, NoKeys, OpKind, Outcome, RoomName, RouteName, Timestamp};
+use crate::model::{ActKind, EvidenceKind, NoKeys, OpKind, Outcome, RoomName, RouteName};
 
+pub use self::parts::{ConnectionMetrics, OfAlertmanager, OfConfig, TlsMetrics};
+use self::{
+    maker::{Maker, forget},
+    single::{escalations, evidence, heartbeat_last, heartbeat_pings, last_sync, possible_duplicates},
+};
 /// The prefix of every name.
 pub const PREFIX: &str = "matrix_alertmanager_receiver";
 
@@ -80,140 +86,6 @@ pub struct Metrics {
     pub alertmanager: OfAlertmanager,
 }
 
-/// What came of asking Alertmanager's API.
-#[derive(Debug)]
-pub struct OfAlertmanager {
-    /// `{route}`: 1 while a peer of the route's Alertmanager answers; no sample before it was asked.
-    pub up: IntGaugeVec,
-    /// `{route, call, outcome}`
-    pub requests: IntCounterVec,
-}
-
-impl OfAlertmanager {
-    fn new(maker: &Maker) -> Self {
-        Self {
-            up: maker.gauges(
-                "alertmanager_up",
-                "1 while the API of the route's Alertmanager answers, or that of one of its peers, else 0; absent without \
-                 an Alertmanager, and until it is asked.",
-                &["route"],
-            ),
-            requests: maker.counters(
-                "alertmanager_requests_total",
-                "Requests to Alertmanager's API, each peer counted for itself.",
-                &["route", "call", "outcome"],
-            ),
-        }
-    }
-
-    /// These routes have an Alertmanager from now on.
-    pub fn serve(&self, routes: &[RouteName]) {
-        let is_route = |name: &str| routes.iter().any(|route| route.as_str() == name);
-        forget(&self.up, "route", is_route);
-        forget(&self.requests, "route", is_route);
-        for route in routes {
-            for call in ALERTMANAGER_CALLS {
-                for outcome in ALERTMANAGER_OUTCOMES {
-                    self.requests.with_label_values(&[route.as_str(), call, outcome]);
-                }
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct ConnectionMetrics {
-    /// Closed unanswered because as many as are served at once were open.
-    pub refused: IntCounter,
-    /// `{reason}`: ended by the receiver although their clients had not.
-    pub closed: IntCounterVec,
-}
-
-impl ConnectionMetrics {
-    fn new(maker: &Maker) -> Self {
-        Self {
-            refused: maker.counter(
-                "http_connections_refused_total",
-                "Connections closed unanswered because as many as are served at once were open.",
-            ),
-            closed: maker.counters(
-                "http_connections_closed_total",
-                "Connections ended because their place was needed and they waited longest for their clients (displaced), or \
-                 because an answer was not read in time (unread).",
-                &["reason"],
-            ),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct TlsMetrics {
-    /// No sample without `http.tls`: a certificate that ends at 0 would set off whatever watches it.
-    not_after: IntGaugeVec,
-    /// As above.
-    reloaded: IntGaugeVec,
-    /// `{reason}`
-    pub handshakes_failed: IntCounterVec,
-}
-
-impl TlsMetrics {
-    fn new(maker: &Maker) -> Self {
-        Self {
-            not_after: maker.gauges(
-                "tls_certificate_not_after_timestamp_seconds",
-                "Unix time in seconds at which the certificate in use ends; absent without http.tls.",
-                &[],
-            ),
-            reloaded: maker.gauges(
-                "tls_certificate_last_reload_successful",
-                "1 while the certificate in use is the one in the files, 0 while that is refused; absent without http.tls.",
-                &[],
-            ),
-            handshakes_failed: maker.counters(
-                "tls_handshakes_failed_total",
-                "Connections that ended before TLS was agreed on.",
-                &["reason"],
-            ),
-        }
-    }
-
-    /// The certificate in use, and whether it is the one in the files.
-    pub fn certificate(&self, not_after: Timestamp, reloaded: bool) {
-        self.not_after.with_label_values::<&str>(&[]).set(not_after.0 / 1000);
-        self.reloaded.with_label_values::<&str>(&[]).set(i64::from(reloaded));
-    }
-}
-
-/// What came of reading the config.
-#[derive(Debug)]
-pub struct OfConfig {
-    /// 1 while the config that was read last is in force.
-    pub last_reload_successful: IntGauge,
-    /// Unix time in seconds.
-    pub last_reload_success: Gauge,
-    /// 1 while something of the config waits for a restart.
-    pub restart_required: IntGauge,
-}
-
-impl OfConfig {
-    fn new(maker: &Maker) -> Self {
-        Self {
-            last_reload_successful: maker.int_gauge(
-                "config_last_reload_successful",
-                "1 if the config that was read last is good and in force, 0 if it was refused and the one before goes on.",
-            ),
-            last_reload_success: maker.gauge(
-                "config_last_reload_success_timestamp_seconds",
-                "Unix time in seconds when a config was last read and put in force.",
-            ),
-            restart_required: maker.int_gauge(
-                "config_restart_required",
-                "1 while the config says something that only a restart puts in force.",
-            ),
-        }
-    }
-}
-
 /// Counts since the start; they only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
@@ -229,8 +101,6 @@ pub struct Totals {
 const TEMPLATES: [&str; 6] = ["card_html", "card_text", "digest_html", "digest_text", "reply_html", "reply_text"];
 const FALLBACK_REASONS: [&str; 4] = ["error", "too_slow", "too_large", "empty"];
 const HANDSHAKE_FAILURES: [&str; 5] = ["timeout", "closed", "not_tls", "not_trusted", "other"];
-const ALERTMANAGER_CALLS: [&str; 6] = ["groups", "alerts", "silences", "status", "post_silence", "delete_silence"];
-const ALERTMANAGER_OUTCOMES: [&str; 6] = ["ok", "not_sent", "in_doubt", "refused", "unauthorized", "not_found"];
 const HANDLERS: [&str; 7] = ["alerts", "status", "livez", "readyz", "healthz", "healthz_delivery", "metrics"];
 
 impl Metrics {
@@ -480,94 +350,6 @@ impl Metrics {
     pub fn encode(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
-}
-
-fn evidence(maker: &Maker) -> IntCounterVec {
-    let help = "Log lines and graphs for card threads, by what became of them.";
-    maker.counters("evidence_total", help, &["route", "kind", "outcome"])
-}
-
-fn possible_duplicates(maker: &Maker) -> IntCounter {
-    let help = "Events sent again without knowing whether the first try had arrived.";
-    maker.counter("possible_duplicates_total", help)
-}
-
-fn last_sync(maker: &Maker) -> Gauge {
-    maker.gauge("last_sync_timestamp_seconds", "Unix time in seconds of the last successful sync.")
-}
-
-fn heartbeat_last(maker: &Maker) -> GaugeVec {
-    let help = "Seconds since the last beat; of several switches of one name, that of the one that waits longest.";
-    maker.float_gauges("heartbeat_last_seconds", help, &["route", "name"])
-}
-
-fn heartbeat_pings(maker: &Maker) -> IntCounterVec {
-    let help = "Requests to ping URLs that follow beats.";
-    maker.counters("heartbeat_pings_total", help, &["route", "name", "outcome"])
-}
-
-fn escalations(maker: &Maker) -> IntCounterVec {
-    let help = "Incidents that nobody took within the time of a step of routes.X.escalate.";
-    maker.counters("escalations_total", help, &["route"])
-}
-
-/// Removes the metrics whose `label` is no longer in use.
-fn forget<T: MetricVecBuilder>(metrics: &MetricVec<T>, label: &str, is_there: impl Fn(&str) -> bool) {
-    for family in metrics.collect() {
-        for metric in family.get_metric() {
-            let labels: HashMap<&str, &str> =
-                metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if labels.get(label).is_some_and(|value| !is_there(value)) {
-                // Somebody may have been faster.
-                let _ = metrics.remove(&labels);
-            }
-        }
-    }
-}
-
-/// Makes metrics and registers them.
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn add<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
-        let metric = metric.expect("a valid metric");
-        self.registry.register(Box::new(metric.clone())).expect("a metric of its own name");
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::with_opts(opts(name, help)))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(opts(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        self.add(Gauge::with_opts(opts(name, help)))
-    }
-
-    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.add(GaugeVec::new(opts(name, help), labels))
-    }
-
-    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::with_opts(opts(name, help)))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(opts(name, help), labels))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.add(Histogram::with_opts(HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() }))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace(PREFIX)
 }
 
 #[cfg(test)]
