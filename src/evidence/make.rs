@@ -28,8 +28,8 @@ use crate::{
 const MARGIN: Duration = Duration::from_mins(5);
 /// Lines of the time before are not asked for, however long the alert has fired.
 const LONGEST: Duration = Duration::from_hours(24);
-/// Pieces that people ask for, at the same time.
-const ASKED_AT_ONCE: usize = 2 * AT_ONCE;
+/// Pieces that people ask for, at the same time. Each may hold an answer of [`MAX_ANSWER`](super::MAX_ANSWER) bytes.
+const ASKED_AT_ONCE: usize = AT_ONCE;
 const FILENAME: &str = "graph.png";
 
 /// Makes pieces of evidence. Nothing of it waits for anything without a limit, and a panic is a failure like others.

@@ -32,7 +32,7 @@ pub const TOO_LATE: Duration = ShownCard::TOO_LATE;
 pub const MAX_LINES: usize = crate::config::MAX_LOG_LINES;
 
 /// A longer answer of Loki or Prometheus is not read, in bytes.
-pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
+pub const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// Where files for rooms are put. `matrix/` implements it; the tests script a second one.
 pub trait Media: Send + Sync + 'static {

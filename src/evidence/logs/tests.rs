@@ -100,7 +100,7 @@ async fn what_becomes_of_answers() {
         ),
         // A wrong tenant.
         (answer(200, &streams(0).to_string(), json), "empty", "Loki has no lines for this query and time"),
-        (answer(200, &" ".repeat(17 * 1024 * 1024), json), "failed", "the answer is longer than 16 MiB"),
+        (answer(200, &" ".repeat(9 * 1024 * 1024), json), "failed", "the answer is longer than 8 MiB"),
     ] {
         let error = fetched(answer).await.expect_err("no lines");
         assert_eq!(error.outcome(), outcome, "{error}");

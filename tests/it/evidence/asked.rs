@@ -1,14 +1,12 @@
 //! `!logs` and `!graph`: by who may and may not, often, and where the room is not encrypted.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 
 use super::{SIZE, card, graphs, group, size_of, sources};
 use crate::harness::{DEADLINE, Manner, Receiver, ReceiverBuilder, RoomView, Scene, Source, User, view::Message};
 
 /// Between two questions that a room is answered.
-const READ: Duration = Duration::from_secs(10);
+const READ: i64 = 10_000;
 
 struct World {
     scene: Scene,
@@ -54,15 +52,15 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_ask_gets_lines_and_a_picture_one_every_ten_seconds() {
     let world = World::new(Scene::new().await, "[actions]\n").await;
-    let asked = Instant::now();
+    let asked = jiff::Timestamp::now().as_millisecond();
     let lines = world.says(&world.member, "!logs 20").await;
     let graph = world.says(&world.member, "!graph").await;
     let lines = world.answer(&lines).await;
     assert_eq!(lines.msgtype(), "m.notice");
     assert!(lines.first_line().starts_with("📜 Logs") && lines.has(crate::harness::source::LINE), "{}", lines.body());
     let graph = world.answer(&graph).await;
-    let apart = graph.event.origin_server_ts - lines.event.origin_server_ts;
-    assert!(apart >= 9_000 && asked.elapsed() < 3 * READ, "{apart} ms apart");
+    let later = graph.event.origin_server_ts - asked;
+    assert!(later >= READ, "{later} ms after the first question");
     assert_eq!(graph.content["info"]["w"], json!(SIZE.0));
     let (_, png) = world.scene.sre.download(graph.content["url"].as_str().expect("an upload")).await;
     assert_eq!(size_of(&png), SIZE);
@@ -103,11 +101,11 @@ async fn a_source_that_hangs_is_answered_so_and_holds_up_no_other_command() {
     let world = World::new(Scene::new().await, "[actions]\n").await;
     world.source.answers(Manner::Hangs);
     let asked = world.says(&world.scene.sre, "!logs").await;
-    let began = Instant::now();
     let taken = world.says(&world.scene.sre, "!ack").await;
     let ticked = |view: &RoomView| view.events.iter().any(|event| event.related("m.annotation") == Some(&taken));
-    world.scene.room.wait_for("taken meanwhile", DEADLINE, ticked).await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let view = world.scene.room.wait_for("taken", DEADLINE, ticked).await;
+    let tick = view.events.iter().find(|event| event.related("m.annotation") == Some(&taken)).expect("it is there");
     let answer = world.answer(&asked).await;
+    assert!(tick.origin_server_ts < answer.event.origin_server_ts, "taken meanwhile");
     assert!(answer.has("Loki did not answer within 10 s"), "{}", answer.body());
 }

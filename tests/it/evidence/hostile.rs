@@ -10,9 +10,9 @@ use crate::{
     memory::{MOST_KIB, Watch},
 };
 
-/// For a card, on a loaded machine; a piece of evidence may take ten seconds.
-const IN_TIME: Duration = Duration::from_secs(4);
-/// Of one answer of 200 MiB: the 16 that are read, and what the kernel keeps on the way.
+/// For a card, on a loaded machine. Behind a piece of evidence that hangs it would take ten.
+const IN_TIME: Duration = Duration::from_secs(9);
+/// Of one answer of 200 MiB: the 8 that are read, and what the kernel keeps on the way.
 const MOST_TAKEN: usize = 48 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,9 +91,8 @@ async fn what_hangs_leaves_the_lane_to_other_cards_and_the_receiver_to_its_end()
     let green = |view: &RoomView| card(view, "One").is_some_and(|card| card.first_line().starts_with('🟢'));
     scene.room.wait_for("the first card turns green", IN_TIME, green).await;
     // What was being made is not waited for.
-    let began = std::time::Instant::now();
     assert_eq!(receiver.sigterm(DEADLINE).await.code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!receiver.logs().contains("shutdown timed out"), "{}", receiver.log_tail());
     source.answers(Manner::Well);
     receiver.spawn();
     receiver.ready().await.unwrap_or_else(|failure| panic!("{failure}"));

@@ -96,7 +96,7 @@ async fn of_too_many_series_those_that_fire_are_asked_for() {
     let picture = draw(&source(&server), &wanted("up == 0")).await.unwrap();
     assert!(picture.alt.contains("db-1 is 0"), "{}", picture.alt);
     let fault = draw(&source(&server), &wanted("up")).await.unwrap_err();
-    assert!(fault.to_string().ends_with("the answer is longer than 16 MiB"), "{fault}");
+    assert!(fault.to_string().ends_with("the answer is longer than 8 MiB"), "{fault}");
     assert_eq!(server.received_requests().await.unwrap().len(), 3);
 }
 
