@@ -2,14 +2,17 @@
 //! somebody notices when that ends, whatever the reason.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     error::Error as _,
     sync::Arc,
     time::Duration,
 };
 
 use reqwest::{Client, redirect::Policy};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::{Id, JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,7 +25,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at a time, for all switches.
 const AT_ONCE: usize = 8;
-/// Switches whose last outcome is remembered.
+/// Switches with a ping on its way, and those whose last outcome is remembered. Label sets beyond the limit of switches
+/// come here as well.
 const MOST_KNOWN: usize = 1_000;
 
 /// What became of a ping.
@@ -53,14 +57,14 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
         client: None,
         slots: Arc::new(Semaphore::new(AT_ONCE)),
         running: JoinSet::new(),
-        busy: BTreeSet::new(),
+        under_way: UnderWay::default(),
         last: BTreeMap::new(),
     };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             beats = app.beats.take() => pings.begin(beats),
-            Some(ended) = pings.running.join_next() => pings.end(ended.ok()),
+            Some(ended) = pings.running.join_next_with_id() => pings.end(ended),
         }
     }
 }
@@ -70,15 +74,14 @@ struct Pings {
     /// Made for the first ping: authorities take time to load, and most configs have no ping.
     client: Option<Client>,
     slots: Arc<Semaphore>,
-    running: JoinSet<(SwitchKey, Outcome)>,
-    /// Switches with a ping on its way.
-    busy: BTreeSet<SwitchKey>,
+    running: JoinSet<Outcome>,
+    under_way: UnderWay,
     /// What was logged last, by switch.
     last: BTreeMap<SwitchKey, Outcome>,
 }
 
 impl Pings {
-    /// A switch whose ping is still on its way waits for its next beat.
+    /// A switch whose ping is still on its way gets another one after that.
     fn begin(&mut self, beats: BTreeSet<SwitchKey>) {
         let config = self.app.config();
         for key in beats {
@@ -86,16 +89,15 @@ impl Pings {
             let heartbeat = route.heartbeats.iter().find(|heartbeat| heartbeat.name == key.name);
             let Some(url) = heartbeat.and_then(|heartbeat| heartbeat.ping_url.clone()) else { continue };
             let Some(client) = self.client() else { return };
-            if !self.busy.insert(key.clone()) {
+            if !self.under_way.may_begin(&key) {
                 continue;
             }
             let (app, route, slots) = (Arc::clone(&self.app), route.clone(), Arc::clone(&self.slots));
-            self.running.spawn(async move {
+            let task = self.running.spawn(async move {
                 let _slot = slots.acquire().await;
-                let outcome =
-                    if http::delivers(&app, &route).await { ping(&client, &url).await } else { Outcome::Withheld };
-                (key, outcome)
+                if http::delivers(&app, &route).await { ping(&client, &url).await } else { Outcome::Withheld }
             });
+            self.under_way.began(key, task.id());
         }
     }
 
@@ -109,16 +111,20 @@ impl Pings {
         self.client.clone()
     }
 
-    fn end(&mut self, ended: Option<(SwitchKey, Outcome)>) {
-        let Some((key, outcome)) = ended else {
-            // A panic: which one it was is not known, and none is on its way for ever.
-            tracing::error!("panic in a heartbeat ping");
-            if self.running.is_empty() {
-                self.busy.clear();
-            }
-            return;
-        };
-        self.busy.remove(&key);
+    fn end(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+        let (task, outcome) = ended.map_or_else(|error| (error.id(), None), |(task, outcome)| (task, Some(outcome)));
+        let Some((key, beats_again)) = self.under_way.ended(task) else { return };
+        if let Some(outcome) = outcome {
+            self.record(key.clone(), outcome);
+        } else {
+            tracing::error!(route = %key.route, heartbeat = key.name, "panic in a heartbeat ping");
+        }
+        if beats_again {
+            self.begin(BTreeSet::from([key]));
+        }
+    }
+
+    fn record(&mut self, key: SwitchKey, outcome: Outcome) {
         let (route, heartbeat) = (key.route.as_str(), key.name.as_str());
         self.app.metrics.heartbeat_pings.with_label_values(&[route, heartbeat, outcome.as_str()]).inc();
         if self.last.get(&key) != Some(&outcome) {
@@ -134,6 +140,40 @@ impl Pings {
             }
             self.last.insert(key, outcome);
         }
+    }
+}
+
+/// Which switches have a ping on its way.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// Whose ping a task is, for one that panics as well.
+    tasks: HashMap<Id, SwitchKey>,
+    /// Whether another beat has come since the ping began.
+    beats_again: BTreeMap<SwitchKey, bool>,
+}
+
+impl UnderWay {
+    /// `false`: one is on its way, and this beat gets its own after it; or there are too many.
+    fn may_begin(&mut self, key: &SwitchKey) -> bool {
+        match self.beats_again.get_mut(key) {
+            Some(beats_again) => {
+                *beats_again = true;
+                false
+            }
+            None => self.beats_again.len() < MOST_KNOWN,
+        }
+    }
+
+    fn began(&mut self, key: SwitchKey, task: Id) {
+        self.tasks.insert(task, key.clone());
+        self.beats_again.insert(key, false);
+    }
+
+    /// Whose ping it was, and whether another beat has come since it began.
+    fn ended(&mut self, task: Id) -> Option<(SwitchKey, bool)> {
+        let key = self.tasks.remove(&task)?;
+        let beats_again = self.beats_again.remove(&key).unwrap_or_default();
+        Some((key, beats_again))
     }
 }
 
@@ -172,6 +212,43 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
     use super::*;
+    use crate::model::{Labels, RouteName};
+
+    fn key(name: &str) -> SwitchKey {
+        let route = RouteName::parse("default").expect("a name");
+        SwitchKey { route, name: name.to_owned(), labels: Labels::new() }
+    }
+
+    #[tokio::test]
+    async fn a_beat_during_a_ping_gets_its_own_and_a_panic_blocks_no_switch() {
+        let (mut under_way, mut running) = (UnderWay::default(), JoinSet::new());
+        let (quick, panics, hangs) = (key("quick"), key("panics"), key("hangs"));
+        assert!([&quick, &panics, &hangs].into_iter().all(|key| under_way.may_begin(key)));
+        under_way.began(quick.clone(), running.spawn(async {}).id());
+        assert!(!under_way.may_begin(&quick));
+        under_way.began(panics.clone(), running.spawn(async { panic!("on purpose") }).id());
+        under_way.began(hangs.clone(), running.spawn(std::future::pending()).id());
+        let mut ended = Vec::new();
+        for _ in 0..2 {
+            let task = running.join_next_with_id().await.expect("one ends");
+            let task = task.map_or_else(|error| error.id(), |(task, ())| task);
+            ended.extend(under_way.ended(task));
+        }
+        ended.sort();
+        assert_eq!(ended, [(panics.clone(), false), (quick.clone(), true)]);
+        assert!(under_way.may_begin(&quick) && under_way.may_begin(&panics) && !under_way.may_begin(&hangs));
+    }
+
+    #[tokio::test]
+    async fn pings_on_their_way_are_bounded() {
+        let (mut under_way, mut running) = (UnderWay::default(), JoinSet::<()>::new());
+        for number in 0..MOST_KNOWN {
+            let key = key(&number.to_string());
+            assert!(under_way.may_begin(&key));
+            under_way.began(key, running.spawn(std::future::pending()).id());
+        }
+        assert!(!under_way.may_begin(&key("another")));
+    }
 
     #[tokio::test]
     async fn what_became_of_a_ping_names_no_url() {

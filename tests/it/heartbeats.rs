@@ -5,9 +5,12 @@ use std::{process::Output, time::Duration};
 use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
-use crate::harness::{
-    Alert, Alertmanager, AlertmanagerConfig, DEADLINE, Fault, FaultProxy, Match, Payload, Prometheus, PrometheusConfig,
-    Receiver, ReceiverBuilder, RoomView, Scene, eventually,
+use crate::{
+    harness::{
+        Alert, Alertmanager, AlertmanagerConfig, DEADLINE, Exchange, Fault, FaultProxy, Match, Payload, Prometheus,
+        PrometheusConfig, Receiver, ReceiverBuilder, RoomView, Scene, eventually, view::mentions,
+    },
+    store_stress::{LIMITABLE, limit_files, wrapped},
 };
 
 /// Longer than `RESOLVED_FOR`, and what leads to it.
@@ -32,12 +35,24 @@ fn watching(scene: &Scene, timeout: &str, more: &str) -> ReceiverBuilder {
 }
 
 /// As docs/HEARTBEATS.md has it, in seconds in place of minutes.
-async fn alertmanager_of(receiver: &Receiver) -> Alertmanager {
-    let config = AlertmanagerConfig::webhook(&receiver.webhook_url("default"))
+fn beating(webhook_url: &str) -> AlertmanagerConfig {
+    AlertmanagerConfig::webhook(webhook_url)
         .route("group_wait", json!("0s"))
         .route("group_interval", json!("1s"))
-        .route("repeat_interval", json!("900ms"));
-    Alertmanager::start(config).await
+        .route("repeat_interval", json!("900ms"))
+}
+
+async fn alertmanager_of(receiver: &Receiver) -> Alertmanager {
+    Alertmanager::start(beating(&receiver.webhook_url("default"))).await
+}
+
+/// Two Alertmanagers of one cluster, which post through `link`.
+async fn cluster_of_two(link: &FaultProxy) -> (Alertmanager, Alertmanager) {
+    let config = beating(&format!("{}/alerts/default", link.url()));
+    let first = Alertmanager::start(config.clone().clustered()).await;
+    let second = Alertmanager::start(config.peer_of(&first)).await;
+    eventually("a cluster of two", DEADLINE, async || (second.cluster_size().await == 2).then_some(())).await;
+    (first, second)
 }
 
 async fn prometheus_of(alertmanager: &Alertmanager) -> Prometheus {
@@ -46,7 +61,11 @@ async fn prometheus_of(alertmanager: &Alertmanager) -> Prometheus {
 
 /// A notification of a Watchdog.
 fn beat() -> Payload {
-    Payload::group("Watchdog").alert(Alert::firing("").label("alertname", "Watchdog").label("cluster", "the-cluster"))
+    beat_of("the-cluster")
+}
+
+fn beat_of(cluster: &str) -> Payload {
+    Payload::group("Watchdog").alert(Alert::firing("").label("alertname", "Watchdog").label("cluster", cluster))
 }
 
 async fn beats(receiver: &Receiver) -> f64 {
@@ -70,6 +89,12 @@ fn has_no_card(view: &RoomView) -> bool {
 
 fn is_missing(view: &RoomView) -> bool {
     view.cards().len() == 1 && view.card().first_line().starts_with(MISSING)
+}
+
+/// The seconds in the first line of a card, which must be these words and no others.
+fn silent_seconds(line: &str) -> u64 {
+    let seconds = line.strip_prefix(MISSING).and_then(|rest| rest.strip_suffix(" s: alerts may not reach this room"));
+    seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or_else(|| panic!("another first line: {line}"))
 }
 
 fn is_back(view: &RoomView) -> bool {
@@ -165,6 +190,15 @@ async fn pings_follow_beats_while_the_room_can_be_reached() {
     assert!(!receiver.logs().contains("secret-token"), "{}", receiver.log_tail());
 }
 
+/// `state` of each switch, as the command `heartbeats` lists them.
+async fn states(receiver: &Receiver) -> Vec<String> {
+    let (code, text) = command(receiver, &["--json"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let listed: Value = serde_json::from_str(&text).expect("JSON");
+    let state = |one: &Value| one["state"].as_str().expect("a state").to_owned();
+    listed.as_array().expect("a list").iter().map(state).collect()
+}
+
 async fn command(receiver: &Receiver, args: &[&str]) -> (Option<i32>, String) {
     let all: Vec<&str> = ["heartbeats"].iter().chain(args).copied().collect();
     let Output { status, stdout, stderr } = receiver.cli(&all).await;
@@ -197,4 +231,141 @@ async fn the_command_lists_and_disarms() {
     let grey = "⚪ Heartbeat from prometheus (the-cluster) is not watched any more since ";
     scene.room.wait_for("grey", DEADLINE, |view| view.card().first_line().starts_with(grey)).await;
     scene.room.assert_settled("and no further alarm", QUIET, |view| view.card().first_line().starts_with(grey)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_alertmanagers_that_prometheus_does_not_reach_is_no_alarm_and_a_stopped_prometheus_is() {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let scene = Scene::new().await;
+    let who = &scene.sre.user_id;
+    let mention = format!("[routes.default.mentions]\nusers = [\"{who}\"]\nmin_severity = \"critical\"\n");
+    let receiver = watching(&scene, "10s", &mention).start().await;
+    let webhooks = FaultProxy::start(&receiver.url()).await;
+    let (first, second) = cluster_of_two(&webhooks).await;
+    let to_first = FaultProxy::start(&first.url()).await;
+    let config = PrometheusConfig::new(RULES).resend_each_second();
+    let mut prometheus = Prometheus::start(config.alertmanager_at(&to_first.url()).alertmanager(&second)).await;
+    beats_on(&receiver).await;
+    webhooks.forget();
+
+    to_first.fault(Match::all(), Fault::Cut);
+    let says = |status: &'static str| move |exchange: &Exchange| exchange.body["status"] == status;
+    webhooks.wait_for("one says that it is over", DEADLINE, says("resolved")).await;
+    webhooks.forget();
+    webhooks.wait_for("the other beats", DEADLINE, says("firing")).await;
+    scene.room.assert_settled("no alarm", TIMEOUT + QUIET, has_no_card).await;
+    assert_eq!(states(&receiver).await, ["beating"]);
+
+    prometheus.kill9();
+    let view = scene.room.wait_for("the alarm", DEADLINE, is_missing).await;
+    let (root, line) = (view.card().event_id().to_owned(), view.card().first_line().to_owned());
+    assert!((10..15).contains(&silent_seconds(&line)), "{line}");
+    let sent = view.event(&root).expect("the root");
+    assert_eq!(mentions(&sent.content), Some(vec![who.as_str()]), "{}", view.text());
+    assert!(view.card().has("Check whether Prometheus runs"), "{}", view.text());
+    assert_eq!(states(&receiver).await, ["missing"]);
+
+    to_first.heal();
+    prometheus.restart().await;
+    let view = scene.room.wait_for("back", DEADLINE, is_back).await;
+    assert_eq!((view.card().event_id(), view.card().edits), (root.as_str(), 1), "{}", view.text());
+    scene.room.assert_settled("one card", QUIET, is_back).await;
+    assert_eq!(states(&receiver).await, ["beating"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_answered_503_for_longer_than_the_timeout_are_no_alarm_and_silence_after_them_is() {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let scene = Scene::new().await;
+    let receiver = wrapped(watching(&scene, "10s", ""), LIMITABLE).start().await;
+    let mut alertmanager = alertmanager_of(&receiver).await;
+    let _prometheus = prometheus_of(&alertmanager).await;
+    beats_on(&receiver).await;
+    let refused = [("handler", "alerts"), ("code", "503")];
+
+    limit_files(&receiver, "4096");
+    receiver.wait_metric("http_requests_total", &refused, |count| count >= 1.0).await;
+    scene.room.assert_settled("no alarm", TIMEOUT + QUIET, has_no_card).await;
+    let before = receiver.metric("http_requests_total", &refused).await;
+    receiver.wait_metric("http_requests_total", &refused, |count| count > before).await;
+    limit_files(&receiver, "unlimited");
+    beats_on(&receiver).await;
+    scene.room.assert_settled("no alarm", QUIET, has_no_card).await;
+
+    alertmanager.kill9();
+    let view = scene.room.wait_for("the alarm", DEADLINE, is_missing).await;
+    assert!((10..14).contains(&silent_seconds(view.card().first_line())), "{}", view.text());
+    assert_eq!(states(&receiver).await, ["missing"]);
+}
+
+/// When the receiver is killed.
+#[derive(Debug)]
+enum Kill {
+    /// So long after the beat, in milliseconds: before the alarm is committed, or just then.
+    After(u64),
+    /// It is committed, and perhaps on its way.
+    Committed,
+    /// The homeserver has the card; its answer is lost.
+    Sent,
+    /// The card is on its way, and never arrives.
+    Lost,
+}
+
+async fn kill(receiver: &mut Receiver, proxy: &FaultProxy, cluster: &str, when: &Kill) {
+    let card = || Match::sends_with(cluster);
+    match when {
+        Kill::After(milliseconds) => {
+            receiver.accept("default", beat_of(cluster)).await;
+            tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
+            receiver.kill9();
+        }
+        Kill::Committed => {
+            receiver.accept("default", beat_of(cluster)).await;
+            receiver.wait_log(&["heartbeat missing", &format!("cluster={cluster}")]).await;
+            receiver.kill9();
+        }
+        Kill::Sent => {
+            let mut answers = proxy.hold(card());
+            receiver.accept("default", beat_of(cluster)).await;
+            let held = answers.next(DEADLINE).await;
+            receiver.kill9();
+            held.cut();
+        }
+        Kill::Lost => {
+            proxy.fault(card(), Fault::Hang);
+            receiver.accept("default", beat_of(cluster)).await;
+            let named = |exchange: &Exchange| exchange.body.to_string().contains(cluster);
+            proxy.wait_for("the card", DEADLINE, named).await;
+            receiver.kill9();
+        }
+    }
+    proxy.heal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_whose_receiver_is_killed_at_any_time_is_one_card() {
+    let scene = Scene::new().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let builder = watching(&scene, "2s", "").homeserver(&proxy.url()).set("routes.default.digest_above", 0);
+    let mut receiver = builder.start().await;
+    let kills = [Kill::After(2_000), Kill::After(2_500), Kill::After(3_000), Kill::Committed, Kill::Sent, Kill::Lost];
+    for (number, when) in kills.iter().enumerate() {
+        kill(&mut receiver, &proxy, &format!("killed-{number}"), when).await;
+        receiver.restart().await;
+    }
+    let is = |view: &RoomView, first: &str, rest: &str| {
+        view.cards().len() == kills.len()
+            && (0..kills.len()).all(|number| {
+                let line = format!("{first} prometheus (killed-{number}) {rest}");
+                view.cards().iter().filter(|card| card.first_line().starts_with(&line)).count() == 1
+            })
+    };
+    scene.room.assert_settled("one card each", QUIET, |view| is(view, "💔 No heartbeat from", "for ")).await;
+
+    assert_eq!(states(&receiver).await, vec!["missing"; kills.len()]);
+    let (code, said) = command(&receiver, &["forget", "prometheus"]).await;
+    assert!(code == Some(0) && said.lines().count() == kills.len(), "{said}");
+    let grey = |view: &RoomView| is(view, "⚪ Heartbeat from", "is not watched any more since ");
+    scene.room.assert_settled("all grey, by edits", QUIET, grey).await;
+    assert_eq!(states(&receiver).await, ["unarmed"]);
 }

@@ -26,7 +26,7 @@ fn run(program: &str, args: &[&str]) -> bool {
 }
 
 /// A script in place of the binary, which does something to its process or its files first. `$STORE` is the store.
-fn wrapped(builder: ReceiverBuilder, prepare: &str) -> ReceiverBuilder {
+pub fn wrapped(builder: ReceiverBuilder, prepare: &str) -> ReceiverBuilder {
     let real = env!("CARGO_BIN_EXE_matrix-alertmanager-receiver");
     let path = PathBuf::from(builder.file("wrapped", ""));
     let store = path.with_file_name("store");
@@ -34,6 +34,15 @@ fn wrapped(builder: ReceiverBuilder, prepare: &str) -> ReceiverBuilder {
     fs::write(&path, script).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     builder.binary(path)
+}
+
+/// What the start of a receiver must do so that [`limit_files`] fails its writes, and does not end it.
+pub const LIMITABLE: &str = "trap '' XFSZ; exec";
+
+/// No file may grow beyond `soft` bytes ("unlimited"), so that the store cannot commit.
+pub fn limit_files(receiver: &Receiver, soft: &str) {
+    let args = ["--pid", &receiver.pid().to_string(), &format!("--fsize={soft}:unlimited")];
+    assert!(run("prlimit", &args), "prlimit (util-linux) sets the limit");
 }
 
 /// A namespace of its own for the receiver's mounts, gone with it; `None` where nobody may make one.
@@ -184,22 +193,17 @@ fn builder(scene: &Scene) -> ReceiverBuilder {
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_fail_are_503_until_they_succeed() {
     let scene = Scene::new().await;
-    let receiver = wrapped(builder(&scene), "trap '' XFSZ; exec").start().await;
-    let limit = |receiver: &Receiver, soft: &str| {
-        let args = ["--pid", &receiver.pid().to_string(), &format!("--fsize={soft}:unlimited")];
-        assert!(run("prlimit", &args), "prlimit (util-linux) sets the limit");
-    };
+    let receiver = wrapped(builder(&scene), LIMITABLE).start().await;
     let store = receiver.store_path();
-    let cause = |receiver: &Receiver| limit(receiver, "4096");
     // The log cannot be written meanwhile, so that its words are not asked for before.
     let mut sender = Sender::new(&receiver);
     assert!(sender.post(10).await);
     scene.room.wait_for("the first card", DEADLINE, |view| view.cards().len() == 1).await;
-    cause(&receiver);
+    limit_files(&receiver, "4096");
     sender.until_full().await;
     assert_failing(&receiver, &["disk I/O error", "full"]).await;
     assert_kept(&store, &sender).await;
-    limit(&receiver, "unlimited");
+    limit_files(&receiver, "unlimited");
     eventually("health recovers without any webhook", DEADLINE, async || {
         (receiver.get("/healthz").await.status == 200).then_some(())
     })

@@ -39,9 +39,14 @@ impl PrometheusConfig {
     }
 
     /// Sends its alerts there; call it for each of a cluster.
-    pub fn alertmanager(mut self, alertmanager: &Alertmanager) -> Self {
+    pub fn alertmanager(self, alertmanager: &Alertmanager) -> Self {
+        self.alertmanager_at(&alertmanager.url())
+    }
+
+    /// Sends its alerts to `http://HOST:PORT`: a proxy in front of an Alertmanager.
+    pub fn alertmanager_at(mut self, url: &str) -> Self {
         let targets = &mut self.json["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"];
-        targets.as_array_mut().expect("an array").push(json!(host_and_port(&alertmanager.url())));
+        targets.as_array_mut().expect("an array").push(json!(host_and_port(url)));
         self
     }
 
