@@ -79,8 +79,40 @@ async fn a_refusal_is_in_words_on_one_line_and_without_secrets() {
         let words = refusal(status, body).await;
         assert!(words.starts_with("127.0.0.1:") && words.ends_with(expected), "{status}: {words}");
     }
-    let long = refusal(400, &format!("t0ken-abc\u{202e}{}t0ken-abc", "x".repeat(190))).await;
+    let long = refusal(400, &format!("t0ken-abc\u{202e}{}t0ken-abc", "x".repeat(185))).await;
     assert!(long.chars().count() < 300 && !long.contains("t0k") && !long.contains('\u{202e}'), "{long}");
+}
+
+/// Whatever part of the credentials a server repeats, and also where an error quotes it.
+#[tokio::test]
+async fn no_secret_of_the_config_is_repeated() {
+    let body = "bWFyOnBhc3N3b3JkLTE= password-1 header-1 ab";
+    let server = answers(ResponseTemplate::new(400).set_body_string(body)).await;
+    let source = EvidenceSource {
+        auth: ApiAuth::Basic { username: "mar".to_owned(), password: Secret::new("password-1") },
+        headers: [("x-token", "header-1"), ("x-scope-orgid", "ab")]
+            .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+            .to_vec(),
+        ..source(&server.uri())
+    };
+    let answer = ask(&source, &question(&[])).await.expect("an answer");
+    assert_eq!(answer.words(), "*** *** *** ab", "a short one is part of many words");
+    assert!(answer.error("with password-1").ends_with(": with ***"), "{}", answer.error("with password-1"));
+}
+
+/// So that no trace of the HTTP client shows them.
+#[tokio::test]
+async fn headers_with_secrets_are_sensitive() {
+    let headers = [("x-token".to_owned(), Secret::new("t"))];
+    for auth in
+        [ApiAuth::Bearer(Secret::new("t")), ApiAuth::Basic { username: "u".to_owned(), password: Secret::new("p") }]
+    {
+        let request = reqwest::Client::new().get("http://127.0.0.1:1");
+        let request = Secrets::read(&auth, &headers).await.add_to(request).build().expect("a request");
+        assert!(
+            request.headers().len() == 2 && request.headers().values().all(reqwest::header::HeaderValue::is_sensitive)
+        );
+    }
 }
 
 #[tokio::test]
@@ -140,12 +172,15 @@ async fn a_server_that_hangs_or_is_not_there() {
 async fn secrets_and_certificates_are_as_their_files_are_now() {
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");
+    let tenant = folder.path().join("tenant");
     std::fs::write(&token, "second\n").expect("a file");
+    std::fs::write(&tenant, "b\n").expect("a file");
     let server = MockServer::start().await;
-    let second = Mock::given(header("authorization", "Bearer second"));
+    let second = Mock::given(header("authorization", "Bearer second")).and(header("x-scope-orgid", "b"));
     second.respond_with(ResponseTemplate::new(200)).expect(1).mount(&server).await;
     let auth = ApiAuth::Bearer(Secret::from_file("first", token));
-    let renewed = EvidenceSource { auth, ..source(&server.uri()) };
+    let headers = vec![("x-scope-orgid".to_owned(), Secret::from_file("a", tenant))];
+    let renewed = EvidenceSource { auth, headers, ..source(&server.uri()) };
     assert!(ask(&renewed, &question(&[])).await.is_ok_and(|answer| answer.is_success()));
     let ca_file = Some(folder.path().join("ca.pem"));
     let error = ask(&EvidenceSource { ca_file, ..source("https://127.0.0.1:1") }, &question(&[])).await.err();

@@ -114,6 +114,9 @@ pub fn question(
     wanted: &Wanted<'_>,
 ) -> Result<Question, NoEvidence> {
     source_of(config.evidence.as_ref(), wanted.kind).ok_or(NoEvidence::NotConfigured(wanted.kind))?;
+    if incident.key.is_heartbeat() {
+        return Err(NoEvidence::OwnAlarm);
+    }
     let what = match wanted.kind {
         EvidenceKind::Logs => logs(config, style, incident, wanted)?,
         EvidenceKind::Graph => graph(config, incident, wanted)?,

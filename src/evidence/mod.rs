@@ -63,6 +63,9 @@ pub enum NoEvidence {
     /// The alert names no query, or one that cannot be read.
     #[error("{0}")]
     NoQuery(String),
+    /// It is a missing heartbeat: an alarm of the receiver's own, behind which there is no query.
+    #[error("a missing heartbeat has no query")]
+    OwnAlarm,
     /// The source answered, and has nothing.
     #[error("{0}")]
     Empty(String),
@@ -86,7 +89,7 @@ impl NoEvidence {
     #[must_use]
     pub fn outcome(&self) -> &'static str {
         match self {
-            Self::NoQuery(_) => "no_query",
+            Self::NoQuery(_) | Self::OwnAlarm => "no_query",
             Self::Empty(_) => "empty",
             Self::TimedOut => "timeout",
             Self::NotConfigured(_) => "not_configured",

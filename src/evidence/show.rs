@@ -141,7 +141,7 @@ async fn try_to_show(context: &ShowContext, card: &ShownCard, kind: EvidenceKind
     }
     let asked = {
         let Some(read) = context.store.incident_with_alerts(&card.incident).await? else { return Ok(Shown::NotWanted) };
-        if read.incident.severity > of_route.min_severity {
+        if read.incident.severity > of_route.min_severity || read.incident.key.is_heartbeat() {
             return Ok(Shown::NotWanted);
         }
         let wanted = Wanted { kind, alert: None, lines: of_route.logs, now: context.clock.wall() };

@@ -164,6 +164,13 @@ pub fn no_evidence(kind: EvidenceKind, why: &NoEvidence) -> Answer {
             };
             refusal(&sentence(reason)).line(help)
         }
+        NoEvidence::OwnAlarm => {
+            let what = match kind {
+                EvidenceKind::Logs => "log lines",
+                EvidenceKind::Graph => "graph",
+            };
+            refusal(&format!("A missing heartbeat has no {what}")).line("It is an alert that did not come.")
+        }
         NoEvidence::Empty(reason) => Answer::new("ℹ️", &sentence(reason)),
         NoEvidence::Failed(reason) => refusal(&format!("{source} gave nothing to show")).line(reason),
         NoEvidence::TimedOut => refusal(&format!("{source} did not answer within 10 s"))

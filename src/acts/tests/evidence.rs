@@ -127,6 +127,22 @@ async fn what_names_no_query_is_refused_and_a_digest_wants_a_name() {
     );
 }
 
+#[tokio::test]
+async fn a_missing_heartbeat_is_asked_nothing() {
+    let mut world = World::with(TOML).await;
+    world.rooms.power(ALICE, 0);
+    let (_, card) = pods(&world).await;
+    world.store().run_sql("UPDATE incident SET receiver = '(heartbeats)'").await;
+    for (command, words) in
+        [("!logs", "❌ A missing heartbeat has no log lines"), ("!graph", "❌ A missing heartbeat has no graph")]
+    {
+        let answer = asks(&mut world, command, &card).await;
+        assert_eq!(first_line(&answer), words);
+        assert!(!answer["body"].as_str().expect("text").contains("logs_url"), "{answer}");
+    }
+    assert_eq!(world.evidence.asked.load(Ordering::Relaxed), 0);
+}
+
 /// However many of them hang, an act of the same incident is carried out at once.
 #[tokio::test]
 async fn evidence_that_hangs_holds_up_no_other_act() {

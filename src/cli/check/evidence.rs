@@ -6,7 +6,8 @@ use super::report::Report;
 use crate::{
     api_client::{Answer, Question, Unanswered, ask},
     cli::support::output::excerpt,
-    config::{Config, Evidence, EvidenceSource, Route},
+    config::{Config, Evidence, EvidenceSource, Heartbeat, Route},
+    render::answer::duration,
 };
 
 /// A longer answer is not read, in bytes: labels and a number are short.
@@ -30,13 +31,15 @@ pub(super) fn understood(config: &Config, report: &mut Report) {
     }
     for route in config.routes.values() {
         for heartbeat in &route.heartbeats {
-            let by =
-                if heartbeat.by.is_empty() { String::new() } else { format!(", for each {}", heartbeat.by.join(", ")) };
-            let ping = if heartbeat.ping_url.is_some() { ", pings onwards" } else { "" };
-            let timeout = crate::render::answer::duration(heartbeat.timeout);
-            report.ok(format!("route {}: heartbeat {} within {timeout}{by}{ping}", route.name, heartbeat.name));
+            report.ok(format!("route {}: {}", route.name, watched(heartbeat)));
         }
     }
+}
+
+fn watched(heartbeat: &Heartbeat) -> String {
+    let by = if heartbeat.by.is_empty() { String::new() } else { format!(", for each {}", heartbeat.by.join(", ")) };
+    let ping = if heartbeat.ping_url.is_some() { ", pings onwards" } else { "" };
+    format!("heartbeat {} within {}{by}{ping}", heartbeat.name, duration(heartbeat.timeout))
 }
 
 /// What a route's cards get; `None`: nothing.
@@ -168,7 +171,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::config::ApiAuth;
+    use crate::{config::ApiAuth, evidence::tests::config};
 
     fn source(url: &str) -> EvidenceSource {
         EvidenceSource { url: Url::parse(url).expect("a URL"), auth: ApiAuth::None, headers: Vec::new(), ca_file: None }
@@ -179,6 +182,62 @@ mod tests {
             Finding::Good(text) => ("ok", text),
             Finding::Note(text) => ("note", text),
             Finding::Fault(text) => ("fault", text),
+        }
+    }
+
+    #[test]
+    fn what_is_shown_and_watched_is_said() {
+        let sources = "[evidence]\nloki = { url = \"http://l\" }\nprometheus = { url = \"http://p\" }\n";
+        for (table, expected) in [
+            ("", None),
+            ("evidence = {}", Some("cards get 10 log lines and a graph")),
+            ("evidence = { logs = 0 }", Some("cards get a graph")),
+            ("evidence = { logs = 0, graph = false }", None),
+            (
+                "evidence = { graph = false, encrypted_only = true }",
+                Some("cards get 10 log lines, in encrypted rooms only"),
+            ),
+        ] {
+            let config = config(&format!("[routes.default]\n{table}\n{sources}"));
+            assert_eq!(config.routes.values().find_map(shown).as_deref(), expected, "{table}");
+        }
+        let beat = |more: &str| {
+            let entry = format!("{{ name = \"a\", match = {{ alertname = \"W\" }}{more} }}");
+            watched(
+                &config(&format!("[routes.default]\nheartbeats = [{entry}]\n"))
+                    .routes
+                    .values()
+                    .next()
+                    .expect("one")
+                    .heartbeats[0],
+            )
+        };
+        assert_eq!(beat(""), "heartbeat a within 15 min");
+        let all = ", timeout = \"1h\", by = [\"x\", \"y\"], ping_url = \"https://hc/secret\"";
+        assert_eq!(beat(all), "heartbeat a within 1 h, for each x, y, pings onwards");
+    }
+
+    #[tokio::test]
+    async fn labels_are_named_up_to_five_and_a_source_that_floods_is_a_fault() {
+        for (body, kind, expected) in [
+            (r#"{"status":"success","data":["a","b","c","d","e"]}"#.to_owned(), "ok", "has the labels a, b, c, d, e"),
+            (
+                r#"{"status":"success","data":["a","b","c","d","e","f"]}"#.to_owned(),
+                "ok",
+                "has the labels a, b, c, d, e, …",
+            ),
+            (
+                " ".repeat(MAX_BODY + 1),
+                "fault",
+                "the answer is longer than 4 MiB -> check what answers at this address",
+            ),
+        ] {
+            let server = MockServer::start().await;
+            let answer = ResponseTemplate::new(200).set_body_string(body);
+            Mock::given(path("/loki/api/v1/labels")).respond_with(answer).mount(&server).await;
+            let finding = loki(&source(&server.uri())).await;
+            let (found, text) = text(&finding);
+            assert!(found == kind && text.ends_with(expected), "{text}");
         }
     }
 
@@ -195,6 +254,7 @@ mod tests {
             (true, 200, r#"{"status":"success"}"#, "note", "check the tenant"),
             (true, 200, r#"{"status":"success","data":["__name__"]}"#, "note", "check the tenant"),
             (true, 200, r#"{"status":"success","data":[]}"#, "note", "has no labels of the last hours"),
+            (true, 200, r#"{"status":"error","data":["app"]}"#, "fault", "does not answer as Loki does"),
             (true, 200, "<html>log in</html>", "fault", "does not answer as Loki does -> check evidence.loki.url"),
             (true, 401, "no org id", "fault", "-> set the tenant as X-Scope-OrgID"),
             (true, 401, "who are you", "fault", "(401): who are you -> check username and password"),

@@ -101,6 +101,7 @@ fn a_bad_pattern_is_named_with_its_place() {
         ("[z-a]", "not a regular expression: invalid character class range"),
         ("a*", "found \"a*\", which matches nothing at all as well"),
         ("", "found an empty string, expected a regular expression"),
+        ("\\w{50}", "which takes too much memory: make it simpler"),
         ("(\\w{1000}){1000}", "which takes too much memory: make it simpler"),
     ] {
         let fault = wrong(&format!("{LOKI}[evidence]\nredact = [\"good\",\n'{pattern}']\n"));
@@ -186,6 +187,21 @@ fn wrong_heartbeats() {
         (entry("ping_url = 55"), "found a number, expected a string"),
         (entry("ping_url = \"https://pa55\", ping_url_file = \"x\""), "given together with"),
         (entry("ping_url_file = \"/nowhere\""), "cannot read /nowhere"),
+        (
+            format!(
+                "{{ name = \"a\", match = {{ {} }} }}",
+                (0..17).map(|n| format!("a{n} = \"b\"")).collect::<Vec<_>>().join(", ")
+            ),
+            "found 17 labels, expected 1 to 16",
+        ),
+        (
+            entry(&format!("by = [{}]", (0..17).map(|n| format!("\"a{n}\"")).collect::<Vec<_>>().join(", "))),
+            "heartbeats.by: found 17 labels, expected 16 or fewer",
+        ),
+        (
+            (0..33).map(|n| format!("{{ name = \"a{n}\", match = {{ a = \"b\" }} }}")).collect::<Vec<_>>().join(", "),
+            "routes.default.heartbeats: found 33 entries, expected 32 or fewer",
+        ),
         (entry("matchers = { a = \"b\" }"), "routes.default.heartbeats.matchers: unknown key"),
     ] {
         let fault = wrong(&format!("heartbeats = [{beats}]\n"));

@@ -88,6 +88,14 @@ mod tests {
         assert_eq!(hidden(&["-----BEGIN PUBLIC KEY-----", "MIIE"]), "..");
         // One on one line is for the pattern.
         assert_eq!(hidden(&["-----BEGIN PRIVATE KEY-----\\nMIIE\\n-----END PRIVATE KEY-----", "b"]), "..");
+        assert_eq!(
+            hidden(&[
+                "-----BEGIN PRIVATE KEY-----",
+                "-----BEGIN PRIVATE KEY-----\\nM\\n-----END PRIVATE KEY-----",
+                "b"
+            ]),
+            "-.."
+        );
         let two = "-----END PRIVATE KEY----- -----BEGIN PRIVATE KEY-----";
         assert_eq!(hidden(&["-----BEGIN PRIVATE KEY-----", two, "a", "-----END PRIVATE KEY-----", "b"]), "----.");
     }

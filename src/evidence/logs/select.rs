@@ -146,6 +146,10 @@ mod tests {
         let line = format!("{words}token=abcdefghijklmnopqrstuvwxyz0123456789");
         let lines = newest(found(&[&[(1, &line)]]), &[], 5, 200);
         assert!(lines.lines[0].1.ends_with("token=***"), "{lines:?}");
+        // The cut goes through this key, whose beginning alone is none.
+        let line = format!("{words}AKIAIOSFODNN7EXAMPLE");
+        let lines = newest(found(&[&[(1, &line)]]), &[], 5, 200);
+        assert!(lines.lines[0].1.ends_with("word ***"), "{lines:?}");
         // Where a line is too long to be looked at, no word is cut in two: this key is one only as a whole.
         let line = format!("{} AKIAIOSFODNN7EXAMPLE", "Ab1".repeat((MAX_READ - 12) / 3));
         let lines = newest(found(&[&[(1, &line)]]), &[], 5, 200);

@@ -71,6 +71,8 @@ async fn what_becomes_of_answers() {
     let parse = "parse error at line 1, col 5: syntax error: unexpected IDENTIFIER";
     for (answer, outcome, expected) in [
         (answer(400, parse, "text/plain"), "no_query", "Loki cannot read the query: parse error at line 1, col 5"),
+        (answer(400, "parse error at line 1", "text/plain"), "no_query", "Loki cannot read the query: parse error"),
+        (answer(400, "syntax error: x", "text/plain"), "no_query", "Loki cannot read the query: syntax error: x"),
         (
             answer(400, "max entries limit per query exceeded, limit > max_entries_limit (200 > 100)", "text/plain"),
             "failed",
@@ -109,6 +111,28 @@ async fn what_becomes_of_answers() {
     }
     let lines = fetched(answer(200, &streams(3).to_string(), html)).await.expect("lines, whatever the type");
     assert_eq!((lines.lines.len(), lines.more, lines.more_than), (3, 0, false));
+}
+
+#[test]
+fn why_there_is_no_answer_is_why_there_are_no_lines() {
+    use crate::api_client::Unanswered;
+    for (why, expected) in [
+        (Unanswered::TimedOut("loki: no answer within 10 s".to_owned()), NoEvidence::TimedOut),
+        (Unanswered::Failed("loki: cannot connect".to_owned()), NoEvidence::Failed("loki: cannot connect".to_owned())),
+        (Unanswered::TooLong("loki: too long".to_owned()), NoEvidence::Failed("loki: too long".to_owned())),
+    ] {
+        assert_eq!(NoEvidence::from(why), expected);
+    }
+}
+
+/// The answer would be good if somebody followed.
+#[tokio::test]
+async fn a_redirect_to_another_host_is_not_followed() {
+    let elsewhere = answers(ResponseTemplate::new(200).set_body_json(streams(1))).await;
+    let moved = ResponseTemplate::new(302).insert_header("location", elsewhere.uri());
+    let error = fetched(moved).await.expect_err("no lines").to_string();
+    assert!(error.contains("redirects (302)"), "{error}");
+    assert!(elsewhere.received_requests().await.expect("requests").is_empty());
 }
 
 #[tokio::test]

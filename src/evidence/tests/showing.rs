@@ -281,6 +281,21 @@ async fn an_alert_without_links_has_no_evidence() {
 }
 
 #[tokio::test]
+async fn a_missing_heartbeat_has_no_evidence_and_counts_nothing() {
+    let mut world = World::new(BOTH).await;
+    world.start();
+    let card = world.fires("g").await;
+    world.store.run_sql("UPDATE incident SET receiver = '(heartbeats)'").await;
+    world.offers.offer(card);
+    world.offers.offer(world.fires("h").await);
+    assert_eq!([world.frozen().await.act, world.frozen().await.act], ["$card-h", "$card-h"]);
+    for kind in ["logs", "graph"] {
+        assert_eq!(world.counted(kind, "no_query"), 0, "{kind}");
+    }
+    assert_eq!(world.scripted.asked.load(std::sync::atomic::Ordering::Relaxed), 3, "two questions and an upload");
+}
+
+#[tokio::test]
 async fn two_pieces_at_a_time_and_a_full_queue_drops() {
     let mut world = World::new(BOTH).await;
     world.scripted.then(&vec![Fate::Hangs; 200]);

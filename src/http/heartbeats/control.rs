@@ -93,3 +93,31 @@ fn in_json(app: &App, heartbeat: &Heartbeat) -> Value {
         "missing_since": armed.and_then(|armed| time(armed.missing_since?)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RouteName;
+
+    #[test]
+    fn which_switches_a_command_means() {
+        let labels = |text: &[(&str, &str)]| -> Labels {
+            text.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let route = RouteName::parse("infra").expect("a name");
+        let key =
+            SwitchKey { route, name: "prometheus".to_owned(), labels: labels(&[("cluster", "a"), ("zone", "b")]) };
+        for (which, expected) in [
+            (json!({ "name": "prometheus" }), true),
+            (json!({ "name": "prom" }), false),
+            (json!({ "name": "prometheus", "route": null, "labels": { "zone": "b" } }), true),
+            (json!({ "name": "prometheus", "route": "infra" }), true),
+            (json!({ "name": "prometheus", "route": "default" }), false),
+            (json!({ "name": "prometheus", "labels": { "cluster": "a", "zone": "c" } }), false),
+            (json!({ "name": "prometheus", "labels": { "host": "a" } }), false),
+        ] {
+            let which: Which = serde_json::from_value(which).expect("a question");
+            assert_eq!(which.matches(&key), expected, "{which:?}");
+        }
+    }
+}

@@ -89,6 +89,20 @@ impl AcceptedBeats {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn only_beats_wait_and_each_switch_once() {
+        let key = |name: &str| {
+            let route = crate::model::RouteName::parse("default").expect("a name");
+            SwitchKey { route, name: name.to_owned(), labels: crate::model::Labels::new() }
+        };
+        let beat = |name: &str, firing| Beat { key: key(name), firing };
+        let beats = AcceptedBeats::default();
+        beats.note(vec![beat("over", false)]);
+        beats.note(vec![beat("a", true), beat("over", false)]);
+        beats.note(vec![beat("a", true)]);
+        assert_eq!(beats.take().await, BTreeSet::from([key("a")]));
+    }
+
     #[test]
     fn refusals_close_to_each_other_are_one_span_and_each_is_taken_once() {
         let refusals = Refusals::default();

@@ -66,6 +66,14 @@ fn the_first_line_counts() {
 }
 
 #[test]
+fn a_line_is_cut_whoever_hands_it_over() {
+    let long = "x".repeat(3000);
+    let message = shown(&lines(&[&long]), 0, false);
+    let shown = message.body.lines().nth(1).expect("a line");
+    assert!(shown.ends_with('…') && shown.matches('x').count() == 300, "{shown}");
+}
+
+#[test]
 fn hostile_lines_stay_lines() {
     let hostile = [
         "</code></pre><script>alert(1)</script>",

@@ -15,12 +15,21 @@ use crate::{
 };
 
 fn with_grafana() -> Style {
-    let label = |name: &str| LokiLabel { alert: name.to_owned(), loki: name.to_owned(), fallback: false };
+    with_labels(&[("namespace", "namespace"), ("pod", "pod")])
+}
+
+/// Labels of alerts, and what Loki calls them.
+fn with_labels(labels: &[(&str, &str)]) -> Style {
+    let labels = labels.iter().map(|(alert, loki)| LokiLabel {
+        alert: (*alert).to_owned(),
+        loki: (*loki).to_owned(),
+        fallback: false,
+    });
     let grafana = Grafana {
         url: "https://grafana.example.org".to_owned(),
         loki_datasource: "loki".to_owned(),
         org_id: 1,
-        labels: vec![label("namespace"), label("pod")],
+        labels: labels.collect(),
         line_filter: Some("error".to_owned()),
     };
     let style =
@@ -80,6 +89,14 @@ fn the_query_is_that_of_the_logs_link() {
         let host = if expected == BUILT { "https://grafana.example.org/explore?" } else { "https://g" };
         assert!(link.starts_with(host), "{link}");
     }
+}
+
+/// Loki refuses two values of one label.
+#[test]
+fn of_two_labels_that_are_one_in_loki_the_first_wins() {
+    let style = with_labels(&[("namespace", "ns"), ("pod", "ns")]);
+    let found = of(&style, &alert("1", &LABELS, &[])).expect("a query");
+    assert_eq!(found.query, "{ns=\"shop\"} |= \"error\"");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The judgement: state, numbers of the store and the time -> the status of each part and why. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+mod others;
+
+use std::time::Duration;
 
 use super::{
-    Age, ClockSet, Hold, Loaded, Peer, RoomHealth, State, Trust,
+    Age, ClockSet, Hold, Loaded, RoomHealth, State, Trust,
     report::{Fact, Input, MatrixIds, Part, Report, RoomPart, RoutePart, Status},
 };
 use crate::model::{NoKeys, RoomAddress, Timestamp};
@@ -155,71 +157,6 @@ impl Input {
         Some(part.with([Fact::NotAfter(certificate.not_after)]))
     }
 
-    /// `None`: no route has one.
-    fn alertmanager(&self) -> Option<Part> {
-        let alertmanagers = &self.state.alertmanagers;
-        if alertmanagers.is_empty() {
-            return None;
-        }
-        let peers = || alertmanagers.values().flatten();
-        let last = peers().filter_map(|peer| peer.last_good).max().map(|at| self.by_wall(at));
-        let since = peers().filter_map(|peer| peer.fault.as_ref()).map(|fault| fault.since).min();
-        let faults: Vec<String> =
-            alertmanagers.iter().filter_map(|(route, peers)| self.unanswering(route.as_str(), peers)).collect();
-        Some(if let Some(since) = since {
-            let part = Part::degraded(faults.join("; "));
-            part.with([Fact::Since(Some(self.by_wall(since))), Fact::Last(last)])
-        } else if last.is_some() {
-            Part::ok("answers").with([Fact::Last(last)])
-        } else {
-            Part::ok("not asked yet since the start").with([Fact::Last(None)])
-        })
-    }
-
-    /// `None`: none is watched. A missing one is not the receiver's fault: no probe may restart it for that.
-    fn heartbeats(&self) -> Option<Part> {
-        let mut counts: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
-        let armed = || self.state.heartbeats.iter().filter_map(|heartbeat| heartbeat.armed);
-        for heartbeat in &self.state.heartbeats {
-            let (switches, missing) = counts.entry((heartbeat.key.route.as_str(), &heartbeat.key.name)).or_default();
-            *switches += usize::from(heartbeat.armed.is_some());
-            *missing += usize::from(heartbeat.armed.is_some_and(|armed| armed.missing_since.is_some()));
-        }
-        if counts.is_empty() {
-            return None;
-        }
-        let named = |which: fn(&(usize, usize)) -> bool| {
-            let found = counts.iter().filter(|(_, counts)| which(counts));
-            let word = |((route, name), (switches, missing)): (&(&str, &str), &(usize, usize))| match switches {
-                0 | 1 => format!("{route}/{name}"),
-                _ if *missing > 0 => format!("{route}/{name} ({missing} of {switches})"),
-                _ => format!("{route}/{name} ({switches})"),
-            };
-            found.map(word).collect::<Vec<_>>().join(", ")
-        };
-        let (missing, unarmed) = (named(|(_, missing)| *missing > 0), named(|(switches, _)| *switches == 0));
-        let last = armed().map(|armed| armed.beat_at).max().map(|at| self.by_wall(at));
-        let part = if !missing.is_empty() {
-            let since = armed().filter_map(|armed| armed.missing_since).min().map(|at| self.by_wall(at));
-            Part::degraded(format!("missing: {missing}; alerts may not reach us")).with([Fact::Since(since)])
-        } else if !unarmed.is_empty() {
-            Part::ok(format!("no beat has come yet, which would arm it: {unarmed}"))
-        } else {
-            Part::ok("all beat")
-        };
-        Some(part.with([Fact::Last(last)]))
-    }
-
-    /// Which peers of a route's Alertmanager do not answer, since when, and why.
-    fn unanswering(&self, route: &str, peers: &[Peer]) -> Option<String> {
-        let faults = peers.iter().filter_map(|peer| peer.fault.as_ref());
-        let faults: Vec<String> = faults
-            .map(|fault| format!("{} (since {})", self.blanked(&fault.reason), in_words(self.by_wall(fault.since))))
-            .collect();
-        let others = if faults.len() < peers.len() { ", other peers are asked in its place" } else { "" };
-        (!faults.is_empty()).then(|| format!("route {route}: {}{others}", faults.join(", ")))
-    }
-
     fn config(&self) -> Part {
         let Loaded { since, faults, restart } = &self.state.config;
         let part = if *faults > 0 {
@@ -355,142 +292,4 @@ fn without_ids(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        health::{ArmedSwitch, Heartbeat, PeerFault, report::Numbers},
-        model::{RouteName, SwitchKey},
-    };
-
-    const NOW: Timestamp = Timestamp(1_795_305_600_000);
-
-    fn judged(numbers: Option<Numbers>, change: impl FnOnce(&mut State)) -> Report {
-        let mut state = State { started_at: Some(NOW), last_sync: Some(NOW), connected: true, ..State::default() };
-        change(&mut state);
-        judge(Input { state, numbers, now: NOW, wall: NOW, routes: Vec::new(), ids: MatrixIds::Blanked })
-    }
-
-    fn hold(until: Timestamp) -> Hold {
-        Hold { reason: "token_rejected: @bot:a".to_owned(), rate_limit: false, since: NOW, until: Some(until) }
-    }
-
-    #[test]
-    fn the_worst_part_decides() {
-        let good = || Some(Numbers::default());
-        let ago = |seconds| Some(NOW.minus(Duration::from_secs(seconds)));
-        for (report, status, reason) in [
-            (judged(good(), |_| {}), Status::Ok, None),
-            (judged(None, |_| {}), Status::Degraded, None),
-            (judged(good(), |state| state.stopping = true), Status::Failing, Some("shutting down")),
-            (
-                judged(Some(Numbers { oldest: ago(121), ..Numbers::default() }), |_| {}),
-                Status::Degraded,
-                Some("the oldest undelivered change is 121 s old"),
-            ),
-            (judged(Some(Numbers { oldest: ago(119), ..Numbers::default() }), |_| {}), Status::Ok, None),
-            (
-                judged(good(), |state| state.account_hold = Some(hold(NOW))),
-                Status::Degraded,
-                Some("token_rejected: [id]"),
-            ),
-            (judged(good(), |state| state.account_hold = Some(hold(NOW.minus(3 * OVERDUE)))), Status::Ok, None),
-            (
-                judged(good(), |state| state.last_sync = ago(301)),
-                Status::Degraded,
-                Some("no sync has succeeded for 301 s"),
-            ),
-        ] {
-            let first = report.undelivered.first().map(String::as_str);
-            assert_eq!((report.status, first), (status, reason), "{report:?}");
-        }
-    }
-
-    #[test]
-    fn an_alertmanager_that_does_not_answer_degrades_and_pages_nobody() {
-        let peer = |host: &str, good: Option<u64>, fault: Option<(u64, &str)>| {
-            let ago = |seconds| NOW.minus(Duration::from_secs(seconds));
-            let fault =
-                fault.map(|(seconds, what)| PeerFault { since: ago(seconds), reason: format!("{host}: {what}") });
-            Peer { host: host.to_owned(), asked_at: None, last_good: good.map(ago), fault }
-        };
-        let refused = Some((60, "cannot connect: Connection refused"));
-        for (peers, status, reason) in [
-            (vec![], None, ""),
-            (vec![peer("am-0:9093", None, None)], Some(Status::Ok), "not asked yet since the start"),
-            (vec![peer("am-0:9093", Some(5), None), peer("am-1:9093", Some(9), None)], Some(Status::Ok), "answers"),
-            (
-                vec![peer("am-0:9093", Some(90), refused), peer("am-1:9093", Some(5), None)],
-                Some(Status::Degraded),
-                "route default: am-0:9093: cannot connect: Connection refused (since 2026-11-21T23:59:00Z), other peers are \
-                 asked in its place",
-            ),
-            (
-                vec![peer("am-0:9093", None, Some((60, "refused our credentials (401): no @bot:a")))],
-                Some(Status::Degraded),
-                "route default: am-0:9093: refused our credentials (401): no [id] (since 2026-11-21T23:59:00Z)",
-            ),
-        ] {
-            let report = judged(Some(Numbers::default()), |state| {
-                if !peers.is_empty() {
-                    state.alertmanagers.insert(RouteName::parse("default").unwrap(), peers.clone());
-                }
-            });
-            let part = report.alertmanager.as_ref();
-            assert_eq!(part.map(|part| part.status), status, "{peers:?}");
-            assert_eq!(part.map_or("", |part| part.reason.as_str()), reason);
-            assert_eq!(report.status, status.unwrap_or(Status::Ok));
-            assert!(report.undelivered.is_empty(), "{report:?}");
-        }
-    }
-
-    #[test]
-    fn without_syncs_nobody_can_act() {
-        let bare = |acting| {
-            judged(Some(Numbers::default()), |state| {
-                (state.no_keys, state.acting) = (Some(NoKeys::NoDevice), acting);
-            })
-        };
-        assert_eq!(bare(false).sync.status, Status::Ok);
-        let acting = bare(true).sync;
-        assert_eq!(acting.status, Status::Degraded);
-        assert!(acting.reason.contains("nobody can act from rooms"), "{acting:?}");
-        let synced = judged(Some(Numbers::default()), |state| state.acting = true);
-        assert_eq!(synced.sync.status, Status::Ok);
-    }
-
-    #[test]
-    fn ids_in_a_homeservers_words_are_blanked() {
-        for (text, expected) in [
-            ("User @bot:example.org not in room !abc:example.org (None)", "User [id] not in room [id] (None)"),
-            ("no room '#ops:example.org'", "no room [id]"),
-            ("nothing to hide! 100 % @ home", "nothing to hide! 100 % @ home"),
-        ] {
-            assert_eq!(without_ids(text), expected);
-        }
-    }
-
-    #[test]
-    fn a_missing_heartbeat_degrades_and_never_fails() {
-        let of = |name: &str, armed: Option<Option<Timestamp>>| Heartbeat {
-            key: SwitchKey {
-                route: RouteName::parse("default").expect("a name"),
-                name: name.to_owned(),
-                labels: [("cluster".to_owned(), name.to_owned())].into(),
-            },
-            armed: armed.map(|missing_since| ArmedSwitch { beat_at: NOW, due: NOW, is_resolved: false, missing_since }),
-        };
-        let part = |heartbeats: Vec<Heartbeat>| {
-            let report = judged(Some(Numbers::default()), |state| state.heartbeats = heartbeats);
-            (report.status, report.heartbeats.map(|part| part.reason), report.undelivered.len())
-        };
-        let said = |text: &str| Some(text.to_owned());
-        assert_eq!(part(vec![]), (Status::Ok, None, 0));
-        assert_eq!(part(vec![of("a", Some(None))]), (Status::Ok, said("all beat"), 0));
-        let (status, reason, undelivered) = part(vec![of("a", Some(None)), of("b", None)]);
-        assert_eq!((status, undelivered), (Status::Ok, 0));
-        assert!(reason.is_some_and(|reason| reason.ends_with(": default/b")));
-        let missing = vec![of("a", Some(Some(NOW))), of("a", Some(None)), of("b", Some(Some(NOW)))];
-        let expected = said("missing: default/a (1 of 2), default/b; alerts may not reach us");
-        assert_eq!(part(missing), (Status::Degraded, expected, 0));
-    }
-}
+mod tests;

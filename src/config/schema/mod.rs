@@ -1,5 +1,10 @@
 //! What a [`Config`] holds. Its values are valid: reading rejects everything else.
 
+mod api_auth;
+mod display;
+mod evidence;
+mod matrix;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -8,10 +13,17 @@ use std::{
     time::Duration,
 };
 
-use regex::Regex;
 use url::Url;
 
-use super::{homeserver::Homeserver, secret::Secret, templates::Templates};
+use self::api_auth::files_of_service;
+pub(in crate::config) use self::matrix::{NO_HOMESERVER, NO_USER};
+pub use self::{
+    api_auth::ApiAuth,
+    display::{Display, Severity},
+    evidence::{Evidence, EvidenceSource, Heartbeat, RouteEvidence},
+    matrix::{Credential, Matrix, Proxy},
+};
+use super::{secret::Secret, templates::Templates};
 use crate::model::{Alert, AlertState, RoomAddress, RoomName, RouteName};
 
 /// Bound of all user ids of one `mentions.users` together, so that an encrypted edit of the longest card fits into an event.
@@ -19,10 +31,6 @@ pub const MAX_MENTIONS_BYTES: usize = 800;
 
 /// Log lines that a route can show with a card, or somebody can ask for.
 pub const MAX_LOG_LINES: usize = 50;
-
-/// Placeholders for commands that need no account; `.invalid` never resolves (RFC 2606).
-pub(super) const NO_HOMESERVER: &str = "https://homeserver.invalid/";
-pub(super) const NO_USER: &str = "@receiver:homeserver.invalid";
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -39,66 +47,6 @@ pub struct Config {
     pub compat: Compat,
     /// Where evidence comes from; `None`: none is shown.
     pub evidence: Option<Evidence>,
-}
-
-/// The services that have the lines and the numbers behind an alert. At least one is set.
-#[derive(Clone, Debug)]
-pub struct Evidence {
-    pub loki: Option<EvidenceSource>,
-    pub prometheus: Option<EvidenceSource>,
-    /// What is blanked in log lines beside what always is.
-    pub redact: Vec<Regex>,
-}
-
-impl Evidence {
-    /// The sources that are set, by the key of each.
-    pub fn sources(&self) -> impl Iterator<Item = (&'static str, &EvidenceSource)> {
-        let sources = [("evidence.loki", &self.loki), ("evidence.prometheus", &self.prometheus)];
-        sources.into_iter().filter_map(|(key, source)| Some((key, source.as_ref()?)))
-    }
-}
-
-/// A service that evidence is read from.
-#[derive(Clone, Debug)]
-pub struct EvidenceSource {
-    /// http or https, without credentials, a path prefix is kept. No slash at the end.
-    pub url: Url,
-    pub auth: ApiAuth,
-    /// Names are lower case and valid; none is `authorization`, `host` or about the body.
-    pub headers: Vec<(String, Secret)>,
-    /// PEM certificates of authorities to trust beside those of the system.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// What a route's cards get in their threads without anybody asking.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteEvidence {
-    /// Log lines; 0: none.
-    pub logs: usize,
-    pub graph: bool,
-    /// Index into `display.severities`: cards this severe or more.
-    pub min_severity: u32,
-    /// Only in rooms that are encrypted.
-    pub encrypted_only: bool,
-}
-
-impl RouteEvidence {
-    /// Log lines where Loki is set and nothing else is said.
-    pub(super) const LOGS: usize = 10;
-}
-
-/// A dead man's switch: the alerts that match are beats, and their absence is an incident.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// Unique in its route.
-    pub name: String,
-    /// Labels that a beat has, at least one.
-    pub matches: BTreeMap<String, String>,
-    /// Labels by whose values beats belong to separate switches.
-    pub by: Vec<String>,
-    pub timeout: Duration,
-    /// Requested with each beat while the route's delivery is healthy; an http or https URL.
-    pub ping_url: Option<Secret>,
 }
 
 /// The API of one Alertmanager, or of one cluster of them.
@@ -118,37 +66,9 @@ pub struct Alertmanager {
 
 impl Alertmanager {
     /// The files of its secrets and certificates.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(in crate::config) fn files(&self) -> impl Iterator<Item = &Path> {
         files_of_service(&self.auth, &self.headers, self.ca_file.as_deref())
     }
-}
-
-impl EvidenceSource {
-    /// The files of its secrets and certificates.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        files_of_service(&self.auth, &self.headers, self.ca_file.as_deref())
-    }
-}
-
-fn files_of_service<'a>(
-    auth: &'a ApiAuth,
-    headers: &'a [(String, Secret)],
-    ca_file: Option<&'a Path>,
-) -> impl Iterator<Item = &'a Path> {
-    let secret = match auth {
-        ApiAuth::None => None,
-        ApiAuth::Bearer(secret) | ApiAuth::Basic { password: secret, .. } => Some(secret),
-    };
-    let secrets = secret.into_iter().chain(headers.iter().map(|(_, value)| value));
-    secrets.filter_map(Secret::file).chain(ca_file)
-}
-
-/// How a request to another service proves who it is from.
-#[derive(Clone, Debug)]
-pub enum ApiAuth {
-    None,
-    Bearer(Secret),
-    Basic { username: String, password: Secret },
 }
 
 /// Who may act from a room, and how.
@@ -234,55 +154,6 @@ pub enum Auth {
     None,
     Bearer(Secret),
     Basic { username: String, password: Secret },
-}
-
-#[derive(Clone, Debug)]
-pub struct Matrix {
-    pub homeserver: Homeserver,
-    /// `@local:server`.
-    pub user_id: String,
-    /// `None`: only a session that `login` stored can be used.
-    pub credential: Option<Credential>,
-    /// Opens the account's secret storage on a new device; `None`: the one in `store.path`, if there is one.
-    pub recovery_key: Option<Secret>,
-    /// What the keys in `store.path` are encrypted with; `None`: nothing but the file system's permissions.
-    pub store_passphrase: Option<Secret>,
-    /// PEM certificates of authorities to trust beside those of the system.
-    pub ca_file: Option<PathBuf>,
-    pub proxy: Proxy,
-    /// The room that an alias stands for, as the operator pinned it.
-    pub aliases: BTreeMap<RoomAddress, RoomAddress>,
-}
-
-/// How the homeserver is reached.
-#[derive(Clone, Debug)]
-pub enum Proxy {
-    /// As `HTTPS_PROXY`, `NO_PROXY` and the like say.
-    Environment,
-    /// Directly, whatever the environment says.
-    None,
-    /// A URL that may hold user name and password.
-    Url(Secret),
-}
-
-impl Matrix {
-    /// Whether the homeserver is a placeholder.
-    #[must_use]
-    pub fn lacks_homeserver(&self) -> bool {
-        self.homeserver.as_str() == NO_HOMESERVER
-    }
-
-    /// Whether the user is a placeholder.
-    #[must_use]
-    pub fn lacks_user(&self) -> bool {
-        self.user_id == NO_USER
-    }
-}
-
-#[derive(Clone, Debug)]
-pub enum Credential {
-    AccessToken(Secret),
-    Password(Secret),
 }
 
 #[derive(Clone, Debug)]
@@ -397,89 +268,6 @@ pub struct LokiLabel {
 pub struct Rewrite {
     pub from: String,
     pub to: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct Display {
-    /// An IANA name; cards show their times in it.
-    pub timezone: String,
-    /// Most severe first; the index is the rank, `severities.len()` is "anything else or none".
-    pub severities: Vec<Severity>,
-    /// Labels that name the thing of an alert, each a list whose last label names it. They come before the built-in ones.
-    pub places: Vec<Vec<String>>,
-    /// Labels that are not shown as chips; `*` stands for any text. If empty, every label is shown.
-    pub hide_labels: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Severity {
-    /// Values of the `severity` label, compared without regard to case.
-    pub names: Vec<String>,
-    pub emoji: String,
-    pub word: String,
-    /// `#rrggbb`.
-    pub color: String,
-}
-
-impl Display {
-    /// Whether a label is hidden by [`Self::hide_labels`].
-    #[must_use]
-    pub fn hides(&self, label: &str) -> bool {
-        self.hide_labels.iter().any(|pattern| matches(pattern, label))
-    }
-
-    /// The rank of a `severity` label: 0 is the most severe, `severities.len()` is any that is not listed.
-    #[must_use]
-    pub fn rank(&self, severity: Option<&str>) -> u32 {
-        let found = severity.and_then(|value| {
-            self.severities.iter().position(|s| s.names.iter().any(|n| n.eq_ignore_ascii_case(value.trim())))
-        });
-        u32::try_from(found.unwrap_or(self.severities.len())).unwrap_or(u32::MAX)
-    }
-}
-
-/// Labels that say how an alert was measured and routed, and not what is wrong.
-const HIDDEN: [&str; 9] = [
-    "prometheus",
-    "prometheus_replica",
-    "endpoint",
-    "service",
-    "uid",
-    "metrics_path",
-    "datasource_uid",
-    "ref_id",
-    "__*__",
-];
-
-/// Whether `pattern`, in which `*` stands for any text, matches the whole of `text`.
-fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
-            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| matches(rest, &text[at..]))
-        }),
-    }
-}
-
-impl Default for Display {
-    fn default() -> Self {
-        let severity = |names: &[&str], emoji: &str, word: &str, color: &str| Severity {
-            names: names.iter().map(ToString::to_string).collect(),
-            emoji: emoji.to_owned(),
-            word: word.to_owned(),
-            color: color.to_owned(),
-        };
-        Self {
-            timezone: "UTC".to_owned(),
-            severities: vec![
-                severity(&["critical", "page", "emergency"], "🔴", "CRITICAL", "#d1242f"),
-                severity(&["warning"], "🟠", "WARNING", "#bf5b04"),
-                severity(&["info"], "🔵", "INFO", "#0969da"),
-            ],
-            places: Vec::new(),
-            hide_labels: HIDDEN.map(ToOwned::to_owned).to_vec(),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
