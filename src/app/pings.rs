@@ -52,14 +52,7 @@ impl Outcome {
 
 /// Passes beats on, until `stop`.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
-    let mut pings = Pings {
-        app: Arc::clone(&app),
-        client: None,
-        slots: Arc::new(Semaphore::new(AT_ONCE)),
-        running: JoinSet::new(),
-        under_way: UnderWay::default(),
-        last: BTreeMap::new(),
-    };
+    let mut pings = Pings::new(Arc::clone(&app));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -81,6 +74,11 @@ struct Pings {
 }
 
 impl Pings {
+    fn new(app: Arc<App>) -> Self {
+        let (slots, running) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+        Self { app, client: None, slots, running, under_way: UnderWay::default(), last: BTreeMap::new() }
+    }
+
     /// A switch whose ping is still on its way gets another one after that.
     fn begin(&mut self, beats: BTreeSet<SwitchKey>) {
         let config = self.app.config();
@@ -212,7 +210,49 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
     use super::*;
-    use crate::model::{Labels, RouteName};
+    use crate::{
+        clock::Clock,
+        evidence::tests::config,
+        health::Health,
+        metrics::Metrics,
+        model::{Labels, RouteName},
+        store::Store,
+    };
+
+    async fn pings(folder: &std::path::Path, url: &str) -> Pings {
+        let config = config(&format!(
+            "[[routes.default.heartbeats]]\nname = \"prometheus\"\nmatch = {{ alertname = \"Watchdog\" }}\n\
+             ping_url = \"{url}\"\n"
+        ));
+        let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new(&[], &[], "v", "c")));
+        let health = Arc::new(Health::default());
+        let store = Store::open(folder, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await;
+        Pings::new(Arc::new(App::new(config, store.expect("a store"), clock, metrics, health)))
+    }
+
+    #[tokio::test]
+    async fn a_ping_is_withheld_while_rooms_are_not_reached_and_one_is_on_its_way_at_a_time() {
+        let (folder, server) = (tempfile::tempdir().expect("a folder"), MockServer::start().await);
+        Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+        let mut pings = pings(folder.path(), &server.uri()).await;
+        let counted = |pings: &Pings, outcome| {
+            pings.app.metrics.heartbeat_pings.with_label_values(&["default", "prometheus", outcome]).get()
+        };
+        for (connected, outcome, sent) in [(false, "withheld", 0), (true, "sent", 2)] {
+            pings.app.health.update(|health| health.connected = connected);
+            // The second beat comes while the first one's ping is on its way, and gets its own after it.
+            pings.begin([key("prometheus"), key("not in the config")].into());
+            pings.begin([key("prometheus")].into());
+            for _ in 0..2 {
+                assert_eq!(pings.running.len(), 1, "{outcome}");
+                let ended = pings.running.join_next_with_id().await.expect("one");
+                pings.end(ended);
+            }
+            assert_eq!(pings.running.len(), 0, "{outcome}");
+            let received = server.received_requests().await.expect("recorded").len();
+            assert_eq!((counted(&pings, outcome), received), (2, sent), "{outcome}");
+        }
+    }
 
     fn key(name: &str) -> SwitchKey {
         let route = RouteName::parse("default").expect("a name");

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     Prometheus, PrometheusConfig,
     http::{Answer, client},
+    metric_sources,
 };
 
 const RUNBOOK: &str = "https://runbooks.example.org/RUNBOOK-ALERTS.md#";
@@ -187,7 +188,7 @@ async fn each_rule_is_seen_firing_and_not_firing() {
 /// A metric that was renamed here would leave an alert that never fires.
 #[test]
 fn the_receivers_own_metrics_exist() {
-    let (rules, metrics) = (read("rules.yaml"), read("../../src/metrics.rs"));
+    let (rules, metrics) = (read("rules.yaml"), metric_sources());
     let prefix = "matrix_alertmanager_receiver_";
     let names = rules.split(prefix).skip(1).map(|rest| {
         let end = rest.find(|character: char| !(character.is_ascii_lowercase() || character == '_'));

@@ -30,7 +30,7 @@ const PROMETHEUS: Kind = Kind {
 /// All patterns are tried on every line.
 const MAX_PATTERNS: usize = 64;
 /// Of one pattern when it is compiled, in bytes.
-const MAX_PATTERN_SIZE: usize = 1024 * 1024;
+const MAX_PATTERN_SIZE: usize = 4 * 1024 * 1024;
 
 /// Which sources the config names, be their tables right or wrong.
 #[derive(Clone, Copy, Default)]

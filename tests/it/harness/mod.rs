@@ -62,6 +62,13 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(50);
 
+/// The sources that register metrics, one after the other.
+pub fn metric_sources() -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics");
+    let files = std::fs::read_dir(&folder).expect("src/metrics");
+    files.map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("a source")).collect()
+}
+
 /// Lets this process open as many files as a flood of connections takes, beside those of the other tests.
 ///
 /// # Panics
