@@ -181,11 +181,11 @@ class Demo:
                     Path(folder, f"{name}.html").write_text(content["formatted_body"])
 
     def hear_heartbeat(self):
-        """Watchdog always fires, and is no card."""
+        """Watchdog always fires, and makes no card."""
         with step("Waiting for a heartbeat of Prometheus") as now:
             beats = lambda: self.receiver.heartbeats() == "all beat"
             self.wait_until("the receiver hears Watchdog", DELIVERY_SECONDS, beats)
-            now.done("Prometheus' Watchdog beats, and is no card: only its silence would be one")
+            now.done("Prometheus' Watchdog beats and makes no card: only its silence would be one")
 
     def silence(self, card):
         """From the room, as a person does on a phone."""

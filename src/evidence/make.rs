@@ -142,7 +142,7 @@ fn logs(config: &Config, style: &Style, incident: &Incident, wanted: &Wanted<'_>
     Ok(What::Logs { wanted: wanted_lines, of, now: wanted.now })
 }
 
-/// What one alert of an incident is called, as on a card of its own.
+/// What one alert of an incident is called, as on a card that shows only this one.
 fn title_of(style: &Style, incident: &Incident, alert: &Alert) -> String {
     let alone = Incident {
         id: incident.id.clone(),

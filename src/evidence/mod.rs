@@ -63,7 +63,7 @@ pub enum NoEvidence {
     /// The alert names no query, or one that cannot be read.
     #[error("{0}")]
     NoQuery(String),
-    /// It is a missing heartbeat: an alarm of the receiver's own, behind which there is no query.
+    /// It is a missing heartbeat: an alarm of the receiver itself, behind which there is not a query.
     #[error("a missing heartbeat has no query")]
     OwnAlarm,
     /// The source answered, and has nothing.

@@ -9,7 +9,7 @@ use prometheus::{
 
 use super::PREFIX;
 
-/// Removes the metrics whose `label` is no longer in use.
+/// Removes the metrics whose `label` is not used any more.
 pub(super) fn forget<T: MetricVecBuilder>(metrics: &MetricVec<T>, label: &str, is_there: impl Fn(&str) -> bool) {
     for family in metrics.collect() {
         for metric in family.get_metric() {
@@ -31,7 +31,7 @@ pub(super) struct Maker {
 impl Maker {
     pub(super) fn add<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("a valid metric");
-        self.registry.register(Box::new(metric.clone())).expect("a metric of its own name");
+        self.registry.register(Box::new(metric.clone())).expect("a name that is not taken");
         metric
     }
 

@@ -12,7 +12,7 @@ use crate::model::{IncidentState, Labels, Timestamp};
 /// Annotations that cards do not show as such: which heartbeat it is, and for how long it had been silent.
 const WHO: &str = "__heartbeat";
 const SILENT: &str = "__silent";
-/// With a name in it as long as the config takes, the first line is no longer than a push notification.
+/// With a name in it as long as the config takes, the first line still fits a push notification.
 const MAX_WHO: usize = 42;
 const MAX_NAME: usize = 24;
 

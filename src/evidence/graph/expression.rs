@@ -50,7 +50,7 @@ fn with_blanks(expr: &str) -> String {
     if blanks != expr && parsed(expr).is_none() && parsed(&blanks).is_some() { blanks } else { expr.to_owned() }
 }
 
-/// Of the query, or of the fragment, in which vmui keeps a path with a query of its own.
+/// Of the query, or of the fragment, in which vmui keeps a path that has a query too.
 fn of_parameters(link: &str) -> Option<String> {
     let (before, fragment) = link.split_once('#').unwrap_or((link, ""));
     let queries = [before, fragment].map(|part| part.split_once('?').map_or("", |(_, query)| query));

@@ -64,7 +64,7 @@ pub async fn draw_range(source: &EvidenceSource, wanted: &GraphWanted, range: Du
 
 async fn draw_span(source: &EvidenceSource, wanted: &GraphWanted, span: Span) -> Result<Picture, NoEvidence> {
     if wanted.expr.trim().is_empty() {
-        return Err(NoEvidence::NoQuery("there is no expression to draw".to_owned()));
+        return Err(NoEvidence::NoQuery("an expression to draw is missing".to_owned()));
     }
     if wanted.expr.len() > MAX_BYTES {
         return Err(NoEvidence::NoQuery("the expression is too long to draw".to_owned()));

@@ -80,13 +80,13 @@ fn beats_leave_the_payload_one_for_each_set_of_labels() {
         alert("w4", "firing", &json!({ "alertname": "B", "cluster": "one" })),
     ]);
     assert_eq!(rest.alerts.iter().map(|alert| alert.fingerprint.as_str()).collect::<Vec<_>>(), ["a"]);
-    let told: Vec<(String, bool)> = beats.switches.iter().map(|beat| (beat.key.identity(), beat.firing)).collect();
+    let switches: Vec<(String, bool)> = beats.switches.iter().map(|beat| (beat.key.identity(), beat.firing)).collect();
     let expected = [
         (r#"["b",{}]"#, true),
         (r#"["prometheus",{"cluster":"one","prometheus":""}]"#, true),
         (r#"["prometheus",{"cluster":"two","prometheus":""}]"#, false),
     ];
-    assert_eq!(told, expected.map(|(key, firing)| (key.to_owned(), firing)));
+    assert_eq!(switches, expected.map(|(key, firing)| (key.to_owned(), firing)));
     // The rest is a repeat of what it would have been without them.
     assert_eq!(rest.content_hash, payload(&[a]).content_hash);
 }

@@ -102,7 +102,7 @@ async fn evidence_that_meets_a_rate_limit_is_dropped_and_costs_no_card() {
     }
     receiver.accept("default", group("Before")).await;
     receiver.wait_metric("evidence_total", &[("outcome", "limited")], |count| count == 2.0).await;
-    // Too little for evidence of its own.
+    // Not severe enough for evidence.
     receiver.accept("default", Payload::group("After").alert(alert("n01").label("severity", "info"))).await;
     let both = |view: &RoomView| card(view, "Before").is_some() && card(view, "After").is_some();
     scene.room.wait_for("the next card, without a wait", SOON, both).await;

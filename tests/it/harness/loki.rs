@@ -63,7 +63,7 @@ impl Loki {
         let values: Vec<[String; 2]> =
             lines.iter().map(|(at, line)| [at.as_nanosecond().to_string(), (*line).to_owned()]).collect();
         let body = json!({ "streams": [{ "stream": labels, "values": values }] });
-        // Its ring may not have heard of its own ingester yet.
+        // Its ring may not have heard of the ingester yet.
         eventually("Loki takes lines", DEADLINE, async || {
             let request = client().post(format!("{}/loki/api/v1/push", self.url())).json(&body);
             let answer = Answer::to(request).await.expect("Loki answers");

@@ -33,7 +33,7 @@ pub enum Manner {
     Endless,
     /// With a page of HTML that it calls JSON.
     Lies,
-    /// With JSON of its own, in the nesting of nobody.
+    /// With JSON that nothing else sends, deeply nested.
     Nested,
     /// With an answer that it calls compressed.
     Zipped,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::Timestamp;
 
-/// Told apart by colour-blind eyes on a dark ground: after Okabe and Ito, without what looks red.
+/// Colours that colour-blind eyes distinguish on a dark ground: after Okabe and Ito, without what looks red.
 const COLORS: [Rgb; 8] = [
     Rgb(0x56, 0xB4, 0xE9),
     Rgb(0xF5, 0xB0, 0x2E),
