@@ -75,7 +75,7 @@ impl Listener {
             cancel: cancel.clone(),
         });
         account.act_in(acting.iter().map(|room| (address(room), BTreeSet::from(["!".to_owned()]))).collect());
-        let events = account.room_events().expect("the first to ask");
+        let events = account.room_events();
         let task = tokio::spawn(task);
         let listener = Self { account, events, health, cancel, task, home };
         eventually("a first sync", DEADLINE, async || listener.health.snapshot().last_sync.is_some().then_some(()))
