@@ -54,7 +54,10 @@ use self::{
 pub use self::{
     events::acting::{ActingRooms, acting_rooms},
     rooms::SaveResolvedRoom,
-    session::device::SaveDevice,
+    session::{
+        device::SaveDevice,
+        shared::{LoadSharedSession, SaveSharedSession, SharedSetup},
+    },
 };
 use crate::{
     acts,
@@ -80,9 +83,11 @@ pub struct Setup {
     /// Where addresses led in earlier runs.
     pub resolved_rooms: HashMap<RoomAddress, ResolvedRoom>,
     pub save_resolved_room: SaveResolvedRoom,
-    /// The device of the last run.
+    /// The device of the last run. Not used with `shared`: then `store.path` keeps it.
     pub known_device: Option<String>,
     pub save_device: SaveDevice,
+    /// `None`: this receiver has no replicas, and one device does everything.
+    pub shared: Option<SharedSetup>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
@@ -227,11 +232,11 @@ impl Transport for Account {
         self.connection.remembers_transactions()
     }
 
-    fn device(&self) -> Option<String> {
+    fn device(&self, _room: &RoomAddress) -> Option<String> {
         self.connection.device.for_transactions(&self.context.health)
     }
 
-    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
+    fn connected<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
         Box::pin(self.connection.confirmed_device())
     }
 }

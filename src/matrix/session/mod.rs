@@ -8,4 +8,5 @@ pub(crate) mod mode;
 pub(crate) mod sdk_store;
 mod secret_file;
 pub(crate) mod session_file;
+pub(crate) mod shared;
 mod status;
