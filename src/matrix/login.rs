@@ -6,7 +6,10 @@ use anyhow::{Context as _, bail};
 use matrix_sdk::{Client, config::SyncSettings};
 
 use super::{
-    api::{client::Api, errors::ApiError},
+    api::{
+        client::{Api, OWN_DEVICE},
+        errors::ApiError,
+    },
     encryption::{
         recovery::{IdentityStage, RecoveryFiles},
         trust::{self, NewRecoveryKey, TrustError},
@@ -54,7 +57,7 @@ pub(crate) async fn log_in(request: LoginRequest<'_>) -> anyhow::Result<LoginOut
             && SdkStore::new(config, &store_path, &known.device_id).exists()
     });
     let known = known.map(|known| known.device_id);
-    let login = api.log_in(&config.user_id, password.expose(), known.as_deref()).await;
+    let login = api.log_in(&config.user_id, password.expose(), known.as_deref(), OWN_DEVICE).await;
     let login = login.map_err(|error| anyhow::anyhow!(error.detail))?;
     if login.user != config.user_id {
         // Best effort: nobody uses this device.
@@ -96,7 +99,7 @@ async fn establish(
     if reset_identity {
         trust::reset(client, recovery, password).await?;
     }
-    let new = trust::establish(client, api, recovery, Some(password)).await?;
+    let new = trust::establish(client, api, recovery, Some(password), true).await?;
     if new.is_some() {
         recovery.set_stage(IdentityStage::Made).map_err(|error| TrustError::disk(&error))?;
     }

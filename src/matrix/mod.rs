@@ -1,5 +1,7 @@
 //! The account: the only part that speaks Matrix, and the only one that knows the SDK.
 //!
+//! With replicas, a second session sends to plain rooms (`session/shared`), and the one below does the rest.
+//!
 //! One task runs as long as the receiver ([`Account::start`]). It connects (`session/connection`), which decides whether
 //! the session may have keys. With keys it syncs (`sync`), keeps the account in its rooms (`rooms`) and the device signed
 //! (`encryption/upkeep`), and hands what others say to acts (`events/acting`); without, it serves plain rooms only (`without_keys`). When the homeserver rejects the session it
@@ -45,9 +47,10 @@ use self::{
         presence::event_presence,
         read_back::Reader,
         send::Sender,
+        sending_device::SendingDevice,
     },
     rooms::Rooms,
-    session::{connection::Connection, mode::SessionMode},
+    session::{connection::Connection, device::in_file, mode::SessionMode, shared::Shared},
     sync::SyncLoop,
     without_keys::RoundsWithoutKeys,
 };
@@ -122,11 +125,17 @@ impl Account {
             cancel: setup.cancel,
             api: OnceCell::new(),
         });
-        let connection = Connection::new(&context, setup.known_device, setup.save_device);
+        let (known_device, save_device) = match &setup.shared {
+            Some(_) => in_file(&context.store_path),
+            None => (setup.known_device, setup.save_device),
+        };
+        let shared = setup.shared.map(|shared| Shared::new(&context, shared));
+        let leads = shared.as_ref().map(Shared::leads);
+        let connection = Connection::new(&context, known_device, save_device, shared);
         let synced = connection.status.synced();
         let account = Arc::new(Self {
             rooms: Rooms::new(&context, setup.resolved_rooms, setup.save_resolved_room, synced),
-            trust: TrustUpkeep::new(&context),
+            trust: TrustUpkeep::new(&context, leads),
             acting: Acting::new(),
             connection,
             context,
@@ -161,17 +170,24 @@ impl Account {
         let forever = async {
             loop {
                 // After a panic in the SDK the receiver must not accept alerts that it never delivers.
-                if AssertUnwindSafe(self.stay_connected()).catch_unwind().await.is_err() {
+                if AssertUnwindSafe(Box::pin(self.stay_connected())).catch_unwind().await.is_err() {
                     tracing::error!("the Matrix session panicked; restarting it");
                     self.connection.drop_session().await;
                     tokio::time::sleep(PANIC_PAUSE).await;
                 }
             }
         };
+        let shared = async {
+            match &self.connection.shared {
+                Some(shared) => shared.keep().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.context.cancel.cancelled() => {}
             () = forever => {}
+            () = shared => {}
         }
     }
 
@@ -186,11 +202,11 @@ impl Account {
                     () = SyncLoop { context, connection, rooms, trust, acting }.run(client) => {}
                     () = acting.keep_reporting(client, rooms) => {}
                     () = rooms.keep_entered(&open, client) => {}
-                    () = connection.needs_reconnect(&open.session) => {}
+                    () = connection.needs_reconnect(&open) => {}
                 },
                 SessionMode::WithoutKeys(why) => tokio::select! {
                     () = RoundsWithoutKeys { context, connection, rooms }.run(&open, *why) => {}
-                    () = connection.needs_reconnect(&open.session) => {}
+                    () = connection.needs_reconnect(&open) => {}
                 },
             }
         }
@@ -232,12 +248,14 @@ impl Transport for Account {
         self.connection.remembers_transactions()
     }
 
-    fn device(&self, _room: &RoomAddress) -> Option<String> {
-        self.connection.device.for_transactions(&self.context.health)
+    fn device(&self, room: &RoomAddress) -> Option<String> {
+        let Self { context, connection, rooms, .. } = self;
+        SendingDevice { context, connection, rooms }.known(room)
     }
 
-    fn connected<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
-        Box::pin(self.connection.confirmed_device())
+    fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
+        let Self { context, connection, rooms, .. } = self;
+        Box::pin(SendingDevice { context, connection, rooms }.confirmed(room))
     }
 }
 

@@ -268,7 +268,7 @@ impl Lane {
         let device = match self.context.transport.connected(&self.context.room).await {
             Ok(device) => device,
             Err(error) => {
-                let wait = self.context.gate.close(&error);
+                let wait = parked::wait_for_device(&self.context, &error, permit);
                 self.context.store.park(&op.txn_id, &error.to_string(), now.plus(wait)).await?;
                 return Ok(Turn::Again);
             }

@@ -1,6 +1,7 @@
 //! The session: logging in, keeping it on disk, and whether it can encrypt.
 
 mod auth;
+mod confirm;
 pub(crate) mod connection;
 pub(crate) mod device;
 pub(crate) mod link;
