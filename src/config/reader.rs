@@ -16,7 +16,7 @@ use super::{
 
 /// Keys whose values no error may quote. `auth` and `query_secret` are among them because a token may be written there in
 /// place of a table or a switch.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 10] = [
     "access_token",
     "password",
     "recovery_key",
@@ -26,6 +26,7 @@ const SECRETS: [&str; 9] = [
     "query_secret",
     "proxy",
     "ping_url",
+    "database_url",
 ];
 
 /// Longest value that an error quotes, in characters.

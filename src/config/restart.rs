@@ -129,9 +129,16 @@ fn same_proxy(new: &Proxy, old: &Proxy) -> bool {
 }
 
 fn store_over(new: Store, old: &Store, keys: &mut Vec<&'static str>) -> Store {
-    let Store { path, retention } = new;
+    let Store { path, retention, database_url, replica } = new;
     note(path != old.path, "store.path", keys);
-    Store { path: old.path.clone(), retention }
+    note(replica != old.replica, "store.replica", keys);
+    // A file's content does not count, since it is read at each connection.
+    let same = match (&database_url, &old.database_url) {
+        (Some(new), Some(old)) if new.file().is_some() => new.file() == old.file(),
+        (new, old) => new == old,
+    };
+    note(!same, "store.database_url", keys);
+    Store { path: old.path.clone(), retention, database_url: old.database_url.clone(), replica: old.replica.clone() }
 }
 
 fn log_over(new: Log, old: &Log, keys: &mut Vec<&'static str>) -> Log {

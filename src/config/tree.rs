@@ -38,11 +38,12 @@ pub(super) enum Value {
 
 /// Settings that form one decision: set at a higher level they replace all of the lower level, since a mixture would be a
 /// credential that nobody wrote.
-const FAMILIES: [&[&str]; 4] = [
+const FAMILIES: [&[&str]; 5] = [
     &["matrix.access_token", "matrix.access_token_file", "matrix.password", "matrix.password_file"],
     &["matrix.recovery_key", "matrix.recovery_key_file"],
     &["matrix.store_passphrase", "matrix.store_passphrase_file"],
     &["http.admin.password", "http.admin.password_file"],
+    &["store.database_url", "store.database_url_file"],
 ];
 
 /// Tables that form one decision, for the same reason; all other tables are merged key by key.

@@ -158,9 +158,13 @@ pub enum Auth {
 
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// A directory, created at start.
+    /// A directory, created at start: the session, keys, and the database unless `database_url` names another.
     pub path: PathBuf,
     pub retention: Duration,
+    /// Of PostgreSQL, which several replicas share; `None`: SQLite in `path`.
+    pub database_url: Option<Secret>,
+    /// The name of this replica; never empty, and short.
+    pub replica: String,
 }
 
 #[derive(Clone, Debug)]
