@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::rooms::power::{Create, Powers};
 pub(crate) use self::{
     api::http_client::{build as http_client, locate},
-    login::{LoginRequest, log_in, log_out},
+    login::{LoginOutcome, LoginRequest, SharedLogin, SharedOutcome, log_in, log_out},
     session::{sdk_store::has_keys, session_file::StoredSession},
 };
 use self::{

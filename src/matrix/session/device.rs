@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::session_file::write_private;
+use anyhow::Context as _;
+
+use super::session_file::{remove_if_exists, write_private};
 use crate::{
     delivery::BoxFuture,
     health::Health,
@@ -86,10 +88,20 @@ pub(super) fn without_id(health: &Health, sends: u64) -> String {
     format!("{NO_DEVICE} {run}-{sends}")
 }
 
+fn file_of(store: &Path) -> PathBuf {
+    store.join("device")
+}
+
+/// Removes what [`in_file`] keeps.
+pub(crate) fn forget(store: &Path) -> anyhow::Result<()> {
+    let path = file_of(store);
+    remove_if_exists(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
 /// The device of the last run of a receiver that has replicas, and how to store it: in a file of `store.path` instead of
 /// the store, which all replicas share. The keys of the device are in that folder too, so both are lost or kept together.
 pub(crate) fn in_file(store: &Path) -> (Option<String>, SaveDevice) {
-    let path = store.join("device");
+    let path = file_of(store);
     let known = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|device| !device.is_empty());
     let save: SaveDevice = Arc::new(move |device| {
         let path = path.clone();
@@ -126,6 +138,9 @@ mod tests {
         assert_eq!(known, None);
         save("OWN".to_owned()).await.unwrap();
         assert_eq!(in_file(home.path()).0.as_deref(), Some("OWN"));
+        forget(home.path()).unwrap();
+        forget(home.path()).unwrap();
+        assert_eq!(in_file(home.path()).0, None, "logged out");
         let other = tempfile::tempdir().unwrap();
         assert_eq!(in_file(other.path()).0, None, "another replica's");
     }
