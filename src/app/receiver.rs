@@ -209,6 +209,7 @@ impl Receiver {
                 let store = store.clone();
                 Box::pin(async move { Ok(store.set_device(device).await?) })
             }),
+            shared: None,
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),

@@ -86,6 +86,9 @@ pub struct State {
     pub replica: Option<Replica>,
     /// Why the homeserver cannot be used; `None` while it can.
     pub homeserver_fault: Option<String>,
+    /// Why the device that replicas share cannot be used, which sends to plain rooms; `None` while it can, or without
+    /// replicas.
+    pub shared_fault: Option<String>,
     /// Whether the homeserver has been reached with a good token since the start.
     pub connected: bool,
     pub last_sync: Option<Timestamp>,

@@ -69,6 +69,7 @@ impl Listener {
             save_resolved_room: Arc::new(|_, _| Box::pin(async { Ok(()) })),
             known_device: Some(bot.device_id.clone()),
             save_device: Arc::new(|_| Box::pin(async { Ok(()) })),
+            shared: None,
             clock: Clock::system(),
             metrics: Arc::new(Metrics::new(&[], &[], "v", "c")),
             health: Arc::clone(&health),

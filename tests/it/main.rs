@@ -49,6 +49,7 @@ mod render_command;
 mod rooms;
 mod routing_edits;
 mod serve;
+mod shared_session;
 mod spine;
 mod status;
 mod store_stress;

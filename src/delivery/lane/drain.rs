@@ -80,7 +80,10 @@ impl Drain {
 }
 
 fn is_account_held(health: &State) -> bool {
-    health.homeserver_fault.is_some() || health.account_hold.is_some() || !health.connected
+    health.homeserver_fault.is_some()
+        || health.shared_fault.is_some()
+        || health.account_hold.is_some()
+        || !health.connected
 }
 
 #[cfg(test)]

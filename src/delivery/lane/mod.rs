@@ -234,7 +234,7 @@ impl Lane {
     async fn resume(&mut self, op: Op) -> Result<Turn, StoreError> {
         let op = Op { state: OpState::InDoubt, ..op };
         let Some(permit) = self.context.enter_gate(Priority::finish(op.since)).await else { return Ok(Turn::Idle) };
-        let device = match self.context.transport.connected().await {
+        let device = match self.context.transport.connected(&self.context.room).await {
             Ok(device) => device,
             Err(error) => {
                 let next = self.failures.after_send(&self.context, &op, &error, &permit).await?;
@@ -268,10 +268,10 @@ impl Lane {
     /// Sends a parked op once more, as it is.
     async fn send_parked(&mut self, op: Op, reason: &str, permit: &Permit) -> Result<Turn, StoreError> {
         let now = self.context.clock.now();
-        let device = match self.context.transport.connected().await {
+        let device = match self.context.transport.connected(&self.context.room).await {
             Ok(device) => device,
             Err(error) => {
-                let wait = self.context.gate.close(&error);
+                let wait = parked::wait_for_device(&self.context, &error, permit);
                 self.context.store.park(&op.txn_id, &error.to_string(), now.plus(wait)).await?;
                 return Ok(Turn::Again);
             }

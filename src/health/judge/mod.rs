@@ -101,6 +101,9 @@ impl Input {
         if let Some(fault) = &self.state.homeserver_fault {
             return Part::degraded(self.blanked(fault));
         }
+        if let Some(fault) = &self.state.shared_fault {
+            return Part::degraded(self.shared_fault(fault));
+        }
         if let Some(hold) = &self.state.account_hold {
             return Part::degraded(self.held(hold)).with([self.until(hold)]);
         }
@@ -207,9 +210,10 @@ impl Input {
     fn undelivered(&self, failing: Option<&String>) -> Vec<String> {
         let mut reasons: Vec<String> = failing.into_iter().cloned().collect();
         let faults = self.state.account_hold.iter().filter(|hold| !hold.rate_limit).map(|hold| self.held(hold));
-        match &self.state.homeserver_fault {
-            Some(fault) => reasons.push(self.blanked(fault)),
-            None => reasons.extend(faults),
+        match (&self.state.homeserver_fault, &self.state.shared_fault) {
+            (Some(fault), _) => reasons.push(self.blanked(fault)),
+            (None, Some(fault)) => reasons.push(self.shared_fault(fault)),
+            (None, None) => reasons.extend(faults),
         }
         for room in self.state.rooms.values() {
             if let Some(why) = room.no_keys {
@@ -224,6 +228,10 @@ impl Input {
         reasons.extend(self.parked());
         reasons.extend(self.dead());
         reasons
+    }
+
+    fn shared_fault(&self, fault: &str) -> String {
+        format!("the shared device, which sends to plain rooms: {}", self.blanked(fault))
     }
 
     fn held(&self, hold: &Hold) -> String {

@@ -132,7 +132,8 @@ impl View<'_> {
             part.last = Some(("Tried again", self.times.at(until)));
         }
         if part.level != Level::Ok {
-            let reason = hold.map_or(state.homeserver_fault.as_deref().unwrap_or_default(), |hold| &hold.reason);
+            let fault = state.homeserver_fault.as_ref().or(state.shared_fault.as_ref()).map_or("", String::as_str);
+            let reason = hold.map_or(fault, |hold| &hold.reason);
             part.runbook = Some(runbook(reason).unwrap_or("Homeserver down"));
         }
         part
