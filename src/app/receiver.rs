@@ -23,7 +23,7 @@ use crate::{
     health::{Health, Replica},
     http::{self, App, ControlSocket, Front, Tls},
     lifecycle::{Hangups, Lifecycle, Terminations},
-    matrix::{Account, Setup, acting_rooms},
+    matrix::{Account, Setup, SharedSetup, acting_rooms},
     metrics::Metrics,
     model::RoomAddress,
     store::Store,
@@ -118,8 +118,9 @@ impl Receiver {
     pub async fn run(self) -> anyhow::Result<()> {
         let lifecycle = Lifecycle::new();
         let app = Arc::new(App::new(Arc::clone(&self.front), self.store.clone()));
-        let account = self.start_account(&lifecycle).await?;
-        let (term, current) = self.term_parts(&app, &account);
+        let leads = watch::Sender::new(!self.store.is_shared());
+        let account = self.start_account(&lifecycle, leads.subscribe()).await?;
+        let (term, current) = self.term_parts(&app, &account, leads);
         let term_began = Arc::clone(&term.sweep);
         let follow = current.clone();
         if self.store.is_shared() {
@@ -188,7 +189,7 @@ impl Receiver {
     }
 
     /// Connects to the homeserver.
-    async fn start_account(&self, lifecycle: &Lifecycle) -> anyhow::Result<Arc<Account>> {
+    async fn start_account(&self, lifecycle: &Lifecycle, leads: watch::Receiver<bool>) -> anyhow::Result<Arc<Account>> {
         let (store, places, learned) = (self.store.clone(), self.store.clone(), Arc::clone(&self.learned));
         let resolved = self.store.resolved_rooms().await.context("cannot read the store")?;
         let (account, connection) = Account::start(Setup {
@@ -209,7 +210,7 @@ impl Receiver {
                 let store = store.clone();
                 Box::pin(async move { Ok(store.set_device(device).await?) })
             }),
-            shared: None,
+            shared: self.store.is_shared().then(|| shared_session(&self.store, leads)),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
@@ -220,7 +221,12 @@ impl Receiver {
         Ok(account)
     }
 
-    fn term_parts(&self, app: &Arc<App>, account: &Arc<Account>) -> (TermParts, super::term::Current) {
+    fn term_parts(
+        &self,
+        app: &Arc<App>,
+        account: &Arc<Account>,
+        leads: watch::Sender<bool>,
+    ) -> (TermParts, super::term::Current) {
         let current = watch::Sender::default();
         let follow = current.subscribe();
         let parts = TermParts {
@@ -233,6 +239,7 @@ impl Receiver {
             health: Arc::clone(&self.health),
             replica: self.config.store.replica.clone(),
             current,
+            leads,
             sweep: Arc::default(),
         };
         (parts, follow)
@@ -256,5 +263,21 @@ impl Receiver {
                 "control socket unavailable; commands cannot connect"
             ),
         }
+    }
+}
+
+/// The session of the device that all replicas of the store share.
+fn shared_session(store: &Store, leads: watch::Receiver<bool>) -> SharedSetup {
+    let (from, to) = (store.clone(), store.clone());
+    SharedSetup {
+        load: Arc::new(move || {
+            let store = from.clone();
+            Box::pin(async move { Ok(store.shared_session().await?) })
+        }),
+        save: Arc::new(move |text| {
+            let store = to.clone();
+            Box::pin(async move { Ok(store.set_shared_session(text).await?) })
+        }),
+        leads,
     }
 }

@@ -53,6 +53,8 @@ pub struct TermParts {
     /// `store.replica`.
     pub replica: String,
     pub current: watch::Sender<Option<Leading>>,
+    /// Whether this replica leads, for the account.
+    pub leads: watch::Sender<bool>,
     /// Notified when a term has begun in which nobody has looked yet for what the config does not route.
     pub sweep: Arc<Notify>,
 }
@@ -130,6 +132,7 @@ impl Terms for TermParts {
     type Epoch = Epoch;
 
     fn begin(&self, epoch: Epoch, deadline: Deadline, lifecycle: &Lifecycle) {
+        self.leads.send_replace(true);
         let account: Arc<Account> = Arc::clone(&self.account);
         let transport = Arc::new(TermTransport::new(account, deadline));
         self.start(&self.store.as_leader(epoch), transport, BTreeSet::new(), lifecycle);
@@ -137,6 +140,7 @@ impl Terms for TermParts {
     }
 
     fn ended(&self) {
+        self.leads.send_replace(false);
         self.current.send_replace(None);
         self.metrics.alertmanager.up.reset();
         self.health.update(State::end_lead);

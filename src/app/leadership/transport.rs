@@ -62,12 +62,12 @@ impl Transport for TermTransport {
         self.inner.remembers_transactions()
     }
 
-    fn device(&self) -> Option<String> {
-        self.inner.device()
+    fn device(&self, room: &RoomAddress) -> Option<String> {
+        self.inner.device(room)
     }
 
-    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
-        self.inner.connected()
+    fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
+        self.inner.connected(room)
     }
 }
 
@@ -121,11 +121,11 @@ mod tests {
             true
         }
 
-        fn device(&self) -> Option<String> {
+        fn device(&self, _: &RoomAddress) -> Option<String> {
             None
         }
 
-        fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
+        fn connected<'a>(&'a self, _: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
             Box::pin(async { Ok("DEVICE".to_owned()) })
         }
     }
