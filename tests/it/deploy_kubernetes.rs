@@ -64,8 +64,12 @@ fn each_overlay_renders_and_is_valid() {
     for overlay in overlays() {
         let manifests = render(&overlay);
         assert_valid(&manifests);
-        for kind in ["ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "Service"] {
+        for kind in ["ConfigMap", "NetworkPolicy", "Service"] {
             assert!(kinds(&manifests).contains(&kind), "{}: no {kind}", overlay.display());
+        }
+        let replicated = overlay.ends_with("replicated");
+        for (kind, expected) in [("Deployment", !replicated), ("PersistentVolumeClaim", !replicated), ("StatefulSet", replicated)] {
+            assert_eq!(kinds(&manifests).contains(&kind), expected, "{}: {kind}", overlay.display());
         }
     }
 }
@@ -82,6 +86,51 @@ fn each_overlay_holds_what_its_name_says() {
     let homelab = ["AlertmanagerConfig", "ExternalSecret", "PrometheusRule", "ServiceMonitor"];
     assert_eq!(more("homelab"), homelab);
     assert_eq!(more("homelab-https"), [&homelab[..1], &["Certificate"], &homelab[1..]].concat());
+    let replicated = ["ExternalSecret", "PodDisruptionBudget", "PrometheusRule", "ServiceMonitor", "StatefulSet"];
+    assert_eq!(more("replicated"), replicated);
+}
+
+/// The component goes with any way to keep the secret, and with HTTPS.
+#[test]
+fn replicas_go_with_a_plain_secret_and_with_https() {
+    for (resource, components) in [("overlays/plain-secret", "replicated"), ("overlays/homelab", "replicated,tls")] {
+        let scratch = Scratch::new("replicated");
+        // Kustomize takes relative paths alone.
+        let up = "../".repeat(scratch.path().components().count() - 1);
+        let base = format!("{up}{}", folder().strip_prefix("/").expect("an absolute path").display());
+        let components: Vec<_> = components.split(',').map(|name| format!("{base}/components/{name}")).collect();
+        let text = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: monitoring\n\
+             resources: [{base}/{resource}]\ncomponents: [{}]\n",
+            components.join(", ")
+        );
+        scratch.write("kustomization.yaml", &text);
+        let manifests = render(scratch.path());
+        assert!(manifests.contains("\nkind: StatefulSet\n") && manifests.contains("DATABASE_URL"), "{manifests}");
+        assert_valid(&manifests);
+    }
+}
+
+#[test]
+fn replicas_that_do_not_stand_in_for_each_other_are_found() {
+    let faults = [
+        ("replicas: 2", "replicas: 1", "fewer than two"),
+        ("replicas: 2", "replica: 2", "replica"),
+        ("podManagementPolicy: Parallel", "podManagementPolicy: OrderedReady", "keeps the others away"),
+        ("type: RollingUpdate", "type: OnDelete", "not rolling"),
+        ("clusterIP: None", "clusterIP: 10.0.0.9", "not headless"),
+        ("maxUnavailable: 1", "maxUnavailable: 2", "more than one"),
+        ("maxUnavailable: 1", "minUnavailable: 1", "minUnavailable"),
+        ("name: MAR_STORE__DATABASE_URL_FILE", "name: MAR_STORE__REPLICA", "one name"),
+        ("receiver/DATABASE_URL", "receiver/URL", "nothing puts a file"),
+        ("secretKey: DATABASE_URL", "secretKey: DATABASE", "the secret has"),
+        ("port: 5432", "port: 3306", "keeps it from the database"),
+        ("topologyKey: kubernetes.io/hostname", "topologyKey: kubernetes.io/os", "on one node"),
+        ("operator: DoesNotExist", "operator: Exists", "by 2 services"),
+        ("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 1", "not that of the base"),
+        ("name: store\n    spec:", "name: data\n    spec:", "mounted are"),
+    ];
+    are_found(&render(&folder().join("overlays/replicated")), &faults);
 }
 
 #[test]
