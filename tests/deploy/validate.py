@@ -2,7 +2,7 @@
 """Checks what deploy/ holds: rendered manifests as the API server would with fieldValidation=Strict, and what it would only show at run time.
 
     validate.py FILE            rendered manifests, "-" for standard input
-    validate.py --compose FILE  a compose file for deploy/compose/
+    validate.py --compose FILE… a compose file for deploy/compose/, and those that are laid over it
     validate.py --values FILE   values for the chart kube-prometheus-stack; writes its Alertmanager config to standard output
 
 One line for each fault, and exit code 1. The schemas are beside this file (scripts/schemas makes them)."""
@@ -395,13 +395,19 @@ def values(text):
     return faults
 
 
-def compose(text, folder):
+def compose(texts, folder):
     """The published schema, and that names and files exist."""
-    project = yaml.load(text, Loader)
+    projects = [yaml.load(text, Loader) for text in texts]
     schema = json.loads((SCHEMAS / "compose-spec.json").read_text())
-    if faults := list(faults_of_schema(project, schema, "compose")):
+    if faults := [fault for project in projects for fault in faults_of_schema(project, schema, "compose")]:
         return faults
+    project = projects[0]
+    for over in projects[1:]:
+        project = merged(project, over)
+    faults = []
     for name, service in project["services"].items():
+        if "image" not in service:
+            faults.append(f"{name} has no image")
         for other in service.get("depends_on", {}):
             if other not in project["services"]:
                 faults.append(f"{name} depends on {other}, which is no service")
@@ -415,17 +421,34 @@ def compose(text, folder):
         for port in service.get("ports", []):
             if not port.startswith("127.0.0.1:"):
                 faults.append(f"{name} is open to all: {port}")
+    stores = [volume for service in project["services"].values() for volume in service.get("volumes", [])
+              if volume.endswith(f":/var/lib/{OURS}")]
+    if len(set(stores)) != len(stores):
+        faults.append("two receivers have one store")
     return faults
 
 
+def merged(below, above):
+    """As docker compose lays one file over another; of two volumes at one place the upper one stays."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        both = {name: merged(below[name], above[name]) for name in below if name in above}
+        return {**below, **above, **both}
+    if isinstance(below, list) and isinstance(above, list):
+        places = {str(entry).split(":")[1] for entry in above if str(entry).count(":") > 1}
+        return [entry for entry in below if str(entry).count(":") < 2 or str(entry).split(":")[1] not in places] + above
+    return above
+
+
 def main():
-    *options, file = sys.argv[1:]
-    text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    texts = [sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+             for file in sys.argv[1:] if not file.startswith("--")]
+    text = texts[0]
     try:
         if options == ["--values"]:
             faults = values(text)
         elif options == ["--compose"]:
-            faults = compose(text, DEPLOY / "compose")
+            faults = compose(texts, DEPLOY / "compose")
         else:
             manifests = Manifests([document for document in yaml.load_all(text, Loader) if document is not None])
             faults = list(manifests.faults()) or list(manifests.faults_of_meaning())
