@@ -223,6 +223,30 @@ impl Clock {
         away
     }
 
+    /// Whether it stands still until it is moved.
+    #[must_use]
+    pub fn is_manual(&self) -> bool {
+        matches!(self, Self::Manual(_))
+    }
+
+    /// Sets the monotonic time, which a store that others share has counted. It may step by what the clocks of machines
+    /// differ.
+    pub fn follow(&self, at: Timestamp) {
+        match self {
+            Self::System(monotonic) => {
+                let run = i64::try_from(monotonic.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                monotonic.from.store(at.0.saturating_sub(run), Ordering::Relaxed);
+            }
+            Self::Manual(manual) => manual.monotonic.store(at.0, Ordering::Relaxed),
+        }
+    }
+
+    /// Starts the monotonic time at `at` in a store that others share. What was before was not counted here.
+    pub fn join(&self, at: Timestamp) {
+        self.follow(at);
+        self.unsure().store(at.0, Ordering::Relaxed);
+    }
+
     /// Lets time pass on a manual clock; does nothing to the system's.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(manual) = self {

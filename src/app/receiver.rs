@@ -74,7 +74,8 @@ impl Receiver {
         let health = Arc::new(Health::new(&rooms));
         let style = Arc::new(style_of(&config)?);
         let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
-        let store = Store::open(&config.store.path, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
+        let store =
+            Store::open_as_configured(&config.store, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
         // After the store: opening it has set the clock.
         health.update(|health| {
             health.started_at = Some(clock.now());

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::AnyConnection;
 use tokio::sync::watch;
 
 use super::{
     StoreError,
     db::{
+        database::Database,
         monitoring::{Commits, Shared},
-        writer::{self, WriteContext},
+        readers::Readers,
+        writer::{self, OwnWake, WriteContext},
     },
     reports::{overview::Overview, stats::Numbers},
 };
@@ -22,10 +24,13 @@ use crate::{
 /// The handle that all parts share. Reads go to one of two pools, writes to the one writer.
 #[derive(Clone, Debug)]
 pub struct Store {
+    pub(super) database: Database,
     /// For webhooks and lanes.
-    pub(super) readers: SqlitePool,
+    pub(super) readers: Readers,
     /// For metrics, health, the status page and commands, which must not hold up the others.
-    pub(super) monitoring: SqlitePool,
+    pub(super) monitoring: Readers,
+    /// For the lease, which must not wait for anything else.
+    pub(super) lease: Readers,
     pub(super) numbers: Shared<(), Numbers>,
     pub(super) overview: Shared<Vec<RoomAddress>, Overview>,
     pub(super) commits: Commits,
@@ -33,6 +38,10 @@ pub struct Store {
     pub(super) clock: Clock,
     /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.
     pub(super) wake: watch::Sender<u64>,
+    /// The last wake of other replicas by this one.
+    pub(super) own_wake: OwnWake,
+    /// Counts how often the lease was given back.
+    pub(super) leases: watch::Sender<u64>,
     /// Counts for each route the commits that left an alert absent.
     pub(super) absences: watch::Sender<BTreeMap<RouteName, u64>>,
     /// The one place for a large card in memory.
@@ -65,7 +74,7 @@ impl Store {
     /// Runs work that has no result inside the next transaction of the writer.
     pub(in crate::store) async fn write<F>(&self, work: F) -> Result<(), StoreError>
     where
-        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<(), StoreError>>
+        F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<(), StoreError>>
             + Send
             + 'static,
     {

@@ -1,4 +1,4 @@
-//! The only SQL: one SQLite file, one writer that commits in groups, a few readers.
+//! The only SQL: one SQLite file or one PostgreSQL database, one writer that commits in groups, a few readers.
 //!
 //! Nothing outside of this folder knows which database it is.
 
@@ -10,6 +10,7 @@ mod heartbeats;
 mod identity;
 mod incidents;
 mod outbox;
+mod replicas;
 mod reports;
 mod rooms;
 
@@ -32,6 +33,7 @@ pub use outbox::answers::{Answer, NewAnswer, Unasked};
 pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use outbox::sql::NewOp;
+pub use replicas::lease::{Epoch, Leader};
 pub use reports::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use reports::stats::Stats;
 pub use rooms::addresses::AddressChange;

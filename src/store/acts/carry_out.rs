@@ -1,6 +1,6 @@
 //! What became of an act: its state, its answers and what it changes are one commit.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::rows::{self, ActAnswer, DueAct};
 use crate::{
@@ -130,7 +130,7 @@ impl Store {
 }
 
 async fn end_takings(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &IncidentId,
     sender: Option<&str>,
     now: Timestamp,
@@ -148,7 +148,7 @@ async fn end_takings(
 }
 
 pub(crate) async fn end_one(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     end: &ActEnd,
     now: Timestamp,
@@ -178,7 +178,7 @@ pub(crate) async fn end_one(
 }
 
 async fn take(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     end: ActEnd,
     incidents: &[IncidentId],
@@ -219,7 +219,7 @@ async fn take(
 }
 
 /// Whether the sender has taken it. What they say now takes the place of what they said then.
-async fn is_taken_by(connection: &mut SqliteConnection, incident: &IncidentId, act: &Act) -> Result<bool, StoreError> {
+async fn is_taken_by(connection: &mut AnyConnection, incident: &IncidentId, act: &Act) -> Result<bool, StoreError> {
     let row = sqlx::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' AND sender = $2")
         .bind(incident.as_str())
         .bind(&act.sender)
@@ -240,7 +240,7 @@ async fn is_taken_by(connection: &mut SqliteConnection, incident: &IncidentId, a
 
 /// A reaction to a digest is a taking of each of its incidents, so that each can end by itself.
 async fn take_of_digest(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     end: &ActEnd,
     incident: &IncidentId,
     n: usize,

@@ -1,6 +1,6 @@
 //! What was asked for, committed together with the place in the room up to which it was read.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use super::rows::{self, ActAnswer};
 use crate::{
@@ -138,7 +138,7 @@ impl Store {
 }
 
 async fn set_position(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     room_id: &str,
     position: &str,
     now: Timestamp,
@@ -155,12 +155,7 @@ async fn set_position(
     Ok(())
 }
 
-async fn insert(
-    connection: &mut SqliteConnection,
-    id: &str,
-    act: &NewAct,
-    now: Timestamp,
-) -> Result<usize, StoreError> {
+async fn insert(connection: &mut AnyConnection, id: &str, act: &NewAct, now: Timestamp) -> Result<usize, StoreError> {
     let done = sqlx::query(
         "INSERT INTO act (id, event_id, megolm, route, room, sender, kind, incident, card, args, state, asked_at, \
          next_try) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'asked', $11, $12) ON CONFLICT DO NOTHING",
@@ -184,7 +179,7 @@ async fn insert(
 
 /// What was not carried out yet never is. What a reaction did is undone; a command that is done stays done.
 async fn redact(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     id: &str,
     redacted: &Redacted,
     now: Timestamp,

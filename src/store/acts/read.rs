@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite};
+use sqlx::{Connection as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::rows as act_rows;
@@ -10,7 +10,7 @@ use crate::{
     model::{CardId, Incident, IncidentId, RouteName, Taken},
     store::{
         Store, StoreError,
-        db::rows,
+        db::{rows, sql_builder::SqlBuilder},
         reports::{overview::SeenIncident, read_overview},
     },
 };
@@ -82,17 +82,13 @@ impl Store {
         let mut held = BTreeSet::new();
         let mut connection = self.readers.acquire().await?;
         for chunk in fingerprints.chunks(rows::CHUNK) {
-            let mut query = QueryBuilder::<Sqlite>::new(
+            let mut query = SqlBuilder::new(
                 "SELECT DISTINCT alert.fingerprint FROM alert CROSS JOIN incident WHERE incident.id = alert.incident \
                  AND incident.closed_at IS NULL AND alert.state <> 'resolved' AND alert.incident <> ",
             );
             query.push_bind(own.as_str()).push(" AND alert.fingerprint IN (");
-            let mut list = query.separated(", ");
-            for fingerprint in chunk {
-                list.push_bind(fingerprint);
-            }
-            let found: Vec<String> =
-                query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+            query.push_list(chunk.iter().map(String::as_str));
+            let found: Vec<String> = query.build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
             held.extend(found);
         }
         Ok(held)
@@ -107,14 +103,9 @@ impl Store {
         let mut connection = self.monitoring.acquire().await?;
         let mut transaction = connection.begin().await?;
         let of_routes = |select: &str, rest: &str| {
-            let mut query = QueryBuilder::<Sqlite>::new(format!(
-                "SELECT {select} FROM incident WHERE closed_at IS NULL AND route IN ("
-            ));
-            let mut list = query.separated(", ");
-            for route in routes {
-                list.push_bind(route.as_str().to_owned());
-            }
-            query.push(")").push(rest);
+            let mut query =
+                SqlBuilder::new(format!("SELECT {select} FROM incident WHERE closed_at IS NULL AND route IN ("));
+            query.push_list(routes.iter().map(RouteName::as_str)).push(rest);
             query
         };
         let all: i64 = of_routes("count(*)", "").build_query_scalar().fetch_one(&mut *transaction).await?;
@@ -139,7 +130,7 @@ impl Store {
 }
 
 /// Who takes care of an incident, the first one first.
-async fn taken(connection: &mut sqlx::SqliteConnection, incident: &IncidentId) -> Result<Vec<Taken>, StoreError> {
+async fn taken(connection: &mut sqlx::AnyConnection, incident: &IncidentId) -> Result<Vec<Taken>, StoreError> {
     let rows =
         sqlx::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' ORDER BY asked_at, id")
             .bind(incident.as_str())

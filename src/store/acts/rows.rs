@@ -1,6 +1,6 @@
 //! Rows <-> acts and silences.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use crate::{
     model::{Act, ActKind, ActState, CardId, IncidentId, RoomAddress, RouteName, Timestamp, TxnId},
@@ -72,12 +72,12 @@ fn bad(what: &str, value: &str) -> StoreError {
     StoreError::Database(format!("the store holds an unknown {what}: {value:?}"))
 }
 
-fn word<T>(row: &SqliteRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+fn word<T>(row: &AnyRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     parse(text).ok_or_else(|| bad(column, text))
 }
 
-pub(crate) fn act(row: &SqliteRow) -> Result<DueAct, StoreError> {
+pub(crate) fn act(row: &AnyRow) -> Result<DueAct, StoreError> {
     let args: &str = row.try_get("args")?;
     let act = Act {
         id: row.try_get("id")?,
@@ -98,7 +98,7 @@ pub(crate) fn act(row: &SqliteRow) -> Result<DueAct, StoreError> {
     Ok(DueAct { act, outcome: row.try_get("outcome")? })
 }
 
-pub(crate) fn silence(row: &SqliteRow) -> Result<SilenceRow, StoreError> {
+pub(crate) fn silence(row: &AnyRow) -> Result<SilenceRow, StoreError> {
     Ok(SilenceRow {
         act: row.try_get("act")?,
         n: row.try_get("n")?,
@@ -117,7 +117,7 @@ pub(crate) fn silence(row: &SqliteRow) -> Result<SilenceRow, StoreError> {
 
 /// The incident has changed in a way that its rooms must show.
 pub(crate) async fn show(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     incident: &IncidentId,
     now: Timestamp,
@@ -140,7 +140,7 @@ pub(crate) async fn show(
 }
 
 pub(crate) async fn insert_answers(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     act: (&str, &str, Option<&str>),
     answers: &[ActAnswer],

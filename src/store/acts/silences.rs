@@ -1,6 +1,6 @@
 //! The silences that acts make.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::{
     carry_out::{ActEnd, end_one},
@@ -275,11 +275,7 @@ impl Store {
     }
 }
 
-async fn end_act_without_silences(
-    connection: &mut SqliteConnection,
-    act: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+async fn end_act_without_silences(connection: &mut AnyConnection, act: &str, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE act SET state = 'ended', ended_at = $2 WHERE id = $1 AND state = 'live' \
          AND NOT EXISTS (SELECT 1 FROM silence WHERE act = $1 AND state IN ('wanted', 'in_doubt', 'live'))",
@@ -291,7 +287,7 @@ async fn end_act_without_silences(
     Ok(())
 }
 
-async fn insert(connection: &mut SqliteConnection, silence: &SilenceRow) -> Result<(), StoreError> {
+async fn insert(connection: &mut AnyConnection, silence: &SilenceRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO silence (act, n, route, incident, marker, matchers, comment, created_by, starts_at, ends_at, \
          silence_id, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (act, n) DO NOTHING",

@@ -1,6 +1,6 @@
 //! Which card and incident an event of ours belongs to.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use crate::{
     model::{CardId, CardKind, IncidentId, RoomAddress, RouteName},
@@ -54,7 +54,7 @@ impl Store {
 
 /// Card, alert, and the only incident, of an event of ours.
 async fn place_of(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     event_id: &str,
 ) -> Result<Option<(String, Option<String>, Option<String>)>, StoreError> {
     let op = sqlx::query("SELECT card, alert FROM op WHERE event_id = $1 AND kind <> 'notice'")
@@ -86,7 +86,7 @@ async fn place_of(
 }
 
 async fn incidents_of(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     card: &CardId,
     kind: CardKind,
     only: Option<&str>,
@@ -114,7 +114,7 @@ async fn incidents_of(
     Ok(incidents)
 }
 
-async fn alertnames(connection: &mut SqliteConnection, incident: &IncidentId) -> Result<Vec<String>, StoreError> {
+async fn alertnames(connection: &mut AnyConnection, incident: &IncidentId) -> Result<Vec<String>, StoreError> {
     let alerts = rows::some_alerts_of(connection, incident, NAMES).await?;
     let mut names: Vec<String> =
         alerts.into_iter().filter_map(|mut alert| alert.doc.labels.remove("alertname")).collect();

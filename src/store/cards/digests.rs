@@ -1,6 +1,6 @@
 //! Digests put several incidents on one card, green notices many cards into one message: both keep a storm readable.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use crate::{
     model::{CardId, CardKind, Incident, IncidentId, Note, RoomAddress, TxnId},
@@ -144,10 +144,7 @@ impl Store {
 }
 
 /// The notes whose incident is still resolved, each with it.
-async fn with_incidents(
-    connection: &mut SqliteConnection,
-    notes: &[SqliteRow],
-) -> Result<Vec<(Incident, Note)>, StoreError> {
+async fn with_incidents(connection: &mut AnyConnection, notes: &[AnyRow]) -> Result<Vec<(Incident, Note)>, StoreError> {
     let mut green = Vec::with_capacity(notes.len());
     for row in notes {
         let note = rows::note(row)?;
@@ -165,7 +162,7 @@ async fn with_incidents(
 
 /// Cards that are due and have no event in the room, nor one on its way, the most severe first; as many as have room on
 /// one digest. A digest that waits itself counts with all it holds: an outage must not make one of thousands.
-async fn unposted(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<Vec<(CardId, i64)>, StoreError> {
+async fn unposted(connection: &mut AnyConnection, room: &RoomAddress) -> Result<Vec<(CardId, i64)>, StoreError> {
     let rows = sqlx::query(
         "SELECT card.id, card.dirty_since, min(incident.severity) AS severity, count(*) AS incidents FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
@@ -189,7 +186,7 @@ async fn unposted(connection: &mut SqliteConnection, room: &RoomAddress) -> Resu
 }
 
 async fn insert_digest(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     room: &RoomAddress,
     dirty_since: Option<i64>,
 ) -> Result<CardId, StoreError> {
@@ -205,7 +202,7 @@ async fn insert_digest(
 }
 
 /// What was to be said about them goes with the card: the digest's first event shows it all, but calls nobody.
-async fn move_incidents(connection: &mut SqliteConnection, from: &CardId, to: &CardId) -> Result<(), StoreError> {
+async fn move_incidents(connection: &mut AnyConnection, from: &CardId, to: &CardId) -> Result<(), StoreError> {
     sqlx::query("UPDATE card_incident SET card = $2 WHERE card = $1")
         .bind(from.as_str())
         .bind(to.as_str())

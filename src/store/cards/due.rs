@@ -1,7 +1,7 @@
 //! Reads what rooms do not show yet: which cards are due, and everything about one of them.
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Connection as _, Row as _};
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -194,11 +194,7 @@ fn beyond(total: i64) -> usize {
     usize::try_from(total - DUE).unwrap_or(0)
 }
 
-async fn count_due(
-    connection: &mut SqliteConnection,
-    room: &RoomAddress,
-    which: &'static str,
-) -> Result<i64, StoreError> {
+async fn count_due(connection: &mut AnyConnection, room: &RoomAddress, which: &'static str) -> Result<i64, StoreError> {
     let sql = format!(
         "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
          AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND {NOT_PARKED}"
@@ -208,7 +204,7 @@ async fn count_due(
 }
 
 /// Cards with something to say and nothing that rings, as in [`noted_cards`].
-async fn count_green(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<usize, StoreError> {
+async fn count_green(connection: &mut AnyConnection, room: &RoomAddress) -> Result<usize, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
     let green: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
@@ -225,7 +221,7 @@ async fn count_green(connection: &mut SqliteConnection, room: &RoomAddress) -> R
 }
 
 async fn due_cards(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     room: &RoomAddress,
     which: &'static str,
     order: &'static str,
@@ -255,7 +251,7 @@ async fn due_cards(
 }
 
 /// Cards with something to say, oldest first.
-async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
+async fn noted_cards(connection: &mut AnyConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
     sqlx::query(
         "SELECT card.id, card.dirty_since, min(note.at) AS oldest, min(incident.severity) AS severity, \
@@ -291,7 +287,7 @@ async fn noted_cards(connection: &mut SqliteConnection, room: &RoomAddress) -> R
 }
 
 async fn read_snapshot(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     card: &CardId,
     op: Option<&TxnId>,
 ) -> Result<Option<Snapshot>, StoreError> {
@@ -347,7 +343,7 @@ async fn read_snapshot(
 
 /// Those of the op, or as many of those that wait as are said at once.
 async fn read_notes(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     card: &CardId,
     op: Option<&TxnId>,
 ) -> Result<Vec<Note>, StoreError> {
@@ -372,7 +368,7 @@ async fn read_notes(
 /// The incidents that the notes are about; notes of more alerts than are read in full are left for later, unless
 /// `all` must be said.
 async fn spoken_of(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     notes: &mut Vec<Note>,
     all: bool,
 ) -> Result<BTreeSet<IncidentId>, StoreError> {

@@ -1,6 +1,6 @@
 //! Cards whose first event is gone from the room: redacted, purged, or left behind in a room that was replaced.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{
     model::{CardId, Op, OpState, RoomAddress},
@@ -75,11 +75,7 @@ impl Store {
     }
 }
 
-async fn orphan(
-    connection: &mut SqliteConnection,
-    context: &mut WriteContext,
-    card: &CardId,
-) -> Result<(), StoreError> {
+async fn orphan(connection: &mut AnyConnection, context: &mut WriteContext, card: &CardId) -> Result<(), StoreError> {
     sqlx::query("UPDATE card SET root_event = NULL, root_at = NULL, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
         .execute(&mut *connection)
@@ -109,7 +105,7 @@ async fn orphan(
 }
 
 /// Whatever does not fire.
-async fn count_as_shown(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
+async fn count_as_shown(connection: &mut AnyConnection, card: &CardId) -> Result<(), StoreError> {
     sqlx::query(
         "DELETE FROM note WHERE card = $1 AND op IS NULL AND EXISTS \
          (SELECT 1 FROM incident WHERE incident.id = note.incident AND incident.state <> 'firing')",

@@ -1,6 +1,6 @@
 //! The cards and notes that one notification makes or changes.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use crate::{
     model::{
@@ -20,7 +20,7 @@ pub(in crate::store) const NOTES: i64 = 1_000;
 
 /// Makes and changes the cards of one notification, inside the writer's transaction.
 pub(in crate::store) struct CardWriter<'c> {
-    pub(in crate::store) connection: &'c mut SqliteConnection,
+    pub(in crate::store) connection: &'c mut AnyConnection,
     pub(in crate::store) context: &'c mut WriteContext,
     pub(in crate::store) now: Timestamp,
 }
@@ -178,7 +178,7 @@ impl CardWriter<'_> {
 
 /// Marks the live cards of an incident as due.
 pub(in crate::store) async fn mark_live_due(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     incident: &str,
     now: Timestamp,
@@ -197,7 +197,7 @@ pub(in crate::store) async fn mark_live_due(
 
 /// Has another card say whom the notes of this one call, unless an op on its way gets through.
 pub(in crate::store) async fn move_escalations(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     from: &CardId,
     to: &CardId,
 ) -> Result<(), StoreError> {
@@ -211,7 +211,7 @@ pub(in crate::store) async fn move_escalations(
 
 /// The live cards of an incident, with the room of each.
 pub(in crate::store) async fn live_cards(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &IncidentId,
 ) -> Result<Vec<(LiveCard, String)>, StoreError> {
     sqlx::query(

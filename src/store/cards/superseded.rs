@@ -1,6 +1,6 @@
 //! Superseded cards: another card took their place.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{
     model::{CardId, Timestamp},
@@ -9,7 +9,7 @@ use crate::{
 
 /// Makes the cards that this one superseded due for their last edit, which can name its event now.
 pub(crate) async fn point_to(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     card: &CardId,
     since: Timestamp,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use crate::{
     model::{CardId, IncidentId, OpState, RoomAddress, RouteName, Timestamp},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Cards, or incidents, that one transaction closes.
-const BATCH: u32 = 100;
+const BATCH: i64 = 100;
 
 /// The rooms of each route.
 pub type Routing = BTreeMap<RouteName, Vec<RoomAddress>>;
@@ -121,7 +121,7 @@ impl Store {
                 .await?;
             closed += batch;
             // What comes in meanwhile is found the next time.
-            if batch < BATCH as usize {
+            if batch < BATCH.unsigned_abs() as usize {
                 return Ok(closed);
             }
         }
@@ -166,7 +166,7 @@ impl Store {
                 })
                 .await?;
             closed += batch;
-            if batch < u64::from(BATCH) {
+            if batch < BATCH.unsigned_abs() {
                 return Ok(closed);
             }
         }
@@ -175,7 +175,7 @@ impl Store {
 
 /// Live cards of `room` that show something open of `route`, or wait to be posted with something of it.
 async fn cards_of(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     route: &RouteName,
     room: &RoomAddress,
 ) -> Result<Vec<CardId>, StoreError> {
@@ -199,7 +199,7 @@ async fn cards_of(
 
 /// `served`: the routes that still lead into the card's room.
 async fn close_card(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     card: &CardId,
     served: &[String],
@@ -226,7 +226,7 @@ async fn close_card(
 }
 
 /// Makes a card unrouted: it owes the room a last edit.
-pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn retire(connection: &mut AnyConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
         .bind(card.as_str())
         .execute(&mut *connection)
@@ -245,11 +245,7 @@ pub(crate) async fn retire(connection: &mut SqliteConnection, card: &CardId, now
 }
 
 /// Cards that this one was to supersede, but has not yet: they become unrouted themselves.
-async fn unroute_predecessors(
-    connection: &mut SqliteConnection,
-    card: &CardId,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+async fn unroute_predecessors(connection: &mut AnyConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE card SET state = 'unrouted', superseded_by = NULL, dirty_since = $2 \
          WHERE superseded_by = $1 AND root_event IS NOT NULL \
@@ -264,7 +260,7 @@ async fn unroute_predecessors(
 
 /// Takes incidents off a digest that goes on without them.
 pub(crate) async fn lose_incidents(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     card: &CardId,
     goes: &[String],
@@ -294,7 +290,7 @@ pub(crate) async fn lose_incidents(
 }
 
 async fn give_up(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     room: &RoomAddress,
     error: &str,
     now: Timestamp,

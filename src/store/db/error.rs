@@ -6,6 +6,8 @@ use std::path::PathBuf;
 pub enum StoreError {
     #[error("cannot use {}: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
+    #[error("cannot use the database of store.database_url: {reason}")]
+    Unreachable { reason: String },
     #[error("{} is in use by another process", path.display())]
     InUse { path: PathBuf },
     #[error("cannot open {}: {source}", path.display())]
@@ -29,6 +31,8 @@ pub enum StoreError {
     Panic,
     #[error("the store has stopped")]
     Stopped,
+    #[error("another replica leads")]
+    NotLeader,
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -37,7 +41,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Reduces an error to SQLite's own message and code; sqlx wraps them in more than an operator needs.
+/// Reduces an error to the database's own message and code; sqlx wraps them in more than an operator needs.
 pub(crate) fn in_words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => {
@@ -47,6 +51,8 @@ pub(crate) fn in_words(error: &sqlx::Error) -> String {
                 _ => "",
             };
             match database.code() {
+                // PostgreSQL's codes have five characters. Its details may quote rows.
+                Some(code) if code.len() == 5 => format!("{} (SQLSTATE {code})", database.message()),
                 Some(code) => format!("{} (SQLite code {code}){advice}", database.message()),
                 None => database.message().to_owned(),
             }
@@ -76,7 +82,9 @@ fn code(error: &sqlx::Error) -> Option<i32> {
 
 fn whole_code(error: &sqlx::Error) -> Option<i32> {
     match error {
-        sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
+        sqlx::Error::Database(database) => {
+            database.code().filter(|code| code.len() < 5).and_then(|code| code.parse().ok())
+        }
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! The table of key-value facts about the store itself.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{clock::Mark, store::StoreError};
 
@@ -9,35 +9,61 @@ const OPENED: &str = "opened";
 const CLOCK: &str = "clock";
 
 /// Writes a new value each time, so that there is something to commit.
-pub(crate) async fn write_opened(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn write_opened(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     write(connection, OPENED, &ulid::Ulid::new().to_string()).await
 }
 
-pub(crate) async fn read_seq(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub(crate) async fn read_seq(connection: &mut AnyConnection) -> Result<i64, StoreError> {
     match read(connection, SEQ).await? {
         None => Ok(0),
         Some(text) => text.parse().map_err(|_| StoreError::Database(format!("meta.seq is not a number: {text:?}"))),
     }
 }
 
-pub(crate) async fn write_seq(connection: &mut SqliteConnection, seq: i64) -> Result<(), sqlx::Error> {
+pub(crate) async fn write_seq(connection: &mut AnyConnection, seq: i64) -> Result<(), sqlx::Error> {
     write(connection, SEQ, &seq.to_string()).await
 }
 
 /// Reads where the time of the previous process stood; `None` also if it is unreadable.
-pub(crate) async fn read_mark(connection: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
+pub(crate) async fn read_mark(connection: &mut AnyConnection) -> Result<Option<Mark>, sqlx::Error> {
     Ok(read(connection, CLOCK).await?.and_then(|text| text.parse().ok()))
 }
 
-pub(crate) async fn write_mark(connection: &mut SqliteConnection, mark: &Mark) -> Result<(), sqlx::Error> {
+pub(crate) async fn write_mark(connection: &mut AnyConnection, mark: &Mark) -> Result<(), sqlx::Error> {
     write(connection, CLOCK, &mark.to_string()).await
 }
 
-pub(crate) async fn read(connection: &mut SqliteConnection, key: &str) -> Result<Option<String>, sqlx::Error> {
+/// The row by which a replica finds out whether its last commit took place.
+pub(crate) fn token_key(replica: &str) -> String {
+    format!("commit/{replica}")
+}
+
+/// The row by which replicas see that a commit left a room behind.
+pub(crate) const WAKE_KEY: &str = "wake";
+
+/// Marks a commit, in one statement whether it wakes others or not.
+pub(crate) async fn write_token(
+    connection: &mut AnyConnection,
+    key: &str,
+    token: &str,
+    wakes: bool,
+) -> Result<(), sqlx::Error> {
+    let sql = if wakes {
+        "INSERT INTO meta (key, value) VALUES ($1, $2), ($3, $2) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    } else {
+        "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    };
+    let query = sqlx::query(sql).bind(key).bind(token);
+    let query = if wakes { query.bind(WAKE_KEY) } else { query };
+    query.execute(connection).await.map(drop)
+}
+
+pub(crate) async fn read(connection: &mut AnyConnection, key: &str) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(connection).await
 }
 
-pub(crate) async fn write(connection: &mut SqliteConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn write(connection: &mut AnyConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
         .bind(key)
         .bind(value)

@@ -1,10 +1,15 @@
 //! The database: opening it, its one writer, rows and errors.
 
+pub(crate) mod database;
 pub(crate) mod error;
 pub(crate) mod meta;
 pub(crate) mod monitoring;
 pub(crate) mod open;
+pub(crate) mod readers;
 pub(crate) mod repeats;
 pub(crate) mod rows;
+pub(crate) mod sql_builder;
+#[cfg(test)]
+pub(crate) mod test_database;
 pub(crate) mod timeline;
 pub(crate) mod writer;

@@ -4,23 +4,22 @@ use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use sqlx::{
-    ConnectOptions as _, Connection as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{AnyConnection, Connection as _, Executor as _, any::AnyConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
+    database::Database,
     error::{in_words, is_damage, is_full},
     meta,
     monitoring::{CONNECTIONS, Commits, Shared},
-    timeline, writer,
+    timeline,
+    writer::{self, OwnWake},
 };
 use crate::{
     clock::Clock,
+    config,
     health::Health,
     metrics::Metrics,
     store::{Store, StoreError},
@@ -29,27 +28,41 @@ use crate::{
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
-/// The size in bytes that the write-ahead log is truncated to after a checkpoint, so that one large batch does not leave
-/// it large. The file itself never shrinks, but reuses free pages.
-const WAL_BYTES: &str = "16777216";
 /// A file of at most this size is checked at start, so that damage shows then and not with a later webhook.
 const CHECKED_BYTES: u64 = 256 << 20;
-/// How long a statement waits for a lock that another process (a backup, say) holds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Store {
-    /// Opens the store in `folder`, making both if need be, and starts its writer, which ends when the last handle is
-    /// dropped or [`Store::close`] is called.
+    /// Opens the store that the config describes, and starts its writer, which ends when the last handle is dropped or
+    /// [`Store::close`] is called. A database that is not there can be tried again.
     ///
     /// # Errors
-    /// When the folder cannot be used, another process has it, the file is damaged, or it was made by a newer version.
+    /// When the folder cannot be used, another process has it, the file is damaged, the database cannot be reached, or it
+    /// was made by a newer version.
+    pub async fn open_as_configured(
+        config: &config::Store,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Result<Self, StoreError> {
+        let database = match &config.database_url {
+            Some(url) => Database::Postgres(url.clone()),
+            None => Database::Sqlite(file_in(&config.path)),
+        };
+        let place = Place { folder: &config.path, database, replica: &config.replica };
+        Self::open_place(place, clock, metrics, health, |options| options).await
+    }
+
+    /// Opens the SQLite store in `folder`, making both if need be.
+    ///
+    /// # Errors
+    /// As for [`Store::open_as_configured`].
     pub async fn open(
         folder: &Path,
         clock: Clock,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Result<Self, StoreError> {
-        Self::open_as(folder, clock, metrics, health, SqliteConnectOptions::disable_statement_logging).await
+        Self::open_as(folder, clock, metrics, health, |options| options).await
     }
 
     /// Like [`Store::open`], with connection options changed by `adapt`.
@@ -58,27 +71,43 @@ impl Store {
         clock: Clock,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
-        adapt: impl FnOnce(SqliteConnectOptions) -> SqliteConnectOptions,
+        adapt: impl Fn(AnyConnectOptions) -> AnyConnectOptions,
     ) -> Result<Self, StoreError> {
+        #[cfg(test)]
+        let database = super::test_database::of(folder).await;
+        #[cfg(not(test))]
+        let database = Database::Sqlite(file_in(folder));
+        let place = Place { folder, database, replica: "test" };
+        Self::open_place(place, clock, metrics, health, adapt).await
+    }
+
+    async fn open_place(
+        place: Place<'_>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        adapt: impl Fn(AnyConnectOptions) -> AnyConnectOptions,
+    ) -> Result<Self, StoreError> {
+        let Place { folder, database, replica } = place;
         let lock = lock(folder)?;
-        let file = folder.join("receiver.sqlite3");
-        let opened = |source: Box<dyn std::error::Error + Send + Sync>| match damage_in(source.as_ref()) {
-            Some(reason) => StoreError::Damaged { path: file.clone(), reason },
-            None => StoreError::Open { path: file.clone(), source },
-        };
-        let options = adapt(options(&file));
-        let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| opened(Box::new(error)))?;
-        keep_temporary_files(&mut connection, folder).await.map_err(|error| opened(Box::new(error)))?;
-        let size = std::fs::metadata(&file).map_or(0, |file| file.len());
-        if size <= CHECKED_BYTES {
-            let found = check(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
-            if let Some(reason) = found {
-                return Err(StoreError::Damaged { path: file, reason });
+        let opened = |source: Box<dyn std::error::Error + Send + Sync>| database.open_fault(source);
+        let mut connection = database.connect(&adapt).await.map_err(|error| opened(Box::new(error)))?;
+        if let Database::Sqlite(file) = &database {
+            keep_temporary_files(&mut connection, folder).await.map_err(|error| opened(Box::new(error)))?;
+            let size = std::fs::metadata(file).map_or(0, |file| file.len());
+            if size <= CHECKED_BYTES {
+                let found = check(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
+                if let Some(reason) = found {
+                    return Err(StoreError::Damaged { path: file.clone(), reason });
+                }
             }
         }
-        MIGRATIONS.run(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
-        let away = timeline::resume(&mut connection, &clock).await.map_err(|error| opened(Box::new(error)))?;
-        if let Err(error) = rehearse(&mut connection).await {
+        database.migrate(&mut connection, &MIGRATIONS).await.map_err(|error| opened(Box::new(error)))?;
+        let away =
+            timeline::resume(&mut connection, &database, &clock).await.map_err(|error| opened(Box::new(error)))?;
+        if let Database::Sqlite(_) = &database
+            && let Err(error) = rehearse(&mut connection).await
+        {
             let reason = in_words(&error);
             // A full disk may get space again, and the writer retries; everything else needs the operator.
             if !is_full(&error) {
@@ -87,60 +116,87 @@ impl Store {
             tracing::error!(reason, "the store cannot commit; webhooks are answered 503");
             health.update(|health| health.store_fault = Some(reason));
         }
-        let options = options.read_only(true).create_if_missing(false);
-        let pool = async |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                // A file does not hang up; asking whether it is there costs as much as most of what is read.
-                .test_before_acquire(false)
-                .acquire_timeout(BUSY_TIMEOUT)
-                .connect_with(options.clone())
-                .await
-                .map_err(|error| opened(Box::new(error)))
+        let pool = async |connections, read_only| {
+            database.readers(connections, read_only, &adapt).await.map_err(|error| opened(Box::new(error)))
         };
-        let (readers, monitoring) = (pool(READERS).await?, pool(CONNECTIONS).await?);
-        let (wake, commits) = (watch::Sender::new(0), Commits::default());
-        let writer = writer::start(connection, clock.clone(), metrics, health, wake.clone(), commits.clone()).await?;
+        let (readers, monitoring) = (pool(READERS, true).await?, pool(CONNECTIONS, true).await?);
+        let lease = pool(1, false).await?;
+        let (wake, commits, own_wake) = (watch::Sender::new(0), Commits::default(), OwnWake::default());
+        let writer = writer::start(writer::Parts {
+            database: database.clone(),
+            connection,
+            replica: replica.to_owned(),
+            clock: clock.clone(),
+            metrics,
+            health,
+            wake: wake.clone(),
+            commits: commits.clone(),
+            own_wake: own_wake.clone(),
+        });
+        let writer = writer.await?;
         let (numbers, overview) = (Shared::default(), Shared::default());
         let (lock, large) = (Arc::new(lock), Arc::new(Semaphore::new(1)));
-        let absences = watch::Sender::default();
+        let (absences, leases) = (watch::Sender::default(), watch::Sender::new(0));
         let store = Self {
+            database,
             readers,
             monitoring,
+            lease,
             numbers,
             overview,
             commits,
             writer,
             clock,
             wake,
+            own_wake,
+            leases,
             absences,
             large,
             away,
             _lock: lock,
         };
         store.ensure_identity().await?;
+        if store.is_shared() {
+            store.watch_others();
+        }
         Ok(store)
     }
 
     /// Waits until everything handed to the writer is committed, then closes the file.
     pub async fn close(&self) {
         // The writer last: only the last connection copies the write-ahead log into the file, and readers may not.
+        self.lease.close().await;
         self.readers.close().await;
         self.monitoring.close().await;
         self.writer.close().await;
     }
 }
 
-fn options(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .statement_cache_capacity(128)
-        .pragma("journal_size_limit", WAL_BYTES)
+/// Where a store is.
+struct Place<'a> {
+    /// It is locked, whichever database it is.
+    folder: &'a Path,
+    database: Database,
+    replica: &'a str,
+}
+
+pub(crate) fn file_in(folder: &Path) -> PathBuf {
+    folder.join("receiver.sqlite3")
+}
+
+impl Database {
+    fn open_fault(&self, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+        match self {
+            Self::Sqlite(file) => match damage_in(source.as_ref()) {
+                Some(reason) => StoreError::Damaged { path: file.clone(), reason },
+                None => StoreError::Open { path: file.clone(), source },
+            },
+            Self::Postgres(_) => {
+                let words = source.downcast_ref::<sqlx::Error>().map(in_words);
+                StoreError::Unreachable { reason: words.unwrap_or_else(|| source.to_string()) }
+            }
+        }
+    }
 }
 
 /// All of SQLite's temporary files in this process, those of the SDK's stores among them, lie in `folder` from now on. Each
@@ -149,29 +205,35 @@ fn options(file: &Path) -> SqliteConnectOptions {
 /// # Errors
 /// When the folder cannot be written.
 pub async fn keep_temporary_files_in(folder: &Path) -> Result<(), StoreError> {
-    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true)).await?;
-    keep_temporary_files(&mut connection, folder).await?;
+    let mut connection = sqlx::SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true)).await?;
+    if let Some(sql) = temporary_folder(folder) {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
+    }
     Ok(connection.close().await?)
 }
 
-async fn keep_temporary_files(connection: &mut SqliteConnection, folder: &Path) -> Result<(), sqlx::Error> {
-    if cfg!(test) {
-        // It is the process's, and unit tests have many stores in one, of which each goes with its folder.
-        return Ok(());
-    }
-    // Deprecated, but the only way to set SQLite's variable without unsafe code; the environment's is for the operator.
-    let folder = folder.display().to_string().replace('\'', "''");
-    let sql = format!("PRAGMA temp_store_directory = '{folder}'");
-    // The path is the operator's own.
+async fn keep_temporary_files(connection: &mut AnyConnection, folder: &Path) -> Result<(), sqlx::Error> {
+    let Some(sql) = temporary_folder(folder) else { return Ok(()) };
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
+/// The path is the operator's own.
+fn temporary_folder(folder: &Path) -> Option<String> {
+    // It is the process's, and unit tests have many stores in one, of which each goes with its folder.
+    if cfg!(test) {
+        return None;
+    }
+    // Deprecated, but the only way to set SQLite's variable without unsafe code; the environment's is for the operator.
+    let folder = folder.display().to_string().replace('\'', "''");
+    Some(format!("PRAGMA temp_store_directory = '{folder}'"))
+}
+
 /// Does what every webhook does: writes a temporary file and commits.
-async fn rehearse(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+async fn rehearse(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     // More than the cache holds, so that some of it goes to the file.
     const SPILL: &str = "CREATE TEMP TABLE spill (bytes BLOB); PRAGMA temp.cache_size = 1; \
          INSERT INTO spill VALUES (zeroblob(262144)); DROP TABLE spill";
-    sqlx::raw_sql(SPILL).execute(&mut *connection).await?;
+    connection.execute(sqlx::raw_sql(SPILL)).await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     meta::write_opened(&mut transaction).await?;
     transaction.commit().await
@@ -186,9 +248,10 @@ pub async fn probe(folder: &Path) -> Result<(), StoreError> {
     let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
     std::fs::create_dir(&scratch).map_err(fault)?;
     let tried = async {
-        let mut connection = SqliteConnection::connect_with(&options(&scratch.join("receiver.sqlite3"))).await?;
+        let database = Database::Sqlite(file_in(&scratch));
+        let mut connection = database.connect(|options| options).await?;
         keep_temporary_files(&mut connection, &scratch).await?;
-        MIGRATIONS.run(&mut connection).await.map_err(|error| StoreError::Database(error.to_string()))?;
+        database.migrate(&mut connection, &MIGRATIONS).await?;
         rehearse(&mut connection).await?;
         Ok(connection.close().await?)
     };
@@ -198,7 +261,7 @@ pub async fn probe(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// What is wrong with the file, if anything is.
-async fn check(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+async fn check(connection: &mut AnyConnection) -> Result<Option<String>, sqlx::Error> {
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await?;
     Ok((found != "ok").then(|| found.lines().collect::<Vec<_>>().join(" ")))
 }

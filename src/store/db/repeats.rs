@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::AnyConnection;
 
+use super::sql_builder::SqlBuilder;
 use crate::model::{IncidentId, NotificationId, Timestamp};
 
 /// An open incident was heard of again, and nothing else.
@@ -16,15 +17,12 @@ pub(crate) struct Repeat {
 }
 
 /// Writes down all that was heard again, in a few statements however many they are.
-pub(crate) async fn save(connection: &mut SqliteConnection, repeats: &[&Repeat]) -> Result<(), sqlx::Error> {
+pub(crate) async fn save(connection: &mut AnyConnection, repeats: &[&Repeat]) -> Result<(), sqlx::Error> {
     let Some(latest) = repeats.iter().map(|repeats| repeats.at.0).max() else { return Ok(()) };
-    let mut update = QueryBuilder::<Sqlite>::new("UPDATE incident SET heard_at = ");
+    let mut update = SqlBuilder::new("UPDATE incident SET heard_at = ");
     update.push_bind(latest).push(" WHERE id IN (");
-    let mut ids = update.separated(", ");
-    for repeats in repeats {
-        ids.push_bind(repeats.incident.as_str());
-    }
-    update.push(")").build().persistent(false).execute(&mut *connection).await?;
+    update.push_list(repeats.iter().map(|repeats| repeats.incident.as_str()));
+    update.build().persistent(false).execute(&mut *connection).await?;
 
     let mut times: HashMap<&str, i64> = HashMap::new();
     for repeats in repeats {
@@ -36,13 +34,10 @@ pub(crate) async fn save(connection: &mut SqliteConnection, repeats: &[&Repeat])
         by_count.entry(count).or_default().push(notification);
     }
     for (count, notifications) in by_count {
-        let mut update = QueryBuilder::<Sqlite>::new("UPDATE notification SET repeats = repeats + ");
+        let mut update = SqlBuilder::new("UPDATE notification SET repeats = repeats + ");
         update.push_bind(count).push(" WHERE id IN (");
-        let mut ids = update.separated(", ");
-        for notification in notifications {
-            ids.push_bind(notification);
-        }
-        update.push(")").build().persistent(false).execute(&mut *connection).await?;
+        update.push_list(notifications);
+        update.build().persistent(false).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Rows <-> types of the model.
 
 use futures_util::{TryStreamExt as _, stream::BoxStream};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
+use super::sql_builder::SqlBuilder;
 use crate::{
     model::{
         Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
@@ -23,31 +24,31 @@ fn bad(what: &str, value: &str) -> StoreError {
 }
 
 /// Reads a number that was written as unsigned.
-fn unsigned(row: &SqliteRow, column: &str) -> Result<u32, StoreError> {
+fn unsigned(row: &AnyRow, column: &str) -> Result<u32, StoreError> {
     let number: i64 = row.try_get(column)?;
     u32::try_from(number).map_err(|_| bad(column, &number.to_string()))
 }
 
-fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, StoreError> {
+fn time(row: &AnyRow, column: &str) -> Result<Timestamp, StoreError> {
     Ok(Timestamp(row.try_get(column)?))
 }
 
-fn maybe_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+fn maybe_time(row: &AnyRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp))
 }
 
-fn word<T>(row: &SqliteRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+fn word<T>(row: &AnyRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     parse(text).ok_or_else(|| bad(column, text))
 }
 
-fn document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+fn document<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text)
         .map_err(|error| StoreError::Database(format!("invalid JSON in the store, column {column}: {error}")))
 }
 
-fn maybe_document<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+fn maybe_document<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<Option<T>, StoreError> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(|_| document(row, column)).transpose()
 }
@@ -57,7 +58,7 @@ pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreErr
 }
 
 /// Reads an incident without its alerts.
-pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
+pub(crate) fn incident(row: &AnyRow) -> Result<Incident, StoreError> {
     Ok(Incident {
         id: IncidentId(row.try_get("id")?),
         key: IncidentKey {
@@ -80,7 +81,7 @@ pub(crate) fn incident(row: &SqliteRow) -> Result<Incident, StoreError> {
     })
 }
 
-pub(crate) fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
+pub(crate) fn alert(row: &AnyRow) -> Result<Alert, StoreError> {
     Ok(Alert {
         fingerprint: row.try_get("fingerprint")?,
         state: word(row, "state", AlertState::parse)?,
@@ -94,7 +95,7 @@ pub(crate) fn alert(row: &SqliteRow) -> Result<Alert, StoreError> {
 }
 
 /// An alert without what only messages show.
-pub(crate) fn polled_alert(row: &SqliteRow) -> Result<PolledAlert, StoreError> {
+pub(crate) fn polled_alert(row: &AnyRow) -> Result<PolledAlert, StoreError> {
     Ok(PolledAlert {
         fingerprint: row.try_get("fingerprint")?,
         state: word(row, "state", AlertState::parse)?,
@@ -104,7 +105,7 @@ pub(crate) fn polled_alert(row: &SqliteRow) -> Result<PolledAlert, StoreError> {
     })
 }
 
-pub(crate) fn card(row: &SqliteRow) -> Result<Card, StoreError> {
+pub(crate) fn card(row: &AnyRow) -> Result<Card, StoreError> {
     Ok(Card {
         id: CardId(row.try_get("id")?),
         room: word(row, "room", |text| RoomAddress::parse(text).ok())?,
@@ -119,7 +120,7 @@ pub(crate) fn card(row: &SqliteRow) -> Result<Card, StoreError> {
     })
 }
 
-pub(crate) fn note(row: &SqliteRow) -> Result<Note, StoreError> {
+pub(crate) fn note(row: &AnyRow) -> Result<Note, StoreError> {
     Ok(Note {
         id: row.try_get("id")?,
         card: CardId(row.try_get("card")?),
@@ -131,7 +132,7 @@ pub(crate) fn note(row: &SqliteRow) -> Result<Note, StoreError> {
     })
 }
 
-pub(crate) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
+pub(crate) fn op(row: &AnyRow) -> Result<Op, StoreError> {
     Ok(Op {
         txn_id: TxnId(row.try_get("txn_id")?),
         card: CardId(row.try_get("card")?),
@@ -155,10 +156,7 @@ pub(crate) fn op(row: &SqliteRow) -> Result<Op, StoreError> {
 }
 
 /// The alerts of an incident, sorted by fingerprint.
-pub(crate) async fn alerts_of(
-    connection: &mut SqliteConnection,
-    incident: &IncidentId,
-) -> Result<Vec<Alert>, StoreError> {
+pub(crate) async fn alerts_of(connection: &mut AnyConnection, incident: &IncidentId) -> Result<Vec<Alert>, StoreError> {
     // Row by row: each holds its values a second time.
     let mut stream = stream_alerts(connection, incident);
     let mut alerts = Vec::new();
@@ -170,9 +168,9 @@ pub(crate) async fn alerts_of(
 
 /// Reads the alerts of an incident one by one, sorted by fingerprint.
 pub(crate) fn stream_alerts<'c>(
-    connection: &'c mut SqliteConnection,
+    connection: &'c mut AnyConnection,
     incident: &IncidentId,
-) -> BoxStream<'c, Result<SqliteRow, sqlx::Error>> {
+) -> BoxStream<'c, Result<AnyRow, sqlx::Error>> {
     sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint")
         .bind(incident.as_str().to_owned())
         .fetch(connection)
@@ -180,7 +178,7 @@ pub(crate) fn stream_alerts<'c>(
 
 /// Reads at most `most` alerts of an incident.
 pub(crate) async fn some_alerts_of(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &IncidentId,
     most: i64,
 ) -> Result<Vec<Alert>, StoreError> {
@@ -195,7 +193,7 @@ pub(crate) async fn some_alerts_of(
 }
 
 pub(crate) async fn save_alerts(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &IncidentId,
     alerts: &[Alert],
 ) -> Result<(), StoreError> {
@@ -204,20 +202,20 @@ pub(crate) async fn save_alerts(
             .iter()
             .map(|alert| Ok((alert.seen.as_ref().map(to_json).transpose()?, to_json(&alert.doc)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO alert (incident, fingerprint, state, starts_at, ends_at, absent_since, changed_at, seen, doc) ",
+        let mut query = SqlBuilder::new(
+            "INSERT INTO alert (incident, fingerprint, state, starts_at, ends_at, absent_since, changed_at, seen, doc) VALUES ",
         );
-        query.push_values(chunk.iter().zip(docs), |mut row, (alert, (seen, doc))| {
-            row.push_bind(incident.as_str())
-                .push_bind(alert.fingerprint.as_str())
-                .push_bind(alert.state.as_str())
-                .push_bind(alert.starts_at.0)
-                .push_bind(alert.ends_at.map(|at| at.0))
-                .push_bind(alert.absent_since.map(|at| at.0))
-                .push_bind(alert.changed_at.0)
-                .push_bind(seen)
-                .push_bind(doc);
-        });
+        for (n, (alert, (seen, doc))) in chunk.iter().zip(docs).enumerate() {
+            query.push(if n == 0 { "(" } else { ", (" });
+            query.push_bind(incident.as_str()).push(", ");
+            query.push_bind(alert.fingerprint.as_str()).push(", ");
+            query.push_bind(alert.state.as_str()).push(", ");
+            query.push_bind(alert.starts_at.0).push(", ");
+            query.push_bind(alert.ends_at.map(|at| at.0)).push(", ");
+            query.push_bind(alert.absent_since.map(|at| at.0)).push(", ");
+            query.push_bind(alert.changed_at.0).push(", ");
+            query.push_bind(seen).push(", ").push_list([doc]);
+        }
         query.push(
             " ON CONFLICT (incident, fingerprint) DO UPDATE SET state = excluded.state, \
              starts_at = excluded.starts_at, ends_at = excluded.ends_at, absent_since = excluded.absent_since, \

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
-use super::meta;
+use super::{database::Database, meta};
 use crate::{
     clock::{Away, Clock, Mark},
     model::Timestamp,
@@ -31,14 +31,42 @@ const TIMES: &[(&str, &str)] = &[
     ("room", "held_until"),
 ];
 
-/// Sets `clock` to the time that the store was left at. Returns for how long it was closed, a minute more or less.
-pub(crate) async fn resume(connection: &mut SqliteConnection, clock: &Clock) -> Result<Duration, sqlx::Error> {
+/// The longest time without a commit that is believed by the database's clock alone.
+const MOST_AWAY: Duration = Duration::from_hours(1);
+
+/// Sets `clock` to the time of the store. Returns for how long it was closed, a minute more or less.
+pub(crate) async fn resume(
+    connection: &mut AnyConnection,
+    database: &Database,
+    clock: &Clock,
+) -> Result<Duration, sqlx::Error> {
+    if database.is_shared() {
+        return join(connection, database, clock).await;
+    }
     let away = match meta::read_mark(connection).await? {
         Some(mark) => go_on(clock, &mark),
         None => adopt(connection, clock).await?,
     };
     tracing::debug!(away_s = away.for_.as_secs(), counted = away.is_sure, "store time resumed");
     Ok(away.for_)
+}
+
+/// Takes over the time that replicas have counted by the database's clock.
+async fn join(connection: &mut AnyConnection, database: &Database, clock: &Clock) -> Result<Duration, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    // Made of literals only.
+    let sql = format!("SELECT {}", database.now_sql());
+    let wall = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *transaction).await?;
+    let wall = if clock.is_manual() { clock.wall() } else { Timestamp(wall) };
+    let mark = meta::read_mark(&mut transaction).await?;
+    transaction.commit().await?;
+    let Some(mark) = mark else {
+        clock.join(wall);
+        return Ok(Duration::ZERO);
+    };
+    let away = wall.since(mark.wall).min(MOST_AWAY);
+    clock.join(mark.monotonic.plus(away));
+    Ok(away)
 }
 
 fn go_on(clock: &Clock, mark: &Mark) -> Away {
@@ -53,7 +81,7 @@ fn go_on(clock: &Clock, mark: &Mark) -> Away {
 
 /// Adopts a store of a version that kept wall-clock times. It was left at the newest time that is not in the future;
 /// times in the future, which a wrong clock wrote, become now.
-async fn adopt(connection: &mut SqliteConnection, clock: &Clock) -> Result<Away, sqlx::Error> {
+async fn adopt(connection: &mut AnyConnection, clock: &Clock) -> Result<Away, sqlx::Error> {
     let wall = clock.wall();
     let mut newest: Option<i64> = None;
     for sql in
@@ -68,7 +96,7 @@ async fn adopt(connection: &mut SqliteConnection, clock: &Clock) -> Result<Away,
     for (table, column) in TIMES {
         // Made of literals only.
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} > $1");
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now.0).execute(&mut *transaction).await?;
+        sqlx::query(AssertSqlSafe(sql)).bind(now.0).execute(&mut *transaction).await?;
     }
     meta::write_mark(&mut transaction, &clock.mark()).await?;
     transaction.commit().await?;

@@ -2,18 +2,19 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{AnyConnection, Connection as _};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
 use super::{
+    database::{Begun, Database, is_broken, is_unsure, no_answer},
     error::in_words,
     meta,
     monitoring::Commits,
@@ -23,7 +24,8 @@ use crate::{
     clock::{Clock, Mark},
     health::Health,
     metrics::Metrics,
-    store::StoreError,
+    model::Timestamp,
+    store::{Epoch, StoreError},
 };
 
 /// How many jobs may be queued. Further callers wait for a slot until [`PATIENCE`] runs out.
@@ -37,9 +39,10 @@ const BEAT: Duration = Duration::from_secs(1);
 const MARK_EVERY: Duration = Duration::from_secs(10);
 const MARK_IDLE: Duration = Duration::from_mins(1);
 const MARK_AHEAD: u64 = 5_000;
-/// Two statements at once: each call costs a trip to the database's thread and back. COMMIT releases the savepoint.
-const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT job";
-const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
+/// How many transactions in a row must find the time of the store far from the clock before the line goes on from there.
+const JUMP_SEEN: u32 = 3;
+/// How long a transaction may take where the database is another machine's, which may fall silent.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -49,6 +52,8 @@ pub(crate) struct WriteContext {
     seq: i64,
     /// Whether some room may be behind once this is committed.
     pub wake: bool,
+    /// The epoch of whoever leads or led last, as the transaction sees it.
+    pub epoch: Option<String>,
 }
 
 impl WriteContext {
@@ -67,11 +72,13 @@ impl WriteContext {
 /// A piece of work for one transaction.
 trait WriteJob: Send {
     /// Does the work. Returns whether it succeeded; if not, it must be undone.
-    fn run<'c>(
-        &'c mut self,
-        connection: &'c mut SqliteConnection,
-        context: &'c mut WriteContext,
-    ) -> BoxFuture<'c, bool>;
+    fn run<'c>(&'c mut self, connection: &'c mut AnyConnection, context: &'c mut WriteContext) -> BoxFuture<'c, bool>;
+
+    /// Lets it fail before it is run.
+    fn refuse(&mut self, error: StoreError);
+
+    /// The only epoch in which it may commit, if it is work of whoever leads.
+    fn fence(&self) -> Option<&Epoch>;
 
     /// Why it failed.
     fn error(&self) -> Option<String>;
@@ -83,6 +90,7 @@ trait WriteJob: Send {
 struct Work<T, F> {
     /// Taken when it is run.
     todo: Option<F>,
+    fence: Option<Epoch>,
     result: Result<T, StoreError>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -90,13 +98,9 @@ struct Work<T, F> {
 impl<T, F> WriteJob for Work<T, F>
 where
     T: Send,
-    F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>> + Send,
+    F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>> + Send,
 {
-    fn run<'c>(
-        &'c mut self,
-        connection: &'c mut SqliteConnection,
-        context: &'c mut WriteContext,
-    ) -> BoxFuture<'c, bool> {
+    fn run<'c>(&'c mut self, connection: &'c mut AnyConnection, context: &'c mut WriteContext) -> BoxFuture<'c, bool> {
         Box::pin(async move {
             if let Some(work) = self.todo.take() {
                 // One poisoned webhook must not end the writer.
@@ -108,6 +112,15 @@ where
             }
             self.result.is_ok()
         })
+    }
+
+    fn refuse(&mut self, error: StoreError) {
+        self.todo = None;
+        self.result = Err(error);
+    }
+
+    fn fence(&self) -> Option<&Epoch> {
+        self.fence.as_ref()
     }
 
     fn error(&self) -> Option<String> {
@@ -142,20 +155,27 @@ impl Batch {
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     jobs: mpsc::Sender<Message>,
+    fence: Option<Epoch>,
 }
 
 impl Handle {
+    /// A handle whose work fails with [`StoreError::NotLeader`] once another epoch leads.
+    pub fn fenced(&self, epoch: Epoch) -> Self {
+        Self { jobs: self.jobs.clone(), fence: Some(epoch) }
+    }
+
     /// Runs `work` inside the writer's next transaction and returns once that is committed. Work that fails is undone
     /// alone; the others in the same transaction are not touched.
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
+        F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
             + Send
             + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Work { todo: Some(work), result: Err(StoreError::Stopped), reply });
+        let fence = self.fence.clone();
+        let job = Box::new(Work { todo: Some(work), fence, result: Err(StoreError::Stopped), reply });
         self.committed(Message::Job(job), answer).await
     }
 
@@ -185,28 +205,53 @@ impl Handle {
     }
 }
 
-pub(crate) async fn start(
-    mut connection: SqliteConnection,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    wake: watch::Sender<u64>,
-    commits: Commits,
-) -> Result<Handle, StoreError> {
-    let seq = meta::read_seq(&mut connection).await?;
+/// What the writer works with.
+pub(crate) struct Parts {
+    pub database: Database,
+    pub connection: AnyConnection,
+    /// The name under which it leaves its marks.
+    pub replica: String,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub wake: watch::Sender<u64>,
+    pub commits: Commits,
+    /// The last mark by which this process woke others.
+    pub own_wake: OwnWake,
+}
+
+pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
+    let seq = meta::read_seq(&mut parts.connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
-    let context = WriteContext { seq, wake: false };
-    let writer =
-        Writer { connection, context, saved_seq: seq, saved_mark: None, clock, metrics, health, wake, commits };
+    let context = WriteContext { seq, wake: false, epoch: None };
+    let Parts { database, connection, replica, clock, metrics, health, wake, commits, own_wake } = parts;
+    let writer = Writer {
+        database,
+        connection: Some(connection),
+        token_key: meta::token_key(&replica),
+        context,
+        saved_seq: seq,
+        saved_mark: None,
+        off_line: 0,
+        clock,
+        metrics,
+        health,
+        wake,
+        commits,
+        own_wake,
+    };
     // The writer has its own thread and runtime. On the shared runtime it would queue behind webhooks that are being
     // decoded, once for each statement.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| no_thread(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .enable_io()
+        .build()
+        .map_err(|error| no_thread(&error))?;
     std::thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || runtime.block_on(writer.run(inbox)))
         .map_err(|error| no_thread(&error))?;
-    Ok(Handle { jobs })
+    Ok(Handle { jobs, fence: None })
 }
 
 fn no_thread(error: &std::io::Error) -> StoreError {
@@ -214,15 +259,21 @@ fn no_thread(error: &std::io::Error) -> StoreError {
 }
 
 struct Writer {
-    connection: SqliteConnection,
+    database: Database,
+    /// `None` after a fault that it did not survive.
+    connection: Option<AnyConnection>,
+    token_key: String,
     context: WriteContext,
     saved_seq: i64,
     saved_mark: Option<Mark>,
+    /// How many transactions in a row found the time of the store far from the clock.
+    off_line: u32,
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     wake: watch::Sender<u64>,
     commits: Commits,
+    own_wake: OwnWake,
 }
 
 impl Writer {
@@ -254,7 +305,9 @@ impl Writer {
         }
         self.saved_mark = None;
         self.commit(Batch::default()).await;
-        if let Err(error) = self.connection.close().await {
+        if let Some(connection) = self.connection
+            && let Err(error) = connection.close().await
+        {
             tracing::warn!(error = in_words(&error), "store did not close cleanly");
         }
         if let Some(reply) = closing {
@@ -321,50 +374,218 @@ impl Writer {
     /// # Errors
     /// In words.
     async fn transaction(&mut self, batch: &mut Batch, mark: Option<&Mark>) -> Result<(), String> {
-        let result = match execute(&mut self.connection, BEGIN).await.map_err(|error| in_words(&error)) {
-            Ok(()) => self.fill(batch, mark).await,
-            Err(error) => Err(error),
+        if self.database.is_shared() {
+            return self.shared_transaction(batch).await;
+        }
+        let Some(mut connection) = self.connection.take() else { return Err("the store has stopped".to_owned()) };
+        let result = match self.database.begin(&mut connection).await {
+            Ok(_) => match self.fill(&mut connection, batch, mark).await {
+                Ok(()) => self.database.commit(&mut connection, None).await.map_err(|error| in_words(&error)),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(in_words(&error)),
         };
         if result.is_err() {
-            self.roll_back().await;
+            self.roll_back(&mut connection).await;
         }
+        self.connection = Some(connection);
         result
     }
 
-    async fn fill(&mut self, batch: &mut Batch, mark: Option<&Mark>) -> Result<(), String> {
+    /// The same on a database that others write to as well, and that may be away.
+    async fn shared_transaction(&mut self, batch: &mut Batch) -> Result<(), String> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.database.connect(|options| options).await.map_err(|error| in_words(&error))?,
+        };
+        let began = match self.begin_shared(&mut connection).await {
+            // Nothing was done in it, so that another connection may do it.
+            Err(error) if is_broken(&error) => {
+                connection = self.database.connect(|options| options).await.map_err(|error| in_words(&error))?;
+                self.begin_shared(&mut connection).await
+            }
+            began => began,
+        };
+        let begun = match began {
+            Ok(begun) => begun,
+            Err(error) => {
+                if !is_broken(&error) {
+                    self.roll_back(&mut connection).await;
+                    self.connection = Some(connection);
+                }
+                return Err(in_words(&error));
+            }
+        };
+        let mark = self.follow(&begun);
+        let token = ulid::Ulid::new().to_string();
+        let filled =
+            timeout(TRANSACTION_TIMEOUT, self.fill_shared(&mut connection, batch, begun, mark.as_ref(), &token));
+        match filled.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                // Whatever ended it, the connection shows by its answer whether it can be used again.
+                match timeout(TRANSACTION_TIMEOUT, self.database.roll_back(&mut connection)).await {
+                    Ok(Ok(())) => self.connection = Some(connection),
+                    _ => self.context.wake = false,
+                }
+                self.context.wake = false;
+                return Err(error);
+            }
+            // The server ends the transaction of a connection that is gone.
+            Err(_) => {
+                self.context.wake = false;
+                return Err(in_words(&no_answer("answer", TRANSACTION_TIMEOUT)));
+            }
+        }
+        let wakes = self.context.wake;
+        if wakes {
+            self.own_wake.set(&token);
+        }
+        let committed =
+            timeout(TRANSACTION_TIMEOUT, self.database.commit(&mut connection, wakes.then_some(token.as_str()))).await;
+        match committed.unwrap_or_else(|_| Err(no_answer("commit", TRANSACTION_TIMEOUT))) {
+            Ok(()) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Err(error) if is_unsure(&error) => {
+                drop(connection);
+                self.look_up(&token, error).await
+            }
+            Err(error) => {
+                self.roll_back(&mut connection).await;
+                self.connection = Some(connection);
+                Err(in_words(&error))
+            }
+        }
+    }
+
+    async fn begin_shared(&self, connection: &mut AnyConnection) -> Result<Begun, sqlx::Error> {
+        let begun = timeout(TRANSACTION_TIMEOUT, self.database.begin(connection)).await;
+        begun.unwrap_or_else(|_| Err(no_answer("begin", TRANSACTION_TIMEOUT)))
+    }
+
+    /// Finds out whether a commit whose answer was lost took place. The counter's lock waits until it is over.
+    async fn look_up(&mut self, token: &str, lost: sqlx::Error) -> Result<(), String> {
+        let found = async {
+            let mut connection = self.database.connect(|options| options).await?;
+            self.database.begin(&mut connection).await?;
+            let found = meta::read(&mut connection, &self.token_key).await?;
+            self.database.roll_back(&mut connection).await?;
+            Ok::<_, sqlx::Error>((connection, found))
+        };
+        match timeout(TRANSACTION_TIMEOUT, found).await {
+            Ok(Ok((connection, found))) => {
+                self.connection = Some(connection);
+                let is_committed = found.as_deref() == Some(token);
+                tracing::info!(
+                    error = in_words(&lost),
+                    committed = is_committed,
+                    "answer of a commit was lost, looked up"
+                );
+                if is_committed { Ok(()) } else { Err(in_words(&lost)) }
+            }
+            _ => Err(format!("{}; whether it was committed is not known", in_words(&lost))),
+        }
+    }
+
+    /// Keeps to the store's time, which goes on by the database's clock. A jump of that clock moves no time: then the line
+    /// goes on from here, which the mark that is returned says.
+    fn follow(&mut self, begun: &Begun) -> Option<Mark> {
+        let (wall, mark) = begun.time.as_ref()?;
+        let wall = if self.clock.is_manual() { self.clock.wall() } else { *wall };
+        let now = self.clock.now();
+        let fresh = Mark { monotonic: now, wall, boot: None };
+        let Some(mark) = mark else { return Some(fresh) };
+        let line = Timestamp(mark.monotonic.0.saturating_add(wall.0.saturating_sub(mark.wall.0)));
+        let off = line.ahead_of(now);
+        if off.unsigned_abs() < MARK_AHEAD {
+            self.off_line = 0;
+            self.clock.follow(line);
+            let is_old = wall.since(mark.wall) >= MARK_EVERY;
+            return is_old.then_some(Mark { monotonic: line, wall, boot: None });
+        }
+        // The machine may have slept.
+        self.clock.catch_up();
+        self.off_line += 1;
+        if self.off_line < JUMP_SEEN {
+            return None;
+        }
+        self.off_line = 0;
+        tracing::warn!(by_s = off / 1_000, "the database's clock was changed");
+        Some(fresh)
+    }
+
+    /// Runs all jobs.
+    async fn fill(
+        &mut self,
+        connection: &mut AnyConnection,
+        batch: &mut Batch,
+        mark: Option<&Mark>,
+    ) -> Result<(), String> {
         let text = |error: sqlx::Error| in_words(&error);
         let last = batch.jobs.len().saturating_sub(1);
         for (n, job) in batch.jobs.iter_mut().enumerate() {
-            if !job.run(&mut self.connection, &mut self.context).await {
+            if job.fence().is_some_and(|fence| self.context.epoch.as_deref() != Some(fence.as_str())) {
+                job.refuse(StoreError::NotLeader);
+                continue;
+            }
+            if !job.run(connection, &mut self.context).await {
                 // The savepoint stays, for the next job.
-                let undone = execute(&mut self.connection, "ROLLBACK TO SAVEPOINT job").await;
+                let undone = self.database.undo_job(connection).await;
                 // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see
                 // that error, not the missing savepoint.
                 undone.map_err(|error| job.error().unwrap_or_else(|| in_words(&error)))?;
             } else if n < last {
-                execute(&mut self.connection, NEXT_JOB).await.map_err(text)?;
+                self.database.next_job(connection).await.map_err(text)?;
             }
         }
         let repeats: Vec<&Repeat> = batch.repeats.iter().map(|(repeats, _)| repeats).collect();
-        repeats::save(&mut self.connection, &repeats).await.map_err(text)?;
+        repeats::save(connection, &repeats).await.map_err(text)?;
         if self.saved_seq != self.context.seq {
-            meta::write_seq(&mut self.connection, self.context.seq).await.map_err(text)?;
+            meta::write_seq(connection, self.context.seq).await.map_err(text)?;
         }
         if let Some(mark) = mark {
-            meta::write_mark(&mut self.connection, mark).await.map_err(text)?;
+            meta::write_mark(connection, mark).await.map_err(text)?;
         }
-        execute(&mut self.connection, "COMMIT").await.map_err(text)
+        Ok(())
     }
 
-    async fn roll_back(&mut self) {
+    async fn fill_shared(
+        &mut self,
+        connection: &mut AnyConnection,
+        batch: &mut Batch,
+        begun: Begun,
+        mark: Option<&Mark>,
+        token: &str,
+    ) -> Result<(), String> {
+        if let Some(seq) = begun.seq {
+            (self.context.seq, self.saved_seq) = (seq, seq);
+        }
+        self.context.epoch = begun.epoch;
+        self.fill(connection, batch, mark).await?;
+        meta::write_token(connection, &self.token_key, token, self.context.wake).await.map_err(|error| in_words(&error))
+    }
+
+    async fn roll_back(&mut self, connection: &mut AnyConnection) {
         self.context.wake = false;
         // SQLite rolls back by itself after some errors (a full disk).
-        if let Err(error) = execute(&mut self.connection, "ROLLBACK").await {
+        if let Err(error) = self.database.roll_back(connection).await {
             tracing::debug!(error = in_words(&error), "nothing to roll back");
         }
     }
 }
 
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
-    sqlx::query(sql).execute(connection).await.map(drop)
+/// By which this process woke other replicas last; what it finds there it need not wake itself for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnWake(Arc<Mutex<String>>);
+
+impl OwnWake {
+    fn set(&self, token: &str) {
+        token.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn is(&self, token: &str) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == token
+    }
 }

@@ -1,6 +1,6 @@
 //! What a notification says of dead man's switches, inside its own transaction.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{
     model::{Beat, Timestamp},
@@ -12,7 +12,7 @@ const SWITCHES: i64 = 200;
 
 /// Notes beats, and alerts that are over. Returns how many switches were not armed because there are too many.
 pub(in crate::store) async fn save(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     beats: &[Beat],
     now: Timestamp,
 ) -> Result<usize, StoreError> {
@@ -28,7 +28,7 @@ pub(in crate::store) async fn save(
 }
 
 /// The first word of it counts, until a beat comes.
-async fn is_over(connection: &mut SqliteConnection, beat: &Beat, now: Timestamp) -> Result<(), StoreError> {
+async fn is_over(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE heartbeat SET resolved_at = coalesce(resolved_at, $4) WHERE route = $1 AND name = $2 AND labels = $3",
     )
@@ -41,7 +41,7 @@ async fn is_over(connection: &mut SqliteConnection, beat: &Beat, now: Timestamp)
     Ok(())
 }
 
-async fn beats_again(connection: &mut SqliteConnection, beat: &Beat, now: Timestamp) -> Result<bool, StoreError> {
+async fn beats_again(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Result<bool, StoreError> {
     let updated = sqlx::query(
         "UPDATE heartbeat SET beat_at = $4, graced_at = NULL, resolved_at = NULL \
          WHERE route = $1 AND name = $2 AND labels = $3",
@@ -55,7 +55,7 @@ async fn beats_again(connection: &mut SqliteConnection, beat: &Beat, now: Timest
     Ok(updated.rows_affected() > 0)
 }
 
-async fn arm(connection: &mut SqliteConnection, beat: &Beat, now: Timestamp) -> Result<bool, StoreError> {
+async fn arm(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Result<bool, StoreError> {
     let known: i64 = sqlx::query_scalar("SELECT count(*) FROM heartbeat WHERE route = $1 AND name = $2")
         .bind(beat.key.route.as_str())
         .bind(&beat.key.name)

@@ -1,13 +1,13 @@
 //! Rows of the table `heartbeat`.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use crate::{
     model::{RouteName, Switch, SwitchKey, Timestamp},
     store::{StoreError, db::rows::to_json},
 };
 
-fn switch(row: &SqliteRow) -> Result<Switch, StoreError> {
+fn switch(row: &AnyRow) -> Result<Switch, StoreError> {
     let bad = |what: &str| StoreError::Database(format!("the store holds a heartbeat with an unreadable {what}"));
     let maybe = |column| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(Timestamp));
     Ok(Switch {
@@ -24,12 +24,12 @@ fn switch(row: &SqliteRow) -> Result<Switch, StoreError> {
     })
 }
 
-pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<Switch>, StoreError> {
+pub(super) async fn all(connection: &mut AnyConnection) -> Result<Vec<Switch>, StoreError> {
     let rows = sqlx::query("SELECT * FROM heartbeat ORDER BY route, name, labels").fetch_all(connection).await?;
     rows.iter().map(switch).collect()
 }
 
-pub(super) async fn one(connection: &mut SqliteConnection, key: &SwitchKey) -> Result<Option<Switch>, StoreError> {
+pub(super) async fn one(connection: &mut AnyConnection, key: &SwitchKey) -> Result<Option<Switch>, StoreError> {
     let row = sqlx::query("SELECT * FROM heartbeat WHERE route = $1 AND name = $2 AND labels = $3")
         .bind(key.route.as_str())
         .bind(&key.name)
@@ -40,7 +40,7 @@ pub(super) async fn one(connection: &mut SqliteConnection, key: &SwitchKey) -> R
 }
 
 /// Changes all but its key and when it was armed.
-pub(super) async fn update(connection: &mut SqliteConnection, switch: &Switch) -> Result<(), StoreError> {
+pub(super) async fn update(connection: &mut AnyConnection, switch: &Switch) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE heartbeat SET beat_at = $4, graced_at = $5, resolved_at = $6, missing_since = $7 \
          WHERE route = $1 AND name = $2 AND labels = $3",
@@ -57,7 +57,7 @@ pub(super) async fn update(connection: &mut SqliteConnection, switch: &Switch) -
     Ok(())
 }
 
-pub(super) async fn delete(connection: &mut SqliteConnection, key: &SwitchKey) -> Result<(), StoreError> {
+pub(super) async fn delete(connection: &mut AnyConnection, key: &SwitchKey) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM heartbeat WHERE route = $1 AND name = $2 AND labels = $3")
         .bind(key.route.as_str())
         .bind(&key.name)

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use crate::{
     model::{Alert, IncidentId, NewNote, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp},
@@ -104,7 +104,7 @@ impl Store {
 }
 
 async fn escalate(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     step: &EscalationStep,
     incident: &IncidentId,
@@ -136,7 +136,7 @@ async fn escalate(
 }
 
 async fn concerns_one(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     step: &EscalationStep,
     incident: &IncidentId,
 ) -> Result<bool, StoreError> {
@@ -150,7 +150,7 @@ async fn concerns_one(
 }
 
 /// Forgets the steps of an incident that fires once more after it was closed: they are due again.
-pub(crate) async fn forget(connection: &mut SqliteConnection, incident: &IncidentId) -> Result<(), StoreError> {
+pub(crate) async fn forget(connection: &mut AnyConnection, incident: &IncidentId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM escalation WHERE incident = $1").bind(incident.as_str()).execute(connection).await?;
     Ok(())
 }

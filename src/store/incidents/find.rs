@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::AnyConnection;
 
 use crate::{
     model::{Incident, IncidentId, IncidentKey, RouteName},
-    store::{StoreError, db::rows},
+    store::{
+        StoreError,
+        db::{rows, sql_builder::SqlBuilder},
+    },
 };
 
 pub(crate) const WITH_UNRESOLVED: &str = "SELECT DISTINCT alert.incident FROM alert CROSS JOIN incident \
@@ -15,7 +18,7 @@ pub(crate) const WITH_UNRESOLVED: &str = "SELECT DISTINCT alert.incident FROM al
 
 /// The open incidents of the route in which one of these is not resolved; all but `own`.
 pub(crate) async fn with_unresolved(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     route: &RouteName,
     own: Option<&IncidentId>,
     fingerprints: &[String],
@@ -23,14 +26,10 @@ pub(crate) async fn with_unresolved(
     let mut found = BTreeSet::new();
     for chunk in fingerprints.chunks(rows::CHUNK) {
         // From the alerts to the incidents, never the other way round: there may be thousands of open ones.
-        let mut query = QueryBuilder::<Sqlite>::new(WITH_UNRESOLVED);
+        let mut query = SqlBuilder::new(WITH_UNRESOLVED);
         query.push_bind(route.as_str()).push(" AND alert.fingerprint IN (");
-        let mut list = query.separated(", ");
-        for fingerprint in chunk {
-            list.push_bind(fingerprint);
-        }
-        let ids: Vec<String> =
-            query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+        query.push_list(chunk.iter().map(String::as_str));
+        let ids: Vec<String> = query.build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
         found.extend(ids.into_iter().map(IncidentId));
     }
     Ok(found.into_iter().filter(|id| Some(id) != own).collect())
@@ -39,7 +38,7 @@ pub(crate) async fn with_unresolved(
 /// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed
 /// last. By the store's counter, since a clock that was ahead once would put a closed one before an open one.
 pub(crate) async fn newest_incident(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     key: &IncidentKey,
     group_hash: &str,
 ) -> Result<Option<Incident>, StoreError> {

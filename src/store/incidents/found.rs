@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt as _;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::{escalations, takings};
 
@@ -17,7 +17,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{live_cards, mark_live_due},
-        db::{meta, rows, writer::WriteContext},
+        db::{meta, rows, sql_builder::SqlBuilder, writer::WriteContext},
     },
 };
 
@@ -139,11 +139,11 @@ impl Store {
         let mut connection = self.monitoring.acquire().await?;
         let mut found: BTreeMap<String, ((bool, String), String)> = BTreeMap::new();
         for chunk in ids.chunks(rows::CHUNK) {
-            let mut query = QueryBuilder::<Sqlite>::new(
+            let mut query = SqlBuilder::new(
                 "SELECT silence.silence_id, silence.state, silence.act, act.name, act.sender FROM silence CROSS JOIN act \
                  WHERE act.id = silence.act AND silence.silence_id IN (",
             );
-            push_list(&mut query, chunk);
+            query.push_list(chunk.iter().map(String::as_str));
             for row in query.build().persistent(false).fetch_all(&mut *connection).await? {
                 let (name, sender): (String, String) = (row.try_get("name")?, row.try_get("sender")?);
                 let rank = (row.try_get::<&str, _>("state")? != "live", row.try_get::<String, _>("act")?);
@@ -191,11 +191,11 @@ impl Store {
 
 /// The newest incidents that were closed as gone, if they are their groups' newest.
 async fn gone_heads(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     route: &RouteName,
     receiver: &str,
     since: Timestamp,
-) -> Result<Vec<SqliteRow>, StoreError> {
+) -> Result<Vec<AnyRow>, StoreError> {
     let sql = "SELECT id, rev, group_hash, heard_at, listed_at FROM incident WHERE state = 'gone' AND route = $1 \
          AND receiver = $2 AND closed_at > $3 AND NOT EXISTS (SELECT 1 FROM incident AS newer \
          WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
@@ -205,7 +205,7 @@ async fn gone_heads(
 }
 
 /// Whether it is open, or closed as gone, the newest of its group and still shown.
-async fn may_change(connection: &mut SqliteConnection, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+async fn may_change(connection: &mut AnyConnection, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
     let row = sqlx::query(
         "SELECT * FROM incident WHERE id = $1 AND (closed_at IS NULL OR (state = 'gone' AND NOT EXISTS \
          (SELECT 1 FROM incident AS newer WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
@@ -219,28 +219,20 @@ async fn may_change(connection: &mut SqliteConnection, id: &IncidentId) -> Resul
     Ok(Some(incident).filter(|_| is_shown))
 }
 
-fn push_list(query: &mut QueryBuilder<Sqlite>, values: &[String]) {
-    let mut list = query.separated(", ");
-    for value in values {
-        list.push_bind(value.clone());
-    }
-    query.push(")");
-}
-
 /// Reads the alerts of the incidents that wait, until there are enough.
 async fn read_alerts(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     cursor: &mut OpenCursor,
 ) -> Result<Vec<PolledIncident>, StoreError> {
     let ids: Vec<String> = cursor.waiting.keys().cloned().collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query = QueryBuilder::<Sqlite>::new(
+    let mut query = SqlBuilder::new(
         "SELECT incident, fingerprint, state, seen, absent_since, starts_at FROM alert \
          WHERE state <> 'resolved' AND incident IN (",
     );
-    push_list(&mut query, &ids);
+    query.push_list(ids.iter().map(String::as_str));
     query.push(" ORDER BY incident, fingerprint");
     let mut alerts: BTreeMap<String, Vec<PolledAlert>> = BTreeMap::new();
     let (mut count, mut unread_from) = (0, None);
@@ -269,7 +261,7 @@ async fn read_alerts(
 }
 
 async fn apply(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     mark: PollMark,
     batch: Vec<Judged>,
@@ -306,7 +298,7 @@ async fn apply(
 
 /// When its group was heard of, and by which notification it last changed, stays as it is: a poll is not a notification.
 async fn save(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     incident: &Incident,
     changes: &Changes,

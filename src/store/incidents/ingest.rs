@@ -1,7 +1,7 @@
 //! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
 
 use sha2::{Digest as _, Sha256};
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::{
     escalations,
@@ -87,6 +87,7 @@ impl Store {
             })
             .await?;
         if ingested.left_absent {
+            self.notify_absent(route.as_str()).await;
             self.absences.send_modify(|absences| *absences.entry(route).or_default() += 1);
         }
         // Should one of these fail, the webhook is not answered 200 and comes again.
@@ -118,7 +119,7 @@ struct Others {
 
 /// What `decide` makes of an incident of the receiver's own, which no webhook brings; applied as if one had.
 pub(in crate::store) async fn apply_own(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     key: &IncidentKey,
     rooms: &[RoomAddress],
@@ -153,7 +154,7 @@ fn hash(bytes: &[u8]) -> String {
 
 /// One notification inside the writer's transaction; [`CardWriter`] does what it changes on cards.
 struct Ingestion<'c> {
-    connection: &'c mut SqliteConnection,
+    connection: &'c mut AnyConnection,
     context: &'c mut WriteContext,
     hashes: Hashes,
     /// See [`Ingest::by_receiver`].

@@ -1,7 +1,7 @@
 //! Receivers that the config moved to another route. What is open on the old route goes on there as a new incident with
 //! its own cards, and the old cards say so.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use super::takings;
 use crate::{
@@ -69,7 +69,7 @@ impl Store {
 }
 
 async fn close_some(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     moved: &Move,
     now: Timestamp,
@@ -112,7 +112,7 @@ async fn close_some(
 
 /// Closes the live cards of an incident; a digest that shows other incidents too goes on without it.
 async fn close_cards(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     moved: &Move,
     incident: &str,
@@ -146,7 +146,7 @@ async fn close_cards(
 /// The cards of the group that other routes have left point to a card of this incident: one in the same room, if there is
 /// one. They are due once its first event is in the room.
 pub(crate) async fn go_on(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     key: &IncidentKey,
     group_hash: &str,
     incident: &IncidentId,

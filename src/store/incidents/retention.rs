@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{
     model::Timestamp,
@@ -61,7 +61,7 @@ impl Store {
 }
 
 async fn prune_some(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     before: Timestamp,
     dead_before: Timestamp,
 ) -> Result<u64, StoreError> {
@@ -114,7 +114,7 @@ async fn prune_some(
 
 /// Those of a group that never closes would pile up. What a read-back needs stays: it ends at the last event that its room
 /// acknowledged before the first try of an op that is unfinished or set aside, and knows those since.
-async fn prune_ops(connection: &mut SqliteConnection, before: Timestamp) -> Result<u64, StoreError> {
+async fn prune_ops(connection: &mut AnyConnection, before: Timestamp) -> Result<u64, StoreError> {
     let ops = sqlx::query(
         "DELETE FROM op WHERE txn_id IN (\
            SELECT txn_id FROM op WHERE state IN ('done', 'refused') AND ended_at < $1 AND (state = 'refused' OR EXISTS (\
@@ -132,7 +132,7 @@ async fn prune_ops(connection: &mut SqliteConnection, before: Timestamp) -> Resu
     Ok(ops.rows_affected())
 }
 
-async fn forget_cards(connection: &mut SqliteConnection, cards: Vec<String>) -> Result<u64, StoreError> {
+async fn forget_cards(connection: &mut AnyConnection, cards: Vec<String>) -> Result<u64, StoreError> {
     let mut forgotten = 0;
     for card in cards {
         let sql = format!("DELETE FROM card WHERE id = $1 AND {OF_NOTHING}");

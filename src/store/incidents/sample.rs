@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::TryStreamExt as _;
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{
     model::{Alert, AlertState, Incident, Labels, LeftOut},
@@ -33,7 +33,7 @@ const SHOWN_ANNOTATIONS: [&str; 4] = ["summary", "description", "message", "logs
 const STATES: [AlertState; 4] = [AlertState::Firing, AlertState::Resolved, AlertState::Absent, AlertState::Gone];
 
 /// Gives `incident` the alerts that stand for all of its own, and the number of the others.
-pub(crate) async fn take(connection: &mut SqliteConnection, incident: &mut Incident) -> Result<(), StoreError> {
+pub(crate) async fn take(connection: &mut AnyConnection, incident: &mut Incident) -> Result<(), StoreError> {
     let mut sample = Sample::default();
     let mut alerts = rows::stream_alerts(connection, &incident.id);
     while let Some(row) = alerts.try_next().await? {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use crate::{
     model::{ActArgs, CardId, IncidentId, MAX_TAKEN, Taken, Timestamp},
@@ -12,7 +12,7 @@ use crate::{
 
 /// The first to take it comes first; further ones than [`MAX_TAKEN`] are not read.
 pub(crate) async fn of_incident(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &IncidentId,
 ) -> Result<Vec<Taken>, StoreError> {
     let most = i64::try_from(MAX_TAKEN).unwrap_or(i64::MAX);
@@ -31,7 +31,7 @@ pub(crate) async fn of_incident(
 
 /// The same for all incidents of a card; those that nobody took are left out.
 pub(crate) async fn of_card(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     card: &CardId,
 ) -> Result<HashMap<IncidentId, Vec<Taken>>, StoreError> {
     let rows = sqlx::query(
@@ -52,7 +52,7 @@ pub(crate) async fn of_card(
     Ok(all)
 }
 
-fn taken(row: &SqliteRow) -> Result<Taken, StoreError> {
+fn taken(row: &AnyRow) -> Result<Taken, StoreError> {
     // What was said with it is not worth a card that cannot be made.
     let args: ActArgs = serde_json::from_str(row.try_get("args")?).unwrap_or_default();
     Ok(Taken {
@@ -63,7 +63,7 @@ fn taken(row: &SqliteRow) -> Result<Taken, StoreError> {
     })
 }
 
-pub(crate) async fn is_taken(connection: &mut SqliteConnection, incident: &IncidentId) -> Result<bool, StoreError> {
+pub(crate) async fn is_taken(connection: &mut AnyConnection, incident: &IncidentId) -> Result<bool, StoreError> {
     let live: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM (SELECT 1 FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' LIMIT 1) \
          AS live",
@@ -76,7 +76,7 @@ pub(crate) async fn is_taken(connection: &mut SqliteConnection, incident: &Incid
 
 /// Ends all takings of an incident.
 pub(crate) async fn end(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &IncidentId,
     now: Timestamp,
 ) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Answers to what people ask for in a room: frozen like ops, and sent after everything that cards need.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use crate::{
     model::{CardId, EvidenceKind, IncidentId, RoomAddress, RouteName, Timestamp, TxnId},
@@ -66,7 +66,7 @@ impl Answer {
 
 /// Freezes an answer in the transaction of its act's outcome, and wakes the lanes. Returns its place.
 pub(in crate::store) async fn insert_answer(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     answer: &NewAnswer,
 ) -> Result<i64, StoreError> {
@@ -263,7 +263,7 @@ impl Store {
 }
 
 async fn end_one(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     id: i64,
     state: &str,
     event_id: Option<String>,
@@ -281,7 +281,7 @@ async fn end_one(
 
 /// When the next answer of `room` was frozen, and whether nobody asked for it.
 pub(in crate::store) async fn next_waiting(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     room: &RoomAddress,
 ) -> Result<Option<(Timestamp, bool)>, StoreError> {
     let row = sqlx::query(
@@ -297,7 +297,7 @@ pub(in crate::store) async fn next_waiting(
 
 /// Prunes answers that ended long ago, and gives up those that nobody waits for any more: their room is no longer routed.
 pub(in crate::store) async fn prune_answers(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     before: Timestamp,
     limit: i64,
 ) -> Result<u64, StoreError> {
@@ -312,7 +312,7 @@ pub(in crate::store) async fn prune_answers(
     Ok(pruned)
 }
 
-fn answer_of(row: &SqliteRow, room: &RoomAddress) -> Result<Answer, StoreError> {
+fn answer_of(row: &AnyRow, room: &RoomAddress) -> Result<Answer, StoreError> {
     let attempts: i64 = row.try_get("attempts")?;
     Ok(Answer {
         id: row.try_get("id")?,
@@ -330,7 +330,7 @@ fn answer_of(row: &SqliteRow, room: &RoomAddress) -> Result<Answer, StoreError> 
     })
 }
 
-fn unasked_of(row: &SqliteRow) -> Result<Option<Unasked>, StoreError> {
+fn unasked_of(row: &AnyRow) -> Result<Option<Unasked>, StoreError> {
     let kind = row.try_get::<Option<&str>, _>("evidence")?.and_then(EvidenceKind::parse);
     let route = row.try_get::<Option<&str>, _>("route")?.and_then(|route| RouteName::parse(route).ok());
     let until = row.try_get::<Option<i64>, _>("until")?.map(Timestamp);

@@ -1,7 +1,7 @@
 //! Dead letters: what the homeserver refused in every form, kept until somebody decides or a month has passed.
 
 use serde_json::Value;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::{
     dead_letter::{DeadLetter, Follows},
@@ -110,7 +110,7 @@ impl Store {
 }
 
 /// The newest dead letters, and how many there are in all. The second condition on the state is that of the index.
-pub(crate) async fn newest(connection: &mut SqliteConnection, most: i64) -> Result<(Vec<DeadLetter>, i64), StoreError> {
+pub(crate) async fn newest(connection: &mut AnyConnection, most: i64) -> Result<(Vec<DeadLetter>, i64), StoreError> {
     const DEAD: &str = "FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')";
     let sql = format!("SELECT count(*) {DEAD}");
     let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
@@ -125,13 +125,13 @@ pub(crate) async fn newest(connection: &mut SqliteConnection, most: i64) -> Resu
     Ok((letters, total))
 }
 
-fn letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+fn letter(row: &AnyRow) -> Result<DeadLetter, StoreError> {
     let op = rows::op(row)?;
     let at = row.try_get::<Option<i64>, _>("ended_at")?.map_or(op.since, Timestamp);
     Ok(DeadLetter { op, error: row.try_get::<Option<String>, _>("error")?.unwrap_or_default(), at })
 }
 
-async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
+async fn find(connection: &mut AnyConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
     let row = sqlx::query("SELECT * FROM op WHERE txn_id = $1 AND state = 'dead'")
         .bind(id.as_str())
         .fetch_optional(connection)
@@ -141,7 +141,7 @@ async fn find(connection: &mut SqliteConnection, id: &TxnId) -> Result<Option<De
 
 /// Ends a dead letter as a refused op.
 async fn end_dead_letter(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     id: &TxnId,
 ) -> Result<Option<DeadLetter>, StoreError> {
@@ -152,7 +152,7 @@ async fn end_dead_letter(
 
 /// The card that shows the op's incident in its room. Mostly the op's own, but a card that never came into the room gives
 /// its incidents to a digest.
-async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(CardId, Follows)>, StoreError> {
+async fn card_for(connection: &mut AnyConnection, op: &Op) -> Result<Option<(CardId, Follows)>, StoreError> {
     // Left, so that the few cards in question come first and not all of the room.
     let found = sqlx::query(
         "SELECT card.id, card.root_event FROM (SELECT card FROM card_incident WHERE card = $2 \
@@ -172,7 +172,7 @@ async fn card_for(connection: &mut SqliteConnection, op: &Op) -> Result<Option<(
 }
 
 /// Undoes that the dead letter counted as shown; for a reply, an edit stands in.
-async fn unshow(connection: &mut SqliteConnection, card: &CardId) -> Result<(), StoreError> {
+async fn unshow(connection: &mut AnyConnection, card: &CardId) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) - 1 \
          WHERE card = $1 \

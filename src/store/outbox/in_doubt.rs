@@ -1,7 +1,7 @@
 //! Ops that may or may not have arrived: what helps to find them in the room, parking, and what a store that was
 //! restored from an older copy does not know.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use super::sql::{Shown, settle};
 use crate::{
@@ -198,7 +198,7 @@ impl Store {
 }
 
 async fn adopt_root(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     room: &RoomAddress,
     found: &FoundRoot,

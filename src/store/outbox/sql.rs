@@ -1,6 +1,6 @@
 //! The statements that several changes of ops have in common.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{
     model::{CardId, Form, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
@@ -81,7 +81,7 @@ pub(super) fn shown_by(op: &Op) -> Shown {
 }
 
 pub(super) async fn insert_op(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     op: &NewOp,
 ) -> Result<Op, StoreError> {
@@ -120,7 +120,7 @@ pub(super) async fn insert_op(
 }
 
 pub(in crate::store) async fn end_op(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     txn_id: &TxnId,
     state: OpState,
@@ -144,13 +144,13 @@ pub(in crate::store) async fn end_op(
     Ok(())
 }
 
-pub(super) async fn drop_notes(connection: &mut SqliteConnection, txn_id: &TxnId) -> Result<(), StoreError> {
+pub(super) async fn drop_notes(connection: &mut AnyConnection, txn_id: &TxnId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
     Ok(())
 }
 
 /// The notifications about the op's incident that were accepted between its oldest change and its freezing.
-pub(super) async fn covered(connection: &mut SqliteConnection, op: &Op) -> Result<Vec<NotificationId>, StoreError> {
+pub(super) async fn covered(connection: &mut AnyConnection, op: &Op) -> Result<Vec<NotificationId>, StoreError> {
     let mut ids: Vec<String> = sqlx::query_scalar(
         "SELECT notification.id FROM notification JOIN incident ON incident.route = notification.route \
          AND incident.group_hash = notification.group_hash WHERE incident.id = $1 AND notification.at >= $2 \
@@ -169,7 +169,7 @@ pub(super) async fn covered(connection: &mut SqliteConnection, op: &Op) -> Resul
 
 /// What the room shows now that `op` is in it as `event_id`.
 pub(super) async fn show(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     op: &Op,
     event_id: &str,
@@ -210,11 +210,7 @@ pub(super) async fn show(
     mark_shown(connection, &op.card, shown_by(op)).await
 }
 
-pub(super) async fn mark_shown(
-    connection: &mut SqliteConnection,
-    card: &CardId,
-    shown: Shown,
-) -> Result<(), StoreError> {
+pub(super) async fn mark_shown(connection: &mut AnyConnection, card: &CardId, shown: Shown) -> Result<(), StoreError> {
     let statement = match shown {
         Shown::Same => return Ok(()),
         Shown::Rev(rev) => sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
@@ -228,10 +224,7 @@ pub(super) async fn mark_shown(
 
 /// Gives back the notes of an op that did not arrive. Nothing is said any more on cards that are not live; a notice
 /// speaks of many.
-pub(in crate::store) async fn release_notes(
-    connection: &mut SqliteConnection,
-    txn_id: &TxnId,
-) -> Result<(), StoreError> {
+pub(in crate::store) async fn release_notes(connection: &mut AnyConnection, txn_id: &TxnId) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM note WHERE op = $1 AND EXISTS \
          (SELECT 1 FROM card WHERE card.id = note.card AND card.state <> 'live')",
@@ -246,7 +239,7 @@ pub(in crate::store) async fn release_notes(
 }
 
 pub(in crate::store) async fn make_due(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     card: &CardId,
     since: Timestamp,
 ) -> Result<(), StoreError> {
@@ -265,7 +258,7 @@ pub(in crate::store) async fn make_due(
 /// Clears `dirty_since` if nothing is left that an op does not cover: no note and, beyond what is shown and what the op
 /// on its way will show (`covered`), no revision of a live card and no last edit of another.
 pub(in crate::store) async fn settle(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     card: &CardId,
     covered: Shown,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AnyConnection, Connection as _, Row as _, any::AnyRow};
 
 use super::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 use crate::{
@@ -53,7 +53,7 @@ impl Store {
     }
 }
 
-async fn read(connection: &mut SqliteConnection, rooms: &[RoomAddress]) -> Result<Overview, StoreError> {
+async fn read(connection: &mut AnyConnection, rooms: &[RoomAddress]) -> Result<Overview, StoreError> {
     let (last_accepted, waiting) = (last_accepted(connection).await?, waiting(connection, rooms).await?);
     let mut overview = Overview { last_accepted, waiting, ..Overview::default() };
     let sql = format!("SELECT {} {OPEN}", rows::INCIDENT);
@@ -69,7 +69,7 @@ async fn read(connection: &mut SqliteConnection, rooms: &[RoomAddress]) -> Resul
 
 /// A repeat leaves no row of its own, but its incident remembers it. One question for each state: that is what the index
 /// is made for.
-async fn last_accepted(connection: &mut SqliteConnection) -> Result<Option<Timestamp>, StoreError> {
+async fn last_accepted(connection: &mut AnyConnection) -> Result<Option<Timestamp>, StoreError> {
     let mut newest: Option<i64> =
         sqlx::query_scalar("SELECT max(at) FROM notification").fetch_one(&mut *connection).await?;
     for state in IncidentState::ALL {
@@ -82,7 +82,7 @@ async fn last_accepted(connection: &mut SqliteConnection) -> Result<Option<Times
     Ok(newest.map(Timestamp))
 }
 
-pub(crate) async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> Result<SeenIncident, StoreError> {
+pub(crate) async fn see(connection: &mut AnyConnection, row: &AnyRow) -> Result<SeenIncident, StoreError> {
     let mut incident = rows::incident(row)?;
     incident.alerts = rows::some_alerts_of(connection, &incident.id, SAMPLE).await?;
     incident.taken = takings::of_incident(connection, &incident.id).await?;
@@ -106,7 +106,7 @@ pub(crate) async fn see(connection: &mut SqliteConnection, row: &SqliteRow) -> R
 
 /// What is said of alerts under one silence is the same word for word.
 async fn shared_silence(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     incident: &Incident,
 ) -> Result<Option<KnownSilence>, StoreError> {
     if incident.state != IncidentState::Quiet {
@@ -128,7 +128,7 @@ async fn shared_silence(
     })
 }
 
-async fn cards(connection: &mut SqliteConnection, incident: &IncidentId) -> Result<Vec<PlacedCard>, StoreError> {
+async fn cards(connection: &mut AnyConnection, incident: &IncidentId) -> Result<Vec<PlacedCard>, StoreError> {
     let found = sqlx::query(
         "SELECT card.room, card.kind, card.root_event FROM card_incident JOIN card ON card.id = card_incident.card \
          WHERE card_incident.incident = $1 AND card.state = 'live' ORDER BY card.id",
@@ -146,7 +146,7 @@ async fn cards(connection: &mut SqliteConnection, incident: &IncidentId) -> Resu
     Ok(cards)
 }
 
-async fn waiting(connection: &mut SqliteConnection, rooms: &[RoomAddress]) -> Result<Vec<WaitingCard>, StoreError> {
+async fn waiting(connection: &mut AnyConnection, rooms: &[RoomAddress]) -> Result<Vec<WaitingCard>, StoreError> {
     let mut waiting = Vec::new();
     for row in &sqlx::query(BEHIND).bind(BEHIND_READ).fetch_all(&mut *connection).await? {
         if waiting.len() == WAITING {

@@ -1,11 +1,11 @@
 //! Reads the numbers for metrics and health when they are asked for.
 
-use sqlx::{Connection as _, Row as _, SqlitePool};
+use sqlx::{Connection as _, Row as _};
 
 use super::stats::{Numbers, Ops, Stats, of_rooms};
 use crate::{
     model::{OpState, RoomAddress},
-    store::{Store, StoreError},
+    store::{Store, StoreError, db::readers::Readers},
 };
 
 /// Each question is answered by an index that has only what is open, due or unfinished. A card is behind while it is due,
@@ -32,7 +32,7 @@ impl Store {
     }
 }
 
-async fn read(monitoring: &SqlitePool) -> Result<Numbers, StoreError> {
+async fn read(monitoring: &Readers) -> Result<Numbers, StoreError> {
     let mut connection = monitoring.acquire().await?;
     // One transaction, so that all of it is of one instant.
     let mut transaction = connection.begin().await?;

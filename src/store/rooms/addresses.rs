@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use crate::{
     model::{CardId, CardKind, RoomAddress, RoomAliases, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::WriteContext},
+    store::{
+        Store, StoreError,
+        db::{sql_builder::SqlBuilder, writer::WriteContext},
+    },
 };
 
 /// How many cards one transaction examines.
@@ -39,7 +42,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn has_cards_of(&self, address_change: &AddressChange) -> Result<bool, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = SqlBuilder::new(
             "SELECT count(*) FROM (SELECT 1 FROM card JOIN card_incident ON card_incident.card = card.id \
              JOIN incident ON incident.id = card_incident.incident WHERE card.room = ",
         );
@@ -77,12 +80,12 @@ impl Store {
 }
 
 /// Reads which addresses stand for the same room, inside a transaction.
-pub(crate) async fn room_aliases(connection: &mut SqliteConnection) -> Result<RoomAliases, StoreError> {
+pub(crate) async fn room_aliases(connection: &mut AnyConnection) -> Result<RoomAliases, StoreError> {
     Ok(RoomAliases::new(super::read(connection).await?, &BTreeMap::new()))
 }
 
 async fn part(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     context: &mut WriteContext,
     address_change: &AddressChange,
     after: &str,
@@ -110,7 +113,7 @@ async fn part(
     }
     merge(connection, address_change, &going, now).await?;
     for sql in ["UPDATE card SET room = ", "UPDATE op SET room = "] {
-        let mut update = QueryBuilder::<Sqlite>::new(sql);
+        let mut update = SqlBuilder::new(sql);
         let by = if sql.contains("op") { " WHERE card IN (" } else { " WHERE id IN (" };
         update.push_bind(address_change.to.as_str()).push(by);
         listed(&mut update, &going).build().persistent(false).execute(&mut *connection).await?;
@@ -119,17 +122,13 @@ async fn part(
     Ok(Part { moved: going.len(), waits, next })
 }
 
-fn listed<'q>(query: &'q mut QueryBuilder<Sqlite>, ids: &[String]) -> &'q mut QueryBuilder<Sqlite> {
-    let mut list = query.separated(", ");
-    for id in ids {
-        list.push_bind(id.clone());
-    }
-    query.push(")")
+fn listed<'q>(query: &'q mut SqlBuilder, ids: &[String]) -> &'q mut SqlBuilder {
+    query.push_list(ids.iter().map(String::as_str))
 }
 
 /// Those of `cards` that show something of the routes in question, and nothing of those that are kept.
 async fn going(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     address_change: &AddressChange,
     cards: &[String],
 ) -> Result<BTreeSet<String>, StoreError> {
@@ -137,7 +136,7 @@ async fn going(
     if cards.is_empty() {
         return Ok(going);
     }
-    let mut query = QueryBuilder::<Sqlite>::new(
+    let mut query = SqlBuilder::new(
         "SELECT DISTINCT card_incident.card, incident.route FROM card_incident \
          JOIN incident ON incident.id = card_incident.incident WHERE card_incident.card IN (",
     );
@@ -155,7 +154,7 @@ async fn going(
 
 /// A room has one unfinished op at most: the card of the one under the old address, if there is one under the new too.
 async fn doubly_unfinished(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     address_change: &AddressChange,
 ) -> Result<Option<String>, StoreError> {
     const FIND: &str = "SELECT card FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')";
@@ -170,12 +169,12 @@ async fn doubly_unfinished(
 /// Cards that were made under the new address before it was known which room that is: the older one goes on, unless the
 /// newer one is in the room already, or may be.
 async fn merge(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     address_change: &AddressChange,
     going: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new(
+    let mut query = SqlBuilder::new(
         "SELECT old.id AS old, new.id AS new, new.root_event IS NOT NULL AS posted, new.kind, \
          new.root_event IS NULL AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = new.id) AS unsent \
          FROM card AS old JOIN card_incident AS shown ON shown.card = old.id \
@@ -198,7 +197,7 @@ async fn merge(
 }
 
 /// The newer card was never sent: the older one takes its notes.
-async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId) -> Result<(), StoreError> {
+async fn take_over(connection: &mut AnyConnection, old: &CardId, new: &CardId) -> Result<(), StoreError> {
     for sql in [
         "UPDATE note SET card = $1 WHERE card = $2",
         "UPDATE card SET dirty_since = coalesce(dirty_since, (SELECT dirty_since FROM card WHERE id = $2)) WHERE id = $1",
@@ -212,7 +211,7 @@ async fn take_over(connection: &mut SqliteConnection, old: &CardId, new: &CardId
 
 /// The newer card supersedes the older one, as with a repost.
 async fn give_way(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     old: &CardId,
     new: &CardId,
     due: Option<Timestamp>,

@@ -2,7 +2,7 @@
 
 pub(crate) mod addresses;
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Row as _};
 
 use super::{Store, StoreError};
 use crate::model::{ResolvedRoom, RoomAddress};
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
+pub(super) async fn read(connection: &mut AnyConnection) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
     let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
         .fetch_all(connection)
         .await?;

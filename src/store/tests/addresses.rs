@@ -30,7 +30,7 @@ fn by_alias(group: &str, fingerprint: &str) -> Ingest {
 
 async fn cards(store: &Store) -> Vec<(String, Option<String>, bool)> {
     sqlx::query_as("SELECT room, root_event, superseded_by IS NOT NULL FROM card ORDER BY id")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.readers.pool)
         .await
         .expect("read")
 }

@@ -53,7 +53,7 @@ async fn a_dead_letter_keeps_its_content_until_it_is_dropped() {
     assert_eq!(store.drop_dead_letter(&op.txn_id).await.expect("committed"), None);
     assert_eq!(due_kinds(&store).await, (0, 0, 0), "a dropped one makes nothing due");
     let content: String = sqlx::query_scalar("SELECT content FROM op WHERE txn_id = 't1' AND state = 'refused'")
-        .fetch_one(&store.readers)
+        .fetch_one(&store.readers.pool)
         .await
         .expect("still an op");
     assert_eq!(content, "");

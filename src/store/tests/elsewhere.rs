@@ -27,7 +27,7 @@ fn names(names: &[&str]) -> Vec<String> {
 
 async fn open_groups(store: &Store) -> Vec<String> {
     sqlx::query_scalar("SELECT route || '/' || group_key FROM incident WHERE closed_at IS NULL ORDER BY 1")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.readers.pool)
         .await
         .expect("read")
 }
@@ -52,7 +52,7 @@ async fn every_open_incident_of_the_route_that_holds_it_is_touched_and_no_other(
          WHERE note.kind = 'resolved' AND card.dirty_since IS NOT NULL AND incident.notification = $1",
     )
     .bind(reported.notification.as_str())
-    .fetch_one(&store.readers)
+    .fetch_one(&store.readers.pool)
     .await
     .expect("read");
     assert_eq!(due, 2);
@@ -78,7 +78,7 @@ async fn a_repeat_to_its_own_incident_is_none_while_another_holds_what_it_resolv
     assert_eq!(open_groups(&store).await, ["default/g"]);
     let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM notification WHERE id = $1")
         .bind(reported.notification.as_str())
-        .fetch_one(&store.readers)
+        .fetch_one(&store.readers.pool)
         .await
         .expect("a notification that its incident names");
     assert!(body.is_some());
@@ -93,7 +93,7 @@ async fn the_look_up_goes_by_its_index() {
         "EXPLAIN QUERY PLAN {} 'r' AND alert.fingerprint IN ('a', 'b')",
         incidents::find::WITH_UNRESOLVED
     )))
-    .fetch_all(&store.readers)
+    .fetch_all(&store.readers.pool)
     .await
     .expect("a plan");
     assert!(plan[0].3.contains("alert_unresolved (fingerprint=?"), "{plan:?}");

@@ -24,7 +24,7 @@ async fn escalated(store: &Store, step: &EscalationStep) -> Vec<String> {
         groups.push(
             sqlx::query_scalar("SELECT group_key FROM incident WHERE id = $1")
                 .bind(incident.as_str())
-                .fetch_one(&store.readers)
+                .fetch_one(&store.readers.pool)
                 .await
                 .expect("read"),
         );
@@ -34,7 +34,7 @@ async fn escalated(store: &Store, step: &EscalationStep) -> Vec<String> {
 
 async fn notes(store: &Store) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM note WHERE kind = 'escalation'")
-        .fetch_one(&store.readers)
+        .fetch_one(&store.readers.pool)
         .await
         .expect("read")
 }

@@ -39,7 +39,7 @@ async fn all_open(store: &Store) -> Vec<crate::model::PolledIncident> {
 async fn state_of(store: &Store, incident: &IncidentId) -> (String, Option<i64>, i64, i64) {
     sqlx::query_as("SELECT state, closed_at, rev, heard_at FROM incident WHERE id = $1")
         .bind(incident.as_str())
-        .fetch_one(&store.readers)
+        .fetch_one(&store.readers.pool)
         .await
         .expect("read")
 }

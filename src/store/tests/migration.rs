@@ -19,7 +19,7 @@ pub(super) async fn store_of_0_1_0(folder: &Path, rows: &'static str) {
 
 async fn states(store: &Store) -> Vec<(String, String, Option<String>)> {
     sqlx::query_as("SELECT id, state, superseded_by FROM card ORDER BY id")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.readers.pool)
         .await
         .expect("read")
 }
@@ -63,13 +63,13 @@ async fn cards_and_events_of_0_1_0_keep_what_they_owe() {
     assert_eq!(states(&store).await, expected);
     let revs: Vec<(String, i64)> =
         sqlx::query_as("SELECT card, shown_rev FROM card_incident WHERE card LIKE '%done' ORDER BY card")
-            .fetch_all(&store.readers)
+            .fetch_all(&store.readers.pool)
             .await
             .expect("read");
     assert_eq!(revs, [("done".to_owned(), 30), ("unrouted-done".to_owned(), 50)]);
     let ops: Vec<(String, String, bool, i64)> =
         sqlx::query_as("SELECT txn_id, form, last_edit, rev FROM op ORDER BY txn_id")
-            .fetch_all(&store.readers)
+            .fetch_all(&store.readers.pool)
             .await
             .expect("read");
     let expected = [

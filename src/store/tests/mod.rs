@@ -294,7 +294,7 @@ async fn a_failed_job_undoes_itself_alone() {
     assert!(bad.is_err());
     good.expect("committed");
     let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM notification").fetch_one(&store.readers).await.expect("counted");
+        sqlx::query_scalar("SELECT count(*) FROM notification").fetch_one(&store.readers.pool).await.expect("counted");
     assert_eq!(count, 1);
 }
 
@@ -324,7 +324,7 @@ async fn pruning_counts_from_closing_and_spares_what_is_open_or_unshown() {
     store.prune(7 * day).await.expect("pruned");
     let groups = async || -> Vec<String> {
         sqlx::query_scalar("SELECT group_key FROM incident ORDER BY group_key")
-            .fetch_all(&store.readers)
+            .fetch_all(&store.readers.pool)
             .await
             .expect("read")
     };
@@ -332,7 +332,8 @@ async fn pruning_counts_from_closing_and_spares_what_is_open_or_unshown() {
     clock.advance(8 * day);
     store.prune(7 * day).await.expect("pruned");
     assert_eq!(groups().await, ["open", "unshown"]);
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM card").fetch_one(&store.readers).await.expect("counted");
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM card").fetch_one(&store.readers.pool).await.expect("counted");
     assert_eq!(left, 2);
 }
 
@@ -394,7 +395,7 @@ async fn a_damaged_file_is_reported_and_left_alone() {
 async fn numbers_go_on_after_a_restart() {
     let folder = TempDir::new().expect("a folder");
     let revs = async |store: &Store| -> Vec<i64> {
-        sqlx::query_scalar("SELECT rev FROM incident ORDER BY rev").fetch_all(&store.readers).await.expect("read")
+        sqlx::query_scalar("SELECT rev FROM incident ORDER BY rev").fetch_all(&store.readers.pool).await.expect("read")
     };
     let first = open(folder.path()).await;
     first.store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");

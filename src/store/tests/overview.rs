@@ -1,6 +1,6 @@
 //! What the status page reads.
 
-use sqlx::SqlitePool;
+use sqlx::AnyPool;
 
 use super::*;
 
@@ -85,16 +85,16 @@ async fn those_who_look_on_and_those_who_deliver_do_not_wait_for_each_other() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
-    let all_of = async |pool: &SqlitePool| {
+    let all_of = async |pool: &AnyPool| {
         let taken = (0..pool.options().get_max_connections()).map(|_| pool.acquire());
         futures_util::future::try_join_all(taken).await.expect("connections")
     };
-    let held = all_of(&store.readers).await;
+    let held = all_of(&store.readers.pool).await;
     store.stats(&[room()]).await.expect("read while all readers are taken");
     store.overview(&[room()]).await.expect("read while all readers are taken");
     store.dead_letters().await.expect("read while all readers are taken");
     drop(held);
-    let _held = all_of(&store.monitoring).await;
+    let _held = all_of(&store.monitoring.pool).await;
     assert_eq!(due_kinds(&store).await, (1, 0, 0));
     snapshot(&store).await;
 }

@@ -11,12 +11,12 @@ async fn a_repeat_keeps_only_a_count_and_gets_the_first_ones_id() {
     let again = store.ingest(unchanged("g")).await.expect("committed");
     assert_eq!(again.notification, first.notification);
     let (count, repeats): (i64, i64) = sqlx::query_as("SELECT count(*), sum(repeats) FROM notification")
-        .fetch_one(&store.readers)
+        .fetch_one(&store.readers.pool)
         .await
         .expect("counted");
     assert_eq!((count, repeats), (1, 1));
     let repeats: i64 =
-        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_one(&store.readers).await.expect("read");
+        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_one(&store.readers.pool).await.expect("read");
     assert_eq!(repeats, clock.now().0);
 }
 
@@ -86,11 +86,11 @@ async fn what_is_heard_again_is_counted_and_dated_for_many_at_once() {
         assert_eq!(again.outcome, Outcome::Unchanged);
     }
     let repeats: Vec<i64> = sqlx::query_scalar("SELECT repeats FROM notification ORDER BY id")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.readers.pool)
         .await
         .expect("read");
     assert_eq!(repeats, [2, 1]);
     let repeats: Vec<i64> =
-        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_all(&store.readers).await.expect("read");
+        sqlx::query_scalar("SELECT heard_at FROM incident").fetch_all(&store.readers.pool).await.expect("read");
     assert_eq!(repeats, [clock.now().0; 2]);
 }

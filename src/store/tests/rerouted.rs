@@ -35,7 +35,7 @@ fn to_web() -> Move {
 
 async fn open_routes(store: &Store) -> Vec<String> {
     sqlx::query_scalar("SELECT route FROM incident WHERE closed_at IS NULL ORDER BY route")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.readers.pool)
         .await
         .expect("read")
 }

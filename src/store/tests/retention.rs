@@ -10,7 +10,7 @@ fn roomless(group: &str, state: IncidentState, body: Vec<u8>) -> Ingest {
 }
 
 async fn count(store: &Store, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(&store.readers).await.expect("counted")
+    sqlx::query_scalar(sql).fetch_one(&store.readers.pool).await.expect("counted")
 }
 
 /// The database and its write-ahead log.
@@ -91,7 +91,8 @@ async fn a_dead_letter_stays_its_month_also_when_its_incident_has_moved() {
     store.ingest(ingest("g", "b", IncidentState::Resolved)).await.expect("committed");
     store.ingest(ingest("h", "a", IncidentState::Resolved)).await.expect("committed");
     let digest = store.make_digest(&room()).await.expect("committed").expect("a digest");
-    let incident: String = sqlx::query_scalar("SELECT incident FROM op").fetch_one(&store.readers).await.expect("one");
+    let incident: String =
+        sqlx::query_scalar("SELECT incident FROM op").fetch_one(&store.readers.pool).await.expect("one");
     store.split_digest(&digest, vec![IncidentId(incident)]).await.expect("split");
     for card in store.due(&room()).await.expect("due").new {
         let snapshot = store.snapshot(&card.card).await.expect("read").expect("a card");
@@ -129,7 +130,7 @@ async fn old_dead_letters_of_an_open_incident_are_forgotten() {
 }
 
 async fn ops(store: &Store) -> Vec<String> {
-    sqlx::query_scalar("SELECT txn_id FROM op ORDER BY txn_id").fetch_all(&store.readers).await.expect("read")
+    sqlx::query_scalar("SELECT txn_id FROM op ORDER BY txn_id").fetch_all(&store.readers.pool).await.expect("read")
 }
 
 /// An edit for each time, acknowledged at once.

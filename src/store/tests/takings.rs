@@ -27,7 +27,7 @@ pub(super) async fn take(store: &Store, incident: &IncidentId, user: &str, at: i
 
 async fn live(store: &Store) -> Vec<String> {
     sqlx::query_scalar("SELECT sender FROM act WHERE state = 'live' AND ended_at IS NULL ORDER BY sender")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.readers.pool)
         .await
         .expect("read")
 }

@@ -111,7 +111,7 @@ async fn a_store_of_0_1_0_goes_on_from_what_it_last_heard() {
              + (SELECT count(*) FROM notification WHERE at > $1)",
         )
         .bind(clock.now().0)
-        .fetch_one(&store.readers)
+        .fetch_one(&store.readers.pool)
         .await
         .expect("read");
         assert_eq!(ahead, 0, "{wall:?}: nothing lies ahead");

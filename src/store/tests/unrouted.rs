@@ -46,7 +46,7 @@ async fn closed(store: &Store, routes: &[(&str, &[RoomAddress])]) -> (usize, u64
 
 async fn open_incidents(store: &Store) -> i64 {
     let open = sqlx::query_scalar("SELECT count(*) FROM incident WHERE closed_at IS NULL");
-    open.fetch_one(&store.readers).await.expect("counted")
+    open.fetch_one(&store.readers.pool).await.expect("counted")
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn an_old_card_whose_successor_never_came_is_told_itself() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     posted(&store, "default", "g").await;
-    let old: String = sqlx::query_scalar("SELECT id FROM card").fetch_one(&store.readers).await.expect("a card");
+    let old: String = sqlx::query_scalar("SELECT id FROM card").fetch_one(&store.readers.pool).await.expect("a card");
     let opened_again = Ingest {
         decide: Box::new(move |known, _| Changes {
             reposts: vec![crate::model::CardId(old.clone())],

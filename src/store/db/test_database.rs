@@ -1,0 +1,42 @@
+//! The database of a unit test: SQLite, or PostgreSQL where the environment names a server. Every folder has its own, which
+//! stays the folder's when its store is opened again.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use sqlx::{Connection as _, Executor as _};
+
+use super::{database::Database, open::file_in};
+use crate::config::Secret;
+
+/// URL of a superuser.
+const SERVER: &str = "MAR_TEST_DATABASE_URL";
+
+static KNOWN: Mutex<Option<HashMap<PathBuf, String>>> = Mutex::new(None);
+
+pub(crate) async fn of(folder: &Path) -> Database {
+    let Ok(server) = std::env::var(SERVER) else { return Database::Sqlite(file_in(folder)) };
+    let known = KNOWN.lock().expect("no panic").get_or_insert_default().get(folder).cloned();
+    let url = if let Some(url) = known { url } else { make(&server).await };
+    KNOWN.lock().expect("no panic").get_or_insert_default().insert(folder.to_owned(), url.clone());
+    Database::Postgres(Secret::new(url))
+}
+
+/// Whether stores of tests are in PostgreSQL, where a file cannot be looked at.
+pub(crate) fn is_shared() -> bool {
+    std::env::var_os(SERVER).is_some()
+}
+
+async fn make(server: &str) -> String {
+    let name = format!("test_{}", ulid::Ulid::new().to_string().to_lowercase());
+    let mut connection = sqlx::PgConnection::connect(server).await.expect("the server of MAR_TEST_DATABASE_URL");
+    let sql = format!("CREATE DATABASE {name}");
+    connection.execute(sqlx::AssertSqlSafe(sql)).await.expect("a database");
+    connection.close().await.expect("closed");
+    let mut url: url::Url = server.parse().expect("a URL");
+    url.set_path(&format!("/{name}"));
+    url.to_string()
+}

@@ -1,0 +1,107 @@
+//! How replicas learn of each other's commits: by PostgreSQL's NOTIFY, and by a look each second, since a notification may
+//! be lost and a pooler passes none on.
+
+use std::time::Duration;
+
+use sqlx::{Row as _, postgres::PgListener};
+use tokio::time::{sleep, timeout};
+
+use crate::store::{
+    Store, StoreError,
+    db::{
+        database::{ABSENT, Database, LEASE, WAKE},
+        meta::WAKE_KEY,
+    },
+};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The pause before the database is asked to notify again.
+const LISTEN_PAUSE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Starts what wakes this process's lanes for the commits of others. It ends when the pools are closed.
+    pub(in crate::store) fn watch_others(&self) {
+        tokio::spawn(look(self.clone()));
+        tokio::spawn(listen(self.clone()));
+    }
+
+    /// Lets the leader know that an alert of the route is absent, which it may be another process than this one.
+    pub(in crate::store) async fn notify_absent(&self, route: &str) {
+        if !self.is_shared() {
+            return;
+        }
+        // Names of routes are made of letters, digits, dashes and underscores.
+        let route: String =
+            route.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
+        if let Err(error) = self.database.run_alone(&self.monitoring, format!("NOTIFY {ABSENT}, '{route}'")).await {
+            tracing::debug!(%error, "cannot notify the leader of an absent alert");
+        }
+    }
+}
+
+/// Looks for wakes that no notification brought.
+async fn look(store: Store) {
+    let mut last: Option<String> = None;
+    while !store.lease.pool.is_closed() {
+        sleep(LOOK_EVERY).await;
+        match read_wake(&store).await {
+            Ok(wake) if wake != last => {
+                if last.is_some() && wake.as_ref().is_some_and(|wake| !store.own_wake.is(wake)) {
+                    store.wake.send_modify(|commits| *commits += 1);
+                }
+                last = wake;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "cannot look for other replicas' commits"),
+        }
+    }
+}
+
+async fn read_wake(store: &Store) -> Result<Option<String>, StoreError> {
+    let sql = format!("SELECT value FROM meta WHERE key = '{WAKE_KEY}'");
+    let rows = store.database.run_alone(&store.monitoring, sql).await?;
+    Ok(rows.first().map(|row| row.try_get("value")).transpose()?)
+}
+
+/// Takes notifications for as long as the store is open.
+async fn listen(store: Store) {
+    while !store.lease.pool.is_closed() {
+        match listener(&store.database).await {
+            Ok(mut listener) => {
+                // What was missed meanwhile is found by looking.
+                while let Ok(Some(notification)) = listener.try_recv().await {
+                    if store.lease.pool.is_closed() {
+                        return;
+                    }
+                    take(&store, notification.channel(), notification.payload());
+                }
+            }
+            Err(error) => tracing::debug!(error, "cannot listen to the database; looking each second"),
+        }
+        sleep(LISTEN_PAUSE).await;
+    }
+}
+
+async fn listener(database: &Database) -> Result<PgListener, String> {
+    let url = database.options(false).map_err(|error| error.to_string())?.database_url;
+    let connected = timeout(CONNECT_TIMEOUT, PgListener::connect(url.as_str())).await.map_err(|_| "no answer")?;
+    let mut listener = connected.map_err(|error| crate::store::db::error::in_words(&error))?;
+    let channels = [WAKE, LEASE, ABSENT];
+    listener.listen_all(channels).await.map_err(|error| crate::store::db::error::in_words(&error))?;
+    Ok(listener)
+}
+
+fn take(store: &Store, channel: &str, payload: &str) {
+    match channel {
+        WAKE if store.own_wake.is(payload) => {}
+        WAKE => store.wake.send_modify(|commits| *commits += 1),
+        LEASE => store.leases.send_modify(|changes| *changes += 1),
+        ABSENT => {
+            if let Ok(route) = crate::model::RouteName::parse(payload) {
+                store.absences.send_modify(|routes| *routes.entry(route).or_default() += 1);
+            }
+        }
+        _ => {}
+    }
+}
