@@ -195,7 +195,8 @@ fn the_file_with_replicas_is_valid() {
     // What the name `receiver` stands for, and what both replicas are given, is the same.
     let alone = read(&folder().join("compose.yaml"));
     let variables = |text: &str| {
-        let lines = text.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/") || line.starts_with("MAR_"));
+        let lines =
+            text.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/") || line.starts_with("MAR_"));
         lines.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
     };
     let second = good.split_once("\n  receiver-b:").expect("a second replica").1;

@@ -68,7 +68,9 @@ fn each_overlay_renders_and_is_valid() {
             assert!(kinds(&manifests).contains(&kind), "{}: no {kind}", overlay.display());
         }
         let replicated = overlay.ends_with("replicated");
-        for (kind, expected) in [("Deployment", !replicated), ("PersistentVolumeClaim", !replicated), ("StatefulSet", replicated)] {
+        for (kind, expected) in
+            [("Deployment", !replicated), ("PersistentVolumeClaim", !replicated), ("StatefulSet", replicated)]
+        {
             assert_eq!(kinds(&manifests).contains(&kind), expected, "{}: {kind}", overlay.display());
         }
     }

@@ -594,8 +594,7 @@ async fn no_statement_reads_a_whole_table_that_grows() {
     let folder = TempDir::new().expect("a folder");
     let clock = Clock::manual(Timestamp(1_000_000));
     let metrics = Arc::new(Metrics::new(&[], &[], "v", "c"));
-    let logged =
-        |options: sqlx::any::AnyConnectOptions| options.log_statements("trace".parse().expect("a level"));
+    let logged = |options: sqlx::any::AnyConnectOptions| options.log_statements("trace".parse().expect("a level"));
     let store = Store::open_as(folder.path(), clock.clone(), metrics, Arc::default(), logged).await.expect("a store");
     caught().lock().expect("no panic").clear();
     work(&store, &clock).await;
