@@ -36,6 +36,7 @@ mod limits;
 mod logs;
 mod memory;
 mod observe;
+mod postgres_selftest;
 mod presentation;
 mod proxy_selftest;
 mod quiet;
