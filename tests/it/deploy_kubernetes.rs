@@ -92,23 +92,31 @@ fn each_overlay_holds_what_its_name_says() {
     assert_eq!(more("replicated"), replicated);
 }
 
+/// An operator's overlay: a resource of ours with components of ours.
+fn replicated(scratch: &Scratch, resource: &str, components: &[&str]) -> PathBuf {
+    // Kustomize takes relative paths alone.
+    let here = scratch.path().canonicalize().expect("a folder");
+    let up = "../".repeat(here.components().count() - 1);
+    let base = format!("{up}{}", folder().strip_prefix("/").expect("an absolute path").display());
+    let components: Vec<_> = components.iter().map(|name| format!("{base}/components/{name}")).collect();
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: monitoring\n\
+         resources: [{base}/{resource}]\ncomponents: [{}]\n",
+        components.join(", ")
+    );
+    scratch.write("kustomization.yaml", &text);
+    here
+}
+
 /// The component goes with any way to keep the secret, and with HTTPS.
 #[test]
 fn replicas_go_with_a_plain_secret_and_with_https() {
-    for (resource, components) in [("overlays/plain-secret", "replicated"), ("overlays/homelab", "replicated,tls")] {
+    for (resource, components) in
+        [("overlays/plain-secret", &["replicated"][..]), ("overlays/homelab", &["replicated", "tls"])]
+    {
         let scratch = Scratch::new("replicated");
-        // Kustomize takes relative paths alone.
-        let up = "../".repeat(scratch.path().components().count() - 1);
-        let base = format!("{up}{}", folder().strip_prefix("/").expect("an absolute path").display());
-        let components: Vec<_> = components.split(',').map(|name| format!("{base}/components/{name}")).collect();
-        let text = format!(
-            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: monitoring\n\
-             resources: [{base}/{resource}]\ncomponents: [{}]\n",
-            components.join(", ")
-        );
-        scratch.write("kustomization.yaml", &text);
-        let manifests = render(scratch.path());
-        assert!(manifests.contains("\nkind: StatefulSet\n") && manifests.contains("DATABASE_URL"), "{manifests}");
+        let manifests = render(&replicated(&scratch, resource, components));
+        assert!(kinds(&manifests).contains(&"StatefulSet") && manifests.contains("DATABASE_URL"), "{manifests}");
         assert_valid(&manifests);
     }
 }
@@ -221,9 +229,16 @@ fn the_image_is_named_in_one_place() {
 /// The variables and the files that the pod would have, with the secret's placeholders in them.
 #[test]
 fn the_receiver_takes_what_the_pod_gives_it() {
-    let manifests = render(&folder().join("overlays/plain-secret"));
+    let (alone, files) = checked(&render(&folder().join("overlays/plain-secret")));
+    assert!(files == 6 && !alone.contains("PostgreSQL"), "{files}: {alone}");
+    let scratch = Scratch::new("replicated");
+    let (replica, files) = checked(&render(&replicated(&scratch, "overlays/plain-secret", &["replicated"])));
+    assert!(files == 7 && replica.contains("store: shared in PostgreSQL; this replica is "), "{files}: {replica}");
+}
+
+/// What `check` says in a pod of these manifests, and how many files its variables name.
+fn checked(manifests: &str) -> (String, usize) {
     let scratch = Scratch::new("kubernetes");
-    let secret = fs::read_to_string(folder().join("components/secret/secret.yaml")).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"));
     command.arg("check").env_clear().env("MAR_STORE__PATH", scratch.join("store"));
     // What the image presets.
@@ -238,16 +253,16 @@ fn the_receiver_takes_what_the_pod_gives_it() {
         let text = if name == "MAR_CONFIG" {
             fs::read_to_string(folder().join("base").join(key)).expect("a file")
         } else {
-            let found = secret.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
-            found.unwrap_or_else(|| panic!("{key} is not in the secret")).trim_matches('"').to_owned()
+            let found = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+            found.unwrap_or_else(|| panic!("{key} is not in the secret")).trim_matches(['"', '\'']).to_owned()
         };
         command.env(name, scratch.write(key, &text));
         files += 1;
     }
-    assert_eq!(files, 6);
     let output = command.output().expect("the receiver's binary starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
+    (said, files)
 }
 
 #[test]

@@ -88,10 +88,9 @@ pub async fn copy(folder: &Path, database: &Secret) -> Result<Copied, CopyError>
     source.migrate(&mut source_connection, &MIGRATIONS).await?;
     let tables = tables::of_sqlite(&mut source_connection).await?;
 
-    let target = Target { place: place(database.expose()) };
-    let shared = Database::Postgres(database.clone());
-    let mut connection = shared.connect(|options| options).await.map_err(|error| target.fault(&error))?;
-    let migrated = shared.migrate(&mut connection, &MIGRATIONS).await;
+    let target = Target { place: place(database.expose()), database: Database::Postgres(database.clone()) };
+    let mut connection = target.database.connect(|options| options).await.map_err(|error| target.fault(&error))?;
+    let migrated = target.database.migrate(&mut connection, &MIGRATIONS).await;
     migrated.map_err(|error| target.refused(&error.to_string()))?;
     connection.execute(sqlx::raw_sql(BEGIN)).await.map_err(|error| target.fault(&error))?;
     // Whatever fails from here on ends with the connection, and undoes all.
@@ -102,7 +101,9 @@ pub async fn copy(folder: &Path, database: &Secret) -> Result<Copied, CopyError>
 
 /// The database that is filled.
 struct Target {
+    /// As errors name it.
     place: String,
+    database: Database,
 }
 
 impl Target {
@@ -176,8 +177,7 @@ impl Target {
 
     /// Who holds a lease that has not ended.
     async fn leader(&self, connection: &mut AnyConnection) -> Result<Option<String>, CopyError> {
-        let now = Database::Postgres(Secret::new("")).now_sql();
-        let sql = format!("SELECT holder FROM lease WHERE until > {now}");
+        let sql = format!("SELECT holder FROM lease WHERE until > {}", self.database.now_sql());
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_optional(connection).await.map_err(|error| self.fault(&error))
     }
 

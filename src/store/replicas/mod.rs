@@ -1,5 +1,7 @@
 //! Several receivers on one database: who leads, how they wake each other, and how a store gets there.
 
+#[cfg(test)]
+mod additive;
 pub(crate) mod advice;
 pub(crate) mod copy;
 pub(crate) mod lease;
