@@ -160,10 +160,11 @@ impl Account {
         self.acting.serve(rooms);
     }
 
-    /// The end at which the events of others arrive, for the first that asks.
+    /// The end at which the events of others arrive from now on, and nowhere else. While nobody listens they are left out:
+    /// whoever begins reads rooms back from where they were left.
     #[must_use]
-    pub fn room_events(&self) -> Option<mpsc::Receiver<RoomEvents>> {
-        self.acting.take_receiver()
+    pub fn room_events(&self) -> mpsc::Receiver<RoomEvents> {
+        self.acting.listen()
     }
 
     async fn run(self: Arc<Self>) {

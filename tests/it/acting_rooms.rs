@@ -76,7 +76,7 @@ impl Listener {
             cancel: cancel.clone(),
         });
         account.act_in(acting.iter().map(|room| (address(room), BTreeSet::from(["!".to_owned()]))).collect());
-        let events = account.room_events().expect("the first to ask");
+        let events = account.room_events();
         let task = tokio::spawn(task);
         let listener = Self { account, events, health, cancel, task, home };
         eventually("a first sync", DEADLINE, async || listener.health.snapshot().last_sync.is_some().then_some(()))
@@ -336,8 +336,7 @@ async fn without_actions_nothing_is_taken_and_a_reload_takes_effect() {
 
 /// Puts an answer into the stopped receiver's store, as acts freeze one.
 async fn freeze_answer(receiver: &Receiver, room: &str, event_type: &str, content: serde_json::Value, txn: &str) {
-    let options = SqliteConnectOptions::new().filename(receiver.store_path().join("receiver.sqlite3"));
-    let mut store = SqliteConnection::connect_with(&options).await.expect("the store opens");
+    let mut store = receiver.store().open().await;
     let sql = "INSERT INTO answer (id, act, room, type, content, txn_id, at, state) \
          SELECT coalesce((SELECT max(ended_seq) FROM op), 0) + 1 + (SELECT count(*) FROM answer), 'act', $1, $2, $3, $4, \
          $5, 'waiting'";

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-
 use crate::harness::{Alert, DEADLINE, Payload, Receiver, ReceiverBuilder, RoomView, Scene, eventually, view::Message};
 
 const SECOND: &str = "@second:example.org";
@@ -34,9 +32,7 @@ fn called_once(view: &RoomView) -> bool {
 
 /// Somebody takes all that is open, as the acts' worker writes it.
 async fn take_all(receiver: &Receiver) {
-    let file = receiver.store_path().join("receiver.sqlite3");
-    let mut store =
-        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.expect("the store");
+    let mut store = receiver.store().open().await;
     let taken = sqlx::query(
         "INSERT INTO act (id, event_id, route, room, sender, name, kind, incident, args, state, asked_at) \
          SELECT id, id, route, '!room:x', '@sre:x', 'Sre', 'take', id, '{}', 'live', opened_at FROM incident",

@@ -5,12 +5,9 @@ use std::{process::Output, time::Duration};
 use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
-use crate::{
-    harness::{
-        Alert, Alertmanager, AlertmanagerConfig, DEADLINE, Exchange, Fault, FaultProxy, Match, Payload, Prometheus,
-        PrometheusConfig, Receiver, ReceiverBuilder, RoomView, Scene, eventually, view::mentions,
-    },
-    store_stress::{LIMITABLE, limit_files, wrapped},
+use crate::harness::{
+    Alert, Alertmanager, AlertmanagerConfig, DEADLINE, Exchange, Fault, FaultProxy, Match, Payload, Prometheus,
+    PrometheusConfig, Receiver, ReceiverBuilder, RoomView, Scene, eventually, view::mentions,
 };
 
 /// Longer than `RESOLVED_FOR`, and what leads to it.
@@ -277,18 +274,18 @@ async fn one_of_two_alertmanagers_that_prometheus_does_not_reach_is_no_alarm_and
 async fn webhooks_answered_503_for_longer_than_the_timeout_are_no_alarm_and_silence_after_them_is() {
     const TIMEOUT: Duration = Duration::from_secs(20);
     let scene = Scene::new().await;
-    let receiver = wrapped(watching(&scene, "20s", ""), LIMITABLE).start().await;
+    let receiver = watching(&scene, "20s", "").start().await;
     let mut alertmanager = alertmanager_of(&receiver).await;
     let _prometheus = prometheus_of(&alertmanager).await;
     beats_on(&receiver).await;
     let refused = [("handler", "alerts"), ("code", "503")];
 
-    limit_files(&receiver, "4096");
+    let lock = receiver.store().lock().await;
     receiver.wait_metric("http_requests_total", &refused, |count| count >= 1.0).await;
     scene.room.assert_settled("no alarm", TIMEOUT + QUIET, has_no_card).await;
     let before = receiver.metric("http_requests_total", &refused).await;
     receiver.wait_metric("http_requests_total", &refused, |count| count > before).await;
-    limit_files(&receiver, "unlimited");
+    drop(lock);
     beats_on(&receiver).await;
     scene.room.assert_settled("no alarm", QUIET, has_no_card).await;
 

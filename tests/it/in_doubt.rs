@@ -1,8 +1,8 @@
 //! Events whose answer never came: found out about, not guessed.
 
-use std::{path::PathBuf, sync::Mutex, time::Duration};
+use std::{sync::Mutex, time::Duration};
 
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::Connection as _;
 
 use crate::harness::{
     DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, NewRoom, Payload, Receiver, ReceiverBuilder, Reply, Room,
@@ -36,16 +36,6 @@ async fn killed_in_doubt(scene: &Scene, proxy: &FaultProxy, arrived: bool) -> Re
     receiver
 }
 
-fn database(receiver: &Receiver) -> PathBuf {
-    receiver.store_path().join("receiver.sqlite3")
-}
-
-/// The store's files, those that are not there as well.
-fn copy_of(receiver: &Receiver) -> Vec<(PathBuf, Option<Vec<u8>>)> {
-    let file = |ending| PathBuf::from(format!("{}{ending}", database(receiver).display()));
-    ["", "-wal", "-shm"].map(file).into_iter().map(|path| (path.clone(), std::fs::read(path).ok())).collect()
-}
-
 /// As if the first try of every op had been that long ago.
 async fn age(receiver: &mut Receiver, hours: i64) {
     let ops = "UPDATE op SET first_try = first_try - $1 WHERE state IN ('in_flight', 'in_doubt')";
@@ -55,20 +45,10 @@ async fn age(receiver: &mut Receiver, hours: i64) {
 /// Changes one row of the stopped receiver's store.
 async fn change(receiver: &mut Receiver, sql: &'static str, hours: i64) {
     receiver.sigterm(DEADLINE).await;
-    let options = SqliteConnectOptions::new().filename(database(receiver));
-    let mut store = SqliteConnection::connect_with(&options).await.expect("the store opens");
+    let mut store = receiver.store().open().await;
     let changed = sqlx::query(sql).bind(hours * 3_600_000).execute(&mut store).await.expect("changed");
     assert_eq!(changed.rows_affected(), 1, "one row: {sql}");
     store.close().await.expect("closed");
-}
-
-fn restore(copy: Vec<(PathBuf, Option<Vec<u8>>)>) {
-    for (path, content) in copy {
-        match content {
-            Some(content) => std::fs::write(path, content).expect("restored"),
-            None => drop(std::fs::remove_file(path)),
-        }
-    }
 }
 
 /// A receiver, stopped, whose store is a copy from before the card that the room has for a group that still fires.
@@ -79,12 +59,12 @@ async fn restored(scene: &Scene, proxy: &FaultProxy) -> Receiver {
     proxy.down().await;
     receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
     receiver.sigterm(DEADLINE).await;
-    let copy = copy_of(&receiver);
+    let copy = receiver.store().backup();
     proxy.up().await;
     receiver.restart().await;
     scene.room.wait_for("its card", DEADLINE, |view| view.cards().len() == 2).await;
     receiver.sigterm(DEADLINE).await;
-    restore(copy);
+    receiver.store().restore(copy);
     receiver
 }
 

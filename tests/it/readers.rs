@@ -4,7 +4,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::AnyConnection;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -257,10 +257,8 @@ async fn posts(address: String, body: String) {
 }
 
 /// Somebody holds the store's lock, so that each webhook is worked on for seconds: nobody makes room for another.
-async fn all_busy(receiver: &Receiver, clients: usize) -> (JoinSet<()>, SqliteConnection) {
-    let file = receiver.store_path().join("receiver.sqlite3");
-    let mut lock = SqliteConnection::connect(&file.display().to_string()).await.expect("the store's file");
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut lock).await.expect("locked");
+async fn all_busy(receiver: &Receiver, clients: usize) -> (JoinSet<()>, AnyConnection) {
+    let lock = receiver.store().lock().await;
     let mut all = JoinSet::new();
     for number in 0..clients {
         let body = Payload::group(&format!("Busy{number}")).firing(&["n01"]).json().to_string();

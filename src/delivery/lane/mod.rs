@@ -142,6 +142,9 @@ impl Lane {
     async fn safe_turn(&mut self) -> Turn {
         match AssertUnwindSafe(self.turn()).catch_unwind().await {
             Ok(Ok(turn)) => return turn,
+            Ok(Err(error @ StoreError::NotLeader)) => {
+                tracing::debug!(room = %self.context.name, %error, "the lane ends");
+            }
             Ok(Err(error)) => tracing::warn!(room = %self.context.name, %error, "store failed; the lane will retry"),
             Err(_) => {
                 self.context.metrics.lane_panics.inc();

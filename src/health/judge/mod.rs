@@ -1,6 +1,7 @@
 //! The judgement: state, numbers of the store and the time -> the status of each part and why. Pure.
 
 mod others;
+mod replica;
 
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub fn judge(mut input: Input) -> Report {
         sync: input.sync(),
         encryption: input.encryption(),
         config: input.config(),
+        replica: input.replica(),
         certificate: input.certificate(),
         alertmanager: input.alertmanager(),
         heartbeats: input.heartbeats(),
@@ -58,7 +60,8 @@ pub fn judge(mut input: Input) -> Report {
         state: input.state,
     };
     let parts = [&report.store, &report.homeserver, &report.sync, &report.encryption, &report.config];
-    let parts = parts.into_iter().chain(&report.certificate).chain(&report.alertmanager).chain(&report.heartbeats);
+    let parts = parts.into_iter().chain(&report.replica).chain(&report.certificate);
+    let parts = parts.chain(&report.alertmanager).chain(&report.heartbeats);
     let parts = parts.map(|part| part.status);
     let worst = parts.chain(report.routes.iter().map(|route| route.status)).max();
     report.status = worst.unwrap_or(Status::Ok);
@@ -219,6 +222,7 @@ impl Input {
                 reasons.push(format!("{}: {}", room.name, self.held(hold)));
             }
         }
+        reasons.extend(self.leaderless());
         reasons.extend(self.late());
         reasons.extend(self.sync_lost());
         reasons.extend(self.parked());

@@ -15,14 +15,17 @@ pub mod dendrite;
 pub mod http;
 pub mod loki;
 pub mod payload;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod receiver_config;
+pub mod replicas;
 pub mod room;
 pub mod samples;
 pub mod source;
+pub mod store;
 pub mod synapse;
 pub mod user;
 pub mod view;
@@ -42,6 +45,7 @@ pub use self::{
     crypto::{Reader, caught_up},
     loki::Loki,
     payload::{Alert, Payload, at, fixture},
+    postgres::{Database, PgBouncer, Postgres, PostgresConfig, PostgresProxy, SmallDisk, Statement, StatementFault},
     prometheus::{Prometheus, PrometheusConfig, Switch},
     proxy::{Exchange, Fault, FaultProxy, Kind, Match, Outcome, Reply},
     receiver::{Receiver, StartFailure},
@@ -49,6 +53,7 @@ pub use self::{
     room::{Room, Scene},
     samples::Samples,
     source::{Manner, Source},
+    store::only_sqlite,
     synapse::Synapse,
     user::{NewRoom, User},
     view::{RoomEvent, RoomView},

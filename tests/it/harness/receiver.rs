@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sqlx::Connection as _;
 use tokio::time::Instant;
 use toml::Table;
 
@@ -16,6 +17,7 @@ use super::{
     http::{Answer, client},
     process::{Process, describe, tail},
     receiver_config::{clean_command, merge, parse, without},
+    store::Look,
 };
 
 /// Lines of the log that a failure shows.
@@ -59,6 +61,19 @@ impl Receiver {
     /// The folder of the store.
     pub fn store_path(&self) -> PathBuf {
         self.with.scratch.join("store")
+    }
+
+    /// Its store, in whichever database it is.
+    pub fn store(&self) -> Look {
+        self.with.look()
+    }
+
+    /// The number that a query of its store finds.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let mut store = self.store().open().await;
+        let count = sqlx::query_scalar(sql).fetch_one(&mut store).await.expect("counted");
+        store.close().await.expect("closed");
+        count
     }
 
     /// `http://127.0.0.1:PORT`, or https.

@@ -1,13 +1,15 @@
 //! What a receiver is started with: its config file, its environment, its folder.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, sync::Arc};
 
 use toml::{Table, Value};
 
 use super::{
-    Authority, Leaf, Receiver, Scene, StartFailure, User, WallClock,
+    Authority, Database, Leaf, Receiver, Scene, StartFailure, User, WallClock,
     http::trusting,
+    postgres,
     process::{Scratch, free_port},
+    store::{Look, database_of},
 };
 
 /// A receiver before its start.
@@ -23,6 +25,8 @@ pub struct ReceiverBuilder {
     pub(super) scratch: Scratch,
     /// What a receiver with TLS is asked with.
     pub(super) trusting: Option<reqwest::Client>,
+    /// Where its store is, if not in a file of `store.path`.
+    pub(super) database: Option<Arc<Database>>,
 }
 
 impl ReceiverBuilder {
@@ -35,18 +39,73 @@ impl ReceiverBuilder {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver")),
             port,
             bearer: None,
-            forbidden: vec!["panicked at".to_owned(), bot.access_token.clone(), bot.password.clone()],
+            forbidden: vec![
+                "panicked at".to_owned(),
+                bot.access_token.clone(),
+                bot.password.clone(),
+                postgres::PASSWORD.to_owned(),
+            ],
             scratch,
             trusting: None,
+            database: None,
         };
-        let store = builder.scratch.join("store");
         builder
-            .set("http.listen", format!("127.0.0.1:{port}"))
+            .at_home()
             .set("matrix.homeserver", bot.homeserver.as_str())
             .set("matrix.user_id", bot.user_id.as_str())
             .set("matrix.access_token", bot.access_token.as_str())
-            .set("store.path", store.to_str().expect("a UTF-8 path"))
             .set("log.filter", "info,matrix_alertmanager_receiver=debug")
+    }
+
+    /// Its own port and folder.
+    fn at_home(self) -> Self {
+        let (listen, store) = (format!("127.0.0.1:{}", self.port), self.scratch.join("store"));
+        self.set("http.listen", listen).set("store.path", store.to_str().expect("a UTF-8 path"))
+    }
+
+    /// Keeps its store in this database, which it reaches by `url`.
+    pub fn on(mut self, database: &Arc<Database>, url: &str) -> Self {
+        self.database = Some(Arc::clone(database));
+        self.with_database_url(url)
+    }
+
+    fn with_database_url(self, url: &str) -> Self {
+        let file = self.file("database-url", url);
+        self.set("store.database_url_file", file)
+    }
+
+    /// Another one of the same config and, on PostgreSQL, the same database, with its own port and `store.path`. Files of
+    /// the first are the first's, and go with it.
+    pub fn replica(&self, name: &str) -> Self {
+        let replica = Self {
+            config: self.config.clone(),
+            env: self.env.clone(),
+            binary: self.binary.clone(),
+            port: free_port(),
+            bearer: self.bearer.clone(),
+            forbidden: self.forbidden.clone(),
+            scratch: Scratch::new("receiver"),
+            trusting: self.trusting.clone(),
+            database: self.database.clone(),
+        };
+        replica.at_home().set("store.replica", name)
+    }
+
+    /// Where the run's receivers have their stores, unless the test has chosen.
+    pub(super) fn with_store_of_this_run(mut self) -> Self {
+        let Some(Value::Table(store)) = self.config.get("store") else { return self };
+        if store.contains_key("database_url") || store.contains_key("database_url_file") {
+            return self;
+        }
+        let Some((database, url)) = store.get("path").and_then(Value::as_str).and_then(database_of) else {
+            return self;
+        };
+        self.database = Some(database);
+        self.with_database_url(&url)
+    }
+
+    pub(super) fn look(&self) -> Look {
+        self.database.clone().map_or_else(|| Look::at_file(&self.scratch.join("store")), Look::Postgres)
     }
 
     /// Route `default` into the scene's room.
@@ -162,7 +221,7 @@ impl ReceiverBuilder {
 
     /// Writes the config and starts nothing: for other commands than `serve`.
     pub fn unstarted(self) -> Receiver {
-        Receiver::new(self)
+        Receiver::new(self.with_store_of_this_run())
     }
 }
 
@@ -171,7 +230,7 @@ pub(super) fn clean_command(program: &PathBuf, env: &[(String, String)]) -> Comm
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let ours = ["MAR_", "MATRIX_", "WEBHOOK_"].iter().any(|prefix| name.starts_with(prefix));
+        let ours = ["MAR_", "MATRIX_", "WEBHOOK_", "PG"].iter().any(|prefix| name.starts_with(prefix));
         if ours || name == "RUST_LOG" || name.to_ascii_lowercase().ends_with("_proxy") {
             command.env_remove(&*name);
         }

@@ -70,6 +70,7 @@ impl View<'_> {
     fn page(&self, app: &App) -> StatusPage {
         let level = level_of(self.report.status);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
+        parts.extend(self.replica());
         parts.extend(self.certificate());
         parts.extend(self.alertmanager());
         parts.extend(self.heartbeats());
@@ -80,6 +81,7 @@ impl View<'_> {
         StatusPage {
             level,
             reasons: reasons(level, &parts, &rooms, &backlog),
+            replica: self.report.replica.as_ref().map(|part| words(&part.reason)),
             parts,
             rooms,
             backlog,
@@ -150,6 +152,12 @@ impl View<'_> {
             part.runbook = Some(if held { "An encrypted room is held" } else { "Clients show a warning" });
         }
         part
+    }
+
+    /// The heading says who leads; a part says what to do if nobody does.
+    fn replica(&self) -> Option<Part> {
+        let part = judged("Leader", self.report.replica.as_ref()?);
+        (part.level != Level::Ok).then_some(Part { runbook: Some("Nobody leads"), ..part })
     }
 
     fn certificate(&self) -> Option<Part> {

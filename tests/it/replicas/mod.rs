@@ -1,0 +1,4 @@
+//! Several receivers on one PostgreSQL, and the way there.
+
+mod check;
+mod copy;
