@@ -282,7 +282,6 @@ async fn a_shared_device_that_was_logged_out_is_logged_in_again_by_the_leader_al
     let follower = Replica::start(&scene.bot, &[room], &password(&scene.bot), &text, false);
     let (shared, _) = (leader.ready(room).await, follower.ready(room).await);
     let (token, own) = (text.token(), [leader.session(), follower.session()]);
-    let before = leader.send(room, "before", "before").await.expect("sent");
     remove_device(scene.synapse, &scene.bot, &shared).await;
 
     // The follower notices first, and leaves it to the leader.
@@ -300,11 +299,10 @@ async fn a_shared_device_that_was_logged_out_is_logged_in_again_by_the_leader_al
     let event = eventually("sent", DEADLINE, async || leader.send(room, "op", "text").await.ok()).await;
     let renewed = text.token();
     assert_ne!(renewed, token);
-    // The device is back under its name, and Synapse has forgotten what it sent: so lanes must take it for another one.
+    // The device is back under its name, and Synapse's database has lost what it sent: lanes must take it for another one.
     assert_eq!(text.json()["device_id"], shared.as_str());
     let now = leader.ready(room).await;
     assert!(now.starts_with(&shared) && now != shared, "{now}");
-    assert_ne!(leader.send(room, "before", "before").await.expect("sent"), before, "a repeat is another event");
     hand_over(&leader, &follower);
     let repeated = eventually("sent", DEADLINE, async || follower.send(room, "op", "text").await.ok()).await;
     assert_eq!((repeated, follower.ready(room).await), (event, now));
