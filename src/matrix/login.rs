@@ -163,7 +163,7 @@ async fn log_in_shared(
         named
     };
     let login = log_in_as(api, config, password, Some(&named.device_id), SHARED_DEVICE).await?;
-    keep(&StoredSession::new(&login, &config.homeserver, Clock::system().wall())).await?;
+    keep(&named.logged_in(&login, &config.homeserver, Clock::system().wall())).await?;
     Ok(SharedOutcome::LoggedIn(login.device))
 }
 

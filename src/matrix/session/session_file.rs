@@ -30,6 +30,9 @@ pub(crate) struct StoredSession {
     /// When the access token expires, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+    /// How often the shared device was logged in again. Whoever deleted it in between deleted its transaction ids.
+    #[serde(default)]
+    pub logins: u32,
 }
 
 impl StoredSession {
@@ -41,6 +44,7 @@ impl StoredSession {
             homeserver: homeserver.to_string(),
             refresh_token: None,
             expires_at: None,
+            logins: 0,
         };
         session.renewed(login.token.clone(), &login.validity, now)
     }
@@ -61,7 +65,14 @@ impl StoredSession {
             homeserver: homeserver.to_string(),
             refresh_token: None,
             expires_at: None,
+            logins: 0,
         }
+    }
+
+    /// The session of the next login of the same device.
+    pub fn logged_in(&self, login: &LoginResponse, homeserver: &Homeserver, now: Timestamp) -> Self {
+        let again = !self.access_token.is_empty();
+        Self { logins: self.logins + u32::from(again), ..Self::new(login, homeserver, now) }
     }
 
     /// Whether it is a session of this account on this homeserver.
@@ -145,6 +156,7 @@ mod tests {
             homeserver: "https://x/".to_owned(),
             refresh_token: None,
             expires_at: None,
+            logins: 0,
         }
     }
 

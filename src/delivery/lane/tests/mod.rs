@@ -6,6 +6,7 @@ mod drain;
 mod escalations;
 mod evidence;
 mod in_doubt;
+mod replicas;
 mod sends;
 
 use std::{
@@ -49,6 +50,10 @@ struct Scripted {
     /// How often a room was searched.
     searches: Mutex<usize>,
     device: Mutex<Option<String>>,
+    /// Rooms that have another device.
+    devices: Mutex<BTreeMap<RoomAddress, String>>,
+    /// Rooms that no device can send to, and why.
+    without_device: Mutex<BTreeMap<RoomAddress, Reason>>,
     /// The least time between two events that are accepted.
     pace: Mutex<Option<Duration>>,
     accepted_at: Mutex<Option<Instant>>,
@@ -185,12 +190,18 @@ impl Transport for Scripted {
         !*self.forgets.lock().expect("a lock")
     }
 
-    fn device(&self, _: &RoomAddress) -> Option<String> {
+    fn device(&self, room: &RoomAddress) -> Option<String> {
+        if let Some(device) = self.devices.lock().expect("a lock").get(room) {
+            return Some(device.clone());
+        }
         Some(self.device.lock().expect("a lock").clone().unwrap_or_else(|| "DEVICE".to_owned()))
     }
 
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
-        Box::pin(async { Ok(self.device(room).expect("a device")) })
+        let refused = self.without_device.lock().expect("a lock").get(room).copied();
+        Box::pin(
+            async move { refused.map_or_else(|| Ok(self.device(room).expect("a device")), |why| Err(scripted(why))) },
+        )
     }
 }
 

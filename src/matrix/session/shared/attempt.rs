@@ -1,5 +1,7 @@
 //! Getting a session of the shared device: from the config's token, or from the store that the replicas share.
 
+use std::sync::atomic::Ordering;
+
 use super::{
     Loaded, Shared,
     next::{Means, Next, Refused, device_name, next},
@@ -39,7 +41,10 @@ impl Shared {
                 Next::Confirm => {
                     let Some(stored) = stored else { break };
                     match confirm_token(&self.context, api, &stored.access_token).await {
-                        Ok(session) => return Ok(Session { expires: self.expiry(&stored), ..session }),
+                        Ok(session) => {
+                            self.logins.store(stored.logins, Ordering::Relaxed);
+                            return Ok(Session { expires: self.expiry(&stored), ..session });
+                        }
                         Err(error) if error.reason == Reason::TokenRejected => {
                             refused.token = Some(stored.access_token);
                         }
@@ -113,9 +118,10 @@ impl Shared {
             return Err(errors::send_error(Reason::AccountRefused, text));
         }
         tracing::info!(user, device = login.device, "logged the shared device in");
-        let stored = StoredSession::new(&login, &config.homeserver, self.context.clock.wall());
+        let stored = named.logged_in(&login, &config.homeserver, self.context.clock.wall());
         let expires = self.expiry(&stored);
         self.save(&stored).await?;
+        self.logins.store(stored.logins, Ordering::Relaxed);
         Ok(Session { device: Some(login.device), token: login.token, expires })
     }
 

@@ -11,7 +11,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     /// A send was refused for its token, so the session must be checked.
     rejected: Notify,
     sends: AtomicU64,
+    /// How often the device of the session was logged in again; 0 for a token of the config.
+    logins: AtomicU32,
     /// The device that was last asked about for keys.
     checked_for_keys: Mutex<Option<String>>,
     logged: Mutex<SayOnce>,
@@ -116,6 +118,7 @@ impl Shared {
             attempts: watch::Sender::new((0, false)),
             rejected: Notify::new(),
             sends: AtomicU64::new(0),
+            logins: AtomicU32::new(0),
             checked_for_keys: Mutex::default(),
             logged: Mutex::default(),
         }
@@ -142,12 +145,17 @@ impl Shared {
         self.sends.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The device that homeservers remember transaction ids for, once it is known. A token without a device stands for
-    /// another one with each send: homeservers forget its ids when they restart.
+    /// The device that homeservers remember transaction ids for, once it is known. Each login counts as another one: a
+    /// device that was deleted in between has no ids any more, although it comes back under its name. A token without a
+    /// device stands for another one with each send: homeservers forget its ids when they restart.
     pub fn device(&self) -> Option<String> {
         let session = lock(&self.current).clone()?;
         let sends = self.sends.load(Ordering::Relaxed);
-        Some(session.device.unwrap_or_else(|| device::without_id(&self.context.health, sends)))
+        Some(match (session.device, self.logins.load(Ordering::Relaxed)) {
+            (Some(device), 0) => device,
+            (Some(device), logins) => format!("{device} (login {})", logins + 1),
+            (None, _) => device::without_id(&self.context.health, sends),
+        })
     }
 
     /// The device of the next send to a plain room.
@@ -366,3 +374,6 @@ async fn becomes(value: &mut watch::Receiver<bool>, wanted: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
