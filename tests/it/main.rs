@@ -46,6 +46,7 @@ mod release;
 mod reload;
 mod reminders;
 mod render_command;
+mod replicas;
 mod rooms;
 mod routing_edits;
 mod serve;

@@ -1,0 +1,3 @@
+//! Several receivers on one PostgreSQL.
+
+mod roles;
