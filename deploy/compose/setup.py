@@ -26,7 +26,7 @@ BOT, OPERATOR, ROOM = "alerts", "operator", "alerts"
 # One device for good: the homeserver recognises events sent twice by it.
 DEVICE = "ALERTMANAGER"
 # The users of the images.
-SYNAPSE, ALERTMANAGER, RECEIVER = 991, 65534, 65532
+SYNAPSE, ALERTMANAGER, RECEIVER, POSTGRES = 991, 65534, 65532, 999
 READY_WITHIN = 120
 
 
@@ -72,6 +72,12 @@ def make_secrets():
     for name, uid in [("receiver/webhook-token", RECEIVER), ("alertmanager/webhook-token", ALERTMANAGER)]:
         if get(name) != token:
             put(name, token, uid)
+    # For compose.replicas.yaml. Without TLS: the network is this machine's.
+    password = get("postgres/password") or secrets.token_urlsafe(32)
+    url = f"postgres://receiver:{password}@postgres/receiver?sslmode=disable"
+    for name, value, uid in [("postgres/password", password, POSTGRES), ("receiver/database-url", url, RECEIVER)]:
+        if get(name) != value:
+            put(name, value, uid)
 
 
 def ask(method, path, body=None, token=""):

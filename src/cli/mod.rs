@@ -15,6 +15,7 @@ mod logs_url;
 mod render;
 mod send_test;
 mod serve;
+mod store;
 mod support;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -60,6 +61,7 @@ enum Command {
     Import(import::Import),
     DeadLetters(dead_letters::DeadLetters),
     Heartbeats(heartbeats::Heartbeats),
+    Store(store::Store),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -84,6 +86,7 @@ impl Cli {
             Command::Import(import) => import.run(),
             Command::DeadLetters(dead_letters) => dead_letters.run(config),
             Command::Heartbeats(heartbeats) => heartbeats.run(config),
+            Command::Store(store) => store.run(config),
             Command::Healthcheck(healthcheck) => Ok(healthcheck.run(config)),
             Command::Completions(completions) => completions.run(Self::command()),
         }

@@ -28,6 +28,7 @@ pub use self::{
         MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route, RouteEvidence, Severity, Store, Tls, Updates,
     },
     secret::Secret,
+    sections::database_url_from,
     templates::{TemplateFile, TemplateName, Templates},
     values::parse_duration,
 };

@@ -2,7 +2,7 @@
 """Checks what deploy/ holds: rendered manifests as the API server would with fieldValidation=Strict, and what it would only show at run time.
 
     validate.py FILE            rendered manifests, "-" for standard input
-    validate.py --compose FILE  a compose file for deploy/compose/
+    validate.py --compose FILE… a compose file for deploy/compose/, and those that are laid over it
     validate.py --values FILE   values for the chart kube-prometheus-stack; writes its Alertmanager config to standard output
 
 One line for each fault, and exit code 1. The schemas are beside this file (scripts/schemas makes them)."""
@@ -21,6 +21,10 @@ OURS = "matrix-alertmanager-receiver"
 SECRET = f"{OURS}-secrets"
 TLS_SECRET, TLS_KEYS = f"{OURS}-tls", {"tls.crt", "tls.key"}
 SECRET_KEYS = {"MATRIX_HOMESERVER", "MATRIX_USER_ID", "MATRIX_ACCESS_TOKEN", "MATRIX_ROOM_ID", "WEBHOOK_TOKEN"}
+# The database of several replicas: one more key, named by one more variable.
+DATABASE_KEY, DATABASE_VARIABLE, DATABASE_PORT = "DATABASE_URL", "MAR_STORE__DATABASE_URL_FILE", 5432
+# What a pod of several replicas may have beside that of the base.
+ONLY_REPLICATED = {"affinity", "topologySpreadConstraints"}
 
 
 class Loader(yaml.SafeLoader):
@@ -77,11 +81,11 @@ class Manifests:
     def faults_of_meaning(self):
         """Only once the schemas hold."""
         yield from self.placed()
-        deployments = self.all("Deployment")
-        if len(deployments) == 1:
-            yield from self.deployment(deployments[0])
+        workloads = self.workloads()
+        if len(workloads) == 1:
+            yield from self.workload(workloads[0])
         elif any(document["kind"] != "Application" and document["kind"] != "ApplicationSet" for document in self.documents):
-            yield f"{len(deployments)} Deployments, 1 is meant"
+            yield f"{len(workloads)} Deployments and StatefulSets, 1 is meant"
         for config in self.all("AlertmanagerConfig"):
             yield from self.alertmanager_config(config)
 
@@ -95,29 +99,95 @@ class Manifests:
                 yield f"{name_of(document)}: is there twice"
             seen.add(name_of(document))
 
-    def deployment(self, deployment):
-        spec = deployment["spec"]
+    def workloads(self):
+        return [*self.all("Deployment"), *self.all("StatefulSet")]
+
+    def is_replicated(self):
+        return bool(self.all("StatefulSet"))
+
+    def workload(self, workload):
+        spec = workload["spec"]
         template = spec["template"]
         labels, pod = template["metadata"]["labels"], template["spec"]
         containers = pod["containers"]
         container = containers[0]
         for wrong, text in [
-            (spec.get("replicas") != 1, "replicas is not 1"),
-            (spec["strategy"] != {"type": "Recreate"}, "the strategy is not Recreate"),
             (len(containers) != 1, "there is more than one container"),
-            (deployment["metadata"]["labels"].get("app") != OURS, "has no label app"),
+            (workload["metadata"]["labels"].get("app") != OURS, "has no label app"),
             (labels.get("app") != OURS, "its pods have no label app"),
             (not spec["selector"]["matchLabels"].items() <= labels.items(), "the selector does not match its own pods"),
             (not re.fullmatch(r"\S+/\S+:[\w.-]+", container["image"]), f"the image is {container['image']}"),
             ("memory" not in container["resources"].get("limits", {}), "there is no limit on memory"),
         ]:
             if wrong:
-                yield f"{name_of(deployment)}: {text}"
+                yield f"{name_of(workload)}: {text}"
+        yield from self.replicated(workload) if self.is_replicated() else self.alone(workload)
         yield from self.probes(container)
         yield from self.locked_down(pod, container)
-        yield from self.volumes(pod, container)
+        yield from self.volumes(pod, container, spec.get("volumeClaimTemplates", []))
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         yield from self.reached(labels, ports)
+
+    def alone(self, deployment):
+        """One receiver on a store that only one can have open."""
+        spec = deployment["spec"]
+        if spec.get("replicas") != 1:
+            yield f"{name_of(deployment)}: replicas is not 1"
+        if spec["strategy"] != {"type": "Recreate"}:
+            yield f"{name_of(deployment)}: the strategy is not Recreate"
+
+    def replicated(self, workload):
+        """Several on one PostgreSQL."""
+        spec, name = workload["spec"], name_of(workload)
+        pod = spec["template"]["spec"]
+        labels, variables = spec["template"]["metadata"]["labels"], pod["containers"][0]["env"]
+        governing = self.named("Service", spec["serviceName"]) or {"spec": {}}
+        budgets = [budget["spec"] for budget in self.all("PodDisruptionBudget")]
+        egress = [rule for policy in self.all("NetworkPolicy") for rule in policy["spec"]["egress"]]
+        allowed = [port["port"] for rule in egress for port in rule["ports"]]
+        apart = pod.get("affinity", {}).get("podAntiAffinity", {})
+        apart = apart.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+        terms = [term["podAffinityTerm"] for term in apart] + pod.get("topologySpreadConstraints", [])
+        for wrong, text in [
+            (spec.get("replicas", 1) < 2, "there are fewer than two replicas"),
+            (spec.get("podManagementPolicy") != "Parallel", "one that cannot start keeps the others away"),
+            (spec.get("updateStrategy", {}).get("type") != "RollingUpdate", "the update is not rolling"),
+            (governing["spec"].get("clusterIP") != "None", "its service is not headless"),
+            (not any(variable["name"] == DATABASE_VARIABLE for variable in variables), "has no database"),
+            (any(variable["name"] == "MAR_STORE__REPLICA" for variable in variables), "all replicas have one name"),
+            ([budget.get("maxUnavailable") for budget in budgets] != [1], "a drain may take more than one"),
+            (any(not budget["selector"]["matchLabels"].items() <= labels.items() for budget in budgets),
+             "the PodDisruptionBudget selects other pods"),
+            (DATABASE_PORT not in allowed, "the NetworkPolicy keeps it from the database"),
+            ([term["topologyKey"] for term in terms] != ["kubernetes.io/hostname", "topology.kubernetes.io/zone"],
+             "replicas may lie on one node or in one zone"),
+            (any(not term["labelSelector"]["matchLabels"].items() <= labels.items() for term in terms),
+             "it keeps apart from other pods"),
+            (bool(self.all("PersistentVolumeClaim")), "there is a volume beside those of the replicas"),
+        ]:
+            if wrong:
+                yield f"{name}: {text}"
+        yield from self.same_pod(name, pod)
+
+    def same_pod(self, name, pod):
+        """It stands twice: here and in the base's Deployment, but for the database, the volume and the placement."""
+        base = yaml.load((DEPLOY / "kubernetes/base/deployment.yaml").read_text(), Loader)["spec"]["template"]["spec"]
+        # What the component `tls` adds to either.
+        def plain(pod):
+            (container,) = pod["containers"]
+            variables = [variable for variable in container["env"]
+                         if variable["name"] != DATABASE_VARIABLE and not variable["name"].startswith("MAR_HTTP__TLS__")]
+            mounts = [mount for mount in container["volumeMounts"] if mount["name"] != "tls"]
+            probes = {probe: {**container[probe], "httpGet": {**container[probe]["httpGet"], "scheme": ""}}
+                      for probe in ("livenessProbe", "readinessProbe")}
+            container = {**container, **probes, "env": variables, "volumeMounts": mounts, "image": ""}
+            volumes = [volume for volume in pod["volumes"] if volume["name"] not in ("store", "tls", "config")]
+            return {**{field: value for field, value in pod.items() if field not in ONLY_REPLICATED},
+                    "containers": [container], "volumes": volumes}
+        ours, theirs = plain(pod), plain(base)
+        for field in sorted({*ours, *theirs}):
+            if ours.get(field) != theirs.get(field):
+                yield f"{name}: {field} of its pod is not that of the base: {ours.get(field)}, {theirs.get(field)}"
 
     def probes(self, container):
         ports = [port["name"] for port in container["ports"]]
@@ -134,8 +204,8 @@ class Manifests:
 
     def by_https(self):
         """Whether the container has a certificate, which whoever calls it has to know."""
-        (deployment,) = self.all("Deployment")
-        variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        (workload,) = self.workloads()
+        variables = workload["spec"]["template"]["spec"]["containers"][0]["env"]
         return any(variable["name"].startswith("MAR_HTTP__TLS__") for variable in variables)
 
     def locked_down(self, pod, container):
@@ -151,9 +221,10 @@ class Manifests:
         if pod.get("automountServiceAccountToken") is not False:
             yield "the pod gets a service account token"
 
-    def volumes(self, pod, container):
+    def volumes(self, pod, container, claims):
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        volumes |= {claim["metadata"]["name"]: {} for claim in claims}
         if mounts.keys() != volumes.keys():
             yield f"mounted are {sorted(mounts)}, volumes {sorted(volumes)}"
             return
@@ -180,8 +251,11 @@ class Manifests:
                 yield f"the secret is {secret['secretName']}"
             # The base alone has none: an overlay says where it comes from.
             keys = self.secret_keys(secret["secretName"])
-            if keys is not None and keys != SECRET_KEYS:
+            if keys is not None and keys != self.expected_keys():
                 yield f"the secret has {sorted(keys)}"
+
+    def expected_keys(self):
+        return SECRET_KEYS | ({DATABASE_KEY} if self.is_replicated() else set())
 
     def secret_keys(self, name):
         for secret in self.all("Secret"):
@@ -205,7 +279,7 @@ class Manifests:
             keys = (found or {}).get("data", {}).keys()
         else:
             secret = volume.get("secret", {}).get("secretName")
-            keys = {SECRET: SECRET_KEYS, TLS_SECRET: TLS_KEYS}.get(secret, ())
+            keys = {SECRET: self.expected_keys(), TLS_SECRET: TLS_KEYS}.get(secret, ())
         if path.name not in keys:
             yield f"{variable['name']}: nothing puts a file at {path}"
 
@@ -218,8 +292,9 @@ class Manifests:
                 if port["targetPort"] not in ports:
                     yield f"{name_of(service)}: the container has no port {port['targetPort']}"
         for monitor in self.all("ServiceMonitor"):
-            selector = monitor["spec"]["selector"]["matchLabels"].items()
-            services = [found for found in self.all("Service") if selector <= found["metadata"]["labels"].items()]
+            services = [found for found in self.all("Service") if selects(monitor["spec"]["selector"], found)]
+            if len(services) != 1:
+                yield f"{name_of(monitor)}: scrapes each pod by {len(services)} services"
             named = {port["name"] for service in services for port in service["spec"]["ports"]}
             for endpoint in monitor["spec"]["endpoints"]:
                 if (endpoint.get("scheme") == "https") != self.by_https():
@@ -277,6 +352,12 @@ class Manifests:
             yield f"{name_of(config)}: has other receivers than the values"
 
 
+def selects(selector, document):
+    labels = document["metadata"]["labels"]
+    without = [rule["key"] for rule in selector.get("matchExpressions", []) if rule["operator"] == "DoesNotExist"]
+    return selector["matchLabels"].items() <= labels.items() and not any(key in labels for key in without)
+
+
 def native(part):
     """Alertmanager's own spelling of what the resource spells in camel case."""
     if isinstance(part, list):
@@ -314,13 +395,19 @@ def values(text):
     return faults
 
 
-def compose(text, folder):
+def compose(texts, folder):
     """The published schema, and that names and files exist."""
-    project = yaml.load(text, Loader)
+    projects = [yaml.load(text, Loader) for text in texts]
     schema = json.loads((SCHEMAS / "compose-spec.json").read_text())
-    if faults := list(faults_of_schema(project, schema, "compose")):
+    if faults := [fault for project in projects for fault in faults_of_schema(project, schema, "compose")]:
         return faults
+    project = projects[0]
+    for over in projects[1:]:
+        project = merged(project, over)
+    faults = []
     for name, service in project["services"].items():
+        if "image" not in service:
+            faults.append(f"{name} has no image")
         for other in service.get("depends_on", {}):
             if other not in project["services"]:
                 faults.append(f"{name} depends on {other}, which is no service")
@@ -334,17 +421,34 @@ def compose(text, folder):
         for port in service.get("ports", []):
             if not port.startswith("127.0.0.1:"):
                 faults.append(f"{name} is open to all: {port}")
+    stores = [volume for service in project["services"].values() for volume in service.get("volumes", [])
+              if volume.endswith(f":/var/lib/{OURS}")]
+    if len(set(stores)) != len(stores):
+        faults.append("two receivers have one store")
     return faults
 
 
+def merged(below, above):
+    """As docker compose lays one file over another; of two volumes at one place the upper one stays."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        both = {name: merged(below[name], above[name]) for name in below if name in above}
+        return {**below, **above, **both}
+    if isinstance(below, list) and isinstance(above, list):
+        places = {str(entry).split(":")[1] for entry in above if str(entry).count(":") > 1}
+        return [entry for entry in below if str(entry).count(":") < 2 or str(entry).split(":")[1] not in places] + above
+    return above
+
+
 def main():
-    *options, file = sys.argv[1:]
-    text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    texts = [sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+             for file in sys.argv[1:] if not file.startswith("--")]
+    text = texts[0]
     try:
         if options == ["--values"]:
             faults = values(text)
         elif options == ["--compose"]:
-            faults = compose(text, DEPLOY / "compose")
+            faults = compose(texts, DEPLOY / "compose")
         else:
             manifests = Manifests([document for document in yaml.load_all(text, Loader) if document is not None])
             faults = list(manifests.faults()) or list(manifests.faults_of_meaning())

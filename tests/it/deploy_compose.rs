@@ -89,6 +89,9 @@ async fn setup_makes_what_the_receiver_needs_and_twice_changes_nothing() {
     let token = machine.secret("receiver/webhook-token");
     assert_eq!(token, machine.secret("alertmanager/webhook-token"));
     assert!(token.len() > 30);
+    let (password, url) = (machine.secret("postgres/password"), machine.secret("receiver/database-url"));
+    assert!(password.len() > 30);
+    assert_eq!(url, format!("postgres://receiver:{password}@postgres/receiver?sslmode=disable"));
     machine.start_synapse();
     // It waits for the homeserver by itself.
     let said = stdout(&machine.setup("accounts").await);
@@ -97,6 +100,7 @@ async fn setup_makes_what_the_receiver_needs_and_twice_changes_nothing() {
         ["receiver/access-token", "receiver/room-id", "receiver/webhook-token"].map(|name| machine.secret(name));
 
     stdout(&machine.setup("secrets").await);
+    assert_eq!(url, machine.secret("receiver/database-url"));
     let said = stdout(&machine.setup("accounts").await);
     assert!(!said.contains("made"), "{said}");
     let after =
@@ -151,12 +155,54 @@ fn prometheus_and_alertmanager_take_their_configs() {
     let succeeds = |program: &str, args: &[&str]| {
         stdout(&Command::new(program).args(args).current_dir(folder()).output().expect("it starts"))
     };
-    succeeds("promtool", &["check", "config", "prometheus.yml"]);
+    for file in ["prometheus.yml", "prometheus.replicas.yml"] {
+        succeeds("promtool", &["check", "config", file]);
+    }
+    let (alone, replicas) = (read(&folder().join("prometheus.yml")), read(&folder().join("prometheus.replicas.yml")));
+    assert_eq!(alone.replace("\"receiver:9088\"", "\"receiver-a:9088\", \"receiver-b:9088\""), replicas);
     succeeds("amtool", &["check-config", "alertmanager.yml"]);
     let routed =
         |label: &str| succeeds("amtool", &["config", "routes", "test", "--config.file=alertmanager.yml", label]);
     assert_eq!(routed("alertname=Watchdog"), "dead-mans-switch\n");
     assert_eq!(routed("alertname=PrometheusTargetDown"), "matrix\n");
+}
+
+/// Two receivers on one PostgreSQL, laid over the file for one.
+#[test]
+fn the_file_with_replicas_is_valid() {
+    let scratch = Scratch::new("compose-replicas");
+    let good = read(&folder().join("compose.replicas.yaml"));
+    let check = |text: &str| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy/validate.py");
+        let file = scratch.write("compose.replicas.yaml", text);
+        let mut command = Command::new(python());
+        command.arg("-B").arg(script).arg("--compose").arg(folder().join("compose.yaml")).arg(file);
+        command.output().expect("python starts")
+    };
+    stdout(&check(&good));
+    for (from, to, word) in [
+        ("- receiver-b:/var", "- receiver:/var", "one store"),
+        ("postgres: { condition", "database: { condition", "database"),
+        ("hostname: receiver-b", "host_name: receiver-b", "host_name"),
+        ("./prometheus.replicas.yml:", "./prometheus-replicas.yml:", "prometheus-replicas.yml"),
+        ("127.0.0.1:9089:9088", "9089:9088", "open to all"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let output = check(&good.replacen(from, to, 1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(word), "{from} -> {to}: {stderr:?}");
+    }
+    // What the name `receiver` stands for, and what both replicas are given, is the same.
+    let alone = read(&folder().join("compose.yaml"));
+    let variables = |text: &str| {
+        let lines =
+            text.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/") || line.starts_with("MAR_"));
+        lines.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let second = good.split_once("\n  receiver-b:").expect("a second replica").1;
+    assert!(variables(second).is_superset(&variables(alone.split_once("\n  receiver:").expect("a receiver").1)));
+    assert_eq!(good.matches("MAR_STORE__DATABASE_URL_FILE: /run/secrets/database-url\n").count(), 2);
+    assert!(second.contains("aliases: [receiver] "), "{second}");
 }
 
 /// Against the schema that the compose specification publishes; each file it mounts is there or is made by the setup.

@@ -64,8 +64,14 @@ fn each_overlay_renders_and_is_valid() {
     for overlay in overlays() {
         let manifests = render(&overlay);
         assert_valid(&manifests);
-        for kind in ["ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "Service"] {
+        for kind in ["ConfigMap", "NetworkPolicy", "Service"] {
             assert!(kinds(&manifests).contains(&kind), "{}: no {kind}", overlay.display());
+        }
+        let replicated = overlay.ends_with("replicated");
+        for (kind, expected) in
+            [("Deployment", !replicated), ("PersistentVolumeClaim", !replicated), ("StatefulSet", replicated)]
+        {
+            assert_eq!(kinds(&manifests).contains(&kind), expected, "{}: {kind}", overlay.display());
         }
     }
 }
@@ -82,6 +88,59 @@ fn each_overlay_holds_what_its_name_says() {
     let homelab = ["AlertmanagerConfig", "ExternalSecret", "PrometheusRule", "ServiceMonitor"];
     assert_eq!(more("homelab"), homelab);
     assert_eq!(more("homelab-https"), [&homelab[..1], &["Certificate"], &homelab[1..]].concat());
+    let replicated = ["ExternalSecret", "PodDisruptionBudget", "PrometheusRule", "ServiceMonitor", "StatefulSet"];
+    assert_eq!(more("replicated"), replicated);
+}
+
+/// An operator's overlay: a resource of ours with components of ours.
+fn replicated(scratch: &Scratch, resource: &str, components: &[&str]) -> PathBuf {
+    // Kustomize takes relative paths alone.
+    let here = scratch.path().canonicalize().expect("a folder");
+    let up = "../".repeat(here.components().count() - 1);
+    let base = format!("{up}{}", folder().strip_prefix("/").expect("an absolute path").display());
+    let components: Vec<_> = components.iter().map(|name| format!("{base}/components/{name}")).collect();
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: monitoring\n\
+         resources: [{base}/{resource}]\ncomponents: [{}]\n",
+        components.join(", ")
+    );
+    scratch.write("kustomization.yaml", &text);
+    here
+}
+
+/// The component goes with any way to keep the secret, and with HTTPS.
+#[test]
+fn replicas_go_with_a_plain_secret_and_with_https() {
+    for (resource, components) in
+        [("overlays/plain-secret", &["replicated"][..]), ("overlays/homelab", &["replicated", "tls"])]
+    {
+        let scratch = Scratch::new("replicated");
+        let manifests = render(&replicated(&scratch, resource, components));
+        assert!(kinds(&manifests).contains(&"StatefulSet") && manifests.contains("DATABASE_URL"), "{manifests}");
+        assert_valid(&manifests);
+    }
+}
+
+#[test]
+fn replicas_that_do_not_stand_in_for_each_other_are_found() {
+    let faults = [
+        ("replicas: 2", "replicas: 1", "fewer than two"),
+        ("replicas: 2", "replica: 2", "replica"),
+        ("podManagementPolicy: Parallel", "podManagementPolicy: OrderedReady", "keeps the others away"),
+        ("type: RollingUpdate", "type: OnDelete", "not rolling"),
+        ("clusterIP: None", "clusterIP: 10.0.0.9", "not headless"),
+        ("maxUnavailable: 1", "maxUnavailable: 2", "more than one"),
+        ("maxUnavailable: 1", "minUnavailable: 1", "minUnavailable"),
+        ("name: MAR_STORE__DATABASE_URL_FILE", "name: MAR_STORE__REPLICA", "one name"),
+        ("receiver/DATABASE_URL", "receiver/URL", "nothing puts a file"),
+        ("secretKey: DATABASE_URL", "secretKey: DATABASE", "the secret has"),
+        ("port: 5432", "port: 3306", "keeps it from the database"),
+        ("topologyKey: kubernetes.io/hostname", "topologyKey: kubernetes.io/os", "on one node"),
+        ("operator: DoesNotExist", "operator: Exists", "by 2 services"),
+        ("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 1", "not that of the base"),
+        ("name: store\n    spec:", "name: data\n    spec:", "mounted are"),
+    ];
+    are_found(&render(&folder().join("overlays/replicated")), &faults);
 }
 
 #[test]
@@ -170,9 +229,16 @@ fn the_image_is_named_in_one_place() {
 /// The variables and the files that the pod would have, with the secret's placeholders in them.
 #[test]
 fn the_receiver_takes_what_the_pod_gives_it() {
-    let manifests = render(&folder().join("overlays/plain-secret"));
+    let (alone, files) = checked(&render(&folder().join("overlays/plain-secret")));
+    assert!(files == 6 && !alone.contains("PostgreSQL"), "{files}: {alone}");
+    let scratch = Scratch::new("replicated");
+    let (replica, files) = checked(&render(&replicated(&scratch, "overlays/plain-secret", &["replicated"])));
+    assert!(files == 7 && replica.contains("store: shared in PostgreSQL; this replica is "), "{files}: {replica}");
+}
+
+/// What `check` says in a pod of these manifests, and how many files its variables name.
+fn checked(manifests: &str) -> (String, usize) {
     let scratch = Scratch::new("kubernetes");
-    let secret = fs::read_to_string(folder().join("components/secret/secret.yaml")).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"));
     command.arg("check").env_clear().env("MAR_STORE__PATH", scratch.join("store"));
     // What the image presets.
@@ -187,16 +253,16 @@ fn the_receiver_takes_what_the_pod_gives_it() {
         let text = if name == "MAR_CONFIG" {
             fs::read_to_string(folder().join("base").join(key)).expect("a file")
         } else {
-            let found = secret.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
-            found.unwrap_or_else(|| panic!("{key} is not in the secret")).trim_matches('"').to_owned()
+            let found = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+            found.unwrap_or_else(|| panic!("{key} is not in the secret")).trim_matches(['"', '\'']).to_owned()
         };
         command.env(name, scratch.write(key, &text));
         files += 1;
     }
-    assert_eq!(files, 6);
     let output = command.output().expect("the receiver's binary starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
+    (said, files)
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! `check`: checks the config and the store and, with `--online`, the homeserver, the account, the rooms,
-//! Alertmanager, and the sources of evidence.
+//! `check`: checks the config and the store and, with `--online`, the database of replicas, the homeserver, the account, the
+//! rooms, Alertmanager, and the sources of evidence.
 
 mod alertmanager;
+mod database;
 mod evidence;
 mod homeserver;
 mod online;
@@ -40,7 +41,8 @@ pub struct Check {
     /// Also ask the homeserver: does it answer and accept the access token, is the account in each room, and may it send
     /// messages and mention @room there; who can read an encrypted room, and will clients trust what they read. And ask each
     /// Alertmanager: does every peer answer, does it post here, and could a silence be made.
-    /// And ask where log lines and graphs come from whether they can be had.
+    /// And ask where log lines and graphs come from whether they can be had. And ask the database of store.database_url: does
+    /// it let this role in, can it be written, and does a commit outlive a crash and a fail-over.
     #[arg(long)]
     online: bool,
 }
@@ -59,8 +61,10 @@ impl Check {
                 links(&loaded, &mut report);
                 templates::check(&loaded, &mut report);
                 store::check(&loaded.store.path, &mut report);
+                database::understood(&loaded, &mut report);
                 if self.online {
                     http_client::block_on(async {
+                        database::check(&loaded, &mut report).await;
                         online::check(&loaded, &mut report).await;
                         alertmanager::check(&loaded, &mut report).await;
                         evidence::check(&loaded, &mut report).await;

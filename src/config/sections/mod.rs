@@ -20,6 +20,7 @@ mod service;
 mod store;
 mod templates;
 
+pub use self::store::database_url_from;
 use super::{reader::Section, schema::Config};
 
 /// Reads all sections. A missing or wrong value becomes an error and reads as its default, so that the rest is checked in the

@@ -1,6 +1,9 @@
 //! `[store]`
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use url::Url;
 
@@ -8,7 +11,7 @@ use super::credential::{conflict, secret};
 use crate::config::{
     reader::{BadValue, Item, Section},
     schema::Store,
-    secret::{Secret, SecretKind},
+    secret::{Secret, SecretKind, read_line},
     values::{DURATION, duration, text},
 };
 
@@ -61,6 +64,22 @@ fn database_url(store: &Section<'_>) -> Option<Secret> {
                 }
             }
         }
+    }
+}
+
+/// A database's URL that a command line names by itself, or by the file that holds it.
+///
+/// # Errors
+/// With what is wrong, naming the file and never the URL.
+pub fn database_url_from(text: Option<&str>, file: Option<&Path>) -> Result<Option<Secret>, String> {
+    let (secret, name) = match (text, file) {
+        (Some(text), _) => (Secret::new(text), "the URL".to_owned()),
+        (None, Some(file)) => (Secret::from_file(&read_line(file)?, file.to_owned()), file.display().to_string()),
+        (None, None) => return Ok(None),
+    };
+    match fault_of_database_url(secret.expose()) {
+        None => Ok(Some(secret)),
+        Some(why) => Err(format!("{name} {why}")),
     }
 }
 

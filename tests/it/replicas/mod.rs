@@ -1,3 +1,5 @@
-//! Several receivers on one PostgreSQL.
+//! Several receivers on one PostgreSQL, and the way there.
 
+mod check;
+mod copy;
 mod roles;

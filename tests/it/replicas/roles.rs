@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Browser, DEADLINE, Fault, FaultProxy, Match, NARROW, Payload, PgBouncer, Postgres, PostgresConfig, Receiver,
-    ReceiverBuilder, Replicas, Scene, WIDE, eventually, http::Answer,
+    ReceiverBuilder, Scene, WIDE, eventually, http::Answer, replicas::Replicas,
 };
 
 /// How long a room is watched for a second message that must not come.
