@@ -106,6 +106,7 @@ impl RoutePoll {
                     tracing::info!(route = %self.route, incidents = applied.changed, "poll changed incidents");
                 }
             }
+            Err(PollError::Store(StoreError::NotLeader)) => {}
             Err(PollError::Store(error)) => tracing::warn!(route = %self.route, %error, "poll failed; will retry"),
             Err(PollError::Api(error)) => {
                 self.failures = self.failures.saturating_add(1);

@@ -15,7 +15,7 @@ use crate::{
     lifecycle::Lifecycle,
     matrix::Account,
     metrics::Metrics,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// What acts use of the receiver.
@@ -33,7 +33,8 @@ pub struct Parts {
 impl Parts {
     /// Starts listening to rooms and carrying out what was asked for. Nothing is asked where no route has actions.
     pub fn start(self, lifecycle: &Lifecycle) {
-        let Some(inbox) = self.account.room_events() else { return };
+        // Before anything is read back, so that nothing is missed in between.
+        let inbox = self.account.room_events();
         let Self { settings, store, account, poll_now, clock, metrics, clients, evidence } = self;
         let context = ActContext {
             settings: Arc::new(move || {
@@ -63,8 +64,10 @@ pub async fn expire_twins(store: Store, mut listed: mpsc::Receiver<ListedSilence
             next = listed.recv() => next,
         };
         let Some(ListedSilences { client, silences }) = next else { return };
-        if let Err(error) = expire_surplus(&store, &client, &silences).await {
-            tracing::warn!(%error, "looking for silences made twice failed");
+        match expire_surplus(&store, &client, &silences).await {
+            Ok(_) => {}
+            Err(StoreError::NotLeader) => return,
+            Err(error) => tracing::warn!(%error, "looking for silences made twice failed"),
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::{
     config::{Config, Route},
     http::App,
     model::{IncidentId, Timestamp},
-    store::{EscalationCandidate, EscalationStep, StoreError},
+    store::{EscalationCandidate, EscalationStep, Store, StoreError},
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// What became due while the receiver was down waits this long after a start, so that webhooks and a poll can first say
+/// What became due while nobody led waits this long after a start, so that webhooks and a poll can first say
 /// that it is over.
 const FIRST_POLL: Duration = Duration::from_secs(30);
 /// Incidents that one transaction escalates.
@@ -22,8 +22,8 @@ const BATCH: usize = 50;
 /// The revisions at which incidents were not severe enough for a step, although their time had come.
 type NotSevere = HashMap<(IncidentId, usize), i64>;
 
-/// Looks until `stop`.
-pub async fn watch(app: Arc<App>, stop: CancellationToken) {
+/// Looks until `stop`, or until another replica leads.
+pub async fn watch(app: Arc<App>, store: Store, stop: CancellationToken) {
     let started = app.clock.now();
     let (mut not_severe, mut looked_by) = (NotSevere::new(), app.config());
     let mut failed = false;
@@ -33,8 +33,9 @@ pub async fn watch(app: Arc<App>, stop: CancellationToken) {
             not_severe.clear();
             looked_by = Arc::clone(&config);
         }
-        match look(&app, &config, started, &mut not_severe).await {
+        match look(&app, &store, &config, started, &mut not_severe).await {
             Ok(()) => failed = false,
+            Err(StoreError::NotLeader) => return,
             Err(error) if failed => tracing::debug!(%error, "escalating failed; will retry"),
             Err(error) => {
                 failed = true;
@@ -50,6 +51,7 @@ pub async fn watch(app: Arc<App>, stop: CancellationToken) {
 
 async fn look(
     app: &App,
+    store: &Store,
     config: &Arc<Config>,
     started: Timestamp,
     not_severe: &mut NotSevere,
@@ -57,7 +59,7 @@ async fn look(
     let mut seen = NotSevere::new();
     for step in config.routes.values().flat_map(|route| steps(config, route)) {
         let fired_after = fired_after(app.clock.now(), started, step.after);
-        let candidates = app.store.escalation_candidates(&step, fired_after).await?;
+        let candidates = store.escalation_candidates(&step, fired_after).await?;
         let known = |one: &EscalationCandidate| {
             not_severe.get(&(one.incident.clone(), step.step)).is_some_and(|rev| *rev == one.rev)
         };
@@ -65,7 +67,7 @@ async fn look(
         seen.extend(calm.into_iter().map(|one| ((one.incident, step.step), one.rev)));
         for batch in due.chunks(BATCH) {
             let ids = batch.iter().map(|one| one.incident.clone()).collect();
-            let escalated = app.store.escalate(&step, ids).await?;
+            let escalated = store.escalate(&step, ids).await?;
             for incident in &escalated {
                 app.metrics.escalations.with_label_values(&[step.route.as_str()]).inc();
                 tracing::info!(route = %step.route, %incident, step = step.step + 1, "nobody took the incident; escalated");

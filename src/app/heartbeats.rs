@@ -33,9 +33,13 @@ const GAPS: usize = 16;
 /// Characters of a label's value in the log.
 const MAX_SHOWN: usize = 100;
 
-/// Looks until `stop`.
-pub async fn watch(app: Arc<App>, stop: CancellationToken) {
-    let mut ticker = Ticker::new(app);
+/// The store of this replica's term; `None`: it does not lead.
+pub type TermStore = Box<dyn Fn() -> Option<Store> + Send + Sync>;
+
+/// Looks until `stop`. Every replica notes when beats may not have been heard, and shows how switches are; alarms are the
+/// leader's.
+pub async fn watch(app: Arc<App>, term: TermStore, replica: String, stop: CancellationToken) {
+    let mut ticker = Ticker::new(app, term, replica);
     loop {
         ticker.tick().await;
         tokio::select! {
@@ -53,11 +57,24 @@ pub async fn grace(store: &Store, gap: Gap) -> Result<usize, StoreError> {
     store.change_heartbeats(move |switch| heartbeats::graced(switch, gap)).await
 }
 
+/// A time in which this replica may not have heard beats.
+#[derive(Clone, Copy, Debug)]
+struct Missed {
+    gap: Gap,
+    /// This replica heard nothing at all, so that it does not count if others share the store and were there.
+    is_absence: bool,
+}
+
 struct Ticker {
     app: Arc<App>,
+    term: TermStore,
+    /// `store.replica`.
+    replica: String,
     ticked_at: Timestamp,
-    /// Times in which beats may not have been heard, and for which no grace is committed yet.
-    gaps: Vec<Gap>,
+    /// Since when the store does not answer.
+    failed_since: Option<Timestamp>,
+    /// Those for which no grace is committed yet.
+    missed: Vec<Missed>,
     /// Whether some switch was there when it was last looked.
     has_some: bool,
     /// Nothing is watched, and it shows.
@@ -68,11 +85,22 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn new(app: Arc<App>) -> Self {
+    fn new(app: Arc<App>, term: TermStore, replica: String) -> Self {
         let now = app.clock.now();
         let started = app.health.snapshot().started_at.unwrap_or(now);
-        let gaps = vec![Gap { from: started.minus(app.store.away()), to: started }];
-        Self { app, ticked_at: now, gaps, has_some: true, is_idle: false, has_failed: false, repeated: HashMap::new() }
+        let gap = Gap { from: started.minus(app.store.away()), to: started };
+        Self {
+            app,
+            term,
+            replica,
+            ticked_at: now,
+            failed_since: None,
+            missed: vec![Missed { gap, is_absence: true }],
+            has_some: true,
+            is_idle: false,
+            has_failed: false,
+            repeated: HashMap::new(),
+        }
     }
 
     async fn tick(&mut self) {
@@ -80,7 +108,7 @@ impl Ticker {
         self.note_gaps(now);
         let config = self.app.config();
         if !self.has_some && config.routes.values().all(|route| route.heartbeats.is_empty()) {
-            self.gaps.clear();
+            self.missed.clear();
             if !self.is_idle {
                 show(&self.app, &config, &[]);
                 self.is_idle = true;
@@ -88,8 +116,13 @@ impl Ticker {
             return;
         }
         self.is_idle = false;
-        match self.look(&config, now).await {
+        let looked = self.look(&config, now).await;
+        if looked.is_err() {
+            self.failed_since.get_or_insert(now);
+        }
+        match looked {
             Ok(()) => self.has_failed = false,
+            Err(StoreError::NotLeader) => {}
             Err(error) if self.has_failed => tracing::debug!(%error, "watching heartbeats failed; will retry"),
             Err(error) => {
                 self.has_failed = true;
@@ -100,37 +133,69 @@ impl Ticker {
 
     fn note_gaps(&mut self, now: Timestamp) {
         if now.since(self.ticked_at) > LATE {
-            self.note(Gap { from: self.ticked_at, to: now });
+            self.note(Missed { gap: Gap { from: self.ticked_at, to: now }, is_absence: true });
         }
         self.ticked_at = now;
         if let Some((from, to)) = self.app.refusals.take() {
-            self.note(Gap { from, to });
+            self.note(Missed { gap: Gap { from, to }, is_absence: false });
         }
     }
 
-    fn note(&mut self, gap: Gap) {
-        let is_full = self.gaps.len() >= GAPS;
-        match self.gaps.last_mut() {
-            Some(last) if is_full => last.to = gap.to,
-            _ => self.gaps.push(gap),
+    fn note(&mut self, missed: Missed) {
+        let is_full = self.missed.len() >= GAPS;
+        match self.missed.last_mut() {
+            Some(last) if is_full => {
+                last.gap.to = missed.gap.to;
+                last.is_absence &= missed.is_absence;
+            }
+            _ => self.missed.push(missed),
         }
+    }
+
+    /// A shared store that was away may have been away for all replicas, also for those that nothing was posted to.
+    async fn note_outage(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(from) = self.failed_since.filter(|_| self.app.store.is_shared()) else { return Ok(()) };
+        self.app.store.heartbeats().await?;
+        self.failed_since = None;
+        if now.since(from) > LATE {
+            self.note(Missed { gap: Gap { from, to: now }, is_absence: true });
+        }
+        Ok(())
+    }
+
+    /// Whether another replica of the store leads, so that somebody has heard beats while this one was absent.
+    async fn others_heard(&self) -> Result<bool, StoreError> {
+        if !self.app.store.is_shared() {
+            return Ok(false);
+        }
+        Ok(self.app.store.leader().await?.is_some_and(|leader| leader.replica != self.replica))
+    }
+
+    /// Gives switches their grace for what was missed.
+    async fn forgive(&mut self) -> Result<(), StoreError> {
+        while let Some(Missed { gap, is_absence }) = self.missed.first().copied() {
+            if !(is_absence && self.others_heard().await?) {
+                let switches = grace(&self.app.store, gap).await?;
+                if switches > 0 {
+                    let seconds = gap.to.since(gap.from).as_secs();
+                    tracing::info!(switches, not_heard_s = seconds, "heartbeats get time to come back");
+                }
+            }
+            self.missed.remove(0);
+        }
+        Ok(())
     }
 
     async fn look(&mut self, config: &Arc<Config>, now: Timestamp) -> Result<(), StoreError> {
-        while let Some(gap) = self.gaps.first().copied() {
-            let switches = grace(&self.app.store, gap).await?;
-            if switches > 0 {
-                let seconds = gap.to.since(gap.from).as_secs();
-                tracing::info!(switches, not_heard_s = seconds, "heartbeats get time to come back");
-            }
-            self.gaps.remove(0);
-        }
+        self.note_outage(now).await?;
+        self.forgive().await?;
         let switches = self.app.store.heartbeats().await?;
         self.has_some = !switches.is_empty();
         let (mut changed, mut failed) = (false, None);
-        for switch in &switches {
+        let store = (self.term)();
+        for (switch, store) in switches.iter().filter_map(|switch| Some((switch, store.as_ref()?))) {
             // One that fails does not hold up the others.
-            match self.step(config, switch, now).await {
+            match self.step(config, store, switch, now).await {
                 Ok(step) => changed |= step,
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -144,9 +209,15 @@ impl Ticker {
     }
 
     /// Returns whether something changed.
-    async fn step(&mut self, config: &Arc<Config>, switch: &Switch, now: Timestamp) -> Result<bool, StoreError> {
+    async fn step(
+        &mut self,
+        config: &Arc<Config>,
+        store: &Store,
+        switch: &Switch,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let Some(watched) = Watched::of(config, self.app.clock.ahead(), &switch.key, now) else {
-            return self.forget(config, switch).await;
+            return self.forget(config, store, switch).await;
         };
         let key = switch.key.clone();
         match judge(switch, watched.heartbeat().timeout, now) {
@@ -154,7 +225,7 @@ impl Ticker {
             Verdict::Raise => {
                 let resolved = switch.resolved_at.is_some();
                 let silent_s = now.since(switch.beat_at).as_secs();
-                if let Some(incident) = self.change(key, watched, raise).await? {
+                if let Some(incident) = self.change(store, key, watched, raise).await? {
                     let incident = incident.as_ref().map(tracing::field::display);
                     let (route, heartbeat) = (&switch.key.route, &switch.key.name);
                     let labels = labels(&switch.key);
@@ -167,11 +238,11 @@ impl Ticker {
                     return Ok(false);
                 }
                 *repeated = now;
-                self.change(key, watched, repeat).await?;
+                self.change(store, key, watched, repeat).await?;
             }
             Verdict::IsBack => {
                 let silent_s = switch.missing_since.map(|since| switch.beat_at.since(since).as_secs());
-                if self.change(key, watched, is_back).await?.is_some() {
+                if self.change(store, key, watched, is_back).await?.is_some() {
                     let (route, heartbeat) = (&switch.key.route, &switch.key.name);
                     let labels = labels(&switch.key);
                     tracing::info!(%route, heartbeat, labels, missing_s = silent_s, "heartbeat is back");
@@ -182,8 +253,8 @@ impl Ticker {
     }
 
     /// The config does not name it any more.
-    async fn forget(&self, config: &Arc<Config>, switch: &Switch) -> Result<bool, StoreError> {
-        if http::heartbeats::forget(&self.app, config, switch.key.clone()).await? {
+    async fn forget(&self, config: &Arc<Config>, store: &Store, switch: &Switch) -> Result<bool, StoreError> {
+        if http::heartbeats::forget(&self.app, store, config, switch.key.clone()).await? {
             let (route, heartbeat) = (&switch.key.route, &switch.key.name);
             tracing::info!(%route, heartbeat, labels = labels(&switch.key), "heartbeat left the config; disarmed");
         }
@@ -193,13 +264,14 @@ impl Ticker {
     /// Returns whether something changed, and the incident that it is.
     async fn change(
         &self,
+        store: &Store,
         key: SwitchKey,
         watched: Watched,
         decide: Decide,
     ) -> Result<Option<Option<IncidentId>>, StoreError> {
         let rooms = watched.route().rooms.clone();
         let decide: DecideSwitch = Box::new(move |switch, known, now| decide(&watched, switch, known, now));
-        self.app.store.change_heartbeat(key, rooms, decide).await
+        store.change_heartbeat(key, rooms, decide).await
     }
 }
 

@@ -8,11 +8,15 @@ mod evidence;
 mod heartbeats;
 mod housekeeping;
 mod lanes;
+mod leadership;
+mod listeners;
+mod opening;
 mod pings;
 mod pollers;
 mod receiver;
 mod reload;
 mod room_addresses;
 mod source;
+mod term;
 
 pub use self::{receiver::Receiver, source::Source};

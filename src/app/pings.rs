@@ -227,7 +227,10 @@ mod tests {
         let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new(&[], &[], "v", "c")));
         let health = Arc::new(Health::default());
         let store = Store::open(folder, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await;
-        Pings::new(Arc::new(App::new(config, store.expect("a store"), clock, metrics, health)))
+        Pings::new(Arc::new(App::new(
+            Arc::new(http::Front::new(config, clock, metrics, health)),
+            store.expect("a store"),
+        )))
     }
 
     #[tokio::test]

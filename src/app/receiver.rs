@@ -1,70 +1,61 @@
 //! The receiver from start to stop.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{
-    sync::{Notify, mpsc},
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, watch};
 
 use super::{
-    acts,
-    clients::Clients,
-    clock_jumps, escalation,
-    evidence::Shown,
-    heartbeats, housekeeping,
-    lanes::Lanes,
-    pings, pollers,
+    clock_jumps, heartbeats,
+    leadership::{Leadership, StoreLease},
+    listeners::{Listeners, Sockets},
+    opening::open_at_last,
+    pings,
     reload::{Reloader, State, show_loaded},
     room_addresses::{Sweep, Swept},
     source::{Source, style_of},
+    term::TermParts,
 };
 use crate::{
-    alertmanager::{self, PollContext, PollNow},
     clock::Clock,
     config::Config,
-    delivery::{Gate, LaneContext, OnShown, Settings},
-    evidence::make::Maker,
-    health::Health,
-    http::{self, App, ControlSocket, HttpListener, Side, Tls},
-    lifecycle::{self, Hangups, Lifecycle},
-    matrix::{Account, Setup, acting_rooms},
+    delivery::{Settings, Transport},
+    health::{Health, Replica},
+    http::{self, App, ControlSocket, Front, Tls},
+    lifecycle::{Hangups, Lifecycle, Terminations},
+    matrix::{Account, Setup, SharedSetup, acting_rooms},
     metrics::Metrics,
     model::RoomAddress,
     store::Store,
 };
 
-/// Lists of silences that wait to be searched for twins; a later poll brings them again.
-const LISTED: usize = 4;
-
-/// A receiver whose store is open and whose sockets are bound, but that does nothing yet.
+/// A receiver whose sockets are bound and whose store is open, but that does nothing yet.
 pub struct Receiver {
     config: Arc<Config>,
     source: Source,
     hangups: Hangups,
+    terminations: Terminations,
     /// What lanes see of the active config.
-    settings: tokio::sync::watch::Sender<Arc<Settings>>,
+    settings: watch::Sender<Arc<Settings>>,
     store: Store,
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    bound: HttpListener,
+    front: Arc<Front>,
+    sockets: Sockets,
     tls: Option<Tls>,
-    /// The listener of `http.admin`.
-    admin: Option<HttpListener>,
-    /// Makes the poller of a route poll at once.
-    poll_now: PollNow,
+    /// Notified when it becomes known which room an address stands for.
+    learned: Arc<Notify>,
 }
 
 impl Receiver {
-    /// Opens the store and binds the sockets. Nothing is sent to the homeserver.
+    /// Binds the sockets and opens the store. Nothing is sent to the homeserver. Returns `None` if a signal has ended the
+    /// process while it waited for a database.
     ///
     /// # Errors
-    /// When a custom template, the certificate or its key is faulty, the store cannot be opened or an address cannot be
-    /// bound.
-    pub async fn prepare(config: Config, source: Source) -> anyhow::Result<Self> {
+    /// When a custom template, the certificate or its key is faulty, an address cannot be bound, or the store cannot be
+    /// opened; a database that is away is waited for.
+    pub async fn prepare(config: Config, source: Source) -> anyhow::Result<Option<Self>> {
         let hangups = Hangups::new()?;
         let clock = Clock::system();
         let rooms = config.rooms();
@@ -72,22 +63,52 @@ impl Receiver {
         let names: Vec<_> = rooms.iter().map(|(_, name)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&routes, &names, crate::VERSION, crate::COMMIT));
         let health = Arc::new(Health::new(&rooms));
+        health.update(|health| health.version = format!("{} ({})", crate::VERSION, crate::COMMIT));
         let style = Arc::new(style_of(&config)?);
         let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
-        let store =
-            Store::open_as_configured(&config.store, clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await?;
+        let config = Arc::new(config);
+        let front = Arc::new(Front::new(Arc::clone(&config), clock.clone(), Arc::clone(&metrics), Arc::clone(&health)));
+        let (store, sockets, terminations) = if config.store.database_url.is_some() {
+            let serving = Listeners::bind(&config, tls.clone())?.serve(&front, None);
+            let mut terminations = Terminations::new()?;
+            tokio::select! {
+                opened = open_at_last(&config.store, &clock, &metrics, &health) => (opened?, Sockets::Served(serving), terminations),
+                signal = terminations.next() => {
+                    tracing::info!(signal, "stopping");
+                    serving.stop().await?;
+                    return Ok(None);
+                }
+            }
+        } else {
+            let opened =
+                Store::open_as_configured(&config.store, clock.clone(), Arc::clone(&metrics), Arc::clone(&health));
+            let store = opened.await?;
+            (store, Sockets::Bound(Box::new(Listeners::bind(&config, tls.clone())?)), Terminations::new()?)
+        };
         // After the store: opening it has set the clock.
         health.update(|health| {
             health.started_at = Some(clock.now());
-            health.version = format!("{} ({})", crate::VERSION, crate::COMMIT);
+            let name = store.is_shared().then(|| config.store.replica.clone());
+            health.replica = name.map(|name| Replica { name, ..Replica::default() });
         });
         show_loaded(&health, &metrics, &clock, &[]);
-        let bound = bind("http.listen", config.http.listen)?.with_tls(tls.clone());
-        let admin = config.http.admin.as_ref().map(|admin| bind("http.admin.listen", admin.listen)).transpose()?;
-        let config = Arc::new(config);
-        let settings = tokio::sync::watch::Sender::new(Arc::new(Settings::new(Arc::clone(&config), style)));
-        let poll_now = PollNow::default();
-        Ok(Self { config, source, hangups, settings, store, clock, metrics, health, bound, tls, admin, poll_now })
+        let settings = watch::Sender::new(Arc::new(Settings::new(Arc::clone(&config), style)));
+        let learned = Arc::default();
+        Ok(Some(Self {
+            config,
+            source,
+            hangups,
+            terminations,
+            settings,
+            store,
+            clock,
+            metrics,
+            health,
+            front,
+            sockets,
+            tls,
+            learned,
+        }))
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order: no new webhooks, sends in flight finish, the store closes.
@@ -96,41 +117,61 @@ impl Receiver {
     /// When the HTTP side fails or the store cannot be read.
     pub async fn run(self) -> anyhow::Result<()> {
         let lifecycle = Lifecycle::new();
-        let swept = self.close_unrouted().await;
-        let learned = Arc::new(Notify::new());
-        let unrouted = swept.rooms.into_iter().chain(swept.waiting).collect();
-        let shown = Shown::new(self.settings.subscribe(), &self.metrics);
-        let (account, lanes) = self.start_delivery(&lifecycle, unrouted, &learned, shown.on_shown()).await?;
-        let app = Arc::new(App::new(
-            Arc::clone(&self.config),
-            self.store.clone(),
-            self.clock.clone(),
-            Arc::clone(&self.metrics),
-            Arc::clone(&self.health),
-        ));
+        let app = Arc::new(App::new(Arc::clone(&self.front), self.store.clone()));
+        let leads = watch::Sender::new(!self.store.is_shared());
+        let account = self.start_account(&lifecycle, leads.subscribe()).await?;
+        let (term, current) = self.term_parts(&app, &account, leads);
+        let term_began = Arc::clone(&term.sweep);
+        let follow = current.clone();
+        if self.store.is_shared() {
+            let lease = StoreLease { store: self.store.clone(), replica: self.config.store.replica.clone() };
+            let leadership = Leadership::new(self.config.store.replica.clone(), lease, term);
+            lifecycle.spawn(leadership.run(lifecycle.clone()));
+        } else {
+            let transport: Arc<Account> = Arc::clone(&account);
+            let swept = self.close_unrouted().await;
+            let unrouted: BTreeSet<RoomAddress> = swept.rooms.into_iter().chain(swept.waiting).collect();
+            term.start(&self.store, transport as Arc<dyn Transport>, unrouted, &lifecycle);
+        }
+        let replica = self.config.store.replica.clone();
+        let term_store = Box::new(move || follow.borrow().as_ref().map(|leading| leading.store.clone()));
+        lifecycle.spawn(heartbeats::watch(Arc::clone(&app), term_store, replica, lifecycle.stop()));
         self.start_background(&app, &lifecycle);
-        let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), Arc::clone(&self.metrics));
-        let evidence = shown.start(&account, store, clock, metrics, &lifecycle);
-        self.start_acts(&account, evidence, &lifecycle);
         tracing::info!(
-            listen = %self.bound.address, homeserver = %self.config.matrix.homeserver,
+            listen = %self.sockets.address(), homeserver = %self.config.matrix.homeserver,
             store = %self.config.store.path.display(), version = crate::VERSION, commit = crate::COMMIT, "ready"
         );
-        let (store, health) = (self.store.clone(), Arc::clone(&self.health));
-        let http_stop = CancellationToken::new();
-        let mut http = self.start_rest(app, lanes, account, learned, &lifecycle, &http_stop);
+        let mut serving = self.sockets.open(&self.front, &app);
+        let Self { source, hangups, mut terminations, settings, store, clock, metrics, health, learned, .. } = self;
+        let (health_too, store_too) = (Arc::clone(&health), store.clone());
+        let state = State::new();
+        let reloader = Reloader {
+            source,
+            hangups,
+            app,
+            settings,
+            current,
+            term_began,
+            account,
+            store,
+            clock,
+            metrics,
+            health,
+            learned,
+            state,
+        };
+        lifecycle.spawn(reloader.run(lifecycle.stop()));
         tokio::select! {
-            served = &mut http => return served.context("the HTTP side ended")?.context("the HTTP side failed"),
-            signal = lifecycle::termination() => tracing::info!(signal = signal?, "stopping"),
+            error = serving.fails() => return Err(error),
+            signal = terminations.next() => tracing::info!(signal, "stopping"),
         }
-        health.update(|health| health.stopping = true);
+        health_too.update(|health| health.stopping = true);
         // Webhooks are answered 503 until the last send is done: refusing the connection would say less.
         if !lifecycle.finish().await {
             tracing::warn!("shutdown timed out; unfinished work resumes at start");
         }
-        http_stop.cancel();
-        http.await.context("the HTTP side ended")?.context("the HTTP side failed")?;
-        store.close().await;
+        serving.stop().await?;
+        store_too.close().await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -147,22 +188,15 @@ impl Receiver {
         swept
     }
 
-    /// Connects to the homeserver and starts lanes for the rooms of the config, and for `unrouted` rooms that still have
-    /// messages to be sent.
-    async fn start_delivery(
-        &self,
-        lifecycle: &Lifecycle,
-        unrouted: BTreeSet<RoomAddress>,
-        learned: &Arc<Notify>,
-        on_shown: OnShown,
-    ) -> anyhow::Result<(Arc<Account>, Arc<Lanes>)> {
-        let (store, places, learned) = (self.store.clone(), self.store.clone(), Arc::clone(learned));
-        let rooms: Vec<RoomAddress> = self.config.rooms().into_iter().map(|(room, _)| room).collect();
+    /// Connects to the homeserver.
+    async fn start_account(&self, lifecycle: &Lifecycle, leads: watch::Receiver<bool>) -> anyhow::Result<Arc<Account>> {
+        let (store, places, learned) = (self.store.clone(), self.store.clone(), Arc::clone(&self.learned));
+        let resolved = self.store.resolved_rooms().await.context("cannot read the store")?;
         let (account, connection) = Account::start(Setup {
             config: self.config.matrix.clone(),
             store_path: self.config.store.path.clone(),
-            rooms: rooms.clone(),
-            resolved_rooms: self.store.resolved_rooms().await?.into_iter().collect(),
+            rooms: self.config.rooms().into_iter().map(|(room, _)| room).collect(),
+            resolved_rooms: resolved.into_iter().collect(),
             save_resolved_room: Arc::new(move |address, place| {
                 let (store, learned) = (places.clone(), Arc::clone(&learned));
                 Box::pin(async move {
@@ -176,6 +210,7 @@ impl Receiver {
                 let store = store.clone();
                 Box::pin(async move { Ok(store.set_device(device).await?) })
             }),
+            shared: self.store.is_shared().then(|| shared_session(&self.store, leads)),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
@@ -183,40 +218,40 @@ impl Receiver {
         });
         account.act_in(acting_rooms(&self.config));
         lifecycle.spawn(connection);
-        let gate = Gate::new(self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
-        let transport: Arc<Account> = Arc::clone(&account);
-        let context = LaneContext {
+        Ok(account)
+    }
+
+    fn term_parts(
+        &self,
+        app: &Arc<App>,
+        account: &Arc<Account>,
+        leads: watch::Sender<bool>,
+    ) -> (TermParts, super::term::Current) {
+        let current = watch::Sender::default();
+        let follow = current.subscribe();
+        let parts = TermParts {
+            app: Arc::clone(app),
             settings: self.settings.subscribe(),
             store: self.store.clone(),
-            transport,
-            gate: Arc::new(gate),
+            account: Arc::clone(account),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
-            on_shown,
+            replica: self.config.store.replica.clone(),
+            current,
+            leads,
+            sweep: Arc::default(),
         };
-        let lanes = Lanes::new(context, lifecycle.clone());
-        lanes.ensure(rooms.into_iter().chain(unrouted));
-        Ok((account, lanes))
+        (parts, follow)
     }
 
-    /// Starts everything that runs beside webhooks and lanes.
+    /// Starts what runs beside webhooks, on every replica.
     fn start_background(&self, app: &Arc<App>, lifecycle: &Lifecycle) {
         let stop = || lifecycle.stop();
         if let Some(tls) = self.tls.clone() {
             let (clock, metrics, health) = (self.clock.clone(), Arc::clone(&self.metrics), Arc::clone(&self.health));
             lifecycle.spawn(tls.watch(clock, metrics, health, stop()));
         }
-        lifecycle.spawn(housekeeping::prune(Arc::clone(app), stop()));
-        lifecycle.spawn(housekeeping::close_stale(Arc::clone(app), stop()));
-        let (listed, inbox) = mpsc::channel(LISTED);
-        let (store, clock, poll_now) = (self.store.clone(), self.clock.clone(), self.poll_now.clone());
-        let polls = PollContext { store: store.clone(), clock, poll_now, listed };
-        lifecycle.spawn(acts::expire_twins(store, inbox, stop()));
-        let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
-        lifecycle.spawn(pollers::run(self.settings.subscribe(), polls, metrics, health, stop()));
-        lifecycle.spawn(escalation::watch(Arc::clone(app), stop()));
-        lifecycle.spawn(heartbeats::watch(Arc::clone(app), stop()));
         lifecycle.spawn(pings::run(Arc::clone(app), stop()));
         lifecycle.spawn(clock_jumps::watch(self.clock.clone(), Arc::clone(&self.health), stop()));
         lifecycle.spawn(http::sample(Arc::clone(app), stop()));
@@ -229,68 +264,20 @@ impl Receiver {
             ),
         }
     }
-
-    fn start_acts(&self, account: &Arc<Account>, evidence: Arc<Maker>, lifecycle: &Lifecycle) {
-        let clients = Arc::new(Clients::new(self.settings.subscribe(), &self.metrics, &self.health, &self.clock));
-        let watched = Arc::clone(&clients);
-        lifecycle.spawn(alertmanager::watch::watch(move || watched.all(), lifecycle.stop()));
-        let parts = acts::Parts {
-            settings: self.settings.subscribe(),
-            store: self.store.clone(),
-            account: Arc::clone(account),
-            poll_now: self.poll_now.clone(),
-            clock: self.clock.clone(),
-            metrics: Arc::clone(&self.metrics),
-            clients,
-            evidence,
-        };
-        parts.start(lifecycle);
-    }
-
-    /// Starts what takes over the rest of the receiver: reloads, the status page and the webhook listener.
-    fn start_rest(
-        self,
-        app: Arc<App>,
-        lanes: Arc<Lanes>,
-        account: Arc<Account>,
-        learned: Arc<Notify>,
-        lifecycle: &Lifecycle,
-        http_stop: &CancellationToken,
-    ) -> JoinHandle<std::io::Result<()>> {
-        let reloader = Reloader {
-            source: self.source,
-            hangups: self.hangups,
-            app: Arc::clone(&app),
-            settings: self.settings,
-            lanes,
-            account,
-            store: self.store,
-            clock: self.clock,
-            metrics: self.metrics,
-            health: self.health,
-            learned,
-            state: State::new(),
-        };
-        lifecycle.spawn(reloader.run(lifecycle.stop()));
-        let side = Side::Main { address: self.bound.address, has_admin: self.admin.is_some() };
-        if let Some(admin) = self.admin {
-            tokio::spawn(serve_admin(admin, Arc::clone(&app), http_stop.clone()));
-        }
-        tokio::spawn(self.bound.serve(app, side, http_stop.clone()))
-    }
 }
 
-fn bind(key: &str, address: SocketAddr) -> anyhow::Result<HttpListener> {
-    http::bind(address).with_context(|| format!("{key}: cannot listen on {address}"))
-}
-
-/// Serves the status page. Alerts matter more: the receiver runs on if the listener fails.
-async fn serve_admin(bound: HttpListener, app: Arc<App>, stop: CancellationToken) {
-    tracing::info!(listen = %bound.address, "status page listening");
-    if !bound.address.ip().to_canonical().is_loopback() {
-        tracing::warn!(listen = %bound.address, "http.admin sends its password over plain HTTP");
-    }
-    if let Err(error) = bound.serve(app, Side::Admin, stop).await {
-        tracing::warn!(%error, "status page listener failed");
+/// The session of the device that all replicas of the store share.
+fn shared_session(store: &Store, leads: watch::Receiver<bool>) -> SharedSetup {
+    let (from, to) = (store.clone(), store.clone());
+    SharedSetup {
+        load: Arc::new(move || {
+            let store = from.clone();
+            Box::pin(async move { Ok(store.shared_session().await?) })
+        }),
+        save: Arc::new(move |text| {
+            let store = to.clone();
+            Box::pin(async move { Ok(store.set_shared_session(text).await?) })
+        }),
+        leads,
     }
 }

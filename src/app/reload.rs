@@ -15,9 +15,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    lanes::Lanes,
     room_addresses::{self, ALIAS_PATIENCE, Sweep},
     source::{Source, read_again},
+    term::{Current, Leading},
 };
 use crate::{
     clock::Clock,
@@ -31,7 +31,7 @@ use crate::{
     metrics::Metrics,
     model::{NoKeys, RoomAddress, RoomAliases, RoomName, RouteName},
     render::Style,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// How often to check whether the files changed.
@@ -48,7 +48,10 @@ pub struct Reloader {
     pub hangups: Hangups,
     pub app: Arc<App>,
     pub settings: watch::Sender<Arc<Settings>>,
-    pub lanes: Arc<Lanes>,
+    /// Only a leader has lanes, and closes or moves what is routed no longer.
+    pub current: Current,
+    /// Notified when a term begins in which nobody has looked yet for what is not routed.
+    pub term_began: Arc<Notify>,
     pub account: Arc<Account>,
     pub store: Store,
     pub clock: Clock,
@@ -108,6 +111,10 @@ impl Reloader {
                 () = self.learned.notified() => {
                     self.sweep(true).await;
                 }
+                () = self.term_began.notified() => {
+                    let waiting = self.sweep(true).await;
+                    self.keep_lanes(&waiting);
+                }
                 () = files.due() => match files.look(self.watched_files()).await {
                     Change::Settled => self.reload(Cause::Change, &mut files).await,
                     Change::None if !self.state.faults.is_empty() => self.reload(Cause::Retry, &mut files).await,
@@ -119,6 +126,10 @@ impl Reloader {
                 self.sweep(false).await;
             }
         }
+    }
+
+    fn leading(&self) -> Option<Leading> {
+        self.current.borrow().clone()
     }
 
     fn watched_files(&self) -> Vec<PathBuf> {
@@ -195,7 +206,9 @@ impl Reloader {
         let settings = Settings::new(Arc::clone(config), style);
         let gone = before.rooms().into_iter().map(|(room, _)| room);
         self.settings.send_replace(Arc::new(settings.clone().and_rooms(gone)));
-        self.lanes.ensure(addresses);
+        if let Some(Leading { lanes, .. }) = self.leading() {
+            lanes.ensure(addresses);
+        }
         self.wait_for_aliases(config).await;
         self.app.reload(Arc::clone(config));
         self.state.active_since = Instant::now();
@@ -215,18 +228,20 @@ impl Reloader {
     }
 
     /// Closes or moves what the active config no longer routes; webhooks in flight at a reload are stored as the previous
-    /// config routed them. Returns the rooms that must wait until an alias is known.
+    /// config routed them. Returns the rooms that must wait until an alias is known. Does nothing on a follower.
     async fn sweep(&mut self, all_addresses: bool) -> BTreeSet<RoomAddress> {
         let config = self.app.config();
         let sweep = Sweep { all_addresses, await_aliases: self.state.active_since.elapsed() < ALIAS_PATIENCE };
         let mut waiting = BTreeSet::new();
-        match sweep.run(&self.store, &config, Some(&self.lanes)).await {
+        let Some(Leading { store, lanes }) = self.leading() else { return waiting };
+        match sweep.run(&store, &config, Some(&lanes)).await {
             Ok(found) => {
                 self.keep_lanes(&found.waiting);
-                self.lanes.ensure(found.rooms.into_iter().chain(found.waiting.iter().cloned()));
+                lanes.ensure(found.rooms.into_iter().chain(found.waiting.iter().cloned()));
                 self.report_duplicates(&config, &found.room_aliases);
                 waiting = found.waiting;
             }
+            Err(StoreError::NotLeader) => {}
             Err(error) => tracing::warn!(%error, "closing unrouted incidents failed; will retry"),
         }
         let routes: Vec<RouteName> = config.routes.keys().cloned().collect();

@@ -6,15 +6,18 @@ use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::{
+    clock::Clock,
     config::{Config, Credential, Purpose, Secret},
-    matrix::{self, LoginRequest},
-    store,
+    matrix::{self, LoginOutcome, LoginRequest, SharedLogin, SharedOutcome},
+    metrics::Metrics,
+    store::{self, Store},
 };
 
 /// Logs in with a password and creates a device for the receiver.
@@ -22,6 +25,9 @@ use crate::{
 /// Stores the session in store.path (so run it as the receiver's user, while the receiver is stopped), creates the device's
 /// keys, and has the account sign them, so that clients show no warning in encrypted rooms. Prints the lines for the config,
 /// and the account's recovery key if it created one. Asks for missing settings.
+///
+/// With replicas (store.database_url) each one runs it for a session of its own, and the first one logs the device in that
+/// all of them share for plain rooms.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -41,28 +47,28 @@ pub struct Login {
     /// one is warned that it changed, and other devices of the account must be verified again.
     #[arg(long)]
     reset_identity: bool,
+    /// With replicas: log the device that all of them share in again, although its session works. Running replicas take the
+    /// new session within seconds.
+    #[arg(long)]
+    shared: bool,
 }
 
 /// Ends the session that login stored.
 ///
 /// The homeserver removes the device; the session and its keys are removed from store.path. The account keeps its
-/// identity and its recovery key. Run it while the receiver is stopped.
+/// identity and its recovery key, and with replicas the device that all of them share. Run it while the receiver is
+/// stopped.
 #[derive(Debug, Args)]
 pub struct Logout {}
 
 impl Login {
     pub fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
         let config = self.config(config)?;
-        let _alone = store::lock_folder(&config.store.path)?;
-        let password = self.password(&config)?;
+        if self.shared && config.store.database_url.is_none() {
+            bail!("--shared is for replicas, and the config has no store.database_url: there is one device only");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(store::keep_temporary_files_in(&config.store.path))?;
-        let done = runtime.block_on(matrix::log_in(LoginRequest {
-            config: &config.matrix,
-            store_path: config.store.path.clone(),
-            password,
-            reset_identity: self.reset_identity,
-        }))?;
+        let done = runtime.block_on(self.log_in(&config))?;
         println!("Logged in as {}, device {}.", config.matrix.user_id, done.device);
         println!(
             "The session is kept in {}; no token and no password is needed in the config:\n",
@@ -74,7 +80,9 @@ impl Login {
             config.matrix.user_id
         );
         println!("\n[store]\npath = {:?}", config.store.path.display().to_string());
-        if matches!(config.matrix.credential, Some(Credential::AccessToken(_))) {
+        if let Some(shared) = &done.shared {
+            print_shared(shared);
+        } else if matches!(config.matrix.credential, Some(Credential::AccessToken(_))) {
             println!("\nTake matrix.access_token_file (or access_token) out: a token in the config beats the session.");
         }
         if let Some(key) = &done.recovery_key {
@@ -98,6 +106,28 @@ impl Login {
         };
         eprintln!("WARNING: logged in, but clients will show a warning on encrypted messages: {warning}");
         Ok(ExitCode::FAILURE)
+    }
+
+    async fn log_in(&self, config: &Config) -> anyhow::Result<LoginOutcome> {
+        let path = &config.store.path;
+        // Both lock the folder.
+        let (_alone, store) = match &config.store.database_url {
+            Some(_) => (None, Some(open_shared(config).await?)),
+            None => (Some(store::lock_folder(path)?), None),
+        };
+        store::keep_temporary_files_in(path).await?;
+        let done = matrix::log_in(LoginRequest {
+            config: &config.matrix,
+            store_path: path.clone(),
+            password: self.password(config)?,
+            reset_identity: self.reset_identity,
+            shared: store.as_ref().map(|store| shared_login(store, self.shared)),
+        })
+        .await;
+        if let Some(store) = store {
+            store.close().await;
+        }
+        done
     }
 
     /// The config, overlaid with the command line; asks for what is in neither.
@@ -142,8 +172,48 @@ impl Logout {
             Some(device) => println!("Logged out: device {device} is gone, and its keys are removed from store.path."),
             None => println!("Nobody is logged in: there is no session in {}.", config.store.path.display()),
         }
+        if config.store.database_url.is_some() {
+            println!("The device that all replicas share stays logged in.");
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Opens the store that replicas share, and locks this replica's folder.
+async fn open_shared(config: &Config) -> anyhow::Result<Store> {
+    let metrics = Arc::new(Metrics::new(&[], &[], "", ""));
+    let opened = Store::open_as_configured(&config.store, Clock::system(), metrics, Arc::default()).await;
+    opened.context("login keeps the shared session in the database of store.database_url")
+}
+
+fn shared_login(store: &Store, force: bool) -> SharedLogin {
+    let (from, to) = (store.clone(), store.clone());
+    SharedLogin {
+        load: Arc::new(move || {
+            let store = from.clone();
+            Box::pin(async move { Ok(store.shared_session().await?) })
+        }),
+        save: Arc::new(move |text| {
+            let store = to.clone();
+            Box::pin(async move { Ok(store.set_shared_session(text).await?) })
+        }),
+        force,
+    }
+}
+
+fn print_shared(shared: &SharedOutcome) {
+    match shared {
+        SharedOutcome::LoggedIn(device) => {
+            println!("\nThe device that all replicas share, {device}, is logged in; the database keeps its session.");
+        }
+        SharedOutcome::Kept(device) => {
+            println!("\nThe device that all replicas share, {device}, has a session that works: it is kept.");
+        }
+        SharedOutcome::FromConfig(_) => {
+            println!("\nThe access token of the config is the device that all replicas share: leave it there.");
+        }
+    }
+    println!("Run login on each replica.");
 }
 
 /// Asks for homeserver and user on a terminal.

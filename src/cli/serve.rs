@@ -24,7 +24,12 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 pub fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (config, source) = Source::read(file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ran = runtime.block_on(async { Receiver::prepare(config, source).await?.run().await });
+    let ran = runtime.block_on(async {
+        match Receiver::prepare(config, source).await? {
+            Some(receiver) => receiver.run().await,
+            None => Ok(()),
+        }
+    });
     // A file read that hangs must not block the exit.
     runtime.shutdown_timeout(LAST_THREADS);
     ran?;

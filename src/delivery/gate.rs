@@ -212,7 +212,8 @@ impl Gate {
             let since = health.account_hold.as_ref().filter(|_| !changed).map_or(now, |hold| hold.since);
             health.account_hold =
                 Some(Hold { reason: error.to_string(), rate_limit, since, until: Some(now.plus(wait)) });
-            error.reason.scope() == Scope::Account && health.homeserver_fault.is_some()
+            let is_logged = health.homeserver_fault.is_some() || health.shared_fault.is_some();
+            error.reason.scope() == Scope::Account && is_logged
         });
         if loud && known {
             tracing::debug!(reason = error.reason.as_str(), "all rooms wait for the account");

@@ -43,14 +43,16 @@ pub trait Transport: Send + Sync + 'static {
     /// restarts. With any other homeserver, the lane searches the room before it sends an event again.
     fn remembers_transactions(&self) -> bool;
 
-    /// The device that sends now or sent last, once it is known. Homeservers remember transaction ids per device.
-    fn device(&self) -> Option<String>;
+    /// The device that sends to `room` now or sent there last, once it is known. Homeservers remember transaction ids per
+    /// device. With replicas, plain rooms have the device that all of them share, and encrypted ones this replica's own.
+    fn device(&self, room: &RoomAddress) -> Option<String>;
 
-    /// Returns the device that makes the next send; a restart may have changed it.
+    /// Returns the device that makes the next send to `room`; a restart, another replica, or encryption may have changed
+    /// it.
     ///
     /// # Errors
-    /// When nothing can be sent for now.
-    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>>;
+    /// When nothing can be sent there for now. Nothing was sent, so no event is in doubt by this.
+    fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>>;
 }
 
 /// An event whose content and transaction id are in the store.

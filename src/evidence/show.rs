@@ -109,7 +109,8 @@ pub async fn run(context: ShowContext, mut inbox: mpsc::Receiver<ShownCard>, sto
 async fn show(context: &ShowContext, job: &Job) {
     let (card, kind) = job;
     let (outcome, reason) = match try_to_show(context, card, *kind).await {
-        Ok(Shown::Frozen | Shown::NotWanted) => return,
+        // Whoever leads now shows evidence for its own cards.
+        Ok(Shown::Frozen | Shown::NotWanted) | Err(StoreError::NotLeader) => return,
         Ok(Shown::Late) => ("late", String::new()),
         Ok(Shown::Replaced) => ("failed", "the card begins with another event by now".to_owned()),
         Ok(Shown::Nothing(why)) => (why.outcome(), why.to_string()),

@@ -7,6 +7,6 @@ mod state;
 
 pub use judge::{in_words, judge};
 pub use state::{
-    Age, ArmedSwitch, Certificate, ClockSet, Delivery, Health, Heartbeat, Hold, Loaded, Peer, PeerFault, RoomHealth,
-    State, Trust,
+    Age, ArmedSwitch, Certificate, ClockSet, Delivery, Health, Heartbeat, Hold, Loaded, Peer, PeerFault, Replica,
+    RoomHealth, State, Trust,
 };

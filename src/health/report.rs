@@ -127,6 +127,8 @@ pub struct Report {
     pub sync: Part,
     pub encryption: Part,
     pub config: Part,
+    /// `None`: no other replica shares the store.
+    pub replica: Option<Part>,
     /// `None`: webhooks come by plain HTTP.
     pub certificate: Option<Part>,
     /// `None`: no route has one.

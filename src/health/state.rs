@@ -82,8 +82,13 @@ pub struct State {
     /// Why the last commit failed; `None` after a good one.
     pub store_fault: Option<String>,
     pub stopping: bool,
+    /// Who leads, where several replicas share a store; `None`: this is the only one.
+    pub replica: Option<Replica>,
     /// Why the homeserver cannot be used; `None` while it can.
     pub homeserver_fault: Option<String>,
+    /// Why the device that replicas share cannot be used, which sends to plain rooms; `None` while it can, or without
+    /// replicas.
+    pub shared_fault: Option<String>,
     /// Whether the homeserver has been reached with a good token since the start.
     pub connected: bool,
     pub last_sync: Option<Timestamp>,
@@ -108,6 +113,18 @@ pub struct State {
     pub heartbeats: Vec<Heartbeat>,
     /// What came into rooms since the start, the newest first.
     pub deliveries: VecDeque<Delivery>,
+}
+
+/// This replica, and who leads as far as it knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replica {
+    /// `store.replica`.
+    pub name: String,
+    pub leads: bool,
+    /// The replica that leads; `None`: nobody does, or the store does not say.
+    pub leader: Option<String>,
+    /// Since when the store says that nobody leads.
+    pub nobody_since: Option<Timestamp>,
 }
 
 /// One peer of an Alertmanager. Neither is set before it was asked.
@@ -171,6 +188,23 @@ pub struct Delivery {
 }
 
 impl State {
+    /// Forgets what only the leader learns: this replica does not lead any more, and would report it for ever.
+    pub fn end_lead(&mut self) {
+        self.account_hold = None;
+        for room in self.rooms.values_mut() {
+            room.hold = None;
+        }
+        for peer in self.alertmanagers.values_mut().flatten() {
+            *peer = Peer { host: std::mem::take(&mut peer.host), ..Peer::default() };
+        }
+    }
+
+    /// Whether another replica leads, or none.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| !replica.leads)
+    }
+
     pub fn delivered(&mut self, delivery: Delivery) {
         self.deliveries.push_front(delivery);
         self.deliveries.truncate(DELIVERIES);

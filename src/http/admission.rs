@@ -10,7 +10,7 @@ use super::{
     connection::Stream,
     pool::{Permit, Pool},
     service::ConnectionService,
-    state::{App, Side},
+    state::{Front, Side},
 };
 use crate::pacing::LogLimit;
 
@@ -27,29 +27,29 @@ const WAITING: usize = 128;
 /// while handlers work on all of them, new ones get a reserved slot, then queue.
 #[derive(Clone)]
 pub struct Admission {
-    app: Arc<App>,
+    front: Arc<Front>,
     pool: Arc<Pool>,
     displaced: Arc<LogLimit>,
 }
 
 impl Admission {
-    pub fn new(app: Arc<App>, side: Side) -> Self {
+    pub fn new(front: Arc<Front>, side: Side) -> Self {
         let pool = match side {
             Side::Main { .. } => Pool::new(CONNECTIONS, RESERVED, WAITING),
             Side::Admin => Pool::new(ADMIN_CONNECTIONS, 0, ADMIN_CONNECTIONS),
         };
-        Self { app, pool: Arc::new(pool), displaced: Arc::default() }
+        Self { front, pool: Arc::new(pool), displaced: Arc::default() }
     }
 
     async fn admit(&self) -> io::Result<Permit> {
         let Ok(permit) = self.pool.permit().await else {
-            self.app.metrics.connections.refused.inc();
-            if self.app.log_limits.connections.allows("", self.app.clock.now()) {
+            self.front.metrics.connections.refused.inc();
+            if self.front.log_limits.connections.allows("", self.front.clock.now()) {
                 tracing::warn!(connections = self.pool.size, "all connection slots busy; rejecting connections");
             }
             return Err(io::Error::other("too many connections"));
         };
-        if permit.displaced && self.displaced.allows("", self.app.clock.now()) {
+        if permit.displaced && self.displaced.allows("", self.front.clock.now()) {
             tracing::warn!(connections = self.pool.size, "all connection slots taken; closing idle connections");
         }
         Ok(permit)
@@ -65,7 +65,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Admission {
         let admission = self.clone();
         Box::pin(async move {
             let permit = admission.admit().await?;
-            let (connection, place) = admission.pool.open(permit, Arc::clone(&admission.app.metrics));
+            let (connection, place) = admission.pool.open(permit, Arc::clone(&admission.front.metrics));
             Ok((Stream::new(stream, Arc::clone(&connection)), ConnectionService::new(service, connection, place)))
         })
     }

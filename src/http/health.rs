@@ -88,6 +88,13 @@ fn parts(report: &Report) -> Value {
         "config": part_json(&report.config),
         "routes": routes,
     });
+    if let (Some(part), Some(replica)) = (&report.replica, &report.state.replica) {
+        let mut json = part_json(part);
+        json["name"] = replica.name.as_str().into();
+        json["leads"] = replica.leads.into();
+        json["leader"] = replica.leader.as_deref().into();
+        parts["replica"] = json;
+    }
     if let Some(certificate) = &report.certificate {
         parts["certificate"] = part_json(certificate);
     }

@@ -11,7 +11,7 @@ use axum::{
 
 use super::{
     answer::Answer,
-    state::{App, Side},
+    state::{App, Front, Side},
 };
 use crate::{config::Config, intake};
 
@@ -63,18 +63,18 @@ pub struct LostWebhook {
 }
 
 impl LostWebhook {
-    pub fn of(app: &App, side: Side, request: &Request) -> Self {
-        let (settings, uri) = (app.settings(), request.uri());
+    pub fn of(front: &Front, side: Side, request: &Request) -> Self {
+        let (settings, uri) = (front.settings(), request.uri());
         let is_known = settings.guard.check(request.headers(), uri.query()).is_ok();
         let right = right_path(&settings.config, uri.path());
         let right = if side == Side::Admin { format!("{right} of http.listen") } else { right };
         Self { path: shown(uri.path()), is_known, right }
     }
 
-    pub fn warn(&self, app: &App, status: StatusCode) {
+    pub fn warn(&self, front: &Front, status: StatusCode) {
         // All strangers share one entry; otherwise they could use up the limit.
         let cause = if self.is_known { &self.path } else { "" };
-        if app.log_limits.misdirected.allows(cause, app.clock.now()) {
+        if front.log_limits.misdirected.allows(cause, front.clock.now()) {
             tracing::warn!(
                 path = self.path,
                 right = self.right,

@@ -18,14 +18,16 @@ mod service;
 mod state;
 mod status;
 mod tls;
+mod waiting;
 mod webhook;
 
 pub use self::{
     certificate::Pair,
     control_socket::{CONTROL_SOCKET, ControlSocket},
     health::delivers,
+    router::Routes,
     server::{HttpListener, bind},
-    state::{App, Settings, Side},
+    state::{App, Front, Settings, Side},
     status::sample,
     tls::Tls,
 };

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     answer::Answer,
-    state::{App, Settings},
+    state::{App, Front, Settings},
 };
 use crate::{
     model::{OpState, Timestamp},
@@ -37,13 +37,20 @@ pub async fn livez(State(app): State<Arc<App>>) -> Answer {
     Answer::health(true, json!({ "status": "ok" }))
 }
 
-/// 200 once webhooks can be accepted. Independent of the homeserver: without the endpoint Alertmanager's alerts would
-/// be lost.
+/// 200 once webhooks can be accepted. Independent of the homeserver, and where there is one replica of its store: without
+/// the endpoint Alertmanager's alerts would be lost. Of several, one that does not reach the database leaves webhooks to the
+/// others.
 pub async fn readyz(State(app): State<Arc<App>>) -> Answer {
-    if app.health.is_stopping() {
-        return Answer::health(false, json!({ "status": "failing", "reason": "shutting down" }));
-    }
-    Answer::health(true, json!({ "status": "ok" }))
+    let health = app.health.snapshot();
+    let fault = health.store_fault.filter(|_| app.store.is_shared());
+    let reason = if health.stopping {
+        "shutting down".to_owned()
+    } else if let Some(fault) = fault {
+        format!("webhooks cannot be committed: {fault}")
+    } else {
+        return Answer::health(true, json!({ "status": "ok" }));
+    };
+    Answer::health(false, json!({ "status": "failing", "reason": reason }))
 }
 
 /// Text exposition format 0.0.4.
@@ -53,7 +60,11 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     if let Ok(Ok(stats)) = timeout(STATS_TIMEOUT, app.store.stats(&settings.rooms)).await {
         set_gauges(&app, &settings, &stats);
     }
-    match app.metrics.encode() {
+    encoded(&app)
+}
+
+pub(super) fn encoded(front: &Front) -> Response {
+    match front.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

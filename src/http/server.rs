@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::Admission,
-    router::router,
-    state::{App, Side},
+    router::Routes,
+    state::{Front, Side},
     tls::Tls,
 };
 use crate::pacing::LogLimit;
@@ -83,13 +83,19 @@ impl HttpListener {
     ///
     /// # Errors
     /// When the socket cannot be served.
-    pub async fn serve(self, app: Arc<App>, side: Side, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        front: Arc<Front>,
+        side: Side,
+        routes: Routes,
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
         let listening = self.listener.try_clone()?;
         let server = axum_server::from_tcp(self.listener)?;
-        let admission = Admission::new(Arc::clone(&app), side);
+        let admission = Admission::new(Arc::clone(&front), side);
         match self.tls {
-            None => run(server.acceptor(admission), listening, app, side, stop).await,
-            Some(tls) => run(server.acceptor(tls.acceptor(admission, &app)), listening, app, side, stop).await,
+            None => run(server.acceptor(admission), listening, front, routes, stop).await,
+            Some(tls) => run(server.acceptor(tls.acceptor(admission, &front)), listening, front, routes, stop).await,
         }
     }
 }
@@ -97,8 +103,8 @@ impl HttpListener {
 async fn run<A>(
     server: Server<SocketAddr, A>,
     listening: std::net::TcpListener,
-    app: Arc<App>,
-    side: Side,
+    front: Arc<Front>,
+    routes: Routes,
     stop: CancellationToken,
 ) -> std::io::Result<()>
 where
@@ -109,10 +115,10 @@ where
 {
     let handle = Handle::new();
     // Otherwise it would first detect the HTTP version, without a time limit.
-    let mut server = server.handle(handle.clone()).http1_only().accept_error_handler(not_accepted(&app));
+    let mut server = server.handle(handle.clone()).http1_only().accept_error_handler(not_accepted(&front));
     let mut http = server.http_builder().http1();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
-    let serving = server.serve(router(app, side).into_make_service());
+    let serving = server.serve(axum::Router::new().fallback_service(routes).into_make_service());
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended,
@@ -143,11 +149,11 @@ async fn refuse_clients(listening: &std::net::TcpListener) {
 
 /// Logs why the kernel gives no connection, mostly because of too many open files; accepting is retried 20 times a
 /// second.
-fn not_accepted(app: &Arc<App>) -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
-    let (app, said) = (Arc::clone(app), LogLimit::default());
+fn not_accepted(front: &Arc<Front>) -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
+    let (front, said) = (Arc::clone(front), LogLimit::default());
     move |client, error| {
         // With an address the connection was accepted, and its error is logged elsewhere.
-        if client.is_none() && !app.health.is_stopping() && said.allows("", app.clock.now()) {
+        if client.is_none() && !front.health.is_stopping() && said.allows("", front.clock.now()) {
             tracing::warn!(%error, "accepting a connection failed");
         }
     }

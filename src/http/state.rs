@@ -1,6 +1,6 @@
 //! What every handler may use, and the active config.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -26,10 +26,9 @@ pub enum Side {
     Admin,
 }
 
-/// What every handler may use.
-pub struct App {
+/// What listeners use, also while the store is not open yet.
+pub struct Front {
     settings: ArcSwap<Settings>,
-    pub store: Store,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
@@ -40,6 +39,20 @@ pub struct App {
     pub refusals: Refusals,
     /// Switches whose beat was accepted and not yet passed on.
     pub beats: AcceptedBeats,
+}
+
+/// What every handler may use.
+pub struct App {
+    front: Arc<Front>,
+    pub store: Store,
+}
+
+impl Deref for App {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.front
+    }
 }
 
 /// What clients can cause again and again is logged once a minute.
@@ -80,7 +93,18 @@ impl Settings {
 
 impl App {
     #[must_use]
-    pub fn new(config: Arc<Config>, store: Store, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+    pub fn new(front: Arc<Front>, store: Store) -> Self {
+        Self { front, store }
+    }
+
+    pub(super) fn front(&self) -> &Arc<Front> {
+        &self.front
+    }
+}
+
+impl Front {
+    #[must_use]
+    pub fn new(config: Arc<Config>, clock: Clock, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let body_budget = BodyBudget::new(config.http.max_body_bytes);
         let settings = ArcSwap::from_pointee(Settings::new(config));
         let log_limits = LogLimits {
@@ -92,7 +116,7 @@ impl App {
             misdirected: LogLimit::new(Duration::from_mins(1), MISDIRECTED_PATHS),
         };
         let (history, refusals, beats) = (History::default(), Refusals::default(), AcceptedBeats::default());
-        Self { settings, store, clock, metrics, health, log_limits, body_budget, history, refusals, beats }
+        Self { settings, clock, metrics, health, log_limits, body_budget, history, refusals, beats }
     }
 
     /// The active config and what is made of it. A request takes it once, so that it never sees two.

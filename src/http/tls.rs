@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::Admission,
     certificate::{Hash, Misfit, Pair},
-    state::App,
+    state::Front,
 };
 use crate::{
     clock::Clock,
@@ -60,9 +60,9 @@ impl Tls {
         Ok(Self { files: files.clone(), served, pair })
     }
 
-    pub(super) fn acceptor(self, admission: Admission, app: &Arc<App>) -> Handshakes {
+    pub(super) fn acceptor(self, admission: Admission, front: &Arc<Front>) -> Handshakes {
         let inner = RustlsAcceptor::new(self.served.0).handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(admission);
-        Handshakes { inner, app: Arc::clone(app), log_limit: Arc::default() }
+        Handshakes { inner, front: Arc::clone(front), log_limit: Arc::default() }
     }
 
     /// Looks at the files until `stop`, and serves what they hold if it is good.
@@ -187,7 +187,7 @@ fn moment(at: Timestamp) -> jiff::Timestamp {
 #[derive(Clone)]
 pub struct Handshakes {
     inner: RustlsAcceptor<Admission>,
-    app: Arc<App>,
+    front: Arc<Front>,
     log_limit: Arc<LogLimit>,
 }
 
@@ -205,9 +205,9 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Handshakes {
 impl Handshakes {
     fn failed(&self, error: &io::Error) {
         let Some((reason, advice)) = why(error) else { return };
-        self.app.metrics.tls.handshakes_failed.with_label_values(&[reason]).inc();
+        self.front.metrics.tls.handshakes_failed.with_label_values(&[reason]).inc();
         // Load balancers check whether the port is open; that is not worth a log line.
-        if reason != "closed" && self.log_limit.allows("", self.app.clock.now()) {
+        if reason != "closed" && self.log_limit.allows("", self.front.clock.now()) {
             tracing::warn!(reason, advice, %error, "TLS handshake failed");
         }
     }

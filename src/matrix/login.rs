@@ -6,16 +6,25 @@ use anyhow::{Context as _, bail};
 use matrix_sdk::{Client, config::SyncSettings};
 
 use super::{
-    api::{client::Api, errors::ApiError},
+    api::{
+        client::{Api, LoginResponse, OWN_DEVICE, SHARED_DEVICE},
+        errors::ApiError,
+    },
     encryption::{
         recovery::{IdentityStage, RecoveryFiles},
         trust::{self, NewRecoveryKey, TrustError},
     },
-    session::{sdk_store::SdkStore, session_file::StoredSession},
+    session::{
+        device,
+        sdk_store::SdkStore,
+        session_file::StoredSession,
+        shared::{LoadSharedSession, SaveSharedSession, next::device_name},
+    },
 };
 use crate::{
     clock::Clock,
-    config::{self, Homeserver, Secret},
+    config::{self, Credential, Homeserver, Secret},
+    model::{Reason, SendError},
 };
 
 /// The input of `login`.
@@ -26,6 +35,35 @@ pub(crate) struct LoginRequest<'a> {
     pub password: Secret,
     /// Replaces the account's identity, if it has one.
     pub reset_identity: bool,
+    /// With replicas: the session that they share.
+    pub shared: Option<SharedLogin>,
+}
+
+/// How `login` handles the session that replicas share.
+pub(crate) struct SharedLogin {
+    pub load: LoadSharedSession,
+    pub save: SaveSharedSession,
+    /// Replaces a session that works.
+    pub force: bool,
+}
+
+/// What became of the session that replicas share.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SharedOutcome {
+    LoggedIn(String),
+    /// The stored one works.
+    Kept(String),
+    /// It is the access token of the config; its device, if it has one.
+    FromConfig(Option<String>),
+}
+
+impl SharedOutcome {
+    fn device(&self) -> Option<&str> {
+        match self {
+            Self::LoggedIn(device) | Self::Kept(device) => Some(device),
+            Self::FromConfig(device) => device.as_deref(),
+        }
+    }
 }
 
 /// The outcome of `login`.
@@ -37,41 +75,39 @@ pub(crate) struct LoginOutcome {
     pub replaces_key: bool,
     /// Why clients will show a warning, if they will.
     pub warning: Option<String>,
+    /// `None` without replicas.
+    pub shared: Option<SharedOutcome>,
 }
 
-/// Logs in, stores the session, uploads the device's keys and signs the device.
+/// Logs in, stores the session, uploads the device's keys and signs the device. With replicas, the shared device is logged
+/// in before, unless it has a session.
 ///
 /// # Errors
 /// For the operator. After the session is stored, a later failure is only a warning.
 pub(crate) async fn log_in(request: LoginRequest<'_>) -> anyhow::Result<LoginOutcome> {
-    let LoginRequest { config, store_path, password, reset_identity } = request;
-    let api = Api::new(config).await.map_err(|error| anyhow::anyhow!(error.detail))?;
+    let LoginRequest { config, store_path, password, reset_identity, shared } = request;
+    let api = Api::new(config).await.map_err(detail)?;
+    let shared = match shared {
+        Some(shared) => Some(log_in_shared(&api, config, &password, shared).await?),
+        None => None,
+    };
+    let shared_device = shared.as_ref().and_then(SharedOutcome::device);
     let path = StoredSession::path(&store_path);
-    // An existing session keeps its device, whose keys are here.
+    // An existing session keeps its device, whose keys are here; but the shared device must not have any.
     let known = StoredSession::read(&path).unwrap_or_default().filter(|known| {
-        known.user_id == config.user_id
-            && known.homeserver == config.homeserver.as_str()
+        known.is_of(config)
             && SdkStore::new(config, &store_path, &known.device_id).exists()
+            && shared_device != Some(known.device_id.as_str())
     });
     let known = known.map(|known| known.device_id);
-    let login = api.log_in(&config.user_id, password.expose(), known.as_deref()).await;
-    let login = login.map_err(|error| anyhow::anyhow!(error.detail))?;
-    if login.user != config.user_id {
-        // Best effort: nobody uses this device.
-        let _ = api.log_out(&login.token).await;
-        bail!(
-            "logged in as {}, but matrix.user_id is {}: write the user id as the homeserver does",
-            login.user,
-            config.user_id
-        );
-    }
+    let login = log_in_as(&api, config, &password, known.as_deref(), OWN_DEVICE).await?;
     let session = StoredSession::new(&login, &config.homeserver, Clock::system().wall());
     if let Err(error) = session.write(&path) {
         let _ = api.log_out(&login.token).await;
         return Err(error);
     }
     let sdk_store = SdkStore::new(config, &store_path, &login.device);
-    let client = sdk_store.open(&api, &login.token).await.map_err(|error| anyhow::anyhow!(error.detail))?;
+    let client = sdk_store.open(&api, &login.token).await.map_err(detail)?;
     // Uploads the device's keys.
     let synced = client.sync_once(SyncSettings::new().timeout(Duration::ZERO)).await;
     synced
@@ -83,7 +119,76 @@ pub(crate) async fn log_in(request: LoginRequest<'_>) -> anyhow::Result<LoginOut
         Err(error) => (None, Some(error.to_string())),
     };
     let replaces_key = new.as_ref().is_some_and(|new| new.replaces);
-    Ok(LoginOutcome { device: login.device, recovery_key: new.map(|new| new.key), replaces_key, warning })
+    Ok(LoginOutcome { device: login.device, recovery_key: new.map(|new| new.key), replaces_key, warning, shared })
+}
+
+/// Logs the shared device in, unless its stored session works. It gets no keys.
+async fn log_in_shared(
+    api: &Api,
+    config: &config::Matrix,
+    password: &Secret,
+    shared: SharedLogin,
+) -> anyhow::Result<SharedOutcome> {
+    let SharedLogin { load, save, force } = shared;
+    if let Some(Credential::AccessToken(token)) = &config.credential {
+        if force {
+            bail!(
+                "matrix.access_token is the shared device's token: replace it there, or take it out and use --shared"
+            );
+        }
+        // The receiver reports a token that is not accepted.
+        let owner = api.whoami(token.expose()).await.ok();
+        return Ok(SharedOutcome::FromConfig(owner.and_then(|owner| owner.device)));
+    }
+    let stored = load().await.context("cannot read the shared session")?;
+    let stored = stored.as_deref().and_then(StoredSession::parse).filter(|stored| stored.is_of(config));
+    if let Some(stored) = &stored
+        && !force
+        && !stored.access_token.is_empty()
+    {
+        match api.whoami(&stored.access_token).await.map_err(SendError::from) {
+            Ok(_) => return Ok(SharedOutcome::Kept(stored.device_id.clone())),
+            Err(error) if error.reason == Reason::TokenRejected => {}
+            Err(error) => return Err(detail(error)).context("cannot check the shared session"),
+        }
+    }
+    let keep = async |session: &StoredSession| {
+        save(session.to_text()?).await.context("cannot store the shared session; run login again")
+    };
+    let named = if let Some(stored) = stored {
+        stored
+    } else {
+        let named = StoredSession::named(&config.user_id, &config.homeserver, device_name());
+        keep(&named).await?;
+        named
+    };
+    let login = log_in_as(api, config, password, Some(&named.device_id), SHARED_DEVICE).await?;
+    keep(&StoredSession::new(&login, &config.homeserver, Clock::system().wall())).await?;
+    Ok(SharedOutcome::LoggedIn(login.device))
+}
+
+async fn log_in_as(
+    api: &Api,
+    config: &config::Matrix,
+    password: &Secret,
+    device: Option<&str>,
+    name: &str,
+) -> anyhow::Result<LoginResponse> {
+    let login = api.log_in(&config.user_id, password.expose(), device, name).await.map_err(detail)?;
+    if login.user != config.user_id {
+        // Best effort: nobody uses this device.
+        let _ = api.log_out(&login.token).await;
+        bail!(
+            "logged in as {}, but matrix.user_id is {}: write the user id as the homeserver does",
+            login.user,
+            config.user_id
+        );
+    }
+    Ok(login)
+}
+
+fn detail(error: SendError) -> anyhow::Error {
+    anyhow::anyhow!(error.detail)
 }
 
 async fn establish(
@@ -96,15 +201,15 @@ async fn establish(
     if reset_identity {
         trust::reset(client, recovery, password).await?;
     }
-    let new = trust::establish(client, api, recovery, Some(password)).await?;
+    let new = trust::establish(client, api, recovery, Some(password), true).await?;
     if new.is_some() {
         recovery.set_stage(IdentityStage::Made).map_err(|error| TrustError::disk(&error))?;
     }
     Ok(new)
 }
 
-/// Ends the stored session on the homeserver, and removes it and its keys. Returns the device, or `None` without a
-/// session.
+/// Ends the session stored in `store.path` on the homeserver, and removes it and its keys; a session that replicas share
+/// goes on. Returns the device, or `None` without a session.
 ///
 /// # Errors
 /// When the homeserver does not end the session (then nothing is removed), or on a disk error.
@@ -113,7 +218,7 @@ pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> any
     let Some(session) = StoredSession::read(&path)? else { return Ok(None) };
     let mut there = config.clone();
     there.homeserver = Homeserver::parse(&session.homeserver).context("the stored session names no homeserver")?;
-    let api = Api::new(&there).await.map_err(|error| anyhow::anyhow!(error.detail))?;
+    let api = Api::new(&there).await.map_err(detail)?;
     api.log_out(&session.access_token).await.map_err(|error| {
         anyhow::anyhow!("the homeserver did not end the session, so nothing was removed: {}", error.detail)
     })?;
@@ -124,6 +229,7 @@ pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> any
         }
         _ => {}
     }
+    device::forget(&store_path)?;
     StoredSession::remove(&path)?;
     Ok(Some(session.device_id))
 }

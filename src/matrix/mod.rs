@@ -1,5 +1,7 @@
 //! The account: the only part that speaks Matrix, and the only one that knows the SDK.
 //!
+//! With replicas, a second session sends to plain rooms (`session/shared`), and the one below does the rest.
+//!
 //! One task runs as long as the receiver ([`Account::start`]). It connects (`session/connection`), which decides whether
 //! the session may have keys. With keys it syncs (`sync`), keeps the account in its rooms (`rooms`) and the device signed
 //! (`encryption/upkeep`), and hands what others say to acts (`events/acting`); without, it serves plain rooms only (`without_keys`). When the homeserver rejects the session it
@@ -33,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::rooms::power::{Create, Powers};
 pub(crate) use self::{
     api::http_client::{build as http_client, locate},
-    login::{LoginRequest, log_in, log_out},
+    login::{LoginOutcome, LoginRequest, SharedLogin, SharedOutcome, log_in, log_out},
     session::{sdk_store::has_keys, session_file::StoredSession},
 };
 use self::{
@@ -45,16 +47,20 @@ use self::{
         presence::event_presence,
         read_back::Reader,
         send::Sender,
+        sending_device::SendingDevice,
     },
     rooms::Rooms,
-    session::{connection::Connection, mode::SessionMode},
+    session::{connection::Connection, device::in_file, mode::SessionMode, shared::Shared},
     sync::SyncLoop,
     without_keys::RoundsWithoutKeys,
 };
 pub use self::{
     events::acting::{ActingRooms, acting_rooms},
     rooms::SaveResolvedRoom,
-    session::device::SaveDevice,
+    session::{
+        device::SaveDevice,
+        shared::{LoadSharedSession, SaveSharedSession, SharedSetup},
+    },
 };
 use crate::{
     acts,
@@ -80,9 +86,11 @@ pub struct Setup {
     /// Where addresses led in earlier runs.
     pub resolved_rooms: HashMap<RoomAddress, ResolvedRoom>,
     pub save_resolved_room: SaveResolvedRoom,
-    /// The device of the last run.
+    /// The device of the last run. Not used with `shared`: then `store.path` keeps it.
     pub known_device: Option<String>,
     pub save_device: SaveDevice,
+    /// `None`: this receiver has no replicas, and one device does everything.
+    pub shared: Option<SharedSetup>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
@@ -117,11 +125,17 @@ impl Account {
             cancel: setup.cancel,
             api: OnceCell::new(),
         });
-        let connection = Connection::new(&context, setup.known_device, setup.save_device);
+        let (known_device, save_device) = match &setup.shared {
+            Some(_) => in_file(&context.store_path),
+            None => (setup.known_device, setup.save_device),
+        };
+        let shared = setup.shared.map(|shared| Shared::new(&context, shared));
+        let leads = shared.as_ref().map(Shared::leads);
+        let connection = Connection::new(&context, known_device, save_device, shared);
         let synced = connection.status.synced();
         let account = Arc::new(Self {
             rooms: Rooms::new(&context, setup.resolved_rooms, setup.save_resolved_room, synced),
-            trust: TrustUpkeep::new(&context),
+            trust: TrustUpkeep::new(&context, leads),
             acting: Acting::new(),
             connection,
             context,
@@ -146,27 +160,35 @@ impl Account {
         self.acting.serve(rooms);
     }
 
-    /// The end at which the events of others arrive, for the first that asks.
+    /// The end at which the events of others arrive from now on, and nowhere else. While nobody listens they are left out:
+    /// whoever begins reads rooms back from where they were left.
     #[must_use]
-    pub fn room_events(&self) -> Option<mpsc::Receiver<RoomEvents>> {
-        self.acting.take_receiver()
+    pub fn room_events(&self) -> mpsc::Receiver<RoomEvents> {
+        self.acting.listen()
     }
 
     async fn run(self: Arc<Self>) {
         let forever = async {
             loop {
                 // After a panic in the SDK the receiver must not accept alerts that it never delivers.
-                if AssertUnwindSafe(self.stay_connected()).catch_unwind().await.is_err() {
+                if AssertUnwindSafe(Box::pin(self.stay_connected())).catch_unwind().await.is_err() {
                     tracing::error!("the Matrix session panicked; restarting it");
                     self.connection.drop_session().await;
                     tokio::time::sleep(PANIC_PAUSE).await;
                 }
             }
         };
+        let shared = async {
+            match &self.connection.shared {
+                Some(shared) => shared.keep().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.context.cancel.cancelled() => {}
             () = forever => {}
+            () = shared => {}
         }
     }
 
@@ -181,11 +203,11 @@ impl Account {
                     () = SyncLoop { context, connection, rooms, trust, acting }.run(client) => {}
                     () = acting.keep_reporting(client, rooms) => {}
                     () = rooms.keep_entered(&open, client) => {}
-                    () = connection.needs_reconnect(&open.session) => {}
+                    () = connection.needs_reconnect(&open) => {}
                 },
                 SessionMode::WithoutKeys(why) => tokio::select! {
                     () = RoundsWithoutKeys { context, connection, rooms }.run(&open, *why) => {}
-                    () = connection.needs_reconnect(&open.session) => {}
+                    () = connection.needs_reconnect(&open) => {}
                 },
             }
         }
@@ -227,12 +249,14 @@ impl Transport for Account {
         self.connection.remembers_transactions()
     }
 
-    fn device(&self) -> Option<String> {
-        self.connection.device.for_transactions(&self.context.health)
+    fn device(&self, room: &RoomAddress) -> Option<String> {
+        let Self { context, connection, rooms, .. } = self;
+        SendingDevice { context, connection, rooms }.known(room)
     }
 
-    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
-        Box::pin(self.connection.confirmed_device())
+    fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
+        let Self { context, connection, rooms, .. } = self;
+        Box::pin(SendingDevice { context, connection, rooms }.confirmed(room))
     }
 }
 

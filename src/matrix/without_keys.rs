@@ -46,6 +46,7 @@ impl RoundsWithoutKeys<'_> {
                 if let Ok(room) = self.rooms.enter(room_api, address, Trigger::Round).await
                     && let Ok(encrypted) = room_api.token_api.is_encrypted(&room).await
                 {
+                    self.rooms.kinds.note(address, encrypted);
                     room_keys::report(self.context, address, encrypted.then_some(why));
                 }
             }

@@ -16,7 +16,7 @@ use prometheus::{
 
 use crate::model::{ActKind, EvidenceKind, NoKeys, OpKind, Outcome, RoomName, RouteName};
 
-pub use self::parts::{ConnectionMetrics, OfAlertmanager, OfConfig, TlsMetrics};
+pub use self::parts::{ConnectionMetrics, OfAlertmanager, OfConfig, OfLeadership, TlsMetrics};
 use self::{
     maker::{Maker, forget},
     single::{escalations, evidence, heartbeat_last, heartbeat_pings, last_sync, possible_duplicates},
@@ -83,6 +83,7 @@ pub struct Metrics {
     pub render_fallbacks: IntCounterVec,
     pub tls: TlsMetrics,
     pub config: OfConfig,
+    pub leadership: OfLeadership,
     pub alertmanager: OfAlertmanager,
 }
 
@@ -206,6 +207,7 @@ impl Metrics {
             ),
             tls: TlsMetrics::new(maker),
             config: OfConfig::new(maker),
+            leadership: OfLeadership::new(maker),
             alertmanager: OfAlertmanager::new(maker),
             lane_panics: maker.counter("lane_panics_total", "Panics caught in the task that serves a room."),
             registry: maker.registry.clone(),

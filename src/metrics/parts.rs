@@ -141,3 +141,29 @@ impl OfConfig {
         }
     }
 }
+
+/// Who leads, where several replicas share a store.
+#[derive(Debug)]
+pub struct OfLeadership {
+    /// `{replica}`; no sample where no other replica shares the store.
+    leader: IntGaugeVec,
+    /// Changes that this process saw.
+    pub changes: IntCounter,
+}
+
+impl OfLeadership {
+    pub(super) fn new(maker: &Maker) -> Self {
+        let leader = "1 while this replica leads, so that it alone posts into rooms, else 0; absent without \
+                      store.database_url.";
+        let changes = "Changes of the leading replica that this one saw.";
+        Self {
+            leader: maker.gauges("leader", leader, &["replica"]),
+            changes: maker.counter("leader_changes_total", changes),
+        }
+    }
+
+    /// Whether the replica of this process leads.
+    pub fn leads(&self, replica: &str, leads: bool) {
+        self.leader.with_label_values(&[replica]).set(i64::from(leads));
+    }
+}

@@ -11,12 +11,15 @@ pub enum NoKeys {
     StoreLost,
     /// The keys are there and cannot be read.
     StoreFails,
+    /// This replica has no device besides the shared one, which must not get keys.
+    NoOwnDevice,
     /// The room's keys could not be made or shared just now.
     NotReady,
 }
 
 impl NoKeys {
-    pub const ALL: [Self; 5] = [Self::NoDevice, Self::ForeignDevice, Self::StoreLost, Self::StoreFails, Self::NotReady];
+    pub const ALL: [Self; 6] =
+        [Self::NoDevice, Self::ForeignDevice, Self::StoreLost, Self::StoreFails, Self::NoOwnDevice, Self::NotReady];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -25,6 +28,7 @@ impl NoKeys {
             Self::ForeignDevice => "foreign_device",
             Self::StoreLost => "store_lost",
             Self::StoreFails => "store_fails",
+            Self::NoOwnDevice => "no_own_device",
             Self::NotReady => "not_ready",
         }
     }
@@ -50,6 +54,10 @@ impl NoKeys {
             Self::StoreFails => {
                 "the keys of this device in store.path cannot be read; the log says why (another \
                  matrix.store_passphrase_file, or damage)"
+            }
+            Self::NoOwnDevice => {
+                "this replica has only the device that all replicas share, which gets no keys: stop this replica, run the \
+                 command login on it and start again, or set matrix.password_file"
             }
             Self::NotReady => "the room's keys could not be had just now; it is tried again",
         }

@@ -10,7 +10,7 @@ use super::{
     StoreError,
     db::{
         database::Database,
-        monitoring::{Commits, Shared},
+        monitoring::{Commits, Shared, Watching},
         readers::Readers,
         writer::{self, OwnWake, WriteContext},
     },
@@ -48,6 +48,8 @@ pub struct Store {
     pub(super) large: std::sync::Arc<tokio::sync::Semaphore>,
     /// For how long no process had it open before this one.
     pub(super) away: std::time::Duration,
+    /// The tasks that watch other replicas.
+    pub(super) watching: Watching,
     /// Keeps a second process out for as long as any handle lives.
     pub(super) _lock: std::sync::Arc<std::fs::File>,
 }
@@ -103,7 +105,7 @@ impl Store {
     pub(crate) async fn run_sql(&self, sql: &'static str) {
         let run = self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(sql).execute(connection).await?;
+                sqlx::Executor::execute(connection, sqlx::raw_sql(sql)).await?;
                 Ok(())
             })
         });

@@ -69,13 +69,14 @@ impl Listener {
             save_resolved_room: Arc::new(|_, _| Box::pin(async { Ok(()) })),
             known_device: Some(bot.device_id.clone()),
             save_device: Arc::new(|_| Box::pin(async { Ok(()) })),
+            shared: None,
             clock: Clock::system(),
             metrics: Arc::new(Metrics::new(&[], &[], "v", "c")),
             health: Arc::clone(&health),
             cancel: cancel.clone(),
         });
         account.act_in(acting.iter().map(|room| (address(room), BTreeSet::from(["!".to_owned()]))).collect());
-        let events = account.room_events().expect("the first to ask");
+        let events = account.room_events();
         let task = tokio::spawn(task);
         let listener = Self { account, events, health, cancel, task, home };
         eventually("a first sync", DEADLINE, async || listener.health.snapshot().last_sync.is_some().then_some(()))

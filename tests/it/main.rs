@@ -50,6 +50,7 @@ mod replicas;
 mod rooms;
 mod routing_edits;
 mod serve;
+mod shared_session;
 mod spine;
 mod status;
 mod store_stress;

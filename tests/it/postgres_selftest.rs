@@ -25,7 +25,9 @@ async fn with_table(database: &Database) -> AnyConnection {
 }
 
 async fn insert(connection: &mut AnyConnection, n: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO kept (n, text) VALUES ($1, $2)").bind(n).bind("x").execute(connection).await.map(drop)
+    let query = sqlx::query("INSERT INTO kept (n, text) VALUES ($1, $2)").bind(n).bind("x");
+    // Unnamed: a name would be one session's alone.
+    query.persistent(false).execute(connection).await.map(drop)
 }
 
 /// As the writer does: in a transaction.
@@ -214,7 +216,7 @@ async fn pgbouncer_gives_each_transaction_any_session() {
     let mut other = connect(&database.url_at(pgbouncer.port())).await.expect("connected");
     commit(&mut through, 1).await.expect("committed");
     let session = async |connection: &mut AnyConnection| {
-        let row = sqlx::query("SELECT pg_backend_pid()::bigint").fetch_one(connection).await.expect("a row");
+        let row = connection.fetch_one(sqlx::raw_sql("SELECT pg_backend_pid()::bigint")).await.expect("a row");
         row.get::<i64, _>(0)
     };
     assert_eq!(session(&mut through).await, session(&mut other).await, "two clients in one session");
@@ -282,7 +284,8 @@ async fn statements_are_slow_and_connections_hang_stall_and_are_refused() {
 
     let short = Duration::from_millis(500);
     proxy.stall();
-    assert!(tokio::time::timeout(short, insert(&mut through, 2)).await.is_err(), "nothing goes through");
+    let at_once = through.execute(sqlx::raw_sql("INSERT INTO kept (n) VALUES (2)"));
+    assert!(tokio::time::timeout(short, at_once).await.is_err(), "nothing goes through");
     assert!(tokio::time::timeout(short, connect(&database.url_at(proxy.port()))).await.is_err(), "for nobody");
     assert_eq!(kept(&database), "1");
     proxy.heal();

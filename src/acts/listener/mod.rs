@@ -89,8 +89,9 @@ impl Listener {
                 }
             }
         }
-        if let Err(error) = self.store_places(Duration::ZERO).await {
-            tracing::warn!(%error, "last room positions not stored");
+        match self.store_places(Duration::ZERO).await {
+            Ok(()) | Err(StoreError::NotLeader) => {}
+            Err(error) => tracing::warn!(%error, "last room positions not stored"),
         }
     }
 
@@ -147,7 +148,8 @@ impl Listener {
     }
 
     fn complain(&mut self, error: &StoreError) {
-        if self.fault.should_log(&error.to_string()) {
+        // The listener of the replica that leads reads on from the place that is stored.
+        if !matches!(error, StoreError::NotLeader) && self.fault.should_log(&error.to_string()) {
             tracing::warn!(%error, "commands cannot be stored; will retry");
         }
     }

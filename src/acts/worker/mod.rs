@@ -83,6 +83,7 @@ async fn serve(context: &ActContext, route: &RouteName, stop: &CancellationToken
                 }
                 wait
             }
+            Err(StoreError::NotLeader) => return stop.cancelled().await,
             Err(error) => {
                 if fault.should_log(&error.to_string()) {
                     tracing::warn!(%route, %error, "carrying out acts failed; will retry");
@@ -119,9 +120,12 @@ impl UnderWay {
         match self.tasks.join_next().await {
             Some(Ok((key, result))) => {
                 self.keys.remove(&key);
-                if let Err(error) = result {
-                    tracing::warn!(%error, "carrying out an act failed; will retry");
-                    sleep(RETRY.0).await;
+                match result {
+                    Ok(()) | Err(StoreError::NotLeader) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "carrying out an act failed; will retry");
+                        sleep(RETRY.0).await;
+                    }
                 }
             }
             Some(Err(error)) => {

@@ -37,7 +37,13 @@ async fn app(folder: &TempDir, config: Arc<Config>, clock: Clock) -> Arc<App> {
     let health = Arc::new(Health::default());
     let store = Store::open(folder.path(), clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await;
     health.update(|health| health.started_at = Some(clock.now()));
-    Arc::new(App::new(config, store.expect("a store"), clock, metrics, health))
+    Arc::new(App::new(Arc::new(http::Front::new(config, clock, metrics, health)), store.expect("a store")))
+}
+
+/// Of the only replica.
+fn ticker_of(app: Arc<App>) -> Ticker {
+    let store = app.store.clone();
+    Ticker::new(app, Box::new(move || Some(store.clone())), "A".to_owned())
 }
 
 impl Scene {
@@ -48,7 +54,7 @@ impl Scene {
     async fn with(config: Arc<Config>) -> Self {
         let (folder, clock) = (tempfile::tempdir().expect("a folder"), Clock::manual(Timestamp(1_795_371_600_000)));
         let app = app(&folder, config, clock.clone()).await;
-        Self { folder, clock, ticker: Ticker::new(app) }
+        Self { folder, clock, ticker: ticker_of(app) }
     }
 
     fn app(&self) -> &Arc<App> {
@@ -63,7 +69,7 @@ impl Scene {
         drop(ticker);
         clock.advance(away);
         let app = app(&folder, config, clock.clone()).await;
-        Self { folder, clock, ticker: Ticker::new(app) }
+        Self { folder, clock, ticker: ticker_of(app) }
     }
 
     async fn posts(&self, alerts: &[Value]) -> crate::store::Ingested {
@@ -243,7 +249,11 @@ async fn switches_are_apart_and_their_number_is_bounded() {
     assert_eq!(scene.posts(&all).await.unarmed, 50);
     assert_eq!(scene.posts(&all[..100]).await.unarmed, 0);
     for key in scene.app().store.heartbeats().await.expect("read").into_iter().skip(2).map(|switch| switch.key) {
-        assert!(http::heartbeats::forget(scene.app(), &scene.app().config(), key).await.expect("committed"));
+        assert!(
+            http::heartbeats::forget(scene.app(), &scene.app().store, &scene.app().config(), key)
+                .await
+                .expect("committed")
+        );
     }
     scene.posts(&all[..1]).await;
     scene.passes_quickly(14 * MINUTE).await;

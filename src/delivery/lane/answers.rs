@@ -73,7 +73,7 @@ impl Answers {
         if (permit.limited || context.gate.is_limited()) && is_card_due(context).await? {
             return Ok(self.pause(YIELD));
         }
-        let device = match context.transport.connected().await {
+        let device = match context.transport.connected(&context.room).await {
             Ok(device) => device,
             Err(error) => return self.after_failure(context, failures, &answer, &error, permit).await,
         };

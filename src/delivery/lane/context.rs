@@ -82,7 +82,7 @@ impl RoomContext {
             now: self.clock.now(),
             wall: self.clock.wall(),
             txn_id: TxnId(ulid::Ulid::new().to_string()),
-            device: self.transport.device(),
+            device: self.transport.device(&self.room),
             form,
         }
     }

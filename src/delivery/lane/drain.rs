@@ -9,6 +9,7 @@ use super::context::RoomContext;
 use crate::{
     health::{Health, State},
     model::Reason,
+    store::StoreError,
 };
 
 /// A room that accepts nothing for this long is given up.
@@ -66,7 +67,7 @@ impl Drain {
     pub async fn give_up(&self, context: &RoomContext) {
         let why = if self.is_refused() { "the room refuses events" } else { "nothing could be sent in time" };
         match context.store.give_up_room(&context.room, &format!("no longer routed, and {why}")).await {
-            Ok(0) => {}
+            Ok(0) | Err(StoreError::NotLeader) => {}
             Ok(cards) => {
                 let address = &context.room;
                 tracing::warn!(%address, cards, reason = why, "could not close cards in an unrouted room");
@@ -79,7 +80,10 @@ impl Drain {
 }
 
 fn is_account_held(health: &State) -> bool {
-    health.homeserver_fault.is_some() || health.account_hold.is_some() || !health.connected
+    health.homeserver_fault.is_some()
+        || health.shared_fault.is_some()
+        || health.account_hold.is_some()
+        || !health.connected
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Evidence {
             self.reset();
             return piece.drop(outcome, None).await;
         }
-        let device = match context.transport.connected().await {
+        let device = match context.transport.connected(&context.room).await {
             Ok(device) => device,
             // Nothing was tried.
             Err(error) => return Ok(self.wait(&error)),

@@ -91,7 +91,7 @@ impl InDoubt {
     pub fn give_up_search(&mut self, context: &RoomContext, op: &Op) {
         context.count_possible_duplicate(op);
         self.past_search = None;
-        if let Some(device) = context.transport.device() {
+        if let Some(device) = context.transport.device(&context.room) {
             self.record_search(op, device, context.clock.now());
         }
     }

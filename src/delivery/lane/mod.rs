@@ -142,6 +142,9 @@ impl Lane {
     async fn safe_turn(&mut self) -> Turn {
         match AssertUnwindSafe(self.turn()).catch_unwind().await {
             Ok(Ok(turn)) => return turn,
+            Ok(Err(error @ StoreError::NotLeader)) => {
+                tracing::debug!(room = %self.context.name, %error, "the lane ends");
+            }
             Ok(Err(error)) => tracing::warn!(room = %self.context.name, %error, "store failed; the lane will retry"),
             Err(_) => {
                 self.context.metrics.lane_panics.inc();
@@ -231,7 +234,7 @@ impl Lane {
     async fn resume(&mut self, op: Op) -> Result<Turn, StoreError> {
         let op = Op { state: OpState::InDoubt, ..op };
         let Some(permit) = self.context.enter_gate(Priority::finish(op.since)).await else { return Ok(Turn::Idle) };
-        let device = match self.context.transport.connected().await {
+        let device = match self.context.transport.connected(&self.context.room).await {
             Ok(device) => device,
             Err(error) => {
                 let next = self.failures.after_send(&self.context, &op, &error, &permit).await?;
@@ -265,10 +268,10 @@ impl Lane {
     /// Sends a parked op once more, as it is.
     async fn send_parked(&mut self, op: Op, reason: &str, permit: &Permit) -> Result<Turn, StoreError> {
         let now = self.context.clock.now();
-        let device = match self.context.transport.connected().await {
+        let device = match self.context.transport.connected(&self.context.room).await {
             Ok(device) => device,
             Err(error) => {
-                let wait = self.context.gate.close(&error);
+                let wait = parked::wait_for_device(&self.context, &error, permit);
                 self.context.store.park(&op.txn_id, &error.to_string(), now.plus(wait)).await?;
                 return Ok(Turn::Again);
             }

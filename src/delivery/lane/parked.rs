@@ -11,6 +11,7 @@ use super::{
     waiting,
 };
 use crate::{
+    delivery::{gate::Permit, retry},
     model::{Op, Reason, Scope, SendError, Timestamp, TxnId},
     store::StoreError,
 };
@@ -164,6 +165,18 @@ impl Parked {
 
     fn vain_since(&mut self, op: &TxnId, now: Timestamp) -> Timestamp {
         *self.vain_searches.entry(op.clone()).or_insert(now)
+    }
+}
+
+/// How long a parked op waits whose room has no device to send it now. Only what concerns more than this room closes
+/// the gate.
+pub(super) fn wait_for_device(context: &RoomContext, error: &SendError, permit: &Permit) -> Duration {
+    match error.reason.scope() {
+        Scope::Account | Scope::Server => context.gate.close(error),
+        Scope::Room | Scope::Event => {
+            context.gate.open(permit);
+            retry::wait(error, 1, rand::random())
+        }
     }
 }
 

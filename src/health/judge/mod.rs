@@ -1,6 +1,7 @@
 //! The judgement: state, numbers of the store and the time -> the status of each part and why. Pure.
 
 mod others;
+mod replica;
 
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub fn judge(mut input: Input) -> Report {
         sync: input.sync(),
         encryption: input.encryption(),
         config: input.config(),
+        replica: input.replica(),
         certificate: input.certificate(),
         alertmanager: input.alertmanager(),
         heartbeats: input.heartbeats(),
@@ -58,7 +60,8 @@ pub fn judge(mut input: Input) -> Report {
         state: input.state,
     };
     let parts = [&report.store, &report.homeserver, &report.sync, &report.encryption, &report.config];
-    let parts = parts.into_iter().chain(&report.certificate).chain(&report.alertmanager).chain(&report.heartbeats);
+    let parts = parts.into_iter().chain(&report.replica).chain(&report.certificate);
+    let parts = parts.chain(&report.alertmanager).chain(&report.heartbeats);
     let parts = parts.map(|part| part.status);
     let worst = parts.chain(report.routes.iter().map(|route| route.status)).max();
     report.status = worst.unwrap_or(Status::Ok);
@@ -97,6 +100,9 @@ impl Input {
     fn homeserver(&self) -> Part {
         if let Some(fault) = &self.state.homeserver_fault {
             return Part::degraded(self.blanked(fault));
+        }
+        if let Some(fault) = &self.state.shared_fault {
+            return Part::degraded(self.shared_fault(fault));
         }
         if let Some(hold) = &self.state.account_hold {
             return Part::degraded(self.held(hold)).with([self.until(hold)]);
@@ -204,9 +210,10 @@ impl Input {
     fn undelivered(&self, failing: Option<&String>) -> Vec<String> {
         let mut reasons: Vec<String> = failing.into_iter().cloned().collect();
         let faults = self.state.account_hold.iter().filter(|hold| !hold.rate_limit).map(|hold| self.held(hold));
-        match &self.state.homeserver_fault {
-            Some(fault) => reasons.push(self.blanked(fault)),
-            None => reasons.extend(faults),
+        match (&self.state.homeserver_fault, &self.state.shared_fault) {
+            (Some(fault), _) => reasons.push(self.blanked(fault)),
+            (None, Some(fault)) => reasons.push(self.shared_fault(fault)),
+            (None, None) => reasons.extend(faults),
         }
         for room in self.state.rooms.values() {
             if let Some(why) = room.no_keys {
@@ -215,11 +222,16 @@ impl Input {
                 reasons.push(format!("{}: {}", room.name, self.held(hold)));
             }
         }
+        reasons.extend(self.leaderless());
         reasons.extend(self.late());
         reasons.extend(self.sync_lost());
         reasons.extend(self.parked());
         reasons.extend(self.dead());
         reasons
+    }
+
+    fn shared_fault(&self, fault: &str) -> String {
+        format!("the shared device, which sends to plain rooms: {}", self.blanked(fault))
     }
 
     fn held(&self, hold: &Hold) -> String {

@@ -15,6 +15,9 @@ impl Input {
         if alertmanagers.is_empty() {
             return None;
         }
+        if self.state.follows() {
+            return Some(Part::ok("the leader asks it"));
+        }
         let peers = || alertmanagers.values().flatten();
         let last = peers().filter_map(|peer| peer.last_good).max().map(|at| self.by_wall(at));
         let since = peers().filter_map(|peer| peer.fault.as_ref()).map(|fault| fault.since).min();

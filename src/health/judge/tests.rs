@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    health::{ArmedSwitch, Heartbeat, Peer, PeerFault, report::Numbers},
+    health::{ArmedSwitch, Heartbeat, Peer, PeerFault, Replica, report::Numbers},
     model::{RouteName, SwitchKey},
 };
 
@@ -127,4 +127,56 @@ fn a_missing_heartbeat_degrades_and_never_fails() {
     let missing = vec![of("a", Some(Some(NOW))), of("a", Some(None)), of("b", Some(Some(NOW)))];
     let expected = said("missing: default/a (1 of 2), default/b; alerts may not reach us");
     assert_eq!(part(missing), (Status::Degraded, expected, 0));
+}
+
+#[test]
+fn a_follower_is_healthy_as_one_and_nobody_leading_degrades() {
+    let replica = |leads, leader: Option<&str>, nobody_for: Option<u64>| Replica {
+        name: "B".to_owned(),
+        leads,
+        leader: leader.map(ToOwned::to_owned),
+        nobody_since: nobody_for.map(|seconds| NOW.minus(Duration::from_secs(seconds))),
+    };
+    for (replica, status, words) in [
+        (replica(false, Some("A"), None), Status::Ok, "replica B, leader is A"),
+        (replica(true, Some("B"), None), Status::Ok, "replica B leads"),
+        (replica(false, None, None), Status::Ok, "replica B, leader is not known"),
+        (replica(false, None, Some(15)), Status::Ok, "replica B, leader is not known"),
+        (
+            replica(false, None, Some(16)),
+            Status::Degraded,
+            "replica B, nobody has led for 16 s, so that nothing gets into rooms",
+        ),
+        (
+            replica(false, Some("B"), None),
+            Status::Ok,
+            "replica B, leader is an earlier run of it, or another replica of this name",
+        ),
+    ] {
+        let report = judged(Some(Numbers::default()), |state| state.replica = Some(replica.clone()));
+        let part = report.replica.expect("several share the store");
+        assert_eq!((part.status, part.reason.as_str()), (status, words));
+        assert_eq!((report.status, report.undelivered.len()), (status, usize::from(status != Status::Ok)), "{words}");
+    }
+    assert_eq!(judged(Some(Numbers::default()), |_| {}).replica, None, "the only one");
+}
+
+#[test]
+fn what_only_the_leader_learns_is_forgotten_with_the_lead() {
+    let fault = PeerFault { since: NOW, reason: "no answer".to_owned() };
+    let peer = Peer { host: "am:9093".to_owned(), fault: Some(fault), ..Peer::default() };
+    let leading = |state: &mut State| {
+        let route = RouteName::parse("default").expect("a name");
+        state.alertmanagers.insert(route, vec![peer.clone()]);
+        state.account_hold = Some(hold(NOW.plus(Duration::from_mins(1))));
+        state.replica = Some(Replica { name: "A".to_owned(), leads: true, ..Replica::default() });
+    };
+    assert_eq!(judged(Some(Numbers::default()), leading).status, Status::Degraded);
+    let report = judged(Some(Numbers::default()), |state| {
+        leading(state);
+        state.end_lead();
+        state.replica = Some(Replica { name: "A".to_owned(), leader: Some("B".to_owned()), ..Replica::default() });
+    });
+    assert_eq!((report.status, report.undelivered), (Status::Ok, Vec::new()));
+    assert_eq!(report.alertmanager.expect("a part").reason, "the leader asks it");
 }

@@ -55,7 +55,7 @@ pub(in crate::http) async fn disarm(State(app): State<Arc<App>>, Json(which): Js
     }
     let mut forgotten = Vec::new();
     for key in keys {
-        match forget(&app, &app.config(), key.clone()).await {
+        match forget(&app, &app.store, &app.config(), key.clone()).await {
             Ok(true) => {
                 tracing::info!(route = %key.route, heartbeat = key.name, "heartbeat disarmed by command");
                 forgotten.push(json!({ "route": key.route.as_str(), "name": key.name, "labels": key.labels }));

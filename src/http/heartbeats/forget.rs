@@ -8,7 +8,7 @@ use crate::{
     intake::{Rules, heartbeats},
     model::{Known, Switch, SwitchKey},
     render::heartbeat::is_unwatched,
-    store::{StoreError, SwitchChange},
+    store::{Store, StoreError, SwitchChange},
 };
 
 /// Disarms a switch, and ends its alarm if that is raised: nobody watches it until the next beat. Returns whether it was
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// When it cannot be committed.
-pub async fn forget(app: &App, config: &Arc<Config>, key: SwitchKey) -> Result<bool, StoreError> {
+pub async fn forget(app: &App, store: &Store, config: &Arc<Config>, key: SwitchKey) -> Result<bool, StoreError> {
     let (config, ahead) = (Arc::clone(config), app.clock.ahead());
     let route = key.route.clone();
     // The incidents of a route that is gone are closed with it.
@@ -28,5 +28,5 @@ pub async fn forget(app: &App, config: &Arc<Config>, key: SwitchKey) -> Result<b
         });
         Some(SwitchChange { switch: None, alarm })
     });
-    Ok(app.store.change_heartbeat(key, rooms, decide).await?.is_some())
+    Ok(store.change_heartbeat(key, rooms, decide).await?.is_some())
 }

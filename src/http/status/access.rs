@@ -14,7 +14,7 @@ use crate::{
     http::{
         answer::Answer,
         auth::Header,
-        state::{App, Side},
+        state::{Front, Side},
     },
 };
 
@@ -24,7 +24,7 @@ const FORWARDED: [&str; 7] =
 
 /// # Errors
 /// The answer for a client that may not see the page.
-pub fn check(app: &App, config: &Config, side: Side, version: Version, headers: &HeaderMap) -> Result<(), Answer> {
+pub fn check(front: &Front, config: &Config, side: Side, version: Version, headers: &HeaderMap) -> Result<(), Answer> {
     match side {
         // The middleware of that listener has checked the credentials.
         Side::Admin => Ok(()),
@@ -33,27 +33,27 @@ pub fn check(app: &App, config: &Config, side: Side, version: Version, headers: 
         Side::Main { .. } if matches!(config.http.auth, Auth::None) => {
             Err(Answer::forbidden("without credentials the status page is shown on localhost only; set http.admin"))
         }
-        Side::Main { .. } => enter(app, &Header::new(&config.http.auth), headers),
+        Side::Main { .. } => enter(front, &Header::new(&config.http.auth), headers),
     }
 }
 
 /// Requires the credentials of `http.admin` for every path.
-pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let config = app.config();
+pub async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    let config = front.config();
     let Some(admin) = &config.http.admin else {
         return Answer::forbidden("the config no longer has http.admin").into_response();
     };
     let auth = Auth::Basic { username: admin.username.clone(), password: admin.password.clone() };
-    match enter(&app, &Header::new(&auth), request.headers()) {
+    match enter(&front, &Header::new(&auth), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(answer) => answer.into_response(),
     }
 }
 
-fn enter(app: &App, expected: &Header, headers: &HeaderMap) -> Result<(), Answer> {
+fn enter(front: &Front, expected: &Header, headers: &HeaderMap) -> Result<(), Answer> {
     expected.check(headers).inspect_err(|_| {
         // A browser's first request never has credentials; the 401 makes it ask for them.
-        if headers.contains_key(header::AUTHORIZATION) && app.log_limits.status_page.allows("", app.clock.now()) {
+        if headers.contains_key(header::AUTHORIZATION) && front.log_limits.status_page.allows("", front.clock.now()) {
             tracing::warn!("status page refused: wrong credentials");
         }
     })

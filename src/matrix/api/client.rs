@@ -43,8 +43,10 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// All current homeservers have the v3 paths; refreshing tokens has the same path since 1.3.
 pub(crate) const API_VERSION: MatrixVersion = MatrixVersion::V1_3;
-/// The device's name, as other sessions of the account show it.
-const DISPLAY_NAME: &str = "matrix-alertmanager-receiver";
+/// The receiver's device, as other sessions of the account show it.
+pub(crate) const OWN_DEVICE: &str = "matrix-alertmanager-receiver";
+/// The device that all replicas send to plain rooms with.
+pub(crate) const SHARED_DEVICE: &str = "matrix-alertmanager-receiver (shared by all replicas, no encryption)";
 
 /// A client for the homeserver's client-server API.
 #[derive(Clone, Debug)]
@@ -107,16 +109,23 @@ impl Api {
         Ok(TokenOwner { user: answer.user_id.into(), device: answer.device_id.map(Into::into) })
     }
 
-    /// Logs in with a password. With `device`, that device gets a new token, and no new device is created.
+    /// Logs in with a password. With `device`, that device gets a new token, and no new device is created if it exists.
+    /// `name`: what a new device is called.
     ///
     /// A token that never expires is preferred. Only where the homeserver expires it, a second login asks for one that
     /// can be refreshed: homeservers give those a short life.
-    pub async fn log_in(&self, user: &str, password: &str, device: Option<&str>) -> Result<LoginResponse, SendError> {
-        let made = self.log_in_once(user, password, device, false).await?;
+    pub async fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        device: Option<&str>,
+        name: &str,
+    ) -> Result<LoginResponse, SendError> {
+        let made = self.log_in_once(user, password, device, name, false).await?;
         if made.validity.lifetime.is_none() || made.validity.refresh_token.is_some() {
             return Ok(made);
         }
-        Ok(self.log_in_once(user, password, Some(&made.device), true).await.unwrap_or(made))
+        Ok(self.log_in_once(user, password, Some(&made.device), name, true).await.unwrap_or(made))
     }
 
     async fn log_in_once(
@@ -124,13 +133,14 @@ impl Api {
         user: &str,
         password: &str,
         device: Option<&str>,
+        name: &str,
         refreshable: bool,
     ) -> Result<LoginResponse, SendError> {
         let who = UserIdentifier::Matrix(MatrixUserIdentifier::new(user.to_owned()));
         let proof = login::LoginInfo::Password(login::Password::new(who, password.to_owned()));
         let mut request = login::Request::new(proof);
         request.device_id = device.map(OwnedDeviceId::from);
-        request.initial_device_display_name = Some(DISPLAY_NAME.to_owned());
+        request.initial_device_display_name = Some(name.to_owned());
         request.refresh_token = refreshable;
         let answer = self.request(request, SendAccessToken::None).await.map_err(login_error)?;
         let validity = TokenValidity { lifetime: answer.expires_in, refresh_token: answer.refresh_token };
@@ -355,7 +365,7 @@ mod tests {
             let template = ResponseTemplate::new(200).set_body_json(once);
             Mock::given(method("POST")).respond_with(template).mount(&server).await;
             let api = Api::at(&server.uri());
-            let made = api.log_in("@a:x", "password", None).await.unwrap();
+            let made = api.log_in("@a:x", "password", None, OWN_DEVICE).await.unwrap();
             assert_eq!(made.token, if ends { "second" } else { "first" });
             assert_eq!(made.validity.refresh_token.is_some(), ends);
             assert_eq!(server.received_requests().await.unwrap().len(), asked);

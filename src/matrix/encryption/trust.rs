@@ -43,6 +43,8 @@ pub(crate) enum TrustError {
     NeedsPassword,
     #[error("the homeserver requires an approval of the change in a browser: {0}")]
     NeedsApproval(String),
+    #[error("the account has no identity yet: the leader creates it as soon as a room is encrypted")]
+    WaitsForLeader,
     #[error("cannot sign this device: {0}")]
     Failed(String),
 }
@@ -95,8 +97,8 @@ pub(crate) struct NewRecoveryKey {
     pub replaces: bool,
 }
 
-/// Signs the device with the account's identity. Creates the identity if the account has none, and never replaces one.
-/// Returns the recovery key if one was created.
+/// Signs the device with the account's identity. With `may_create`, creates the identity if the account has none; never
+/// replaces one. Returns the recovery key if one was created.
 ///
 /// # Errors
 /// Why the device is not signed. Finished steps are kept: the next call continues.
@@ -105,6 +107,7 @@ pub(crate) async fn establish(
     api: &Api,
     recovery: &RecoveryFiles,
     password: Option<&Secret>,
+    may_create: bool,
 ) -> Result<Option<NewRecoveryKey>, TrustError> {
     let encryption = client.encryption();
     let _ = timeout(INIT_TIMEOUT, encryption.wait_for_e2ee_initialization_tasks()).await;
@@ -112,8 +115,11 @@ pub(crate) async fn establish(
     refresh(client).await?;
     let ours = has_private_keys(&encryption).await;
     // An identity that is known here without its private keys belongs to another client and is not ours to replace.
-    let may_create = ours || own_master_key(client).await?.is_none();
-    if may_create && published_keys(client, api).await?.master.is_none() {
+    let replaces_none = ours || own_master_key(client).await?.is_none();
+    if replaces_none && published_keys(client, api).await?.master.is_none() {
+        if !may_create {
+            return Err(TrustError::WaitsForLeader);
+        }
         // One that the homeserver lost, or never accepted, is uploaded again and keeps its recovery key.
         let again = ours && recovery.stage() == Some(IdentityStage::Made);
         if !again {

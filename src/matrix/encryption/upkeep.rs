@@ -34,6 +34,8 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Keeps the device signed by the account's identity.
 pub(crate) struct TrustUpkeep {
     context: Arc<Context>,
+    /// Whether this replica leads; `None`: there are no others.
+    leads: Option<watch::Receiver<bool>>,
     recovery: RecoveryFiles,
     schedule: Mutex<Schedule>,
     /// Whether an attempt has ended, successful or not. Sends to encrypted rooms wait for the first.
@@ -46,8 +48,9 @@ struct Schedule {
 }
 
 impl TrustUpkeep {
-    pub fn new(context: &Arc<Context>) -> Self {
+    pub fn new(context: &Arc<Context>, leads: Option<watch::Receiver<bool>>) -> Self {
         Self {
+            leads,
             recovery: RecoveryFiles::new(&context.store_path, &context.config),
             context: Arc::clone(context),
             schedule: Mutex::new(Schedule { next: Instant::now(), backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE) }),
@@ -63,7 +66,9 @@ impl TrustUpkeep {
             return;
         }
         let Ok(api) = self.context.api() else { return };
-        let attempt = trust::establish(client, api, &self.recovery, self.context.password());
+        // Two replicas that start together would make two identities, and the second would replace the first.
+        let may_create = self.leads.as_ref().is_none_or(|leads| *leads.borrow());
+        let attempt = trust::establish(client, api, &self.recovery, self.context.password(), may_create);
         let established = match timeout(ATTEMPT_TIMEOUT, attempt).await {
             Ok(established) => established.and_then(|new| self.store_recovery_key(new)),
             Err(_) => Err(TrustError::Failed("no answer in time".to_owned())),

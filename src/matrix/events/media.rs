@@ -3,7 +3,7 @@
 
 use std::{io::Cursor, time::Duration};
 
-use matrix_sdk::{Client, Error, config::RequestConfig, media::MediaError, ruma::OwnedRoomId};
+use matrix_sdk::{Client, Error, config::RequestConfig, media::MediaError};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -35,7 +35,7 @@ pub(crate) struct Uploader<'a> {
 
 /// What an upload needs of a session, so that the session can be replaced while a slow one is on its way.
 enum Way {
-    /// Under this token, in the clear.
+    /// In the clear, under the token that sends to plain rooms.
     Plain(String),
     Encrypted(Client),
 }
@@ -43,25 +43,22 @@ enum Way {
 impl Uploader<'_> {
     /// Uploads `png` for a room, encrypted if the room is, and returns `{"url": …}` or `{"file": …}`.
     pub async fn upload(self, address: &RoomAddress, png: &[u8]) -> Result<Value, SendError> {
-        let uploaded = async {
-            let request = async {
-                match self.way(address).await? {
-                    Way::Plain(token) => {
-                        let url = self.context.token_api(&token)?.upload(PNG, png, UPLOAD_TIMEOUT).await?;
-                        Ok(json!({ "url": url }))
-                    }
-                    Way::Encrypted(client) => upload_encrypted(&client, png).await,
+        let request = async {
+            match self.way(address).await? {
+                Way::Plain(token) => {
+                    let uploaded = self.context.token_api(&token)?.upload(PNG, png, UPLOAD_TIMEOUT).await;
+                    Ok(json!({ "url": self.connection.note_plain_rejection(uploaded)? }))
                 }
-            };
-            timeout(UPLOAD_TIMEOUT, request).await.unwrap_or_else(|_| Err(errors::no_answer()))
+                Way::Encrypted(client) => self.connection.note_rejection(upload_encrypted(&client, png).await),
+            }
         };
-        self.connection.note_rejection(uploaded.await)
+        timeout(UPLOAD_TIMEOUT, request).await.unwrap_or_else(|_| Err(errors::no_answer()))
     }
 
     pub async fn knows_encrypted(self, address: &RoomAddress) -> Option<bool> {
         let asked = async {
             let open = self.connection.session().await?;
-            Ok(self.encrypted_room(&open, address).await?.1)
+            self.is_encrypted(&open, address).await
         };
         let asked = timeout(ENTER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(errors::no_answer()));
         self.connection.note_rejection(asked).ok()
@@ -69,28 +66,22 @@ impl Uploader<'_> {
 
     async fn way(&self, address: &RoomAddress) -> Result<Way, SendError> {
         let open = self.connection.session().await?;
-        let (_, is_encrypted) = timeout(ENTER_TIMEOUT, self.encrypted_room(&open, address))
-            .await
-            .unwrap_or_else(|_| Err(errors::no_answer()))?;
+        let asked = timeout(ENTER_TIMEOUT, self.is_encrypted(&open, address)).await;
+        let is_encrypted = self.connection.note_rejection(asked.unwrap_or_else(|_| Err(errors::no_answer())))?;
         match &open.mode {
-            _ if !is_encrypted => Ok(Way::Plain(open.session.token.clone())),
+            _ if !is_encrypted => Ok(Way::Plain(self.connection.plain_session(&open).await?.token)),
             SessionMode::WithKeys(client) => Ok(Way::Encrypted(client.clone())),
             SessionMode::WithoutKeys(why) => Err(errors::send_error(Reason::KeysNotReady, why.advice())),
         }
     }
 
-    /// The room, and whether it is encrypted: by the homeserver's word, or by that of a sync, as for sends.
-    async fn encrypted_room(
-        &self,
-        open: &OpenSession,
-        address: &RoomAddress,
-    ) -> Result<(OwnedRoomId, bool), SendError> {
+    /// Whether the room is encrypted, found out as for sends.
+    async fn is_encrypted(&self, open: &OpenSession, address: &RoomAddress) -> Result<bool, SendError> {
         let room_api = RoomApi::new(self.context, open)?;
         let id = self.rooms.enter(room_api, address, Trigger::Send).await?;
-        let known = open.client().and_then(|client| client.get_room(&id));
-        let is_encrypted = known.is_some_and(|room| room.encryption_state().is_encrypted())
-            || room_api.token_api.is_encrypted(&id).await?;
-        Ok((id, is_encrypted))
+        let is_encrypted = room_api.is_encrypted(&id).await?;
+        self.rooms.kinds.note(address, is_encrypted);
+        Ok(is_encrypted)
     }
 }
 

@@ -5,3 +5,4 @@ pub(crate) mod media;
 pub(crate) mod presence;
 pub(crate) mod read_back;
 pub(crate) mod send;
+pub(crate) mod sending_device;

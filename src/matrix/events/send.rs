@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use matrix_sdk::{Client, Room, ruma::TransactionId};
+use matrix_sdk::{
+    Client, Room,
+    ruma::{RoomId, TransactionId, events::AnyMessageLikeEventContent, serde::Raw},
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -17,7 +20,10 @@ use crate::{
         encryption::{room_keys, upkeep::TrustUpkeep},
         events::media::has_plain_file,
         rooms::{Rooms, entry::Trigger, room_api::RoomApi},
-        session::{connection::Connection, mode::SessionMode},
+        session::{
+            connection::Connection,
+            mode::{OpenSession, SessionMode},
+        },
     },
     model::{NoKeys, Reason, RoomAddress, Scope, SendError},
 };
@@ -41,16 +47,26 @@ impl Sender<'_> {
         // Held to the end: the session is not replaced during a send.
         let open = self.connection.session().await?;
         let room_api = RoomApi::new(self.context, &open)?;
-        let sent = match &open.mode {
-            SessionMode::WithKeys(client) => self.send_with_keys(client, room_api, address, event).await,
-            SessionMode::WithoutKeys(why) => self.send_without_keys(*why, room_api, address, event).await,
-        };
-        self.connection.note_rejection(sent)
+        match &open.mode {
+            SessionMode::WithKeys(client) => self.send_with_keys(client, &open, room_api, address, event).await,
+            SessionMode::WithoutKeys(why) => {
+                let sent = self.send_without_keys(*why, &open, room_api, address, event).await;
+                self.note_refusal(address, sent).await
+            }
+        }
+    }
+
+    async fn note_refusal(&self, address: &RoomAddress, sent: Result<String, SendError>) -> Result<String, SendError> {
+        if sent.as_ref().is_err_and(|error| error.reason == Reason::RoomRefused) {
+            self.rooms.mark_refused(address).await;
+        }
+        sent
     }
 
     async fn send_with_keys(
         &self,
         client: &Client,
+        open: &OpenSession,
         room_api: RoomApi<'_>,
         address: &RoomAddress,
         event: FrozenEvent<'_>,
@@ -61,7 +77,9 @@ impl Sender<'_> {
             let room = client.get_room(&id);
             let room = room.ok_or_else(|| errors::send_error(Reason::NotReady, "not in the room yet"))?;
             if is_never_encrypted(event.event_type) {
-                return Ok((room, false));
+                // One session sends it whatever the room is.
+                let asks = self.connection.shared.is_some();
+                return Ok((room, asks && room_api.is_encrypted(&id).await?));
             }
             self.check_still_plain(room_api, &room, address).await?;
             // Asks the homeserver unless a sync has reported it.
@@ -69,43 +87,76 @@ impl Sender<'_> {
             let encrypted = encryption.map_err(|error| ApiError::from_sdk(&error).error)?.is_encrypted();
             Ok((room, encrypted))
         };
-        let (room, encrypted) = within_enter_timeout(prepare).await?;
-        if encrypted && has_plain_file(event.content) {
-            let text = "the room has become encrypted since its picture was uploaded in the clear";
-            return Err(errors::send_error(Reason::BadEvent, text));
+        let (room, encrypted) = self.connection.note_rejection(within_enter_timeout(prepare).await)?;
+        self.rooms.kinds.note(address, encrypted);
+        let sent = match way(encrypted, event.event_type) {
+            Way::Plain => self.send_plain(open, room.room_id(), event).await,
+            Way::OwnClear => self.send_own_clear(room_api, room.room_id(), event).await,
+            Way::Encrypted if has_plain_file(event.content) => {
+                let text = "the room has become encrypted since its picture was uploaded in the clear";
+                Err(errors::send_error(Reason::BadEvent, text))
+            }
+            Way::Encrypted => {
+                self.connection.note_rejection(self.send_encrypted(client, &room, address, event, content).await)
+            }
+        };
+        self.note_refusal(address, sent).await
+    }
+
+    /// Sends under the session for plain rooms, which replicas share.
+    async fn send_plain(&self, open: &OpenSession, room: &RoomId, event: FrozenEvent<'_>) -> Result<String, SendError> {
+        let session = self.connection.plain_session(open).await?;
+        match &self.connection.shared {
+            Some(shared) => shared.count_send(),
+            None => self.connection.device.count_send_without_keys(),
         }
-        if encrypted {
-            let prepare = async {
-                self.trust.wait_until_signed(client).await;
-                self.connection.status.wait_for_members().await;
-                room_keys::share(self.context, &room, address).await
-            };
-            tokio::select! {
-                ready = prepare => ready?,
-                // The stop does not wait for slow keys of an event that is not on its way.
-                () = self.context.cancel.cancelled() => {
-                    return Err(errors::send_error(Reason::NotReady, "the receiver is stopping"));
-                }
+        // The SDK would add nothing, and drop a refusal's `Retry-After`.
+        let token_api = self.context.token_api(&session.token)?;
+        self.connection.note_plain_rejection(within_send_timeout(token_api.send(room, event)).await)
+    }
+
+    /// Sends what nobody encrypts to an encrypted room.
+    async fn send_own_clear(
+        &self,
+        room_api: RoomApi<'_>,
+        room: &RoomId,
+        event: FrozenEvent<'_>,
+    ) -> Result<String, SendError> {
+        self.connection.device.count_send_without_keys();
+        self.connection.note_rejection(within_send_timeout(room_api.token_api.send(room, event)).await)
+    }
+
+    async fn send_encrypted(
+        &self,
+        client: &Client,
+        room: &Room,
+        address: &RoomAddress,
+        event: FrozenEvent<'_>,
+        content: Raw<AnyMessageLikeEventContent>,
+    ) -> Result<String, SendError> {
+        let prepare = async {
+            self.trust.wait_until_signed(client).await;
+            self.connection.status.wait_for_members().await;
+            room_keys::share(self.context, room, address).await
+        };
+        tokio::select! {
+            ready = prepare => ready?,
+            // The stop does not wait for slow keys of an event that is not on its way.
+            () = self.context.cancel.cancelled() => {
+                return Err(errors::send_error(Reason::NotReady, "the receiver is stopping"));
             }
         }
         let request = async {
-            if !encrypted {
-                // The SDK would add nothing, and drop a refusal's `Retry-After`.
-                return room_api.token_api.send(room.room_id(), event).await;
-            }
             let txn_id = <&TransactionId>::from(event.txn_id.as_str());
             let sent = room.send_raw(event.event_type, content).with_transaction_id(txn_id).await;
             sent.map(|sent| sent.response.event_id.to_string()).map_err(|error| ApiError::from_sdk(&error).error)
         };
         let sent = within_send_timeout(request).await;
-        if let Err(error) = &sent {
-            if encrypted && (error.reason.scope() == Scope::Event || error.reason == Reason::KeysNotReady) {
-                // A new device may have made the SDK request keys again, and the homeserver may have refused that.
-                room_keys::share(self.context, &room, address).await?;
-            }
-            if error.reason == Reason::RoomRefused {
-                self.rooms.mark_refused(address).await;
-            }
+        if let Err(error) = &sent
+            && (error.reason.scope() == Scope::Event || error.reason == Reason::KeysNotReady)
+        {
+            // A new device may have made the SDK request keys again, and the homeserver may have refused that.
+            room_keys::share(self.context, room, address).await?;
         }
         sent
     }
@@ -138,6 +189,7 @@ impl Sender<'_> {
     async fn send_without_keys(
         &self,
         why: NoKeys,
+        open: &OpenSession,
         room_api: RoomApi<'_>,
         address: &RoomAddress,
         event: FrozenEvent<'_>,
@@ -146,20 +198,33 @@ impl Sender<'_> {
             let room = self.rooms.enter(room_api, address, Trigger::Send).await?;
             let encrypted = room_api.token_api.is_encrypted(&room).await?;
             room_keys::report(self.context, address, encrypted.then_some(why));
-            Ok((room, encrypted && !is_never_encrypted(event.event_type)))
+            Ok((room, encrypted))
         };
-        let sent = match within_enter_timeout(prepare).await {
-            Ok((_, true)) => Err(errors::send_error(Reason::KeysNotReady, why.advice())),
-            Ok((room, false)) => {
-                self.connection.device.count_send_without_keys();
-                within_send_timeout(room_api.token_api.send(&room, event)).await
-            }
-            Err(error) => Err(error),
-        };
-        if sent.as_ref().is_err_and(|error| error.reason == Reason::RoomRefused) {
-            self.rooms.mark_refused(address).await;
+        let (room, encrypted) = self.connection.note_rejection(within_enter_timeout(prepare).await)?;
+        self.rooms.kinds.note(address, encrypted);
+        match way(encrypted, event.event_type) {
+            Way::Plain => self.send_plain(open, &room, event).await,
+            Way::OwnClear => self.send_own_clear(room_api, &room, event).await,
+            Way::Encrypted => Err(errors::send_error(Reason::KeysNotReady, why.advice())),
         }
-        sent
+    }
+}
+
+/// How an event goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In the clear, under the session that replicas share if there are some.
+    Plain,
+    /// In the clear although the room is encrypted, under the replica's own session.
+    OwnClear,
+    Encrypted,
+}
+
+fn way(is_encrypted: bool, event_type: &str) -> Way {
+    match (is_encrypted, is_never_encrypted(event_type)) {
+        (false, _) => Way::Plain,
+        (true, true) => Way::OwnClear,
+        (true, false) => Way::Encrypted,
     }
 }
 
@@ -168,7 +233,9 @@ fn is_never_encrypted(event_type: &str) -> bool {
     event_type == "m.reaction"
 }
 
-async fn within_enter_timeout<T>(prepare: impl Future<Output = Result<T, SendError>>) -> Result<T, SendError> {
+pub(super) async fn within_enter_timeout<T>(
+    prepare: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
     let too_slow = || Err(errors::send_error(Reason::RoomRefused, "the room could not be entered in time"));
     timeout(ENTER_TIMEOUT, prepare).await.unwrap_or_else(|_| too_slow()).map_err(before_send)
 }
@@ -195,6 +262,19 @@ fn before_send(error: SendError) -> SendError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::MESSAGE;
+
+    #[test]
+    fn only_plain_rooms_have_the_shared_device() {
+        for (is_encrypted, event_type, expected) in [
+            (false, MESSAGE, Way::Plain),
+            (false, "m.reaction", Way::Plain),
+            (true, MESSAGE, Way::Encrypted),
+            (true, "m.reaction", Way::OwnClear),
+        ] {
+            assert_eq!(way(is_encrypted, event_type), expected, "{is_encrypted} {event_type}");
+        }
+    }
 
     #[test]
     fn a_failure_before_a_send_is_never_about_the_event() {

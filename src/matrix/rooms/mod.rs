@@ -3,6 +3,7 @@
 mod changes;
 pub(crate) mod entry;
 mod join;
+pub(crate) mod kinds;
 mod list;
 pub(crate) mod observed;
 pub(crate) mod power;
@@ -29,6 +30,7 @@ use self::{
     changes::MembershipChanges,
     entry::{FIRST_PAUSE, FailedJoin, RoomEntry, Trigger},
     join::join_room,
+    kinds::RoomKinds,
     list::{RoomList, RoomSlot},
     observed::ObservedRooms,
     room_api::RoomApi,
@@ -59,6 +61,7 @@ pub(crate) struct Rooms {
     synced: watch::Receiver<bool>,
     changes: MembershipChanges,
     observed: ObservedRooms,
+    pub kinds: RoomKinds,
     /// Starts the next round early.
     wake: Notify,
 }
@@ -77,6 +80,7 @@ impl Rooms {
             synced,
             changes: MembershipChanges::default(),
             observed: ObservedRooms::default(),
+            kinds: RoomKinds::default(),
             wake: Notify::new(),
         }
     }
@@ -137,7 +141,12 @@ impl Rooms {
                 }
                 for address in &self.list.served() {
                     // The entry keeps a failure for the lane's next send to report.
-                    let _ = self.enter(room_api, address, Trigger::Round).await;
+                    if let Ok(id) = self.enter(room_api, address, Trigger::Round).await
+                        && let Some(room) = client.get_room(&id)
+                        && !room.encryption_state().is_unknown()
+                    {
+                        self.kinds.note(address, room.encryption_state().is_encrypted());
+                    }
                 }
             }
             let _ = timeout(ROUND, self.wake.notified()).await;

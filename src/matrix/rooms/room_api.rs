@@ -99,6 +99,12 @@ impl<'a> RoomApi<'a> {
         self.client.and_then(|client| client.get_room(id)).is_some_and(|room| room.state() == RoomState::Joined)
     }
 
+    /// Whether the room is encrypted, by the word of a sync, which is for good, or by that of the homeserver.
+    pub async fn is_encrypted(&self, id: &RoomId) -> Result<bool, SendError> {
+        let known = self.client.and_then(|client| client.get_room(id));
+        Ok(known.is_some_and(|room| room.encryption_state().is_encrypted()) || self.token_api.is_encrypted(id).await?)
+    }
+
     /// The account's membership of a room that it does not seem to be in. With `lost` the homeserver is asked: the last
     /// sync may not have reported a removal.
     ///

@@ -1,19 +1,18 @@
 //! From the config's credential to a session that the homeserver has confirmed.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::time::sleep;
+use std::sync::Arc;
 
 use super::{
+    confirm::{RENEW_BEFORE, confirm_token, expires_soon, new_token_in_file, with_advice},
     mode::Session,
-    secret_file::{INTERVAL, SecretFile},
+    secret_file::SecretFile,
     session_file::StoredSession,
 };
 use crate::{
     config::{Credential, Secret},
     matrix::{
         api::{
-            client::Api,
+            client::{Api, OWN_DEVICE},
             errors::{self, ApiError},
         },
         context::Context,
@@ -21,23 +20,27 @@ use crate::{
     model::{Reason, SendError, Timestamp},
 };
 
-/// A token that expires is renewed this long before, or halfway to its end.
-const RENEW_BEFORE: Duration = Duration::from_mins(1);
 const NO_TOKEN: &str = "no valid access token: set matrix.access_token_file or matrix.password_file, or run login";
+
+/// With replicas; the advice comes with [`crate::model::NoKeys::NoOwnDevice`].
+const NO_OWN: &str = "no valid session in store.path";
 
 /// Gets sessions from the access token, from the password, or from what the command `login` stored.
 pub(super) struct Auth {
     context: Arc<Context>,
+    /// An access token of the config is then that of the shared device, and not for this session.
+    is_shared: bool,
     secret_file: SecretFile,
 }
 
 impl Auth {
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context, secret_file: SecretFile::default() }
+    pub fn new(context: Arc<Context>, is_shared: bool) -> Self {
+        Self { context, is_shared, secret_file: SecretFile::default() }
     }
 
     fn credential(&self) -> Option<&Credential> {
-        self.context.config.credential.as_ref()
+        let credential = self.context.config.credential.as_ref();
+        credential.filter(|credential| !self.is_shared || matches!(credential, Credential::Password(_)))
     }
 
     fn configured_secret(&self) -> Option<&Secret> {
@@ -48,14 +51,16 @@ impl Auth {
     pub async fn session(&self, api: &Api, last_device: Option<String>) -> Result<Session, SendError> {
         let stored = match self.credential() {
             Some(Credential::AccessToken(secret)) => {
-                return self.confirm_token(api, self.secret_file.current(secret).await.expose()).await;
+                return confirm_token(&self.context, api, self.secret_file.current(secret).await.expose()).await;
             }
             Some(Credential::Password(_)) => self.stored_session().unwrap_or_else(|error| {
                 tracing::warn!(error = format!("{error:#}"), "cannot read the stored session; logging in again");
                 None
             }),
             None => {
-                self.stored_session().map_err(|error| errors::send_error(Reason::NotReady, format!("{error:#}")))?
+                // A replica can do without.
+                let reason = if self.is_shared { Reason::TokenRejected } else { Reason::NotReady };
+                self.stored_session().map_err(|error| errors::send_error(reason, format!("{error:#}")))?
             }
         };
         // Whether the homeserver no longer knows the session's device.
@@ -73,7 +78,8 @@ impl Auth {
             None => last_device,
         };
         let logged_in = self.log_in(api, device).await?;
-        logged_in.ok_or_else(|| errors::send_error(Reason::TokenRejected, NO_TOKEN))
+        logged_in
+            .ok_or_else(|| errors::send_error(Reason::TokenRejected, if self.is_shared { NO_OWN } else { NO_TOKEN }))
     }
 
     /// Logs in with the password, if the config has one. `None` creates a new device.
@@ -82,7 +88,7 @@ impl Auth {
         let password = self.secret_file.current(password).await;
         let config = &self.context.config;
         let user = &config.user_id;
-        let login = api.log_in(user, password.expose(), device.as_deref()).await?;
+        let login = api.log_in(user, password.expose(), device.as_deref(), OWN_DEVICE).await?;
         if login.user != *user {
             let text = format!("logged in as {}, but matrix.user_id is {user}; correct it", login.user);
             return Err(errors::send_error(Reason::AccountRefused, text));
@@ -109,7 +115,7 @@ impl Auth {
     /// Resumes the stored session, with its next token if this one has expired.
     async fn resume(&self, api: &Api, mut stored: StoredSession) -> Result<Session, ApiError> {
         let now = self.context.clock.wall();
-        if stored.expires_at.is_some_and(|at| at - now.0 < millis(RENEW_BEFORE)) {
+        if stored.ends_within(RENEW_BEFORE, now) {
             match self.renew(api, &stored).await {
                 Ok(renewed) => stored = renewed.unwrap_or(stored),
                 // The present token is valid for a while.
@@ -135,17 +141,6 @@ impl Auth {
         let owner = api.whoami(&stored.access_token).await?;
         let expires = self.expiry(stored);
         Ok(Session { device: owner.device, token: stored.access_token.clone(), expires })
-    }
-
-    /// Confirms an access token of the config. The homeserver names the device, which transaction ids and keys depend on.
-    async fn confirm_token(&self, api: &Api, token: &str) -> Result<Session, SendError> {
-        let owner = api.whoami(token).await?;
-        let user = &self.context.config.user_id;
-        if owner.user != *user {
-            let text = format!("the access token belongs to {}, but matrix.user_id is {user}", owner.user);
-            return Err(errors::send_error(Reason::AccountRefused, text));
-        }
-        Ok(Session { device: owner.device, token: token.to_owned(), expires: None })
     }
 
     /// Gets the next token; `None`: the session cannot be renewed, or not any more.
@@ -179,38 +174,17 @@ impl Auth {
     }
 
     fn is_ours(&self, stored: &StoredSession) -> bool {
-        let config = &self.context.config;
-        stored.user_id == config.user_id && stored.homeserver == config.homeserver.as_str()
+        stored.is_of(&self.context.config)
     }
 
     /// Returns when there is a better token than the session's: it expires soon, or the file has another valid one.
     pub async fn token_changed(&self, session: &Session) {
-        let began = self.context.clock.now();
-        let renew_at =
-            session.expires.map(|at| Timestamp(at.0 - millis(RENEW_BEFORE).min((at.0 - began.0).max(0) / 2)));
-        let mut rejected = None;
-        loop {
-            sleep(INTERVAL).await;
-            if renew_at.is_some_and(|at| self.context.clock.now() >= at) {
-                return;
-            }
-            let Some(Credential::AccessToken(secret)) = self.credential() else { continue };
-            let Some(new) = self.secret_file.read(secret).await else { continue };
-            if new.expose() == session.token || rejected.as_ref() == Some(&new) {
-                continue;
-            }
-            let Ok(api) = self.context.api() else { continue };
-            match self.confirm_token(api, new.expose()).await {
-                Ok(_) => {
-                    tracing::info!("found a new token in matrix.access_token_file");
-                    return;
-                }
-                Err(error) if errors::ends_session(&error) => {
-                    tracing::warn!(error = error.detail, "new access token refused; keeping the old one");
-                    rejected = Some(new);
-                }
-                Err(_) => {}
-            }
+        let Some(Credential::AccessToken(secret)) = self.credential() else {
+            return expires_soon(&self.context, session).await;
+        };
+        tokio::select! {
+            () = expires_soon(&self.context, session) => {}
+            () = new_token_in_file(&self.context, &self.secret_file, secret, &session.token) => {}
         }
     }
 
@@ -227,25 +201,9 @@ impl Auth {
 
     /// Adds what to do about a rejected token or password, for the log and for health.
     pub fn with_advice(&self, error: SendError) -> SendError {
-        if error.reason != Reason::TokenRejected || error.detail == NO_TOKEN {
+        if error.detail == NO_TOKEN {
             return error;
         }
-        let from_file = self.configured_secret().is_some_and(|secret| secret.file().is_some());
-        let advice = match self.credential() {
-            Some(Credential::AccessToken(_)) if from_file => {
-                "put a new access token into the file of matrix.access_token_file, which is read every second"
-            }
-            Some(Credential::AccessToken(_)) => "set a new matrix.access_token and restart, or run login",
-            Some(Credential::Password(_)) if from_file => {
-                "put the right password into the file of matrix.password_file, which is read every second"
-            }
-            Some(Credential::Password(_)) => "set the right matrix.password and restart",
-            None => "run login",
-        };
-        SendError { detail: format!("{}; alerts are kept meanwhile: {advice}", error.detail), ..error }
+        with_advice(error, self.credential(), if self.is_shared { "run login on this replica" } else { "run login" })
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

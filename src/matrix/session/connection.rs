@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,9 +16,11 @@ use tokio::{
 
 use super::{
     auth::Auth,
+    confirm::{confirm_token, for_sends, of_connecting},
     device::{Device, SaveDevice},
     link::Link,
     mode::{OpenSession, Session, SessionMode},
+    shared::Shared,
     status::HomeserverStatus,
 };
 use crate::{
@@ -26,11 +28,11 @@ use crate::{
     health::Trust,
     matrix::{
         api::{client::Api, errors, homeserver},
-        context::Context,
+        context::{Context, lock},
         encryption::room_keys,
     },
     model::{NoKeys, Reason, Scope, SendError},
-    pacing::Backoff,
+    pacing::{Backoff, SayOnce},
 };
 
 /// The first and the longest pause between connection attempts while the homeserver is down.
@@ -43,10 +45,15 @@ const REFUSED_PASSWORD_PAUSE: Duration = Duration::from_mins(1);
 /// How long the SDK may finish its own work before its store is opened again.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Owns the account's session.
+/// How long a replica goes on without a device besides the shared one before it tries its password again.
+const OWN_RETRY: Duration = Duration::from_mins(2);
+
+/// Owns the account's session, and has the one that replicas share.
 pub(crate) struct Connection {
     context: Arc<Context>,
     auth: Auth,
+    /// `None`: one session does everything.
+    pub shared: Option<Shared>,
     pub link: Link,
     pub device: Device,
     pub status: HomeserverStatus,
@@ -55,19 +62,28 @@ pub(crate) struct Connection {
     /// A send was refused for its token, so the session must be checked.
     token_rejected: Notify,
     remembers_transactions: AtomicBool,
+    /// Why there is no session besides the shared one.
+    logged_no_own: Mutex<SayOnce>,
 }
 
 impl Connection {
-    pub fn new(context: &Arc<Context>, known_device: Option<String>, save_device: SaveDevice) -> Self {
+    pub fn new(
+        context: &Arc<Context>,
+        known_device: Option<String>,
+        save_device: SaveDevice,
+        shared: Option<Shared>,
+    ) -> Self {
         Self {
             context: Arc::clone(context),
-            auth: Auth::new(Arc::clone(context)),
+            auth: Auth::new(Arc::clone(context), shared.is_some()),
+            shared,
             link: Link::new(),
             device: Device::new(known_device, save_device),
             status: HomeserverStatus::new(Arc::clone(context)),
             open: RwLock::new(None),
             token_rejected: Notify::new(),
             remembers_transactions: AtomicBool::new(false),
+            logged_no_own: Mutex::default(),
         }
     }
 
@@ -89,6 +105,25 @@ impl Connection {
             self.token_rejected.notify_one();
         }
         result
+    }
+
+    /// The session that sends to plain rooms: with replicas the shared one, else `open`.
+    ///
+    /// # Errors
+    /// When nothing can be sent there for now.
+    pub async fn plain_session(&self, open: &OpenSession) -> Result<Session, SendError> {
+        match &self.shared {
+            Some(shared) => shared.session().await,
+            None => Ok(open.session.clone()),
+        }
+    }
+
+    /// As [`Self::note_rejection`], for a request under [`Self::plain_session`].
+    pub fn note_plain_rejection<T>(&self, result: Result<T, SendError>) -> Result<T, SendError> {
+        match &self.shared {
+            Some(shared) => shared.note_rejection(result),
+            None => self.note_rejection(result),
+        }
     }
 
     /// The device of the session that the homeserver has confirmed, as opposed to the last run's.
@@ -130,7 +165,7 @@ impl Connection {
             let secret = self.auth.secret().await;
             let error = match self.try_connect().await {
                 Ok(open) => return open,
-                Err(error) => of_connecting(self.auth.with_advice(error)),
+                Err(error) => of_connecting(error),
             };
             self.status.report_down(&error);
             let has_session = self.open.read().await.is_some();
@@ -149,23 +184,27 @@ impl Connection {
         } else {
             let password = error.reason == Reason::TokenRejected && self.context.password().is_some();
             let pause = if password { REFUSED_PASSWORD_PAUSE } else { REFUSED_PAUSE };
-            // A new secret in the file is tried at once.
-            let _ = timeout(pause, self.auth.secret_changed(secret)).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                // A new secret in the file is tried at once.
+                () = self.auth.secret_changed(secret) => {}
+                () = self.shared_came_up() => {}
+            }
         }
     }
 
     async fn try_connect(&self) -> Result<OpenSession, SendError> {
         let api = self.context.create_api().await?;
-        let mut open = self.open_session(api, self.auth.session(api, self.device.current()).await?).await?;
-        if let SessionMode::WithoutKeys(NoKeys::StoreLost | NoKeys::ForeignDevice) = open.mode
-            && self.context.password().is_some()
-        {
-            let device = &open.session.device;
-            tracing::warn!(device, "device keys missing; logging in as new device");
-            if let Some(session) = self.auth.log_in(api, None).await? {
-                open = self.open_session(api, session).await?;
+        let own = self.connect_own(api).await.map_err(|error| self.auth.with_advice(error));
+        let open = match (own, &self.shared) {
+            (Err(error), Some(shared)) if error.reason == Reason::TokenRejected => {
+                if lock(&self.logged_no_own).should_log(&error.detail) {
+                    tracing::warn!(error = error.detail, "no device besides the shared one; plain rooms only");
+                }
+                self.open_shared(api, shared).await?
             }
-        }
+            (own, _) => own?,
+        };
         self.detect_homeserver(api).await;
         let config = &self.context.config;
         tracing::info!(
@@ -184,6 +223,55 @@ impl Connection {
         self.status.reset_synced();
         self.link.set_up();
         Ok(open)
+    }
+
+    async fn connect_own(&self, api: &Api) -> Result<OpenSession, SendError> {
+        let mut session = self.auth.session(api, self.device.current()).await?;
+        if let (Some(shared), Some(device)) = (&self.shared, &session.device)
+            && shared.is(device).await
+        {
+            // Keys of that device would be another replica's as well.
+            let text =
+                format!("session.json has the device {device}, which all replicas share: run login on this replica");
+            let refused = || errors::send_error(Reason::TokenRejected, text);
+            session = self.auth.log_in(api, None).await?.ok_or_else(refused)?;
+        }
+        let open = self.open_session(api, session).await?;
+        if let SessionMode::WithoutKeys(NoKeys::StoreLost | NoKeys::ForeignDevice) = open.mode
+            && self.context.password().is_some()
+        {
+            let device = &open.session.device;
+            tracing::warn!(device, "device keys missing; logging in as new device");
+            if let Some(session) = self.auth.log_in(api, None).await? {
+                return self.open_session(api, session).await;
+            }
+        }
+        Ok(open)
+    }
+
+    /// Opens the shared session for what the replica's own would do, as far as that works without keys and syncs.
+    async fn open_shared(&self, api: &Api, shared: &Shared) -> Result<OpenSession, SendError> {
+        let session = Session { expires: None, ..shared.session().await? };
+        // The shared session is checked only when a request was refused, and that may have been one of this connection.
+        if let Err(error) = shared.note_rejection(confirm_token(&self.context, api, &session.token).await) {
+            return Err(if error.reason == Reason::TokenRejected {
+                errors::send_error(Reason::NotReady, "the shared device gets another token")
+            } else {
+                error
+            });
+        }
+        let open = OpenSession { session, mode: SessionMode::WithoutKeys(NoKeys::NoOwnDevice) };
+        self.close().await;
+        *self.open.write().await = Some(open.clone());
+        self.device.set(None);
+        Ok(open)
+    }
+
+    async fn shared_came_up(&self) {
+        match &self.shared {
+            Some(shared) => shared.came_up().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Finds out whether the homeserver remembers transaction ids; without an answer the last result stays.
@@ -257,10 +345,29 @@ impl Connection {
     }
 
     /// Returns when another connection attempt is due: a better token exists, or a send was refused for this one.
-    pub async fn needs_reconnect(&self, session: &Session) {
+    pub async fn needs_reconnect(&self, open: &OpenSession) {
         tokio::select! {
-            () = self.auth.token_changed(session) => {}
+            () = self.auth.token_changed(&open.session) => {}
             () = self.token_rejected.notified() => {}
+            () = self.better_than_shared(open) => {}
+        }
+    }
+
+    /// Returns when a replica that has only the shared session should look for a better one; never for any other.
+    async fn better_than_shared(&self, open: &OpenSession) {
+        let (Some(shared), SessionMode::WithoutKeys(NoKeys::NoOwnDevice)) = (&self.shared, &open.mode) else {
+            return std::future::pending().await;
+        };
+        let secret = self.auth.secret().await;
+        let password = async {
+            if self.context.password().is_none() {
+                std::future::pending::<()>().await;
+            }
+            let _ = timeout(OWN_RETRY, self.auth.secret_changed(secret.as_ref())).await;
+        };
+        tokio::select! {
+            () = shared.replaced(&open.session.token) => {}
+            () = password => {}
         }
     }
 
@@ -281,50 +388,5 @@ impl Connection {
             health.update(|health| health.trust = Trust::NotNeeded);
             tracing::error!(reason = why.as_str(), advice = why.advice(), "encrypted rooms held; plain rooms continue");
         }
-    }
-}
-
-/// A request to connect concerns no event and no room, whatever the homeserver answers.
-fn of_connecting(error: SendError) -> SendError {
-    match error.reason.scope() {
-        Scope::Event | Scope::Room => SendError { reason: Reason::ServerError, ..error },
-        Scope::Account | Scope::Server => error,
-    }
-}
-
-/// What a failed connection attempt means for a send: nothing was sent, so the event is not in doubt.
-fn for_sends(error: &SendError, has_session: bool) -> SendError {
-    let mut error = error.clone();
-    if error.reason.scope() == Scope::Server {
-        error.reason = if has_session { Reason::Unreachable } else { Reason::NotReady };
-    }
-    if error.reason == Reason::NotReady && !has_session {
-        error.detail = format!("not connected yet: {}", error.detail);
-    }
-    error
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_send_without_a_link_is_never_in_doubt() {
-        for reason in Reason::ALL {
-            let error = errors::send_error(reason, "words");
-            for has_session in [true, false] {
-                assert!(!for_sends(&error, has_session).reason.in_doubt(), "{reason:?}");
-                let judged = for_sends(&of_connecting(error.clone()), has_session).reason;
-                assert!(!judged.in_doubt() && matches!(judged.scope(), Scope::Server | Scope::Account), "{reason:?}");
-            }
-        }
-        let down = errors::no_answer();
-        assert_eq!(for_sends(&down, true), errors::send_error(Reason::Unreachable, "no answer in time"));
-        assert_eq!(
-            for_sends(&down, false),
-            errors::send_error(Reason::NotReady, "not connected yet: no answer in time")
-        );
-        let refused = errors::send_error(Reason::TokenRejected, "401");
-        assert_eq!(for_sends(&refused, false), refused);
     }
 }

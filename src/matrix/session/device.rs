@@ -1,10 +1,17 @@
 //! The device that sends, across restarts.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use anyhow::Context as _;
+
+use super::session_file::{remove_if_exists, write_private};
 use crate::{
     delivery::BoxFuture,
     health::Health,
@@ -68,12 +75,41 @@ impl Device {
     /// so each send then counts as from another device, and an event in doubt is searched in the room.
     pub fn for_transactions(&self, health: &Health) -> Option<String> {
         self.current().or_else(|| {
-            let (no_keys, started_at) = health.update(|health| (health.no_keys, health.started_at));
+            let no_keys = health.update(|health| health.no_keys);
             let sends = self.sends_without_keys.load(Ordering::Relaxed);
-            let Timestamp(run) = started_at.unwrap_or(Timestamp(0));
-            (no_keys == Some(NoKeys::NoDevice)).then(|| format!("{NO_DEVICE} {run}-{sends}"))
+            (no_keys == Some(NoKeys::NoDevice)).then(|| without_id(health, sends))
         })
     }
+}
+
+/// Stands for the device of a token that has none, after so many sends of this run.
+pub(super) fn without_id(health: &Health, sends: u64) -> String {
+    let Timestamp(run) = health.update(|health| health.started_at).unwrap_or(Timestamp(0));
+    format!("{NO_DEVICE} {run}-{sends}")
+}
+
+fn file_of(store: &Path) -> PathBuf {
+    store.join("device")
+}
+
+/// Removes what [`in_file`] keeps.
+pub(crate) fn forget(store: &Path) -> anyhow::Result<()> {
+    let path = file_of(store);
+    remove_if_exists(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// The device of the last run of a receiver that has replicas, and how to store it: in a file of `store.path` instead of
+/// the store, which all replicas share. The keys of the device are in that folder too, so both are lost or kept together.
+pub(crate) fn in_file(store: &Path) -> (Option<String>, SaveDevice) {
+    let path = file_of(store);
+    let known = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|device| !device.is_empty());
+    let save: SaveDevice = Arc::new(move |device| {
+        let path = path.clone();
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || write_private(&path, format!("{device}\n").as_bytes())).await?
+        })
+    });
+    (known, save)
 }
 
 #[cfg(test)]
@@ -93,5 +129,19 @@ mod tests {
         assert_eq!(device.for_transactions(&health).as_deref(), Some("D"));
         device.save("D").await;
         assert!(device.is_saved("D") && !device.is_saved("E"));
+    }
+
+    #[tokio::test]
+    async fn a_replica_keeps_its_device_in_its_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let (known, save) = in_file(home.path());
+        assert_eq!(known, None);
+        save("OWN".to_owned()).await.unwrap();
+        assert_eq!(in_file(home.path()).0.as_deref(), Some("OWN"));
+        forget(home.path()).unwrap();
+        forget(home.path()).unwrap();
+        assert_eq!(in_file(home.path()).0, None, "logged out");
+        let other = tempfile::tempdir().unwrap();
+        assert_eq!(in_file(other.path()).0, None, "another replica's");
     }
 }

@@ -5,19 +5,20 @@ use std::{
     io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::Homeserver,
+    config::{self, Homeserver},
     matrix::api::client::{LoginResponse, TokenValidity},
     model::Timestamp,
 };
 
-/// The content of `session.json`.
-#[derive(Clone, Serialize, Deserialize)]
+/// The content of `session.json`, and the text of the session that replicas share.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredSession {
     pub user_id: String,
     pub device_id: String,
@@ -51,6 +52,37 @@ impl StoredSession {
         Self { access_token, refresh_token: validity.refresh_token.clone(), expires_at, ..self }
     }
 
+    /// A device that has a name and no token yet.
+    pub fn named(user: &str, homeserver: &Homeserver, device: String) -> Self {
+        Self {
+            user_id: user.to_owned(),
+            device_id: device,
+            access_token: String::new(),
+            homeserver: homeserver.to_string(),
+            refresh_token: None,
+            expires_at: None,
+        }
+    }
+
+    /// Whether it is a session of this account on this homeserver.
+    pub fn is_of(&self, config: &config::Matrix) -> bool {
+        self.user_id == config.user_id && self.homeserver == config.homeserver.as_str()
+    }
+
+    /// Whether its token ends before `now` plus `margin`, both by the wall clock.
+    pub fn ends_within(&self, margin: Duration, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| Timestamp(at) < now.plus(margin))
+    }
+
+    /// `None` when the text is not a session. serde's message is dropped: it may quote the text, which holds the token.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub fn to_text(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
+
     pub fn path(store: &Path) -> PathBuf {
         store.join("session.json")
     }
@@ -62,9 +94,7 @@ impl StoredSession {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        // serde's message may quote the text, which holds the token.
-        let session = serde_json::from_str(&text).ok().with_context(|| format!("{} is damaged", path.display()))?;
-        Ok(Some(session))
+        Ok(Some(Self::parse(&text).with_context(|| format!("{} is damaged", path.display()))?))
     }
 
     /// Replaces the file atomically; only the owner may read it.
@@ -94,7 +124,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn remove_if_exists(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_if_exists(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),

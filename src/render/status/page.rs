@@ -179,6 +179,8 @@ pub struct StatusPage {
     pub level: Level,
     /// The reasons for the level, the most important first; never empty.
     pub reasons: Vec<String>,
+    /// Which replica shows this, and who leads; `None`: there is only one.
+    pub replica: Option<String>,
     pub parts: Vec<Part>,
     pub rooms: Vec<RoomRow>,
     pub backlog: Backlog,

@@ -27,6 +27,7 @@ fn page(text: &str) -> StatusPage {
     StatusPage {
         level: Level::Degraded,
         reasons: vec![words(text), words(text)],
+        replica: (!text.is_empty()).then(|| words(text)),
         parts: vec![Part {
             name: "Homeserver",
             level: Level::Degraded,

@@ -9,7 +9,7 @@ use crate::{
     },
     store::{
         StoreError,
-        db::{rows, writer::WriteContext},
+        db::{database::Together, rows, writer::WriteContext},
         rooms::addresses,
     },
 };
@@ -116,7 +116,7 @@ impl CardWriter<'_> {
     ) -> Result<CardId, StoreError> {
         let id = CardId(ulid::Ulid::new().to_string());
         // Both in one call: each costs a trip to the database's thread and back.
-        sqlx::query(
+        Together::new(
             "INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4); \
              INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $5, 0)",
         )
@@ -157,7 +157,7 @@ impl CardWriter<'_> {
         notification: &NotificationId,
     ) -> Result<(), StoreError> {
         // Both in one call, as above. A room that cannot be reached for weeks must not grow what its first reply is made of.
-        sqlx::query(
+        Together::new(
             "INSERT INTO note (id, card, incident, kind, at, notification, args) VALUES ($1, $2, $3, $4, $5, $6, $7); \
              DELETE FROM note WHERE card = $2 AND op IS NULL AND kind <> 'escalation' AND id <= \
              (SELECT id FROM note WHERE card = $2 AND op IS NULL ORDER BY id DESC LIMIT 1 OFFSET $8)",
@@ -217,7 +217,7 @@ pub(in crate::store) async fn live_cards(
     sqlx::query(
         "SELECT card.id, card.room, card.spoke_at, \
          CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
-         EXISTS (SELECT 1 FROM note WHERE note.card = card.id) AS notes_waiting \
+         CASE WHEN EXISTS (SELECT 1 FROM note WHERE note.card = card.id) THEN 1 ELSE 0 END AS notes_waiting \
          FROM card JOIN card_incident ON card_incident.card = card.id \
          WHERE card_incident.incident = $1 AND card.state = 'live'",
     )

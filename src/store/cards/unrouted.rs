@@ -121,7 +121,7 @@ impl Store {
                 .await?;
             closed += batch;
             // What comes in meanwhile is found the next time.
-            if batch < BATCH.unsigned_abs() as usize {
+            if batch < usize::try_from(BATCH).unwrap_or(0) {
                 return Ok(closed);
             }
         }

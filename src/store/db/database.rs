@@ -10,8 +10,9 @@ use std::{
 };
 
 use sqlx::{
-    AnyConnection, AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _,
-    any::{AnyConnectOptions, AnyPoolOptions},
+    Any, AnyConnection, Arguments as _, AssertSqlSafe, ConnectOptions as _, Database as _, Encode, Executor as _,
+    Row as _, Type,
+    any::{AnyArguments, AnyConnectOptions, AnyPoolOptions},
     sqlite::SqliteConnectOptions,
 };
 use tokio::time::timeout;
@@ -268,6 +269,40 @@ impl Database {
             }
             Self::Postgres(_) => migrate_shared(connection, migrations).await,
         }
+    }
+}
+
+/// Several statements that share their values: in one call on SQLite, where each costs a trip to the database's thread and
+/// back.
+pub(crate) struct Together {
+    sql: &'static str,
+    arguments: AnyArguments,
+}
+
+impl Together {
+    /// Statements with `; ` between them.
+    pub fn new(sql: &'static str) -> Self {
+        Self { sql, arguments: AnyArguments::default() }
+    }
+
+    pub fn bind<'t, T>(mut self, value: T) -> Self
+    where
+        T: Encode<'t, Any> + Type<Any>,
+    {
+        // Texts and numbers are always taken; a place without its value would make the statement fail.
+        drop(self.arguments.add(value));
+        self
+    }
+
+    pub async fn execute(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let is_sqlite = connection.backend_name() == sqlx::Sqlite::NAME;
+        let parts: Vec<&'static str> = if is_sqlite { vec![self.sql] } else { self.sql.split("; ").collect() };
+        for sql in parts {
+            let mut arguments = AnyArguments::default();
+            arguments.values.0.clone_from(&self.arguments.values.0);
+            sqlx::query_with(sql, arguments).execute(&mut *connection).await?;
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
 
@@ -34,6 +35,29 @@ impl Commits {
 
     fn so_far(&self) -> u64 {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Ends with the last handle of the store, or when it is closed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watching(Arc<OnDrop>);
+
+#[derive(Debug, Default)]
+struct OnDrop(CancellationToken);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Watching {
+    pub fn token(&self) -> CancellationToken {
+        self.0.0.clone()
+    }
+
+    pub fn end(&self) {
+        self.0.0.cancel();
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     database::Database,
     error::{in_words, is_damage, is_full},
     meta,
-    monitoring::{CONNECTIONS, Commits, Shared},
+    monitoring::{CONNECTIONS, Commits, Shared, Watching},
     timeline,
     writer::{self, OwnWake},
 };
@@ -153,11 +153,12 @@ impl Store {
             absences,
             large,
             away,
+            watching: Watching::default(),
             _lock: lock,
         };
         store.ensure_identity().await?;
         if store.is_shared() {
-            store.watch_others();
+            store.watch_others(store.watching.token());
         }
         Ok(store)
     }
@@ -165,6 +166,7 @@ impl Store {
     /// Waits until everything handed to the writer is committed, then closes the file.
     pub async fn close(&self) {
         // The writer last: only the last connection copies the write-ahead log into the file, and readers may not.
+        self.watching.end();
         self.lease.close().await;
         self.readers.close().await;
         self.monitoring.close().await;

@@ -35,7 +35,7 @@ impl Readers {
         for _ in 0..self.pool.options().get_max_connections() {
             match self.begin(begin).await {
                 Err(error) if super::database::is_closed(&error) => {}
-                begun => return begun,
+                reader => return reader,
             }
         }
         self.begin(begin).await

@@ -398,15 +398,15 @@ impl Writer {
             Some(connection) => connection,
             None => self.database.connect(|options| options).await.map_err(|error| in_words(&error))?,
         };
-        let began = match self.begin_shared(&mut connection).await {
+        let first = match self.begin_shared(&mut connection).await {
             // Nothing was done in it, so that another connection may do it.
             Err(error) if is_broken(&error) => {
                 connection = self.database.connect(|options| options).await.map_err(|error| in_words(&error))?;
                 self.begin_shared(&mut connection).await
             }
-            began => began,
+            first => first,
         };
-        let begun = match began {
+        let begun = match first {
             Ok(begun) => begun,
             Err(error) => {
                 if !is_broken(&error) {

@@ -16,7 +16,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{CardWriter, live_cards},
-        db::{rows, writer::WriteContext},
+        db::{database::Together, rows, writer::WriteContext},
         heartbeats::beats,
     },
 };
@@ -347,7 +347,7 @@ impl Ingestion<'_> {
         body: &[u8],
     ) -> Result<IncidentId, StoreError> {
         let id = IncidentId(ulid::Ulid::new().to_string());
-        sqlx::query(
+        Together::new(
             "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
              VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
              INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \

@@ -166,7 +166,7 @@ pub(crate) async fn go_on(
     for row in &left {
         let (old, room): (String, String) = (row.try_get("id")?, row.try_get("room")?);
         let next = sqlx::query(
-            "SELECT card.id, card.root_event IS NOT NULL AS posted FROM card \
+            "SELECT card.id, CASE WHEN card.root_event IS NULL THEN 0 ELSE 1 END AS posted FROM card \
              JOIN card_incident ON card_incident.card = card.id \
              WHERE card_incident.incident = $1 AND card.state = 'live' AND card.id <> $2 \
              ORDER BY CASE WHEN card.room = $3 THEN 0 ELSE 1 END, card.id LIMIT 1",

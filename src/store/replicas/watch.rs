@@ -1,16 +1,26 @@
 //! How replicas learn of each other's commits: by PostgreSQL's NOTIFY, and by a look each second, since a notification may
 //! be lost and a pooler passes none on.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{Row as _, postgres::PgListener};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::store::{
-    Store, StoreError,
-    db::{
-        database::{ABSENT, Database, LEASE, WAKE},
-        meta::WAKE_KEY,
+use crate::{
+    model::RouteName,
+    store::{
+        Store, StoreError,
+        db::{
+            database::{ABSENT, Database, LEASE, WAKE},
+            error::in_words,
+            meta::WAKE_KEY,
+            readers::Readers,
+            writer::OwnWake,
+        },
     },
 };
 
@@ -19,11 +29,35 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LISTEN_PAUSE: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What the tasks use. They must not keep the store open.
+#[derive(Clone)]
+struct Others {
+    database: Database,
+    monitoring: Readers,
+    wake: watch::Sender<u64>,
+    own_wake: OwnWake,
+    leases: watch::Sender<u64>,
+    absences: watch::Sender<BTreeMap<RouteName, u64>>,
+}
+
 impl Store {
-    /// Starts what wakes this process's lanes for the commits of others. It ends when the pools are closed.
-    pub(in crate::store) fn watch_others(&self) {
-        tokio::spawn(look(self.clone()));
-        tokio::spawn(listen(self.clone()));
+    /// Starts what wakes this process's lanes for the commits of others. It ends with `stop`.
+    pub(in crate::store) fn watch_others(&self, stop: CancellationToken) {
+        let others = Others {
+            database: self.database.clone(),
+            monitoring: self.monitoring.clone(),
+            wake: self.wake.clone(),
+            own_wake: self.own_wake.clone(),
+            leases: self.leases.clone(),
+            absences: self.absences.clone(),
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = look(others.clone()) => {}
+                () = listen(others) => {}
+            }
+        });
     }
 
     /// Lets the leader know that an alert of the route is absent, which it may be another process than this one.
@@ -41,9 +75,9 @@ impl Store {
 }
 
 /// Looks for wakes that no notification brought.
-async fn look(store: Store) {
+async fn look(store: Others) {
     let mut last: Option<String> = None;
-    while !store.lease.pool.is_closed() {
+    loop {
         sleep(LOOK_EVERY).await;
         match read_wake(&store).await {
             Ok(wake) if wake != last => {
@@ -58,22 +92,18 @@ async fn look(store: Store) {
     }
 }
 
-async fn read_wake(store: &Store) -> Result<Option<String>, StoreError> {
+async fn read_wake(store: &Others) -> Result<Option<String>, StoreError> {
     let sql = format!("SELECT value FROM meta WHERE key = '{WAKE_KEY}'");
     let rows = store.database.run_alone(&store.monitoring, sql).await?;
     Ok(rows.first().map(|row| row.try_get("value")).transpose()?)
 }
 
-/// Takes notifications for as long as the store is open.
-async fn listen(store: Store) {
-    while !store.lease.pool.is_closed() {
+async fn listen(store: Others) {
+    loop {
         match listener(&store.database).await {
             Ok(mut listener) => {
                 // What was missed meanwhile is found by looking.
                 while let Ok(Some(notification)) = listener.try_recv().await {
-                    if store.lease.pool.is_closed() {
-                        return;
-                    }
                     take(&store, notification.channel(), notification.payload());
                 }
             }
@@ -86,19 +116,19 @@ async fn listen(store: Store) {
 async fn listener(database: &Database) -> Result<PgListener, String> {
     let url = database.options(false).map_err(|error| error.to_string())?.database_url;
     let connected = timeout(CONNECT_TIMEOUT, PgListener::connect(url.as_str())).await.map_err(|_| "no answer")?;
-    let mut listener = connected.map_err(|error| crate::store::db::error::in_words(&error))?;
+    let mut listener = connected.map_err(|error| in_words(&error))?;
     let channels = [WAKE, LEASE, ABSENT];
-    listener.listen_all(channels).await.map_err(|error| crate::store::db::error::in_words(&error))?;
+    listener.listen_all(channels).await.map_err(|error| in_words(&error))?;
     Ok(listener)
 }
 
-fn take(store: &Store, channel: &str, payload: &str) {
+fn take(store: &Others, channel: &str, payload: &str) {
     match channel {
         WAKE if store.own_wake.is(payload) => {}
         WAKE => store.wake.send_modify(|commits| *commits += 1),
         LEASE => store.leases.send_modify(|changes| *changes += 1),
         ABSENT => {
-            if let Ok(route) = crate::model::RouteName::parse(payload) {
+            if let Ok(route) = RouteName::parse(payload) {
                 store.absences.send_modify(|routes| *routes.entry(route).or_default() += 1);
             }
         }

@@ -43,13 +43,16 @@ impl Store {
     pub async fn has_cards_of(&self, address_change: &AddressChange) -> Result<bool, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let mut query = SqlBuilder::new(
-            "SELECT count(*) FROM (SELECT 1 FROM card JOIN card_incident ON card_incident.card = card.id \
+            "SELECT count(*) FROM (SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
              JOIN incident ON incident.id = card_incident.incident WHERE card.room = ",
         );
         query.push_bind(address_change.from.as_str()).push(" AND incident.route IN (");
         let routes: Vec<String> = address_change.routes.iter().map(ToString::to_string).collect();
-        let count: i64 =
-            listed(&mut query, &routes).push(" LIMIT 1)").build_query_scalar().fetch_one(&mut *connection).await?;
+        let count: i64 = listed(&mut query, &routes)
+            .push(" LIMIT 1) AS known")
+            .build_query_scalar()
+            .fetch_one(&mut *connection)
+            .await?;
         Ok(count > 0)
     }
 
@@ -175,8 +178,9 @@ async fn merge(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut query = SqlBuilder::new(
-        "SELECT old.id AS old, new.id AS new, new.root_event IS NOT NULL AS posted, new.kind, \
-         new.root_event IS NULL AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = new.id) AS unsent \
+        "SELECT old.id AS old, new.id AS new, CASE WHEN new.root_event IS NULL THEN 0 ELSE 1 END AS posted, new.kind, \
+         CASE WHEN new.root_event IS NULL AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = new.id) THEN 1 ELSE 0 END \
+         AS unsent \
          FROM card AS old JOIN card_incident AS shown ON shown.card = old.id \
          JOIN card_incident AS again ON again.incident = shown.incident AND again.card <> old.id \
          JOIN card AS new ON new.id = again.card AND new.state = 'live' \

@@ -29,10 +29,12 @@ fn by_alias(group: &str, fingerprint: &str) -> Ingest {
 }
 
 async fn cards(store: &Store) -> Vec<(String, Option<String>, bool)> {
-    sqlx::query_as("SELECT room, root_event, superseded_by IS NOT NULL FROM card ORDER BY id")
-        .fetch_all(&store.readers.pool)
-        .await
-        .expect("read")
+    let rows: Vec<(String, Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT room, root_event, superseded_by FROM card ORDER BY id")
+            .fetch_all(&store.readers.pool)
+            .await
+            .expect("read");
+    rows.into_iter().map(|(room, root, next)| (room, root, next.is_some())).collect()
 }
 
 #[tokio::test]

@@ -203,7 +203,7 @@ async fn silences_made_from_a_room_have_a_name() {
     store
         .write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(rows).execute(connection).await?;
+                sqlx::Executor::execute(connection, sqlx::raw_sql(rows)).await?;
                 Ok(())
             })
         })

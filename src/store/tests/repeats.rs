@@ -10,10 +10,11 @@ async fn a_repeat_keeps_only_a_count_and_gets_the_first_ones_id() {
     clock.advance(Duration::from_mins(1));
     let again = store.ingest(unchanged("g")).await.expect("committed");
     assert_eq!(again.notification, first.notification);
-    let (count, repeats): (i64, i64) = sqlx::query_as("SELECT count(*), sum(repeats) FROM notification")
-        .fetch_one(&store.readers.pool)
-        .await
-        .expect("counted");
+    let (count, repeats): (i64, i64) =
+        sqlx::query_as("SELECT count(*), CAST(sum(repeats) AS BIGINT) FROM notification")
+            .fetch_one(&store.readers.pool)
+            .await
+            .expect("counted");
     assert_eq!((count, repeats), (1, 1));
     let repeats: i64 =
         sqlx::query_scalar("SELECT heard_at FROM incident").fetch_one(&store.readers.pool).await.expect("read");

@@ -185,12 +185,12 @@ impl Transport for Scripted {
         !*self.forgets.lock().expect("a lock")
     }
 
-    fn device(&self) -> Option<String> {
+    fn device(&self, _: &RoomAddress) -> Option<String> {
         Some(self.device.lock().expect("a lock").clone().unwrap_or_else(|| "DEVICE".to_owned()))
     }
 
-    fn connected(&self) -> BoxFuture<'_, Result<String, SendError>> {
-        Box::pin(async { Ok(self.device().expect("a device")) })
+    fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
+        Box::pin(async { Ok(self.device(room).expect("a device")) })
     }
 }
 

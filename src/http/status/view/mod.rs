@@ -70,6 +70,7 @@ impl View<'_> {
     fn page(&self, app: &App) -> StatusPage {
         let level = level_of(self.report.status);
         let mut parts = vec![self.accepting(), self.homeserver(), self.sync(), self.encryption()];
+        parts.extend(self.replica());
         parts.extend(self.certificate());
         parts.extend(self.alertmanager());
         parts.extend(self.heartbeats());
@@ -80,6 +81,7 @@ impl View<'_> {
         StatusPage {
             level,
             reasons: reasons(level, &parts, &rooms, &backlog),
+            replica: self.report.replica.as_ref().map(|part| words(&part.reason)),
             parts,
             rooms,
             backlog,
@@ -130,7 +132,8 @@ impl View<'_> {
             part.last = Some(("Tried again", self.times.at(until)));
         }
         if part.level != Level::Ok {
-            let reason = hold.map_or(state.homeserver_fault.as_deref().unwrap_or_default(), |hold| &hold.reason);
+            let fault = state.homeserver_fault.as_ref().or(state.shared_fault.as_ref()).map_or("", String::as_str);
+            let reason = hold.map_or(fault, |hold| &hold.reason);
             part.runbook = Some(runbook(reason).unwrap_or("Homeserver down"));
         }
         part
@@ -149,6 +152,12 @@ impl View<'_> {
             part.runbook = Some(if held { "An encrypted room is held" } else { "Clients show a warning" });
         }
         part
+    }
+
+    /// The heading says who leads; a part says what to do if nobody does.
+    fn replica(&self) -> Option<Part> {
+        let part = judged("Leader", self.report.replica.as_ref()?);
+        (part.level != Level::Ok).then_some(Part { runbook: Some("Nobody leads"), ..part })
     }
 
     fn certificate(&self) -> Option<Part> {

@@ -8,7 +8,8 @@ use super::*;
 use crate::{
     clock::Clock,
     config::Purpose,
-    health::{ArmedSwitch, Delivery, Health, Hold, Trust},
+    health::{ArmedSwitch, Delivery, Health, Hold, Replica, Trust},
+    http,
     metrics::Metrics,
     model::{NoKeys, RouteName, SwitchKey},
     store::Store,
@@ -36,7 +37,7 @@ async fn app() -> (App, TempDir) {
         health.connected = true;
     });
     let store = Store::open(folder.path(), clock.clone(), Arc::clone(&metrics), Arc::clone(&health)).await;
-    (App::new(Arc::new(config), store.expect("a store"), clock, metrics, health), folder)
+    (App::new(Arc::new(http::Front::new(Arc::new(config), clock, metrics, health)), store.expect("a store")), folder)
 }
 
 fn room() -> RoomAddress {
@@ -226,4 +227,28 @@ async fn held_rooms_come_first_and_lead_to_the_room_behind_the_alias() {
     assert_eq!((delivery.event.words.as_str(), delivery.took.as_str()), ("edit", "120 ms"));
     assert_eq!(delivery.event.url.as_deref(), Some("https://matrix.to/#/%21new/%24event?via=example.org"));
     app.store.close().await;
+}
+
+#[tokio::test]
+async fn each_replica_says_who_it_is_and_who_leads() {
+    let (app, _folder) = app().await;
+    assert_eq!(made(&app).await.replica, None, "the only one");
+    let show = |leader: Option<&str>, leads, nobody_for| {
+        let nobody_since = Some(NOW.minus(Duration::from_secs(nobody_for))).filter(|_| nobody_for > 0);
+        let leader = leader.map(ToOwned::to_owned);
+        let replica = Replica { name: "B".to_owned(), leads, leader, nobody_since };
+        app.health.update(|health| health.replica = Some(replica));
+    };
+    for (leader, leads, nobody_for, heading, runbook) in [
+        (Some("A"), false, 0, "replica B, leader is A", None),
+        (Some("B"), true, 0, "replica B leads", None),
+        (None, false, 60, "replica B, nobody has led for 60 s, so that nothing gets into rooms", Some("Nobody leads")),
+    ] {
+        show(leader, leads, nobody_for);
+        let page = made(&app).await;
+        assert_eq!(page.replica.as_deref(), Some(heading));
+        assert!(page.html().expect("a page").contains(heading), "{heading}");
+        let part = page.parts.iter().find(|part| part.name == "Leader");
+        assert_eq!(part.and_then(|part| part.runbook), runbook, "{heading}");
+    }
 }

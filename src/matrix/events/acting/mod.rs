@@ -65,14 +65,14 @@ pub(crate) struct Acting {
     rooms: Mutex<ActingRooms>,
     /// Rooms in which events were left out since the last batch.
     gaps: Mutex<BTreeSet<RoomAddress>>,
-    sender: mpsc::Sender<RoomEvents>,
-    receiver: Mutex<Option<mpsc::Receiver<RoomEvents>>>,
+    /// To whoever listens; closed while nobody does.
+    sender: Mutex<mpsc::Sender<RoomEvents>>,
 }
 
 impl Acting {
     pub fn new() -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        Self { rooms: Mutex::default(), gaps: Mutex::default(), sender, receiver: Mutex::new(Some(receiver)) }
+        let (sender, _) = mpsc::channel(QUEUE);
+        Self { rooms: Mutex::default(), gaps: Mutex::default(), sender: Mutex::new(sender) }
     }
 
     /// Replaces the rooms. What was said before in one that is new is read back.
@@ -83,9 +83,12 @@ impl Acting {
         gaps.extend(rooms.into_keys().filter(|room| !before.contains_key(room)));
     }
 
-    /// The end at which events arrive, for the first that asks.
-    pub fn take_receiver(&self) -> Option<mpsc::Receiver<RoomEvents>> {
-        lock(&self.receiver).take()
+    /// The end at which events arrive from now on, and nowhere else. What came before, or comes while nobody listens, is
+    /// left out: whoever begins to listen reads rooms back from where they were left.
+    pub fn listen(&self) -> mpsc::Receiver<RoomEvents> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        *lock(&self.sender) = sender;
+        receiver
     }
 
     /// Whether people may act from any room.
@@ -147,14 +150,14 @@ impl Acting {
     fn hand_over(&self, mut batch: RoomEvents) {
         let mut gaps = lock(&self.gaps);
         batch.gap |= gaps.remove(&batch.room);
-        match self.sender.try_send(batch) {
+        match lock(&self.sender).try_send(batch) {
             Err(TrySendError::Full(batch)) => {
                 if !batch.events.is_empty() {
                     tracing::debug!(room = %batch.room, "events wait for their turn; reading them back later");
                 }
                 gaps.insert(batch.room);
             }
-            // Closed: the receiver is stopping.
+            // Closed: nobody listens.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
         }
     }
@@ -250,8 +253,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_a_gap_that_the_next_batch_carries() {
         let acting = Acting::new();
-        let mut receiver = acting.take_receiver().expect("the first");
-        assert!(acting.take_receiver().is_none(), "the second");
+        let mut receiver = acting.listen();
         for _ in 0..=QUEUE {
             acting.hand_over(batch("!a:x"));
         }
@@ -268,12 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn events_go_to_whoever_began_to_listen_last() {
+        let acting = Acting::new();
+        acting.hand_over(batch("!a:x"));
+        let mut first = acting.listen();
+        acting.hand_over(batch("!a:x"));
+        assert!(first.try_recv().is_ok() && first.try_recv().is_err(), "what came before is left out");
+        let mut second = acting.listen();
+        acting.hand_over(batch("!a:x"));
+        assert!(second.try_recv().is_ok() && first.try_recv().is_err());
+    }
+
+    #[test]
     fn a_room_that_is_new_begins_with_a_gap() {
         let acting = Acting::new();
         assert!(!acting.is_on());
         acting.serve(serving(&["!a:x"]));
         assert!(acting.is_on());
-        let mut receiver = acting.take_receiver().expect("the first");
+        let mut receiver = acting.listen();
         let mut gap = |name| {
             acting.hand_over(batch(name));
             receiver.try_recv().expect("a batch").gap
