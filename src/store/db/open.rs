@@ -23,7 +23,7 @@ use crate::{
     config,
     health::Health,
     metrics::Metrics,
-    store::{Store, StoreError},
+    store::{Store, StoreError, replicas::advice::with_advice},
 };
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -192,7 +192,7 @@ impl Database {
             },
             Self::Postgres(_) => {
                 let words = source.downcast_ref::<sqlx::Error>().map(in_words);
-                StoreError::Unreachable { reason: words.unwrap_or_else(|| source.to_string()) }
+                StoreError::Unreachable { reason: with_advice(&words.unwrap_or_else(|| source.to_string())) }
             }
         }
     }

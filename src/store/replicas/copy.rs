@@ -255,11 +255,13 @@ async fn content(connection: &mut AnyConnection, table: &Table, replaced: &mut u
 
 /// Whether a row belongs to the database or to one replica, and not to the store.
 fn is_not_the_stores(table: &Table, values: &[Value]) -> bool {
-    let key = match values.first() {
-        Some(Value::Text(Some(key))) if table.name == META => key.as_str(),
+    let (key, value) = match values {
+        [Value::Text(Some(key)), Value::Text(Some(value))] if table.name == META => (key.as_str(), value.as_str()),
         _ => return false,
     };
-    key == "shared_session" || key == WAKE_KEY || key.starts_with("commit/")
+    // A counter that has not counted is there from the beginning on the one, and later on the other.
+    let uncounted = (key, value) == ("seq", "0");
+    uncounted || key == "shared_session" || key == WAKE_KEY || key.starts_with("commit/")
 }
 
 /// PostgreSQL takes no U+0000 in a text.

@@ -195,7 +195,9 @@ mod tests {
         let text = |text: &str| Value::Text(Some(text.to_owned()));
         let of = |rows: &[&[Value]]| {
             let mut content = Content::default();
-            rows.iter().for_each(|row| content.add(row));
+            for row in rows {
+                content.add(row);
+            }
             content
         };
         let (one, two) = ([text("a"), Value::Number(Some(1))], [text("b"), Value::Number(None)]);
