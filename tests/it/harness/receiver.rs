@@ -98,6 +98,7 @@ impl Receiver {
 
     /// Starts the process without waiting for anything.
     pub fn spawn(&mut self) {
+        self.with.log_in_own_device();
         let mut command = clean_command(&self.with.binary, &self.with.env);
         command.arg("serve").arg("--config").arg(self.config_path()).current_dir(self.with.scratch.path());
         self.process = Some(Process::spawn(&mut command, &self.log_path()).expect("the receiver's binary starts"));

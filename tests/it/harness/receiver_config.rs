@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::Command, sync::Arc};
 
+use serde_json::json;
 use toml::{Table, Value};
 
 use super::{
@@ -27,6 +28,9 @@ pub struct ReceiverBuilder {
     pub(super) trusting: Option<reqwest::Client>,
     /// Where its store is, if not in a file of `store.path`.
     pub(super) database: Option<Arc<Database>>,
+    bot: User,
+    /// The device that is this replica's alone, once it is logged in.
+    own_device: Option<User>,
 }
 
 impl ReceiverBuilder {
@@ -48,6 +52,8 @@ impl ReceiverBuilder {
             scratch,
             trusting: None,
             database: None,
+            bot: bot.clone(),
+            own_device: None,
         };
         builder
             .at_home()
@@ -87,6 +93,8 @@ impl ReceiverBuilder {
             scratch: Scratch::new("receiver"),
             trusting: self.trusting.clone(),
             database: self.database.clone(),
+            bot: self.bot.clone(),
+            own_device: None,
         };
         replica.at_home().set("store.replica", name)
     }
@@ -102,6 +110,31 @@ impl ReceiverBuilder {
         };
         self.database = Some(database);
         self.with_database_url(&url)
+    }
+
+    /// With a store that replicas can share, the access token is the device of them all, which hears nothing: what the
+    /// command `login` leaves in `store.path` is put there, as an operator would have done before.
+    pub(super) fn log_in_own_device(&mut self) {
+        let matrix = self.config.get("matrix").and_then(Value::as_table).expect("there is one");
+        let text = |key: &str| matrix.get(key).and_then(Value::as_str);
+        let by_token = matrix.contains_key("access_token") || matrix.contains_key("access_token_file");
+        if self.database.is_none() || !by_token || text("user_id") != Some(&self.bot.user_id) {
+            return;
+        }
+        let Some(store) = self.config["store"].get("path").and_then(Value::as_str).map(PathBuf::from) else { return };
+        let file = store.join("session.json");
+        if self.own_device.is_none() && file.exists() {
+            return;
+        }
+        let homeserver = format!("{}/", text("homeserver").unwrap_or_default().trim_end_matches('/'));
+        let own = self.own_device.get_or_insert_with(|| on_a_new_device(&self.bot));
+        self.forbidden.push(own.access_token.clone());
+        let session = json!({
+            "user_id": own.user_id, "device_id": own.device_id, "access_token": own.access_token,
+            "homeserver": homeserver,
+        });
+        std::fs::create_dir_all(&store).expect("a folder");
+        std::fs::write(file, session.to_string()).expect("written");
     }
 
     pub(super) fn look(&self) -> Look {
@@ -223,6 +256,16 @@ impl ReceiverBuilder {
     pub fn unstarted(self) -> Receiver {
         Receiver::new(self.with_store_of_this_run())
     }
+}
+
+/// On a thread of its own, since whoever starts a process does not wait.
+fn on_a_new_device(bot: &User) -> User {
+    let bot = bot.clone();
+    let logged_in = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(bot.on_a_new_device())
+    });
+    logged_in.join().expect("logged in")
 }
 
 /// `program` without what the shell of the developer or the CI would have it read as its config.
