@@ -3,13 +3,17 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CONFIG ?= config.toml
 
-.PHONY: help tools build image deb release picture demo rules test test-unit test-it test-long test-dendrite chaos bench fuzz lint audit fmt run clean
+# What meets most of the store: with it on PostgreSQL, this part runs with every `make test`.
+STORE_TESTS = spine:: in_doubt:: chaos::what storm:: acts::taking acts::silencing heartbeats:: reload:: store_stress:: \
+	incidents:: dead_letters::
+
+.PHONY: help tools build image deb release picture demo rules test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## Installs Synapse, Prometheus, Alertmanager, Loki, kustomize, Chromium and a C compiler where they are missing (root or sudo)
+tools: ## Installs Synapse, PostgreSQL, PgBouncer, Prometheus, Alertmanager, Loki, kustomize, Chromium and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
 build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
@@ -36,14 +40,20 @@ rules: tools ## Makes what is generated in deploy/prometheus/, and runs the case
 	promtool test rules deploy/prometheus/tests/*.yaml
 	amtool check-config deploy/prometheus/alertmanager.yml
 
-test: tools lint ## Everything: format, lints, all tests against real servers
+test: tools lint ## Everything: format, lints, all tests against real servers; those of the store on PostgreSQL as well
 	cargo test --locked
+	scripts/with-postgres cargo test --locked --lib
+	MAR_TEST_STORE=postgres cargo test --locked --test it -- $(STORE_TESTS)
 
 test-unit: ## Only the tests beside the code: no servers, seconds when warm
 	cargo test --locked --lib
 
 test-it: tools ## Tests against real servers, FILTER=rooms:: for those whose name holds that
 	cargo test --locked --test it $(FILTER)
+
+test-postgres: tools ## All tests against real servers with the store on PostgreSQL, and a part of them through PgBouncer (20 min); FILTER=rooms:: for some
+	MAR_TEST_STORE=postgres cargo test --locked --test it $(FILTER)
+	MAR_TEST_STORE=pgbouncer cargo test --locked --test it -- $(or $(FILTER),$(STORE_TESTS))
 
 test-long: tools ## What takes minutes by its nature: sixty cards that turn green under Synapse's default limits (5 min), large groups (8 min), an Alertmanager that stays away (2 min), a card held up for as long as its evidence may take (3 min)
 	cargo test --locked --test it storm::sixty -- --ignored --nocapture

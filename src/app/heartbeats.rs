@@ -65,6 +65,14 @@ struct Missed {
     is_absence: bool,
 }
 
+impl Missed {
+    /// Whether another replica leads, so that somebody has heard beats while this one was absent. Webhooks that this one has
+    /// refused are missed all the same.
+    fn others_heard(&self, leader: Option<&str>, own: &str) -> bool {
+        self.is_absence && leader.is_some_and(|leader| leader != own)
+    }
+}
+
 struct Ticker {
     app: Arc<App>,
     term: TermStore,
@@ -163,18 +171,19 @@ impl Ticker {
         Ok(())
     }
 
-    /// Whether another replica of the store leads, so that somebody has heard beats while this one was absent.
-    async fn others_heard(&self) -> Result<bool, StoreError> {
+    /// Who leads, where replicas share the store.
+    async fn leader(&self) -> Result<Option<String>, StoreError> {
         if !self.app.store.is_shared() {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(self.app.store.leader().await?.is_some_and(|leader| leader.replica != self.replica))
+        Ok(self.app.store.leader().await?.map(|leader| leader.replica))
     }
 
     /// Gives switches their grace for what was missed.
     async fn forgive(&mut self) -> Result<(), StoreError> {
-        while let Some(Missed { gap, is_absence }) = self.missed.first().copied() {
-            if !(is_absence && self.others_heard().await?) {
+        while let Some(missed) = self.missed.first().copied() {
+            let gap = missed.gap;
+            if !missed.others_heard(self.leader().await?.as_deref(), &self.replica) {
                 let switches = grace(&self.app.store, gap).await?;
                 if switches > 0 {
                     let seconds = gap.to.since(gap.from).as_secs();

@@ -69,6 +69,8 @@ impl Receiver {
         let config = Arc::new(config);
         let front = Arc::new(Front::new(Arc::clone(&config), clock.clone(), Arc::clone(&metrics), Arc::clone(&health)));
         let (store, sockets, terminations) = if config.store.database_url.is_some() {
+            // So that somebody notices if the database never comes.
+            metrics.leadership.leads(&config.store.replica, false);
             let serving = Listeners::bind(&config, tls.clone())?.serve(&front, None);
             let mut terminations = Terminations::new()?;
             tokio::select! {

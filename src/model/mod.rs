@@ -10,6 +10,7 @@ mod form;
 mod heartbeat;
 mod ids;
 mod incident;
+mod lease;
 mod no_keys;
 mod op;
 mod poll;
@@ -30,6 +31,7 @@ pub use ids::{
     CardId, IncidentId, NotificationId, RoomAddress, RoomAddressError, RoomName, RouteName, RouteNameError, TxnId,
 };
 pub use incident::{HEARTBEATS, Incident, IncidentDoc, IncidentKey, IncidentState, LeftOut};
+pub use lease::{Epoch, Leader};
 pub use no_keys::NoKeys;
 pub use op::{Op, OpKind, OpState};
 pub use poll::{Conclusion, Found, PollMark, PolledAlert, PolledIncident};

@@ -14,6 +14,7 @@ mod replicas;
 mod reports;
 mod rooms;
 
+pub use crate::model::{Epoch, Leader};
 pub use acts::carry_out::{ActEnd, Taking};
 pub use acts::commit::{Heard, NewAct, Redacted};
 pub use acts::read::ActIncident;
@@ -34,7 +35,6 @@ pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use outbox::sql::NewOp;
 pub use replicas::copy::{Copied, CopyError, copy};
-pub use replicas::lease::{Epoch, Leader};
 pub use replicas::look::{CONNECTIONS_OF_A_REPLICA, DatabaseFacts, SchemaState, look};
 pub use reports::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use reports::stats::Stats;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::harness::{
-    DEADLINE, Payload, Room, User, eventually,
+    DEADLINE, Payload, Postgres, Room, User, eventually,
     http::client,
     process::{Process, Scratch, free_port},
     synapse::python,
@@ -116,38 +116,78 @@ async fn setup_makes_what_the_receiver_needs_and_twice_changes_nothing() {
     );
     stdout(&machine.setup("accounts").await);
     assert_ne!(machine.secret("receiver/access-token"), before[0]);
-    delivers(&machine).await;
+    let room = room(&machine).await;
+    delivers(&machine, &room).await;
+    two_deliver(&machine, &room).await;
 }
 
-/// The receiver with the config and the variables of compose.yaml.
-async fn delivers(machine: &Machine) {
-    let compose = read(&folder().join("compose.yaml"));
-    let config = read(&folder().join("receiver.toml")).replace("http://synapse:8008", &machine.homeserver());
-    let port = free_port();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"));
-    command.env_clear().env("MAR_CONFIG", machine.scratch.write("config.toml", &config));
-    command.env("MAR_HTTP__LISTEN", format!("127.0.0.1:{port}")).env("MAR_STORE__PATH", machine.scratch.join("store"));
-    for line in compose.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/")) {
-        let (name, path) = line.split_once(": /run/secrets/").expect("a path");
-        command.env(name, machine.scratch.join("secrets/receiver").join(path));
-    }
-    let log = machine.scratch.join("receiver.log");
-    let _receiver = Process::spawn(&mut command, &log).expect("the receiver starts");
-    let url = format!("http://127.0.0.1:{port}");
-    let ready = async || match client().get(format!("{url}/readyz")).send().await {
-        Ok(answer) if answer.status() == 200 => Some(()),
-        _ => None,
-    };
-    eventually("the receiver is ready", DEADLINE, ready).await;
-    let payload = Payload::group("DiskFull").firing(&["n01"]);
-    let request = client().post(format!("{url}/alerts/default")).json(&serde_json::Value::from(payload));
-    let answer = request.bearer_auth(machine.secret("alertmanager/webhook-token")).send().await.expect("an answer");
-    assert_eq!(answer.status(), 200, "{}", read(&log));
+/// A receiver with the config and the variables of compose.yaml, and further ones.
+struct Container {
+    /// Ends with the value.
+    process: Process,
+    url: String,
+    log: PathBuf,
+}
 
+impl Container {
+    async fn start(machine: &Machine, name: &str, variables: &[(&str, String)]) -> Self {
+        let compose = read(&folder().join("compose.yaml"));
+        let config = read(&folder().join("receiver.toml")).replace("http://synapse:8008", &machine.homeserver());
+        let url = format!("http://127.0.0.1:{}", free_port());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"));
+        command.env_clear().env("MAR_CONFIG", machine.scratch.write("config.toml", &config));
+        command.env("MAR_HTTP__LISTEN", url.trim_start_matches("http://"));
+        command.env("MAR_STORE__PATH", machine.scratch.join(&format!("store-{name}")));
+        for line in compose.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/")) {
+            let (name, path) = line.split_once(": /run/secrets/").expect("a path");
+            command.env(name, machine.scratch.join("secrets/receiver").join(path));
+        }
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let log = machine.scratch.join(&format!("{name}.log"));
+        let process = Process::spawn(&mut command, &log).expect("the receiver starts");
+        let ready = async || match client().get(format!("{url}/readyz")).send().await {
+            Ok(answer) if answer.status() == 200 => Some(()),
+            _ => None,
+        };
+        eventually("the receiver is ready", DEADLINE, ready).await;
+        Self { process, url, log }
+    }
+
+    async fn accepts(&self, machine: &Machine, group: &str) {
+        let payload = Payload::group(group).firing(&["n01"]);
+        let request = client().post(format!("{}/alerts/default", self.url)).json(&serde_json::Value::from(payload));
+        let answer = request.bearer_auth(machine.secret("alertmanager/webhook-token")).send().await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{}", read(&self.log));
+    }
+}
+
+async fn room(machine: &Machine) -> Room {
     let operator = login(&machine.homeserver(), "operator", &machine.secret("setup/operator-password")).await;
     let bot = User { user_id: "@alerts:localhost".to_owned(), ..operator.clone() };
-    let room = Room::new(&machine.secret("receiver/room-id"), &operator, &bot);
+    Room::new(&machine.secret("receiver/room-id"), &operator, &bot)
+}
+
+async fn delivers(machine: &Machine, room: &Room) {
+    let receiver = Container::start(machine, "receiver", &[]).await;
+    receiver.accepts(machine, "DiskFull").await;
     room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1 && view.card().has("DiskFull")).await;
+}
+
+/// With the variables of compose.replicas.yaml, and another server of the same kind.
+async fn two_deliver(machine: &Machine, room: &Room) {
+    let database = Postgres::shared().database();
+    let file = machine.scratch.write("database-url", &database.url()).display().to_string();
+    // A container's host name.
+    let variables =
+        |name: &str| [("MAR_STORE__DATABASE_URL_FILE", file.clone()), ("MAR_STORE__REPLICA", name.to_owned())];
+    let mut first = Container::start(machine, "receiver-a", &variables("receiver-a")).await;
+    let second = Container::start(machine, "receiver-b", &variables("receiver-b")).await;
+    second.accepts(machine, "OnTheSecond").await;
+    room.wait_for("its card", DEADLINE, |view| !view.cards_with("OnTheSecond").is_empty()).await;
+    first.process.kill9();
+    second.accepts(machine, "OnTheOneThatIsLeft").await;
+    let view = room.wait_for("its card", DEADLINE, |view| !view.cards_with("OnTheOneThatIsLeft").is_empty()).await;
+    assert_eq!(view.cards_with("OnTheSecond").len(), 1);
 }
 
 #[test]

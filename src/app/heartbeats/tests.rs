@@ -392,3 +392,40 @@ async fn what_still_misses_reminds_and_what_was_closed_otherwise_comes_again() {
     assert_eq!(second.state, IncidentState::Firing);
     assert_ne!(second.id, first);
 }
+
+#[test]
+fn a_gap_in_which_another_replica_led_is_not_one() {
+    let missed = |is_absence| Missed { gap: Gap { from: Timestamp(0), to: Timestamp(60_000) }, is_absence };
+    for (is_absence, leader, heard) in [
+        (true, Some("B"), true),
+        // This replica leads again, or nobody does: nobody else was there.
+        (true, Some("A"), false),
+        (true, None, false),
+        // Webhooks that it refused went nowhere else.
+        (false, Some("B"), false),
+    ] {
+        assert_eq!(missed(is_absence).others_heard(leader, "A"), heard, "{is_absence} {leader:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_shows_what_is_missing_and_raises_nothing() {
+    let mut scene = Scene::new().await;
+    scene.beats().await;
+    scene.clock.advance(16 * MINUTE);
+    let leader = std::mem::replace(&mut scene.ticker.term, Box::new(|| None));
+    scene.ticker.tick().await;
+    let shown = |scene: &Scene| scene.app().health.snapshot().heartbeats;
+    let armed = |scene: &Scene| shown(scene)[0].armed.expect("armed");
+    assert_eq!(armed(&scene).missing_since, None);
+    // The late tick has given it a timeout.
+    for minute in 0..16 {
+        scene.clock.advance(MINUTE);
+        scene.ticker.ticked_at = scene.clock.now();
+        scene.ticker.tick().await;
+        assert_eq!(armed(&scene).missing_since, None, "{minute}");
+    }
+    scene.ticker.term = leader;
+    scene.ticker.tick().await;
+    assert!(armed(&scene).missing_since.is_some(), "the leader raises it");
+}

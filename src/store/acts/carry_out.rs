@@ -3,6 +3,7 @@
 use sqlx::AnyConnection;
 
 use super::rows::{self, ActAnswer, DueAct};
+use crate::store::db::statement;
 use crate::{
     model::{Act, ActArgs, ActKind, ActState, CardId, IncidentId, Timestamp},
     store::{
@@ -94,7 +95,7 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     // Those that a reaction to a digest made carry its id and a number.
-                    let incidents: Vec<String> = sqlx::query_scalar(
+                    let incidents: Vec<String> = statement::query_scalar(
                         "UPDATE act SET state = 'ended', outcome = 'undone', ended_at = $4 \
                          WHERE (event_id = $1 OR (event_id >= $2 AND event_id < $3)) AND kind = 'take' \
                          AND state = 'live' AND incident IS NOT NULL RETURNING incident",
@@ -121,7 +122,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn act_of_event(&self, event_id: &str) -> Result<Option<DueAct>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let row = sqlx::query("SELECT * FROM act WHERE event_id = $1")
+        let row = statement::query("SELECT * FROM act WHERE event_id = $1")
             .bind(event_id)
             .fetch_optional(&mut *connection)
             .await?;
@@ -135,7 +136,7 @@ async fn end_takings(
     sender: Option<&str>,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let done = sqlx::query(
+    let done = statement::query(
         "UPDATE act SET state = 'ended', outcome = 'given_back', ended_at = $3 \
          WHERE incident = $1 AND kind = 'take' AND state = 'live' AND ($2 IS NULL OR sender = $2)",
     )
@@ -154,7 +155,7 @@ pub(crate) async fn end_one(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let is_over = end.state != ActState::Live;
-    let ended = sqlx::query(
+    let ended = statement::query(
         "UPDATE act SET state = $2, outcome = $3, name = $4, next_try = NULL, ended_at = $5 \
          WHERE id = $1 AND state IN ('asked', 'in_doubt')",
     )
@@ -186,10 +187,11 @@ async fn take(
 ) -> Result<Taking, StoreError> {
     let mut open = Vec::with_capacity(incidents.len());
     for incident in incidents {
-        let is_open: Option<i64> = sqlx::query_scalar("SELECT 1 FROM incident WHERE id = $1 AND closed_at IS NULL")
-            .bind(incident.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
+        let is_open: Option<i64> =
+            statement::query_scalar("SELECT 1 FROM incident WHERE id = $1 AND closed_at IS NULL")
+                .bind(incident.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
         open.extend(is_open.map(|_| incident));
     }
     if open.is_empty() {
@@ -220,16 +222,17 @@ async fn take(
 
 /// Whether the sender has taken it. What they say now takes the place of what they said then.
 async fn is_taken_by(connection: &mut AnyConnection, incident: &IncidentId, act: &Act) -> Result<bool, StoreError> {
-    let row = sqlx::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' AND sender = $2")
-        .bind(incident.as_str())
-        .bind(&act.sender)
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row =
+        statement::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' AND sender = $2")
+            .bind(incident.as_str())
+            .bind(&act.sender)
+            .fetch_optional(&mut *connection)
+            .await?;
     let Some(row) = row else { return Ok(false) };
     if !act.args.text.is_empty() {
         let before = rows::act(&row)?.act;
         let args = ActArgs { text: act.args.text.clone(), ..before.args };
-        sqlx::query("UPDATE act SET args = $2 WHERE id = $1")
+        statement::query("UPDATE act SET args = $2 WHERE id = $1")
             .bind(&before.id)
             .bind(to_json(&args)?)
             .execute(connection)
@@ -246,7 +249,7 @@ async fn take_of_digest(
     n: usize,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "INSERT INTO act (id, event_id, route, room, sender, name, kind, incident, card, args, state, outcome, asked_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'live', $11, $12) ON CONFLICT DO NOTHING",
     )

@@ -3,6 +3,7 @@
 use sqlx::{AnyConnection, Row as _};
 
 use super::rows::{self, ActAnswer};
+use crate::store::db::statement;
 use crate::{
     model::{ActArgs, ActKind, CardId, IncidentId, RoomAddress, RouteName, Timestamp},
     store::{Store, StoreError, db::rows::to_json},
@@ -87,7 +88,7 @@ impl Store {
                     if insert(connection, &id, &act, now).await? == 0 {
                         return Ok(false);
                     }
-                    sqlx::query("UPDATE act SET state = 'done', next_try = NULL, ended_at = $2 WHERE id = $1")
+                    statement::query("UPDATE act SET state = 'done', next_try = NULL, ended_at = $2 WHERE id = $1")
                         .bind(&id)
                         .bind(now.0)
                         .execute(&mut *connection)
@@ -128,7 +129,7 @@ impl Store {
                     "UPDATE act SET room = $2 WHERE room = $1 AND state IN ('asked', 'in_doubt')",
                     "UPDATE act SET room = $2 WHERE room = $1 AND state = 'live'",
                 ] {
-                    sqlx::query(sql).bind(from.as_str()).bind(to.as_str()).execute(&mut *connection).await?;
+                    statement::query(sql).bind(from.as_str()).bind(to.as_str()).execute(&mut *connection).await?;
                 }
                 Ok(())
             })
@@ -143,7 +144,7 @@ async fn set_position(
     position: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "INSERT INTO room_position (room_id, event_id, at) VALUES ($1, $2, $3) \
          ON CONFLICT (room_id) DO UPDATE SET event_id = excluded.event_id, at = excluded.at",
     )
@@ -156,7 +157,7 @@ async fn set_position(
 }
 
 async fn insert(connection: &mut AnyConnection, id: &str, act: &NewAct, now: Timestamp) -> Result<usize, StoreError> {
-    let done = sqlx::query(
+    let done = statement::query(
         "INSERT INTO act (id, event_id, megolm, route, room, sender, kind, incident, card, args, state, asked_at, \
          next_try) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'asked', $11, $12) ON CONFLICT DO NOTHING",
     )
@@ -184,7 +185,7 @@ async fn redact(
     redacted: &Redacted,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    let row = sqlx::query("SELECT * FROM act WHERE event_id = $1 AND room = $2")
+    let row = statement::query("SELECT * FROM act WHERE event_id = $1 AND room = $2")
         .bind(&redacted.target)
         .bind(redacted.room.as_str())
         .fetch_optional(&mut *connection)
@@ -192,7 +193,7 @@ async fn redact(
     let Some(row) = row else { return Ok(0) };
     let state: String = row.try_get("state")?;
     if state == "asked" {
-        let done = sqlx::query(
+        let done = statement::query(
             "UPDATE act SET state = 'ended', outcome = 'withdrawn', next_try = NULL, ended_at = $2 \
              WHERE id = $1 AND state = 'asked'",
         )

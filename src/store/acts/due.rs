@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 
 use super::rows::{self, DueAct};
+use crate::store::db::statement;
 use crate::{
     model::{ActState, RouteName, Timestamp},
     store::{Store, StoreError},
@@ -41,7 +42,7 @@ impl Store {
 
     async fn read_due(&self, sql: &'static str, route: &RouteName) -> Result<Vec<DueAct>, StoreError> {
         let (now, mut connection) = (self.clock.now(), self.readers.acquire().await?);
-        let rows = sqlx::query(sql).bind(route.as_str()).bind(now.0).bind(DUE).fetch_all(&mut *connection).await?;
+        let rows = statement::query(sql).bind(route.as_str()).bind(now.0).bind(DUE).fetch_all(&mut *connection).await?;
         rows.iter().map(rows::act).collect()
     }
 
@@ -51,7 +52,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn next_act_at(&self, route: &RouteName) -> Result<Option<Timestamp>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let next: Option<i64> = sqlx::query_scalar(
+        let next: Option<i64> = statement::query_scalar(
             "SELECT next_try FROM act WHERE route = $1 AND state IN ('asked', 'in_doubt') \
              ORDER BY next_try LIMIT 1",
         )
@@ -67,7 +68,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn routes_with_acts(&self) -> Result<Vec<RouteName>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let rows = sqlx::query("SELECT DISTINCT route FROM act WHERE state IN ('asked', 'in_doubt')")
+        let rows = statement::query("SELECT DISTINCT route FROM act WHERE state IN ('asked', 'in_doubt')")
             .fetch_all(&mut *connection)
             .await?;
         let mut routes = Vec::with_capacity(rows.len());
@@ -91,7 +92,7 @@ impl Store {
         let act = act.to_owned();
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                statement::query(
                     "UPDATE act SET state = $2, next_try = $3, outcome = coalesce($4, outcome), attempts = attempts + 1 \
                      WHERE id = $1 AND state IN ('asked', 'in_doubt')",
                 )

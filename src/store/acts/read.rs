@@ -6,11 +6,12 @@ use sqlx::{Connection as _, Row as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::rows as act_rows;
+use crate::store::db::statement;
 use crate::{
     model::{CardId, Incident, IncidentId, RouteName, Taken},
     store::{
         Store, StoreError,
-        db::{rows, sql_builder::SqlBuilder},
+        db::{rows, statement::SqlBuilder},
         reports::{overview::SeenIncident, read_overview},
     },
 };
@@ -34,17 +35,18 @@ impl Store {
     /// When the store cannot be read.
     pub async fn incident_with_alerts(&self, id: &IncidentId) -> Result<Option<ActIncident>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let counted: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM alert WHERE incident = $1 LIMIT $2) AS counted")
-                .bind(id.as_str())
-                .bind(LARGE + 1)
-                .fetch_one(&mut *connection)
-                .await?;
+        let counted: i64 = statement::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM alert WHERE incident = $1 LIMIT $2) AS counted",
+        )
+        .bind(id.as_str())
+        .bind(LARGE + 1)
+        .fetch_one(&mut *connection)
+        .await?;
         drop(connection);
         let turn = if counted > LARGE { Arc::clone(&self.large).acquire_owned().await.ok() } else { None };
         let mut connection = self.readers.acquire().await?;
         let mut transaction = connection.begin().await?;
-        let row = sqlx::query("SELECT * FROM incident WHERE id = $1")
+        let row = statement::query("SELECT * FROM incident WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&mut *transaction)
             .await?;
@@ -63,7 +65,7 @@ impl Store {
     pub async fn incidents_of_card(&self, card: &CardId) -> Result<Vec<IncidentId>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let ids: Vec<String> =
-            sqlx::query_scalar("SELECT incident FROM card_incident WHERE card = $1 ORDER BY incident")
+            statement::query_scalar("SELECT incident FROM card_incident WHERE card = $1 ORDER BY incident")
                 .bind(card.as_str())
                 .fetch_all(&mut *connection)
                 .await?;
@@ -88,7 +90,7 @@ impl Store {
             );
             query.push_bind(own.as_str()).push(" AND alert.fingerprint IN (");
             query.push_list(chunk.iter().map(String::as_str));
-            let found: Vec<String> = query.build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+            let found: Vec<String> = query.build_query_scalar().fetch_all(&mut *connection).await?;
             held.extend(found);
         }
         Ok(held)
@@ -131,11 +133,12 @@ impl Store {
 
 /// Who takes care of an incident, the first one first.
 async fn taken(connection: &mut sqlx::AnyConnection, incident: &IncidentId) -> Result<Vec<Taken>, StoreError> {
-    let rows =
-        sqlx::query("SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' ORDER BY asked_at, id")
-            .bind(incident.as_str())
-            .fetch_all(connection)
-            .await?;
+    let rows = statement::query(
+        "SELECT * FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' ORDER BY asked_at, id",
+    )
+    .bind(incident.as_str())
+    .fetch_all(connection)
+    .await?;
     let mut taken = Vec::with_capacity(rows.len());
     for row in &rows {
         let _: String = row.try_get("id")?;
@@ -150,7 +153,10 @@ impl Store {
     /// The contents of all answers, in order.
     pub(crate) async fn test_answers(&self) -> Vec<String> {
         let mut connection = self.readers.acquire().await.expect("a connection");
-        sqlx::query_scalar("SELECT content FROM answer ORDER BY id").fetch_all(&mut *connection).await.expect("read")
+        statement::query_scalar("SELECT content FROM answer ORDER BY id")
+            .fetch_all(&mut *connection)
+            .await
+            .expect("read")
     }
 
     /// `kind state outcome` of all acts that events asked for, in order.
@@ -158,6 +164,6 @@ impl Store {
         let mut connection = self.readers.acquire().await.expect("a connection");
         let sql = "SELECT kind || ' ' || state || ' ' || coalesce(outcome, '') FROM act WHERE event_id NOT LIKE '%#%' \
              ORDER BY id";
-        sqlx::query_scalar(sql).fetch_all(&mut *connection).await.expect("read")
+        statement::query_scalar(sql).fetch_all(&mut *connection).await.expect("read")
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::store::db::statement;
 use crate::{
     model::Timestamp,
     store::{Store, StoreError},
@@ -33,14 +34,14 @@ impl Store {
         self.writer
             .write(move |connection, _| {
                 Box::pin(async move {
-                    let answers = sqlx::query(
+                    let answers = statement::query(
                         "DELETE FROM answer WHERE id IN (SELECT id FROM answer WHERE ended_at < $1 LIMIT $2)",
                     )
                     .bind(before.0)
                     .bind(BATCH)
                     .execute(&mut *connection)
                     .await?;
-                    let acts = sqlx::query(
+                    let acts = statement::query(
                         "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE ended_at < $1 AND NOT EXISTS \
                          (SELECT 1 FROM answer WHERE answer.act = act.id) LIMIT $2)",
                     )
@@ -49,7 +50,7 @@ impl Store {
                     .execute(&mut *connection)
                     .await?;
                     // Of incidents that nobody can give back any more.
-                    let orphaned = sqlx::query(
+                    let orphaned = statement::query(
                         "UPDATE act SET state = 'ended', ended_at = $1 WHERE id IN (SELECT id FROM act \
                          WHERE state = 'live' AND kind = 'take' AND incident IS NOT NULL \
                          AND NOT EXISTS (SELECT 1 FROM incident WHERE incident.id = act.incident) LIMIT $2)",

@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
+use crate::store::db::statement;
 use crate::{
     model::{Act, ActKind, ActState, CardId, IncidentId, RoomAddress, RouteName, Timestamp, TxnId},
     store::{StoreError, db::writer::WriteContext},
@@ -122,12 +123,12 @@ pub(crate) async fn show(
     incident: &IncidentId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE incident SET rev = $2 WHERE id = $1")
+    statement::query("UPDATE incident SET rev = $2 WHERE id = $1")
         .bind(incident.as_str())
         .bind(context.next())
         .execute(&mut *connection)
         .await?;
-    sqlx::query(
+    statement::query(
         "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
          (SELECT card FROM card_incident WHERE incident = $1)",
     )
@@ -148,7 +149,7 @@ pub(crate) async fn insert_answers(
 ) -> Result<(), StoreError> {
     let (act, room, card) = act;
     for answer in answers {
-        sqlx::query(
+        statement::query(
             "INSERT INTO answer (id, act, room, card, type, content, txn_id, at, state) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting')",
         )

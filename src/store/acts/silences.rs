@@ -6,6 +6,7 @@ use super::{
     carry_out::{ActEnd, end_one},
     rows::{self, ActAnswer, SilenceRow, SilenceRowState},
 };
+use crate::store::db::statement;
 use crate::{
     model::{Act, CardId, IncidentId, RouteName, Timestamp},
     store::{Store, StoreError},
@@ -29,7 +30,7 @@ impl Store {
         self.writer
             .write(move |connection, _| {
                 Box::pin(async move {
-                    let begun = sqlx::query(
+                    let begun = statement::query(
                         "UPDATE act SET state = 'in_doubt', next_try = $2, attempts = attempts + 1 \
                          WHERE id = $1 AND state = 'asked'",
                     )
@@ -64,7 +65,7 @@ impl Store {
         let (act, n, now) = (silence.act.clone(), silence.n, self.clock.now());
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                statement::query(
                     "UPDATE silence SET state = $3, silence_id = coalesce($4, silence_id), \
                      ends_at = coalesce($5, ends_at) WHERE act = $1 AND n = $2",
                 )
@@ -88,7 +89,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn silences_of_act(&self, act: &str) -> Result<Vec<SilenceRow>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        sqlx::query("SELECT * FROM silence WHERE act = $1 ORDER BY n")
+        statement::query("SELECT * FROM silence WHERE act = $1 ORDER BY n")
             .bind(act)
             .fetch_all(&mut *connection)
             .await?
@@ -103,7 +104,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn silences_of_incident(&self, incident: &IncidentId) -> Result<Vec<SilenceRow>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        sqlx::query(
+        statement::query(
             "SELECT * FROM silence WHERE incident = $1 AND state IN ('wanted', 'in_doubt', 'live') \
              ORDER BY act DESC, n LIMIT $2",
         )
@@ -122,7 +123,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn acts_of_silence(&self, silence_id: &str) -> Result<Vec<String>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        Ok(sqlx::query_scalar("SELECT act FROM silence WHERE silence_id = $1 AND state = 'live'")
+        Ok(statement::query_scalar("SELECT act FROM silence WHERE silence_id = $1 AND state = 'live'")
             .bind(silence_id)
             .fetch_all(&mut *connection)
             .await?)
@@ -134,7 +135,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn silences_of_route(&self, route: &RouteName) -> Result<Vec<SilenceRow>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        sqlx::query(
+        statement::query(
             "SELECT * FROM silence WHERE route = $1 AND state IN ('wanted', 'in_doubt', 'live') AND state = 'live' \
              ORDER BY ends_at DESC LIMIT $2",
         )
@@ -157,7 +158,7 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     for silence in &ended {
-                        sqlx::query("UPDATE silence SET state = 'ended' WHERE act = $1 AND n = $2")
+                        statement::query("UPDATE silence SET state = 'ended' WHERE act = $1 AND n = $2")
                             .bind(&silence.act)
                             .bind(silence.n)
                             .execute(&mut *connection)
@@ -178,7 +179,7 @@ impl Store {
         let act = act.to_owned();
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query("UPDATE act SET outcome = 'withdrawn' WHERE id = $1 AND state = 'in_doubt'")
+                statement::query("UPDATE act SET outcome = 'withdrawn' WHERE id = $1 AND state = 'in_doubt'")
                     .bind(act)
                     .execute(connection)
                     .await?;
@@ -202,7 +203,7 @@ impl Store {
         let (act, now) = (act.clone(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
-                let left = sqlx::query(
+                let left = statement::query(
                     "UPDATE act SET outcome = $2, next_try = $3, attempts = attempts + 1 \
                      WHERE id = $1 AND state = 'in_doubt'",
                 )
@@ -231,7 +232,7 @@ impl Store {
         self.writer
             .write(move |connection, _| {
                 Box::pin(async move {
-                    let acts: Vec<String> = sqlx::query_scalar(
+                    let acts: Vec<String> = statement::query_scalar(
                         "UPDATE silence SET state = 'ended' WHERE route = $1 \
                          AND state IN ('wanted', 'in_doubt', 'live') AND state = 'live' AND ends_at <= $2 RETURNING act",
                     )
@@ -254,7 +255,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn silence_of_marker(&self, act: &str, n: i64) -> Result<Option<SilenceRow>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let row = sqlx::query("SELECT * FROM silence WHERE act = $1 AND n = $2")
+        let row = statement::query("SELECT * FROM silence WHERE act = $1 AND n = $2")
             .bind(act)
             .bind(n)
             .fetch_optional(&mut *connection)
@@ -276,7 +277,7 @@ impl Store {
 }
 
 async fn end_act_without_silences(connection: &mut AnyConnection, act: &str, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE act SET state = 'ended', ended_at = $2 WHERE id = $1 AND state = 'live' \
          AND NOT EXISTS (SELECT 1 FROM silence WHERE act = $1 AND state IN ('wanted', 'in_doubt', 'live'))",
     )
@@ -288,7 +289,7 @@ async fn end_act_without_silences(connection: &mut AnyConnection, act: &str, now
 }
 
 async fn insert(connection: &mut AnyConnection, silence: &SilenceRow) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "INSERT INTO silence (act, n, route, incident, marker, matchers, comment, created_by, starts_at, ends_at, \
          silence_id, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (act, n) DO NOTHING",
     )

@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _};
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, CardKind, IncidentId, RoomAddress, RouteName},
     store::{Store, StoreError, db::rows},
@@ -43,7 +44,8 @@ impl Store {
     pub async fn act_target(&self, event_id: &str) -> Result<Option<ActTarget>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let Some((card, alert, only)) = place_of(&mut connection, event_id).await? else { return Ok(None) };
-        let row = sqlx::query("SELECT * FROM card WHERE id = $1").bind(&card).fetch_optional(&mut *connection).await?;
+        let row =
+            statement::query("SELECT * FROM card WHERE id = $1").bind(&card).fetch_optional(&mut *connection).await?;
         let Some(row) = row else { return Ok(None) };
         let card = rows::card(&row)?;
         let incidents = incidents_of(&mut connection, &card.id, card.kind, only.as_deref()).await?;
@@ -57,7 +59,7 @@ async fn place_of(
     connection: &mut AnyConnection,
     event_id: &str,
 ) -> Result<Option<(String, Option<String>, Option<String>)>, StoreError> {
-    let op = sqlx::query("SELECT card, alert FROM op WHERE event_id = $1 AND kind <> 'notice'")
+    let op = statement::query("SELECT card, alert FROM op WHERE event_id = $1 AND kind <> 'notice'")
         .bind(event_id)
         .fetch_optional(&mut *connection)
         .await?;
@@ -65,14 +67,14 @@ async fn place_of(
         return Ok(Some((op.try_get("card")?, op.try_get("alert")?, None)));
     }
     // One that was found in the room, and whose op an older store has never seen.
-    let card: Option<String> = sqlx::query_scalar("SELECT id FROM card WHERE root_event = $1")
+    let card: Option<String> = statement::query_scalar("SELECT id FROM card WHERE root_event = $1")
         .bind(event_id)
         .fetch_optional(&mut *connection)
         .await?;
     if let Some(card) = card {
         return Ok(Some((card, None, None)));
     }
-    let answer = sqlx::query(
+    let answer = statement::query(
         "SELECT answer.card, act.incident FROM answer LEFT JOIN act ON act.id = answer.act \
          WHERE answer.event_id = $1 AND answer.card IS NOT NULL",
     )
@@ -91,7 +93,7 @@ async fn incidents_of(
     kind: CardKind,
     only: Option<&str>,
 ) -> Result<Vec<TargetIncident>, StoreError> {
-    let found = sqlx::query(
+    let found = statement::query(
         "SELECT incident.id, incident.route, incident.closed_at FROM incident \
          JOIN card_incident ON card_incident.incident = incident.id WHERE card_incident.card = $1 \
          ORDER BY incident.id LIMIT $2",

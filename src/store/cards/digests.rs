@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, CardKind, Incident, IncidentId, Note, RoomAddress, TxnId},
     store::{Store, StoreError, cards::save::move_escalations, db::rows, incidents::sample},
@@ -47,7 +48,7 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    let row = sqlx::query("SELECT room, dirty_since FROM card WHERE id = $1")
+                    let row = statement::query("SELECT room, dirty_since FROM card WHERE id = $1")
                         .bind(digest.as_str())
                         .fetch_one(&mut *connection)
                         .await?;
@@ -55,7 +56,7 @@ impl Store {
                     let further = insert_digest(connection, &room, row.try_get("dirty_since")?).await?;
                     for incident in rest {
                         // An old card whose place the digest took goes on where its incident does.
-                        sqlx::query(
+                        statement::query(
                             "UPDATE card SET superseded_by = $2 WHERE superseded_by = $1 AND id IN \
                              (SELECT card FROM card_incident WHERE incident = $3)",
                         )
@@ -64,13 +65,13 @@ impl Store {
                         .bind(incident.as_str())
                         .execute(&mut *connection)
                         .await?;
-                        sqlx::query("UPDATE card_incident SET card = $2 WHERE card = $1 AND incident = $3")
+                        statement::query("UPDATE card_incident SET card = $2 WHERE card = $1 AND incident = $3")
                             .bind(digest.as_str())
                             .bind(further.as_str())
                             .bind(incident.as_str())
                             .execute(&mut *connection)
                             .await?;
-                        sqlx::query("UPDATE note SET card = $2 WHERE card = $1 AND incident = $3")
+                        statement::query("UPDATE note SET card = $2 WHERE card = $1 AND incident = $3")
                             .bind(digest.as_str())
                             .bind(further.as_str())
                             .bind(incident.as_str())
@@ -90,7 +91,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn turning_green(&self, room: &RoomAddress) -> Result<Vec<(Incident, Note)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let notes = sqlx::query(
+        let notes = statement::query(
             "SELECT note.* FROM note JOIN card ON card.id = note.card WHERE card.room = $1 AND note.kind = 'resolved' \
              AND card.state = 'live' AND note.op IS NULL AND card.root_event IS NOT NULL AND card.dirty_since IS NOT NULL ORDER BY note.id LIMIT $2",
         )
@@ -107,7 +108,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn said_green(&self, txn_id: &TxnId) -> Result<Vec<(Incident, Note)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let notes = sqlx::query("SELECT * FROM note WHERE op = $1 ORDER BY id")
+        let notes = statement::query("SELECT * FROM note WHERE op = $1 ORDER BY id")
             .bind(txn_id.as_str())
             .fetch_all(&mut *connection)
             .await?;
@@ -126,7 +127,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn live_cards(&self, room: &RoomAddress, enough: usize) -> Result<usize, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let live: i64 = sqlx::query_scalar(
+        let live: i64 = statement::query_scalar(
             // Left, so that what is open comes first and not all that the room ever saw.
             "SELECT count(*) FROM (SELECT DISTINCT id FROM (SELECT card.id FROM incident \
                LEFT JOIN card_incident ON card_incident.incident = incident.id \
@@ -148,7 +149,7 @@ async fn with_incidents(connection: &mut AnyConnection, notes: &[AnyRow]) -> Res
     let mut green = Vec::with_capacity(notes.len());
     for row in notes {
         let note = rows::note(row)?;
-        let found = sqlx::query("SELECT * FROM incident WHERE id = $1 AND state = 'resolved'")
+        let found = statement::query("SELECT * FROM incident WHERE id = $1 AND state = 'resolved'")
             .bind(note.incident.as_str())
             .fetch_optional(&mut *connection)
             .await?;
@@ -163,7 +164,7 @@ async fn with_incidents(connection: &mut AnyConnection, notes: &[AnyRow]) -> Res
 /// Cards that are due and have no event in the room, nor one on its way, the most severe first; as many as have room on
 /// one digest. A digest that waits itself counts with all it holds: an outage must not make one of thousands.
 async fn unposted(connection: &mut AnyConnection, room: &RoomAddress) -> Result<Vec<(CardId, i64)>, StoreError> {
-    let rows = sqlx::query(
+    let rows = statement::query(
         "SELECT card.id, card.dirty_since, min(incident.severity) AS severity, count(*) AS incidents FROM card \
          JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.state = 'live' AND NOT EXISTS \
@@ -191,7 +192,7 @@ async fn insert_digest(
     dirty_since: Option<i64>,
 ) -> Result<CardId, StoreError> {
     let id = CardId(ulid::Ulid::new().to_string());
-    sqlx::query("INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4)")
+    statement::query("INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4)")
         .bind(id.as_str())
         .bind(room.as_str())
         .bind(CardKind::Digest.as_str())
@@ -203,22 +204,22 @@ async fn insert_digest(
 
 /// What was to be said about them goes with the card: the digest's first event shows it all, but calls nobody.
 async fn move_incidents(connection: &mut AnyConnection, from: &CardId, to: &CardId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE card_incident SET card = $2 WHERE card = $1")
+    statement::query("UPDATE card_incident SET card = $2 WHERE card = $1")
         .bind(from.as_str())
         .bind(to.as_str())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE op SET card = $2 WHERE card = $1")
+    statement::query("UPDATE op SET card = $2 WHERE card = $1")
         .bind(from.as_str())
         .bind(to.as_str())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE card SET superseded_by = $2 WHERE superseded_by = $1")
+    statement::query("UPDATE card SET superseded_by = $2 WHERE superseded_by = $1")
         .bind(from.as_str())
         .bind(to.as_str())
         .execute(&mut *connection)
         .await?;
     move_escalations(connection, from, to).await?;
-    sqlx::query("DELETE FROM card WHERE id = $1").bind(from.as_str()).execute(connection).await?;
+    statement::query("DELETE FROM card WHERE id = $1").bind(from.as_str()).execute(connection).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::store::db::statement;
 use crate::{
     model::{Card, CardId, CardKind, CardState, Incident, IncidentId, Note, NoteKind, RoomAddress, Timestamp, TxnId},
     store::{
@@ -174,7 +175,7 @@ impl Store {
     /// Whether more than [`LARGE`] alerts are behind a card; they are not counted to the end.
     async fn is_large(&self, card: &CardId) -> Result<bool, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let counted: i64 = sqlx::query_scalar(
+        let counted: i64 = statement::query_scalar(
             "SELECT count(*) FROM (SELECT 1 FROM card_incident JOIN alert ON alert.incident = card_incident.incident \
              WHERE card_incident.card = $1 LIMIT $2) AS counted",
         )
@@ -200,13 +201,13 @@ async fn count_due(connection: &mut AnyConnection, room: &RoomAddress, which: &'
          AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND {NOT_PARKED}"
     );
     // Made of literals only.
-    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(room.as_str()).fetch_one(connection).await?)
+    Ok(statement::query_scalar(sqlx::AssertSqlSafe(sql)).bind(room.as_str()).fetch_one(connection).await?)
 }
 
 /// Cards with something to say and nothing that rings, as in [`noted_cards`].
 async fn count_green(connection: &mut AnyConnection, room: &RoomAddress) -> Result<usize, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
-    let green: i64 = sqlx::query_scalar(
+    let green: i64 = statement::query_scalar(
         "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
          AND card.state = 'live' \
          AND EXISTS (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL AND note.kind = $3) \
@@ -233,7 +234,7 @@ async fn due_cards(
          GROUP BY card.id, card.dirty_since ORDER BY {order}, card.id LIMIT $2"
     );
     // Made of literals only.
-    sqlx::query(sqlx::AssertSqlSafe(sql))
+    statement::query(sqlx::AssertSqlSafe(sql))
         .bind(room.as_str())
         .bind(DUE)
         .fetch_all(connection)
@@ -253,7 +254,7 @@ async fn due_cards(
 /// Cards with something to say, oldest first.
 async fn noted_cards(connection: &mut AnyConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
-    sqlx::query(
+    statement::query(
         "SELECT card.id, card.dirty_since, min(note.at) AS oldest, min(incident.severity) AS severity, \
          sum(CASE WHEN note.kind IN ($2, $3) THEN 0 ELSE 1 END) AS loud, \
          sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
@@ -291,15 +292,18 @@ async fn read_snapshot(
     card: &CardId,
     op: Option<&TxnId>,
 ) -> Result<Option<Snapshot>, StoreError> {
-    let row =
-        sqlx::query("SELECT * FROM card WHERE id = $1").bind(card.as_str()).fetch_optional(&mut *connection).await?;
+    let row = statement::query("SELECT * FROM card WHERE id = $1")
+        .bind(card.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let sql = format!(
         "SELECT {}, shown_rev FROM incident JOIN card_incident ON card_incident.incident = incident.id \
          WHERE card_incident.card = $1 ORDER BY incident.id",
         rows::INCIDENT
     );
-    let incident_rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).fetch_all(&mut *connection).await?;
+    let incident_rows =
+        statement::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).fetch_all(&mut *connection).await?;
     let card = rows::card(&row)?;
     let mut notes = read_notes(connection, &card.id, op).await?;
     // A digest that is not in the room yet shows all of its incidents, and says nothing about any.
@@ -322,7 +326,7 @@ async fn read_snapshot(
     }
     let (mut continued, mut continued_in, mut rerouted_to) = (None, None, None);
     if let Some(next) = &card.superseded_by
-        && let Some(row) = sqlx::query("SELECT room, root_event FROM card WHERE id = $1")
+        && let Some(row) = statement::query("SELECT room, root_event FROM card WHERE id = $1")
             .bind(next.as_str())
             .fetch_optional(&mut *connection)
             .await?
@@ -330,7 +334,7 @@ async fn read_snapshot(
         (continued, continued_in) = (row.try_get("root_event")?, Some(row.try_get("room")?));
     }
     if card.state != CardState::Live {
-        rerouted_to = sqlx::query_scalar(
+        rerouted_to = statement::query_scalar(
             "SELECT moved_to FROM incident JOIN card_incident ON card_incident.incident = incident.id \
              WHERE card_incident.card = $1 AND moved_to IS NOT NULL LIMIT 1",
         )
@@ -348,10 +352,9 @@ async fn read_notes(
     op: Option<&TxnId>,
 ) -> Result<Vec<Note>, StoreError> {
     let mut rows = match op {
-        Some(op) => sqlx::query("SELECT * FROM note WHERE op = $1 ORDER BY id").bind(op.as_str().to_owned()),
-        None => {
-            sqlx::query("SELECT * FROM note WHERE card = $1 AND op IS NULL ORDER BY id").bind(card.as_str().to_owned())
-        }
+        Some(op) => statement::query("SELECT * FROM note WHERE op = $1 ORDER BY id").bind(op.as_str().to_owned()),
+        None => statement::query("SELECT * FROM note WHERE card = $1 AND op IS NULL ORDER BY id")
+            .bind(card.as_str().to_owned()),
     }
     .fetch(connection);
     let (mut notes, mut bytes) = (Vec::new(), 0);
@@ -377,7 +380,7 @@ async fn spoken_of(
         if full.contains(&note.incident) || later.contains(&note.incident) {
             continue;
         }
-        let alerts: i64 = sqlx::query_scalar("SELECT count(*) FROM alert WHERE incident = $1")
+        let alerts: i64 = statement::query_scalar("SELECT count(*) FROM alert WHERE incident = $1")
             .bind(note.incident.as_str())
             .fetch_one(&mut *connection)
             .await?;

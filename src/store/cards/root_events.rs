@@ -2,6 +2,7 @@
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, Op, OpState, RoomAddress},
     store::{
@@ -25,7 +26,7 @@ impl Store {
                     let mut lost = Vec::new();
                     for event in events {
                         let cards: Vec<String> =
-                            sqlx::query_scalar("SELECT id FROM card WHERE room = $1 AND root_event = $2")
+                            statement::query_scalar("SELECT id FROM card WHERE room = $1 AND root_event = $2")
                                 .bind(room.as_str())
                                 .bind(&event)
                                 .fetch_all(&mut *connection)
@@ -47,7 +48,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn root_event_of(&self, card: &CardId) -> Result<Option<String>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let root = sqlx::query_scalar::<_, Option<String>>("SELECT root_event FROM card WHERE id = $1")
+        let root = statement::query_scalar::<Option<String>>("SELECT root_event FROM card WHERE id = $1")
             .bind(card.as_str())
             .fetch_optional(&mut *connection)
             .await?;
@@ -76,12 +77,12 @@ impl Store {
 }
 
 async fn orphan(connection: &mut AnyConnection, context: &mut WriteContext, card: &CardId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE card SET root_event = NULL, root_at = NULL, last_reply = NULL WHERE id = $1")
+    statement::query("UPDATE card SET root_event = NULL, root_at = NULL, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
         .execute(&mut *connection)
         .await?;
     let retired =
-        sqlx::query("UPDATE card SET state = 'retired', dirty_since = NULL WHERE id = $1 AND state <> 'live'")
+        statement::query("UPDATE card SET state = 'retired', dirty_since = NULL WHERE id = $1 AND state <> 'live'")
             .bind(card.as_str())
             .execute(&mut *connection)
             .await?
@@ -90,7 +91,7 @@ async fn orphan(connection: &mut AnyConnection, context: &mut WriteContext, card
         return Ok(());
     }
     // What is over and was shown needs no new event; a digest with nothing else stays as it is, and is never due.
-    sqlx::query(
+    statement::query(
         "DELETE FROM card_incident WHERE card = $1 AND EXISTS (\
            SELECT 1 FROM incident WHERE incident.id = card_incident.incident \
            AND incident.closed_at IS NOT NULL AND incident.rev <= card_incident.shown_rev) \
@@ -106,14 +107,14 @@ async fn orphan(connection: &mut AnyConnection, context: &mut WriteContext, card
 
 /// Whatever does not fire.
 async fn count_as_shown(connection: &mut AnyConnection, card: &CardId) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "DELETE FROM note WHERE card = $1 AND op IS NULL AND EXISTS \
          (SELECT 1 FROM incident WHERE incident.id = note.incident AND incident.state <> 'firing')",
     )
     .bind(card.as_str())
     .execute(&mut *connection)
     .await?;
-    sqlx::query(
+    statement::query(
         "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) \
          WHERE card = $1 AND EXISTS (SELECT 1 FROM incident WHERE incident.id = card_incident.incident \
                                     AND incident.state <> 'firing') \

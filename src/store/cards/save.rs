@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _};
 
+use crate::store::db::statement;
 use crate::{
     model::{
         CardId, CardKind, Changes, IncidentId, IncidentWrite, LiveCard, NewNote, NotificationId, RoomAddress,
@@ -9,7 +10,7 @@ use crate::{
     },
     store::{
         StoreError,
-        db::{database::Together, rows, writer::WriteContext},
+        db::{rows, statement::Together, writer::WriteContext},
         rooms::addresses,
     },
 };
@@ -63,7 +64,7 @@ impl CardWriter<'_> {
                 self.context.wake = true;
             }
             if (changes.visible && !is_new) || !notes.is_empty() {
-                sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+                statement::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
                     .bind(card.as_str())
                     .bind(self.now.0)
                     .execute(&mut *self.connection)
@@ -84,7 +85,7 @@ impl CardWriter<'_> {
         notification: &NotificationId,
     ) -> Result<(), StoreError> {
         for (card, _) in live_cards(self.connection, incident).await? {
-            sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+            statement::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
                 .bind(card.id.as_str())
                 .bind(self.now.0)
                 .execute(&mut *self.connection)
@@ -134,14 +135,14 @@ impl CardWriter<'_> {
     /// old one but where it goes on, once that is known.
     async fn repost(&mut self, old: &CardId, incident: &IncidentId, room: &RoomAddress) -> Result<(), StoreError> {
         let new = self.insert_card(incident, room, true).await?;
-        sqlx::query("UPDATE card SET state = 'superseded', superseded_by = $2, dirty_since = NULL WHERE id = $1")
+        statement::query("UPDATE card SET state = 'superseded', superseded_by = $2, dirty_since = NULL WHERE id = $1")
             .bind(old.as_str())
             .bind(new.as_str())
             .execute(&mut *self.connection)
             .await?;
         // But for whom to call: the first event of a card mentions those of the route only.
         move_escalations(self.connection, old, &new).await?;
-        sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
+        statement::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
             .bind(old.as_str())
             .execute(&mut *self.connection)
             .await?;
@@ -183,7 +184,7 @@ pub(in crate::store) async fn mark_live_due(
     incident: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE state = 'live' AND id IN \
          (SELECT card FROM card_incident WHERE incident = $1)",
     )
@@ -201,7 +202,7 @@ pub(in crate::store) async fn move_escalations(
     from: &CardId,
     to: &CardId,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE note SET card = $2 WHERE card = $1 AND kind = 'escalation'")
+    statement::query("UPDATE note SET card = $2 WHERE card = $1 AND kind = 'escalation'")
         .bind(from.as_str())
         .bind(to.as_str())
         .execute(connection)
@@ -214,7 +215,7 @@ pub(in crate::store) async fn live_cards(
     connection: &mut AnyConnection,
     incident: &IncidentId,
 ) -> Result<Vec<(LiveCard, String)>, StoreError> {
-    sqlx::query(
+    statement::query(
         "SELECT card.id, card.room, card.spoke_at, \
          CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
          CASE WHEN EXISTS (SELECT 1 FROM note WHERE note.card = card.id) THEN 1 ELSE 0 END AS notes_waiting \

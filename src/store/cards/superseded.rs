@@ -2,6 +2,7 @@
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, Timestamp},
     store::{StoreError, db::writer::WriteContext},
@@ -14,7 +15,7 @@ pub(crate) async fn point_to(
     card: &CardId,
     since: Timestamp,
 ) -> Result<(), StoreError> {
-    let due = sqlx::query(
+    let due = statement::query(
         "UPDATE card SET state = 'superseded', dirty_since = $2 WHERE superseded_by = $1 AND root_event IS NOT NULL",
     )
     .bind(card.as_str())

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AnyConnection, Row as _};
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, IncidentId, OpState, RoomAddress, RouteName, Timestamp},
     store::{Store, StoreError, db::writer::WriteContext, incidents::takings},
@@ -63,7 +64,7 @@ impl Store {
     /// Routes and rooms of live cards that show something open, or wait to be posted.
     pub(crate) async fn pairs(&self) -> Result<Vec<(RouteName, RoomAddress)>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
-        let rows = sqlx::query(
+        let rows = statement::query(
             // Left, so that what is open comes first and not all that ever was; without a card there is nothing to see.
             "SELECT incident.route AS route, card.room AS room FROM incident \
              LEFT JOIN card_incident ON card_incident.incident = incident.id \
@@ -89,7 +90,7 @@ impl Store {
     /// Rooms with a card that is behind, or with an event that is on its way.
     async fn rooms_with_work(&self) -> Result<Vec<RoomAddress>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
-        let rooms: Vec<String> = sqlx::query_scalar(
+        let rooms: Vec<String> = statement::query_scalar(
             "SELECT room FROM card WHERE dirty_since IS NOT NULL UNION SELECT room FROM op \
              WHERE state IN ('in_flight', 'in_doubt', 'parked') AND state NOT IN ('done', 'refused')",
         )
@@ -136,7 +137,7 @@ impl Store {
         let mut connection = self.monitoring.acquire().await?;
         let find = format!("SELECT count(*) FROM incident WHERE {HIDDEN}");
         // Made of literals only, here and below.
-        let hidden: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(find)).fetch_one(&mut *connection).await?;
+        let hidden: i64 = statement::query_scalar(sqlx::AssertSqlSafe(find)).fetch_one(&mut *connection).await?;
         drop(connection);
         if hidden == 0 {
             return Ok(0);
@@ -152,7 +153,7 @@ impl Store {
                             "UPDATE incident SET state = 'stale', closed_at = $1 WHERE id IN \
                              (SELECT id FROM incident WHERE {HIDDEN} LIMIT $2) RETURNING id"
                         );
-                        let closed: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(close))
+                        let closed: Vec<String> = statement::query_scalar(sqlx::AssertSqlSafe(close))
                             .bind(now.0)
                             .bind(BATCH)
                             .fetch_all(&mut *connection)
@@ -179,7 +180,7 @@ async fn cards_of(
     route: &RouteName,
     room: &RoomAddress,
 ) -> Result<Vec<CardId>, StoreError> {
-    let cards: Vec<String> = sqlx::query_scalar(
+    let cards: Vec<String> = statement::query_scalar(
         // Left, so that what is open comes first and not all that the room ever saw.
         "SELECT id FROM (SELECT card.id FROM incident LEFT JOIN card_incident ON card_incident.incident = incident.id \
            LEFT JOIN card ON card.id = card_incident.card AND card.room = $1 AND card.state = 'live' \
@@ -205,7 +206,7 @@ async fn close_card(
     served: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query(
+    let rows = statement::query(
         "SELECT incident.id, incident.route, card.root_event FROM card_incident \
          JOIN incident ON incident.id = card_incident.incident JOIN card ON card.id = card_incident.card \
          WHERE card.id = $1 ORDER BY incident.id",
@@ -227,13 +228,13 @@ async fn close_card(
 
 /// Makes a card unrouted: it owes the room a last edit.
 pub(crate) async fn retire(connection: &mut AnyConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
+    statement::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
         .bind(card.as_str())
         .execute(&mut *connection)
         .await?;
     unroute_predecessors(connection, card, now).await?;
     // Should its first event be on its way, it is due once that is known to be in the room.
-    sqlx::query(
+    statement::query(
         "UPDATE card SET state = 'unrouted', dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $2 END \
          WHERE id = $1",
     )
@@ -246,7 +247,7 @@ pub(crate) async fn retire(connection: &mut AnyConnection, card: &CardId, now: T
 
 /// Cards that this one was to supersede, but has not yet: they become unrouted themselves.
 async fn unroute_predecessors(connection: &mut AnyConnection, card: &CardId, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE card SET state = 'unrouted', superseded_by = NULL, dirty_since = $2 \
          WHERE superseded_by = $1 AND root_event IS NOT NULL \
          AND EXISTS (SELECT 1 FROM card AS next WHERE next.id = $1 AND next.root_event IS NULL)",
@@ -272,16 +273,16 @@ pub(crate) async fn lose_incidents(
             "DELETE FROM note WHERE card = $1 AND incident = $2 AND op IS NULL",
             "DELETE FROM card_incident WHERE card = $1 AND incident = $2",
         ] {
-            sqlx::query(sql).bind(card.as_str()).bind(incident).execute(&mut *connection).await?;
+            statement::query(sql).bind(card.as_str()).bind(incident).execute(&mut *connection).await?;
         }
     }
     // The revision grows, so that an edit in flight does not count as showing this.
-    sqlx::query("UPDATE incident SET rev = $2 WHERE id = $1")
+    statement::query("UPDATE incident SET rev = $2 WHERE id = $1")
         .bind(stays)
         .bind(context.next())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
+    statement::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
         .bind(card.as_str())
         .bind(now.0)
         .execute(connection)
@@ -295,7 +296,7 @@ async fn give_up(
     error: &str,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE op SET state = $2, error = $3, ended_at = $4, content = '' WHERE room = $1 \
          AND state IN ('in_flight', 'in_doubt', 'parked') AND state NOT IN ('done', 'refused')",
     )
@@ -305,15 +306,15 @@ async fn give_up(
     .bind(now.0)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)")
+    statement::query("DELETE FROM note WHERE card IN (SELECT id FROM card WHERE room = $1)")
         .bind(room.as_str())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE card SET state = 'retired' WHERE room = $1 AND state <> 'live'")
+    statement::query("UPDATE card SET state = 'retired' WHERE room = $1 AND state <> 'live'")
         .bind(room.as_str())
         .execute(&mut *connection)
         .await?;
-    let behind = sqlx::query("UPDATE card SET dirty_since = NULL WHERE room = $1 AND dirty_since IS NOT NULL")
+    let behind = statement::query("UPDATE card SET dirty_since = NULL WHERE room = $1 AND dirty_since IS NOT NULL")
         .bind(room.as_str())
         .execute(connection)
         .await?;

@@ -10,14 +10,17 @@ use std::{
 };
 
 use sqlx::{
-    Any, AnyConnection, Arguments as _, AssertSqlSafe, ConnectOptions as _, Database as _, Encode, Executor as _,
-    Row as _, Type,
-    any::{AnyArguments, AnyConnectOptions, AnyPoolOptions},
+    AnyConnection, AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _,
+    any::{AnyConnectOptions, AnyPoolOptions},
     sqlite::SqliteConnectOptions,
 };
 use tokio::time::timeout;
 
-use super::{error::in_words, readers::Readers};
+use super::{
+    error::{is_closed, no_answer},
+    readers::Readers,
+    statement::{self, forget_statements},
+};
 use crate::{clock::Mark, config::Secret, model::Timestamp, store::StoreError};
 
 /// How long a statement waits for a lock that another process (a backup, say) holds.
@@ -60,6 +63,11 @@ pub(crate) struct Begun {
 }
 
 impl Database {
+    /// SQLite in the folder of the store.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self::Sqlite(folder.join("receiver.sqlite3"))
+    }
+
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
@@ -85,9 +93,7 @@ impl Database {
                     sqlx::Error::Configuration("store.database_url is not a URL such as postgres://…".into())
                 })?;
                 // Named statements do not survive a pooler that gives each transaction another session.
-                if !url.query_pairs().any(|(key, _)| key == "statement-cache-capacity") {
-                    url.query_pairs_mut().append_pair("statement-cache-capacity", "0");
-                }
+                forget_statements();
                 if !url.query_pairs().any(|(key, _)| key == "application_name") {
                     url.query_pairs_mut().append_pair("application_name", env!("CARGO_PKG_NAME"));
                 }
@@ -164,7 +170,7 @@ impl Database {
         match self {
             // Two statements at once: each call costs a trip to the database's thread and back.
             Self::Sqlite(_) => {
-                sqlx::query("BEGIN IMMEDIATE; SAVEPOINT job").execute(connection).await?;
+                statement::query("BEGIN IMMEDIATE; SAVEPOINT job").execute(connection).await?;
                 Ok(Begun::default())
             }
             Self::Postgres(_) => {
@@ -194,7 +200,7 @@ impl Database {
     pub async fn next_job(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         const NEXT: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
         match self {
-            Self::Sqlite(_) => sqlx::query(NEXT).execute(connection).await.map(drop),
+            Self::Sqlite(_) => statement::query(NEXT).execute(connection).await.map(drop),
             Self::Postgres(_) => connection.execute(sqlx::raw_sql(NEXT)).await.map(drop),
         }
     }
@@ -203,7 +209,7 @@ impl Database {
     pub async fn undo_job(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         const UNDO: &str = "ROLLBACK TO SAVEPOINT job";
         match self {
-            Self::Sqlite(_) => sqlx::query(UNDO).execute(connection).await.map(drop),
+            Self::Sqlite(_) => statement::query(UNDO).execute(connection).await.map(drop),
             Self::Postgres(_) => connection.execute(sqlx::raw_sql(UNDO)).await.map(drop),
         }
     }
@@ -213,7 +219,7 @@ impl Database {
     /// `wake`: the mark of a commit that leaves a room behind.
     pub async fn commit(&self, connection: &mut AnyConnection, wake: Option<&str>) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(_) => sqlx::query("COMMIT").execute(connection).await.map(drop),
+            Self::Sqlite(_) => statement::query("COMMIT").execute(connection).await.map(drop),
             Self::Postgres(_) => {
                 let notify = wake.map(|mark| format!("NOTIFY {WAKE}, '{mark}'; ")).unwrap_or_default();
                 // A commit that waits for a standby must not end by a timeout: PostgreSQL would call it committed although no
@@ -226,7 +232,7 @@ impl Database {
 
     pub async fn roll_back(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(_) => sqlx::query("ROLLBACK").execute(connection).await.map(drop),
+            Self::Sqlite(_) => statement::query("ROLLBACK").execute(connection).await.map(drop),
             Self::Postgres(_) => connection.execute(sqlx::raw_sql("ROLLBACK")).await.map(drop),
         }
     }
@@ -272,40 +278,6 @@ impl Database {
     }
 }
 
-/// Several statements that share their values: in one call on SQLite, where each costs a trip to the database's thread and
-/// back.
-pub(crate) struct Together {
-    sql: &'static str,
-    arguments: AnyArguments,
-}
-
-impl Together {
-    /// Statements with `; ` between them.
-    pub fn new(sql: &'static str) -> Self {
-        Self { sql, arguments: AnyArguments::default() }
-    }
-
-    pub fn bind<'t, T>(mut self, value: T) -> Self
-    where
-        T: Encode<'t, Any> + Type<Any>,
-    {
-        // Texts and numbers are always taken; a place without its value would make the statement fail.
-        drop(self.arguments.add(value));
-        self
-    }
-
-    pub async fn execute(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        let is_sqlite = connection.backend_name() == sqlx::Sqlite::NAME;
-        let parts: Vec<&'static str> = if is_sqlite { vec![self.sql] } else { self.sql.split("; ").collect() };
-        for sql in parts {
-            let mut arguments = AnyArguments::default();
-            arguments.values.0.clone_from(&self.arguments.values.0);
-            sqlx::query_with(sql, arguments).execute(&mut *connection).await?;
-        }
-        Ok(())
-    }
-}
-
 /// The oldest migration that a version must know to work with this schema. It grows with a migration that takes away or
 /// changes what older versions use; see docs/UPGRADING.md.
 pub(crate) const SCHEMA_NEEDS: i64 = 10;
@@ -322,9 +294,9 @@ async fn migrate_shared(
     let newest_known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     connection.execute(sqlx::raw_sql("BEGIN")).await?;
     let newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM schema_step").fetch_one(&mut *connection).await?;
+        statement::query_scalar("SELECT max(version) FROM schema_step").fetch_one(&mut *connection).await?;
     let needs: Option<i64> =
-        sqlx::query_scalar("SELECT max(needs) FROM schema_step").fetch_one(&mut *connection).await?;
+        statement::query_scalar("SELECT max(needs) FROM schema_step").fetch_one(&mut *connection).await?;
     connection.execute(sqlx::raw_sql("COMMIT")).await?;
     if newest.is_some_and(|newest| newest > newest_known) && needs.is_some_and(|needs| needs > newest_known) {
         return Err(StoreError::Database(format!(
@@ -336,7 +308,7 @@ async fn migrate_shared(
     for migration in migrations.iter() {
         let (version, checksum) = (migration.version, hex::encode(&migration.checksum));
         connection.execute(sqlx::raw_sql(AssertSqlSafe(lock.clone()))).await?;
-        let known: Option<String> = sqlx::query_scalar("SELECT checksum FROM schema_step WHERE version = $1")
+        let known: Option<String> = statement::query_scalar("SELECT checksum FROM schema_step WHERE version = $1")
             .bind(version)
             .fetch_optional(&mut *connection)
             .await?;
@@ -351,13 +323,15 @@ async fn migrate_shared(
             None => {
                 let sql = in_postgres(migration.sql.as_str());
                 connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-                sqlx::query("INSERT INTO schema_step (version, description, checksum, needs) VALUES ($1, $2, $3, $4)")
-                    .bind(version)
-                    .bind(migration.description.as_ref())
-                    .bind(checksum)
-                    .bind(SCHEMA_NEEDS.min(version))
-                    .execute(&mut *connection)
-                    .await?;
+                statement::query(
+                    "INSERT INTO schema_step (version, description, checksum, needs) VALUES ($1, $2, $3, $4)",
+                )
+                .bind(version)
+                .bind(migration.description.as_ref())
+                .bind(checksum)
+                .bind(SCHEMA_NEEDS.min(version))
+                .execute(&mut *connection)
+                .await?;
             }
         }
         connection.execute(sqlx::raw_sql("COMMIT")).await?;
@@ -398,40 +372,6 @@ fn install_drivers() {
             tracing::debug!("database drivers were installed before");
         }
     });
-}
-
-pub(crate) fn no_answer(what: &str, after: Duration) -> sqlx::Error {
-    let text = format!("the database did not {what} within {} s", after.as_secs());
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
-}
-
-/// Whether PostgreSQL may have committed although its answer says or shows otherwise.
-pub(crate) fn is_unsure(error: &sqlx::Error) -> bool {
-    match error {
-        // Shut down or restarted by the operator, connection lost in the server's eyes.
-        sqlx::Error::Database(database) => {
-            database.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
-        _ => true,
-    }
-}
-
-/// Whether the server had hung up before it was asked.
-pub(crate) fn is_closed(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| code.starts_with("57P")),
-        _ => false,
-    }
-}
-
-/// Whether a connection can be used after `error`.
-pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
-    let broken = is_unsure(error);
-    if broken {
-        tracing::debug!(error = in_words(error), "the connection to the database is given up");
-    }
-    broken
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Errors of the store.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -87,4 +87,38 @@ fn whole_code(error: &sqlx::Error) -> Option<i32> {
         }
         _ => None,
     }
+}
+
+pub(crate) fn no_answer(what: &str, after: Duration) -> sqlx::Error {
+    let text = format!("the database did not {what} within {} s", after.as_secs());
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+}
+
+/// Whether PostgreSQL may have committed although its answer says or shows otherwise.
+pub(crate) fn is_unsure(error: &sqlx::Error) -> bool {
+    match error {
+        // Shut down or restarted by the operator, connection lost in the server's eyes.
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => true,
+    }
+}
+
+/// Whether the server had hung up before it was asked.
+pub(crate) fn is_closed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+/// Whether a connection can be used after `error`.
+pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
+    let broken = is_unsure(error);
+    if broken {
+        tracing::debug!(error = in_words(error), "the connection to the database is given up");
+    }
+    broken
 }

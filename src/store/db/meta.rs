@@ -2,6 +2,7 @@
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{clock::Mark, store::StoreError};
 
 const SEQ: &str = "seq";
@@ -54,20 +55,22 @@ pub(crate) async fn write_token(
     } else {
         "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     };
-    let query = sqlx::query(sql).bind(key).bind(token);
+    let query = statement::query(sql).bind(key).bind(token);
     let query = if wakes { query.bind(WAKE_KEY) } else { query };
     query.execute(connection).await.map(drop)
 }
 
 pub(crate) async fn read(connection: &mut AnyConnection, key: &str) -> Result<Option<String>, sqlx::Error> {
-    sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(connection).await
+    statement::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(connection).await
 }
 
 pub(crate) async fn write(connection: &mut AnyConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
-        .bind(key)
-        .bind(value)
-        .execute(connection)
-        .await
-        .map(drop)
+    statement::query(
+        "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(key)
+    .bind(value)
+    .execute(connection)
+    .await
+    .map(drop)
 }

@@ -8,7 +8,7 @@ pub(crate) mod open;
 pub(crate) mod readers;
 pub(crate) mod repeats;
 pub(crate) mod rows;
-pub(crate) mod sql_builder;
+pub(crate) mod statement;
 #[cfg(test)]
 pub(crate) mod test_database;
 pub(crate) mod timeline;

@@ -17,12 +17,13 @@ use super::{
     timeline,
     writer::{self, OwnWake},
 };
+use crate::store::db::statement;
 use crate::{
     clock::Clock,
     config,
     health::Health,
     metrics::Metrics,
-    store::{Store, StoreError},
+    store::{Store, StoreError, replicas::advice::with_advice},
 };
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -46,7 +47,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let database = match &config.database_url {
             Some(url) => Database::Postgres(url.clone()),
-            None => Database::Sqlite(file_in(&config.path)),
+            None => Database::in_folder(&config.path),
         };
         let place = Place { folder: &config.path, database, replica: &config.replica };
         Self::open_place(place, clock, metrics, health, |options| options).await
@@ -76,7 +77,7 @@ impl Store {
         #[cfg(test)]
         let database = super::test_database::of(folder).await;
         #[cfg(not(test))]
-        let database = Database::Sqlite(file_in(folder));
+        let database = Database::in_folder(folder);
         let place = Place { folder, database, replica: "test" };
         Self::open_place(place, clock, metrics, health, adapt).await
     }
@@ -182,10 +183,6 @@ struct Place<'a> {
     replica: &'a str,
 }
 
-pub(crate) fn file_in(folder: &Path) -> PathBuf {
-    folder.join("receiver.sqlite3")
-}
-
 impl Database {
     fn open_fault(&self, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
         match self {
@@ -195,7 +192,7 @@ impl Database {
             },
             Self::Postgres(_) => {
                 let words = source.downcast_ref::<sqlx::Error>().map(in_words);
-                StoreError::Unreachable { reason: words.unwrap_or_else(|| source.to_string()) }
+                StoreError::Unreachable { reason: with_advice(&words.unwrap_or_else(|| source.to_string())) }
             }
         }
     }
@@ -216,7 +213,7 @@ pub async fn keep_temporary_files_in(folder: &Path) -> Result<(), StoreError> {
 
 async fn keep_temporary_files(connection: &mut AnyConnection, folder: &Path) -> Result<(), sqlx::Error> {
     let Some(sql) = temporary_folder(folder) else { return Ok(()) };
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
+    statement::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
 /// The path is the operator's own.
@@ -250,7 +247,7 @@ pub async fn probe(folder: &Path) -> Result<(), StoreError> {
     let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
     std::fs::create_dir(&scratch).map_err(fault)?;
     let tried = async {
-        let database = Database::Sqlite(file_in(&scratch));
+        let database = Database::in_folder(&scratch);
         let mut connection = database.connect(|options| options).await?;
         keep_temporary_files(&mut connection, &scratch).await?;
         database.migrate(&mut connection, &MIGRATIONS).await?;
@@ -264,7 +261,7 @@ pub async fn probe(folder: &Path) -> Result<(), StoreError> {
 
 /// What is wrong with the file, if anything is.
 async fn check(connection: &mut AnyConnection) -> Result<Option<String>, sqlx::Error> {
-    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await?;
+    let found: String = statement::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await?;
     Ok((found != "ok").then(|| found.lines().collect::<Vec<_>>().join(" ")))
 }
 

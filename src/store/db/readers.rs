@@ -7,6 +7,8 @@ use std::{
 
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Transaction, pool::PoolConnection};
 
+use super::error::is_closed;
+
 /// A pool of connections that only read.
 #[derive(Clone, Debug)]
 pub(crate) struct Readers {
@@ -34,7 +36,7 @@ impl Readers {
         // Each of the pool's connections may be one that the server has closed meanwhile.
         for _ in 0..self.pool.options().get_max_connections() {
             match self.begin(begin).await {
-                Err(error) if super::database::is_closed(&error) => {}
+                Err(error) if is_closed(&error) => {}
                 reader => return reader,
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::AnyConnection;
 
-use super::sql_builder::SqlBuilder;
+use super::statement::SqlBuilder;
 use crate::model::{IncidentId, NotificationId, Timestamp};
 
 /// An open incident was heard of again, and nothing else.
@@ -22,7 +22,7 @@ pub(crate) async fn save(connection: &mut AnyConnection, repeats: &[&Repeat]) ->
     let mut update = SqlBuilder::new("UPDATE incident SET heard_at = ");
     update.push_bind(latest).push(" WHERE id IN (");
     update.push_list(repeats.iter().map(|repeats| repeats.incident.as_str()));
-    update.build().persistent(false).execute(&mut *connection).await?;
+    update.build().execute(&mut *connection).await?;
 
     let mut times: HashMap<&str, i64> = HashMap::new();
     for repeats in repeats {
@@ -37,7 +37,7 @@ pub(crate) async fn save(connection: &mut AnyConnection, repeats: &[&Repeat]) ->
         let mut update = SqlBuilder::new("UPDATE notification SET repeats = repeats + ");
         update.push_bind(count).push(" WHERE id IN (");
         update.push_list(notifications);
-        update.build().persistent(false).execute(&mut *connection).await?;
+        update.build().execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use futures_util::{TryStreamExt as _, stream::BoxStream};
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
-use super::sql_builder::SqlBuilder;
+use super::statement::SqlBuilder;
+use crate::store::db::statement;
 use crate::{
     model::{
         Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
@@ -171,7 +172,7 @@ pub(crate) fn stream_alerts<'c>(
     connection: &'c mut AnyConnection,
     incident: &IncidentId,
 ) -> BoxStream<'c, Result<AnyRow, sqlx::Error>> {
-    sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint")
+    statement::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint")
         .bind(incident.as_str().to_owned())
         .fetch(connection)
 }
@@ -182,7 +183,7 @@ pub(crate) async fn some_alerts_of(
     incident: &IncidentId,
     most: i64,
 ) -> Result<Vec<Alert>, StoreError> {
-    sqlx::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint LIMIT $2")
+    statement::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint LIMIT $2")
         .bind(incident.as_str())
         .bind(most)
         .fetch_all(connection)

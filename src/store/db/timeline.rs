@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
 use super::{database::Database, meta};
+use crate::store::db::statement;
 use crate::{
     clock::{Away, Clock, Mark},
     model::Timestamp,
@@ -56,7 +57,7 @@ async fn join(connection: &mut AnyConnection, database: &Database, clock: &Clock
     let mut transaction = connection.begin().await?;
     // Made of literals only.
     let sql = format!("SELECT {}", database.now_sql());
-    let wall = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *transaction).await?;
+    let wall = statement::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *transaction).await?;
     let wall = if clock.is_manual() { clock.wall() } else { Timestamp(wall) };
     let mark = meta::read_mark(&mut transaction).await?;
     transaction.commit().await?;
@@ -87,7 +88,7 @@ async fn adopt(connection: &mut AnyConnection, clock: &Clock) -> Result<Away, sq
     for sql in
         ["SELECT max(heard_at) FROM incident WHERE heard_at <= $1", "SELECT max(at) FROM notification WHERE at <= $1"]
     {
-        newest = newest.max(sqlx::query_scalar(sql).bind(wall.0).fetch_one(&mut *connection).await?);
+        newest = newest.max(statement::query_scalar(sql).bind(wall.0).fetch_one(&mut *connection).await?);
     }
     let left = Timestamp(newest.unwrap_or(wall.0));
     let away = clock.resume(&Mark { monotonic: left, wall: left, boot: None });
@@ -96,7 +97,7 @@ async fn adopt(connection: &mut AnyConnection, clock: &Clock) -> Result<Away, sq
     for (table, column) in TIMES {
         // Made of literals only.
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} > $1");
-        sqlx::query(AssertSqlSafe(sql)).bind(now.0).execute(&mut *transaction).await?;
+        statement::query(AssertSqlSafe(sql)).bind(now.0).execute(&mut *transaction).await?;
     }
     meta::write_mark(&mut transaction, &clock.mark()).await?;
     transaction.commit().await?;

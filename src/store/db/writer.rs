@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use super::{
-    database::{Begun, Database, is_broken, is_unsure, no_answer},
-    error::in_words,
+    database::{Begun, Database},
+    error::{in_words, is_broken, is_unsure, no_answer},
     meta,
     monitoring::Commits,
     repeats::{self, Repeat},
@@ -24,8 +24,8 @@ use crate::{
     clock::{Clock, Mark},
     health::Health,
     metrics::Metrics,
-    model::Timestamp,
-    store::{Epoch, StoreError},
+    model::{Epoch, Timestamp},
+    store::StoreError,
 };
 
 /// How many jobs may be queued. Further callers wait for a slot until [`PATIENCE`] runs out.

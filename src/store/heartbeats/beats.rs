@@ -2,6 +2,7 @@
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{
     model::{Beat, Timestamp},
     store::{StoreError, db::rows::to_json},
@@ -29,7 +30,7 @@ pub(in crate::store) async fn save(
 
 /// The first word of it counts, until a beat comes.
 async fn is_over(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE heartbeat SET resolved_at = coalesce(resolved_at, $4) WHERE route = $1 AND name = $2 AND labels = $3",
     )
     .bind(beat.key.route.as_str())
@@ -42,7 +43,7 @@ async fn is_over(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) ->
 }
 
 async fn beats_again(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Result<bool, StoreError> {
-    let updated = sqlx::query(
+    let updated = statement::query(
         "UPDATE heartbeat SET beat_at = $4, graced_at = NULL, resolved_at = NULL \
          WHERE route = $1 AND name = $2 AND labels = $3",
     )
@@ -56,7 +57,7 @@ async fn beats_again(connection: &mut AnyConnection, beat: &Beat, now: Timestamp
 }
 
 async fn arm(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Result<bool, StoreError> {
-    let known: i64 = sqlx::query_scalar("SELECT count(*) FROM heartbeat WHERE route = $1 AND name = $2")
+    let known: i64 = statement::query_scalar("SELECT count(*) FROM heartbeat WHERE route = $1 AND name = $2")
         .bind(beat.key.route.as_str())
         .bind(&beat.key.name)
         .fetch_one(&mut *connection)
@@ -64,7 +65,7 @@ async fn arm(connection: &mut AnyConnection, beat: &Beat, now: Timestamp) -> Res
     if known >= SWITCHES {
         return Ok(false);
     }
-    sqlx::query("INSERT INTO heartbeat (route, name, labels, armed_at, beat_at) VALUES ($1, $2, $3, $4, $4)")
+    statement::query("INSERT INTO heartbeat (route, name, labels, armed_at, beat_at) VALUES ($1, $2, $3, $4, $4)")
         .bind(beat.key.route.as_str())
         .bind(&beat.key.name)
         .bind(to_json(&beat.key.labels)?)

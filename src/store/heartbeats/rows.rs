@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
+use crate::store::db::statement;
 use crate::{
     model::{RouteName, Switch, SwitchKey, Timestamp},
     store::{StoreError, db::rows::to_json},
@@ -25,12 +26,12 @@ fn switch(row: &AnyRow) -> Result<Switch, StoreError> {
 }
 
 pub(super) async fn all(connection: &mut AnyConnection) -> Result<Vec<Switch>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM heartbeat ORDER BY route, name, labels").fetch_all(connection).await?;
+    let rows = statement::query("SELECT * FROM heartbeat ORDER BY route, name, labels").fetch_all(connection).await?;
     rows.iter().map(switch).collect()
 }
 
 pub(super) async fn one(connection: &mut AnyConnection, key: &SwitchKey) -> Result<Option<Switch>, StoreError> {
-    let row = sqlx::query("SELECT * FROM heartbeat WHERE route = $1 AND name = $2 AND labels = $3")
+    let row = statement::query("SELECT * FROM heartbeat WHERE route = $1 AND name = $2 AND labels = $3")
         .bind(key.route.as_str())
         .bind(&key.name)
         .bind(to_json(&key.labels)?)
@@ -41,7 +42,7 @@ pub(super) async fn one(connection: &mut AnyConnection, key: &SwitchKey) -> Resu
 
 /// Changes all but its key and when it was armed.
 pub(super) async fn update(connection: &mut AnyConnection, switch: &Switch) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE heartbeat SET beat_at = $4, graced_at = $5, resolved_at = $6, missing_since = $7 \
          WHERE route = $1 AND name = $2 AND labels = $3",
     )
@@ -58,7 +59,7 @@ pub(super) async fn update(connection: &mut AnyConnection, switch: &Switch) -> R
 }
 
 pub(super) async fn delete(connection: &mut AnyConnection, key: &SwitchKey) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM heartbeat WHERE route = $1 AND name = $2 AND labels = $3")
+    statement::query("DELETE FROM heartbeat WHERE route = $1 AND name = $2 AND labels = $3")
         .bind(key.route.as_str())
         .bind(&key.name)
         .bind(to_json(&key.labels)?)

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::TryStreamExt as _;
 use sqlx::{AnyConnection, Row as _};
 
+use crate::store::db::statement;
 use crate::{
     model::{Alert, IncidentId, NewNote, NoteArgs, NoteKind, NotificationId, RouteName, Timestamp},
     store::{
@@ -63,7 +64,7 @@ impl Store {
             "SELECT incident.id, incident.rev FROM incident WHERE {DUE} AND incident.fired_at > $5 \
              ORDER BY incident.fired_at, incident.id LIMIT $6"
         );
-        sqlx::query(sqlx::AssertSqlSafe(sql))
+        statement::query(sqlx::AssertSqlSafe(sql))
             .bind(step.route.as_str())
             .bind(self.clock.now().minus(step.after).0)
             .bind(i64::from(step.min_severity))
@@ -111,7 +112,7 @@ async fn escalate(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let sql = format!("SELECT incident.notification FROM incident WHERE incident.id = $5 AND {DUE}");
-    let due: Option<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+    let due: Option<String> = statement::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(step.route.as_str())
         .bind(now.minus(step.after).0)
         .bind(i64::from(step.min_severity))
@@ -123,7 +124,7 @@ async fn escalate(
     if !concerns_one(connection, step, incident).await? {
         return Ok(false);
     }
-    sqlx::query("INSERT INTO escalation (incident, step, at) VALUES ($1, $2, $3)")
+    statement::query("INSERT INTO escalation (incident, step, at) VALUES ($1, $2, $3)")
         .bind(incident.as_str())
         .bind(number(step.step))
         .bind(now.0)
@@ -151,7 +152,7 @@ async fn concerns_one(
 
 /// Forgets the steps of an incident that fires once more after it was closed: they are due again.
 pub(crate) async fn forget(connection: &mut AnyConnection, incident: &IncidentId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM escalation WHERE incident = $1").bind(incident.as_str()).execute(connection).await?;
+    statement::query("DELETE FROM escalation WHERE incident = $1").bind(incident.as_str()).execute(connection).await?;
     Ok(())
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{
     model::{Incident, IncidentId, IncidentKey, RouteName},
     store::{
         StoreError,
-        db::{rows, sql_builder::SqlBuilder},
+        db::{rows, statement::SqlBuilder},
     },
 };
 
@@ -29,7 +30,7 @@ pub(crate) async fn with_unresolved(
         let mut query = SqlBuilder::new(WITH_UNRESOLVED);
         query.push_bind(route.as_str()).push(" AND alert.fingerprint IN (");
         query.push_list(chunk.iter().map(String::as_str));
-        let ids: Vec<String> = query.build_query_scalar().persistent(false).fetch_all(&mut *connection).await?;
+        let ids: Vec<String> = query.build_query_scalar().fetch_all(&mut *connection).await?;
         found.extend(ids.into_iter().map(IncidentId));
     }
     Ok(found.into_iter().filter(|id| Some(id) != own).collect())
@@ -42,7 +43,7 @@ pub(crate) async fn newest_incident(
     key: &IncidentKey,
     group_hash: &str,
 ) -> Result<Option<Incident>, StoreError> {
-    sqlx::query(
+    statement::query(
         "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
          ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1",
     )

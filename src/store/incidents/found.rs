@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::{escalations, takings};
 
+use crate::store::db::statement;
 use crate::{
     model::{
         Changes, Found, HEARTBEATS, Incident, IncidentId, PollMark, PolledAlert, PolledIncident, RouteName, Timestamp,
@@ -17,7 +18,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{live_cards, mark_live_due},
-        db::{meta, rows, sql_builder::SqlBuilder, writer::WriteContext},
+        db::{meta, rows, statement::SqlBuilder, writer::WriteContext},
     },
 };
 
@@ -86,7 +87,7 @@ impl Store {
         // The first bound makes SQLite choose the index of what is open.
         let sql = "SELECT receiver FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at > 0 \
              UNION SELECT receiver FROM incident WHERE state = 'gone' AND route = $1 AND closed_at > $2";
-        let all = sqlx::query_scalar(sql).bind(route.as_str()).bind(gone_since.0).fetch_all(&mut *connection);
+        let all = statement::query_scalar(sql).bind(route.as_str()).bind(gone_since.0).fetch_all(&mut *connection);
         let mut receivers: Vec<String> = all.await?;
         receivers.retain(|receiver| receiver != HEARTBEATS);
         Ok(receivers)
@@ -104,7 +105,7 @@ impl Store {
     ) -> Result<Vec<PolledIncident>, StoreError> {
         let mut connection = self.monitoring.acquire().await?;
         if cursor.waiting.is_empty() {
-            let heads = sqlx::query(
+            let heads = statement::query(
                 "SELECT id, rev, group_hash, heard_at, listed_at FROM incident WHERE route = $1 AND receiver = $2 \
                  AND closed_at IS NULL AND group_hash > $3 ORDER BY group_hash LIMIT $4",
             )
@@ -144,7 +145,7 @@ impl Store {
                  WHERE act.id = silence.act AND silence.silence_id IN (",
             );
             query.push_list(chunk.iter().map(String::as_str));
-            for row in query.build().persistent(false).fetch_all(&mut *connection).await? {
+            for row in query.build().fetch_all(&mut *connection).await? {
                 let (name, sender): (String, String) = (row.try_get("name")?, row.try_get("sender")?);
                 let rank = (row.try_get::<&str, _>("state")? != "live", row.try_get::<String, _>("act")?);
                 let by = (rank, if name.is_empty() { sender } else { name });
@@ -200,13 +201,13 @@ async fn gone_heads(
          AND receiver = $2 AND closed_at > $3 AND NOT EXISTS (SELECT 1 FROM incident AS newer \
          WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
          AND newer.group_hash = incident.group_hash AND newer.rev > incident.rev) ORDER BY closed_at DESC LIMIT $4";
-    let heads = sqlx::query(sql).bind(route.as_str()).bind(receiver).bind(since.0).bind(PAGE);
+    let heads = statement::query(sql).bind(route.as_str()).bind(receiver).bind(since.0).bind(PAGE);
     Ok(heads.fetch_all(connection).await?)
 }
 
 /// Whether it is open, or closed as gone, the newest of its group and still shown.
 async fn may_change(connection: &mut AnyConnection, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
-    let row = sqlx::query(
+    let row = statement::query(
         "SELECT * FROM incident WHERE id = $1 AND (closed_at IS NULL OR (state = 'gone' AND NOT EXISTS \
          (SELECT 1 FROM incident AS newer WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
          AND newer.group_hash = incident.group_hash AND newer.rev > incident.rev)))",
@@ -236,7 +237,7 @@ async fn read_alerts(
     query.push(" ORDER BY incident, fingerprint");
     let mut alerts: BTreeMap<String, Vec<PolledAlert>> = BTreeMap::new();
     let (mut count, mut unread_from) = (0, None);
-    let mut stream = query.build().persistent(false).fetch(&mut *connection);
+    let mut stream = query.build().fetch(&mut *connection);
     while let Some(row) = stream.try_next().await? {
         let incident: &str = row.try_get("incident")?;
         if count >= PAGE_ALERTS && !alerts.contains_key(incident) {
@@ -279,7 +280,7 @@ async fn apply(
             continue;
         }
         if judged.refresh {
-            sqlx::query("UPDATE incident SET listed_at = $2 WHERE id = $1")
+            statement::query("UPDATE incident SET listed_at = $2 WHERE id = $1")
                 .bind(incident.id.as_str())
                 .bind(now.0)
                 .execute(&mut *connection)
@@ -305,7 +306,7 @@ async fn save(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let rev = if changes.visible { context.next() } else { incident.rev };
-    sqlx::query("UPDATE incident SET state = $2, severity = $3, closed_at = $4, rev = $5, doc = $6 WHERE id = $1")
+    statement::query("UPDATE incident SET state = $2, severity = $3, closed_at = $4, rev = $5, doc = $6 WHERE id = $1")
         .bind(incident.id.as_str())
         .bind(changes.state.as_str())
         .bind(i64::from(changes.severity))
@@ -319,7 +320,7 @@ async fn save(
     }
     if changes.reopens(incident) {
         // Whoever is called when nobody takes it is called for this outage, too.
-        sqlx::query("UPDATE incident SET fired_at = $2 WHERE id = $1")
+        statement::query("UPDATE incident SET fired_at = $2 WHERE id = $1")
             .bind(incident.id.as_str())
             .bind(now.0)
             .execute(&mut *connection)

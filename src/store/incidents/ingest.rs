@@ -8,6 +8,7 @@ use super::{
     find::{newest_incident, with_unresolved},
     rerouted, takings,
 };
+use crate::store::db::statement;
 use crate::{
     model::{
         AlertState, Beat, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
@@ -16,7 +17,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{CardWriter, live_cards},
-        db::{database::Together, rows, writer::WriteContext},
+        db::{rows, statement::Together, writer::WriteContext},
         heartbeats::beats,
     },
 };
@@ -269,7 +270,7 @@ impl Ingestion<'_> {
     }
 
     async fn open_incident(&mut self, id: &IncidentId) -> Result<Option<Known>, StoreError> {
-        let row = sqlx::query("SELECT * FROM incident WHERE id = $1 AND closed_at IS NULL")
+        let row = statement::query("SELECT * FROM incident WHERE id = $1 AND closed_at IS NULL")
             .bind(id.as_str())
             .fetch_optional(&mut *self.connection)
             .await?;
@@ -304,10 +305,10 @@ impl Ingestion<'_> {
     async fn repeat(&mut self, incident: Option<&Incident>) -> Result<Option<NotificationId>, StoreError> {
         let repeated = match incident {
             Some(incident) => {
-                sqlx::query_scalar("UPDATE notification SET repeats = repeats + 1 WHERE id = $1 RETURNING id")
+                statement::query_scalar("UPDATE notification SET repeats = repeats + 1 WHERE id = $1 RETURNING id")
                     .bind(incident.notification.as_str())
             }
-            None => sqlx::query_scalar(
+            None => statement::query_scalar(
                 "UPDATE notification SET repeats = repeats + 1 WHERE id = \
                  (SELECT id FROM notification WHERE group_hash = $1 AND body_hash = $2 ORDER BY at DESC, id DESC LIMIT 1) \
                  RETURNING id",
@@ -324,7 +325,7 @@ impl Ingestion<'_> {
         body: Option<&[u8]>,
     ) -> Result<NotificationId, StoreError> {
         let id = NotificationId(ulid::Ulid::new().to_string());
-        sqlx::query(
+        statement::query(
             "INSERT INTO notification (id, at, route, group_hash, body_hash, body) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id.as_str())
@@ -387,7 +388,7 @@ impl Ingestion<'_> {
     ) -> Result<IncidentId, StoreError> {
         let rev = if changes.visible { self.context.next() } else { incident.rev };
         let shown = if changes.visible { notification } else { &incident.notification };
-        sqlx::query(
+        statement::query(
             "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
              notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver), \
              fired_at = CASE WHEN $11 = 1 THEN $12 ELSE fired_at END WHERE id = $1",
@@ -413,7 +414,7 @@ impl Ingestion<'_> {
             escalations::forget(self.connection, &incident.id).await?;
         }
         for fingerprint in &changes.forgotten {
-            sqlx::query("DELETE FROM alert WHERE incident = $1 AND fingerprint = $2")
+            statement::query("DELETE FROM alert WHERE incident = $1 AND fingerprint = $2")
                 .bind(incident.id.as_str())
                 .bind(fingerprint)
                 .execute(&mut *self.connection)

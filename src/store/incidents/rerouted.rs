@@ -4,6 +4,7 @@
 use sqlx::{AnyConnection, Row as _};
 
 use super::takings;
+use crate::store::db::statement;
 use crate::{
     model::{CardId, IncidentId, IncidentKey, RouteName, Timestamp},
     store::{
@@ -33,10 +34,11 @@ impl Store {
     /// When the store cannot be read.
     pub async fn open_receivers(&self) -> Result<Vec<(RouteName, String)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let rows =
-            sqlx::query("SELECT DISTINCT route, receiver FROM incident WHERE closed_at IS NULL AND by_receiver = 1")
-                .fetch_all(&mut *connection)
-                .await?;
+        let rows = statement::query(
+            "SELECT DISTINCT route, receiver FROM incident WHERE closed_at IS NULL AND by_receiver = 1",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Ok(route) = RouteName::parse(row.try_get("route")?) {
@@ -77,7 +79,8 @@ async fn close_some(
     // Made of literals only.
     let find =
         sqlx::AssertSqlSafe(format!("SELECT id, group_key, group_hash FROM incident WHERE {LEFT} LIMIT {BATCH}"));
-    let rows = sqlx::query(find).bind(moved.from.as_str()).bind(&moved.receiver).fetch_all(&mut *connection).await?;
+    let rows =
+        statement::query(find).bind(moved.from.as_str()).bind(&moved.receiver).fetch_all(&mut *connection).await?;
     let mut closed = Vec::with_capacity(rows.len());
     for row in &rows {
         let id: String = row.try_get("id")?;
@@ -85,7 +88,7 @@ async fn close_some(
         closed.push((id, row));
     }
     for (id, row) in &closed {
-        sqlx::query("UPDATE incident SET state = 'stale', closed_at = $2, rev = $3, moved_to = $4 WHERE id = $1")
+        statement::query("UPDATE incident SET state = 'stale', closed_at = $2, rev = $3, moved_to = $4 WHERE id = $1")
             .bind(id)
             .bind(now.0)
             .bind(context.next())
@@ -118,7 +121,7 @@ async fn close_cards(
     incident: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let cards: Vec<String> = sqlx::query_scalar(
+    let cards: Vec<String> = statement::query_scalar(
         "SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
          WHERE card_incident.incident = $1 AND card.state = 'live'",
     )
@@ -126,7 +129,7 @@ async fn close_cards(
     .fetch_all(&mut *connection)
     .await?;
     for card in cards.into_iter().map(CardId) {
-        let stays: Option<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        let stays: Option<String> = statement::query_scalar(sqlx::AssertSqlSafe(format!(
             "SELECT id FROM incident JOIN card_incident ON card_incident.incident = incident.id \
              WHERE card_incident.card = $3 AND NOT ({LEFT}) ORDER BY id LIMIT 1"
         )))
@@ -152,7 +155,7 @@ pub(crate) async fn go_on(
     incident: &IncidentId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let left = sqlx::query(
+    let left = statement::query(
         "SELECT card.id, card.room FROM incident JOIN card_incident ON card_incident.incident = incident.id \
          JOIN card ON card.id = card_incident.card WHERE incident.moved_to = $1 AND incident.receiver = $2 \
          AND incident.group_hash = $3 AND card.kind = 'incident' AND card.state IN ('unrouted', 'retired') AND card.superseded_by IS NULL \
@@ -165,7 +168,7 @@ pub(crate) async fn go_on(
     .await?;
     for row in &left {
         let (old, room): (String, String) = (row.try_get("id")?, row.try_get("room")?);
-        let next = sqlx::query(
+        let next = statement::query(
             "SELECT card.id, CASE WHEN card.root_event IS NULL THEN 0 ELSE 1 END AS posted FROM card \
              JOIN card_incident ON card_incident.card = card.id \
              WHERE card_incident.incident = $1 AND card.state = 'live' AND card.id <> $2 \
@@ -177,7 +180,7 @@ pub(crate) async fn go_on(
         .fetch_optional(&mut *connection)
         .await?;
         let Some(next) = next else { continue };
-        sqlx::query(
+        statement::query(
             "UPDATE card SET state = 'superseded', superseded_by = $2, \
              dirty_since = CASE WHEN $3 = 1 THEN $4 ELSE dirty_since END WHERE id = $1",
         )

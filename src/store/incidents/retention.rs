@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{
     model::Timestamp,
     store::{Store, StoreError, outbox::answers::prune_answers},
@@ -55,7 +56,7 @@ impl Store {
         let mut connection = self.monitoring.acquire().await?;
         let sql = format!("SELECT id FROM card WHERE {OF_NOTHING} LIMIT $1");
         // Made of literals only, here and below.
-        let cards = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(CARDS).fetch_all(&mut *connection).await?;
+        let cards = statement::query_scalar(sqlx::AssertSqlSafe(sql)).bind(CARDS).fetch_all(&mut *connection).await?;
         Ok(cards)
     }
 }
@@ -67,7 +68,7 @@ async fn prune_some(
 ) -> Result<u64, StoreError> {
     // Their months are counted from when they were set aside, also those of an incident that is still open. The second
     // condition on the state is that of the index, here and below.
-    let dead = sqlx::query(
+    let dead = statement::query(
         "DELETE FROM op WHERE txn_id IN (SELECT txn_id FROM op WHERE state = 'dead' \
          AND state NOT IN ('done', 'refused') AND ended_at < $1 LIMIT $2)",
     )
@@ -78,7 +79,7 @@ async fn prune_some(
     .rows_affected();
     // A younger dead letter keeps its card, and the incident that it is about: the two may have parted, since an incident
     // can move to a digest.
-    let incidents = sqlx::query(
+    let incidents = statement::query(
         "DELETE FROM incident WHERE id IN (\
            SELECT incident.id FROM incident WHERE incident.closed_at < $1 AND NOT EXISTS (\
              SELECT 1 FROM card_incident JOIN card ON card.id = card_incident.card \
@@ -99,7 +100,7 @@ async fn prune_some(
     .execute(&mut *connection)
     .await?
     .rows_affected();
-    let notifications = sqlx::query(
+    let notifications = statement::query(
         "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE at < $1 \
          AND NOT EXISTS (SELECT 1 FROM incident WHERE incident.notification = notification.id) LIMIT $2)",
     )
@@ -115,7 +116,7 @@ async fn prune_some(
 /// Those of a group that never closes would pile up. What a read-back needs stays: it ends at the last event that its room
 /// acknowledged before the first try of an op that is unfinished or set aside, and knows those since.
 async fn prune_ops(connection: &mut AnyConnection, before: Timestamp) -> Result<u64, StoreError> {
-    let ops = sqlx::query(
+    let ops = statement::query(
         "DELETE FROM op WHERE txn_id IN (\
            SELECT txn_id FROM op WHERE state IN ('done', 'refused') AND ended_at < $1 AND (state = 'refused' OR EXISTS (\
              SELECT 1 FROM op AS later WHERE later.room = op.room AND later.state = 'done' \
@@ -136,7 +137,7 @@ async fn forget_cards(connection: &mut AnyConnection, cards: Vec<String>) -> Res
     let mut forgotten = 0;
     for card in cards {
         let sql = format!("DELETE FROM card WHERE id = $1 AND {OF_NOTHING}");
-        let done = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(card).execute(&mut *connection).await?;
+        let done = statement::query(sqlx::AssertSqlSafe(sql)).bind(card).execute(&mut *connection).await?;
         forgotten += done.rows_affected();
     }
     Ok(forgotten)

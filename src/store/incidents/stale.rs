@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::takings;
+use crate::store::db::statement;
 use crate::{
     model::{HEARTBEATS, IncidentId, RouteName},
     store::{Store, StoreError, cards::save::mark_live_due},
@@ -23,7 +24,7 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    let stale: Vec<String> = sqlx::query_scalar(
+                    let stale: Vec<String> = statement::query_scalar(
                         "SELECT id FROM incident WHERE closed_at IS NULL AND route = $1 AND heard_at <= $2 \
                          AND coalesce(listed_at, heard_at) <= $2 AND receiver <> $4 LIMIT $3",
                     )
@@ -34,7 +35,7 @@ impl Store {
                     .fetch_all(&mut *connection)
                     .await?;
                     for incident in &stale {
-                        sqlx::query("UPDATE incident SET state = 'stale', closed_at = $2, rev = $3 WHERE id = $1")
+                        statement::query("UPDATE incident SET state = 'stale', closed_at = $2, rev = $3 WHERE id = $1")
                             .bind(incident)
                             .bind(now.0)
                             .bind(context.next())

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
+use crate::store::db::statement;
 use crate::{
     model::{ActArgs, CardId, IncidentId, MAX_TAKEN, Taken, Timestamp},
     store::StoreError,
@@ -16,7 +17,7 @@ pub(crate) async fn of_incident(
     incident: &IncidentId,
 ) -> Result<Vec<Taken>, StoreError> {
     let most = i64::try_from(MAX_TAKEN).unwrap_or(i64::MAX);
-    sqlx::query(
+    statement::query(
         "SELECT sender, name, asked_at, args FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' \
          ORDER BY asked_at, id LIMIT $2",
     )
@@ -34,7 +35,7 @@ pub(crate) async fn of_card(
     connection: &mut AnyConnection,
     card: &CardId,
 ) -> Result<HashMap<IncidentId, Vec<Taken>>, StoreError> {
-    let rows = sqlx::query(
+    let rows = statement::query(
         "SELECT act.incident, act.sender, act.name, act.asked_at, act.args FROM card_incident \
          JOIN act ON act.incident = card_incident.incident AND act.kind = 'take' AND act.state = 'live' \
          WHERE card_incident.card = $1 ORDER BY act.asked_at, act.id",
@@ -64,7 +65,7 @@ fn taken(row: &AnyRow) -> Result<Taken, StoreError> {
 }
 
 pub(crate) async fn is_taken(connection: &mut AnyConnection, incident: &IncidentId) -> Result<bool, StoreError> {
-    let live: i64 = sqlx::query_scalar(
+    let live: i64 = statement::query_scalar(
         "SELECT count(*) FROM (SELECT 1 FROM act WHERE incident = $1 AND kind = 'take' AND state = 'live' LIMIT 1) \
          AS live",
     )
@@ -80,7 +81,7 @@ pub(crate) async fn end(
     incident: &IncidentId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE act SET state = 'ended', ended_at = $2 WHERE incident = $1 AND kind = 'take' AND state = 'live'",
     )
     .bind(incident.as_str())

@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, EvidenceKind, IncidentId, RoomAddress, RouteName, Timestamp, TxnId},
     store::{Store, StoreError, db::writer::WriteContext},
@@ -71,7 +72,7 @@ pub(in crate::store) async fn insert_answer(
     answer: &NewAnswer,
 ) -> Result<i64, StoreError> {
     let id = context.next();
-    sqlx::query(
+    statement::query(
         "INSERT INTO answer (id, act, room, card, type, content, txn_id, at, state, evidence, until, route) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10, $11)",
     )
@@ -114,7 +115,7 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    let room: Option<String> = sqlx::query_scalar(
+                    let room: Option<String> = statement::query_scalar(
                         "SELECT room FROM card WHERE id = $1 AND root_event = $2 AND NOT EXISTS \
                          (SELECT 1 FROM answer WHERE answer.act = $2 AND answer.evidence = $3)",
                     )
@@ -137,7 +138,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn only_incident(&self, card: &CardId) -> Result<Option<(IncidentId, RouteName)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let row = sqlx::query(
+        let row = statement::query(
             "SELECT incident.id, incident.route FROM card JOIN card_incident ON card_incident.card = card.id \
              JOIN incident ON incident.id = card_incident.incident WHERE card.id = $1 AND card.kind = 'incident'",
         )
@@ -156,7 +157,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn next_answer(&self, room: &RoomAddress) -> Result<Option<Answer>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let row = sqlx::query(
+        let row = statement::query(
             "SELECT id, act, room, card, type, content, txn_id, at, device, state, attempts, evidence, until, route \
              FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') ORDER BY until IS NOT NULL, id LIMIT 1",
         )
@@ -172,7 +173,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn rooms_due(&self) -> Result<Vec<RoomAddress>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let rooms: Vec<String> = sqlx::query_scalar(
+        let rooms: Vec<String> = statement::query_scalar(
             "SELECT DISTINCT room FROM card WHERE dirty_since IS NOT NULL \
              AND NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked') \
              UNION SELECT room FROM op WHERE state IN ('in_flight', 'in_doubt')",
@@ -190,7 +191,7 @@ impl Store {
         let id = answer.id;
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                statement::query(
                     "UPDATE answer SET state = 'in_doubt', attempts = attempts + 1, device = coalesce(device, $2) \
                      WHERE id = $1",
                 )
@@ -212,7 +213,7 @@ impl Store {
         let id = answer.id;
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query("UPDATE answer SET state = 'waiting', device = NULL WHERE id = $1")
+                statement::query("UPDATE answer SET state = 'waiting', device = NULL WHERE id = $1")
                     .bind(id)
                     .execute(connection)
                     .await?;
@@ -269,7 +270,7 @@ async fn end_one(
     event_id: Option<String>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE answer SET state = $2, event_id = $3, ended_at = $4, content = '' WHERE id = $1")
+    statement::query("UPDATE answer SET state = $2, event_id = $3, ended_at = $4, content = '' WHERE id = $1")
         .bind(id)
         .bind(state)
         .bind(event_id)
@@ -284,7 +285,7 @@ pub(in crate::store) async fn next_waiting(
     connection: &mut AnyConnection,
     room: &RoomAddress,
 ) -> Result<Option<(Timestamp, bool)>, StoreError> {
-    let row = sqlx::query(
+    let row = statement::query(
         "SELECT at, until FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') \
          ORDER BY until IS NOT NULL, id LIMIT 1",
     )
@@ -306,7 +307,7 @@ pub(in crate::store) async fn prune_answers(
         "DELETE FROM answer WHERE id IN (SELECT id FROM answer WHERE ended_at < $1 LIMIT $2)",
         "DELETE FROM answer WHERE id IN (SELECT id FROM answer WHERE state IN ('waiting', 'in_doubt') AND at < $1 LIMIT $2)",
     ] {
-        let done = sqlx::query(sql).bind(before.0).bind(limit).execute(&mut *connection).await?;
+        let done = statement::query(sql).bind(before.0).bind(limit).execute(&mut *connection).await?;
         pruned += done.rows_affected();
     }
     Ok(pruned)

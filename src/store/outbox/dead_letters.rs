@@ -7,6 +7,7 @@ use super::{
     dead_letter::{DeadLetter, Follows},
     sql::{end_op, make_due},
 };
+use crate::store::db::statement;
 use crate::{
     model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
     store::{
@@ -26,11 +27,12 @@ impl Store {
     pub async fn dead_letters(&self) -> Result<(Vec<DeadLetter>, i64), StoreError> {
         let mut connection = self.monitoring.acquire().await?;
         // The second condition on the state is that of the index.
-        let total =
-            sqlx::query_scalar("SELECT count(*) FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')")
-                .fetch_one(&mut *connection);
+        let total = statement::query_scalar(
+            "SELECT count(*) FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')",
+        )
+        .fetch_one(&mut *connection);
         let total: i64 = total.await?;
-        let letters = sqlx::query("SELECT * FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused') ORDER BY ended_at, txn_id LIMIT $1")
+        let letters = statement::query("SELECT * FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused') ORDER BY ended_at, txn_id LIMIT $1")
             .bind(LISTED)
             .fetch_all(&mut *connection)
             .await?
@@ -65,7 +67,7 @@ impl Store {
     pub async fn next_dead_letter(&self, room: &RoomAddress) -> Result<Option<(TxnId, Timestamp)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         // The second condition on the state is that of the index.
-        let row = sqlx::query(
+        let row = statement::query(
             "SELECT txn_id, next_try FROM op WHERE room = $1 AND state = 'dead' AND state NOT IN ('done', 'refused') \
              AND reason IS NOT NULL ORDER BY coalesce(next_try, 0), txn_id LIMIT 1",
         )
@@ -93,7 +95,7 @@ impl Store {
                     };
                     if letter.op.kind == OpKind::Post {
                         // No edit would follow, so the card is posted again.
-                        sqlx::query("UPDATE card SET root_event = NULL WHERE id = $1")
+                        statement::query("UPDATE card SET root_event = NULL WHERE id = $1")
                             .bind(card.as_str())
                             .execute(&mut *connection)
                             .await?;
@@ -113,9 +115,9 @@ impl Store {
 pub(crate) async fn newest(connection: &mut AnyConnection, most: i64) -> Result<(Vec<DeadLetter>, i64), StoreError> {
     const DEAD: &str = "FROM op WHERE state = 'dead' AND state NOT IN ('done', 'refused')";
     let sql = format!("SELECT count(*) {DEAD}");
-    let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+    let total: i64 = statement::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
     let sql = format!("SELECT * {DEAD} ORDER BY ended_at DESC, txn_id LIMIT $1");
-    let letters = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let letters = statement::query(sqlx::AssertSqlSafe(sql))
         .bind(most)
         .fetch_all(connection)
         .await?
@@ -132,7 +134,7 @@ fn letter(row: &AnyRow) -> Result<DeadLetter, StoreError> {
 }
 
 async fn find(connection: &mut AnyConnection, id: &TxnId) -> Result<Option<DeadLetter>, StoreError> {
-    let row = sqlx::query("SELECT * FROM op WHERE txn_id = $1 AND state = 'dead'")
+    let row = statement::query("SELECT * FROM op WHERE txn_id = $1 AND state = 'dead'")
         .bind(id.as_str())
         .fetch_optional(connection)
         .await?;
@@ -154,7 +156,7 @@ async fn end_dead_letter(
 /// its incidents to a digest.
 async fn card_for(connection: &mut AnyConnection, op: &Op) -> Result<Option<(CardId, Follows)>, StoreError> {
     // Left, so that the few cards in question come first and not all of the room.
-    let found = sqlx::query(
+    let found = statement::query(
         "SELECT card.id, card.root_event FROM (SELECT card FROM card_incident WHERE card = $2 \
          UNION SELECT card FROM card_incident WHERE incident = $3) AS known \
          LEFT JOIN card ON card.id = known.card AND card.room = $1 AND card.state = 'live' \
@@ -173,7 +175,7 @@ async fn card_for(connection: &mut AnyConnection, op: &Op) -> Result<Option<(Car
 
 /// Undoes that the dead letter counted as shown; for a reply, an edit stands in.
 async fn unshow(connection: &mut AnyConnection, card: &CardId) -> Result<(), StoreError> {
-    sqlx::query(
+    statement::query(
         "UPDATE card_incident SET shown_rev = (SELECT rev FROM incident WHERE incident.id = card_incident.incident) - 1 \
          WHERE card = $1 \
          AND shown_rev >= (SELECT rev FROM incident WHERE incident.id = card_incident.incident)",

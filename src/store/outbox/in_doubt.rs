@@ -4,6 +4,7 @@
 use sqlx::{AnyConnection, Row as _};
 
 use super::sql::{Shown, settle};
+use crate::store::db::statement;
 use crate::{
     model::{CardId, IncidentId, Op, RoomAddress, Timestamp, TxnId},
     store::{
@@ -44,7 +45,7 @@ impl Store {
     pub async fn recorded(&self, room: &RoomAddress, frozen_seq: i64, at: Timestamp) -> Result<Recorded, StoreError> {
         let mut connection = self.readers.acquire().await?;
         // Ops of versions that did not count have their times alone.
-        let before = sqlx::query_scalar(
+        let before = statement::query_scalar(
             "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
              AND ended_seq <= $2 AND (ended_seq > 0 OR ended_at <= $3) ORDER BY ended_seq DESC, ended_at DESC LIMIT 1",
         )
@@ -55,7 +56,7 @@ impl Store {
         .await?;
         // For one that was not counted: all that was, and what its time tells of the others.
         let first = if frozen_seq > 0 { frozen_seq + 1 } else { 0 };
-        let mut later: Vec<String> = sqlx::query_scalar(
+        let mut later: Vec<String> = statement::query_scalar(
             "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
              AND ended_seq >= $2 AND (ended_seq > 0 OR ended_at > $3) ORDER BY ended_seq, ended_at LIMIT $4",
         )
@@ -66,7 +67,7 @@ impl Store {
         .fetch_all(&mut *connection)
         .await?;
         // Answers are not ordered among ops: the last ones may have come before or since.
-        let answers: Vec<String> = sqlx::query_scalar(
+        let answers: Vec<String> = statement::query_scalar(
             "SELECT event_id FROM answer WHERE room = $1 AND event_id IS NOT NULL ORDER BY id DESC LIMIT $2",
         )
         .bind(room.as_str())
@@ -83,7 +84,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn last_recorded(&self, room: &RoomAddress) -> Result<Option<String>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let last = sqlx::query_scalar(
+        let last = statement::query_scalar(
             "SELECT event_id FROM op WHERE room = $1 AND state = 'done' AND event_id IS NOT NULL \
              ORDER BY ended_seq DESC, ended_at DESC LIMIT 1",
         )
@@ -101,7 +102,7 @@ impl Store {
         let (txn_id, error) = (txn_id.clone(), error.to_owned());
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query("UPDATE op SET state = 'parked', error = $2, next_try = $3 WHERE txn_id = $1")
+                statement::query("UPDATE op SET state = 'parked', error = $2, next_try = $3 WHERE txn_id = $1")
                     .bind(txn_id.as_str())
                     .bind(error)
                     .bind(next_look.0)
@@ -120,7 +121,7 @@ impl Store {
     pub async fn next_parked(&self, room: &RoomAddress) -> Result<Option<(Op, Timestamp)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
         // The second condition on the state is that of the index.
-        let row = sqlx::query(
+        let row = statement::query(
             "SELECT * FROM op WHERE room = $1 AND state = 'parked' AND state NOT IN ('done', 'refused') \
              ORDER BY next_try LIMIT 1",
         )
@@ -138,7 +139,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn is_one_parked_unproven(&self, room: &RoomAddress) -> Result<bool, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let found: i64 = sqlx::query_scalar(
+        let found: i64 = statement::query_scalar(
             "SELECT count(*) FROM op WHERE room = $1 AND state = 'parked' AND state NOT IN ('done', 'refused') \
              AND alone = 0",
         )
@@ -156,7 +157,7 @@ impl Store {
         let room = room.clone();
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                statement::query(
                     "UPDATE op SET next_try = $2 WHERE room = $1 AND state IN ('parked', 'dead') \
                      AND state NOT IN ('done', 'refused') AND (state = 'parked' OR reason IS NOT NULL)",
                 )
@@ -204,7 +205,7 @@ async fn adopt_root(
     found: &FoundRoot,
     now: Timestamp,
 ) -> Result<Option<CardId>, StoreError> {
-    let card: Option<String> = sqlx::query_scalar(
+    let card: Option<String> = statement::query_scalar(
         "SELECT card.id FROM card JOIN card_incident ON card_incident.card = card.id \
          WHERE card.room = $1 AND card_incident.incident = $2 AND card.root_event IS NULL AND card.state = 'live' \
          AND NOT EXISTS (SELECT 1 FROM op WHERE op.txn_id = $3 \
@@ -217,7 +218,7 @@ async fn adopt_root(
     .await?;
     let Some(card) = card.map(CardId) else { return Ok(None) };
     // What it shows is not known, so `shown_rev` stays: an edit brings it up to date.
-    sqlx::query("UPDATE card SET root_event = $2, root_at = $3, spoke_at = $3, last_reply = NULL WHERE id = $1")
+    statement::query("UPDATE card SET root_event = $2, root_at = $3, spoke_at = $3, last_reply = NULL WHERE id = $1")
         .bind(card.as_str())
         .bind(&found.event_id)
         .bind(now.0)

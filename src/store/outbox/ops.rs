@@ -3,6 +3,7 @@
 use super::sql::{
     NewOp, Shown, covered, drop_notes, end_op, insert_op, make_due, mark_shown, release_notes, settle, show, shown_by,
 };
+use crate::store::db::statement;
 use crate::{
     model::{CardId, NotificationId, Op, OpState, RoomAddress, Timestamp, TxnId},
     store::{Store, StoreError, db::rows},
@@ -15,7 +16,7 @@ impl Store {
     /// When the store cannot be read.
     pub async fn unfinished(&self, room: &RoomAddress) -> Result<Option<Op>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let row = sqlx::query("SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')")
+        let row = statement::query("SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')")
             .bind(room.as_str())
             .fetch_optional(&mut *connection)
             .await?;
@@ -47,7 +48,7 @@ impl Store {
         self.write(move |connection, context| {
             Box::pin(async move {
                 for note in notes {
-                    sqlx::query("DELETE FROM note WHERE id = $1 AND op IS NULL")
+                    statement::query("DELETE FROM note WHERE id = $1 AND op IS NULL")
                         .bind(note)
                         .execute(&mut *connection)
                         .await?;
@@ -79,7 +80,7 @@ impl Store {
         self.write(move |connection, context| {
             Box::pin(async move {
                 mark_shown(connection, &card, Shown::Rev(rev)).await?;
-                sqlx::query("UPDATE card SET state = 'retired' WHERE id = $1 AND state = 'superseded'")
+                statement::query("UPDATE card SET state = 'retired' WHERE id = $1 AND state = 'superseded'")
                     .bind(card.as_str())
                     .execute(&mut *connection)
                     .await?;
@@ -97,7 +98,7 @@ impl Store {
         let (txn_id, now) = (txn_id.clone(), self.clock.now());
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                statement::query(
                     "UPDATE op SET attempts = attempts + 1, first_try = coalesce(first_try, $2), \
                      device = coalesce(device, $3) WHERE txn_id = $1",
                 )
@@ -139,7 +140,7 @@ impl Store {
         let (txn_id, error) = (txn_id.clone(), error.to_owned());
         self.write(move |connection, _| {
             Box::pin(async move {
-                sqlx::query("UPDATE op SET state = 'in_doubt', error = $2 WHERE txn_id = $1")
+                statement::query("UPDATE op SET state = 'in_doubt', error = $2 WHERE txn_id = $1")
                     .bind(txn_id.as_str())
                     .bind(error)
                     .execute(connection)
@@ -166,7 +167,7 @@ impl Store {
             .write(move |connection, context| {
                 Box::pin(async move {
                     // An answer to a later try may be one to the first, given from memory: it proves nothing.
-                    let alone: Option<i64> = sqlx::query_scalar(
+                    let alone: Option<i64> = statement::query_scalar(
                         "UPDATE op SET state = 'in_doubt', error = $2, reason = $3, \
                          alone = CASE WHEN EXISTS (SELECT 1 FROM op AS other WHERE other.state = 'done' \
                          AND other.attempts = 1 AND other.ended_seq > op.failed_seq) THEN 1 ELSE alone END, \
@@ -194,7 +195,7 @@ impl Store {
         self.write(move |connection, context| {
             Box::pin(async move {
                 release_notes(connection, &op.txn_id).await?;
-                sqlx::query("DELETE FROM op WHERE txn_id = $1")
+                statement::query("DELETE FROM op WHERE txn_id = $1")
                     .bind(op.txn_id.as_str())
                     .execute(&mut *connection)
                     .await?;
@@ -217,7 +218,7 @@ impl Store {
                 Box::pin(async move {
                     end_op(connection, context, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
                     let frozen = insert_op(connection, context, &plainer).await?;
-                    sqlx::query("UPDATE note SET op = $2 WHERE op = $1")
+                    statement::query("UPDATE note SET op = $2 WHERE op = $1")
                         .bind(refused.txn_id.as_str())
                         .bind(plainer.txn_id.as_str())
                         .execute(&mut *connection)
@@ -240,7 +241,7 @@ impl Store {
                 end_op(connection, context, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
                 let stays = "UPDATE op SET next_try = $2, reason = CASE WHEN $2 IS NULL THEN NULL ELSE reason END \
                      WHERE txn_id = $1";
-                sqlx::query(stays)
+                statement::query(stays)
                     .bind(op.txn_id.as_str())
                     .bind(retry_at.map(|at| at.0))
                     .execute(&mut *connection)

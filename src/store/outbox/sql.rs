@@ -2,6 +2,7 @@
 
 use sqlx::AnyConnection;
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, Form, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
     store::{StoreError, cards::superseded::point_to, db::writer::WriteContext},
@@ -86,7 +87,7 @@ pub(super) async fn insert_op(
     op: &NewOp,
 ) -> Result<Op, StoreError> {
     let frozen = op.frozen(context.next());
-    sqlx::query(
+    statement::query(
         "INSERT INTO op (txn_id, card, room, kind, content, rev, form, last_edit, speaks, since, notification, incident, \
          device, first_try, frozen_seq, alert, state, attempts) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'in_flight', 1)",
@@ -110,7 +111,7 @@ pub(super) async fn insert_op(
     .execute(&mut *connection)
     .await?;
     for note in &op.notes {
-        sqlx::query("UPDATE note SET op = $2 WHERE id = $1")
+        statement::query("UPDATE note SET op = $2 WHERE id = $1")
             .bind(note)
             .bind(op.txn_id.as_str())
             .execute(&mut *connection)
@@ -129,7 +130,7 @@ pub(in crate::store) async fn end_op(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
-    sqlx::query(
+    statement::query(
         "UPDATE op SET state = $2, event_id = $3, error = $4, ended_at = $5, ended_seq = $6, \
          content = CASE WHEN $2 = 'dead' THEN content ELSE '' END WHERE txn_id = $1",
     )
@@ -145,13 +146,13 @@ pub(in crate::store) async fn end_op(
 }
 
 pub(super) async fn drop_notes(connection: &mut AnyConnection, txn_id: &TxnId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
+    statement::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
     Ok(())
 }
 
 /// The notifications about the op's incident that were accepted between its oldest change and its freezing.
 pub(super) async fn covered(connection: &mut AnyConnection, op: &Op) -> Result<Vec<NotificationId>, StoreError> {
-    let mut ids: Vec<String> = sqlx::query_scalar(
+    let mut ids: Vec<String> = statement::query_scalar(
         "SELECT notification.id FROM notification JOIN incident ON incident.route = notification.route \
          AND incident.group_hash = notification.group_hash WHERE incident.id = $1 AND notification.at >= $2 \
          AND notification.at <= $3 AND notification.body IS NOT NULL \
@@ -179,7 +180,7 @@ pub(super) async fn show(
     let update = match op.kind {
         OpKind::Card => Some(
             // An unrouted card owes its last edit from now on.
-            sqlx::query(
+            statement::query(
                 "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL, \
                  dirty_since = CASE WHEN state = 'unrouted' THEN $5 ELSE dirty_since END WHERE id = $1",
             )
@@ -190,7 +191,7 @@ pub(super) async fn show(
             .bind(op.since.0),
         ),
         OpKind::Reply | OpKind::Post => Some(
-            sqlx::query(
+            statement::query(
                 "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1",
             )
             .bind(op.card.as_str())
@@ -213,10 +214,12 @@ pub(super) async fn show(
 pub(super) async fn mark_shown(connection: &mut AnyConnection, card: &CardId, shown: Shown) -> Result<(), StoreError> {
     let statement = match shown {
         Shown::Same => return Ok(()),
-        Shown::Rev(rev) => sqlx::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
-            .bind(card.as_str())
-            .bind(rev),
-        Shown::LastEdit => sqlx::query("UPDATE card SET state = 'retired' WHERE id = $1").bind(card.as_str()),
+        Shown::Rev(rev) => {
+            statement::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
+                .bind(card.as_str())
+                .bind(rev)
+        }
+        Shown::LastEdit => statement::query("UPDATE card SET state = 'retired' WHERE id = $1").bind(card.as_str()),
     };
     statement.execute(connection).await?;
     Ok(())
@@ -233,7 +236,7 @@ pub(in crate::store) async fn release_notes(connection: &mut AnyConnection, txn_
          WHERE state = 'live' AND id IN (SELECT card FROM note WHERE op = $1 AND kind = 'escalation')",
         "UPDATE note SET op = NULL WHERE op = $1",
     ] {
-        sqlx::query(sql).bind(txn_id.as_str()).execute(&mut *connection).await?;
+        statement::query(sql).bind(txn_id.as_str()).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -244,7 +247,7 @@ pub(in crate::store) async fn make_due(
     since: Timestamp,
 ) -> Result<(), StoreError> {
     // An unrouted card that never came into the room owes it nothing.
-    sqlx::query(
+    statement::query(
         "UPDATE card SET dirty_since = CASE WHEN dirty_since < $2 THEN dirty_since ELSE $2 END \
          WHERE id = $1 AND state <> 'retired' AND (state <> 'unrouted' OR root_event IS NOT NULL)",
     )
@@ -263,7 +266,7 @@ pub(in crate::store) async fn settle(
     card: &CardId,
     covered: Shown,
 ) -> Result<(), StoreError> {
-    let left: i64 = sqlx::query_scalar(
+    let left: i64 = statement::query_scalar(
         "SELECT (SELECT count(*) FROM note WHERE card = $1 AND op IS NULL) + \
          CASE (SELECT state FROM card WHERE id = $1) WHEN 'retired' THEN 0 WHEN 'live' THEN \
          (SELECT count(*) FROM card_incident JOIN incident ON incident.id = card_incident.incident \
@@ -276,7 +279,10 @@ pub(in crate::store) async fn settle(
     .fetch_one(&mut *connection)
     .await?;
     if left == 0 {
-        sqlx::query("UPDATE card SET dirty_since = NULL WHERE id = $1").bind(card.as_str()).execute(connection).await?;
+        statement::query("UPDATE card SET dirty_since = NULL WHERE id = $1")
+            .bind(card.as_str())
+            .execute(connection)
+            .await?;
         return Ok(());
     }
     context.wake = true;

@@ -9,6 +9,7 @@ use super::{
     advice::{place, with_advice},
     tables::{self, Content, Table, Value},
 };
+use crate::store::db::statement;
 use crate::{
     config::Secret,
     store::{
@@ -17,7 +18,7 @@ use crate::{
             database::Database,
             error::in_words,
             meta::WAKE_KEY,
-            open::{MIGRATIONS, file_in, lock_folder},
+            open::{MIGRATIONS, lock_folder},
         },
     },
 };
@@ -78,12 +79,13 @@ impl From<StoreError> for CopyError {
 /// When a receiver uses either, the database has other content, or something cannot be read or written. Then the database has
 /// got nothing but empty tables.
 pub async fn copy(folder: &Path, database: &Secret) -> Result<Copied, CopyError> {
-    let file = file_in(folder);
-    if !file.is_file() {
-        return Err(CopyError::NoStore(file));
+    let source = Database::in_folder(folder);
+    if let Database::Sqlite(file) = &source
+        && !file.is_file()
+    {
+        return Err(CopyError::NoStore(file.clone()));
     }
     let _alone = lock_folder(folder)?;
-    let source = Database::Sqlite(file);
     let mut source_connection = source.connect(|options| options).await.map_err(StoreError::from)?;
     source.migrate(&mut source_connection, &MIGRATIONS).await?;
     let tables = tables::of_sqlite(&mut source_connection).await?;
@@ -171,14 +173,14 @@ impl Target {
         }
         let started = "SELECT count(*) FROM meta WHERE NOT (key = 'seq' AND value = '0')";
         let started: i64 =
-            sqlx::query_scalar(started).fetch_one(connection).await.map_err(|error| self.fault(&error))?;
+            statement::query_scalar(started).fetch_one(connection).await.map_err(|error| self.fault(&error))?;
         Ok((started > 0).then(|| "a receiver was started on it".to_owned()))
     }
 
     /// Who holds a lease that has not ended.
     async fn leader(&self, connection: &mut AnyConnection) -> Result<Option<String>, CopyError> {
         let sql = format!("SELECT holder FROM lease WHERE until > {}", self.database.now_sql());
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_optional(connection).await.map_err(|error| self.fault(&error))
+        statement::query_scalar(AssertSqlSafe(sql)).fetch_optional(connection).await.map_err(|error| self.fault(&error))
     }
 
     /// Copies the rows of a table. Returns what they hold, as it was written.
@@ -191,7 +193,7 @@ impl Target {
     ) -> Result<Content, CopyError> {
         let mut content = Content::default();
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut rows = sqlx::query(table.select()).fetch(source);
+        let mut rows = statement::query(table.select()).fetch(source);
         while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
             let values = clean(table.values(&row)?, replaced);
             if is_not_the_stores(table, &values) {
@@ -226,7 +228,7 @@ impl Target {
         // The counter's row is locked, and stays.
         let over = if table.name == META { " ON CONFLICT (key) DO UPDATE SET value = excluded.value" } else { "" };
         let sql = format!("INSERT INTO \"{}\" ({}) VALUES {}{over}", table.name, table.names(), rows.join(", "));
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = statement::query(AssertSqlSafe(sql));
         for value in batch.into_iter().flatten() {
             query = match value {
                 Value::Number(number) => query.bind(number),
@@ -241,7 +243,7 @@ impl Target {
 /// What a table holds, as it is or would be in PostgreSQL.
 async fn content(connection: &mut AnyConnection, table: &Table, replaced: &mut u64) -> Result<Content, StoreError> {
     let mut content = Content::default();
-    let mut rows = sqlx::query(table.select()).fetch(connection);
+    let mut rows = statement::query(table.select()).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let values = clean(table.values(&row)?, replaced);
         if !is_not_the_stores(table, &values) {
@@ -253,11 +255,13 @@ async fn content(connection: &mut AnyConnection, table: &Table, replaced: &mut u
 
 /// Whether a row belongs to the database or to one replica, and not to the store.
 fn is_not_the_stores(table: &Table, values: &[Value]) -> bool {
-    let key = match values.first() {
-        Some(Value::Text(Some(key))) if table.name == META => key.as_str(),
+    let (key, value) = match values {
+        [Value::Text(Some(key)), Value::Text(Some(value))] if table.name == META => (key.as_str(), value.as_str()),
         _ => return false,
     };
-    key == "shared_session" || key == WAKE_KEY || key.starts_with("commit/")
+    // A counter that has not counted is there from the beginning on the one, and later on the other.
+    let uncounted = (key, value) == ("seq", "0");
+    uncounted || key == "shared_session" || key == WAKE_KEY || key.starts_with("commit/")
 }
 
 /// PostgreSQL takes no U+0000 in a text.

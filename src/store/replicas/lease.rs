@@ -1,47 +1,20 @@
 //! The lease of whoever leads: a row that ends by the database's clock unless it is renewed.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
-use crate::store::{
-    Store, StoreError,
-    db::database::{Database, LEASE},
+use crate::store::db::statement;
+use crate::{
+    model::{Epoch, Leader},
+    store::{
+        Store, StoreError,
+        db::database::{Database, LEASE},
+    },
 };
 
 /// How long a lease lasts without renewal, in milliseconds.
 const LASTS: i64 = 5_000;
-
-/// One term of one leader. Another one begins with each holder.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Epoch(Arc<str>);
-
-impl Epoch {
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Epoch({})", self.0)
-    }
-}
-
-/// Who leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    pub replica: String,
-    pub epoch: Epoch,
-    /// Until the lease ends, if it is not renewed.
-    pub left: Duration,
-}
 
 impl Store {
     /// Whether other replicas may have the store open too.
@@ -146,6 +119,6 @@ async fn take(
         2 * LASTS
     );
     // Made of literals only.
-    let done = sqlx::query(AssertSqlSafe(sql)).bind(replica).bind(epoch).execute(connection).await?;
+    let done = statement::query(AssertSqlSafe(sql)).bind(replica).bind(epoch).execute(connection).await?;
     Ok(done.rows_affected() == 1)
 }

@@ -9,8 +9,8 @@ use super::advice::{place, ssl_mode, with_advice};
 use crate::{
     config::Secret,
     store::db::{
-        database::{Database, no_answer},
-        error::in_words,
+        database::Database,
+        error::{in_words, no_answer},
         open::MIGRATIONS,
     },
 };

@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, any::AnyRow};
 
 use crate::store::StoreError;
+use crate::store::db::statement;
 
 /// The schema's tables that hold nothing of a store: the migrations' own, and who leads.
 const NOT_CONTENT: [&str; 3] = ["_sqlx_migrations", "schema_step", "lease"];
@@ -51,17 +52,17 @@ impl Value {
 
 /// All tables with content in an SQLite file, in an order in which foreign keys let them be filled.
 pub(super) async fn of_sqlite(connection: &mut AnyConnection) -> Result<Vec<Table>, StoreError> {
-    let names: Vec<String> = sqlx::query_scalar(
+    let names: Vec<String> = statement::query_scalar(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )
     .fetch_all(&mut *connection)
     .await?;
     let mut tables = Vec::new();
     for name in names.into_iter().filter(|name| !NOT_CONTENT.contains(&name.as_str())) {
-        let rows = sqlx::query("SELECT name, type FROM pragma_table_info($1) ORDER BY cid");
+        let rows = statement::query("SELECT name, type FROM pragma_table_info($1) ORDER BY cid");
         let columns =
             rows.bind(name.clone()).fetch_all(&mut *connection).await?.iter().map(column).collect::<Result<_, _>>()?;
-        let after = sqlx::query_scalar("SELECT \"table\" FROM pragma_foreign_key_list($1)");
+        let after = statement::query_scalar("SELECT \"table\" FROM pragma_foreign_key_list($1)");
         let after = after.bind(name.clone()).fetch_all(&mut *connection).await?;
         tables.push(Table { name, columns, after });
     }
@@ -151,10 +152,7 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::db::{
-        database::Database,
-        open::{MIGRATIONS, file_in},
-    };
+    use crate::store::db::{database::Database, open::MIGRATIONS};
 
     fn table(name: &str, after: &[&str]) -> Table {
         Table { name: name.to_owned(), columns: Vec::new(), after: after.iter().map(|&name| name.to_owned()).collect() }
@@ -172,12 +170,12 @@ mod tests {
     #[tokio::test]
     async fn every_table_of_the_schema_is_copied() {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::Sqlite(file_in(folder.path()));
+        let database = Database::in_folder(folder.path());
         let mut connection = database.connect(|options| options).await.unwrap();
         database.migrate(&mut connection, &MIGRATIONS).await.unwrap();
         let tables = of_sqlite(&mut connection).await.unwrap();
         let mut left_out: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+            statement::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
                 .fetch_all(&mut connection)
                 .await
                 .unwrap();
@@ -187,7 +185,7 @@ mod tests {
         assert!(at("incident") < at("alert") && at("card") < at("op") && at("act") < at("silence"));
         for table in &tables {
             let sql = format!("SELECT count(*) FROM pragma_table_info('{}')", table.name);
-            let columns: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+            let columns: i64 = statement::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
             assert_eq!(table.columns.len(), usize::try_from(columns).unwrap(), "{}", table.name);
         }
     }
@@ -197,7 +195,9 @@ mod tests {
         let text = |text: &str| Value::Text(Some(text.to_owned()));
         let of = |rows: &[&[Value]]| {
             let mut content = Content::default();
-            rows.iter().for_each(|row| content.add(row));
+            for row in rows {
+                content.add(row);
+            }
             content
         };
         let (one, two) = ([text("a"), Value::Number(Some(1))], [text("b"), Value::Number(None)]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{AnyConnection, Connection as _, Row as _, any::AnyRow};
 
 use super::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
+use crate::store::db::statement;
 use crate::{
     model::{
         AlertState, CardKind, Finding, Incident, IncidentId, IncidentState, KnownSilence, RoomAddress, Seen, Timestamp,
@@ -58,7 +59,7 @@ async fn read(connection: &mut AnyConnection, rooms: &[RoomAddress]) -> Result<O
     let mut overview = Overview { last_accepted, waiting, ..Overview::default() };
     let sql = format!("SELECT {} {OPEN}", rows::INCIDENT);
     // Made of literals only, here and below.
-    for row in &sqlx::query(sqlx::AssertSqlSafe(sql)).bind(INCIDENTS).fetch_all(&mut *connection).await? {
+    for row in &statement::query(sqlx::AssertSqlSafe(sql)).bind(INCIDENTS).fetch_all(&mut *connection).await? {
         let seen = see(connection, row).await?;
         let cards = cards(connection, &seen.incident.id).await?;
         overview.incidents.push(OpenIncident { seen, cards });
@@ -71,9 +72,9 @@ async fn read(connection: &mut AnyConnection, rooms: &[RoomAddress]) -> Result<O
 /// is made for.
 async fn last_accepted(connection: &mut AnyConnection) -> Result<Option<Timestamp>, StoreError> {
     let mut newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(at) FROM notification").fetch_one(&mut *connection).await?;
+        statement::query_scalar("SELECT max(at) FROM notification").fetch_one(&mut *connection).await?;
     for state in IncidentState::ALL {
-        let last_accepted: Option<i64> = sqlx::query_scalar("SELECT max(heard_at) FROM incident WHERE state = $1")
+        let last_accepted: Option<i64> = statement::query_scalar("SELECT max(heard_at) FROM incident WHERE state = $1")
             .bind(state.as_str())
             .fetch_one(&mut *connection)
             .await?;
@@ -87,7 +88,7 @@ pub(crate) async fn see(connection: &mut AnyConnection, row: &AnyRow) -> Result<
     incident.alerts = rows::some_alerts_of(connection, &incident.id, SAMPLE).await?;
     incident.taken = takings::of_incident(connection, &incident.id).await?;
     let silence = shared_silence(connection, &incident).await?;
-    let counted = sqlx::query(
+    let counted = statement::query(
         "SELECT state, count(*) FROM (SELECT state FROM alert WHERE incident = $1 LIMIT $2) AS counted GROUP BY state",
     )
     .bind(incident.id.as_str())
@@ -112,7 +113,7 @@ async fn shared_silence(
     if incident.state != IncidentState::Quiet {
         return Ok(None);
     }
-    let seen: Vec<Option<String>> = sqlx::query_scalar(
+    let seen: Vec<Option<String>> = statement::query_scalar(
         "SELECT seen FROM (SELECT seen FROM alert WHERE incident = $1 AND state = 'absent' LIMIT $2) AS counted \
          GROUP BY seen LIMIT 2",
     )
@@ -129,7 +130,7 @@ async fn shared_silence(
 }
 
 async fn cards(connection: &mut AnyConnection, incident: &IncidentId) -> Result<Vec<PlacedCard>, StoreError> {
-    let found = sqlx::query(
+    let found = statement::query(
         "SELECT card.room, card.kind, card.root_event FROM card_incident JOIN card ON card.id = card_incident.card \
          WHERE card_incident.incident = $1 AND card.state = 'live' ORDER BY card.id",
     )
@@ -148,7 +149,7 @@ async fn cards(connection: &mut AnyConnection, incident: &IncidentId) -> Result<
 
 async fn waiting(connection: &mut AnyConnection, rooms: &[RoomAddress]) -> Result<Vec<WaitingCard>, StoreError> {
     let mut waiting = Vec::new();
-    for row in &sqlx::query(BEHIND).bind(BEHIND_READ).fetch_all(&mut *connection).await? {
+    for row in &statement::query(BEHIND).bind(BEHIND_READ).fetch_all(&mut *connection).await? {
         if waiting.len() == WAITING {
             break;
         }
@@ -159,10 +160,10 @@ async fn waiting(connection: &mut AnyConnection, rooms: &[RoomAddress]) -> Resul
              WHERE card_incident.card = $1 ORDER BY severity, opened_at, id LIMIT 1",
             rows::INCIDENT
         );
-        let leads = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&card).fetch_optional(&mut *connection).await?;
+        let leads = statement::query(sqlx::AssertSqlSafe(sql)).bind(&card).fetch_optional(&mut *connection).await?;
         let Some(leads) = leads else { continue };
         let leads = see(connection, &leads).await?;
-        let shown: i64 = sqlx::query_scalar("SELECT count(*) FROM card_incident WHERE card = $1")
+        let shown: i64 = statement::query_scalar("SELECT count(*) FROM card_incident WHERE card = $1")
             .bind(&card)
             .fetch_one(&mut *connection)
             .await?;

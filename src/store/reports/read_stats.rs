@@ -3,6 +3,7 @@
 use sqlx::{Connection as _, Row as _};
 
 use super::stats::{Numbers, Ops, Stats, of_rooms};
+use crate::store::db::statement;
 use crate::{
     model::{OpState, RoomAddress},
     store::{Store, StoreError, db::readers::Readers},
@@ -37,16 +38,16 @@ async fn read(monitoring: &Readers) -> Result<Numbers, StoreError> {
     // One transaction, so that all of it is of one instant.
     let mut transaction = connection.begin().await?;
     let mut numbers = Numbers::default();
-    for row in &sqlx::query(OPEN).fetch_all(&mut *transaction).await? {
+    for row in &statement::query(OPEN).fetch_all(&mut *transaction).await? {
         numbers.open.push((row.try_get(0)?, row.try_get(1)?));
     }
-    for row in &sqlx::query(DUE).fetch_all(&mut *transaction).await? {
+    for row in &statement::query(DUE).fetch_all(&mut *transaction).await? {
         numbers.behind.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     }
-    for row in &sqlx::query(UNDER_WAY).fetch_all(&mut *transaction).await? {
+    for row in &statement::query(UNDER_WAY).fetch_all(&mut *transaction).await? {
         numbers.behind.push((row.try_get(0)?, row.try_get(1)?, None));
     }
-    for row in &sqlx::query(OPS).fetch_all(&mut *transaction).await? {
+    for row in &statement::query(OPS).fetch_all(&mut *transaction).await? {
         let Some(state) = OpState::parse(row.try_get(1)?) else { continue };
         let (room, count, since, ended) = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
         numbers.ops.push(Ops { room, state, count, since, ended });

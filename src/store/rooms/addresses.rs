@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AnyConnection, Row as _};
 
+use crate::store::db::statement;
 use crate::{
     model::{CardId, CardKind, RoomAddress, RoomAliases, RouteName, Timestamp},
     store::{
         Store, StoreError,
-        db::{sql_builder::SqlBuilder, writer::WriteContext},
+        db::{statement::SqlBuilder, writer::WriteContext},
     },
 };
 
@@ -95,17 +96,18 @@ async fn part(
     now: Timestamp,
 ) -> Result<Part, StoreError> {
     // Both addresses stand for one room, so that it does not matter which card an answer belongs to.
-    sqlx::query("UPDATE answer SET room = $2 WHERE room = $1 AND state IN ('waiting', 'in_doubt')")
+    statement::query("UPDATE answer SET room = $2 WHERE room = $1 AND state IN ('waiting', 'in_doubt')")
         .bind(address_change.from.as_str())
         .bind(address_change.to.as_str())
         .execute(&mut *connection)
         .await?;
-    let cards: Vec<String> = sqlx::query_scalar("SELECT id FROM card WHERE room = $1 AND id > $2 ORDER BY id LIMIT $3")
-        .bind(address_change.from.as_str())
-        .bind(after)
-        .bind(BATCH)
-        .fetch_all(&mut *connection)
-        .await?;
+    let cards: Vec<String> =
+        statement::query_scalar("SELECT id FROM card WHERE room = $1 AND id > $2 ORDER BY id LIMIT $3")
+            .bind(address_change.from.as_str())
+            .bind(after)
+            .bind(BATCH)
+            .fetch_all(&mut *connection)
+            .await?;
     let next = cards.last().filter(|_| cards.len() as u64 >= BATCH.unsigned_abs()).cloned();
     let mut going = going(connection, address_change, &cards).await?;
     let waiting = doubly_unfinished(connection, address_change).await?;
@@ -119,7 +121,7 @@ async fn part(
         let mut update = SqlBuilder::new(sql);
         let by = if sql.contains("op") { " WHERE card IN (" } else { " WHERE id IN (" };
         update.push_bind(address_change.to.as_str()).push(by);
-        listed(&mut update, &going).build().persistent(false).execute(&mut *connection).await?;
+        listed(&mut update, &going).build().execute(&mut *connection).await?;
     }
     context.wake = true;
     Ok(Part { moved: going.len(), waits, next })
@@ -143,7 +145,7 @@ async fn going(
         "SELECT DISTINCT card_incident.card, incident.route FROM card_incident \
          JOIN incident ON incident.id = card_incident.incident WHERE card_incident.card IN (",
     );
-    let rows = listed(&mut query, cards).build().persistent(false).fetch_all(connection).await?;
+    let rows = listed(&mut query, cards).build().fetch_all(connection).await?;
     for row in &rows {
         let (card, route): (String, &str) = (row.try_get("card")?, row.try_get("route")?);
         if address_change.routes.iter().any(|known| known.as_str() == route) {
@@ -162,11 +164,11 @@ async fn doubly_unfinished(
 ) -> Result<Option<String>, StoreError> {
     const FIND: &str = "SELECT card FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')";
     let new: Option<String> =
-        sqlx::query_scalar(FIND).bind(address_change.to.as_str()).fetch_optional(&mut *connection).await?;
+        statement::query_scalar(FIND).bind(address_change.to.as_str()).fetch_optional(&mut *connection).await?;
     if new.is_none() {
         return Ok(None);
     }
-    Ok(sqlx::query_scalar(FIND).bind(address_change.from.as_str()).fetch_optional(connection).await?)
+    Ok(statement::query_scalar(FIND).bind(address_change.from.as_str()).fetch_optional(connection).await?)
 }
 
 /// Cards that were made under the new address before it was known which room that is: the older one goes on, unless the
@@ -187,7 +189,7 @@ async fn merge(
          WHERE old.state = 'live' AND old.kind = 'incident' AND new.room = ",
     );
     query.push_bind(address_change.to.as_str()).push(" AND old.id IN (");
-    let pairs = listed(&mut query, going).build().persistent(false).fetch_all(&mut *connection).await?;
+    let pairs = listed(&mut query, going).build().fetch_all(&mut *connection).await?;
     for row in &pairs {
         let (old, new) = (CardId(row.try_get("old")?), CardId(row.try_get("new")?));
         let flag = |column| row.try_get::<i64, _>(column).map(|flag| flag != 0);
@@ -208,7 +210,7 @@ async fn take_over(connection: &mut AnyConnection, old: &CardId, new: &CardId) -
         "UPDATE card SET superseded_by = $1 WHERE superseded_by = $2",
         "DELETE FROM card WHERE id = $2 AND id <> $1",
     ] {
-        sqlx::query(sql).bind(old.as_str()).bind(new.as_str()).execute(&mut *connection).await?;
+        statement::query(sql).bind(old.as_str()).bind(new.as_str()).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -220,8 +222,11 @@ async fn give_way(
     new: &CardId,
     due: Option<Timestamp>,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM note WHERE card = $1 AND op IS NULL").bind(old.as_str()).execute(&mut *connection).await?;
-    sqlx::query(
+    statement::query("DELETE FROM note WHERE card = $1 AND op IS NULL")
+        .bind(old.as_str())
+        .execute(&mut *connection)
+        .await?;
+    statement::query(
         "UPDATE card SET state = 'superseded', superseded_by = $2, \
          dirty_since = CASE WHEN root_event IS NULL THEN NULL ELSE $3 END WHERE id = $1",
     )

@@ -6,6 +6,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::{Store, StoreError};
 use crate::model::{ResolvedRoom, RoomAddress};
+use crate::store::db::statement;
 
 impl Store {
     /// # Errors
@@ -21,7 +22,7 @@ impl Store {
         self.writer
             .write(move |connection, _| {
                 Box::pin(async move {
-                    sqlx::query(
+                    statement::query(
                         "INSERT INTO room (name, room_id, successor) VALUES ($1, $2, $3)
                          ON CONFLICT (name) DO UPDATE SET room_id = excluded.room_id, successor = excluded.successor",
                     )
@@ -39,7 +40,7 @@ impl Store {
 }
 
 pub(super) async fn read(connection: &mut AnyConnection) -> Result<Vec<(RoomAddress, ResolvedRoom)>, StoreError> {
-    let rows = sqlx::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
+    let rows = statement::query("SELECT name, room_id, successor FROM room WHERE room_id IS NOT NULL")
         .fetch_all(connection)
         .await?;
     let mut resolved = Vec::new();

@@ -79,7 +79,7 @@ impl Replicas {
         for (number, replica) in self.all.iter().enumerate() {
             let request = replica.request(reqwest::Method::GET, "/metrics").timeout(Duration::from_secs(2));
             let Ok(answer) = Answer::to(request).await else { continue };
-            if super::Samples::parse(&answer.body).sum("leader", &[("replica", &name(number))]) == 1.0 {
+            if super::Samples::parse(&answer.body).sum("leader", &[("replica", &name(number))]) > 0.5 {
                 leaders.push(number);
             }
         }

@@ -2,7 +2,9 @@
 
 use std::{process::Output, sync::Arc};
 
-use crate::harness::{PgBouncer, Postgres, PostgresConfig, Receiver, ReceiverBuilder, Scene, postgres};
+use crate::harness::{
+    DEADLINE, PgBouncer, Postgres, PostgresConfig, Receiver, ReceiverBuilder, Scene, eventually, postgres,
+};
 
 async fn check(receiver: &mut Receiver, url: &str) -> String {
     receiver.reconfigure(&format!("[store]\ndatabase_url = \"{url}\""));
@@ -48,21 +50,28 @@ async fn what_the_database_is_and_what_it_lacks_is_said() {
     receiver.spawn();
     receiver.ready().await.expect("it starts");
     has(&check(&mut receiver, &url).await, &["ok     database: the tables are there and up to date"]);
-    receiver.sigterm(crate::harness::DEADLINE).await;
+    receiver.sigterm(DEADLINE).await;
 
     database.sql(&format!("ALTER ROLE {} CONNECTION LIMIT 20", postgres::ROLE));
-    server.set("synchronous_standby_names", "b");
     has(
         &check(&mut receiver, &url).await,
-        &[
-            "note   database: 20 connections for this role, enough for 2 replicas of 8 each: tight",
-            "ok     database: a commit waits for a standby (b)",
-        ],
+        &["note   database: 20 connections for this role, enough for 2 replicas of 8 each: tight"],
     );
     database.sql(&format!("ALTER ROLE {} SET synchronous_commit = off", postgres::ROLE));
     has(&check(&mut receiver, &url).await, &["FAULT  database: synchronous_commit is off"]);
+    database.sql(&format!("ALTER ROLE {} RESET synchronous_commit", postgres::ROLE));
     database.sql(&format!("ALTER ROLE {} SET default_transaction_read_only = on", postgres::ROLE));
     has(&check(&mut receiver, &url).await, &["FAULT  database: it only reads"]);
+    // Last, since no commit ends from here on: there is no such standby.
+    server.set("synchronous_standby_names", "b");
+    eventually("it is set", DEADLINE, async || {
+        (server.sql("postgres", "SHOW synchronous_standby_names") == "b").then_some(())
+    })
+    .await;
+    let said = check(&mut receiver, &url).await;
+    // Before anything can fail: the database is dropped by a commit.
+    server.set("synchronous_standby_names", "");
+    has(&said, &["ok     database: a commit waits for a standby (b)"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +81,7 @@ async fn a_version_beside_a_newer_one_says_whether_it_can_work() {
     let url = database.url();
     let mut receiver = ReceiverBuilder::of(&scene).on(&database, &url).start().await;
     receiver.take_key("store.database_url_file");
-    receiver.sigterm(crate::harness::DEADLINE).await;
+    receiver.sigterm(DEADLINE).await;
     // A newer version has added something that this one can do without, then something that it cannot.
     for (needs, expected, starts) in [
         (1, "note   database: tables of a newer version, with which this one can work", true),
@@ -85,7 +94,7 @@ async fn a_version_beside_a_newer_one_says_whether_it_can_work() {
         if starts {
             receiver.spawn();
             receiver.ready().await.expect("it starts beside the newer version");
-            receiver.sigterm(crate::harness::DEADLINE).await;
+            receiver.sigterm(DEADLINE).await;
         }
     }
 }

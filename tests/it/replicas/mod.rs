@@ -2,4 +2,5 @@
 
 mod check;
 mod copy;
+mod roles;
 mod sessions;
