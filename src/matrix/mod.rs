@@ -180,7 +180,12 @@ impl Account {
         };
         let shared = async {
             match &self.connection.shared {
-                Some(shared) => shared.keep().await,
+                Some(shared) => loop {
+                    if AssertUnwindSafe(Box::pin(shared.keep())).catch_unwind().await.is_err() {
+                        tracing::error!("the shared session panicked; restarting it");
+                        tokio::time::sleep(PANIC_PAUSE).await;
+                    }
+                },
                 None => std::future::pending().await,
             }
         };
