@@ -72,7 +72,10 @@ def make_secrets():
     for name, uid in [("receiver/webhook-token", RECEIVER), ("alertmanager/webhook-token", ALERTMANAGER)]:
         if get(name) != token:
             put(name, token, uid)
-    # For compose.replicas.yaml. Without TLS: the network is this machine's.
+    # For compose.replicas.yaml: replicas log in by themselves.
+    if get("receiver/matrix-password") != get("setup/bot-password"):
+        put("receiver/matrix-password", get("setup/bot-password"), RECEIVER)
+    # Without TLS: the network is this machine's.
     password = get("postgres/password") or secrets.token_urlsafe(32)
     url = f"postgres://receiver:{password}@postgres/receiver?sslmode=disable"
     for name, value, uid in [("postgres/password", password, POSTGRES), ("receiver/database-url", url, RECEIVER)]:

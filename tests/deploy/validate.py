@@ -21,8 +21,10 @@ OURS = "matrix-alertmanager-receiver"
 SECRET = f"{OURS}-secrets"
 TLS_SECRET, TLS_KEYS = f"{OURS}-tls", {"tls.crt", "tls.key"}
 SECRET_KEYS = {"MATRIX_HOMESERVER", "MATRIX_USER_ID", "MATRIX_ACCESS_TOKEN", "MATRIX_ROOM_ID", "WEBHOOK_TOKEN"}
-# The database of several replicas: one more key, named by one more variable.
-DATABASE_KEY, DATABASE_VARIABLE, DATABASE_PORT = "DATABASE_URL", "MAR_STORE__DATABASE_URL_FILE", 5432
+# Several replicas: the database by one more variable, and a password, by which each logs in, in place of a token.
+REPLICATED_KEYS = SECRET_KEYS - {"MATRIX_ACCESS_TOKEN"} | {"MATRIX_PASSWORD", "DATABASE_URL"}
+DATABASE_VARIABLE, DATABASE_PORT = "MAR_STORE__DATABASE_URL_FILE", 5432
+CREDENTIALS = {"MATRIX_ACCESS_TOKEN_FILE", "MATRIX_PASSWORD_FILE"}
 # What a pod of several replicas may have beside that of the base.
 ONLY_REPLICATED = {"affinity", "topologySpreadConstraints"}
 
@@ -176,7 +178,7 @@ class Manifests:
         def plain(pod):
             (container,) = pod["containers"]
             variables = [variable for variable in container["env"]
-                         if variable["name"] != DATABASE_VARIABLE and not variable["name"].startswith("MAR_HTTP__TLS__")]
+                         if variable["name"] not in {DATABASE_VARIABLE, *CREDENTIALS} and not variable["name"].startswith("MAR_HTTP__TLS__")]
             mounts = [mount for mount in container["volumeMounts"] if mount["name"] != "tls"]
             probes = {probe: {**container[probe], "httpGet": {**container[probe]["httpGet"], "scheme": ""}}
                       for probe in ("livenessProbe", "readinessProbe")}
@@ -255,7 +257,7 @@ class Manifests:
                 yield f"the secret has {sorted(keys)}"
 
     def expected_keys(self):
-        return SECRET_KEYS | ({DATABASE_KEY} if self.is_replicated() else set())
+        return REPLICATED_KEYS if self.is_replicated() else SECRET_KEYS
 
     def secret_keys(self, name):
         for secret in self.all("Secret"):

@@ -70,7 +70,8 @@ impl Machine {
             .replace("/run/secrets", &path("secrets/synapse"))
             .replace("/data", &path("data"))
             .replace("port: 8008", &format!("port: {}", self.port))
-            .replace("0.0.0.0", "127.0.0.1");
+            .replace("0.0.0.0", "127.0.0.1")
+            + "\nrc_login:\n  address: &no_limit { per_second: 1000, burst_count: 1000 }\n  account: *no_limit\n";
         let file = self.scratch.write("homeserver.yaml", &config);
         let synapse = || {
             let mut command = Command::new(python());
@@ -178,8 +179,15 @@ async fn two_deliver(machine: &Machine, room: &Room) {
     let database = Postgres::shared().database();
     let file = machine.scratch.write("database-url", &database.url()).display().to_string();
     // A container's host name.
-    let variables =
-        |name: &str| [("MAR_STORE__DATABASE_URL_FILE", file.clone()), ("MAR_STORE__REPLICA", name.to_owned())];
+    let password = machine.scratch.join("secrets/receiver/matrix-password").display().to_string();
+    let variables = |name: &str| {
+        [
+            ("MAR_STORE__DATABASE_URL_FILE", file.clone()),
+            ("MAR_STORE__REPLICA", name.to_owned()),
+            ("MATRIX_ACCESS_TOKEN_FILE", String::new()),
+            ("MATRIX_PASSWORD_FILE", password.clone()),
+        ]
+    };
     let mut first = Container::start(machine, "receiver-a", &variables("receiver-a")).await;
     let second = Container::start(machine, "receiver-b", &variables("receiver-b")).await;
     second.accepts(machine, "OnTheSecond").await;
@@ -239,6 +247,8 @@ fn the_file_with_replicas_is_valid() {
             text.lines().map(str::trim).filter(|line| line.contains(": /run/secrets/") || line.starts_with("MAR_"));
         lines.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
     };
+    // Replicas log in by password.
+    let alone = alone.replace("MATRIX_ACCESS_TOKEN_FILE: /run/secrets/access-token", "");
     let second = good.split_once("\n  receiver-b:").expect("a second replica").1;
     assert!(variables(second).is_superset(&variables(alone.split_once("\n  receiver:").expect("a receiver").1)));
     assert_eq!(good.matches("MAR_STORE__DATABASE_URL_FILE: /run/secrets/database-url\n").count(), 2);
