@@ -130,6 +130,7 @@ impl Receiver {
             let leadership = Leadership::new(self.config.store.replica.clone(), lease, term);
             lifecycle.spawn(leadership.run(lifecycle.clone()));
         } else {
+            self.metrics.leadership.leads(&self.config.store.replica, true);
             let transport: Arc<Account> = Arc::clone(&account);
             let swept = self.close_unrouted().await;
             let unrouted: BTreeSet<RoomAddress> = swept.rooms.into_iter().chain(swept.waiting).collect();

@@ -145,7 +145,7 @@ impl OfConfig {
 /// Who leads, where several replicas share a store.
 #[derive(Debug)]
 pub struct OfLeadership {
-    /// `{replica}`; no sample where no other replica shares the store.
+    /// `{replica}`; always 1 where no other replica shares the store.
     leader: IntGaugeVec,
     /// Changes that this process saw.
     pub changes: IntCounter,
@@ -153,7 +153,7 @@ pub struct OfLeadership {
 
 impl OfLeadership {
     pub(super) fn new(maker: &Maker) -> Self {
-        let leader = "1 while this replica leads, so that it alone posts into rooms, else 0; absent without \
+        let leader = "1 while this replica leads, so that it alone posts into rooms, else 0; always 1 without \
                       store.database_url.";
         let changes = "Changes of the leading replica that this one saw.";
         Self {

@@ -21,6 +21,9 @@ pub const MAX_ALERTS: usize = 10_000;
 /// Alerts beyond this many labels and annotations in one payload are not read either: each takes some hundred bytes,
 /// however short it is.
 const MAX_ENTRIES: usize = 100_000;
+/// A receiver's name is that of somebody's config. A longer text than this is hashed: an index of PostgreSQL takes no more
+/// than 2,704 bytes in all.
+const MAX_RECEIVER: usize = 512;
 /// The fields of the envelope that are read.
 const FIELDS: [&str; 7] =
     ["receiver", "groupKey", "groupLabels", "externalURL", "truncatedAlerts", "notification_reason", "alerts"];
@@ -86,7 +89,7 @@ pub fn decode(body: &[u8]) -> Result<Webhook, DecodeError> {
         listed.push(alert);
     }
     let unread = alerts.elements.len() - listed.len() + alerts.more;
-    let mut receiver = identity(&unquote_meta(required_text(&envelope, "receiver")?), MAX_VALUE, &mut odd);
+    let mut receiver = identity(&unquote_meta(required_text(&envelope, "receiver")?), MAX_RECEIVER, &mut odd);
     if receiver == HEARTBEATS {
         receiver.push('?');
         odd += 1;

@@ -6,6 +6,8 @@ mod switch;
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
 pub use self::{
     alarm::{ALERTNAME, Alarm, alarm, end, is_back},
     switch::{Gap, RESOLVED_FOR, Verdict, due, graced, judge},
@@ -22,6 +24,11 @@ use crate::{
 
 /// Characters of a label's value by which switches differ; what follows does not make another one.
 const MAX_VALUE: usize = 200;
+/// Bytes of all values of a switch together, with what escapes them: they stand in an index, and one of PostgreSQL takes
+/// no more than 2,704 bytes.
+const MAX_KEY: usize = 1_200;
+/// Characters of a value where all together are too long.
+const SHORT: usize = 32;
 
 /// The heartbeats of one payload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +71,20 @@ fn switches(alerts: &[ListedAlert], route: &Route) -> Vec<Beat> {
 
 fn labels_of(heartbeat: &Heartbeat, labels: &Labels) -> Labels {
     let value = |name: &String| labels.get(name).map(|value| value.chars().take(MAX_VALUE).collect());
-    heartbeat.by.iter().map(|name| (name.clone(), value(name).unwrap_or_default())).collect()
+    let labels: Labels = heartbeat.by.iter().map(|name| (name.clone(), value(name).unwrap_or_default())).collect();
+    if labels.values().map(|value| value.escape_default().count()).sum::<usize>() <= MAX_KEY {
+        return labels;
+    }
+    labels.into_iter().map(|(name, value)| (name, shortened(&value))).collect()
+}
+
+/// A value that ends in its hash, so that those with the same beginning stay distinct.
+fn shortened(value: &str) -> String {
+    if value.len() <= SHORT {
+        return value.to_owned();
+    }
+    let start: String = value.chars().filter(char::is_ascii_alphanumeric).take(SHORT / 2).collect();
+    format!("{start}…{}", hex::encode(&Sha256::digest(value)[..8]))
 }
 
 /// What `rest`, a payload that has lost its heartbeats, changes. An incident that one of them opened before it was one

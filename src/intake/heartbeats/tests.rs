@@ -107,6 +107,26 @@ fn hostile_labels_make_bounded_keys() {
 }
 
 #[test]
+fn many_long_values_make_a_key_that_fits_into_an_index_and_stay_distinct() {
+    let names: Vec<String> = (0..16).map(|n| format!("label_{n}")).collect();
+    let key = |last: &str| -> Labels {
+        let heartbeat = Heartbeat {
+            name: "prometheus".to_owned(),
+            matches: BTreeMap::new(),
+            by: names.clone(),
+            timeout: Duration::from_mins(1),
+            ping_url: None,
+        };
+        let value = |name: &String| format!("{}{name}{last}", "\u{1}ä".repeat(60));
+        labels_of(&heartbeat, &names.iter().map(|name| (name.clone(), value(name))).collect())
+    };
+    let (one, two) = (key("1"), key("2"));
+    assert!(serde_json::to_string(&one).expect("JSON").len() < 2_000, "{one:?}");
+    assert_eq!(one.len(), 16);
+    assert_ne!(one, two);
+}
+
+#[test]
 fn a_group_of_beats_alone_makes_nothing() {
     for status in ["firing", "resolved"] {
         let changes = rest_of(None, &[watchdog("w", status, "one")]);

@@ -654,7 +654,7 @@ fn every_function_of_the_store_is_called_above() {
     let mut missing = Vec::new();
     for file in source_files(&folder) {
         // The writer's are those of every piece of work.
-        if ["writer.rs", "database.rs", "readers.rs"].iter().any(|plumbing| file.ends_with(plumbing)) {
+        if ["writer.rs", "database.rs", "readers.rs", "statement.rs"].iter().any(|plumbing| file.ends_with(plumbing)) {
             continue;
         }
         let text = std::fs::read_to_string(&file).expect("read");
