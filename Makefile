@@ -67,7 +67,7 @@ test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with
 chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 
-bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,poll,graph,rooms,evidence,storm,memory: parts
+bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,databases,poll,graph,rooms,evidence,storm,memory: parts
 	cargo bench --locked --bench receiver
 
 fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)

@@ -11,6 +11,8 @@
 mod bare;
 #[path = "receiver/commit.rs"]
 mod commit;
+#[path = "receiver/databases.rs"]
+mod databases;
 #[path = "receiver/evidence.rs"]
 mod evidence;
 #[path = "receiver/footprint.rs"]
@@ -104,6 +106,9 @@ async fn measure(extent: Extent) {
     let wants = |part: &str| only.is_empty() || only.split(',').any(|named| named == part);
     if wants("webhooks") {
         webhooks::measure(&subject, extent, &mut table).await;
+    }
+    if wants("databases") {
+        databases::measure(&subject, extent, &mut table).await;
     }
     if wants("poll") {
         poll::measure(&subject, extent, &mut table).await;
