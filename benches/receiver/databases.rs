@@ -21,8 +21,8 @@ const WARM_UP: Duration = Duration::from_millis(700);
 
 pub async fn measure(subject: &Subject, extent: Extent, table: &mut Table) {
     let server = Postgres::with(&PostgresConfig::durable());
-    let database = Arc::new(server.database());
-    let shared = subject.alone().webhook_token(TOKEN).on(&database, &database.url()).start().await;
+    let database = server.database();
+    let shared = subject.alone().webhook_token(TOKEN).set("store.database_url", database.url()).start().await;
     let embedded = subject.alone().webhook_token(TOKEN).start().await;
     let new = Groups::New(Arc::new(AtomicU64::new(1_000)));
     for connections in CONNECTIONS {
