@@ -241,10 +241,10 @@ impl Clock {
         }
     }
 
-    /// Starts the monotonic time at `at` in a store that others share. What was before was not counted here.
-    pub fn join(&self, at: Timestamp) {
+    /// Starts the monotonic time at `at` in a store that others share. `is_sure`: what was before was counted by them.
+    pub fn join(&self, at: Timestamp, is_sure: bool) {
         self.follow(at);
-        self.unsure().store(at.0, Ordering::Relaxed);
+        self.unsure().store(if is_sure { i64::MIN } else { at.0 }, Ordering::Relaxed);
     }
 
     /// Lets time pass on a manual clock; does nothing to the system's.
@@ -356,6 +356,15 @@ mod tests {
         assert_eq!(clock.now(), Timestamp(60_007));
         assert!(clock.has_counted_since(Timestamp(60_007)) && !clock.has_counted_since(Timestamp(60_006)));
         assert!(clock.resume(&clock.mark()).is_sure && clock.has_counted_since(Timestamp(0)));
+    }
+
+    #[test]
+    fn who_joins_others_believes_what_they_have_counted() {
+        let clock = Clock::manual(Timestamp(60_000));
+        clock.join(Timestamp(70_000), true);
+        assert!(clock.now() == Timestamp(70_000) && clock.has_counted_since(Timestamp(0)));
+        clock.join(Timestamp(70_000), false);
+        assert!(!clock.has_counted_since(Timestamp(69_999)) && clock.has_counted_since(Timestamp(70_000)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The wall clock of the receiver's machine is set, by days, while alerts are open and heartbeats are watched.
 
-use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, RoomView, Scene, WallClock};
+use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, RoomView, Scene, WallClock, only_sqlite};
 
 const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
 const DAY: i64 = 86_400;
@@ -78,7 +78,9 @@ async fn a_clock_set_back_keeps_no_green_note_waiting() {
     let green =
         |view: &RoomView| view.cards().iter().filter(|card| card.first_line().contains("RESOLVED")).count() == 1;
     scene.room.wait_for("the card turns green", DEADLINE, green).await;
-    receiver.wait_log(&["wall clock changed while the receiver was stopped"]).await;
+    if only_sqlite("the wall clock of before is known") {
+        receiver.wait_log(&["wall clock changed while the receiver was stopped"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,10 @@ const TIMES: &[(&str, &str)] = &[
 /// The longest time without a commit that is believed by the database's clock alone.
 const MOST_AWAY: Duration = Duration::from_hours(1);
 
+/// A restart or a take-over takes less than this: for as long the database's clock is taken to have gone on as it should, so
+/// that ops in flight are repeated under their transaction ids.
+const SHORT: Duration = Duration::from_mins(10);
+
 /// Sets `clock` to the time of the store. Returns for how long it was closed, a minute more or less.
 pub(crate) async fn resume(
     connection: &mut AnyConnection,
@@ -62,11 +66,12 @@ async fn join(connection: &mut AnyConnection, database: &Database, clock: &Clock
     let mark = meta::read_mark(&mut transaction).await?;
     transaction.commit().await?;
     let Some(mark) = mark else {
-        clock.join(wall);
+        clock.join(wall, false);
         return Ok(Duration::ZERO);
     };
     let away = wall.since(mark.wall).min(MOST_AWAY);
-    clock.join(mark.monotonic.plus(away));
+    let was_short = (0..=i64::try_from(SHORT.as_millis()).unwrap_or(0)).contains(&wall.ahead_of(mark.wall));
+    clock.join(mark.monotonic.plus(away), was_short);
     Ok(away)
 }
 

@@ -81,7 +81,9 @@ async fn time_goes_on_over_a_restart_whatever_the_wall_clock_shows() {
         let later = Clock::manual(NOW.plus(HOUR).moved(wall));
         let store = open_at(folder.path(), &later).await;
         assert_eq!(later.now(), NOW.plus(HOUR).plus(away), "{wall}");
-        assert!(!later.has_counted_since(NOW));
+        // PostgreSQL's clock is believed for a short while.
+        let is_counted = is_shared() && away == Duration::from_mins(1);
+        assert_eq!(later.has_counted_since(NOW), is_counted, "{wall}");
         assert_eq!(stale(&store, 3 * HOUR).await, 0, "{wall}: nothing is closed at once");
         later.advance(2 * HOUR);
         assert_eq!(stale(&store, 3 * HOUR).await, 1, "{wall}");

@@ -152,11 +152,27 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
-        let path = tempfile::Builder::new().prefix(&format!("mar-{name}-")).tempdir().expect("a temp folder").keep();
+        Self::of(tempfile::Builder::new().prefix(&format!("mar-{name}-")).tempdir().expect("a temp folder").keep())
+    }
+
+    fn of(path: PathBuf) -> Self {
         if !kept() {
             tell_reaper("keep", path.display());
         }
         Self(path)
+    }
+
+    /// One in memory, where there is enough of it: what is written there for safety costs nothing.
+    pub fn in_memory(name: &str) -> Self {
+        const SHARED_MEMORY: &str = "/dev/shm";
+        let free = Command::new("df").args(["--output=avail", "-k", SHARED_MEMORY]).output();
+        let free =
+            free.ok().and_then(|output| String::from_utf8_lossy(&output.stdout).lines().nth(1)?.trim().parse().ok());
+        if free.is_none_or(|kib: u64| kib < 2 << 20) {
+            return Self::new(name);
+        }
+        let folder = tempfile::Builder::new().prefix(&format!("mar-{name}-")).tempdir_in(SHARED_MEMORY);
+        Self::of(folder.expect("a temp folder").keep())
     }
 
     pub fn path(&self) -> &Path {

@@ -39,7 +39,7 @@ pub const PASSWORD: &str = "only-for-tests-5e0b";
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
-    durable: bool,
+    in_memory: bool,
     /// `password` costs the debug build's client nothing; `scram-sha-256` is what a server has by default.
     auth: &'static str,
     settings: Vec<(String, String)>,
@@ -49,12 +49,12 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// A commit is on disk before it is answered.
     pub fn durable() -> Self {
-        Self { durable: true, auth: "password", settings: Vec::new(), small: None }
+        Self { in_memory: false, auth: "password", settings: Vec::new(), small: None }
     }
 
-    /// Commits are lost when the server is killed, but fast.
+    /// The same with its data in memory, where there is enough of it: fast.
     pub fn fast() -> Self {
-        Self { durable: false, ..Self::durable() }
+        Self { in_memory: true, ..Self::durable() }
     }
 
     /// Passwords are checked with SCRAM, as is the default.
@@ -70,17 +70,13 @@ impl PostgresConfig {
     }
 
     fn all_settings(&self) -> Vec<(&str, &str)> {
-        let on = if self.durable { "on" } else { "off" };
         let mut settings = vec![
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", ""),
             ("max_connections", "300"),
             ("shared_buffers", "32MB"),
-            ("max_wal_size", "256MB"),
+            ("max_wal_size", "128MB"),
             ("min_wal_size", "8MB"),
-            ("fsync", on),
-            ("synchronous_commit", on),
-            ("full_page_writes", on),
         ];
         settings.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         settings
@@ -116,7 +112,7 @@ impl Postgres {
     }
 
     pub fn with(config: &PostgresConfig) -> Self {
-        let scratch = Scratch::new("postgres");
+        let scratch = if config.in_memory { Scratch::in_memory("postgres") } else { Scratch::new("postgres") };
         chown(scratch.path());
         let mut postgres = Self { process: None, scratch, port: free_port(), small: config.small.map(Mounted::new) };
         postgres.initialise(config);
