@@ -47,6 +47,12 @@ pub trait Transport: Send + Sync + 'static {
     /// device. With replicas, plain rooms have the device that all of them share, and encrypted ones this replica's own.
     fn device(&self, room: &RoomAddress) -> Option<String>;
 
+    /// Finds out which device sends to `room`, if that is not known: what is frozen without it is searched for by a
+    /// successor, in place of being sent again. A failure is that of the send that follows.
+    fn prepare<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Returns the device that makes the next send to `room`; a restart, another replica, or encryption may have changed
     /// it.
     ///

@@ -259,6 +259,11 @@ impl Transport for Account {
         SendingDevice { context, connection, rooms }.known(room)
     }
 
+    fn prepare<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        let Self { context, connection, rooms, .. } = self;
+        Box::pin(SendingDevice { context, connection, rooms }.find_out(room))
+    }
+
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
         let Self { context, connection, rooms, .. } = self;
         Box::pin(SendingDevice { context, connection, rooms }.confirmed(room))

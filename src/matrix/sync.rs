@@ -20,7 +20,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     api::errors::{self, ApiError},
     context::Context,
-    encryption::{room_keys::encrypted_rooms, upkeep::TrustUpkeep},
+    encryption::{
+        room_keys::encrypted_rooms,
+        upkeep::{LEADER_PAUSE, TrustUpkeep},
+    },
     events::acting::{Acting, Look},
     probe::{Answer, Probe},
     rooms::Rooms,
@@ -109,6 +112,9 @@ impl SyncLoop<'_> {
                     // A room that has just become encrypted must not wait for its members.
                     let at_once = !members && encrypted_rooms(client).next().is_some();
                     poll = if at_once { Duration::ZERO } else { poll_limit.poll(Instant::now()) };
+                    if self.trust.waits_for_leader() {
+                        poll = poll.min(LEADER_PAUSE);
+                    }
                     sleep_until(began + MIN_INTERVAL).await;
                     continue;
                 }

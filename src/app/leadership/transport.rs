@@ -66,6 +66,10 @@ impl Transport for TermTransport {
         self.inner.device(room)
     }
 
+    fn prepare<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        self.inner.prepare(room)
+    }
+
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
         self.inner.connected(room)
     }

@@ -216,6 +216,7 @@ impl Lane {
         };
         // What gathered behind a rate limit is planned as a whole.
         let step = if permit.limited { self.plan(Some(&permit)).await?.0 } else { step };
+        self.context.transport.prepare(&self.context.room).await;
         match step {
             Step::Nothing => Ok(idle),
             Step::Wait(duration) => Ok(Turn::Wait(duration)),

@@ -1,7 +1,10 @@
 //! When the device gets signed: with the first encrypted room, and again now and then.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,8 @@ use crate::{
 const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_mins(15);
+/// How soon to try again while the account has no identity and another replica may have to make it.
+pub(crate) const LEADER_PAUSE: Duration = Duration::from_secs(1);
 /// How often to check the signature: another client may give the account another identity.
 const CHECK_INTERVAL: Duration = Duration::from_hours(1);
 /// How long the first events of a device wait for its signature: clients judge an event when it arrives.
@@ -38,6 +43,8 @@ pub(crate) struct TrustUpkeep {
     leads: Option<watch::Receiver<bool>>,
     recovery: RecoveryFiles,
     schedule: Mutex<Schedule>,
+    /// Whether the last attempt found that another replica has to make the identity.
+    waits_for_leader: AtomicBool,
     /// Whether an attempt has ended, successful or not. Sends to encrypted rooms wait for the first.
     attempted: watch::Sender<bool>,
 }
@@ -54,8 +61,14 @@ impl TrustUpkeep {
             recovery: RecoveryFiles::new(&context.store_path, &context.config),
             context: Arc::clone(context),
             schedule: Mutex::new(Schedule { next: Instant::now(), backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE) }),
+            waits_for_leader: AtomicBool::new(false),
             attempted: watch::Sender::new(false),
         }
+    }
+
+    /// Whether the next attempt is due within a second, so that no sync may take longer.
+    pub fn waits_for_leader(&self) -> bool {
+        self.waits_for_leader.load(Ordering::Relaxed)
     }
 
     /// Signs the device if that is due and a room is encrypted. It runs between syncs, since both upload keys.
@@ -73,6 +86,14 @@ impl TrustUpkeep {
             Ok(established) => established.and_then(|new| self.store_recovery_key(new)),
             Err(_) => Err(TrustError::Failed("no answer in time".to_owned())),
         };
+        let waits = matches!(established, Err(TrustError::WaitsForLeader));
+        self.waits_for_leader.store(waits, Ordering::Relaxed);
+        if waits {
+            // Until somebody leads, which may be this replica in a moment. Sends wait for the attempt after that.
+            lock(&self.schedule).next = Instant::now() + LEADER_PAUSE;
+            self.report(&Trust::Unsigned(TrustError::WaitsForLeader.to_string()));
+            return;
+        }
         let pause = self.schedule_next(established.is_ok());
         match established {
             Ok(()) => self.report(&Trust::Signed { key_only_here: self.is_only_copy() }),

@@ -26,6 +26,16 @@ impl SendingDevice<'_> {
         if self.rooms.kinds.is_encrypted(address)? { own() } else { shared.device() }
     }
 
+    /// Makes it known which device sends to the room, as far as the homeserver says.
+    pub async fn find_out(self, address: &RoomAddress) {
+        if self.connection.shared.is_some()
+            && self.rooms.kinds.is_encrypted(address).is_none()
+            && let Err(error) = self.confirmed(address).await
+        {
+            tracing::debug!(error = error.detail, "the device of a room is not known yet");
+        }
+    }
+
     /// The device that makes the next send. With replicas, the homeserver is asked whether the room is encrypted, as by
     /// the send itself.
     ///
