@@ -146,7 +146,7 @@ fn compared(newest: Option<i64>, needs: Option<i64>, known: i64) -> SchemaState 
 }
 
 /// A pooler gives the session that one connection has just left to the next that asks.
-async fn is_pooled(database: &Database, one: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+pub(super) async fn is_pooled(database: &Database, one: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     const SESSION: &str = "SELECT CAST(pg_backend_pid() AS BIGINT) AS session";
     // The second connection may be one too many; the number of those is judged elsewhere.
     let Ok(mut other) = database.connect(|options| options).await else { return Ok(false) };

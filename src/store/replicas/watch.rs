@@ -10,6 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::look::is_pooled;
 use crate::{
     model::RouteName,
     store::{
@@ -81,7 +82,8 @@ async fn look(store: Others) {
         sleep(LOOK_EVERY).await;
         match read_wake(&store).await {
             Ok(wake) if wake != last => {
-                if last.is_some() && wake.as_ref().is_some_and(|wake| !store.own_wake.is(wake)) {
+                // Also what the first look finds: it may have come since lanes asked what is due.
+                if wake.as_ref().is_some_and(|wake| !store.own_wake.is(wake)) {
                     store.wake.send_modify(|commits| *commits += 1);
                 }
                 last = wake;
@@ -101,7 +103,11 @@ async fn read_wake(store: &Others) -> Result<Option<String>, StoreError> {
 async fn listen(store: Others) {
     loop {
         match listener(&store.database).await {
-            Ok(mut listener) => {
+            Ok(None) => {
+                tracing::debug!("a pooler passes no notifications on; looking each second");
+                return std::future::pending().await;
+            }
+            Ok(Some(mut listener)) => {
                 // What was missed meanwhile is found by looking.
                 while let Ok(Some(notification)) = listener.try_recv().await {
                     take(&store, notification.channel(), notification.payload());
@@ -113,13 +119,19 @@ async fn listen(store: Others) {
     }
 }
 
-async fn listener(database: &Database) -> Result<PgListener, String> {
+/// `None`: there is a pooler in between. It would leave the session that listens to others, which do not expect what comes.
+async fn listener(database: &Database) -> Result<Option<PgListener>, String> {
+    let mut connection = database.connect(|options| options).await.map_err(|error| in_words(&error))?;
+    if is_pooled(database, &mut connection).await.map_err(|error| in_words(&error))? {
+        return Ok(None);
+    }
+    drop(connection);
     let url = database.options(false).map_err(|error| error.to_string())?.database_url;
     let connected = timeout(CONNECT_TIMEOUT, PgListener::connect(url.as_str())).await.map_err(|_| "no answer")?;
     let mut listener = connected.map_err(|error| in_words(&error))?;
     let channels = [WAKE, LEASE, ABSENT];
     listener.listen_all(channels).await.map_err(|error| in_words(&error))?;
-    Ok(listener)
+    Ok(Some(listener))
 }
 
 fn take(store: &Others, channel: &str, payload: &str) {
