@@ -112,7 +112,9 @@ async fn a_leader_that_was_stopped_changes_nothing_after_it_was_replaced() {
 
     replicas.all[0].signal("CONT");
     replicas.all[0].wait_log(&["lease not renewed in time"]).await;
-    assert_eq!(role(&replicas.all[0]).await["leader"], "replica-1");
+    // It asks who leads with its next look.
+    let knows = async || (role(&replicas.all[0]).await["leader"] == "replica-1").then_some(());
+    eventually("it knows who leads", DEADLINE, knows).await;
     scene.room.assert_settled("nothing twice", QUIET, |view| view.cards().len() == 2).await;
     assert_eq!(replicas.leader().await, 1);
     let logs = replicas.all[0].logs();
