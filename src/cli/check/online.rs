@@ -174,7 +174,7 @@ async fn rooms(config: &Config, homeserver: &Homeserver, report: &mut Report) ->
         encrypted |= room::check(&check, title, membership, mention_key(config, address).as_deref(), report).await?;
     }
     if encrypted {
-        readers::check_trust(homeserver, &config.matrix.user_id, &config.store.path, report).await?;
+        readers::check_trust(homeserver, config, report).await?;
     }
     report_duplicates(config, &known, report);
     Ok(())

@@ -1,11 +1,12 @@
 //! Encrypted rooms: who will be able to read, and whether clients will trust what they read.
 
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
 use super::{homeserver::Homeserver, report::Report};
-use crate::matrix;
+use crate::{
+    config::{Config, Credential},
+    matrix::{self, StoredSession},
+};
 
 /// Members whose keys are requested at once.
 const AT_ONCE: usize = 200;
@@ -114,15 +115,28 @@ impl Readers {
 ///
 /// # Errors
 /// When the homeserver does not answer.
-pub(super) async fn check_trust(
-    homeserver: &Homeserver,
-    user: &str,
-    store: &Path,
-    report: &mut Report,
-) -> Result<(), String> {
-    let owner = homeserver.v3(&["account", "whoami"], &[]).await?;
-    // A token without a device is reported already.
-    let Some(id) = owner.json["device_id"].as_str() else { return Ok(()) };
+pub(super) async fn check_trust(homeserver: &Homeserver, config: &Config, report: &mut Report) -> Result<(), String> {
+    let (user, store) = (config.matrix.user_id.as_str(), config.store.path.as_path());
+    let shares_token =
+        config.store.database_url.is_some() && matches!(config.matrix.credential, Some(Credential::AccessToken(_)));
+    let id = if shares_token {
+        // The token is the device of all replicas, which never has keys; each encrypts with its own.
+        StoredSession::read(&StoredSession::path(store)).ok().flatten().map(|stored| stored.device_id)
+    } else {
+        let owner = homeserver.v3(&["account", "whoami"], &[]).await?;
+        owner.json["device_id"].as_str().map(ToOwned::to_owned)
+    };
+    let Some(id) = id else {
+        // A token without a device is reported already.
+        if shares_token {
+            report.note(
+                "trust: this replica has no device besides the shared one, so encrypted rooms are held and nobody can \
+                 act from rooms -> run login on this replica, or set matrix.password_file in place of the token",
+            );
+        }
+        return Ok(());
+    };
+    let id = id.as_str();
     let keys = query(homeserver, &[user]).await?;
     let device = &keys["device_keys"][user][id];
     if device.is_null() {
