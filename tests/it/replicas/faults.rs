@@ -245,6 +245,22 @@ async fn a_read_only_database_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_database_is_waited_for() {
+    let Some(postgres) = Postgres::on_small_disk(SmallDisk::Tables) else { return };
+    let mut site = Site::start(&postgres).await;
+    assert!(site.post_new().await);
+    postgres.fill_disk();
+    // What fits into the free space of a page is committed, more is not.
+    while site.post_new().await {
+        assert!(site.posted.len() < MANY, "the disk is full");
+    }
+    site.receiver.wait_log(&["answered 503", "SQLSTATE 53100"]).await;
+    site.kept(&postgres);
+    postgres.free_disk();
+    site.recovers(&postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_database_accepts_only_what_it_commits() {
     let postgres = Postgres::private();
     let mut site = Site::start(&postgres).await;
