@@ -471,7 +471,8 @@ impl Writer {
             let mut connection = self.database.connect(|options| options).await?;
             self.database.begin(&mut connection).await?;
             let found = meta::read(&mut connection, &self.token_key).await?;
-            self.database.roll_back(&mut connection).await?;
+            // Commits, since that waits for the standby: what is found may be on this server only.
+            self.database.commit(&mut connection, None).await?;
             Ok::<_, sqlx::Error>((connection, found))
         };
         match timeout(TRANSACTION_TIMEOUT, found).await {

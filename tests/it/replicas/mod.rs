@@ -2,5 +2,6 @@
 
 mod check;
 mod copy;
+mod faults;
 mod roles;
 mod sessions;
