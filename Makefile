@@ -64,8 +64,9 @@ test-long: tools ## What takes minutes by its nature: sixty cards that turn gree
 test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with Go where Go is there (2 min, once), else skipped
 	@scripts/dendrite && cargo test --locked --test it dendrite:: -- --ignored || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
-chaos: tools ## Faults and kill -9 under load for 10 min; SECONDS=60 for how long, SEED=7 to repeat a run
+chaos: tools ## Faults and kill -9 under load for 10 min, then of two and three replicas the leader twenty times (10 min); SECONDS=60 for how long the first, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
+	cargo test --locked --test it replicas::kills::for_long -- --ignored --nocapture
 
 bench: tools ## Figures beside their baselines, release profile, about 6 min once built; QUICK=1: less than one, to try it out; ONLY=webhooks,databases,poll,graph,rooms,evidence,storm,memory: parts
 	cargo bench --locked --bench receiver

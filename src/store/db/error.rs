@@ -122,3 +122,32 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
     }
     broken
 }
+
+/// Whether an error, in words, is PostgreSQL's of class 53 (no room, or too little of something else).
+pub(crate) fn is_without_room(words: &str) -> bool {
+    words.contains("(SQLSTATE 53")
+}
+
+/// Whether an error, in words, is the database's and not that of one piece of work: besides those of
+/// [`is_without_room`], a database that is read-only (25006) or whose disk fails (class 58).
+pub(crate) fn concerns_all(words: &str) -> bool {
+    is_without_room(words) || words.contains("(SQLSTATE 25006)") || words.contains("(SQLSTATE 58")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_database_concerns_all_and_one_of_a_row_does_not() {
+        for (words, all) in [
+            ("could not extend file \"base/1/2\": No space left on device (SQLSTATE 53100)", true),
+            ("cannot execute INSERT in a read-only transaction (SQLSTATE 25006)", true),
+            ("could not read block 3 (SQLSTATE 58030)", true),
+            ("duplicate key value violates unique constraint (SQLSTATE 23505)", false),
+            ("database or disk is full (SQLite code 13)", false),
+        ] {
+            assert_eq!(concerns_all(words), all, "{words}");
+        }
+    }
+}

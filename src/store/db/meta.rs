@@ -42,6 +42,14 @@ pub(crate) fn token_key(replica: &str) -> String {
 /// The row by which replicas see that a commit left a room behind.
 pub(crate) const WAKE_KEY: &str = "wake";
 
+/// Writes and takes away what needs more room than a row.
+pub(crate) async fn try_room(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    const BYTES: usize = 64 * 1024;
+    let bytes: Vec<u8> = (0..BYTES).map(|_| rand::random()).collect();
+    write(connection, "room", &hex::encode(bytes)).await?;
+    statement::query("DELETE FROM meta WHERE key = 'room'").execute(connection).await.map(drop)
+}
+
 /// Marks a commit, in one statement whether it wakes others or not.
 pub(crate) async fn write_token(
     connection: &mut AnyConnection,

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     database::{Begun, Database},
-    error::{in_words, is_broken, is_unsure, no_answer},
+    error::{concerns_all, in_words, is_broken, is_unsure, is_without_room, no_answer},
     meta,
     monitoring::Commits,
     repeats::{self, Repeat},
@@ -232,6 +232,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
         context,
         saved_seq: seq,
         saved_mark: None,
+        is_without_room: false,
         off_line: 0,
         clock,
         metrics,
@@ -266,6 +267,8 @@ struct Writer {
     context: WriteContext,
     saved_seq: i64,
     saved_mark: Option<Mark>,
+    /// Whether PostgreSQL had no room for the last transaction.
+    is_without_room: bool,
     /// How many transactions in a row found the time of the store far from the clock.
     off_line: u32,
     clock: Clock,
@@ -341,6 +344,7 @@ impl Writer {
         let count = batch.len() as u64;
         let mark = self.is_mark_older(MARK_EVERY).then(|| self.clock.mark());
         let outcome = self.transaction(&mut batch, mark.as_ref()).await;
+        self.is_without_room = self.database.is_shared() && outcome.as_ref().is_err_and(|error| is_without_room(error));
         self.note_outcome(outcome.as_ref().err());
         if outcome.is_ok() {
             self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -537,6 +541,10 @@ impl Writer {
                 // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see
                 // that error, not the missing savepoint.
                 undone.map_err(|error| job.error().unwrap_or_else(|| in_words(&error)))?;
+                // PostgreSQL undoes one statement also then; but what one webhook finds, all will.
+                if let Some(error) = job.error().filter(|error| concerns_all(error)) {
+                    return Err(error);
+                }
             } else if n < last {
                 self.database.next_job(connection).await.map_err(text)?;
             }
@@ -564,6 +572,10 @@ impl Writer {
             (self.context.seq, self.saved_seq) = (seq, seq);
         }
         self.context.epoch = begun.epoch;
+        if self.is_without_room {
+            // What it writes anyway fits into pages that are there.
+            meta::try_room(connection).await.map_err(|error| in_words(&error))?;
+        }
         self.fill(connection, batch, mark).await?;
         meta::write_token(connection, &self.token_key, token, self.context.wake).await.map_err(|error| in_words(&error))
     }

@@ -256,6 +256,17 @@ async fn a_full_database_is_waited_for() {
     }
     site.receiver.wait_log(&["answered 503", "SQLSTATE 53100"]).await;
     site.kept(&postgres);
+    let receiver = &site.receiver;
+    let status = async |path: &str| receiver.get(path).await.status;
+    eventually("health says so", DEADLINE, async || {
+        (status("/readyz").await == 503 && status("/healthz").await == 503).then_some(())
+    })
+    .await;
+    // And goes on saying so while nobody posts: what finds out whether it is over needs room itself.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(status("/readyz").await, 503);
+    }
     postgres.free_disk();
     site.recovers(&postgres).await;
 }

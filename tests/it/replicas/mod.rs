@@ -3,5 +3,6 @@
 mod check;
 mod copy;
 mod faults;
+mod kills;
 mod roles;
 mod sessions;
