@@ -197,3 +197,52 @@ async fn for_long_two_and_three_replicas_lose_their_leader_and_their_database() 
         run(Eyes::Plain(Scene::new().await), Postgres::private(), &extent).await;
     }
 }
+
+/// A replica that stands still inside a transaction holds the lock that every writer needs. PostgreSQL ends its session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_stopped_in_a_transaction_holds_up_nobody_for_long() {
+    let scene = Scene::new().await;
+    let postgres = Postgres::private();
+    let builder = ReceiverBuilder::of(&scene).set("routes.default.digest_above", 0);
+    let mut replicas = Replicas::start(builder, 2, postgres.database()).await;
+    let follower = 1 - replicas.leader().await;
+    let name = replicas.database.name().to_owned();
+    let in_transaction = || {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle in transaction' \
+             AND backend_xid IS NOT NULL"
+        );
+        postgres.sql("postgres", &sql).trim() != "0"
+    };
+    let (sender, stop) = (Sender::to(&replicas.all[follower..=follower]), Arc::new(AtomicBool::new(false)));
+    let mut senders = JoinSet::new();
+    for number in 0..8 {
+        senders.spawn(Arc::clone(&sender).groups(number, Arc::clone(&stop)));
+    }
+    let began = Instant::now();
+    loop {
+        replicas.all[follower].signal("STOP");
+        // The leader's own transactions take milliseconds.
+        if in_transaction() && in_transaction() && in_transaction() {
+            break;
+        }
+        replicas.all[follower].signal("CONT");
+        assert!(began.elapsed() < 2 * IN_STEP, "never stopped inside a transaction");
+        sleep(Duration::from_millis(7)).await;
+    }
+    let stopped = Instant::now();
+    let other = Sender::to(&replicas.all[1 - follower..=1 - follower]);
+    other.accept(Payload::group("HostDown").firing(&["n01"])).await;
+    let waited = stopped.elapsed();
+    eprintln!("accepted {waited:?} after the stop");
+    // Three seconds, and what the tries after a 503 take.
+    assert!(waited < PATIENCE, "{waited:?}");
+    scene.room.wait_for("the card", IN_STEP, |view| !view.cards_with("HostDown").is_empty()).await;
+    assert!(!in_transaction(), "PostgreSQL has ended the session");
+    replicas.all[follower].signal("CONT");
+    stop.store(true, Ordering::Relaxed);
+    let names: Vec<String> = senders.join_all().await.into_iter().flatten().collect();
+    let is_over = |view: &RoomView| names.iter().all(|name| view.cards_with(name).len() == 1);
+    let view = scene.room.wait_for("nothing is lost", 3 * IN_STEP, is_over).await;
+    assert_eq!(repeats(&view), 0, "{}", view.text());
+}
