@@ -115,7 +115,8 @@ impl ReceiverBuilder {
     /// With a store that replicas can share, the access token is the device of them all, which hears nothing: what the
     /// command `login` leaves in `store.path` is put there, as an operator would have done before.
     pub(super) fn log_in_own_device(&mut self) {
-        let matrix = self.config.get("matrix").and_then(Value::as_table).expect("there is one");
+        // Without one the account comes from the environment.
+        let Some(matrix) = self.config.get("matrix").and_then(Value::as_table) else { return };
         let text = |key: &str| matrix.get(key).and_then(Value::as_str);
         let by_token = matrix.contains_key("access_token") || matrix.contains_key("access_token_file");
         if self.database.is_none() || !by_token || text("user_id") != Some(&self.bot.user_id) {
