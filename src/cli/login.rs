@@ -26,7 +26,7 @@ use crate::{
 /// keys, and has the account sign them, so that clients show no warning in encrypted rooms. Prints the lines for the config,
 /// and the account's recovery key if it created one. Asks for missing settings.
 ///
-/// With replicas (store.database_url) each one runs it for a session of its own, and the first one logs the device in that
+/// With replicas (store.database_url) each one runs it for its session, and the first one logs the device in that
 /// all of them share for plain rooms.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

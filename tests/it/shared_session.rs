@@ -116,7 +116,7 @@ impl Replica {
         .await;
     }
 
-    /// The session of its own device.
+    /// The session of this replica's device.
     fn session(&self) -> Value {
         let text = fs::read_to_string(self.home.path().join("session.json")).expect("a session");
         serde_json::from_str(&text).expect("JSON")

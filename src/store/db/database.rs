@@ -282,7 +282,7 @@ impl Database {
 /// changes what older versions use; see docs/UPGRADING.md.
 pub(crate) const SCHEMA_NEEDS: i64 = 10;
 
-/// Every step is a transaction of its own, and replicas that start at once wait for each other in each.
+/// Every step is a separate transaction, and replicas that start at once wait for each other in each.
 async fn migrate_shared(
     connection: &mut AnyConnection,
     migrations: &sqlx::migrate::Migrator,

@@ -259,7 +259,7 @@ impl ReceiverBuilder {
     }
 }
 
-/// On a thread of its own, since whoever starts a process does not wait.
+/// On a separate thread, since whoever starts a process does not wait.
 fn on_a_new_device(bot: &User) -> User {
     let bot = bot.clone();
     let logged_in = std::thread::spawn(move || {

@@ -103,7 +103,7 @@ async fn what_this_replica_cannot_decrypt_is_repeated_once_and_counted() {
     assert!(sent.iter().all(|one| one.txn_id == sent[0].txn_id));
 }
 
-/// A replica without a device of its own serves plain rooms, and counts nothing as repeated that it has not sent.
+/// A replica without its device serves plain rooms, and counts nothing as repeated that it has not sent.
 #[tokio::test]
 async fn a_room_that_has_no_device_here_waits_alone() {
     let mut harness = Harness::killed(&[SECRET, PLAIN]).await;
