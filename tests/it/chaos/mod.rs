@@ -21,7 +21,11 @@ use tokio::{
 use self::{
     plan::{Deed, Plan, Trouble, What, Whom},
     readers::Readers,
+};
+pub use self::{
+    plan::{Group, Step},
     sender::Sent,
+    verdict::faults,
 };
 use crate::{
     harness::{

@@ -64,6 +64,11 @@ impl Planned {
 }
 
 impl Group {
+    /// One that others send, on the first route.
+    pub fn of(name: &str, steps: Vec<Step>) -> Self {
+        Self { name: name.to_owned(), route: 0, critical: false, ballast: 0, steps }
+    }
+
     /// What makes it large, as it is at a step.
     pub fn ballast(&self, step: &Step) -> impl Iterator<Item = Alert> {
         let end = step.alerts.iter().filter_map(|alert| alert.ended).max().filter(|_| step.count(true) == 0);
@@ -81,6 +86,17 @@ impl Group {
 }
 
 impl Step {
+    /// One that others send: the alerts, and whether each fires.
+    pub fn of(alerts: &[(&str, bool)]) -> Self {
+        let planned = |(instance, firing): &(&str, bool)| Planned {
+            instance: (*instance).to_owned(),
+            since: 0,
+            ended: (!firing).then_some(STEP),
+            again: false,
+        };
+        Self { at: Duration::ZERO, alerts: alerts.iter().map(planned).collect() }
+    }
+
     pub fn count(&self, firing: bool) -> usize {
         self.alerts.iter().filter(|alert| alert.firing() == firing).count()
     }

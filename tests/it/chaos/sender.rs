@@ -33,6 +33,11 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// A group whose steps until this one were taken.
+    pub fn until(group: Group, step: usize) -> Self {
+        Self { group, accepted: Some(step), refused: 0, unavailable: 0, broken: Vec::new() }
+    }
+
     /// As the room must show it.
     pub fn last(&self) -> Option<&Step> {
         self.accepted.map(|step| &self.group.steps[step])

@@ -1,29 +1,30 @@
 //! The leader is killed under load, and the database is restarted: nothing is lost, and nothing is repeated.
 
 use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::harness::{
-    Payload, Postgres, Reader, Receiver, ReceiverBuilder, RoomView, Scene,
-    http::{Answer, client},
-    replicas::Replicas,
+use super::load::{Load, PATIENCE, repeats, wall_ms};
+use crate::{
+    chaos::faults,
+    harness::{
+        DEADLINE, FaultProxy, Match, Payload, Postgres, Reader, ReceiverBuilder, RoomView, Scene, replicas::Replicas,
+    },
 };
 
-/// From a kill until the room shows what is accepted after it: ten seconds on an idle machine, which is printed; a loaded
-/// one takes longer.
-const IN_STEP: Duration = Duration::from_secs(40);
-/// Alertmanager gives a webhook ten seconds at least.
-const PATIENCE: Duration = Duration::from_secs(10);
-const BACKOFF: Duration = Duration::from_millis(300);
+/// From a kill until the room shows what was accepted until [`TAKE_OVER`] after it.
+const IN_STEP: Duration = Duration::from_secs(10);
+/// The same, on a machine that runs other tests.
+const IN_STEP_UNDER_LOAD: Duration = Duration::from_secs(40);
+/// Others lead by then.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+/// How long a room is watched for what must not come any more.
+const QUIET: Duration = Duration::from_secs(3);
+const MOST_DEAD_MS: u64 = 3_000;
 
 /// How much of everything.
 struct Extent {
@@ -32,48 +33,7 @@ struct Extent {
     database_restarts: usize,
     /// Groups that are on their way at once.
     senders: usize,
-}
-
-/// One after the other, each at the next replica, until one takes it.
-struct Sender {
-    urls: Vec<String>,
-    next: AtomicUsize,
-    unavailable: AtomicUsize,
-}
-
-impl Sender {
-    fn to(replicas: &[Receiver]) -> Arc<Self> {
-        let urls = replicas.iter().map(|replica| replica.webhook_url("default")).collect();
-        Arc::new(Self { urls, next: AtomicUsize::new(0), unavailable: AtomicUsize::new(0) })
-    }
-
-    async fn accept(&self, payload: Payload) {
-        let body = payload.json();
-        loop {
-            let url = &self.urls[self.next.fetch_add(1, Ordering::Relaxed) % self.urls.len()];
-            match Answer::to(client().post(url).timeout(PATIENCE).json(&body)).await {
-                Ok(answer) if answer.status == 200 => return,
-                Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.body),
-                Err(_) => {}
-            }
-            self.unavailable.fetch_add(1, Ordering::Relaxed);
-            sleep(BACKOFF).await;
-        }
-    }
-
-    /// Groups that fire, grow and end, until `stop`; returns their names.
-    async fn groups(self: Arc<Self>, sender: usize, stop: Arc<AtomicBool>) -> Vec<String> {
-        let mut names = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let name = format!("Load{sender:02}x{:04}", names.len());
-            self.accept(Payload::group(&name).firing(&["n01"])).await;
-            self.accept(Payload::group(&name).firing(&["n01", "n02"])).await;
-            sleep(BACKOFF).await;
-            self.accept(Payload::group(&name).resolved(&["n01", "n02"])).await;
-            names.push(name);
-        }
-        names
-    }
+    in_step: Duration,
 }
 
 /// Reads the room as somebody else does.
@@ -94,108 +54,185 @@ impl Eyes {
         }
     }
 
-    async fn wait_for(&self, what: &str, deadline: Duration, condition: impl Fn(&RoomView) -> bool) -> RoomView {
-        let began = Instant::now();
-        loop {
-            let view = self.view().await;
-            if condition(&view) {
-                return view;
-            }
-            assert!(began.elapsed() < deadline, "not within {deadline:?}: {what}, in:\n{}", view.text());
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-
     fn scene(&self) -> &Scene {
         match self {
             Self::Plain(scene) | Self::Encrypted(scene, _) => scene,
         }
     }
+
+    /// Waits until all that was sent is shown as it last was, and nothing more comes.
+    async fn settled(&self, load: &Load, deadline: Duration) -> RoomView {
+        let (sent, began) = (load.sent(), Instant::now());
+        let mut events = 0;
+        loop {
+            let view = self.view().await;
+            let wrong = match self {
+                Self::Plain(_) => faults(0, &view, &sent),
+                // Repeats are judged by their number.
+                Self::Encrypted(..) => load.shown_by(&view, i64::MAX).err().into_iter().collect(),
+            };
+            if wrong.is_empty() && view.events.len() == events {
+                return view;
+            }
+            assert!(began.elapsed() < deadline, "not within {deadline:?}:\n{}\n{}", wrong.join("\n"), view.text());
+            events = view.events.len();
+            sleep(QUIET).await;
+        }
+    }
 }
 
-/// Events that say what another one says, by the op that each names.
-fn repeats(view: &RoomView) -> usize {
-    let mut ops = BTreeSet::new();
-    let op = |event: &crate::harness::RoomEvent| {
-        event.content["matrix_alertmanager_receiver"]["op"].as_str().unwrap_or_default().to_owned()
-    };
-    view.by_bot().map(op).filter(|op| !op.is_empty() && !ops.insert(op.clone())).count()
+/// What happens to the replicas and their database.
+struct Trouble {
+    replicas: Replicas,
+    postgres: Postgres,
+    proxy: FaultProxy,
+    random: StdRng,
+    /// What was killed, and when, in milliseconds since the epoch.
+    kills: Vec<(String, i64)>,
+    /// `possible_duplicates_total` of the processes that are gone.
+    possible: f64,
 }
 
-async fn run(eyes: Eyes, mut postgres: Postgres, extent: &Extent) {
+impl Trouble {
+    async fn kill_leader(&mut self, and_database: bool, in_doubt: bool) {
+        let leader = self.replicas.leader().await;
+        let mut held = in_doubt.then(|| self.proxy.hold(Match::sends()));
+        if let Some(held) = &mut held {
+            // The room has the event, and the leader will not learn it.
+            let answer = held.next(DEADLINE).await;
+            self.possible += self.replicas.all[leader].metric("possible_duplicates_total", &[]).await;
+            self.replicas.all[leader].kill9();
+            answer.cut();
+            self.proxy.heal();
+        } else {
+            self.possible += self.replicas.all[leader].metric("possible_duplicates_total", &[]).await;
+            self.replicas.all[leader].kill9();
+        }
+        let and = if and_database { " and the database" } else { "" };
+        self.kills.push((format!("replica-{leader}{and}"), wall_ms()));
+        if and_database {
+            self.postgres.kill9();
+            self.postgres.start();
+        }
+        sleep(Duration::from_millis(self.random.random_range(0..MOST_DEAD_MS))).await;
+        self.replicas.all[leader].spawn();
+        self.replicas.all[leader].ready().await.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    fn kill_database(&mut self) {
+        self.postgres.kill9();
+        self.kills.push(("the database".to_owned(), wall_ms()));
+        self.postgres.start();
+    }
+
+    /// Until the room must be in step after the last kill, and a random while longer.
+    async fn rest(&mut self) {
+        let since = self.kills.last().map_or(0, |(_, at)| wall_ms() - at);
+        let left = IN_STEP.saturating_sub(Duration::from_millis(u64::try_from(since).unwrap_or_default()));
+        sleep(left + Duration::from_millis(self.random.random_range(0..3_000))).await;
+    }
+
+    /// How often a replica has said that an event may be in the room twice.
+    async fn possible_duplicates(&self) -> f64 {
+        let mut possible = self.possible;
+        for replica in &self.replicas.all {
+            possible += replica.metric("possible_duplicates_total", &[]).await;
+        }
+        possible
+    }
+}
+
+async fn run(eyes: Eyes, extent: &Extent) {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     eprintln!("SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let builder = ReceiverBuilder::of(eyes.scene()).set("routes.default.digest_above", 0);
-    let mut replicas = Replicas::start(builder, extent.replicas, postgres.database()).await;
-    let (sender, stop) = (Sender::to(&replicas.all), Arc::new(AtomicBool::new(false)));
+    let postgres = Postgres::private();
+    let proxy = FaultProxy::start(&eyes.scene().synapse.url()).await;
+    let builder = ReceiverBuilder::of(eyes.scene()).homeserver(&proxy.url()).set("routes.default.digest_above", 0);
+    let replicas = Replicas::start(builder, extent.replicas, postgres.database()).await;
+    let load = Arc::new(Load::on(&replicas.all));
+    let random = StdRng::seed_from_u64(seed);
+    let mut trouble = Trouble { replicas, postgres, proxy, random, kills: Vec::new(), possible: 0.0 };
     let mut senders = JoinSet::new();
     for number in 0..extent.senders {
-        senders.spawn(Arc::clone(&sender).groups(number, Arc::clone(&stop)));
+        let load = Arc::clone(&load);
+        senders.spawn(async move { load.run(number).await });
     }
-    let mut probes = Vec::new();
+    let in_doubt = matches!(eyes, Eyes::Encrypted(..));
+    let mut restarts = 0;
     for kill in 0..extent.kills {
-        sleep(Duration::from_millis(random.random_range(300..3_000))).await;
-        let leader = replicas.leader().await;
-        replicas.all[leader].kill9();
-        let killed = Instant::now();
-        if kill * extent.database_restarts / extent.kills != (kill + 1) * extent.database_restarts / extent.kills {
-            postgres.kill9();
-            postgres.start();
+        trouble.rest().await;
+        // Every other one at the same moment as the leader.
+        let restarts_now = (kill + 1) * extent.database_restarts / extent.kills != restarts;
+        restarts += usize::from(restarts_now);
+        let together = restarts_now && restarts % 2 == 1;
+        if restarts_now && !together {
+            trouble.kill_database();
+            trouble.rest().await;
         }
-        let probe = format!("Probe{kill:02}");
-        sender.accept(Payload::group(&probe).firing(&["n01"])).await;
-        let accepted = killed.elapsed();
-        eyes.wait_for("the room is in step", IN_STEP, |view| !view.cards_with(&probe).is_empty()).await;
-        eprintln!("kill {kill}: replica-{leader}, accepted after {accepted:?}, in step after {:?}", killed.elapsed());
-        probes.push(probe);
-        replicas.all[leader].spawn();
-        replicas.all[leader].ready().await.unwrap_or_else(|failure| panic!("{failure}"));
+        trouble.kill_leader(together, in_doubt).await;
     }
-    stop.store(true, Ordering::Relaxed);
-    let names: Vec<String> = senders.join_all().await.into_iter().flatten().collect();
-    let is_over = |view: &RoomView| {
-        names.iter().all(|name| view.cards_with(name).iter().any(|card| card.has("RESOLVED")))
-            && probes.iter().all(|probe| !view.cards_with(probe).is_empty())
-    };
-    let view = eyes.wait_for("every group is shown as it is", 3 * IN_STEP, is_over).await;
-    for name in names.iter().chain(&probes) {
-        let cards = view.cards_with(name).len();
-        assert!(cards == 1 || matches!(eyes, Eyes::Encrypted(..)), "{name} has {cards} cards");
+    trouble.rest().await;
+    load.stop.store(true, Ordering::Relaxed);
+    senders.join_all().await;
+    let view = eyes.settled(&load, 3 * IN_STEP_UNDER_LOAD).await;
+    judge(&eyes, extent, &trouble, &load, &view).await;
+}
+
+async fn judge(eyes: &Eyes, extent: &Extent, trouble: &Trouble, load: &Load, view: &RoomView) {
+    let mut late = Vec::new();
+    for (what, at) in &trouble.kills {
+        let take_over = i64::try_from(TAKE_OVER.as_millis()).expect("seconds");
+        let shown = load.shown_by(view, at + take_over).unwrap_or_else(|lost| panic!("{lost}"));
+        let after = Duration::from_millis(u64::try_from(shown - at).unwrap_or_default());
+        eprintln!("{what} killed: in step after {after:?}");
+        if after > extent.in_step {
+            late.push(format!("{what}: {after:?}"));
+        }
     }
-    let said_again: usize =
-        replicas.all.iter().map(|replica| replica.logs().matches("may be in the room twice").count()).sum();
-    let (repeats, unavailable) = (repeats(&view), sender.unavailable.load(Ordering::Relaxed));
-    eprintln!("{} groups, {unavailable} tries refused, {repeats} repeats, {said_again} said", names.len());
-    assert!(names.len() >= extent.kills, "there was no load");
+    let (groups, possible, repeats) = (load.sent().len(), trouble.possible_duplicates().await, repeats(view));
+    let unavailable = load.unavailable.load(Ordering::Relaxed);
+    eprintln!(
+        "{} replicas, {} kills, {groups} groups, {} events, {unavailable} tries not taken, {repeats} repeats, \
+         possible_duplicates_total {possible}",
+        extent.replicas,
+        trouble.kills.len(),
+        view.by_bot().count()
+    );
+    assert!(groups >= extent.kills, "there was no load");
+    assert!(late.is_empty(), "not in step within {:?}: {late:?}", extent.in_step);
     match eyes {
-        Eyes::Plain(_) => assert_eq!(repeats, 0, "{}", view.text()),
-        // What was sent again may have arrived the first time, or not.
-        Eyes::Encrypted(..) => assert!(repeats <= said_again, "{repeats} repeats, {said_again} said"),
+        Eyes::Plain(_) => assert_eq!((repeats, possible), (0, 0.0), "{}", view.text()),
+        Eyes::Encrypted(..) => assert_eq!(repeats as f64, possible, "{}", view.text()),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_replicas_the_leader_is_killed_under_load() {
-    let extent = Extent { replicas: 2, kills: 4, database_restarts: 1, senders: 3 };
-    run(Eyes::Plain(Scene::new().await), Postgres::private(), &extent).await;
+    let extent = Extent { replicas: 2, kills: 3, database_restarts: 1, senders: 3, in_step: IN_STEP_UNDER_LOAD };
+    run(Eyes::Plain(Scene::new().await), &extent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_an_encrypted_room_the_leader_is_killed_under_load() {
-    let extent = Extent { replicas: 2, kills: 3, database_restarts: 0, senders: 1 };
+    let extent = Extent { replicas: 2, kills: 3, database_restarts: 0, senders: 1, in_step: IN_STEP_UNDER_LOAD };
+    run(encrypted().await, &extent).await;
+}
+
+async fn encrypted() -> Eyes {
     let scene = Scene::encrypted().await;
     let reader = Reader::new(&scene.sre).await;
-    run(Eyes::Encrypted(scene, Box::new(reader)), Postgres::private(), &extent).await;
+    Eyes::Encrypted(scene, Box::new(reader))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make chaos"]
 async fn for_long_two_and_three_replicas_lose_their_leader_and_their_database() {
     for replicas in [2, 3] {
-        let extent = Extent { replicas, kills: 20, database_restarts: 5, senders: 4 };
-        run(Eyes::Plain(Scene::new().await), Postgres::private(), &extent).await;
+        let extent = Extent { replicas, kills: 20, database_restarts: 5, senders: 4, in_step: IN_STEP };
+        run(Eyes::Plain(Scene::new().await), &extent).await;
     }
+    let extent = Extent { replicas: 2, kills: 10, database_restarts: 2, senders: 2, in_step: IN_STEP };
+    run(encrypted().await, &extent).await;
 }
 
 /// A replica that stands still inside a transaction holds the lock that every writer needs. PostgreSQL ends its session.
@@ -214,10 +251,11 @@ async fn a_follower_stopped_in_a_transaction_holds_up_nobody_for_long() {
         );
         postgres.sql("postgres", &sql).trim() != "0"
     };
-    let (sender, stop) = (Sender::to(&replicas.all[follower..=follower]), Arc::new(AtomicBool::new(false)));
+    let load = Arc::new(Load::on(&replicas.all[follower..=follower]));
     let mut senders = JoinSet::new();
     for number in 0..8 {
-        senders.spawn(Arc::clone(&sender).groups(number, Arc::clone(&stop)));
+        let load = Arc::clone(&load);
+        senders.spawn(async move { load.run(number).await });
     }
     let began = Instant::now();
     loop {
@@ -227,22 +265,20 @@ async fn a_follower_stopped_in_a_transaction_holds_up_nobody_for_long() {
             break;
         }
         replicas.all[follower].signal("CONT");
-        assert!(began.elapsed() < 2 * IN_STEP, "never stopped inside a transaction");
+        assert!(began.elapsed() < 2 * IN_STEP_UNDER_LOAD, "never stopped inside a transaction");
         sleep(Duration::from_millis(7)).await;
     }
     let stopped = Instant::now();
-    let other = Sender::to(&replicas.all[1 - follower..=1 - follower]);
+    let other = Load::on(&replicas.all[1 - follower..=1 - follower]);
     other.accept(Payload::group("HostDown").firing(&["n01"])).await;
     let waited = stopped.elapsed();
     eprintln!("accepted {waited:?} after the stop");
     // Three seconds, and what the tries after a 503 take.
     assert!(waited < PATIENCE, "{waited:?}");
-    scene.room.wait_for("the card", IN_STEP, |view| !view.cards_with("HostDown").is_empty()).await;
+    scene.room.wait_for("the card", IN_STEP_UNDER_LOAD, |view| !view.cards_with("HostDown").is_empty()).await;
     assert!(!in_transaction(), "PostgreSQL has ended the session");
     replicas.all[follower].signal("CONT");
-    stop.store(true, Ordering::Relaxed);
-    let names: Vec<String> = senders.join_all().await.into_iter().flatten().collect();
-    let is_over = |view: &RoomView| names.iter().all(|name| view.cards_with(name).len() == 1);
-    let view = scene.room.wait_for("nothing is lost", 3 * IN_STEP, is_over).await;
-    assert_eq!(repeats(&view), 0, "{}", view.text());
+    load.stop.store(true, Ordering::Relaxed);
+    senders.join_all().await;
+    Eyes::Plain(scene).settled(&load, 3 * IN_STEP_UNDER_LOAD).await;
 }

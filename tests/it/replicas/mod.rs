@@ -4,5 +4,6 @@ mod check;
 mod copy;
 mod faults;
 mod kills;
+mod load;
 mod roles;
 mod sessions;

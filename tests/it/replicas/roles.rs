@@ -17,8 +17,8 @@ use crate::harness::{
 const QUIET: Duration = Duration::from_secs(2);
 /// A lease that is not given back ends 3.5 s after a stop at the earliest.
 const GIVEN_BACK: Duration = Duration::from_secs(3);
-/// Longer than a lease and the sends of its term.
-const LONG_STOP: Duration = Duration::from_secs(8);
+/// Longer than a lease, the sends of its term, and the patience of most who wait.
+const LONG_STOP: Duration = Duration::from_secs(30);
 
 async fn two(scene: &Scene) -> Replicas {
     Replicas::start(ReceiverBuilder::of(scene), 2, Postgres::shared().database()).await
