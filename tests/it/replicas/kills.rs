@@ -12,7 +12,8 @@ use super::load::{Load, PATIENCE, repeats, wall_ms};
 use crate::{
     chaos::faults,
     harness::{
-        DEADLINE, FaultProxy, Match, Payload, Postgres, Reader, ReceiverBuilder, RoomView, Scene, replicas::Replicas,
+        DEADLINE, Fault, FaultProxy, Match, Payload, Postgres, Reader, ReceiverBuilder, RoomView, Scene,
+        replicas::Replicas,
     },
 };
 
@@ -81,6 +82,15 @@ impl Eyes {
     }
 }
 
+/// What the next leader can find out about a send whose answer was lost.
+#[derive(Clone, Copy, PartialEq)]
+enum Doubt {
+    /// It finds the event in the room.
+    Readable,
+    /// It may not read the room, and sends again.
+    Unreadable,
+}
+
 /// What happens to the replicas and their database.
 struct Trouble {
     replicas: Replicas,
@@ -94,19 +104,22 @@ struct Trouble {
 }
 
 impl Trouble {
-    async fn kill_leader(&mut self, and_database: bool, in_doubt: bool) {
+    /// `doubt`: in the middle of a send that has arrived.
+    async fn kill_leader(&mut self, and_database: bool, doubt: Option<Doubt>) {
+        self.proxy.heal();
         let leader = self.replicas.leader().await;
-        let mut held = in_doubt.then(|| self.proxy.hold(Match::sends()));
-        if let Some(held) = &mut held {
-            // The room has the event, and the leader will not learn it.
-            let answer = held.next(DEADLINE).await;
-            self.possible += self.replicas.all[leader].metric("possible_duplicates_total", &[]).await;
-            self.replicas.all[leader].kill9();
-            answer.cut();
-            self.proxy.heal();
-        } else {
-            self.possible += self.replicas.all[leader].metric("possible_duplicates_total", &[]).await;
-            self.replicas.all[leader].kill9();
+        let mut held = doubt.map(|_| self.proxy.hold(Match::sends()));
+        let held = match &mut held {
+            Some(held) => Some(held.next(DEADLINE).await),
+            None => None,
+        };
+        self.possible += self.replicas.all[leader].metric("possible_duplicates_total", &[]).await;
+        self.replicas.all[leader].kill9();
+        drop(held);
+        self.proxy.heal();
+        if doubt == Some(Doubt::Unreadable) {
+            let history = Match::when(|request| request.path.ends_with("/messages"));
+            self.proxy.fault(history, Fault::error(403, "M_FORBIDDEN"));
         }
         let and = if and_database { " and the database" } else { "" };
         self.kills.push((format!("replica-{leader}{and}"), wall_ms()));
@@ -157,7 +170,6 @@ async fn run(eyes: Eyes, extent: &Extent) {
         let load = Arc::clone(&load);
         senders.spawn(async move { load.run(number).await });
     }
-    let in_doubt = matches!(eyes, Eyes::Encrypted(..));
     let mut restarts = 0;
     for kill in 0..extent.kills {
         trouble.rest().await;
@@ -169,9 +181,17 @@ async fn run(eyes: Eyes, extent: &Extent) {
             trouble.kill_database();
             trouble.rest().await;
         }
-        trouble.kill_leader(together, in_doubt).await;
+        let odd = kill % 2 == 1;
+        let doubt = match eyes {
+            // The homeserver answers by the transaction id.
+            Eyes::Plain(_) => odd.then_some(Doubt::Readable),
+            Eyes::Encrypted(..) if odd => Some(Doubt::Unreadable),
+            Eyes::Encrypted(..) => Some(Doubt::Readable),
+        };
+        trouble.kill_leader(together, doubt).await;
     }
     trouble.rest().await;
+    trouble.proxy.heal();
     load.stop.store(true, Ordering::Relaxed);
     senders.join_all().await;
     let view = eyes.settled(&load, 3 * IN_STEP_UNDER_LOAD).await;
@@ -202,7 +222,9 @@ async fn judge(eyes: &Eyes, extent: &Extent, trouble: &Trouble, load: &Load, vie
     assert!(late.is_empty(), "not in step within {:?}: {late:?}", extent.in_step);
     match eyes {
         Eyes::Plain(_) => assert_eq!((repeats, possible), (0, 0.0), "{}", view.text()),
-        Eyes::Encrypted(..) => assert_eq!(repeats as f64, possible, "{}", view.text()),
+        Eyes::Encrypted(..) => {
+            assert_eq!((repeats, repeats as f64), (extent.kills / 2, possible), "{}", view.text());
+        }
     }
 }
 
