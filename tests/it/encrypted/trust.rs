@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_sealed, sent, wait_health, wait_signed};
 use crate::harness::{
     DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, Payload, Reader, Receiver, ReceiverBuilder, Reply, Scene, User,
-    eventually,
+    eventually, only_sqlite,
 };
 
 /// The public half of a user's identity, as the homeserver has it.
@@ -50,7 +50,7 @@ async fn clients_show_no_warning() {
     for reader in [&reader, &strict] {
         reader.wait_for(&scene.room, "the edit", |view| view.cards().len() == 1 && view.card().has("2 firing")).await;
     }
-    assert!(reader.sees_signed(&scene.bot.user_id, &scene.bot.device_id).await);
+    assert!(reader.sees_signed(&scene.bot.user_id, &receiver.own_device()).await);
 
     let shields = reader.shields(&scene.room).await;
     assert!(shields.len() >= 3, "a card, a reply, an edit: {shields:?}");
@@ -213,6 +213,9 @@ async fn the_recovery_key_is_left_for_the_operator_who_is_reminded_until_it_is_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_another_device_goes_on_where_the_old_one_was() {
+    if !only_sqlite("the token is the device that encrypts") {
+        return;
+    }
     let scene = Scene::encrypted().await;
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
     let reader = Reader::strict(&scene.sre).await;
@@ -271,7 +274,7 @@ async fn a_lost_disk_is_made_up_for_by_the_recovery_key() {
     receiver.accept("default", Payload::group("After").firing(&["n01"])).await;
     reader.reads(&scene.room, "After").await;
     assert_eq!(wait_signed(&receiver).await["notice"], Value::Null);
-    assert!(reader.sees_signed(&rotated.user_id, &rotated.device_id).await);
+    assert!(reader.sees_signed(&rotated.user_id, &receiver.own_device()).await);
     assert_eq!(master_key(&rotated).await, identity);
 }
 
@@ -307,7 +310,8 @@ async fn an_identity_that_is_there_is_not_replaced_unless_that_is_said() {
     let done = receiver.cli(&login).await;
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(done.status.code(), Some(0), "{done:?}");
-    assert!(said.contains("recovery key, shown this once") && said.contains("a token in the config beats"), "{said}");
+    assert!(said.contains("recovery key, shown this once"), "{said}");
+    assert!(!only_sqlite("a token beats a login") || said.contains("a token in the config beats"), "{said}");
     assert_ne!(master_key(&scene.bot).await, identity, "now it was said");
 
     receiver.take_key("matrix.access_token");

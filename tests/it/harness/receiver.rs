@@ -54,6 +54,12 @@ impl Receiver {
         self.with.scratch.write("config.toml", &self.with.config.to_string());
     }
 
+    /// The device that hears and encrypts: the token's, or with a store that replicas can share the one that was logged in
+    /// beside it.
+    pub fn own_device(&self) -> String {
+        self.with.own_device.as_ref().unwrap_or(&self.with.bot).device_id.clone()
+    }
+
     pub fn config_path(&self) -> PathBuf {
         self.with.scratch.join("config.toml")
     }

@@ -28,9 +28,9 @@ pub struct ReceiverBuilder {
     pub(super) trusting: Option<reqwest::Client>,
     /// Where its store is, if not in a file of `store.path`.
     pub(super) database: Option<Arc<Database>>,
-    bot: User,
+    pub(super) bot: User,
     /// The device that is this replica's alone, once it is logged in.
-    own_device: Option<User>,
+    pub(super) own_device: Option<User>,
 }
 
 impl ReceiverBuilder {

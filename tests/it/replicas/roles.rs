@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::harness::{
     Browser, DEADLINE, Fault, FaultProxy, Match, NARROW, Payload, PgBouncer, Postgres, PostgresConfig, Receiver,
-    ReceiverBuilder, Scene, WIDE, eventually, http::Answer, replicas::Replicas,
+    ReceiverBuilder, Scene, WIDE, eventually,
+    http::Answer,
+    replicas::{Replicas, name},
 };
 
 /// How long a room is watched for a second message that must not come.
@@ -38,35 +40,36 @@ async fn role(receiver: &Receiver) -> Value {
 async fn a_follower_takes_webhooks_and_leads_within_a_second_when_the_leader_stops() {
     let scene = Scene::new().await;
     let mut replicas = two(&scene).await;
-    assert_eq!(replicas.leader().await, 0, "the first to start");
-    let (leader, follower) = (role(&replicas.all[0]).await, role(&replicas.all[1]).await);
-    assert_eq!((&leader["name"], &leader["leads"]), (&"replica-0".into(), &true.into()), "{leader}");
-    assert_eq!((&follower["name"], &follower["leads"]), (&"replica-1".into(), &false.into()), "{follower}");
-    assert_eq!((&leader["leader"], &follower["leader"]), (&"replica-0".into(), &"replica-0".into()));
-    assert_eq!(replicas.all[1].get("/readyz").await.status, 200);
+    let old = replicas.leader().await;
+    let new = 1 - old;
+    let (leader, follower) = (role(&replicas.all[old]).await, role(&replicas.all[new]).await);
+    assert_eq!((&leader["name"], &leader["leads"]), (&name(old).into(), &true.into()), "{leader}");
+    assert_eq!((&follower["name"], &follower["leads"]), (&name(new).into(), &false.into()), "{follower}");
+    assert_eq!((&leader["leader"], &follower["leader"]), (&name(old).into(), &name(old).into()));
+    assert_eq!(replicas.all[new].get("/readyz").await.status, 200);
 
-    replicas.all[1].accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    replicas.all[new].accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
     let view = scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     let root = view.card().event_id().to_owned();
     let shown = |receiver: &Receiver| receiver.logs().matches("shown in the room").count();
-    assert_eq!((shown(&replicas.all[0]), shown(&replicas.all[1])), (1, 0), "the leader alone sends");
+    assert_eq!((shown(&replicas.all[old]), shown(&replicas.all[new])), (1, 0), "the leader alone sends");
 
     let stopped = Instant::now();
-    let ended = replicas.all[0].sigterm(DEADLINE);
+    let ended = replicas.all[old].sigterm(DEADLINE);
     ended.await;
-    eventually("the other leads", DEADLINE, async || (replicas.leaders().await == [1]).then_some(())).await;
+    eventually("the other leads", DEADLINE, async || (replicas.leaders().await == [new]).then_some(())).await;
     assert!(stopped.elapsed() < GIVEN_BACK, "{:?}: the lease was not given back", stopped.elapsed());
-    assert_eq!(replicas.all[1].metric("leader_changes_total", &[]).await, 1.0);
-    replicas.all[1].accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
+    assert_eq!(replicas.all[new].metric("leader_changes_total", &[]).await, 1.0);
+    replicas.all[new].accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
     let green = |view: &crate::harness::RoomView| view.cards().len() == 1 && view.card().has("RESOLVED");
     let view = scene.room.wait_for("the end", DEADLINE, green).await;
     assert_eq!(view.card().event_id(), root);
 
     // Back again, it follows.
-    replicas.all[0].spawn();
-    replicas.all[0].ready().await.expect("ready");
-    assert_eq!(role(&replicas.all[0]).await["leader"], "replica-1");
-    assert_eq!(replicas.leader().await, 1);
+    replicas.all[old].spawn();
+    replicas.all[old].ready().await.expect("ready");
+    assert_eq!(role(&replicas.all[old]).await["leader"], name(new));
+    assert_eq!(replicas.leader().await, new);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,32 +95,33 @@ async fn a_leader_that_was_stopped_changes_nothing_after_it_was_replaced() {
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
     let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url());
     let mut replicas = Replicas::start(builder, 2, Postgres::shared().database()).await;
-    assert_eq!(replicas.leader().await, 0);
-    role(&replicas.all[0]).await;
+    let old = replicas.leader().await;
+    let new = 1 - old;
+    role(&replicas.all[old]).await;
     // Frozen and sent, with an answer that does not come.
     proxy.fault_times(1, Match::sends(), Fault::HangAfter);
-    replicas.all[1].accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    replicas.all[new].accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
     eventually("it is on its way", DEADLINE, async || {
-        (replicas.all[1].metric("outbox_ops", &[("state", "in_flight")]).await == 1.0).then_some(())
+        (replicas.all[new].metric("outbox_ops", &[("state", "in_flight")]).await == 1.0).then_some(())
     })
     .await;
     let since = Instant::now();
-    replicas.all[0].signal("STOP");
-    let leads = async || (replicas.all[1].metric("leader", &[("replica", "replica-1")]).await == 1.0).then_some(());
+    replicas.all[old].signal("STOP");
+    let leads = async || (replicas.all[new].metric("leader", &[("replica", &name(new))]).await == 1.0).then_some(());
     eventually("the other leads", DEADLINE, leads).await;
     scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
-    replicas.all[1].accept("default", Payload::group("HostDown").firing(&["n02"])).await;
+    replicas.all[new].accept("default", Payload::group("HostDown").firing(&["n02"])).await;
     scene.room.wait_for("the second", DEADLINE, |view| view.cards().len() == 2).await;
     tokio::time::sleep(LONG_STOP.saturating_sub(since.elapsed())).await;
 
-    replicas.all[0].signal("CONT");
-    replicas.all[0].wait_log(&["lease not renewed in time"]).await;
+    replicas.all[old].signal("CONT");
+    replicas.all[old].wait_log(&["lease not renewed in time"]).await;
     // It asks who leads with its next look.
-    let knows = async || (role(&replicas.all[0]).await["leader"] == "replica-1").then_some(());
+    let knows = async || (role(&replicas.all[old]).await["leader"] == name(new)).then_some(());
     eventually("it knows who leads", DEADLINE, knows).await;
     scene.room.assert_settled("nothing twice", QUIET, |view| view.cards().len() == 2).await;
-    assert_eq!(replicas.leader().await, 1);
-    let logs = replicas.all[0].logs();
+    assert_eq!(replicas.leader().await, new);
+    let logs = replicas.all[old].logs();
     assert!(!logs.contains("shown in the room") && !logs.contains("may be in the room twice"), "{logs}");
 }
 
@@ -167,8 +171,8 @@ async fn a_follower_shows_the_same_page_and_takes_commands() {
     let heartbeat = "[[routes.default.heartbeats]]\nname = \"prometheus\"\nmatch = { alertname = \"Watchdog\" }\n";
     let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).toml(heartbeat);
     let replicas = Replicas::start(builder, 2, Postgres::shared().database()).await;
-    let leader = replicas.leader().await;
-    let (leader, follower) = (&replicas.all[leader], &replicas.all[1 - leader]);
+    let number = replicas.leader().await;
+    let (leader, follower) = (&replicas.all[number], &replicas.all[1 - number]);
     role(follower).await;
     proxy.fault_times(3, Match::sends(), Fault::error(413, "M_TOO_LARGE"));
     follower.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
@@ -179,7 +183,8 @@ async fn a_follower_shows_the_same_page_and_takes_commands() {
     let browser = Browser::start().await;
     browser.open(&follower.url()).await;
     let text = browser.wait_text("the follower's page", |text| text.contains("default/prometheus")).await;
-    for wanted in ["replica replica-1, leader is replica-0", "DiskFull", "Dead letters 1"] {
+    let roles = format!("replica replica-{}, leader is replica-{number}", 1 - number);
+    for wanted in [roles.as_str(), "DiskFull", "Dead letters 1"] {
         assert!(text.replace('\n', " ").contains(wanted), "{wanted:?} in {text}");
     }
     for size in [NARROW, WIDE] {
@@ -188,7 +193,7 @@ async fn a_follower_shows_the_same_page_and_takes_commands() {
     }
     browser.open(&leader.url()).await;
     let text = browser.text().await;
-    assert!(text.contains("replica replica-0 leads"), "{text}");
+    assert!(text.contains(&format!("replica replica-{number} leads")), "{text}");
 
     let run = async |args: &[&str]| {
         let output = follower.cli(args).await;
