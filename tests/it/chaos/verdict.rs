@@ -11,10 +11,10 @@ use crate::harness::{RoomView, view::Message};
 /// What is wrong with a room, a line each, and where nothing is, nothing.
 pub fn faults(room: usize, view: &RoomView, all: &[Sent]) -> Vec<String> {
     let mut faults = repeated(view);
+    let cards: Vec<Message> = view.cards().into_iter().filter(|card| !is_notice(card)).collect();
     for sent in all.iter().filter(|sent| sent.is_in(room)) {
         let name = &sent.group.name;
-        let roots: Vec<Message> =
-            view.cards().into_iter().filter(|card| !is_notice(card) && line(card, name).is_some()).collect();
+        let roots: Vec<&Message> = cards.iter().filter(|card| line(card, name).is_some()).collect();
         match (&roots[..], sent.last()) {
             // It may have been taken without the sender's learning it.
             ([] | [_], None) => {}
