@@ -41,11 +41,14 @@ pub(crate) struct SqlBuilder {
     sql: String,
     arguments: AnyArguments,
     places: usize,
+    /// Whether places have numbers. SQLite looks through all of them for each value, so that those of 30 alerts cost it as
+    /// much as writing the alerts.
+    is_numbered: bool,
 }
 
 impl SqlBuilder {
     pub fn new(sql: impl Into<String>) -> Self {
-        Self { sql: sql.into(), arguments: AnyArguments::default(), places: 0 }
+        Self { sql: sql.into(), arguments: AnyArguments::default(), places: 0, is_numbered: !named() }
     }
 
     /// Appends a part of the statement, which is never a value.
@@ -62,7 +65,11 @@ impl SqlBuilder {
         // Texts and numbers are always taken; a place without its value would make the statement fail.
         drop(self.arguments.add(value));
         self.places += 1;
-        let _ = write!(self.sql, "${}", self.places);
+        if self.is_numbered {
+            let _ = write!(self.sql, "${}", self.places);
+        } else {
+            self.sql.push('?');
+        }
         self
     }
 
@@ -135,10 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_numbered_through_lists() {
-        let mut builder = SqlBuilder::new("SELECT 1 WHERE a = ");
-        builder.push_bind(1_i64).push(" AND b IN (").push_list(["x", "y"]).push(" AND c = ").push_bind("z");
-        assert_eq!(builder.sql, "SELECT 1 WHERE a = $1 AND b IN ($2, $3) AND c = $4");
-        assert_eq!(builder.arguments.values.0.len(), 4);
+    fn places_are_numbered_through_lists_where_the_database_needs_it() {
+        for (is_numbered, expected) in [
+            (true, "SELECT 1 WHERE a = $1 AND b IN ($2, $3) AND c = $4"),
+            (false, "SELECT 1 WHERE a = ? AND b IN (?, ?) AND c = ?"),
+        ] {
+            let mut builder = SqlBuilder { is_numbered, ..SqlBuilder::new("SELECT 1 WHERE a = ") };
+            builder.push_bind(1_i64).push(" AND b IN (").push_list(["x", "y"]).push(" AND c = ").push_bind("z");
+            assert_eq!(builder.sql, expected);
+            assert_eq!(builder.arguments.values.0.len(), 4);
+        }
     }
 }
