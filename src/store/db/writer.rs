@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    database::Database,
+    database::{Database, UndoPlace},
     error::{concerns_all, in_words, is_without_room},
     meta,
     monitoring::Commits,
@@ -82,6 +82,9 @@ trait WriteJob: Send {
     /// The only epoch in which it may commit, if it is work of whoever leads.
     fn fence(&self) -> Option<&Epoch>;
 
+    /// Whether it changes more pages than memory should hold a second time.
+    fn is_large(&self) -> bool;
+
     /// Why it failed.
     fn error(&self) -> Option<String>;
 
@@ -93,6 +96,7 @@ struct Work<T, F> {
     /// Taken when it is run.
     todo: Option<F>,
     fence: Option<Epoch>,
+    is_large: bool,
     result: Result<T, StoreError>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -125,6 +129,10 @@ where
         self.fence.as_ref()
     }
 
+    fn is_large(&self) -> bool {
+        self.is_large
+    }
+
     fn error(&self) -> Option<String> {
         self.result.as_ref().err().map(ToString::to_string)
     }
@@ -152,6 +160,10 @@ impl Batch {
     fn len(&self) -> usize {
         self.jobs.len() + self.repeats.len()
     }
+
+    fn undo_place(&self) -> UndoPlace {
+        if self.jobs.iter().any(|job| job.is_large()) { UndoPlace::File } else { UndoPlace::Memory }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -175,9 +187,30 @@ impl Handle {
             + Send
             + 'static,
     {
+        self.run(work, false).await
+    }
+
+    /// The same for work that may change tens of megabytes.
+    pub async fn write_large<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.run(work, true).await
+    }
+
+    async fn run<T, F>(&self, work: F, is_large: bool) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let fence = self.fence.clone();
-        let job = Box::new(Work { todo: Some(work), fence, result: Err(StoreError::Stopped), reply });
+        let job = Box::new(Work { todo: Some(work), fence, is_large, result: Err(StoreError::Stopped), reply });
         self.committed(Message::Job(job), answer).await
     }
 
@@ -232,6 +265,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
         connection: Some(connection),
         token_key: meta::token_key(&replica),
         context,
+        undo: UndoPlace::Memory,
         saved_seq: seq,
         saved_mark: None,
         is_without_room: false,
@@ -267,6 +301,8 @@ struct Writer {
     connection: Option<AnyConnection>,
     token_key: String,
     context: WriteContext,
+    /// Where SQLite keeps what may be undone.
+    undo: UndoPlace,
     saved_seq: i64,
     saved_mark: Option<Mark>,
     /// Whether PostgreSQL had no room for the last transaction.
@@ -384,8 +420,8 @@ impl Writer {
             return self.shared_transaction(batch).await;
         }
         let Some(mut connection) = self.connection.take() else { return Err("the store has stopped".to_owned()) };
-        let result = match self.database.begin(&mut connection).await {
-            Ok(_) => match self.fill(&mut connection, batch, mark).await {
+        let result = match self.begin(&mut connection, batch.undo_place()).await {
+            Ok(()) => match self.fill(&mut connection, batch, mark).await {
                 Ok(()) => self.database.commit(&mut connection, None).await.map_err(|error| in_words(&error)),
                 Err(error) => Err(error),
             },
@@ -396,6 +432,14 @@ impl Writer {
         }
         self.connection = Some(connection);
         result
+    }
+
+    async fn begin(&mut self, connection: &mut AnyConnection, undo: UndoPlace) -> Result<(), sqlx::Error> {
+        if self.undo != undo {
+            self.database.keep_undo_in(undo, connection).await?;
+            self.undo = undo;
+        }
+        self.database.begin(connection).await.map(drop)
     }
 
     /// Runs all jobs.
