@@ -6,30 +6,42 @@ use sqlx::AnyConnection;
 
 use crate::store::db::statement;
 use crate::{
-    model::{Incident, IncidentId, IncidentKey, RouteName},
+    model::{AlertKey, Incident, IncidentId, IncidentKey, RouteName},
     store::{
         StoreError,
         db::{rows, statement::SqlBuilder},
     },
 };
 
-pub(crate) const WITH_UNRESOLVED: &str = "SELECT DISTINCT alert.incident FROM alert CROSS JOIN incident \
-     WHERE incident.id = alert.incident AND incident.closed_at IS NULL AND alert.state <> 'resolved' \
-     AND incident.route = ";
+/// Selects from `wanted` the alerts of open incidents that are not resolved. From the alerts to the incidents, never the
+/// other way round: there may be thousands of open ones.
+pub(crate) const UNRESOLVED: &str = " FROM wanted CROSS JOIN alert CROSS JOIN incident \
+     WHERE alert.name_hash IN (0, wanted.name_hash) AND alert.fingerprint = wanted.fingerprint \
+     AND alert.state <> 'resolved' AND incident.id = alert.incident AND incident.closed_at IS NULL";
+
+/// Begins a statement about `alerts`, with the table that [`UNRESOLVED`] reads.
+pub(crate) fn wanted(alerts: &[AlertKey]) -> SqlBuilder {
+    let mut query = SqlBuilder::new("WITH wanted (name_hash, fingerprint) AS (VALUES ");
+    for (n, alert) in alerts.iter().enumerate() {
+        query.push(if n == 0 { "(" } else { ", (" }).push_bind(alert.name_hash);
+        query.push(", ").push_bind(alert.fingerprint.as_str()).push(")");
+    }
+    query.push(") ");
+    query
+}
 
 /// The open incidents of the route in which one of these is not resolved; all but `own`.
 pub(crate) async fn with_unresolved(
     connection: &mut AnyConnection,
     route: &RouteName,
     own: Option<&IncidentId>,
-    fingerprints: &[String],
+    alerts: &[AlertKey],
 ) -> Result<Vec<IncidentId>, StoreError> {
     let mut found = BTreeSet::new();
-    for chunk in fingerprints.chunks(rows::CHUNK) {
-        // From the alerts to the incidents, never the other way round: there may be thousands of open ones.
-        let mut query = SqlBuilder::new(WITH_UNRESOLVED);
-        query.push_bind(route.as_str()).push(" AND alert.fingerprint IN (");
-        query.push_list(chunk.iter().map(String::as_str));
+    for chunk in alerts.chunks(rows::CHUNK) {
+        let mut query = wanted(chunk);
+        query.push("SELECT DISTINCT alert.incident").push(UNRESOLVED).push(" AND incident.route = ");
+        query.push_bind(route.as_str());
         let ids: Vec<String> = query.build_query_scalar().fetch_all(&mut *connection).await?;
         found.extend(ids.into_iter().map(IncidentId));
     }

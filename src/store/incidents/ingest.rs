@@ -11,8 +11,8 @@ use super::{
 use crate::store::db::statement;
 use crate::{
     model::{
-        AlertState, Beat, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
-        RoomAddress, Timestamp,
+        AlertKey, AlertState, Beat, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId,
+        Outcome, RoomAddress, Timestamp,
     },
     store::{
         Store, StoreError,
@@ -42,8 +42,8 @@ pub struct Ingest {
     pub rooms: Vec<RoomAddress>,
     /// The rules: what is known -> what changes. Asked a second time if the first answer was given too early.
     pub decide: Decide,
-    /// The fingerprints that it reports as resolved.
-    pub resolved: Vec<String>,
+    /// The alerts that it reports as resolved.
+    pub resolved: Vec<AlertKey>,
     /// The rules for another open incident of the route that holds some of them.
     pub settle: Settle,
     /// What it says of dead man's switches; one for each.
@@ -223,7 +223,7 @@ impl Ingestion<'_> {
         &mut self,
         key: &IncidentKey,
         own: Option<&Incident>,
-        resolved: &[String],
+        resolved: &[AlertKey],
         settle: &Settle,
     ) -> Result<Vec<IncidentId>, StoreError> {
         let mut held = with_unresolved(self.connection, &key.route, own.map(|own| &own.id), resolved).await?;

@@ -10,9 +10,9 @@ use crate::{
     health::Health,
     metrics::Metrics,
     model::{
-        Alert, AlertDoc, AlertState, CardState, Changes, Form, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress,
-        RouteName, Timestamp, TxnId,
+        Alert, AlertDoc, AlertKey, AlertState, CardState, Changes, Form, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, IncidentWrite, Known, Labels, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState,
+        Outcome, RoomAddress, RouteName, Timestamp, TxnId,
     },
 };
 
