@@ -203,7 +203,7 @@ fn ingest(
         content_hash,
         by_receiver,
         rooms,
-        decide: Box::new(move |known, now| {
+        decide: Arc::new(move |known, now| {
             let rules = Rules { ahead: clock.ahead(), ..Rules::of(&config.routes[&name], &config.display) };
             if beats.is_empty() {
                 return intake::reconcile(known, &said.0, &rules, now);

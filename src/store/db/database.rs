@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{
     error::{is_closed, no_answer},
     readers::Readers,
-    statement::{self, forget_statements},
+    statement::{self, SqlBuilder, forget_statements},
 };
 use crate::{clock::Mark, config::Secret, model::Timestamp, store::StoreError};
 
@@ -249,6 +249,17 @@ impl Database {
                 connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
             }
         }
+    }
+
+    /// Executes these as a transaction of the writer, in one trip. Only where no other process writes.
+    pub async fn commit_all(
+        &self,
+        connection: &mut AnyConnection,
+        mut statements: Vec<SqlBuilder>,
+    ) -> Result<(), sqlx::Error> {
+        statements.insert(0, SqlBuilder::new("BEGIN IMMEDIATE"));
+        statements.push(SqlBuilder::new("COMMIT"));
+        SqlBuilder::execute_all(statements, connection).await
     }
 
     pub async fn roll_back(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {

@@ -84,6 +84,14 @@ impl SqlBuilder {
         self.push(")")
     }
 
+    /// The same for a list that a value may be in twice: SQLite, which keeps statements, shall know but a few lengths.
+    pub fn push_padded(&mut self, mut values: Vec<&str>) -> &mut Self {
+        if let (Some(last), false) = (values.last().copied(), self.is_numbered) {
+            values.resize(values.len().next_power_of_two(), last);
+        }
+        self.push_list(values)
+    }
+
     fn take(&mut self) -> (AssertSqlSafe<String>, AnyArguments) {
         // Parts are literals, and places are numbers.
         (AssertSqlSafe(std::mem::take(&mut self.sql)), std::mem::take(&mut self.arguments))
@@ -101,6 +109,39 @@ impl SqlBuilder {
         let (sql, arguments) = self.take();
         sqlx::query_scalar_with(sql, arguments).persistent(named())
     }
+}
+
+impl SqlBuilder {
+    /// Executes several statements, in one call on SQLite, where each costs a trip to the database's thread and back.
+    pub async fn execute_all(statements: Vec<Self>, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let mut all = Self::new("");
+        for mut statement in statements {
+            // Numbers would mean the values of the first one.
+            if statement.is_numbered || all.is_numbered {
+                statement.build().execute(&mut *connection).await?;
+                continue;
+            }
+            all.push(if all.sql.is_empty() { "" } else { "; " }).push(&statement.sql);
+            all.arguments.values.0.append(&mut statement.arguments.values.0);
+        }
+        if !all.sql.is_empty() {
+            all.build().execute(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Parts of rows that go into one statement each. SQLite, which keeps statements, knows but a few lengths of them.
+pub(crate) fn parts<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    const MOST: usize = 128;
+    let mut rest = rows;
+    let named = named();
+    std::iter::from_fn(move || {
+        let length = if named { 1 << rest.len().checked_ilog2()? } else { rest.len() };
+        let (part, after) = rest.split_at_checked(length.min(MOST)).filter(|(part, _)| !part.is_empty())?;
+        rest = after;
+        Some(part)
+    })
 }
 
 /// Several statements that share their values: in one call on SQLite, where each costs a trip to the database's thread and
@@ -140,6 +181,16 @@ impl Together {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_all_of_it_in_order() {
+        for length in [0, 1, 2, 3, 30, 128, 129, 900] {
+            let rows: Vec<usize> = (0..length).collect();
+            let parts: Vec<&[usize]> = parts(&rows).collect();
+            assert_eq!(parts.concat(), rows);
+            assert!(parts.iter().all(|part| (1..=128).contains(&part.len())), "{parts:?}");
+        }
+    }
 
     #[test]
     fn places_are_numbered_through_lists_where_the_database_needs_it() {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row as _};
 
 use crate::store::db::statement;
 use crate::{
-    model::{AlertKey, Incident, IncidentId, IncidentKey, RouteName},
+    model::{AlertKey, CardId, Incident, IncidentId, IncidentKey, Known, RouteName},
     store::{
         StoreError,
+        cards::save::live_card,
         db::{rows, statement::SqlBuilder},
     },
 };
@@ -67,4 +68,36 @@ pub(crate) async fn newest_incident(
     .as_ref()
     .map(rows::incident)
     .transpose()
+}
+
+/// The same with its live cards and whether somebody took it, but without its alerts, all in one trip.
+pub(crate) async fn newest_known(
+    connection: &mut AnyConnection,
+    key: &IncidentKey,
+    group_hash: &str,
+) -> Result<Option<Known>, StoreError> {
+    let rows = statement::query(
+        "SELECT incident.*, CASE WHEN EXISTS (SELECT 1 FROM act WHERE act.incident = incident.id AND act.kind = 'take' \
+         AND act.state = 'live') THEN 1 ELSE 0 END AS taken, card.id AS card, card.spoke_at, \
+         CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
+         CASE WHEN EXISTS (SELECT 1 FROM note WHERE note.card = card.id) THEN 1 ELSE 0 END AS notes_waiting \
+         FROM incident LEFT JOIN card_incident ON card_incident.incident = incident.id \
+         LEFT JOIN card ON card.id = card_incident.card AND card.state = 'live' \
+         WHERE incident.id = (SELECT id FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
+         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1)",
+    )
+    .bind(key.route.as_str())
+    .bind(&key.receiver)
+    .bind(group_hash)
+    .fetch_all(connection)
+    .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let mut cards = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(id) = row.try_get::<Option<String>, _>("card")? {
+            cards.push(live_card(row, CardId(id))?);
+        }
+    }
+    let taken = first.try_get::<i64, _>("taken")? != 0;
+    Ok(Some(Known { incident: rows::incident(first)?, cards, repeated: false, taken }))
 }

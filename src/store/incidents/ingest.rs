@@ -1,11 +1,14 @@
 //! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
 
 use super::{
     escalations,
     find::{newest_incident, with_unresolved},
+    repeats::LookAhead,
     rerouted, takings,
 };
 use crate::store::db::statement;
@@ -25,7 +28,7 @@ use crate::{
 /// Other incidents that one transaction settles.
 const SETTLED: usize = 50;
 
-type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
+type Decide = Arc<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
 type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
 
 /// A webhook that has been read and routed, on its way into the store.
@@ -72,13 +75,18 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be committed, or not in time. It may have been committed all the same, if it was merely late.
-    pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
+    pub async fn ingest(&self, mut ingest: Ingest) -> Result<Ingested, StoreError> {
         let clock = self.clock.clone();
         let (group, route) = (hash(ingest.key.group_key.as_bytes()), ingest.key.route.clone());
-        if let Some(ingested) = self.try_repeat(&ingest, &group, clock.now()).await? {
+        let is_unknown = match self.look_ahead(&ingest, &group, clock.now()).await? {
+            LookAhead::Repeated(ingested) => return Ok(ingested),
+            LookAhead::Unknown => true,
+            LookAhead::Other => false,
+        };
+        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
+        if is_unknown && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
             return Ok(ingested);
         }
-        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
         let (mut ingested, mut rest) = self
             .writer
             .write(move |connection, context| {
@@ -144,9 +152,9 @@ pub(in crate::store) async fn apply_own(
 }
 
 #[derive(Default)]
-struct Hashes {
-    group: String,
-    body: String,
+pub(super) struct Hashes {
+    pub group: String,
+    pub body: String,
 }
 
 fn hash(bytes: &[u8]) -> String {

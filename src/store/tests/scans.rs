@@ -78,7 +78,7 @@ impl Visit for Statement {
 
 fn noted(group: &str, kind: NoteKind, state: IncidentState, reposts: Vec<CardId>) -> Ingest {
     Ingest {
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             reposts: reposts.clone(),
             forgotten: vec!["gone".to_owned()],
             ..adding(known, "a", state, vec![NewNote { kind, args: NoteArgs::default(), cards: None }])
@@ -91,7 +91,7 @@ fn noted(group: &str, kind: NoteKind, state: IncidentState, reposts: Vec<CardId>
 fn hashed(group: &str, is_new: bool) -> Ingest {
     Ingest {
         content_hash: "d".to_owned(),
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             outcome: if is_new { Outcome::Opened } else { Outcome::Unchanged },
             visible: is_new,
             doc: IncidentDoc { content_hash: "d".to_owned(), ..IncidentDoc::default() },
@@ -104,7 +104,7 @@ fn hashed(group: &str, is_new: bool) -> Ingest {
 /// What speaks of nothing known and says nothing.
 fn idle(group: &str) -> Ingest {
     Ingest {
-        decide: Box::new(|known, _| Changes {
+        decide: Arc::new(|known, _| Changes {
             outcome: Outcome::Unchanged,
             write: IncidentWrite::None,
             visible: false,
