@@ -8,7 +8,6 @@ use sqlx::AnyConnection;
 use super::{
     escalations,
     find::{newest_incident, with_unresolved},
-    repeats::LookAhead,
     rerouted, takings,
 };
 use crate::store::db::statement;
@@ -68,6 +67,16 @@ pub struct Ingested {
     pub left_absent: bool,
     /// Beats that armed no switch, because their heartbeat has as many as it may have.
     pub unarmed: usize,
+}
+
+/// What is seen beside the writer.
+pub(super) enum LookAhead {
+    /// A mere repeat, which is written.
+    Repeated(Ingested),
+    /// Nothing is known of the group.
+    Unknown,
+    /// To be decided inside the writer's transaction.
+    Other,
 }
 
 impl Store {

@@ -3,22 +3,12 @@
 
 use super::{
     find::{newest_known, with_unresolved},
-    ingest::{Ingest, Ingested},
+    ingest::{Ingest, Ingested, LookAhead},
 };
 use crate::{
     model::{Known, Outcome, Timestamp},
     store::{Store, StoreError, db::repeats::Repeat},
 };
-
-/// What is seen beside the writer.
-pub(super) enum LookAhead {
-    /// A mere repeat, which is written.
-    Repeated(Ingested),
-    /// Nothing is known of the group.
-    Unknown,
-    /// To be decided inside the writer's transaction.
-    Other,
-}
 
 impl Store {
     /// Reads what is known of the group, and writes the notification if it is a mere repeat.
