@@ -21,10 +21,10 @@ use crate::{
     clock::Clock,
     config::Route,
     intake::{
-        self, PathKind, RouteError, Rules, Webhook,
+        self, ListedAlert, PathKind, RouteError, Rules, Webhook,
         heartbeats::{self, Beats},
     },
-    model::IncidentKey,
+    model::{AlertKey, IncidentKey},
     store::{Ingest, Ingested},
 };
 
@@ -187,7 +187,7 @@ fn ingest(
     let Beats { switches, alerts: beats } = beats;
     let others = (!beats.is_empty()).then(|| heartbeats::resolving(&webhook, &beats));
     let listed = &others.as_ref().unwrap_or(&webhook).alerts;
-    let resolved = listed.iter().filter(|alert| !alert.firing).map(|alert| alert.fingerprint.clone()).collect();
+    let resolved = listed.iter().filter(|alert| !alert.firing).map(key_of).collect();
     let content_hash = webhook.content_hash.clone();
     let rooms = route.rooms.clone();
     // The closures hold the body's share of the budget, even when no client waits for the answer any more.
@@ -203,7 +203,7 @@ fn ingest(
         content_hash,
         by_receiver,
         rooms,
-        decide: Box::new(move |known, now| {
+        decide: Arc::new(move |known, now| {
             let rules = Rules { ahead: clock.ahead(), ..Rules::of(&config.routes[&name], &config.display) };
             if beats.is_empty() {
                 return intake::reconcile(known, &said.0, &rules, now);
@@ -218,6 +218,10 @@ fn ingest(
         }),
         beats: switches,
     }
+}
+
+fn key_of(alert: &ListedAlert) -> AlertKey {
+    AlertKey::of(&alert.fingerprint, &alert.doc.labels)
 }
 
 /// The counts of a payload for the log and the metrics.

@@ -66,6 +66,29 @@ pub struct AlertDoc {
     pub values: String,
 }
 
+/// By what the store finds an alert in whatever incident holds it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AlertKey {
+    /// See [`name_hash`].
+    pub name_hash: i64,
+    pub fingerprint: String,
+}
+
+impl AlertKey {
+    #[must_use]
+    pub fn of(fingerprint: &str, labels: &Labels) -> Self {
+        Self { name_hash: name_hash(labels), fingerprint: fingerprint.to_owned() }
+    }
+}
+
+/// A hash (32-bit FNV-1a) of `alertname`, never 0. The store keeps it and sorts by it, so that it never changes.
+#[must_use]
+pub fn name_hash(labels: &Labels) -> i64 {
+    let name = labels.get("alertname").map_or("", String::as_str);
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    i64::from(hash) + 1
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     pub fingerprint: String,
@@ -88,5 +111,19 @@ impl Alert {
     #[must_use]
     pub fn is_over_at(&self, ends_at: Timestamp) -> bool {
         ends_at >= self.doc.starts_at.unwrap_or(self.starts_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_name_is_the_one_that_stores_hold() {
+        let of = |labels: &[(&str, &str)]| {
+            name_hash(&labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
+        };
+        assert_eq!(of(&[("alertname", "Watchdog"), ("pod", "p")]), 2_481_911_395);
+        assert_eq!(of(&[("pod", "p")]), 0x811c_9dc5 + 1);
     }
 }

@@ -20,7 +20,7 @@ mod seen;
 mod time;
 
 pub use act::{Act, ActArgs, ActKind, ActState, MAX_TAKEN, Taken, Trust};
-pub use alert::{Alert, AlertDoc, AlertState, Labels};
+pub use alert::{Alert, AlertDoc, AlertKey, AlertState, Labels, name_hash};
 pub use card::{Card, CardKind, CardState, Note, NoteArgs, NoteKind};
 pub use changes::{Changes, IncidentWrite, Known, LiveCard, NewNote, Outcome};
 pub use evidence::{EvidenceKind, ShownCard};

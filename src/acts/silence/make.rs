@@ -1,7 +1,7 @@
 //! Makes silences, each once. What is wanted is committed before the first request. A request without a usable answer
 //! leaves a silence in doubt: then all peers are asked for its mark, and it is requested again only if none has it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use super::{
     cover::{self, Cover, Extent, Fit},
@@ -21,7 +21,7 @@ use crate::{
         marker,
     },
     config::Actions,
-    model::{ActState, Incident, IncidentId, Timestamp},
+    model::{ActState, AlertKey, Incident, IncidentId, Timestamp},
     render::answer::{self, Answer},
     store::{ActAnswer, SilenceRow, SilenceRowState, StoreError},
     text::one_line,
@@ -125,8 +125,8 @@ async fn fits(work: &Work<'_>, client: &Client, id: &IncidentId) -> Result<Resul
             Ok(hits) => hits,
             Err(error) => return Ok(Err(Stop::Failed(error))),
         };
-        let unknown: BTreeSet<String> = hits.iter().map(|alert| alert.fingerprint.clone()).collect();
-        let unknown: Vec<String> = unknown.difference(&extent.fingerprints).cloned().collect();
+        let unknown = hits.iter().filter(|alert| !extent.fingerprints.contains(&alert.fingerprint));
+        let unknown: Vec<AlertKey> = unknown.map(|alert| AlertKey::of(&alert.fingerprint, &alert.labels)).collect();
         extent.elsewhere = work.context.store.held_elsewhere(id, &unknown).await?;
         match cover::judge(one, &hits, &extent) {
             Cover::Fits { matchers, alerts } => fits.push(Fit { matchers, alerts }),

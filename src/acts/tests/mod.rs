@@ -145,7 +145,7 @@ impl World {
             content_hash: String::new(),
             by_receiver: false,
             rooms: vec![room()],
-            decide: Box::new(move |known, now| Changes {
+            decide: Arc::new(move |known, now| Changes {
                 outcome: if known.is_some() { Outcome::Changed } else { Outcome::Opened },
                 write: if known.is_some() { IncidentWrite::Update } else { IncidentWrite::Insert },
                 state,

@@ -93,7 +93,7 @@ impl Scene {
             content_hash: hash,
             by_receiver: false,
             rooms,
-            decide: Box::new(move |known, now| {
+            decide: Arc::new(move |known, now| {
                 let rules = Rules::of(&config.routes[&name], &config.display);
                 if alerts.is_empty() {
                     return reconcile(known, &webhook, &rules, now);

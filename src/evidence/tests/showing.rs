@@ -94,7 +94,7 @@ impl World {
             content_hash: String::new(),
             by_receiver: false,
             rooms: vec![room()],
-            decide: Box::new(move |_, _| Changes {
+            decide: Arc::new(move |_, _| Changes {
                 outcome: Outcome::Opened,
                 write: IncidentWrite::Insert,
                 state: IncidentState::Firing,

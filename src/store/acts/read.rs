@@ -8,10 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::rows as act_rows;
 use crate::store::db::statement;
 use crate::{
-    model::{CardId, Incident, IncidentId, RouteName, Taken},
+    model::{AlertKey, CardId, Incident, IncidentId, RouteName, Taken},
     store::{
         Store, StoreError,
         db::{rows, statement::SqlBuilder},
+        incidents::find::{UNRESOLVED, wanted},
         reports::{overview::SeenIncident, read_overview},
     },
 };
@@ -72,24 +73,17 @@ impl Store {
         Ok(ids.into_iter().map(IncidentId).collect())
     }
 
-    /// Those of `fingerprints` that other open incidents hold.
+    /// Those of `alerts` that other open incidents hold, by their fingerprints.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn held_elsewhere(
-        &self,
-        own: &IncidentId,
-        fingerprints: &[String],
-    ) -> Result<BTreeSet<String>, StoreError> {
+    pub async fn held_elsewhere(&self, own: &IncidentId, alerts: &[AlertKey]) -> Result<BTreeSet<String>, StoreError> {
         let mut held = BTreeSet::new();
         let mut connection = self.readers.acquire().await?;
-        for chunk in fingerprints.chunks(rows::CHUNK) {
-            let mut query = SqlBuilder::new(
-                "SELECT DISTINCT alert.fingerprint FROM alert CROSS JOIN incident WHERE incident.id = alert.incident \
-                 AND incident.closed_at IS NULL AND alert.state <> 'resolved' AND alert.incident <> ",
-            );
-            query.push_bind(own.as_str()).push(" AND alert.fingerprint IN (");
-            query.push_list(chunk.iter().map(String::as_str));
+        for chunk in alerts.chunks(rows::CHUNK) {
+            let mut query = wanted(chunk);
+            query.push("SELECT DISTINCT alert.fingerprint").push(UNRESOLVED).push(" AND alert.incident <> ");
+            query.push_bind(own.as_str());
             let found: Vec<String> = query.build_query_scalar().fetch_all(&mut *connection).await?;
             held.extend(found);
         }

@@ -1,6 +1,6 @@
 //! The cards and notes that one notification makes or changes.
 
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use crate::store::db::statement;
 use crate::{
@@ -227,13 +227,17 @@ pub(in crate::store) async fn live_cards(
     .await?
     .iter()
     .map(|row| {
-        let state = LiveCard {
-            id: CardId(row.try_get("id")?),
-            spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
-            posted_at: row.try_get::<Option<i64>, _>("posted_at")?.map(Timestamp),
-            notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
-        };
+        let state = live_card(row, CardId(row.try_get("id")?))?;
         Ok((state, row.try_get("room")?))
     })
     .collect()
+}
+
+pub(in crate::store) fn live_card(row: &AnyRow, id: CardId) -> Result<LiveCard, StoreError> {
+    Ok(LiveCard {
+        id,
+        spoke_at: row.try_get::<Option<i64>, _>("spoke_at")?.map(Timestamp),
+        posted_at: row.try_get::<Option<i64>, _>("posted_at")?.map(Timestamp),
+        notes_waiting: row.try_get::<i64, _>("notes_waiting")? != 0,
+    })
 }

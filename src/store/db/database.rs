@@ -19,12 +19,14 @@ use tokio::time::timeout;
 use super::{
     error::{is_closed, no_answer},
     readers::Readers,
-    statement::{self, forget_statements},
+    statement::{self, SqlBuilder, forget_statements},
 };
 use crate::{clock::Mark, config::Secret, model::Timestamp, store::StoreError};
 
 /// How long a statement waits for a lock that another process (a backup, say) holds.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// KiB of pages that the writer keeps: those of one full batch of webhooks, so that none is written before its commit.
+const WRITER_CACHE: u32 = 4_096;
 /// How long to wait for a connection to PostgreSQL.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// PostgreSQL: how long a statement of ours may take, wait for a lock, or be waited for by the server inside a transaction, so
@@ -49,6 +51,13 @@ pub(crate) enum Database {
     Sqlite(PathBuf),
     /// PostgreSQL at the URL that the secret holds.
     Postgres(Secret),
+}
+
+/// Where SQLite keeps the pages that a job or a statement may undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UndoPlace {
+    Memory,
+    File,
 }
 
 /// What the writer's transaction found when it began.
@@ -122,9 +131,11 @@ impl Database {
     /// Settings of a connection that no URL can hold.
     async fn prepare(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         if let Self::Sqlite(_) = self {
+            // What a webhook may undo is kept in memory: in a file it is three quarters of all that a batch of them writes.
             let settings = format!(
                 "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                 PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = {WAL_BYTES}",
+                 PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = {WAL_BYTES}; PRAGMA temp_store = MEMORY; \
+                 PRAGMA cache_size = -{WRITER_CACHE}",
                 BUSY_TIMEOUT.as_millis()
             );
             // Made of literals only.
@@ -162,6 +173,16 @@ impl Database {
                 Readers::new(pool.connect_lazy_with(options), Some(begin.into()))
             }
         })
+    }
+
+    /// Has SQLite keep what the writer's next transactions may undo in memory or, for large ones, in a file.
+    pub async fn keep_undo_in(&self, place: UndoPlace, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let sql = match (self, place) {
+            (Self::Postgres(_), _) => return Ok(()),
+            (Self::Sqlite(_), UndoPlace::Memory) => "PRAGMA temp_store = MEMORY",
+            (Self::Sqlite(_), UndoPlace::File) => "PRAGMA temp_store = FILE",
+        };
+        connection.execute(sqlx::raw_sql(sql)).await.map(drop)
     }
 
     /// Begins the writer's transaction, and the savepoint of its first job. On PostgreSQL it waits for the writers of other
@@ -228,6 +249,17 @@ impl Database {
                 connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
             }
         }
+    }
+
+    /// Executes these as a transaction of the writer, in one trip. Only where no other process writes.
+    pub async fn commit_all(
+        &self,
+        connection: &mut AnyConnection,
+        mut statements: Vec<SqlBuilder>,
+    ) -> Result<(), sqlx::Error> {
+        statements.insert(0, SqlBuilder::new("BEGIN IMMEDIATE"));
+        statements.push(SqlBuilder::new("COMMIT"));
+        SqlBuilder::execute_all(statements, connection).await
     }
 
     pub async fn roll_back(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {

@@ -5,6 +5,7 @@ pub(crate) mod error;
 pub(crate) mod meta;
 pub(crate) mod monitoring;
 pub(crate) mod open;
+pub(crate) mod openings;
 pub(crate) mod readers;
 pub(crate) mod repeats;
 pub(crate) mod rows;

@@ -198,8 +198,8 @@ impl Database {
     }
 }
 
-/// All of SQLite's temporary files in this process, those of the SDK's stores among them, lie in `folder` from now on. Each
-/// transaction of some size needs one, and nobody promises that another folder than `store.path` can be written.
+/// All of SQLite's temporary files in this process, those of the SDK's stores among them, lie in `folder` from now on.
+/// Large transactions need one, and nobody promises that another folder than `store.path` can be written.
 ///
 /// # Errors
 /// When the folder cannot be written.
@@ -227,11 +227,11 @@ fn temporary_folder(folder: &Path) -> Option<String> {
     Some(format!("PRAGMA temp_store_directory = '{folder}'"))
 }
 
-/// Does what every webhook does: writes a temporary file and commits.
+/// Does what webhooks and pruning do: writes a temporary file and commits.
 async fn rehearse(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     // More than the cache holds, so that some of it goes to the file.
-    const SPILL: &str = "CREATE TEMP TABLE spill (bytes BLOB); PRAGMA temp.cache_size = 1; \
-         INSERT INTO spill VALUES (zeroblob(262144)); DROP TABLE spill";
+    const SPILL: &str = "PRAGMA temp_store = FILE; CREATE TEMP TABLE spill (bytes BLOB); PRAGMA temp.cache_size = 1; \
+         INSERT INTO spill VALUES (zeroblob(262144)); DROP TABLE spill; PRAGMA temp_store = MEMORY";
     connection.execute(sqlx::raw_sql(SPILL)).await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     meta::write_opened(&mut transaction).await?;

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use sqlx::AnyConnection;
-
 use super::statement::SqlBuilder;
 use crate::model::{IncidentId, NotificationId, Timestamp};
 
@@ -16,13 +14,13 @@ pub(crate) struct Repeat {
     pub at: Timestamp,
 }
 
-/// Writes down all that was heard again, in a few statements however many they are.
-pub(crate) async fn save(connection: &mut AnyConnection, repeats: &[&Repeat]) -> Result<(), sqlx::Error> {
-    let Some(latest) = repeats.iter().map(|repeats| repeats.at.0).max() else { return Ok(()) };
+/// What writes down all that was heard again: a few statements however many they are.
+pub(crate) fn save(repeats: &[Repeat]) -> Vec<SqlBuilder> {
+    let Some(latest) = repeats.iter().map(|repeats| repeats.at.0).max() else { return Vec::new() };
     let mut update = SqlBuilder::new("UPDATE incident SET heard_at = ");
     update.push_bind(latest).push(" WHERE id IN (");
-    update.push_list(repeats.iter().map(|repeats| repeats.incident.as_str()));
-    update.build().execute(&mut *connection).await?;
+    update.push_padded(repeats.iter().map(|repeats| repeats.incident.as_str()).collect());
+    let mut updates = vec![update];
 
     let mut times: HashMap<&str, i64> = HashMap::new();
     for repeats in repeats {
@@ -36,8 +34,8 @@ pub(crate) async fn save(connection: &mut AnyConnection, repeats: &[&Repeat]) ->
     for (count, notifications) in by_count {
         let mut update = SqlBuilder::new("UPDATE notification SET repeats = repeats + ");
         update.push_bind(count).push(" WHERE id IN (");
-        update.push_list(notifications);
-        update.build().execute(&mut *connection).await?;
+        update.push_padded(notifications);
+        updates.push(update);
     }
-    Ok(())
+    updates
 }

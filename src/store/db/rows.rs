@@ -9,7 +9,7 @@ use crate::{
     model::{
         Alert, AlertState, Card, CardId, CardKind, CardState, Form, Incident, IncidentId, IncidentKey, IncidentState,
         LeftOut, Note, NoteKind, NotificationId, Op, OpKind, OpState, PolledAlert, RoomAddress, RouteName, Timestamp,
-        TxnId,
+        TxnId, name_hash,
     },
     store::StoreError,
 };
@@ -193,36 +193,76 @@ pub(crate) async fn some_alerts_of(
         .collect()
 }
 
+/// An alert as it is written.
+pub(crate) struct AlertRow {
+    fingerprint: String,
+    name_hash: i64,
+    state: AlertState,
+    starts_at: Timestamp,
+    ends_at: Option<Timestamp>,
+    absent_since: Option<Timestamp>,
+    changed_at: Timestamp,
+    /// JSON, as is `doc`.
+    seen: Option<String>,
+    doc: String,
+}
+
+impl AlertRow {
+    pub fn of(alert: &Alert) -> Result<Self, StoreError> {
+        Ok(Self {
+            fingerprint: alert.fingerprint.clone(),
+            name_hash: name_hash(&alert.doc.labels),
+            state: alert.state,
+            starts_at: alert.starts_at,
+            ends_at: alert.ends_at,
+            absent_since: alert.absent_since,
+            changed_at: alert.changed_at,
+            seen: alert.seen.as_ref().map(to_json).transpose()?,
+            doc: to_json(&alert.doc)?,
+        })
+    }
+}
+
 pub(crate) async fn save_alerts(
     connection: &mut AnyConnection,
     incident: &IncidentId,
     alerts: &[Alert],
 ) -> Result<(), StoreError> {
     for chunk in alerts.chunks(CHUNK) {
-        let docs = chunk
-            .iter()
-            .map(|alert| Ok((alert.seen.as_ref().map(to_json).transpose()?, to_json(&alert.doc)?)))
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        let mut query = SqlBuilder::new(
-            "INSERT INTO alert (incident, fingerprint, state, starts_at, ends_at, absent_since, changed_at, seen, doc) VALUES ",
-        );
-        for (n, (alert, (seen, doc))) in chunk.iter().zip(docs).enumerate() {
-            query.push(if n == 0 { "(" } else { ", (" });
-            query.push_bind(incident.as_str()).push(", ");
-            query.push_bind(alert.fingerprint.as_str()).push(", ");
-            query.push_bind(alert.state.as_str()).push(", ");
-            query.push_bind(alert.starts_at.0).push(", ");
-            query.push_bind(alert.ends_at.map(|at| at.0)).push(", ");
-            query.push_bind(alert.absent_since.map(|at| at.0)).push(", ");
-            query.push_bind(alert.changed_at.0).push(", ");
-            query.push_bind(seen).push(", ").push_list([doc]);
-        }
-        query.push(
-            " ON CONFLICT (incident, fingerprint) DO UPDATE SET state = excluded.state, \
-             starts_at = excluded.starts_at, ends_at = excluded.ends_at, absent_since = excluded.absent_since, \
-             changed_at = excluded.changed_at, seen = excluded.seen, doc = excluded.doc",
-        );
-        query.build().execute(&mut *connection).await?;
+        let rows = chunk.iter().map(AlertRow::of).collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<_> = rows.iter().map(|row| (incident, row)).collect();
+        insert_alerts(connection, &rows).await?;
     }
     Ok(())
+}
+
+/// Writes alerts with the incidents that hold them, in one statement.
+pub(crate) async fn insert_alerts(
+    connection: &mut AnyConnection,
+    alerts: &[(&IncidentId, &AlertRow)],
+) -> Result<(), sqlx::Error> {
+    let mut query = SqlBuilder::new(
+        "INSERT INTO alert (incident, fingerprint, name_hash, state, starts_at, ends_at, absent_since, changed_at, \
+         seen, doc) VALUES ",
+    );
+    for (n, (incident, alert)) in alerts.iter().enumerate() {
+        query.push(if n == 0 { "(" } else { ", (" });
+        query.push_bind(incident.as_str()).push(", ");
+        query.push_bind(alert.fingerprint.as_str()).push(", ");
+        query.push_bind(alert.name_hash).push(", ");
+        query.push_bind(alert.state.as_str()).push(", ");
+        query.push_bind(alert.starts_at.0).push(", ");
+        query.push_bind(alert.ends_at.map(|at| at.0)).push(", ");
+        query.push_bind(alert.absent_since.map(|at| at.0)).push(", ");
+        query.push_bind(alert.changed_at.0).push(", ");
+        query.push_bind(alert.seen.as_deref()).push(", ");
+        query.push_bind(alert.doc.as_str()).push(")");
+    }
+    query.push(
+        " ON CONFLICT (incident, fingerprint) DO UPDATE SET name_hash = excluded.name_hash, \
+         state = excluded.state, starts_at = excluded.starts_at, ends_at = excluded.ends_at, \
+         absent_since = excluded.absent_since, changed_at = excluded.changed_at, seen = excluded.seen, \
+         doc = excluded.doc",
+    );
+    query.build().execute(connection).await.map(drop)
 }

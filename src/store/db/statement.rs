@@ -41,11 +41,14 @@ pub(crate) struct SqlBuilder {
     sql: String,
     arguments: AnyArguments,
     places: usize,
+    /// Whether places have numbers. SQLite looks through all of them for each value, so that those of 30 alerts cost it as
+    /// much as writing the alerts.
+    is_numbered: bool,
 }
 
 impl SqlBuilder {
     pub fn new(sql: impl Into<String>) -> Self {
-        Self { sql: sql.into(), arguments: AnyArguments::default(), places: 0 }
+        Self { sql: sql.into(), arguments: AnyArguments::default(), places: 0, is_numbered: !named() }
     }
 
     /// Appends a part of the statement, which is never a value.
@@ -62,7 +65,11 @@ impl SqlBuilder {
         // Texts and numbers are always taken; a place without its value would make the statement fail.
         drop(self.arguments.add(value));
         self.places += 1;
-        let _ = write!(self.sql, "${}", self.places);
+        if self.is_numbered {
+            let _ = write!(self.sql, "${}", self.places);
+        } else {
+            self.sql.push('?');
+        }
         self
     }
 
@@ -75,6 +82,14 @@ impl SqlBuilder {
             self.push(if n == 0 { "" } else { ", " }).push_bind(value);
         }
         self.push(")")
+    }
+
+    /// The same for a list that a value may be in twice: SQLite, which keeps statements, shall know but a few lengths.
+    pub fn push_padded(&mut self, mut values: Vec<&str>) -> &mut Self {
+        if let (Some(last), false) = (values.last().copied(), self.is_numbered) {
+            values.resize(values.len().next_power_of_two(), last);
+        }
+        self.push_list(values)
     }
 
     fn take(&mut self) -> (AssertSqlSafe<String>, AnyArguments) {
@@ -94,6 +109,39 @@ impl SqlBuilder {
         let (sql, arguments) = self.take();
         sqlx::query_scalar_with(sql, arguments).persistent(named())
     }
+}
+
+impl SqlBuilder {
+    /// Executes several statements, in one call on SQLite, where each costs a trip to the database's thread and back.
+    pub async fn execute_all(statements: Vec<Self>, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let mut all = Self::new("");
+        for mut statement in statements {
+            // Numbers would mean the values of the first one.
+            if statement.is_numbered || all.is_numbered {
+                statement.build().execute(&mut *connection).await?;
+                continue;
+            }
+            all.push(if all.sql.is_empty() { "" } else { "; " }).push(&statement.sql);
+            all.arguments.values.0.append(&mut statement.arguments.values.0);
+        }
+        if !all.sql.is_empty() {
+            all.build().execute(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Parts of rows that go into one statement each. SQLite, which keeps statements, knows but a few lengths of them.
+pub(crate) fn parts<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    const MOST: usize = 128;
+    let mut rest = rows;
+    let named = named();
+    std::iter::from_fn(move || {
+        let length = if named { 1 << rest.len().checked_ilog2()? } else { rest.len() };
+        let (part, after) = rest.split_at_checked(length.min(MOST)).filter(|(part, _)| !part.is_empty())?;
+        rest = after;
+        Some(part)
+    })
 }
 
 /// Several statements that share their values: in one call on SQLite, where each costs a trip to the database's thread and
@@ -135,10 +183,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_numbered_through_lists() {
-        let mut builder = SqlBuilder::new("SELECT 1 WHERE a = ");
-        builder.push_bind(1_i64).push(" AND b IN (").push_list(["x", "y"]).push(" AND c = ").push_bind("z");
-        assert_eq!(builder.sql, "SELECT 1 WHERE a = $1 AND b IN ($2, $3) AND c = $4");
-        assert_eq!(builder.arguments.values.0.len(), 4);
+    fn parts_are_all_of_it_in_order() {
+        for length in [0, 1, 2, 3, 30, 128, 129, 900] {
+            let rows: Vec<usize> = (0..length).collect();
+            let parts: Vec<&[usize]> = parts(&rows).collect();
+            assert_eq!(parts.concat(), rows);
+            assert!(parts.iter().all(|part| (1..=128).contains(&part.len())), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_numbered_through_lists_where_the_database_needs_it() {
+        for (is_numbered, expected) in [
+            (true, "SELECT 1 WHERE a = $1 AND b IN ($2, $3) AND c = $4"),
+            (false, "SELECT 1 WHERE a = ? AND b IN (?, ?) AND c = ?"),
+        ] {
+            let mut builder = SqlBuilder { is_numbered, ..SqlBuilder::new("SELECT 1 WHERE a = ") };
+            builder.push_bind(1_i64).push(" AND b IN (").push_list(["x", "y"]).push(" AND c = ").push_bind("z");
+            assert_eq!(builder.sql, expected);
+            assert_eq!(builder.arguments.values.0.len(), 4);
+        }
     }
 }

@@ -1,26 +1,30 @@
 //! The one writer. Jobs that arrive during a commit share the next one: one transaction, one fsync.
 
+mod job;
 mod shared;
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use sqlx::{AnyConnection, Connection as _};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
+pub(crate) use self::job::WriteContext;
+use self::job::{Batch, Message, Work};
 use super::{
-    database::Database,
+    database::{Database, UndoPlace},
     error::{concerns_all, in_words, is_without_room},
     meta,
     monitoring::Commits,
+    openings::{self, Opening},
     repeats::{self, Repeat},
+    statement::SqlBuilder,
 };
 use crate::{
     clock::{Clock, Mark},
@@ -48,112 +52,6 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a job uses besides the connection.
-pub(crate) struct WriteContext {
-    /// The last number given out; see [`WriteContext::next`].
-    seq: i64,
-    /// Whether some room may be behind once this is committed.
-    pub wake: bool,
-    /// The epoch of whoever leads or led last, as the transaction sees it.
-    pub epoch: Option<String>,
-}
-
-impl WriteContext {
-    /// The last number given out.
-    pub fn last(&self) -> i64 {
-        self.seq
-    }
-
-    /// The next number of the store's one counter: revisions and notes are ordered by it.
-    pub fn next(&mut self) -> i64 {
-        self.seq += 1;
-        self.seq
-    }
-}
-
-/// A piece of work for one transaction.
-trait WriteJob: Send {
-    /// Does the work. Returns whether it succeeded; if not, it must be undone.
-    fn run<'c>(&'c mut self, connection: &'c mut AnyConnection, context: &'c mut WriteContext) -> BoxFuture<'c, bool>;
-
-    /// Lets it fail before it is run.
-    fn refuse(&mut self, error: StoreError);
-
-    /// The only epoch in which it may commit, if it is work of whoever leads.
-    fn fence(&self) -> Option<&Epoch>;
-
-    /// Why it failed.
-    fn error(&self) -> Option<String>;
-
-    /// Answers the caller after the commit.
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
-}
-
-struct Work<T, F> {
-    /// Taken when it is run.
-    todo: Option<F>,
-    fence: Option<Epoch>,
-    result: Result<T, StoreError>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> WriteJob for Work<T, F>
-where
-    T: Send,
-    F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>> + Send,
-{
-    fn run<'c>(&'c mut self, connection: &'c mut AnyConnection, context: &'c mut WriteContext) -> BoxFuture<'c, bool> {
-        Box::pin(async move {
-            if let Some(work) = self.todo.take() {
-                // One poisoned webhook must not end the writer.
-                let done = AssertUnwindSafe(async { work(connection, context).await }).catch_unwind().await;
-                self.result = done.unwrap_or_else(|_| {
-                    tracing::error!("panic in a store job; its changes are undone");
-                    Err(StoreError::Panic)
-                });
-            }
-            self.result.is_ok()
-        })
-    }
-
-    fn refuse(&mut self, error: StoreError) {
-        self.todo = None;
-        self.result = Err(error);
-    }
-
-    fn fence(&self) -> Option<&Epoch> {
-        self.fence.as_ref()
-    }
-
-    fn error(&self) -> Option<String> {
-        self.result.as_ref().err().map(ToString::to_string)
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        // The caller may have given up; then nobody listens.
-        let _ = self.reply.send(committed.and(self.result));
-    }
-}
-
-enum Message {
-    Job(Box<dyn WriteJob>),
-    Repeat(Repeat, oneshot::Sender<Result<(), StoreError>>),
-    Close(oneshot::Sender<()>),
-}
-
-/// The work that shares a transaction.
-#[derive(Default)]
-struct Batch {
-    jobs: Vec<Box<dyn WriteJob>>,
-    repeats: Vec<(Repeat, oneshot::Sender<Result<(), StoreError>>)>,
-}
-
-impl Batch {
-    fn len(&self) -> usize {
-        self.jobs.len() + self.repeats.len()
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     jobs: mpsc::Sender<Message>,
@@ -175,16 +73,50 @@ impl Handle {
             + Send
             + 'static,
     {
+        self.run(work, false).await
+    }
+
+    /// The same for work that may change tens of megabytes.
+    pub async fn write_large<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.run(work, true).await
+    }
+
+    async fn run<T, F>(&self, work: F, is_large: bool) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection, &'c mut WriteContext) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let fence = self.fence.clone();
-        let job = Box::new(Work { todo: Some(work), fence, result: Err(StoreError::Stopped), reply });
-        self.committed(Message::Job(job), answer).await
+        let job = Work { todo: Some(work), fence, is_large, result: Err(StoreError::Stopped), reply };
+        self.committed(Message::Job(Box::new(job)), answer).await
     }
 
     /// Returns once the repeat is committed. All repeats of a transaction share a few statements.
     pub async fn repeats(&self, repeats: Repeat) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.committed(Message::Repeat(repeats, reply), answer).await
+    }
+
+    /// Returns once the opening is committed, or `false` if it has to be written as other work is: alone, and by what is
+    /// known of its group.
+    pub async fn open(&self, opening: Opening) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.committed(Message::Opening(Box::new(opening), reply), answer).await
+    }
+
+    /// How many pieces of work wait.
+    #[cfg(test)]
+    pub fn queued(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
     }
 
     async fn committed<T>(
@@ -232,6 +164,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
         connection: Some(connection),
         token_key: meta::token_key(&replica),
         context,
+        undo: UndoPlace::Memory,
         saved_seq: seq,
         saved_mark: None,
         is_without_room: false,
@@ -267,6 +200,8 @@ struct Writer {
     connection: Option<AnyConnection>,
     token_key: String,
     context: WriteContext,
+    /// Where SQLite keeps what may be undone.
+    undo: UndoPlace,
     saved_seq: i64,
     saved_mark: Option<Mark>,
     /// Whether PostgreSQL had no room for the last transaction.
@@ -297,11 +232,7 @@ impl Writer {
             let mut batch = Batch::default();
             let mut next = Some(first);
             while let Some(message) = next {
-                match message {
-                    Message::Job(job) => batch.jobs.push(job),
-                    Message::Repeat(repeats, reply) => batch.repeats.push((repeats, reply)),
-                    Message::Close(reply) => closing = Some(reply),
-                }
+                closing = batch.add(message).or(closing);
                 next = if batch.len() < BATCH { inbox.try_recv().ok() } else { None };
             }
             if batch.len() > 0 {
@@ -358,12 +289,7 @@ impl Writer {
                 self.wake.send_modify(|commits| *commits += 1);
             }
         }
-        for job in batch.jobs {
-            job.answer(outcome.clone().map_err(StoreError::Database));
-        }
-        for (_, reply) in batch.repeats {
-            let _ = reply.send(outcome.clone().map_err(StoreError::Database));
-        }
+        batch.answer(&outcome);
     }
 
     /// Logs a failure once, and its end once.
@@ -384,18 +310,37 @@ impl Writer {
             return self.shared_transaction(batch).await;
         }
         let Some(mut connection) = self.connection.take() else { return Err("the store has stopped".to_owned()) };
-        let result = match self.database.begin(&mut connection).await {
-            Ok(_) => match self.fill(&mut connection, batch, mark).await {
-                Ok(()) => self.database.commit(&mut connection, None).await.map_err(|error| in_words(&error)),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(in_words(&error)),
+        let only_repeats = batch.jobs.is_empty() && batch.openings.is_empty() && mark.is_none();
+        let result = if only_repeats && self.saved_seq == self.context.seq {
+            let all = self.database.commit_all(&mut connection, repeats::save(&batch.repeats));
+            all.await.map_err(|error| in_words(&error))
+        } else {
+            self.in_steps(&mut connection, batch, mark).await
         };
         if result.is_err() {
             self.roll_back(&mut connection).await;
         }
         self.connection = Some(connection);
         result
+    }
+
+    async fn in_steps(
+        &mut self,
+        connection: &mut AnyConnection,
+        batch: &mut Batch,
+        mark: Option<&Mark>,
+    ) -> Result<(), String> {
+        self.begin(connection, batch.undo_place()).await.map_err(|error| in_words(&error))?;
+        self.fill(connection, batch, mark).await?;
+        self.database.commit(connection, None).await.map_err(|error| in_words(&error))
+    }
+
+    async fn begin(&mut self, connection: &mut AnyConnection, undo: UndoPlace) -> Result<(), sqlx::Error> {
+        if self.undo != undo {
+            self.database.keep_undo_in(undo, connection).await?;
+            self.undo = undo;
+        }
+        self.database.begin(connection).await.map(drop)
     }
 
     /// Runs all jobs.
@@ -406,6 +351,7 @@ impl Writer {
         mark: Option<&Mark>,
     ) -> Result<(), String> {
         let text = |error: sqlx::Error| in_words(&error);
+        self.open(connection, batch).await?;
         let last = batch.jobs.len().saturating_sub(1);
         for (n, job) in batch.jobs.iter_mut().enumerate() {
             if job.fence().is_some_and(|fence| self.context.epoch.as_deref() != Some(fence.as_str())) {
@@ -413,21 +359,12 @@ impl Writer {
                 continue;
             }
             if !job.run(connection, &mut self.context).await {
-                // The savepoint stays, for the next job.
-                let undone = self.database.undo_job(connection).await;
-                // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see
-                // that error, not the missing savepoint.
-                undone.map_err(|error| job.error().unwrap_or_else(|| in_words(&error)))?;
-                // PostgreSQL undoes one statement also then; but what one webhook finds, all will.
-                if let Some(error) = job.error().filter(|error| concerns_all(error)) {
-                    return Err(error);
-                }
+                self.undo(connection, job.error()).await?;
             } else if n < last {
                 self.database.next_job(connection).await.map_err(text)?;
             }
         }
-        let repeats: Vec<&Repeat> = batch.repeats.iter().map(|(repeats, _)| repeats).collect();
-        repeats::save(connection, &repeats).await.map_err(text)?;
+        SqlBuilder::execute_all(repeats::save(&batch.repeats), connection).await.map_err(text)?;
         if self.saved_seq != self.context.seq {
             meta::write_seq(connection, self.context.seq).await.map_err(text)?;
         }
@@ -435,6 +372,41 @@ impl Writer {
             meta::write_mark(connection, mark).await.map_err(text)?;
         }
         Ok(())
+    }
+
+    /// Writes the openings, as one job. If they cannot be written together, each is tried by itself later.
+    async fn open(&mut self, connection: &mut AnyConnection, batch: &mut Batch) -> Result<(), String> {
+        if batch.openings.is_empty() {
+            return Ok(());
+        }
+        let openings: Vec<&Opening> = batch.openings.iter().collect();
+        match openings::save(connection, &openings, || self.context.next()).await {
+            Ok(opened) => {
+                self.context.wake |= opened.contains(&true);
+                batch.opened = opened;
+                if !batch.jobs.is_empty() {
+                    self.database.next_job(connection).await.map_err(|error| in_words(&error))?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(error = in_words(&error), "openings failed together, each goes on alone");
+                self.undo(connection, Some(in_words(&error))).await
+            }
+        }
+    }
+
+    /// Undoes a job that failed. Its savepoint stays, for the next job.
+    ///
+    /// # Errors
+    /// When the whole transaction has failed.
+    async fn undo(&mut self, connection: &mut AnyConnection, error: Option<String>) -> Result<(), String> {
+        // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see that error,
+        // not the missing savepoint.
+        let undone = self.database.undo_job(connection).await;
+        undone.map_err(|missing| error.clone().unwrap_or_else(|| in_words(&missing)))?;
+        // PostgreSQL undoes one statement also then; but what one webhook finds, all will.
+        error.filter(|error| concerns_all(error)).map_or(Ok(()), Err)
     }
 
     async fn roll_back(&mut self, connection: &mut AnyConnection) {

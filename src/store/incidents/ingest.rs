@@ -1,5 +1,7 @@
 //! One accepted webhook: reconciled and applied inside the writer's transaction, so that webhooks cannot race.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
 
@@ -11,8 +13,8 @@ use super::{
 use crate::store::db::statement;
 use crate::{
     model::{
-        AlertState, Beat, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId, Outcome,
-        RoomAddress, Timestamp,
+        AlertKey, AlertState, Beat, Changes, Incident, IncidentId, IncidentKey, IncidentWrite, Known, NotificationId,
+        Outcome, RoomAddress, Timestamp,
     },
     store::{
         Store, StoreError,
@@ -25,7 +27,7 @@ use crate::{
 /// Other incidents that one transaction settles.
 const SETTLED: usize = 50;
 
-type Decide = Box<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
+type Decide = Arc<dyn Fn(Option<&Known>, Timestamp) -> Changes + Send + Sync>;
 type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
 
 /// A webhook that has been read and routed, on its way into the store.
@@ -42,8 +44,8 @@ pub struct Ingest {
     pub rooms: Vec<RoomAddress>,
     /// The rules: what is known -> what changes. Asked a second time if the first answer was given too early.
     pub decide: Decide,
-    /// The fingerprints that it reports as resolved.
-    pub resolved: Vec<String>,
+    /// The alerts that it reports as resolved.
+    pub resolved: Vec<AlertKey>,
     /// The rules for another open incident of the route that holds some of them.
     pub settle: Settle,
     /// What it says of dead man's switches; one for each.
@@ -67,18 +69,33 @@ pub struct Ingested {
     pub unarmed: usize,
 }
 
+/// What is seen beside the writer.
+pub(super) enum LookAhead {
+    /// A mere repeat, which is written.
+    Repeated(Ingested),
+    /// Nothing is known of the group.
+    Unknown,
+    /// To be decided inside the writer's transaction.
+    Other,
+}
+
 impl Store {
     /// Returns once the notification is on disk.
     ///
     /// # Errors
     /// When it cannot be committed, or not in time. It may have been committed all the same, if it was merely late.
-    pub async fn ingest(&self, ingest: Ingest) -> Result<Ingested, StoreError> {
+    pub async fn ingest(&self, mut ingest: Ingest) -> Result<Ingested, StoreError> {
         let clock = self.clock.clone();
         let (group, route) = (hash(ingest.key.group_key.as_bytes()), ingest.key.route.clone());
-        if let Some(ingested) = self.try_repeat(&ingest, &group, clock.now()).await? {
+        let is_unknown = match self.look_ahead(&ingest, &group, clock.now()).await? {
+            LookAhead::Repeated(ingested) => return Ok(ingested),
+            LookAhead::Unknown => true,
+            LookAhead::Other => false,
+        };
+        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
+        if is_unknown && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
             return Ok(ingested);
         }
-        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
         let (mut ingested, mut rest) = self
             .writer
             .write(move |connection, context| {
@@ -144,9 +161,9 @@ pub(in crate::store) async fn apply_own(
 }
 
 #[derive(Default)]
-struct Hashes {
-    group: String,
-    body: String,
+pub(super) struct Hashes {
+    pub group: String,
+    pub body: String,
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -223,7 +240,7 @@ impl Ingestion<'_> {
         &mut self,
         key: &IncidentKey,
         own: Option<&Incident>,
-        resolved: &[String],
+        resolved: &[AlertKey],
         settle: &Settle,
     ) -> Result<Vec<IncidentId>, StoreError> {
         let mut held = with_unresolved(self.connection, &key.route, own.map(|own| &own.id), resolved).await?;

@@ -31,8 +31,11 @@ impl Store {
         let (before, dead_before) = (now.minus(retention), now.minus(DEAD_LETTERS));
         let mut total = self.prune_acts(retention).await?;
         loop {
-            let forgotten =
-                self.writer.write(move |connection, _| Box::pin(prune_some(connection, before, dead_before))).await?;
+            // A hundred incidents may have as many thousands of alerts.
+            let forgotten = self
+                .writer
+                .write_large(move |connection, _| Box::pin(prune_some(connection, before, dead_before)))
+                .await?;
             total += forgotten;
             if forgotten == 0 {
                 break;

@@ -9,7 +9,7 @@ fn resolving(group: &str, route: &str, fingerprints: &[String]) -> Ingest {
     let quiet = NewNote { kind: NoteKind::Resolved, args: NoteArgs::default(), cards: None };
     Ingest {
         key,
-        resolved: fingerprints.to_vec(),
+        resolved: keys(fingerprints),
         settle: Box::new(move |known, now| {
             let held = known.incident.alerts.iter().filter(|alert| over.contains(&alert.fingerprint));
             let alerts: Vec<Alert> =
@@ -19,6 +19,11 @@ fn resolving(group: &str, route: &str, fingerprints: &[String]) -> Ingest {
         }),
         ..ingest(group, "own", IncidentState::Firing)
     }
+}
+
+/// Of alerts without a name.
+fn keys(fingerprints: &[String]) -> Vec<AlertKey> {
+    fingerprints.iter().map(|fingerprint| AlertKey::of(fingerprint, &Labels::new())).collect()
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -67,7 +72,7 @@ async fn a_repeat_to_its_own_incident_is_none_while_another_holds_what_it_resolv
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     let repeat = || Ingest {
-        resolved: names(&["x"]),
+        resolved: keys(&names(&["x"])),
         settle: resolving("g", "default", &names(&["x"])).settle,
         ..repeats::repeating("g", "d")
     };
@@ -94,13 +99,30 @@ async fn the_look_up_goes_by_its_index() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "EXPLAIN QUERY PLAN {} 'r' AND alert.fingerprint IN ('a', 'b')",
-        incidents::find::WITH_UNRESOLVED
+        "EXPLAIN QUERY PLAN WITH wanted (name_hash, fingerprint) AS (VALUES (1, 'a'), (2, 'b')) SELECT 1 {}",
+        incidents::find::UNRESOLVED
     )))
     .fetch_all(&store.readers.pool)
     .await
     .expect("a plan");
-    assert!(plan[0].3.contains("alert_unresolved (fingerprint=?"), "{plan:?}");
+    let by_both = "SEARCH alert USING INDEX alert_named (name_hash=? AND fingerprint=?)";
+    assert!(plan.iter().any(|step| step.3 == by_both), "{plan:?}");
+}
+
+#[tokio::test]
+async fn an_alert_that_an_earlier_version_wrote_is_found_as_well() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    store.ingest(ingest("old", "x", IncidentState::Firing)).await.expect("committed");
+    store.run_sql("UPDATE alert SET name_hash = 0").await;
+    let reported = store.ingest(resolving("new", "default", &names(&["x"]))).await.expect("committed");
+    assert_eq!(reported.elsewhere, 1);
+    // It is written as this version does.
+    let unhashed: i64 = sqlx::query_scalar("SELECT count(*) FROM alert WHERE name_hash = 0")
+        .fetch_one(&store.readers.pool)
+        .await
+        .expect("read");
+    assert_eq!(unhashed, 0);
 }
 
 /// A label is taken out of `group_by`: what were many groups is one, and ends as one. The writer serves others in between.

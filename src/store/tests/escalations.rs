@@ -141,7 +141,7 @@ async fn a_card_that_is_posted_again_still_calls() {
     let op = store.freeze(op_for(&waiting, OpKind::Reply, "reply")).await.expect("frozen");
     let reposts = vec![old];
     let again = Ingest {
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             reposts: reposts.clone(),
             ..adding(known, "b", IncidentState::Firing, Vec::new())
         }),

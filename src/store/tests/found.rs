@@ -69,7 +69,7 @@ async fn large_incidents_come_page_by_page_but_whole() {
     for group in ["g1", "g2", "g3", "g4"] {
         let alerts: Vec<Alert> = (0..9_000).map(|n| alert(&format!("a{n:05}"), AlertState::Firing)).collect();
         let many = Ingest {
-            decide: Box::new(move |known, _| Changes {
+            decide: Arc::new(move |known, _| Changes {
                 alerts: alerts.clone(),
                 ..adding(known, "", IncidentState::Firing, Vec::new())
             }),
@@ -127,7 +127,7 @@ async fn findings_change_the_incident_and_its_card_but_not_when_it_was_heard_of(
     // Not once its group has another one.
     store.apply_found(last, judged.clone(), closing()).await.expect("committed");
     let another = Ingest {
-        decide: Box::new(|_, _| adding(None, "a", IncidentState::Firing, Vec::new())),
+        decide: Arc::new(|_, _| adding(None, "a", IncidentState::Firing, Vec::new())),
         ..ingest("g", "a", IncidentState::Firing)
     };
     store.ingest(another).await.expect("committed");
@@ -180,7 +180,7 @@ async fn a_webhook_that_leaves_something_absent_is_noticed() {
     assert!(!absences.has_changed().expect("a store"));
     let now = clock.now();
     let leaving = Ingest {
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             alerts: vec![Alert { changed_at: now, ..alert("a", AlertState::Absent) }],
             ..adding(known, "", IncidentState::Quiet, Vec::new())
         }),

@@ -13,7 +13,7 @@ fn beat(cluster: &str, firing: bool) -> Ingest {
 }
 
 async fn beats(store: &Store, cluster: &str, firing: bool) {
-    let decide = Box::new(|_: Option<&Known>, _| Changes {
+    let decide = Arc::new(|_: Option<&Known>, _| Changes {
         outcome: Outcome::Beat,
         write: IncidentWrite::None,
         visible: false,

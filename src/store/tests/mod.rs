@@ -10,9 +10,9 @@ use crate::{
     health::Health,
     metrics::Metrics,
     model::{
-        Alert, AlertDoc, AlertState, CardState, Changes, Form, IncidentDoc, IncidentId, IncidentKey, IncidentState,
-        IncidentWrite, Known, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState, Outcome, RoomAddress,
-        RouteName, Timestamp, TxnId,
+        Alert, AlertDoc, AlertKey, AlertState, CardState, Changes, Form, IncidentDoc, IncidentId, IncidentKey,
+        IncidentState, IncidentWrite, Known, Labels, NewNote, NoteArgs, NoteKind, NotificationId, Op, OpKind, OpState,
+        Outcome, RoomAddress, RouteName, Timestamp, TxnId,
     },
 };
 
@@ -26,6 +26,7 @@ mod found;
 mod heartbeats;
 mod lease;
 mod migration;
+mod openings;
 mod ops;
 mod overview;
 mod repeats;
@@ -103,7 +104,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
         body: b"{}".to_vec(),
         content_hash: String::new(),
         rooms: vec![room()],
-        decide: Box::new(move |known, _| {
+        decide: Arc::new(move |known, _| {
             let notes = if known.is_some() { vec![note.clone()] } else { Vec::new() };
             adding(known, &fingerprint, state, notes)
         }),
@@ -116,7 +117,7 @@ fn ingest(group: &str, fingerprint: &str, state: IncidentState) -> Ingest {
 
 fn unchanged(group: &str) -> Ingest {
     Ingest {
-        decide: Box::new(|known, _| Changes {
+        decide: Arc::new(|known, _| Changes {
             outcome: Outcome::Unchanged,
             write: IncidentWrite::Update,
             alerts: Vec::new(),
@@ -159,7 +160,7 @@ async fn an_open_incident_comes_first_whatever_the_clock_said() {
         let state = if open { IncidentState::Firing } else { IncidentState::Resolved };
         let again = ingest("g", "x", state);
         Ingest {
-            decide: Box::new(move |known, _| {
+            decide: Arc::new(move |known, _| {
                 // What is over stays over; what fires again opens again.
                 let known = known.filter(|known| known.incident.state.is_open());
                 adding(known, "x", state, Vec::new())
@@ -229,7 +230,7 @@ async fn what_waits_to_be_said_on_a_card_has_a_bound_and_the_newest_is_kept() {
     let Fixture { store, .. } = open(folder.path()).await;
     store.ingest(ingest("g", "a", IncidentState::Firing)).await.expect("committed");
     let reported = |from: i64, to: i64| Ingest {
-        decide: Box::new(move |known, _| {
+        decide: Arc::new(move |known, _| {
             let args = |n: i64| NoteArgs { fingerprints: vec![n.to_string()], ..NoteArgs::default() };
             let note = |n| NewNote { kind: NoteKind::NewFiring, args: args(n), cards: None };
             adding(known, "a", IncidentState::Firing, (from..to).map(note).collect())
@@ -344,7 +345,7 @@ async fn what_a_list_of_due_cards_has_no_room_for_is_counted() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
     let resolved = |group: &str, kind| Ingest {
-        decide: Box::new(move |known, _| {
+        decide: Arc::new(move |known, _| {
             adding(known, "a", IncidentState::Resolved, vec![NewNote { kind, args: NoteArgs::default(), cards: None }])
         }),
         ..ingest(group, "a", IncidentState::Resolved)

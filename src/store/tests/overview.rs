@@ -13,7 +13,7 @@ async fn an_overview_is_bounded_and_begins_with_what_matters() {
     for n in 0..60_u32 {
         clock.advance(Duration::from_secs(1));
         let severity = u32::from(n != 55);
-        let decide = Box::new(move |known: Option<&Known>, _| Changes {
+        let decide = Arc::new(move |known: Option<&Known>, _| Changes {
             severity,
             alerts: (0..9).map(|alert_n| alert(&format!("f{alert_n}"), AlertState::Firing)).collect(),
             ..adding(known, "a", IncidentState::Firing, Vec::new())

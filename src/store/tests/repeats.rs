@@ -30,7 +30,7 @@ async fn hashed(store: &Store, content_hash: &str, state: IncidentState) -> Opti
         let doc = IncidentDoc { content_hash: kept.clone(), ..IncidentDoc::default() };
         Changes { doc, ..adding(known, "a", state, Vec::new()) }
     };
-    let posted = Ingest { content_hash: content_hash.to_owned(), decide: Box::new(decide), ..ingest("g", "a", state) };
+    let posted = Ingest { content_hash: content_hash.to_owned(), decide: Arc::new(decide), ..ingest("g", "a", state) };
     store.ingest(posted).await.expect("committed");
     *seen.lock().expect("a lock")
 }
@@ -64,7 +64,7 @@ pub(super) fn repeating(group: &str, content_hash: &str) -> Ingest {
     };
     Ingest {
         content_hash: content_hash.to_owned(),
-        decide: Box::new(decide),
+        decide: Arc::new(decide),
         ..ingest(group, "a", IncidentState::Firing)
     }
 }

@@ -145,7 +145,7 @@ async fn ops(store: &Store) -> Vec<String> {
 async fn edit(store: &Store, txn: &str) -> Op {
     store
         .ingest(Ingest {
-            decide: Box::new(|known, _| adding(known, "a", IncidentState::Firing, Vec::new())),
+            decide: Arc::new(|known, _| adding(known, "a", IncidentState::Firing, Vec::new())),
             ..ingest("g", "a", IncidentState::Firing)
         })
         .await
@@ -219,7 +219,7 @@ async fn snapshot_of(store: &Store, op: &Op) -> Snapshot {
 async fn a_panic_is_undone_and_the_writer_goes_on() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
-    let poisoned = Ingest { decide: Box::new(|_, _| panic!("on purpose")), ..ingest("g", "a", IncidentState::Firing) };
+    let poisoned = Ingest { decide: Arc::new(|_, _| panic!("on purpose")), ..ingest("g", "a", IncidentState::Firing) };
     let good = store.ingest(ingest("h", "a", IncidentState::Firing));
     let (bad, good) = tokio::join!(store.ingest(poisoned), good);
     assert!(matches!(bad, Err(StoreError::Panic)), "{bad:?}");

@@ -7,7 +7,7 @@ const ALERTS: usize = 900;
 
 fn large(group: &str, noted: bool) -> Ingest {
     let note = NewNote { kind: NoteKind::NewFiring, args: NoteArgs::default(), cards: None };
-    let decide = Box::new(move |known: Option<&Known>, _| Changes {
+    let decide = Arc::new(move |known: Option<&Known>, _| Changes {
         alerts: (0..ALERTS).map(|number| alert(&format!("f{number:04}"), AlertState::Firing)).collect(),
         ..adding(known, "a", IncidentState::Firing, if noted { vec![note.clone()] } else { Vec::new() })
     });
@@ -61,7 +61,7 @@ async fn large_cards_are_read_one_at_a_time() {
     let Fixture { store, .. } = open(folder.path()).await;
     for group in ["g0", "g1"] {
         let many: Vec<Alert> = (0..1_001).map(|number| alert(&format!("f{number}"), AlertState::Firing)).collect();
-        let decide = Box::new(move |known: Option<&Known>, _| Changes {
+        let decide = Arc::new(move |known: Option<&Known>, _| Changes {
             alerts: many.clone(),
             ..adding(known, "a", IncidentState::Firing, Vec::new())
         });

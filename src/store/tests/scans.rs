@@ -15,14 +15,14 @@ use tracing::{
 
 use super::*;
 use crate::{
-    model::{ActArgs, ActKind, ActState, Beat, CardId, EvidenceKind, Labels, ResolvedRoom, Switch, SwitchKey},
+    model::{ActArgs, ActKind, ActState, Beat, CardId, EvidenceKind, ResolvedRoom, Switch, SwitchKey},
     store::FoundRoot,
 };
 
 /// Tables with a row for each room that ever was, or a handful in all; and what a query makes itself of rows that were
 /// counted before.
 /// Switches are bounded for each heartbeat of the config.
-const SMALL: [&str; 8] = ["lease", "meta", "room", "heartbeat", "behind", "counted", "known", "live"];
+const SMALL: [&str; 9] = ["lease", "meta", "room", "heartbeat", "behind", "counted", "known", "live", "wanted"];
 
 fn caught() -> &'static Mutex<BTreeSet<String>> {
     static CAUGHT: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
@@ -78,7 +78,7 @@ impl Visit for Statement {
 
 fn noted(group: &str, kind: NoteKind, state: IncidentState, reposts: Vec<CardId>) -> Ingest {
     Ingest {
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             reposts: reposts.clone(),
             forgotten: vec!["gone".to_owned()],
             ..adding(known, "a", state, vec![NewNote { kind, args: NoteArgs::default(), cards: None }])
@@ -91,7 +91,7 @@ fn noted(group: &str, kind: NoteKind, state: IncidentState, reposts: Vec<CardId>
 fn hashed(group: &str, is_new: bool) -> Ingest {
     Ingest {
         content_hash: "d".to_owned(),
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             outcome: if is_new { Outcome::Opened } else { Outcome::Unchanged },
             visible: is_new,
             doc: IncidentDoc { content_hash: "d".to_owned(), ..IncidentDoc::default() },
@@ -104,7 +104,7 @@ fn hashed(group: &str, is_new: bool) -> Ingest {
 /// What speaks of nothing known and says nothing.
 fn idle(group: &str) -> Ingest {
     Ingest {
-        decide: Box::new(|known, _| Changes {
+        decide: Arc::new(|known, _| Changes {
             outcome: Outcome::Unchanged,
             write: IncidentWrite::None,
             visible: false,
@@ -285,7 +285,7 @@ async fn act(store: &Store) {
     assert!(store.act_target("$nothing").await.expect("read").is_none());
     let (incident, default) = (on.incidents[0].id.clone(), route("default"));
     store.incident_with_alerts(&incident).await.expect("read").expect("one");
-    store.held_elsewhere(&incident, &["a".to_owned()]).await.expect("read");
+    store.held_elsewhere(&incident, &[AlertKey::of("a", &Labels::new())]).await.expect("read");
     store.open_incidents(&[default.clone(), route("web")]).await.expect("read");
     for event in ["$take", "$again"] {
         let end = due_act(store, event, ActKind::Take, Some(&on)).await;

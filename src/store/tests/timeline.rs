@@ -23,7 +23,7 @@ async fn run(store: &Store, sql: &'static str) {
 fn opening(group: &str, fingerprint: &str) -> Ingest {
     let name = fingerprint.to_owned();
     Ingest {
-        decide: Box::new(move |known, _| {
+        decide: Arc::new(move |known, _| {
             let open = known.filter(|known| known.incident.closed_at.is_none());
             adding(open, &name, IncidentState::Firing, Vec::new())
         }),

@@ -105,7 +105,7 @@ async fn what_is_on_its_way_is_waited_for() {
         if sent == OpKind::Edit {
             posted(&store, "default", "g").await;
             let quiet = Ingest {
-                decide: Box::new(|known, _| adding(known, "b", IncidentState::Firing, Vec::new())),
+                decide: Arc::new(|known, _| adding(known, "b", IncidentState::Firing, Vec::new())),
                 ..of_route("default", "g", "b")
             };
             store.ingest(quiet).await.expect("committed");
@@ -183,7 +183,7 @@ async fn an_old_card_whose_successor_never_came_is_told_itself() {
     posted(&store, "default", "g").await;
     let old: String = sqlx::query_scalar("SELECT id FROM card").fetch_one(&store.readers.pool).await.expect("a card");
     let opened_again = Ingest {
-        decide: Box::new(move |known, _| Changes {
+        decide: Arc::new(move |known, _| Changes {
             reposts: vec![crate::model::CardId(old.clone())],
             ..adding(known, "b", IncidentState::Firing, Vec::new())
         }),

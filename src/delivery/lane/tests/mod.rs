@@ -352,7 +352,7 @@ impl Harness {
         let route: &Route = &config.routes[&RouteName::parse("default").expect("a name")];
         let key = IncidentKey { route: route.name.clone(), receiver: "r".to_owned(), group_key: group.to_owned() };
         let content_hash = webhook.content_hash.clone();
-        let decide = Box::new(move |known: Option<&crate::model::Known>, now| {
+        let decide = Arc::new(move |known: Option<&crate::model::Known>, now| {
             let route = config.routes.values().next().expect("a route");
             intake::reconcile(known, &webhook, &Rules::of(route, &config.display), now)
         });
