@@ -5,6 +5,7 @@
 //! failure. Answers, which are frozen already, go when there is nothing else. Each thing that can go wrong on the way is a type in a file beside this one.
 
 mod answers;
+mod arrivals;
 mod context;
 mod dead_letters;
 mod drain;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::context::{LaneContext, OnShown};
 use self::{
     answers::Answers,
+    arrivals::Arrivals,
     context::RoomContext,
     drain::Drain,
     failures::Failures,
@@ -70,6 +72,7 @@ pub struct Lane {
     context: RoomContext,
     /// Changes with every config that a reload applies.
     reloads: watch::Receiver<Arc<Settings>>,
+    arrivals: Arrivals,
     recent_sends: RecentSends,
     failures: Failures,
     root_events: RootEvents,
@@ -85,6 +88,7 @@ impl Lane {
         let context = RoomContext::new(room, &shared, stop);
         let started = context.clock.now();
         Self {
+            arrivals: Arrivals::default(),
             recent_sends: RecentSends::default(),
             failures: Failures::new(&context, started),
             root_events: RootEvents::default(),
@@ -314,20 +318,22 @@ impl Lane {
     }
 
     /// The next step, and the priority of all that is due. `permit`: one that was issued at the end of a rate limit.
-    async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
-        let RoomContext { room, store, settings, clock, .. } = &self.context;
+    async fn plan(&mut self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
+        let RoomContext { room, store, settings, clock, gate, .. } = &self.context;
         let mut due = store.due(room).await?;
         if self.failures.drain.is_some() || self.answers.is_paused(due.unasked) {
             due.answer = None;
         }
         let digest_above = settings.digest_above(room);
         let merges = digest_above > 0 && !due.notes.is_empty();
+        let now = clock.now();
         let conditions = Conditions {
-            now: clock.now(),
+            now,
             digest_above,
             limited: permit.is_some(),
             edits_turn: permit.is_some_and(|permit| permit.edits_turn),
-            stormy: self.recent_sends.is_storm(),
+            pace: self.arrivals.pace(&due.new, now, self.recent_sends.since_card()),
+            ample: gate.is_ample(),
             live: if merges { store.live_cards(room, digest_above).await? } else { 0 },
         };
         let step = plan::next(&due, &conditions, |card| self.recent_sends.since_edit_of(card));

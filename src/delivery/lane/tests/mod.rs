@@ -8,6 +8,7 @@ mod evidence;
 mod in_doubt;
 mod replicas;
 mod sends;
+mod storms;
 
 use std::{
     collections::{BTreeMap, VecDeque},
