@@ -95,17 +95,19 @@ impl Gate {
     }
 
     async fn wait(&self, priority: SharedPriority) -> Permit {
-        let unhindered = |closings| Permit { _probe: None, closings, limited: false, edits_turn: false };
-        if let (None, closings) = self.until() {
-            return unhindered(closings);
+        if let Some(permit) = self.try_enter() {
+            return permit;
         }
         let ticket = Ticket::take(&self.queue, priority);
         loop {
             // Registered before the gate is read, so that no change is missed in between.
             let mut moved = pin!(self.queue.moved.notified());
             moved.as_mut().enable();
+            if let Some(permit) = self.try_enter() {
+                return permit;
+            }
             match self.until() {
-                (None, closings) => return unhindered(closings),
+                (None, _) => {}
                 (Some(until), _) if until > Instant::now() => {
                     tokio::select! { () = sleep_until(until) => {}, () = moved => {} }
                 }
@@ -120,6 +122,13 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// The right to send one event, if no lane has to wait.
+    #[must_use]
+    pub fn try_enter(&self) -> Option<Permit> {
+        let (until, closings) = self.until();
+        until.is_none().then_some(Permit { _probe: None, closings, limited: false, edits_turn: false })
     }
 
     /// Whether no lane has to wait.

@@ -34,6 +34,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Takes what the account has seen in `room` since the last call.
     fn take_room_changes(&self, room: &RoomAddress) -> RoomChanges;
 
+    /// Whether there is anything for [`Transport::take_room_changes`] to take.
+    fn has_room_changes(&self, room: &RoomAddress) -> bool;
+
     /// Ends once the account has joined `room` after it could not: the lane need not hold the room any longer.
     fn joined<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(std::future::pending())

@@ -246,6 +246,10 @@ impl Transport for Account {
         self.rooms.take_observed(room)
     }
 
+    fn has_room_changes(&self, room: &RoomAddress) -> bool {
+        self.rooms.has_observed(room)
+    }
+
     fn joined<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(self.rooms.entered(room))
     }

@@ -54,6 +54,10 @@ impl Transport for TermTransport {
         self.inner.take_room_changes(room)
     }
 
+    fn has_room_changes(&self, room: &RoomAddress) -> bool {
+        self.inner.has_room_changes(room)
+    }
+
     fn joined<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         self.inner.joined(room)
     }
@@ -119,6 +123,10 @@ mod tests {
 
         fn take_room_changes(&self, _: &RoomAddress) -> RoomChanges {
             RoomChanges::default()
+        }
+
+        fn has_room_changes(&self, _: &RoomAddress) -> bool {
+            false
         }
 
         fn remembers_transactions(&self) -> bool {

@@ -4,6 +4,8 @@
 //! dead letters -> root search -> plan -> gate -> snapshot -> compose -> freeze -> send -> finish, or what follows a
 //! failure. Answers, which are frozen already, go when there is nothing else. Each thing that can go wrong on the way is a type in a file beside this one.
 
+mod acknowledged;
+mod ahead;
 mod answers;
 mod arrivals;
 mod context;
@@ -14,6 +16,7 @@ mod failures;
 mod fallbacks;
 mod in_doubt;
 mod parked;
+mod planning;
 mod recent_sends;
 mod room_failures;
 mod root_events;
@@ -42,22 +45,21 @@ use self::{
     fallbacks::Fallbacks,
     in_doubt::NextTry,
     parked::ParkedNext,
+    planning::Planning,
     recent_sends::RecentSends,
     root_events::{RootCheck, RootEvents},
     root_search::{RootSearch, RootSearchResult},
-    turn::{Next, Turn, millis},
+    turn::{Next, Turn},
 };
 use super::{
     compose::{self, Composed},
     gate::Permit,
-    plan::{self, Conditions, Step},
+    plan::Step,
     poison::Attempt,
     queue::Priority,
     settings::Settings,
-    transport::FrozenEvent,
 };
 use crate::{
-    health::Delivery,
     model::{CardId, CardState, Form, Op, OpKind, OpState, Reason, RoomAddress, SendError},
     store::StoreError,
 };
@@ -319,25 +321,10 @@ impl Lane {
 
     /// The next step, and the priority of all that is due. `permit`: one that was issued at the end of a rate limit.
     async fn plan(&mut self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
-        let RoomContext { room, store, settings, clock, gate, .. } = &self.context;
-        let mut due = store.due(room).await?;
-        if self.failures.drain.is_some() || self.answers.is_paused(due.unasked) {
-            due.answer = None;
-        }
-        let digest_above = settings.digest_above(room);
-        let merges = digest_above > 0 && !due.notes.is_empty();
-        let now = clock.now();
-        let conditions = Conditions {
-            now,
-            digest_above,
-            limited: permit.is_some(),
-            edits_turn: permit.is_some_and(|permit| permit.edits_turn),
-            pace: self.arrivals.pace(&due.new, now, self.recent_sends.since_card()),
-            ample: gate.is_ample(),
-            live: if merges { store.live_cards(room, digest_above).await? } else { 0 },
-        };
-        let step = plan::next(&due, &conditions, |card| self.recent_sends.since_edit_of(card));
-        Ok((step, plan::priority(&due)))
+        let (context, arrivals, recent_sends) = (&self.context, &mut self.arrivals, &self.recent_sends);
+        let (is_draining, answers) = (self.failures.drain.is_some(), &self.answers);
+        let planning = Planning { context, arrivals, recent_sends, permit, since_card: recent_sends.since_card() };
+        planning.next(|unasked| !is_draining && !answers.is_paused(unasked)).await
     }
 
     /// Sends one card for all new incidents.
@@ -413,12 +400,20 @@ impl Lane {
         self.send(Op { attempts: op.attempts + 1, ..op }, permit).await
     }
 
-    /// Sends a frozen op, or the plainer forms that follow it.
+    /// Sends a frozen op, or the plainer forms that follow it, and further ops that were prepared meanwhile.
     async fn send(&mut self, mut op: Op, permit: &Permit) -> Result<Turn, StoreError> {
+        let mut newer = None;
         loop {
-            let error = match self.context.transport.send(&self.context.room, FrozenEvent::of(&op)).await {
-                Ok(event) => return self.finish(&op, &event, permit).await,
-                Err(error) => error,
+            let permit = newer.as_ref().unwrap_or(permit);
+            let error = match self.send_and_prepare(&op, permit).await {
+                (Ok(event), prepared) => match self.finish(&op, &event, permit, prepared).await? {
+                    Some((next, permit)) => {
+                        (op, newer) = (next, Some(permit));
+                        continue;
+                    }
+                    None => return Ok(Turn::Again),
+                },
+                (Err(error), _) => error,
             };
             match self.failures.after_send(&self.context, &op, &error, permit).await? {
                 Next::Send(plainer) => op = plainer,
@@ -433,31 +428,6 @@ impl Lane {
             Next::Send(op) => self.send(op, permit).await,
             Next::End(turn) => Ok(turn),
         }
-    }
-
-    /// The homeserver acknowledged the op's event.
-    async fn finish(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
-        self.context.gate.passed(permit);
-        self.failures.record_delivery(&self.context);
-        self.context.count(op.kind, "sent");
-        let covered = self.context.store.finish(op, event).await?;
-        self.recent_sends.record(op);
-        if op.kind == OpKind::Card {
-            self.root_events.mark_seen(&op.card);
-        }
-        let now = self.context.clock.now();
-        let took = now.since(op.since);
-        self.context.metrics.delivery_seconds.observe(took.as_secs_f64());
-        let room = self.context.room.clone();
-        let delivery = Delivery { at: now, took, room, kind: op.kind, event: event.to_owned() };
-        self.context.health.update(|health| health.delivered(delivery));
-        tracing::info!(
-            notification = %op.notification, incident = %op.incident, room = %self.context.name,
-            kind = op.kind.as_str(), event, also = shown::others(op, &covered), after_ms = millis(took),
-            attempts = op.attempts, "shown in the room"
-        );
-        shown::hand_on(&self.context, &self.recent_sends, op, event, permit.limited).await;
-        Ok(Turn::Again)
     }
 }
 
