@@ -268,6 +268,11 @@ impl Transport for Account {
         Box::pin(SendingDevice { context, connection, rooms }.find_out(room))
     }
 
+    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        let Self { context, connection, rooms, trust, .. } = self;
+        Box::pin(Sender { context, connection, rooms, trust }.ask_ahead(room))
+    }
+
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
         let Self { context, connection, rooms, .. } = self;
         Box::pin(SendingDevice { context, connection, rooms }.confirmed(room))

@@ -74,6 +74,10 @@ impl Transport for TermTransport {
         self.inner.prepare(room)
     }
 
+    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        self.inner.ask_ahead(room)
+    }
+
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
         self.inner.connected(room)
     }
@@ -157,7 +161,7 @@ mod tests {
             let slow = Arc::new(Slow { begun: Arc::clone(&begun), takes });
             let transport = TermTransport::new(slow, Deadline(until.subscribe()));
             let (room, txn_id) = (RoomAddress::parse("!a:x").expect("a room"), TxnId("1".to_owned()));
-            let event = FrozenEvent { event_type: "m.room.message", txn_id: &txn_id, content: "{}" };
+            let event = FrozenEvent { event_type: "m.room.message", txn_id: &txn_id, content: "{}", asked_since: None };
             let answered = timeout(short * 20, transport.send(&room, event)).await.is_ok();
             assert_eq!((begun.load(Ordering::Relaxed), answered), expected, "{left:?} {takes:?}");
         }

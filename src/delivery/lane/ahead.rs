@@ -5,7 +5,10 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     Lane, arrivals::Arrivals, context::RoomContext, planning::Planning, recent_sends::RecentSends,
@@ -53,6 +56,7 @@ impl Lane {
     pub(super) async fn send_and_prepare(
         &mut self,
         op: &Op,
+        asked_since: Option<Instant>,
         permit: &Permit,
     ) -> (Result<String, SendError>, Option<Prepared>) {
         let context = &self.context;
@@ -73,7 +77,8 @@ impl Lane {
             let prepared = AssertUnwindSafe(next.prepare(op)).catch_unwind().await;
             prepared.ok().and_then(Result::ok).flatten()
         };
-        let send = context.transport.send(&context.room, FrozenEvent::of(op));
+        let event = FrozenEvent { asked_since, ..FrozenEvent::of(op) };
+        let send = context.transport.send(&context.room, event);
         tokio::pin!(ahead, send);
         tokio::select! {
             biased;

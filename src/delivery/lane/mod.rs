@@ -1,4 +1,5 @@
-//! The task that serves one room. [`Lane::run`] loops around [`Lane::turn`], which sends at most one event.
+//! The task that serves one room. [`Lane::run`] loops around [`Lane::turn`], which sends at most one event, and those that
+//! are ready behind it (`ahead.rs`).
 //!
 //! This file is the whole way of a send, from top to bottom: resume what is unfinished -> room changes -> parked ops ->
 //! dead letters -> root search -> plan -> gate -> snapshot -> compose -> freeze -> send -> finish, or what follows a
@@ -22,6 +23,7 @@ mod room_failures;
 mod root_events;
 mod root_search;
 mod search;
+mod sending;
 mod shown;
 mod turn;
 mod waiting;
@@ -31,7 +33,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -188,7 +190,7 @@ impl Lane {
         }
     }
 
-    /// Sends at most one event, from what is most urgent to what is least.
+    /// Sends an event, if there is one, from what is most urgent to what is least.
     async fn turn(&mut self) -> Result<Turn, StoreError> {
         self.failures.parked.search_after_outage(&self.context).await?;
         // The store alone knows what is unfinished: a copy in memory could go wrong and leave an op behind for good.
@@ -342,31 +344,41 @@ impl Lane {
         let input = self.context.compose_input(Form::Full);
         let Some(op) = compose::compose_green(&green, &self.context.room, input) else { return Ok(Turn::Again) };
         let op = self.context.store.freeze(op).await?;
-        self.send(op, permit).await
+        self.send(op, None, permit).await
     }
 
     /// Sends the next event of this kind for one card.
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
+        let (transport, room, began) = (Arc::clone(&self.context.transport), self.context.room.clone(), Instant::now());
+        let (next, ()) = tokio::join!(self.freeze_step(kind, card, permit), transport.ask_ahead(&room));
+        match next? {
+            Next::Send(op) => self.send(op, Some(began), permit).await,
+            Next::End(turn) => Ok(turn),
+        }
+    }
+
+    /// Freezes the next event of this kind for one card.
+    async fn freeze_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Next, StoreError> {
         loop {
             // Read only now, so that it has what changed while the gate was closed.
-            let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
+            let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Next::End(Turn::Again)) };
             if snapshot.card.state == CardState::Unrouted && kind != OpKind::Edit {
                 // Since the plan was made.
                 self.context.store.settle_card(card).await?;
-                return Ok(Turn::Again);
+                return Ok(Next::End(Turn::Again));
             }
             let void = compose::void_notes(&snapshot, &self.context.settings.config);
             if kind == OpKind::Reply && !void.is_empty() {
                 self.context.store.drop_notes(card, void).await?;
-                return Ok(Turn::Again);
+                return Ok(Next::End(Turn::Again));
             }
             match self.root_events.check(&self.context, kind, &snapshot).await? {
                 RootCheck::Passed => {}
-                RootCheck::Orphaned => return Ok(Turn::Again),
+                RootCheck::Orphaned => return Ok(Next::End(Turn::Again)),
                 RootCheck::Failed(error) => {
                     let attempt = Attempt::RootCheck(card.clone());
                     if let Some(turn) = self.failures.after_look(&self.context, &attempt, &error, permit) {
-                        return Ok(turn);
+                        return Ok(Next::End(turn));
                     }
                     self.root_events.mark_seen(card);
                 }
@@ -376,9 +388,7 @@ impl Lane {
                     self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
                     let op = self.context.store.freeze(*op).await?;
                     compose::count_broken_links(&broken_links, &self.context.metrics);
-                    // It may be large, and the homeserver may take its time.
-                    drop(snapshot);
-                    return self.send(op, permit).await;
+                    return Ok(Next::Send(op));
                 }
                 Composed::Overfull(rest) => {
                     drop(snapshot);
@@ -390,43 +400,7 @@ impl Lane {
                 // What made the card due is out of date.
                 Composed::Nothing => self.context.store.settle_card(card).await?,
             }
-            return Ok(Turn::Again);
-        }
-    }
-
-    /// Sends an op that may have been sent before.
-    async fn send_again(&mut self, op: Op, device: String, permit: &Permit) -> Result<Turn, StoreError> {
-        self.context.store.record_try(&op.txn_id, Some(device)).await?;
-        self.send(Op { attempts: op.attempts + 1, ..op }, permit).await
-    }
-
-    /// Sends a frozen op, or the plainer forms that follow it, and further ops that were prepared meanwhile.
-    async fn send(&mut self, mut op: Op, permit: &Permit) -> Result<Turn, StoreError> {
-        let mut newer = None;
-        loop {
-            let permit = newer.as_ref().unwrap_or(permit);
-            let error = match self.send_and_prepare(&op, permit).await {
-                (Ok(event), prepared) => match self.finish(&op, &event, permit, prepared).await? {
-                    Some((next, permit)) => {
-                        (op, newer) = (next, Some(permit));
-                        continue;
-                    }
-                    None => return Ok(Turn::Again),
-                },
-                (Err(error), _) => error,
-            };
-            match self.failures.after_send(&self.context, &op, &error, permit).await? {
-                Next::Send(plainer) => op = plainer,
-                Next::End(turn) => return Ok(turn),
-            }
-        }
-    }
-
-    /// Sends the plainer form that follows a failure, if there is one.
-    async fn go_on(&mut self, next: Next, permit: &Permit) -> Result<Turn, StoreError> {
-        match next {
-            Next::Send(op) => self.send(op, permit).await,
-            Next::End(turn) => Ok(turn),
+            return Ok(Next::End(Turn::Again));
         }
     }
 }

@@ -16,10 +16,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::time::Instant;
-
 use super::{in_doubt::InDoubt, *};
 use crate::{
     clock::Clock,
@@ -35,6 +31,8 @@ use crate::{
     render::Style,
     store::{Ingest, Store},
 };
+use serde_json::Value;
+use tempfile::TempDir;
 
 #[derive(Default)]
 struct Scripted {
