@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::Budget,
     queue::{Probe, Queue, SharedPriority, Ticket},
     retry,
 };
@@ -26,9 +27,6 @@ use crate::{
 
 /// The gate logs a fault of the account after this many failures, since the account itself logs it first.
 const ACCOUNT_TRIES: u32 = 4;
-
-/// Sends count as scarce for this long after a rate limit.
-const SCARCE: Duration = Duration::from_secs(30);
 
 /// Shared by all lanes.
 #[derive(Debug)]
@@ -52,8 +50,7 @@ struct State {
     closings: u64,
     /// Grows with each event that gets through; see [`Gate::passes`].
     passed: u64,
-    /// When the homeserver last limited the rate.
-    limited_at: Option<Instant>,
+    budget: Budget,
 }
 
 /// The right to send one event.
@@ -98,17 +95,19 @@ impl Gate {
     }
 
     async fn wait(&self, priority: SharedPriority) -> Permit {
-        let unhindered = |closings| Permit { _probe: None, closings, limited: false, edits_turn: false };
-        if let (None, closings) = self.until() {
-            return unhindered(closings);
+        if let Some(permit) = self.try_enter() {
+            return permit;
         }
         let ticket = Ticket::take(&self.queue, priority);
         loop {
             // Registered before the gate is read, so that no change is missed in between.
             let mut moved = pin!(self.queue.moved.notified());
             moved.as_mut().enable();
+            if let Some(permit) = self.try_enter() {
+                return permit;
+            }
             match self.until() {
-                (None, closings) => return unhindered(closings),
+                (None, _) => {}
                 (Some(until), _) if until > Instant::now() => {
                     tokio::select! { () = sleep_until(until) => {}, () = moved => {} }
                 }
@@ -123,6 +122,13 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// The right to send one event, if no lane has to wait.
+    #[must_use]
+    pub fn try_enter(&self) -> Option<Permit> {
+        let (until, closings) = self.until();
+        until.is_none().then_some(Permit { _probe: None, closings, limited: false, edits_turn: false })
     }
 
     /// Whether no lane has to wait.
@@ -148,8 +154,8 @@ impl Gate {
             if state.closings != permit.closings {
                 return;
             }
-            let State { closings, passed, limited_at, .. } = *state;
-            std::mem::replace(&mut *state, State { closings, passed, limited_at, ..State::default() }).reason
+            let (closings, passed, budget) = (state.closings, state.passed, std::mem::take(&mut state.budget));
+            std::mem::replace(&mut *state, State { closings, passed, budget, ..State::default() }).reason
         };
         if let Some(reason) = reason {
             self.queue.moved.notify_waiters();
@@ -167,6 +173,7 @@ impl Gate {
     pub fn passed(&self, permit: &Permit) {
         let mut state = self.lock();
         state.passed += u64::from(state.closings == permit.closings);
+        state.budget.record_passed(Instant::now());
         drop(state);
         self.open(permit);
     }
@@ -180,7 +187,13 @@ impl Gate {
     /// Whether sends are scarce: the homeserver has limited the rate a moment ago.
     #[must_use]
     pub fn is_limited(&self) -> bool {
-        self.lock().limited_at.is_some_and(|at| at.elapsed() < SCARCE)
+        self.lock().budget.is_scarce(Instant::now())
+    }
+
+    /// Whether the homeserver takes more events than a default limit allows, as far as it has shown.
+    #[must_use]
+    pub fn is_ample(&self) -> bool {
+        self.lock().budget.is_ample()
     }
 
     /// Closes the gate after a failure that concerns all rooms, and returns for how long.
@@ -195,7 +208,7 @@ impl Gate {
             state.until = Some(state.until.map_or(until, |before| before.max(until)));
             state.reason = Some(error.reason);
             if error.reason == Reason::RateLimited {
-                state.limited_at = Some(Instant::now());
+                state.budget.record_limit(Instant::now());
             }
             state.closings += 1;
             // The account logs its own faults, and is not ready at first after a start.

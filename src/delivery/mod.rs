@@ -1,5 +1,6 @@
 //! Delivery: a lane per room decides what goes out next, freezes it, sends it and records the answer.
 
+mod budget;
 mod compose;
 mod gate;
 mod lane;
@@ -8,6 +9,7 @@ mod poison;
 mod queue;
 mod retry;
 mod settings;
+mod storm;
 mod transport;
 
 pub use compose::mentions_for;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::queue::Priority;
+use super::{
+    queue::Priority,
+    storm::{Pace, URGENT_EVERY, is_urgent, oldest},
+};
 use crate::{
     model::{CardId, Timestamp},
     store::{DueCard, DueCards},
@@ -10,9 +13,6 @@ use crate::{
 
 /// The least time between two edits of one card, so that a busy group does not fill the room's history.
 pub const EDIT_EVERY: Duration = Duration::from_secs(1);
-/// How long new incidents are gathered in a storm, so that the homeserver's burst allowance is not spent on the first
-/// few.
-pub const GATHER_NEW: Duration = Duration::from_secs(1);
 /// How long the first of many cards that could turn green together waits for the others. It notifies nobody.
 pub const GATHER_GREEN: Duration = Duration::from_millis(1_500);
 
@@ -42,8 +42,10 @@ pub struct Conditions {
     pub limited: bool,
     /// Under a limit, this send belongs to the oldest waiting edit.
     pub edits_turn: bool,
-    /// Several cards went out within seconds.
-    pub stormy: bool,
+    /// How fast new incidents come.
+    pub pace: Pace,
+    /// The homeserver takes more events than a default limit allows.
+    pub ample: bool,
     /// Cards in the room that show something open, and so could turn green together.
     pub live: usize,
 }
@@ -93,20 +95,28 @@ pub fn priority(due: &DueCards) -> Priority {
 }
 
 fn new_cards(due: &DueCards, conditions: &Conditions) -> Step {
+    let Conditions { now, digest_above, limited, pace, ample, .. } = *conditions;
     let Some(first) = due.new.first() else { return Step::Nothing };
-    let merges = conditions.digest_above > 0;
-    if merges && conditions.stormy && !conditions.limited {
-        let oldest = due.new.iter().map(|card| card.dirty_since).min().unwrap_or(conditions.now);
-        let wait = GATHER_NEW.saturating_sub(conditions.now.since(oldest));
-        if !wait.is_zero() {
-            return Step::Wait(wait);
-        }
+    let card = || Step::Card(first.card.clone());
+    let waiting = due.new.len() + due.new_beyond;
+    let is_storm = !limited && pace.is_storm(digest_above);
+    let gather = if is_storm { pace.gather(oldest(&due.new, now), now) } else { Duration::ZERO };
+    if gather.is_zero() {
+        let together = limited || (is_storm && pace.is_above(digest_above));
+        let merges = digest_above > 0 && (waiting > digest_above || (together && waiting > 1));
+        return if merges { Step::Digest } else { card() };
     }
-    if merges && (due.new.len() + due.new_beyond > conditions.digest_above || (conditions.limited && due.new.len() > 1))
-    {
-        return Step::Digest;
+    if !is_urgent(first) {
+        return Step::Wait(gather);
     }
-    Step::Card(first.card.clone())
+    // All that is urgent goes out together, unless the homeserver is known to take one event for each.
+    let wait = if ample { Duration::ZERO } else { URGENT_EVERY.saturating_sub(pace.since_card).min(gather) };
+    let is_alone = !due.new.get(1).is_some_and(is_urgent);
+    match wait {
+        Duration::ZERO if waiting <= digest_above && (ample || is_alone) => card(),
+        Duration::ZERO => Step::Digest,
+        wait => Step::Wait(wait),
+    }
 }
 
 fn reply(due: &DueCards, conditions: &Conditions) -> Step {
@@ -140,14 +150,25 @@ fn edit(due: &DueCards, edited_ago: impl Fn(&CardId) -> Option<Duration>) -> Ste
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::DueNotes;
+    use crate::{delivery::storm::GATHER_NEW, store::DueNotes};
 
     const NOW: Timestamp = Timestamp(100_000);
-    const CALM: Conditions =
-        Conditions { now: NOW, digest_above: 3, limited: false, edits_turn: false, stormy: false, live: 1 };
+    const CALM: Conditions = Conditions {
+        now: NOW,
+        digest_above: 3,
+        limited: false,
+        edits_turn: false,
+        pace: Pace::CALM,
+        ample: false,
+        live: 1,
+    };
+
+    /// Forty came within a second and go on coming, and a few of them went out.
+    const STORM: Pace =
+        Pace { last_second: 40, in_window: 40, shown: 4, quiet: Duration::ZERO, since_card: Duration::MAX };
 
     fn due(name: &str) -> DueCard {
-        DueCard { card: CardId(name.to_owned()), severity: 0, dirty_since: Timestamp(99_900), notes: None }
+        DueCard { card: CardId(name.to_owned()), severity: 1, dirty_since: Timestamp(99_900), notes: None }
     }
 
     fn noted(name: &str, loud: bool, green: bool) -> DueCard {
@@ -200,7 +221,7 @@ mod tests {
         let evidence = DueCards { answer: Some(Timestamp(1)), unasked: true, ..DueCards::default() };
         assert!(priority(&asked()) < priority(&evidence), "nobody waits for evidence");
         // What is gathered goes first; an edit that waits for its second does not hold the answer unless sends are scarce.
-        let (storm, limited) = (Conditions { stormy: true, ..CALM }, Conditions { limited: true, ..CALM });
+        let (storm, limited) = (Conditions { pace: STORM, ..CALM }, Conditions { limited: true, ..CALM });
         assert!(matches!(next(&DueCards { new: vec![due("n")], ..asked() }, &storm, never), Step::Wait(_)));
         let (busy, just_now) = (DueCards { edits: vec![due("e")], ..asked() }, |_: &CardId| Some(Duration::ZERO));
         assert_eq!(next(&busy, &CALM, just_now), Step::Answer);
@@ -212,7 +233,7 @@ mod tests {
     fn more_than_digest_above_or_a_limit_make_a_digest() {
         let waiting = |count| DueCards { new: many(count, due), ..DueCards::default() };
         let limited = Conditions { limited: true, ..CALM };
-        let never_merge = Conditions { digest_above: 0, limited: true, stormy: true, ..CALM };
+        let never_merge = Conditions { digest_above: 0, limited: true, pace: STORM, ..CALM };
         for (count, conditions, expected) in [
             (3, &CALM, Step::Card(id("c0"))),
             (4, &CALM, Step::Digest),
@@ -231,13 +252,53 @@ mod tests {
 
     #[test]
     fn a_storm_is_gathered_for_a_moment() {
-        let storm = Conditions { stormy: true, ..CALM };
-        let waiting = DueCards { new: many(40, due), ..DueCards::default() };
-        assert_eq!(next(&waiting, &storm, never), Step::Wait(GATHER_NEW.saturating_sub(Duration::from_millis(100))));
-        let later = Conditions { now: NOW.plus(GATHER_NEW), ..storm };
-        assert_eq!(next(&waiting, &later, never), Step::Digest);
-        let and_edits = DueCards { edits: vec![due("e")], ..waiting };
+        let storm = Conditions { pace: STORM, ..CALM };
+        let waiting = |count| DueCards { new: many(count, due), ..DueCards::default() };
+        assert!(matches!(next(&waiting(40), &storm, never), Step::Wait(_)));
+        let and_edits = DueCards { edits: vec![due("e")], ..waiting(40) };
         assert_eq!(next(&and_edits, &storm, never), Step::Edit(id("e")), "others go out meanwhile");
+        let second = Conditions { now: NOW.plus(GATHER_NEW), ..storm };
+        let over = Conditions { pace: Pace { quiet: GATHER_NEW, ..STORM }, ..storm };
+        for (count, expected) in [(40, Step::Digest), (2, Step::Digest), (1, Step::Card(id("c0")))] {
+            assert_eq!(next(&waiting(count), &second, never), expected, "{count} after a second");
+            assert_eq!(next(&waiting(count), &over, never), expected, "{count} and no more");
+        }
+        let few = Conditions { pace: Pace { in_window: 3, ..over.pace }, ..over };
+        assert_eq!(next(&waiting(2), &few, never), Step::Card(id("c0")), "not more than a digest");
+    }
+
+    #[test]
+    fn nothing_is_held_back_for_a_drip() {
+        let pace = Pace { last_second: 2, in_window: 4, shown: 3, quiet: Duration::ZERO, since_card: Duration::ZERO };
+        let drip = Conditions { digest_above: 8, pace, ..CALM };
+        assert_eq!(next(&DueCards { new: vec![due("n")], ..DueCards::default() }, &drip, never), Step::Card(id("n")));
+    }
+
+    #[test]
+    fn what_is_urgent_is_not_gathered() {
+        let storm = Conditions { pace: STORM, ..CALM };
+        let ample = Conditions { ample: true, ..storm };
+        let since_card = Duration::from_millis(100);
+        let busy = Conditions { pace: Pace { since_card, ..STORM }, ..storm };
+        let urgent = |name: &str| DueCard { severity: 0, ..due(name) };
+        let with = |criticals, others| {
+            let new = many(criticals, urgent).into_iter().chain(many(others, due)).collect();
+            DueCards { new, ..DueCards::default() }
+        };
+        let card = Step::Card(id("c0"));
+        for (criticals, others, conditions, expected) in [
+            (1, 2, &storm, &card),
+            (2, 1, &storm, &Step::Digest),
+            (1, 3, &storm, &Step::Digest),
+            (2, 1, &ample, &card),
+            (2, 2, &ample, &Step::Digest),
+            (1, 2, &busy, &Step::Wait(Duration::from_millis(250))),
+            (1, 2, &Conditions { ample: true, ..busy }, &card),
+        ] {
+            assert_eq!(next(&with(criticals, others), conditions, never), *expected, "{criticals} {others}");
+        }
+        let soon = Conditions { pace: Pace { since_card: Duration::from_millis(400), ..STORM }, ..storm };
+        assert_eq!(next(&with(1, 2), &soon, never), Step::Wait(Duration::from_millis(100)));
     }
 
     #[test]

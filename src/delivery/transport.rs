@@ -2,7 +2,12 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use crate::model::{IncidentId, Op, RoomAddress, SendError, TxnId};
+use tokio::time::Instant;
+
+use crate::{
+    model::{IncidentId, Op, RoomAddress, SendError, TxnId},
+    store::Answer,
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -34,6 +39,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Takes what the account has seen in `room` since the last call.
     fn take_room_changes(&self, room: &RoomAddress) -> RoomChanges;
 
+    /// Whether there is anything for [`Transport::take_room_changes`] to take.
+    fn has_room_changes(&self, room: &RoomAddress) -> bool;
+
     /// Ends once the account has joined `room` after it could not: the lane need not hold the room any longer.
     fn joined<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(std::future::pending())
@@ -53,6 +61,12 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
+    /// Asks whether the room is encrypted if the next send would ask. It takes about as long as to freeze an event, so both
+    /// are done at the same time. A failure is that of the send that follows.
+    fn ask_ahead<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Returns the device that makes the next send to `room`; a restart, another replica, or encryption may have changed
     /// it.
     ///
@@ -69,12 +83,20 @@ pub struct FrozenEvent<'a> {
     pub txn_id: &'a TxnId,
     /// The content as JSON text.
     pub content: &'a str,
+    /// Whether the room is encrypted need not be asked if the homeserver was asked since then. `None`: it is asked.
+    pub asked_since: Option<Instant>,
 }
 
 impl<'a> FrozenEvent<'a> {
     #[must_use]
     pub fn of(op: &'a Op) -> Self {
-        Self { event_type: MESSAGE, txn_id: &op.txn_id, content: &op.content }
+        Self { event_type: MESSAGE, txn_id: &op.txn_id, content: &op.content, asked_since: None }
+    }
+
+    #[must_use]
+    pub fn of_answer(answer: &'a Answer) -> Self {
+        let Answer { event_type, txn_id, content, .. } = answer;
+        Self { event_type, txn_id, content, asked_since: None }
     }
 }
 

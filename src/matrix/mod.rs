@@ -246,6 +246,10 @@ impl Transport for Account {
         self.rooms.take_observed(room)
     }
 
+    fn has_room_changes(&self, room: &RoomAddress) -> bool {
+        self.rooms.has_observed(room)
+    }
+
     fn joined<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         Box::pin(self.rooms.entered(room))
     }
@@ -262,6 +266,11 @@ impl Transport for Account {
     fn prepare<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         let Self { context, connection, rooms, .. } = self;
         Box::pin(SendingDevice { context, connection, rooms }.find_out(room))
+    }
+
+    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        let Self { context, connection, rooms, trust, .. } = self;
+        Box::pin(Sender { context, connection, rooms, trust }.ask_ahead(room))
     }
 
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {

@@ -133,7 +133,7 @@ impl Replica {
 
     async fn send_as(&self, room: &Room, event_type: &str, txn: &str, content: &Value) -> Result<String, SendError> {
         let (txn_id, content) = (TxnId(txn.to_owned()), content.to_string());
-        let event = FrozenEvent { event_type, txn_id: &txn_id, content: &content };
+        let event = FrozenEvent { event_type, txn_id: &txn_id, content: &content, asked_since: None };
         self.account.send(&address(room), event).await
     }
 

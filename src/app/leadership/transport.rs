@@ -54,6 +54,10 @@ impl Transport for TermTransport {
         self.inner.take_room_changes(room)
     }
 
+    fn has_room_changes(&self, room: &RoomAddress) -> bool {
+        self.inner.has_room_changes(room)
+    }
+
     fn joined<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         self.inner.joined(room)
     }
@@ -68,6 +72,10 @@ impl Transport for TermTransport {
 
     fn prepare<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
         self.inner.prepare(room)
+    }
+
+    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+        self.inner.ask_ahead(room)
     }
 
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
@@ -121,6 +129,10 @@ mod tests {
             RoomChanges::default()
         }
 
+        fn has_room_changes(&self, _: &RoomAddress) -> bool {
+            false
+        }
+
         fn remembers_transactions(&self) -> bool {
             true
         }
@@ -149,7 +161,7 @@ mod tests {
             let slow = Arc::new(Slow { begun: Arc::clone(&begun), takes });
             let transport = TermTransport::new(slow, Deadline(until.subscribe()));
             let (room, txn_id) = (RoomAddress::parse("!a:x").expect("a room"), TxnId("1".to_owned()));
-            let event = FrozenEvent { event_type: "m.room.message", txn_id: &txn_id, content: "{}" };
+            let event = FrozenEvent { event_type: "m.room.message", txn_id: &txn_id, content: "{}", asked_since: None };
             let answered = timeout(short * 20, transport.send(&room, event)).await.is_ok();
             assert_eq!((begun.load(Ordering::Relaxed), answered), expected, "{left:?} {takes:?}");
         }

@@ -89,7 +89,7 @@ impl Answers {
             }
         }
         context.store.record_answer_try(&answer, device).await?;
-        let event = FrozenEvent { event_type: &answer.event_type, txn_id: &answer.txn_id, content: &answer.content };
+        let event = FrozenEvent::of_answer(&answer);
         match context.transport.send(&context.room, event).await {
             Ok(event) => self.finish(context, failures, &answer, &event, permit).await,
             Err(error) => {

@@ -77,7 +77,7 @@ impl Evidence {
             }
         }
         context.store.record_answer_try(answer, device).await?;
-        let event = FrozenEvent { event_type: &answer.event_type, txn_id: &answer.txn_id, content: &answer.content };
+        let event = FrozenEvent::of_answer(answer);
         let sent = timeout(PATIENCE, context.transport.send(&context.room, event)).await;
         match sent.unwrap_or_else(|_| Err(no_answer())) {
             Ok(event) => {

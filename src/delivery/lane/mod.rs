@@ -1,10 +1,14 @@
-//! The task that serves one room. [`Lane::run`] loops around [`Lane::turn`], which sends at most one event.
+//! The task that serves one room. [`Lane::run`] loops around [`Lane::turn`], which sends at most one event, and those that
+//! are ready behind it (`ahead.rs`).
 //!
 //! This file is the whole way of a send, from top to bottom: resume what is unfinished -> room changes -> parked ops ->
 //! dead letters -> root search -> plan -> gate -> snapshot -> compose -> freeze -> send -> finish, or what follows a
 //! failure. Answers, which are frozen already, go when there is nothing else. Each thing that can go wrong on the way is a type in a file beside this one.
 
+mod acknowledged;
+mod ahead;
 mod answers;
+mod arrivals;
 mod context;
 mod dead_letters;
 mod drain;
@@ -13,11 +17,13 @@ mod failures;
 mod fallbacks;
 mod in_doubt;
 mod parked;
+mod planning;
 mod recent_sends;
 mod room_failures;
 mod root_events;
 mod root_search;
 mod search;
+mod sending;
 mod shown;
 mod turn;
 mod waiting;
@@ -27,35 +33,35 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::context::{LaneContext, OnShown};
 use self::{
     answers::Answers,
+    arrivals::Arrivals,
     context::RoomContext,
     drain::Drain,
     failures::Failures,
     fallbacks::Fallbacks,
     in_doubt::NextTry,
     parked::ParkedNext,
+    planning::Planning,
     recent_sends::RecentSends,
     root_events::{RootCheck, RootEvents},
     root_search::{RootSearch, RootSearchResult},
-    turn::{Next, Turn, millis},
+    turn::{Next, Turn},
 };
 use super::{
     compose::{self, Composed},
     gate::Permit,
-    plan::{self, Conditions, Step},
+    plan::Step,
     poison::Attempt,
     queue::Priority,
     settings::Settings,
-    transport::FrozenEvent,
 };
 use crate::{
-    health::Delivery,
     model::{CardId, CardState, Form, Op, OpKind, OpState, Reason, RoomAddress, SendError},
     store::StoreError,
 };
@@ -70,6 +76,7 @@ pub struct Lane {
     context: RoomContext,
     /// Changes with every config that a reload applies.
     reloads: watch::Receiver<Arc<Settings>>,
+    arrivals: Arrivals,
     recent_sends: RecentSends,
     failures: Failures,
     root_events: RootEvents,
@@ -85,6 +92,7 @@ impl Lane {
         let context = RoomContext::new(room, &shared, stop);
         let started = context.clock.now();
         Self {
+            arrivals: Arrivals::default(),
             recent_sends: RecentSends::default(),
             failures: Failures::new(&context, started),
             root_events: RootEvents::default(),
@@ -182,7 +190,7 @@ impl Lane {
         }
     }
 
-    /// Sends at most one event, from what is most urgent to what is least.
+    /// Sends an event, if there is one, from what is most urgent to what is least.
     async fn turn(&mut self) -> Result<Turn, StoreError> {
         self.failures.parked.search_after_outage(&self.context).await?;
         // The store alone knows what is unfinished: a copy in memory could go wrong and leave an op behind for good.
@@ -314,24 +322,11 @@ impl Lane {
     }
 
     /// The next step, and the priority of all that is due. `permit`: one that was issued at the end of a rate limit.
-    async fn plan(&self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
-        let RoomContext { room, store, settings, clock, .. } = &self.context;
-        let mut due = store.due(room).await?;
-        if self.failures.drain.is_some() || self.answers.is_paused(due.unasked) {
-            due.answer = None;
-        }
-        let digest_above = settings.digest_above(room);
-        let merges = digest_above > 0 && !due.notes.is_empty();
-        let conditions = Conditions {
-            now: clock.now(),
-            digest_above,
-            limited: permit.is_some(),
-            edits_turn: permit.is_some_and(|permit| permit.edits_turn),
-            stormy: self.recent_sends.is_storm(),
-            live: if merges { store.live_cards(room, digest_above).await? } else { 0 },
-        };
-        let step = plan::next(&due, &conditions, |card| self.recent_sends.since_edit_of(card));
-        Ok((step, plan::priority(&due)))
+    async fn plan(&mut self, permit: Option<&Permit>) -> Result<(Step, Priority), StoreError> {
+        let (context, arrivals, recent_sends) = (&self.context, &mut self.arrivals, &self.recent_sends);
+        let (is_draining, answers) = (self.failures.drain.is_some(), &self.answers);
+        let planning = Planning { context, arrivals, recent_sends, permit, since_card: recent_sends.since_card() };
+        planning.next(|unasked| !is_draining && !answers.is_paused(unasked)).await
     }
 
     /// Sends one card for all new incidents.
@@ -349,31 +344,41 @@ impl Lane {
         let input = self.context.compose_input(Form::Full);
         let Some(op) = compose::compose_green(&green, &self.context.room, input) else { return Ok(Turn::Again) };
         let op = self.context.store.freeze(op).await?;
-        self.send(op, permit).await
+        self.send(op, None, permit).await
     }
 
     /// Sends the next event of this kind for one card.
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
+        let (transport, room, began) = (Arc::clone(&self.context.transport), self.context.room.clone(), Instant::now());
+        let (next, ()) = tokio::join!(self.freeze_step(kind, card, permit), transport.ask_ahead(&room));
+        match next? {
+            Next::Send(op) => self.send(op, Some(began), permit).await,
+            Next::End(turn) => Ok(turn),
+        }
+    }
+
+    /// Freezes the next event of this kind for one card.
+    async fn freeze_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Next, StoreError> {
         loop {
             // Read only now, so that it has what changed while the gate was closed.
-            let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Turn::Again) };
+            let Some(snapshot) = self.context.store.snapshot(card).await? else { return Ok(Next::End(Turn::Again)) };
             if snapshot.card.state == CardState::Unrouted && kind != OpKind::Edit {
                 // Since the plan was made.
                 self.context.store.settle_card(card).await?;
-                return Ok(Turn::Again);
+                return Ok(Next::End(Turn::Again));
             }
             let void = compose::void_notes(&snapshot, &self.context.settings.config);
             if kind == OpKind::Reply && !void.is_empty() {
                 self.context.store.drop_notes(card, void).await?;
-                return Ok(Turn::Again);
+                return Ok(Next::End(Turn::Again));
             }
             match self.root_events.check(&self.context, kind, &snapshot).await? {
                 RootCheck::Passed => {}
-                RootCheck::Orphaned => return Ok(Turn::Again),
+                RootCheck::Orphaned => return Ok(Next::End(Turn::Again)),
                 RootCheck::Failed(error) => {
                     let attempt = Attempt::RootCheck(card.clone());
                     if let Some(turn) = self.failures.after_look(&self.context, &attempt, &error, permit) {
-                        return Ok(turn);
+                        return Ok(Next::End(turn));
                     }
                     self.root_events.mark_seen(card);
                 }
@@ -383,9 +388,7 @@ impl Lane {
                     self.fallbacks.report(&self.context.metrics, &op, &fallbacks);
                     let op = self.context.store.freeze(*op).await?;
                     compose::count_broken_links(&broken_links, &self.context.metrics);
-                    // It may be large, and the homeserver may take its time.
-                    drop(snapshot);
-                    return self.send(op, permit).await;
+                    return Ok(Next::Send(op));
                 }
                 Composed::Overfull(rest) => {
                     drop(snapshot);
@@ -397,61 +400,8 @@ impl Lane {
                 // What made the card due is out of date.
                 Composed::Nothing => self.context.store.settle_card(card).await?,
             }
-            return Ok(Turn::Again);
+            return Ok(Next::End(Turn::Again));
         }
-    }
-
-    /// Sends an op that may have been sent before.
-    async fn send_again(&mut self, op: Op, device: String, permit: &Permit) -> Result<Turn, StoreError> {
-        self.context.store.record_try(&op.txn_id, Some(device)).await?;
-        self.send(Op { attempts: op.attempts + 1, ..op }, permit).await
-    }
-
-    /// Sends a frozen op, or the plainer forms that follow it.
-    async fn send(&mut self, mut op: Op, permit: &Permit) -> Result<Turn, StoreError> {
-        loop {
-            let error = match self.context.transport.send(&self.context.room, FrozenEvent::of(&op)).await {
-                Ok(event) => return self.finish(&op, &event, permit).await,
-                Err(error) => error,
-            };
-            match self.failures.after_send(&self.context, &op, &error, permit).await? {
-                Next::Send(plainer) => op = plainer,
-                Next::End(turn) => return Ok(turn),
-            }
-        }
-    }
-
-    /// Sends the plainer form that follows a failure, if there is one.
-    async fn go_on(&mut self, next: Next, permit: &Permit) -> Result<Turn, StoreError> {
-        match next {
-            Next::Send(op) => self.send(op, permit).await,
-            Next::End(turn) => Ok(turn),
-        }
-    }
-
-    /// The homeserver acknowledged the op's event.
-    async fn finish(&mut self, op: &Op, event: &str, permit: &Permit) -> Result<Turn, StoreError> {
-        self.context.gate.passed(permit);
-        self.failures.record_delivery(&self.context);
-        self.context.count(op.kind, "sent");
-        let covered = self.context.store.finish(op, event).await?;
-        self.recent_sends.record(op);
-        if op.kind == OpKind::Card {
-            self.root_events.mark_seen(&op.card);
-        }
-        let now = self.context.clock.now();
-        let took = now.since(op.since);
-        self.context.metrics.delivery_seconds.observe(took.as_secs_f64());
-        let room = self.context.room.clone();
-        let delivery = Delivery { at: now, took, room, kind: op.kind, event: event.to_owned() };
-        self.context.health.update(|health| health.delivered(delivery));
-        tracing::info!(
-            notification = %op.notification, incident = %op.incident, room = %self.context.name,
-            kind = op.kind.as_str(), event, also = shown::others(op, &covered), after_ms = millis(took),
-            attempts = op.attempts, "shown in the room"
-        );
-        shown::hand_on(&self.context, &self.recent_sends, op, event, permit.limited).await;
-        Ok(Turn::Again)
     }
 }
 

@@ -61,9 +61,14 @@ impl Parked {
         waiting::changed(&self.recoveries).await;
     }
 
+    /// Whether an outage is over that the lane has not seen yet.
+    pub fn has_recovered(&self) -> bool {
+        self.recoveries.has_changed().unwrap_or(false)
+    }
+
     /// Makes all parked ops and dead letters of the room due if an outage is over.
     pub async fn search_after_outage(&mut self, context: &RoomContext) -> Result<(), StoreError> {
-        if self.recoveries.has_changed().unwrap_or(false) {
+        if self.has_recovered() {
             self.recoveries.mark_unchanged();
             context.store.search_soon(&context.room, context.clock.now()).await?;
         }

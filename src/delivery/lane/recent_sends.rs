@@ -1,4 +1,4 @@
-//! What a lane sent lately: it spaces the edits of a card, and shows a storm.
+//! What a lane sent lately: it spaces the edits of a card, and leaves evidence out where there is much else.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,7 +12,7 @@ use crate::{
     model::{CardId, Op, OpKind},
 };
 
-/// This many cards within the window make a storm.
+/// This many cards within the window leave no room for evidence.
 const STORM: usize = 4;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
 /// At this many cards, those whose last edit no longer matters are dropped.
@@ -50,6 +50,11 @@ impl RecentSends {
 
     pub fn since_edit_of(&self, card: &CardId) -> Option<Duration> {
         self.edits.get(card).map(Instant::elapsed)
+    }
+
+    /// How long ago the last card was posted.
+    pub fn since_card(&self) -> Duration {
+        self.cards.front().map_or(Duration::MAX, Instant::elapsed)
     }
 
     /// Whether several cards went out within the last seconds.

@@ -62,11 +62,10 @@ impl RootEvents {
         snapshot: &Snapshot,
     ) -> Result<RootCheck, StoreError> {
         let card = &snapshot.card.id;
-        let Some(root) = snapshot.card.root_event.as_deref() else { return Ok(RootCheck::Passed) };
-        let refers = refers_to_root(kind) && !compose::posts_updates(snapshot, &context.settings.config);
-        if !refers || self.is_seen(card) {
+        let Some(root) = snapshot.card.root_event.as_deref().filter(|_| self.needs_look(context, kind, snapshot))
+        else {
             return Ok(RootCheck::Passed);
-        }
+        };
         match context.transport.event_presence(&context.room, root).await {
             Ok(EventPresence::Missing) => {
                 context.store.orphan_cards(&context.room, vec![root.to_owned()]).await?;
@@ -81,6 +80,14 @@ impl RootEvents {
         }
         self.mark_seen(card);
         Ok(RootCheck::Passed)
+    }
+
+    /// Whether the homeserver must be asked for the card's first event before an event of this kind.
+    pub fn needs_look(&self, context: &RoomContext, kind: OpKind, snapshot: &Snapshot) -> bool {
+        snapshot.card.root_event.is_some()
+            && refers_to_root(kind)
+            && !compose::posts_updates(snapshot, &context.settings.config)
+            && !self.is_seen(&snapshot.card.id)
     }
 
     pub fn mark_seen(&mut self, card: &CardId) {

@@ -7,7 +7,7 @@ use matrix_sdk::{
     Client, Room,
     ruma::{RoomId, TransactionId, events::AnyMessageLikeEventContent, serde::Raw},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     delivery::FrozenEvent,
@@ -33,6 +33,8 @@ const ENTER_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long to wait for the sync that reports a room as encrypted, and how often to check.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 const SYNC_CHECK: Duration = Duration::from_millis(50);
+/// The time limit for asking ahead of a send, which asks by itself if that brought nothing.
+const AHEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends events.
 pub(crate) struct Sender<'a> {
@@ -54,6 +56,38 @@ impl Sender<'_> {
                 self.note_refusal(address, sent).await
             }
         }
+    }
+
+    /// Asks whether a room that the account is in is still plain, so that the send that follows need not.
+    pub async fn ask_ahead(self, address: &RoomAddress) {
+        let asked = async {
+            let Some(id) = self.rooms.id_of(address) else { return Ok(()) };
+            let open = self.connection.session().await?;
+            let room_api = RoomApi::new(self.context, &open)?;
+            let room = open.client().and_then(|client| client.get_room(&id));
+            if !room.is_some_and(|room| room.encryption_state().is_encrypted()) {
+                self.ask_if_encrypted(room_api, address, &id).await?;
+            }
+            Ok::<(), SendError>(())
+        };
+        if let Ok(Err(error)) = timeout(AHEAD_TIMEOUT, asked).await {
+            tracing::debug!(room = %address, error = error.detail, "could not ask ahead of a send");
+        }
+    }
+
+    /// Asks the homeserver whether the room is encrypted, and remembers when it was not.
+    async fn ask_if_encrypted(
+        &self,
+        room_api: RoomApi<'_>,
+        address: &RoomAddress,
+        id: &RoomId,
+    ) -> Result<bool, SendError> {
+        let at = Instant::now();
+        let is_encrypted = room_api.token_api.is_encrypted(id).await?;
+        if !is_encrypted {
+            self.rooms.kinds.note_plain(address, id, at);
+        }
+        Ok(is_encrypted)
     }
 
     async fn note_refusal(&self, address: &RoomAddress, sent: Result<String, SendError>) -> Result<String, SendError> {
@@ -81,7 +115,7 @@ impl Sender<'_> {
                 let asks = self.connection.shared.is_some();
                 return Ok((room, asks && room_api.is_encrypted(&id).await?));
             }
-            self.check_still_plain(room_api, &room, address).await?;
+            self.check_still_plain(room_api, &room, address, event.asked_since).await?;
             // Asks the homeserver unless a sync has reported it.
             let encryption = room.latest_encryption_state().await;
             let encrypted = encryption.map_err(|error| ApiError::from_sdk(&error).error)?.is_encrypted();
@@ -162,15 +196,20 @@ impl Sender<'_> {
     }
 
     /// Holds an event back while the room is encrypted and the SDK does not know it yet: it would go out in the clear. A
-    /// sync reports that within a second as a rule, which is too late; so each send to a plain room asks the homeserver.
+    /// sync reports that within a second as a rule, but nothing shows whether one is late; so the homeserver is asked for each
+    /// send to a plain room, unless it was `asked_since` then.
     async fn check_still_plain(
         &self,
         room_api: RoomApi<'_>,
         room: &Room,
         address: &RoomAddress,
+        asked_since: Option<Instant>,
     ) -> Result<(), SendError> {
         // Encryption of a room cannot be disabled.
-        if room.encryption_state().is_encrypted() || !room_api.token_api.is_encrypted(room.room_id()).await? {
+        if room.encryption_state().is_encrypted()
+            || self.rooms.kinds.is_plain(address, room.room_id(), asked_since)
+            || !self.ask_if_encrypted(room_api, address, room.room_id()).await?
+        {
             return Ok(());
         }
         let reported = async {
@@ -196,7 +235,8 @@ impl Sender<'_> {
     ) -> Result<String, SendError> {
         let prepare = async {
             let room = self.rooms.enter(room_api, address, Trigger::Send).await?;
-            let encrypted = room_api.token_api.is_encrypted(&room).await?;
+            let is_plain = self.rooms.kinds.is_plain(address, &room, event.asked_since);
+            let encrypted = !is_plain && self.ask_if_encrypted(room_api, address, &room).await?;
             room_keys::report(self.context, address, encrypted.then_some(why));
             Ok((room, encrypted))
         };

@@ -112,6 +112,11 @@ impl Rooms {
         self.observed.take(address)
     }
 
+    /// Whether they have reported anything.
+    pub fn has_observed(&self, address: &RoomAddress) -> bool {
+        self.observed.has_changes(address)
+    }
+
     /// The room behind an address, once it was entered.
     pub fn id_of(&self, address: &RoomAddress) -> Option<OwnedRoomId> {
         self.observed.id_of(address)

@@ -47,6 +47,10 @@ impl ObservedRooms {
         lock(&self.rooms).get(address).map(|observed| observed.id.clone())
     }
 
+    pub fn has_changes(&self, address: &RoomAddress) -> bool {
+        lock(&self.rooms).get(address).is_some_and(|observed| observed.changes != RoomChanges::default())
+    }
+
     pub fn take(&self, address: &RoomAddress) -> RoomChanges {
         lock(&self.rooms).get_mut(address).map(|observed| std::mem::take(&mut observed.changes)).unwrap_or_default()
     }

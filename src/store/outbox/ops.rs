@@ -1,12 +1,17 @@
 //! An op's life: it is frozen, tried, and ends.
 
+use sqlx::AnyConnection;
+
 use super::sql::{
     NewOp, Shown, covered, drop_notes, end_op, insert_op, make_due, mark_shown, release_notes, settle, show, shown_by,
 };
 use crate::store::db::statement;
 use crate::{
     model::{CardId, NotificationId, Op, OpState, RoomAddress, Timestamp, TxnId},
-    store::{Store, StoreError, db::rows},
+    store::{
+        Store, StoreError,
+        db::{rows, writer::WriteContext},
+    },
 };
 
 impl Store {
@@ -29,13 +34,7 @@ impl Store {
     /// When it cannot be committed, or when the room has an unfinished op already.
     pub async fn freeze(&self, op: NewOp) -> Result<Op, StoreError> {
         self.writer
-            .write(move |connection, context| {
-                Box::pin(async move {
-                    let frozen = insert_op(connection, context, &op).await?;
-                    settle(connection, context, &op.card, shown_by(&frozen)).await?;
-                    Ok(frozen)
-                })
-            })
+            .write(move |connection, context| Box::pin(async move { freeze(connection, context, &op).await }))
             .await
     }
 
@@ -122,11 +121,27 @@ impl Store {
         let (op, event_id, now) = (op.clone(), event_id.to_owned(), self.clock.now());
         self.writer
             .write(move |connection, context| {
+                Box::pin(async move { finish(connection, context, &op, &event_id, now).await })
+            })
+            .await
+    }
+
+    /// Like [`Store::finish`], and freezes the room's next op in the same commit.
+    ///
+    /// # Errors
+    /// When it cannot be committed. Then neither is recorded.
+    pub async fn finish_and_freeze(
+        &self,
+        op: &Op,
+        event_id: &str,
+        next: NewOp,
+    ) -> Result<(Vec<NotificationId>, Op), StoreError> {
+        let (op, event_id, now) = (op.clone(), event_id.to_owned(), self.clock.now());
+        self.writer
+            .write(move |connection, context| {
                 Box::pin(async move {
-                    end_op(connection, context, &op.txn_id, OpState::Done, Some(&event_id), None, now).await?;
-                    show(connection, context, &op, &event_id, now).await?;
-                    settle(connection, context, &op.card, Shown::Same).await?;
-                    covered(connection, &op).await
+                    let covered = finish(connection, context, &op, &event_id, now).await?;
+                    Ok((covered, freeze(connection, context, &next).await?))
                 })
             })
             .await
@@ -254,4 +269,23 @@ impl Store {
         })
         .await
     }
+}
+
+async fn freeze(connection: &mut AnyConnection, context: &mut WriteContext, op: &NewOp) -> Result<Op, StoreError> {
+    let frozen = insert_op(connection, context, op).await?;
+    settle(connection, context, &op.card, shown_by(&frozen)).await?;
+    Ok(frozen)
+}
+
+async fn finish(
+    connection: &mut AnyConnection,
+    context: &mut WriteContext,
+    op: &Op,
+    event_id: &str,
+    now: Timestamp,
+) -> Result<Vec<NotificationId>, StoreError> {
+    end_op(connection, context, &op.txn_id, OpState::Done, Some(event_id), None, now).await?;
+    show(connection, context, op, event_id, now).await?;
+    settle(connection, context, &op.card, Shown::Same).await?;
+    covered(connection, op).await
 }

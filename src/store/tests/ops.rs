@@ -72,3 +72,28 @@ async fn what_was_frozen_survives_a_restart_as_it_was() {
     let refused = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t2")).await;
     assert!(matches!(refused, Err(StoreError::Database(_))), "a room has one unfinished op: {refused:?}");
 }
+
+#[tokio::test]
+async fn one_commit_records_an_event_and_freezes_the_next_or_does_neither() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    for group in ["a", "b"] {
+        store.ingest(ingest(group, "x", IncidentState::Firing)).await.expect("committed");
+    }
+    let due = store.due(&room()).await.expect("due").new;
+    let mut news = Vec::new();
+    for (card, txn) in due.iter().zip(["a", "b"]) {
+        let snapshot = store.snapshot(&card.card).await.expect("read").expect("a card");
+        news.push(op_for(&snapshot, OpKind::Card, txn));
+    }
+    let (next, first) = (news.remove(1), news.remove(0));
+    let first = store.freeze(first).await.expect("frozen");
+    let twice = NewOp { txn_id: first.txn_id.clone(), ..next.clone() };
+    store.finish_and_freeze(&first, "$a", twice).await.expect_err("the id is taken");
+    assert_eq!(store.unfinished(&room()).await.expect("read").map(|op| op.txn_id), Some(first.txn_id.clone()));
+    assert_eq!(store.root_event_of(&first.card).await.expect("read"), None);
+    let (_, frozen) = store.finish_and_freeze(&first, "$a", next).await.expect("committed");
+    assert_eq!(store.unfinished(&room()).await.expect("read"), Some(frozen));
+    assert_eq!(store.root_event_of(&first.card).await.expect("read").as_deref(), Some("$a"));
+    assert!(store.due(&room()).await.expect("due").new.is_empty());
+}

@@ -208,10 +208,10 @@ async fn deliver(store: &Store) {
     let digest = store.make_digest(&room()).await.expect("committed").expect("a digest");
     let snapshot = store.snapshot(&digest).await.expect("read").expect("a card");
     store.split_digest(&digest, vec![snapshot.incidents[2].0.id.clone()]).await.expect("committed");
-    for txn in ["digest", "further"] {
-        let op = send(store, OpKind::Card, txn).await;
-        store.finish(&op, &format!("${txn}")).await.expect("recorded");
-    }
+    let op = send(store, OpKind::Card, "digest").await;
+    let further = op_for(&card_of(store, OpKind::Card).await, OpKind::Card, "further");
+    let (_, op) = store.finish_and_freeze(&op, "$digest", further).await.expect("committed");
+    store.finish(&op, "$further").await.expect("recorded");
     take(store, noted("s1", NoteKind::Resolved, IncidentState::Resolved, Vec::new())).await;
     assert_eq!(store.turning_green(&room()).await.expect("read").len(), 1);
     let op = send(store, OpKind::Notice, "notice").await;

@@ -183,3 +183,27 @@ async fn a_plain_room_that_cannot_be_asked_whether_it_is_encrypted_loses_nothing
     scene.room.wait_for("what was held", DEADLINE, once("Held")).await;
     assert_eq!(receiver.metric("dead_letters_total", &[]).await, 0.0);
 }
+
+/// The homeserver is asked for an event that is due, and not for each of those that follow it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_go_out_together_ask_rarely_whether_the_room_is_encrypted() {
+    const GROUPS: usize = 12;
+    let scene = Scene::new().await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).set("routes.default.digest_above", 0);
+    let receiver = builder.start().await;
+    let mut answers = proxy.hold(Match::sends());
+    receiver.accept("default", Payload::group("First").firing(&["n01"])).await;
+    let first = answers.next(DEADLINE).await;
+    for n in 0..GROUPS {
+        receiver.accept("default", Payload::group(&format!("Next{n}")).firing(&["n01"])).await;
+    }
+    proxy.heal();
+    let asks = || proxy.exchanges().iter().filter(|one| one.path.contains("/state/m.room.encryption")).count();
+    let before = asks();
+    assert!(before >= 1, "nothing was sent without having asked");
+    first.release();
+    scene.room.wait_for("a card each", DEADLINE, |view| view.cards().len() == GROUPS + 1).await;
+    let asked = asks() - before;
+    assert!((1..=GROUPS / 2).contains(&asked), "{asked} times");
+}

@@ -181,6 +181,38 @@ async fn a_room_that_becomes_encrypted_gets_no_plaintext_even_without_a_sync() {
     receiver.wait_metric("rooms_without_keys", &[], |held| held == 0.0).await;
 }
 
+/// What is prepared while the event before it is on its way: an answer that the room is plain counts for a moment only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_becomes_encrypted_between_two_events_gets_no_plaintext() {
+    let scene = Scene::new().await;
+    let reader = Reader::new(&scene.sre).await;
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).set("routes.default.digest_above", 0);
+    let receiver = builder.start().await;
+    receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
+    scene.room.wait_for("in the clear", DEADLINE, |view| view.cards_with("Before").len() == 1).await;
+    proxy.fault(Match::when(|one| one.path.contains("/sync")), Fault::error(500, "M_UNKNOWN"));
+    scene.sre.send_text(&scene.room.id, "ends the long poll").await;
+    receiver.wait_log(&["sync failed"]).await;
+    let mut answers = proxy.hold(Match::sends());
+    receiver.accept("default", Payload::group("First").firing(&["n01"])).await;
+    let first = answers.next(DEADLINE).await;
+    receiver.accept("default", Payload::group("Open").firing(&["n01"])).await;
+    receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+    first.release();
+    let second = answers.next(DEADLINE).await;
+    let algorithm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    scene.sre.set_state(&scene.room.id, "m.room.encryption", "", algorithm).await;
+    // Longer than the answer of the first counts.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    second.release();
+    receiver.wait_log(&["keys_not_ready", "encrypted"]).await;
+    proxy.heal();
+    reader.reads(&scene.room, "Secret").await;
+    let raw = scene.room.view().await;
+    assert!(!raw.events.iter().any(|event| event.raw.to_string().contains("Secret")), "{}", raw.text());
+}
+
 /// With syncs that work, and without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_becomes_encrypted_gets_keys_and_trust() {

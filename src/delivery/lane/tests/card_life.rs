@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    delivery::{lane::waiting::REFRESH_EVERY, queue::Priority},
+    delivery::{lane::waiting::REFRESH_EVERY, plan, queue::Priority},
     model::{Conclusion, Found},
     store::{DueCard, DueCards, DueNotes, Judge, Judged, OpenCursor},
 };

@@ -1,5 +1,6 @@
 //! Lanes against a scripted transport: it makes faults happen on cue, and proves nothing about Matrix.
 
+mod ahead;
 mod answers;
 mod card_life;
 mod drain;
@@ -8,15 +9,12 @@ mod evidence;
 mod in_doubt;
 mod replicas;
 mod sends;
+mod storms;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, PoisonError},
 };
-
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::time::Instant;
 
 use super::{in_doubt::InDoubt, *};
 use crate::{
@@ -33,6 +31,8 @@ use crate::{
     render::Style,
     store::{Ingest, Store},
 };
+use serde_json::Value;
+use tempfile::TempDir;
 
 #[derive(Default)]
 struct Scripted {
@@ -72,6 +72,10 @@ struct Scripted {
     forgets: Mutex<bool>,
     /// The next send is never answered.
     hangs: Mutex<bool>,
+    /// How long the homeserver takes for each send.
+    takes: Mutex<Duration>,
+    /// The next send is answered once this is notified.
+    holds: Mutex<Option<Arc<tokio::sync::Notify>>>,
 }
 
 impl Scripted {
@@ -157,7 +161,17 @@ impl Transport for Scripted {
         if std::mem::take(&mut *self.hangs.lock().expect("a lock")) {
             return Box::pin(std::future::pending());
         }
-        Box::pin(async move { outcome.map(|()| event).map_err(scripted) })
+        let held = self.holds.lock().expect("a lock").take();
+        let takes = *self.takes.lock().expect("a lock");
+        Box::pin(async move {
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            if let Some(held) = held {
+                held.notified().await;
+            }
+            outcome.map(|()| event).map_err(scripted)
+        })
     }
 
     fn read_back<'a>(&'a self, room: &'a RoomAddress, _: Search<'a>) -> BoxFuture<'a, Result<ReadBack, SendError>> {
@@ -184,6 +198,10 @@ impl Transport for Scripted {
 
     fn take_room_changes(&self, room: &RoomAddress) -> RoomChanges {
         self.changes.lock().expect("a lock").remove(room).unwrap_or_default()
+    }
+
+    fn has_room_changes(&self, room: &RoomAddress) -> bool {
+        self.changes.lock().expect("a lock").contains_key(room)
     }
 
     fn remembers_transactions(&self) -> bool {

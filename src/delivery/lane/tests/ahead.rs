@@ -1,0 +1,72 @@
+//! The next event is prepared while one is on its way.
+
+use super::*;
+
+const GROUPS: usize = 8;
+
+#[tokio::test]
+async fn recording_one_event_and_freezing_the_next_is_one_commit() {
+    let mut harness = Harness::new(ROOM).await;
+    // Longer than it takes to prepare the next one.
+    *harness.transport.takes.lock().expect("a lock") = Duration::from_millis(150);
+    for n in 0..GROUPS {
+        harness.post_group(&format!("g{n}"), "a").await;
+    }
+    let commits = || harness.context.metrics.store_commit_seconds.get_sample_count();
+    let before = commits();
+    harness.start();
+    assert_eq!(kinds(&harness.settled().await), ["card m.text"; GROUPS]);
+    let commits = harness.context.metrics.store_commit_seconds.get_sample_count() - before;
+    // One to freeze the first, one for each, and a few that the writer makes by itself or that something else causes.
+    assert!(commits < 2 * GROUPS as u64 - 3, "{commits}");
+}
+
+#[tokio::test]
+async fn what_changes_meanwhile_is_on_the_next_event() {
+    let mut harness = Harness::new(ROOM).await;
+    let held = Arc::new(tokio::sync::Notify::new());
+    *harness.transport.holds.lock().expect("a lock") = Some(Arc::clone(&held));
+    harness.post_group("g", "a").await;
+    harness.post_group("h", "a").await;
+    harness.start();
+    while harness.sent().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // Until the other card is prepared, which nothing shows.
+    sleep(Duration::from_millis(300)).await;
+    harness.post_group("h", "a b").await;
+    held.notify_one();
+    assert_eq!(kinds(&harness.settled().await), ["card m.text"; 2], "no card without the second alert, and no edit");
+}
+
+#[tokio::test]
+async fn what_was_prepared_and_got_no_answer_goes_out_again_as_it_was() {
+    let mut harness = Harness::new(ROOM).await;
+    harness.script(&[Some(Ok(())), Some(Err(Reason::NoAnswer))]);
+    for n in 0..3 {
+        harness.post_group(&format!("g{n}"), "a").await;
+    }
+    harness.start();
+    let sent = harness.settled().await;
+    assert_eq!(kinds(&sent), ["card m.text", "card m.text failed", "card m.text", "card m.text"]);
+    assert_eq!((&sent[1].txn_id, &sent[1].content), (&sent[2].txn_id, &sent[2].content));
+}
+
+#[tokio::test]
+async fn a_lane_that_stops_freezes_nothing_more() {
+    let mut harness = Harness::new(ROOM).await;
+    let held = Arc::new(tokio::sync::Notify::new());
+    *harness.transport.holds.lock().expect("a lock") = Some(Arc::clone(&held));
+    harness.post_group("g", "a").await;
+    harness.post_group("h", "a").await;
+    harness.start();
+    while harness.sent().is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    harness.stop.cancel();
+    held.notify_one();
+    harness.stop().await;
+    assert_eq!(kinds(&harness.sent()), ["card m.text"]);
+    let room = RoomAddress::parse(ROOM).expect("a room");
+    assert_eq!(harness.context.store.unfinished(&room).await.expect("read"), None);
+}
