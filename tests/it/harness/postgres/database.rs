@@ -50,8 +50,11 @@ impl Database {
         AnyConnection::connect(&url).await.expect("PostgreSQL lets a superuser in")
     }
 
-    /// A copy of all that is in it by now; nobody may be connected to it.
+    /// A copy of all that is in it by now. Sessions end: a pooler keeps them when their client is gone.
     pub fn copy(&self) -> Self {
+        let sql =
+            format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'", self.name);
+        psql(self.port, "postgres", &sql).unwrap_or_else(|error| panic!("its sessions go on: {error}"));
         Self::create(self.port, Some(&self.name), None)
     }
 
