@@ -1,6 +1,6 @@
 //! Requests that go before a send fail while sends work: the room waits for its keys, and nobody blames the event.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
     DEADLINE, Exchange, Fault, FaultProxy, Match, Payload, Reader, ReceiverBuilder, Reply, RoomView, Scene, eventually,
@@ -202,8 +202,12 @@ async fn events_that_go_out_together_ask_rarely_whether_the_room_is_encrypted() 
     let asks = || proxy.exchanges().iter().filter(|one| one.path.contains("/state/m.room.encryption")).count();
     let before = asks();
     assert!(before >= 1, "nothing was sent without having asked");
+    let began = Instant::now();
     first.release();
     scene.room.wait_for("a card each", DEADLINE, |view| view.cards().len() == GROUPS + 1).await;
-    let asked = asks() - before;
-    assert!((1..=GROUPS / 2).contains(&asked), "{asked} times");
+    let (asked, took) = (asks() - before, began.elapsed());
+    // An answer is good for 250 ms, and some events may not have been prepared in time. Where each send takes as long as
+    // that, each may ask.
+    let most = 2 + 2 * usize::try_from(took.as_millis() / 250).expect("seconds");
+    assert!((1..=most).contains(&asked), "{asked} times in {took:?}");
 }
