@@ -22,10 +22,14 @@ mod graph;
 #[allow(unused_imports, reason = "the harness offers a whole; this needs a part of it")]
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
+#[path = "receiver/incidents.rs"]
+mod incidents;
 #[path = "receiver/load.rs"]
 mod load;
 #[path = "receiver/poll.rs"]
 mod poll;
+#[path = "receiver/program.rs"]
+mod program;
 #[path = "receiver/relay.rs"]
 mod relay;
 #[path = "receiver/rooms.rs"]
@@ -36,6 +40,8 @@ mod storm;
 mod subject;
 #[path = "receiver/table.rs"]
 mod table;
+#[path = "receiver/watcher.rs"]
+mod watcher;
 #[path = "receiver/webhooks.rs"]
 mod webhooks;
 
@@ -55,6 +61,8 @@ struct Extent {
     /// Rounds of events into one room, and events in each.
     room_rounds: usize,
     room_events: usize,
+    /// Rounds of new incidents at each pace.
+    incident_rounds: usize,
     /// Groups of 20 alerts that the store holds when memory and starts are measured.
     groups: usize,
     /// Groups of 10 alerts that the polled Alertmanager has.
@@ -75,6 +83,7 @@ impl Extent {
                 singles: 8,
                 room_rounds: 2,
                 room_events: 12,
+                incident_rounds: 1,
                 groups: 50,
                 polled: 20,
                 starts: 3,
@@ -82,8 +91,19 @@ impl Extent {
             }
         } else {
             let (rounds, round) = (7, Duration::from_secs(3));
-            let (groups, polled, starts, storms) = (5_000, 500, 9, 3);
-            Self { quick, rounds, round, singles: 60, room_rounds: 6, room_events: 50, groups, polled, starts, storms }
+            Self {
+                quick,
+                rounds,
+                round,
+                singles: 60,
+                room_rounds: 6,
+                room_events: 50,
+                incident_rounds: 3,
+                groups: 5_000,
+                polled: 500,
+                starts: 9,
+                storms: 3,
+            }
         }
     }
 }
@@ -104,6 +124,9 @@ async fn measure(extent: Extent) {
     // All of it, or the parts that ONLY names.
     let only = std::env::var("ONLY").unwrap_or_default();
     let wants = |part: &str| only.is_empty() || only.split(',').any(|named| named == part);
+    if wants("program") {
+        program::measure(&subject, &mut table);
+    }
     if wants("webhooks") {
         webhooks::measure(&subject, extent, &mut table).await;
     }
@@ -116,7 +139,7 @@ async fn measure(extent: Extent) {
     if wants("graph") {
         graph::measure(extent, &mut table).await;
     }
-    if !["rooms", "evidence", "storm", "memory"].into_iter().any(wants) {
+    if !["rooms", "incidents", "evidence", "storm", "memory"].into_iter().any(wants) {
         println!("\n{table}");
         return;
     }
@@ -124,6 +147,9 @@ async fn measure(extent: Extent) {
     if wants("rooms") {
         rooms::measure(&subject, &synapse, extent, &mut table).await;
         rooms::encrypted(&subject, &synapse, extent, &mut table).await;
+    }
+    if wants("incidents") {
+        incidents::measure(&subject, &synapse, extent, &mut table).await;
     }
     if wants("evidence") {
         evidence::measure(&subject, &synapse, extent, &mut table).await;

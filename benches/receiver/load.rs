@@ -19,6 +19,8 @@ use crate::harness::{Alert, Payload};
 
 /// What receiver and baseline ask of a webhook.
 pub const TOKEN: &str = "bench-token";
+/// What groups are called, before the number.
+const NAME: &str = "KubePodCrashLooping";
 /// Stands for the number of a group.
 const MARK: &str = "00000000";
 
@@ -36,6 +38,16 @@ impl Request {
         Self::to("default", (0..alerts).map(alert))
     }
 
+    /// The same for the route of this name.
+    pub fn in_route(route: &str, alerts: usize, critical: bool) -> Self {
+        Self::to(route, (0..alerts).map(|n| if critical { alert(n).critical() } else { alert(n) }))
+    }
+
+    /// What group number `group` is called.
+    pub fn name(group: u64) -> String {
+        format!("{NAME}{group:08}")
+    }
+
     /// A group of one alert that says where its log lines are.
     pub fn with_logs(route: &str) -> Self {
         let state = r#"{"datasource":"loki","queries":[{"refId":"A","expr":"{namespace=\"media\"}"}]}"#;
@@ -44,7 +56,7 @@ impl Request {
     }
 
     fn to(route: &str, alerts: impl Iterator<Item = Alert>) -> Self {
-        let name = format!("KubePodCrashLooping{MARK}");
+        let name = format!("{NAME}{MARK}");
         let group = Payload::group(&name).group_label("namespace", "media").reason("repeat interval elapsed");
         let body = alerts.fold(group, Payload::alert).json().to_string();
         let head = format!(

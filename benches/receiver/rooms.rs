@@ -54,6 +54,13 @@ pub async fn encrypted(subject: &Subject, synapse: &Synapse, extent: Extent, tab
     }
     let baseline = format!("{open}: a plain room");
     table.row("encrypted room: 200 to acknowledged, idle, ms", &sealed, &baseline, &sealed.by(&open), "");
+    let (mut per_second, mut sealed_per_second) = (Figures::default(), Figures::default());
+    for _ in 0..extent.room_rounds {
+        per_second.0.push(plain.burst(extent.room_events).await);
+        sealed_per_second.0.push(secret.burst(extent.room_events).await);
+    }
+    let (baseline, ratio) = (format!("{per_second}: a plain room"), sealed_per_second.by(&per_second));
+    table.row("encrypted room: events into it, per second", &sealed_per_second, &baseline, &ratio, "≥ 0.8");
     let memory = |scene: &Scene| resident(scene.receiver.pid(), "VmRSS");
     let (open, sealed) = (memory(&plain), memory(&secret));
     let baseline = format!("{}: a plain room", short(open));
@@ -81,7 +88,7 @@ async fn single(scene: &mut Scene, extent: Extent, table: &mut Table) {
     let recorded = 1e3 * grown("delivery_seconds_sum") / grown("delivery_seconds_count");
     let least = Figures(put.0.iter().zip(&commit.0).map(|(put, commit)| put + commit).collect());
     let baseline = format!("{least}: PUT {} + commit {}", short(put.median()), short(commit.median()));
-    let wanted = format!("< {}", short(put.median() + commit.median() + 5.0));
+    let wanted = format!("< {}", short(put.median() + commit.median() + 2.0));
     table.row("200 to acknowledged, idle, ms", &ours, &baseline, &ours.by(&least), &wanted);
     table.row("delivery_seconds of these (both commits in it), mean, ms", &short(recorded), &"", &"", "");
 }
@@ -89,19 +96,7 @@ async fn single(scene: &mut Scene, extent: Extent, table: &mut Table) {
 async fn many(scene: &mut Scene, extent: Extent, table: &mut Table) {
     let (mut ours, mut theirs) = (Figures::default(), Figures::default());
     for _ in 0..extent.room_rounds {
-        // All of them are accepted before the first is sent: what is measured is the way to the room alone.
-        scene.relay.hold(true);
-        for _ in 0..extent.room_events {
-            scene.post().await;
-        }
-        scene.relay.forget();
-        scene.relay.hold(false);
-        let mut acks = Vec::with_capacity(extent.room_events);
-        for _ in 0..extent.room_events {
-            acks.push(scene.relay.ack().await);
-        }
-        ours.0.push(rate(&acks));
-        scene.receiver.wait_metric("outbox_ops", &[("state", "waiting")], |waiting| waiting < 0.5).await;
+        ours.0.push(scene.burst(extent.room_events).await);
         let contents = scene.contents(extent.room_events).await;
         for content in &contents {
             scene.put(content).await;
@@ -112,7 +107,7 @@ async fn many(scene: &mut Scene, extent: Extent, table: &mut Table) {
         }
         theirs.0.push(rate(&acks));
     }
-    table.row("events into one room, per second", &ours, &theirs, &ours.by(&theirs), "≥ 0.8");
+    table.row("events into one room, per second", &ours, &theirs, &ours.by(&theirs), "≥ 0.95");
 }
 
 /// Events per second from the first acknowledgement to the last.
@@ -144,6 +139,23 @@ impl Scene {
         self.groups += 1;
         self.webhooks.accepted(self.request.about(self.groups)).await;
         Instant::now()
+    }
+
+    /// New groups' cards per second. All are accepted before the first is sent: what is measured is the way to the room
+    /// alone.
+    async fn burst(&mut self, events: usize) -> f64 {
+        self.relay.hold(true);
+        for _ in 0..events {
+            self.post().await;
+        }
+        self.relay.forget();
+        self.relay.hold(false);
+        let mut acks = Vec::with_capacity(events);
+        for _ in 0..events {
+            acks.push(self.relay.ack().await);
+        }
+        self.receiver.wait_metric("outbox_ops", &[("state", "waiting")], |waiting| waiting < 0.5).await;
+        rate(&acks)
     }
 
     /// The newest messages of the room as they were sent.

@@ -7,6 +7,9 @@ use crate::harness::{
     process::{Scratch, free_port},
 };
 
+/// Which of cargo's profiles made the binary, as far as can be seen here.
+pub const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
 pub struct Subject {
     /// Holds the copy.
     _scratch: Scratch,
@@ -52,7 +55,7 @@ impl Subject {
     pub fn facts(&self, quick: bool) -> String {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let cores = available_parallelism().map_or(0, std::num::NonZero::get);
-        let profile = if cfg!(debug_assertions) { "dev: NOT optimised, for trying out only" } else { "release" };
+        let profile = if cfg!(debug_assertions) { "dev: NOT optimised, for trying out only" } else { PROFILE };
         let bytes = fs::metadata(&self.binary).map_or(0, |file| file.len());
         format!(
             "{}{cores} cores, kernel {}, load {} at the start; profile {profile}, version {}, binary {} MiB",
