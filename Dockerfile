@@ -2,8 +2,9 @@
 #   docker build --build-arg COMMIT="$(git rev-parse --short=12 HEAD)" --tag matrix-alertmanager-receiver .
 # The bases are arguments, for mirrors and digests, and so that scripts/image can put stand-ins where no registry is.
 ARG BUILD_BASE=docker.io/library/rust:1.95-slim-bookworm
-# The same Debian release as the build's: a newer C library there would not run on an older one here.
-ARG RUNTIME_BASE=docker.io/library/debian:bookworm-slim
+# A C library and CA certificates, no shell and no package manager. The same Debian release as the build's: a program built
+# on a newer C library would not run on an older one here.
+ARG RUNTIME_BASE=gcr.io/distroless/cc-debian12
 
 FROM ${BUILD_BASE} AS build
 WORKDIR /src
@@ -16,17 +17,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     touch build.rs src/lib.rs src/main.rs \
     && MAR_BUILD_COMMIT="${COMMIT}" cargo build --locked --release \
-    && install -D -m 0755 target/release/matrix-alertmanager-receiver /out/matrix-alertmanager-receiver
+    && install -D -m 0755 target/release/matrix-alertmanager-receiver /out/bin/matrix-alertmanager-receiver \
+    # Runbooks probe the homeserver from the pod, `wget -qO- --spider https://HOMESERVER/_matrix/client/versions`: the
+    # receiver answers to that name.
+    && ln -s matrix-alertmanager-receiver /out/bin/wget \
+    && install -d -m 0700 /out/state/matrix-alertmanager-receiver
 
 FROM ${RUNTIME_BASE}
-# wget: runbooks probe the homeserver from the pod, `wget -qO- --spider https://HOMESERVER/_matrix/client/versions`.
+COPY --from=build /out/bin/ /usr/local/bin/
 # The store's directory is the user's own, so that a new volume put there is too.
-RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates wget \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache \
-        /var/log/apt /var/log/*.log \
-    && install -d -m 0700 -o 65532 -g 65532 /var/lib/matrix-alertmanager-receiver
-COPY --from=build /out/matrix-alertmanager-receiver /usr/local/bin/matrix-alertmanager-receiver
+COPY --from=build --chown=65532:65532 /out/state/ /var/lib/
 
 # Reachable from outside of the container, hence with WEBHOOK_TOKEN (or MAR_HTTP__ALLOW_UNAUTHENTICATED=true) only.
 ENV MAR_HTTP__LISTEN=0.0.0.0:9088

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use matrix_alertmanager_receiver::cli::Cli;
+use matrix_alertmanager_receiver::cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match cli::run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -17,6 +17,7 @@ mod send_test;
 mod serve;
 mod store;
 mod support;
+mod wget;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -64,6 +65,14 @@ enum Command {
     Store(store::Store),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
+}
+
+/// Runs the command of this process's command line.
+///
+/// # Errors
+/// With what went wrong, for the operator.
+pub fn run() -> anyhow::Result<ExitCode> {
+    if wget::is_name(std::env::args_os().next().as_deref()) { wget::Wget::parse().run() } else { Cli::parse().run() }
 }
 
 impl Cli {

@@ -131,7 +131,7 @@ pub(crate) async fn ask(request: RequestBuilder) -> Result<Answer, String> {
 }
 
 /// The innermost cause, which alone says what happened.
-fn in_words(error: &reqwest::Error) -> String {
+pub(crate) fn in_words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{HOOK_TOKEN, Ran, bare, nobody, run};
-use crate::harness::{DEADLINE, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, Synapse};
+use crate::harness::{DEADLINE, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, Synapse, process::Scratch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn send_test_shows_a_card_that_turns_green() {
@@ -88,6 +88,40 @@ async fn healthcheck_needs_neither_secrets_nor_a_whole_config() {
     ill(&bare(&["healthcheck"], &wrong), &["unhealthy", "config", "there is more"]);
     let synapse = Synapse::shared().await.url();
     ill(&bare(&["healthcheck", "--url", &synapse], &[]), &["unhealthy", "404"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_the_name_of_wget_it_asks_as_runbooks_do() {
+    let scene = Scene::new().await;
+    let mut receiver = ReceiverBuilder::of(&scene).webhook_token(HOOK_TOKEN).start().await;
+    let folder = Scratch::new("wget");
+    let link = folder.join("wget");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"), &link).expect("a link");
+    let wget = |args: &[&str]| Ran::of(Command::new(&link).env_clear().args(args).output().expect("it starts"), &[]);
+    let silent = |ran: &Ran| ran.out.is_empty() && ran.err.is_empty();
+
+    let versions = format!("{}/_matrix/client/versions", scene.synapse.url());
+    let ran = wget(&["-qO-", "--spider", &versions]);
+    assert!(ran.code == 0 && silent(&ran), "{}", ran.all());
+    let ran = wget(&["-q", "-O", "-", &versions]);
+    assert!(ran.out.contains("\"versions\"") && ran.err.is_empty(), "{}", ran.says(0, &[]).all());
+    wget(&["--spider", "-S", &versions]).says(0, &[&["200"], &["content-type: application/json"]]);
+    // Behind a token, which is not shown.
+    let whoami = format!("{}/_matrix/client/v3/account/whoami", scene.synapse.url());
+    wget(&["-qO-", &whoami]).says(8, &[&["wget", "whoami", "401"]]);
+    let header = format!("Authorization: Bearer {}", scene.bot.access_token);
+    wget(&["-qO-", "--header", &header, &whoami]).says(0, &[&[&scene.bot.user_id]]);
+
+    let livez = format!("{}/livez", receiver.url().trim_start_matches("http://"));
+    assert!(!wget(&["-qO-", &livez]).says(0, &[]).out.is_empty());
+    let ran = wget(&["-qO", "/dev/null", &livez]);
+    assert!(silent(ran.says(0, &[])), "{}", ran.all());
+    receiver.signal("STOP");
+    wget(&["-qO-", "-T1", &livez]).says(4, &[&["wget", "no answer in time"]]);
+    receiver.signal("CONT");
+    receiver.sigterm(DEADLINE).await;
+    wget(&["-qO-", "--spider", &livez]).says(4, &[&["wget", "cannot connect", "refused"]]);
+    wget(&["-qO-"]).says(2, &[&["error"]]);
 }
 
 #[test]
