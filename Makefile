@@ -4,7 +4,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CONFIG ?= config.toml
 
 # What meets most of the store: with it on PostgreSQL, this part runs with every `make test`.
-STORE_TESTS = spine:: in_doubt:: chaos::what storm:: acts::taking acts::silencing reload:: store_stress:: \
+STORE_TESTS = spine:: in_doubt:: storm:: acts::taking acts::silencing reload:: store_stress:: \
 	incidents:: dead_letters::
 
 .PHONY: help tools build image deb release picture demo rules test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit fmt run clean
