@@ -3,14 +3,15 @@
 use std::{
     ffi::OsStr,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::Parser;
 use reqwest::{
-    Client, Method, Response,
+    Certificate, Client, Method, Response,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect::Policy,
 };
@@ -55,6 +56,12 @@ pub struct Wget {
     timeout: u64,
     #[arg(short = 't', long, value_name = "NUMBER", default_value = "1", hide = true)]
     tries: u32,
+    /// Trust the certificates of this PEM file as well.
+    #[arg(long, value_name = "FILE")]
+    ca_certificate: Option<PathBuf>,
+    /// Accept any certificate.
+    #[arg(long)]
+    no_check_certificate: bool,
     /// Send this header, "Name: value"; more than once for several.
     #[arg(long, value_name = "HEADER", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
@@ -82,12 +89,7 @@ impl Wget {
     }
 
     async fn fetch(&self) -> Result<(), (u8, String)> {
-        let client = Client::builder()
-            .user_agent(http_client::USER_AGENT)
-            .timeout(Duration::from_secs(self.timeout))
-            .redirect(Policy::limited(MAX_REDIRECTS))
-            .build()
-            .map_err(|error| (1, error.to_string()))?;
+        let client = self.client().map_err(|error| (1, format!("{error:#}")))?;
         let mut answer = self.ask(&client, if self.spider { Method::HEAD } else { Method::GET }).await?;
         // Not every server knows HEAD.
         if self.spider && is_failure(&answer) {
@@ -98,6 +100,18 @@ impl Wget {
             return Err((REFUSED, format!("the server answers {}", answer.status())));
         }
         if self.spider { Ok(()) } else { self.copy(answer).await }
+    }
+
+    fn client(&self) -> anyhow::Result<Client> {
+        let mut builder = Client::builder()
+            .user_agent(http_client::USER_AGENT)
+            .timeout(Duration::from_secs(self.timeout))
+            .redirect(Policy::limited(MAX_REDIRECTS));
+        if let Some(file) = &self.ca_certificate {
+            let pem = std::fs::read(file).with_context(|| format!("--ca-certificate {}", file.display()))?;
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?);
+        }
+        Ok(builder.tls_danger_accept_invalid_certs(self.no_check_certificate).build()?)
     }
 
     async fn ask(&self, client: &Client, method: Method) -> Result<Response, (u8, String)> {

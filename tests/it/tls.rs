@@ -96,6 +96,32 @@ async fn alertmanager_posts_by_https() {
     scene.room.wait_for("the test", DEADLINE, |view| view.cards_with("ReceiverTest").len() == 1).await;
 }
 
+/// With the certificates of the system, or as the options say.
+async fn wget_trusts_as_the_system(receiver: &Receiver, authority: &Authority) {
+    let scratch = Scratch::new("wget");
+    let link = scratch.join("wget");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"), &link).expect("a link");
+    let url = format!("{}/livez", receiver.url());
+    let named = format!("--ca-certificate={}", authority.file());
+    for (option, system, code) in [
+        (None, None, 4),
+        (None, Some(authority.file()), 0),
+        (Some(named.as_str()), None, 0),
+        (Some("--no-check-certificate"), None, 0),
+    ] {
+        let mut command = std::process::Command::new(&link);
+        command
+            .env_clear()
+            .envs(system.map(|file| ("SSL_CERT_FILE", file)))
+            .args(["-qO-", "--spider", &url])
+            .args(option);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{option:?}: {said}");
+        assert_eq!(said.contains("certificate"), code != 0, "{option:?}: {said}");
+    }
+}
+
 /// By the config alone, although no system trusts the authority.
 async fn commands_find_it(receiver: &Receiver, authority: &Authority) {
     for (args, code, expected) in [
@@ -110,6 +136,7 @@ async fn commands_find_it(receiver: &Receiver, authority: &Authority) {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.contains(expected), "{args:?}: {said}");
     }
+    wget_trusts_as_the_system(receiver, authority).await;
     // The token goes to nobody with another certificate, be it one of the same authority.
     let other = authority.leaf("other", &[], 30);
     let path = other.cert.to_str().expect("UTF-8");
