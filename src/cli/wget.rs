@@ -38,6 +38,7 @@ const REFUSED: u8 = 8;
 Examples:
   wget -qO- --spider https://matrix.example.org/_matrix/client/versions && echo reachable
   wget -qO- http://localhost:9088/healthz")]
+#[expect(clippy::struct_excessive_bools, reason = "they are wget's options")]
 pub struct Wget {
     /// Print nothing but the body and failures.
     #[arg(short, long)]

@@ -100,7 +100,7 @@ async fn alertmanager_posts_by_https() {
 async fn wget_trusts_as_the_system(receiver: &Receiver, authority: &Authority) {
     let scratch = Scratch::new("wget");
     let link = scratch.join("wget");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"), &link).expect("a link");
+    symlink(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"), &link).expect("a link");
     let url = format!("{}/livez", receiver.url());
     let named = format!("--ca-certificate={}", authority.file());
     for (option, system, code) in [
