@@ -33,7 +33,7 @@ const PACES: [Pace; 3] = [
     Pace {
         each: Duration::from_secs(3),
         named: "one each 3 s",
-        count: 4,
+        count: 6,
         quick: 1,
         wanted: "≤ 1.4",
         with_criticals: false,
