@@ -68,7 +68,7 @@ chaos: tools ## Faults and kill -9 under load for 10 min, then of two and three 
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 	cargo test --locked --test it replicas::kills::for_long -- --ignored --nocapture
 
-bench: tools ## Figures beside their baselines, release profile, about 10 min once built; QUICK=1: one, to try it out; ONLY=program,webhooks,databases,poll,graph,rooms,incidents,evidence,storm,memory: parts
+bench: tools ## Figures beside their baselines, release profile, about 10 min once built; QUICK=1: two, to try it out; ONLY=program,webhooks,databases,poll,graph,rooms,incidents,evidence,storm,memory: parts
 	cargo bench --locked --bench receiver
 
 fuzz: ## Looks for webhooks that break intake or rendering, FUZZ_SECONDS=60 for each target (nightly Rust, cargo-fuzz)

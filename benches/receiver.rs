@@ -1,7 +1,7 @@
 //! How fast, how small, how soon: every figure beside a baseline that is measured in the same run, in alternating
 //! rounds, so that a busy machine slows both. `docs/PERFORMANCE.md` says what the figures mean.
 //!
-//! `QUICK=1` tries it out in less than a minute; its figures are good for nothing else. The exit code tells whether
+//! `QUICK=1` tries it out in two minutes; its figures are good for nothing else. The exit code tells whether
 //! everything ran, never whether a figure is good.
 
 #![expect(clippy::disallowed_methods, reason = "real servers run on real time")]
