@@ -69,6 +69,21 @@ pub struct Ingested {
     pub unarmed: usize,
 }
 
+impl Ingested {
+    /// What concerns nothing but its own incident.
+    pub(super) fn alone(notification: NotificationId, incident: IncidentId, outcome: Outcome) -> Self {
+        Self {
+            notification,
+            incident: Some(incident),
+            outcome,
+            forgotten: 0,
+            elsewhere: 0,
+            left_absent: false,
+            unarmed: 0,
+        }
+    }
+}
+
 /// What is seen beside the writer.
 pub(super) enum LookAhead {
     /// A mere repeat, which is written.

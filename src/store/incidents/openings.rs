@@ -46,15 +46,7 @@ impl Store {
             ingest.body = Arc::unwrap_or_clone(body);
             return Ok(None);
         }
-        Ok(Some(Ingested {
-            notification,
-            incident: Some(incident),
-            outcome: changes.outcome,
-            forgotten: 0,
-            elsewhere: 0,
-            left_absent: false,
-            unarmed: 0,
-        }))
+        Ok(Some(Ingested::alone(notification, incident, changes.outcome)))
     }
 }
 

@@ -46,14 +46,6 @@ impl Store {
         }
         let (incident, notification) = (known.incident.id, known.incident.notification);
         self.writer.repeats(Repeat { incident: incident.clone(), notification: notification.clone(), at: now }).await?;
-        Ok(LookAhead::Repeated(Ingested {
-            notification,
-            incident: Some(incident),
-            outcome: changes.outcome,
-            forgotten: 0,
-            elsewhere: 0,
-            left_absent: false,
-            unarmed: 0,
-        }))
+        Ok(LookAhead::Repeated(Ingested::alone(notification, incident, changes.outcome)))
     }
 }

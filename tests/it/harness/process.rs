@@ -19,6 +19,8 @@ use std::{
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::DEADLINE;
+
 /// Reads `start PID`, `end PID`, `keep DIR` and `gone DIR` until the end of input.
 const REAPER: &str = r#"
 trap '' INT TERM HUP
@@ -115,6 +117,25 @@ impl Process {
                 .status()
                 .expect("sh starts");
             assert!(status.success(), "cannot send SIG{signal}");
+            if signal == "STOP" {
+                self.wait_stopped();
+            }
+        }
+    }
+
+    /// The kernel stops one thread after the other.
+    fn wait_stopped(&self) {
+        let end = Instant::now() + DEADLINE;
+        let is_stopped = || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+            threads.flatten().all(|thread| {
+                fs::read_to_string(thread.path().join("stat"))
+                    .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+            })
+        };
+        while !is_stopped() {
+            assert!(Instant::now() < end, "not stopped within {DEADLINE:?}");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -21,8 +21,8 @@ async fn recording_one_event_and_freezing_the_next_is_one_commit() {
     assert!(commits < 2 * GROUPS as u64 - 3, "{commits}");
 }
 
-#[tokio::test]
-async fn what_changes_meanwhile_is_on_the_next_event() {
+/// Two cards are due, and the first one's answer is held back.
+async fn first_of_two_held() -> (Harness, Arc<tokio::sync::Notify>) {
     let mut harness = Harness::new(ROOM).await;
     let held = Arc::new(tokio::sync::Notify::new());
     *harness.transport.holds.lock().expect("a lock") = Some(Arc::clone(&held));
@@ -32,6 +32,12 @@ async fn what_changes_meanwhile_is_on_the_next_event() {
     while harness.sent().is_empty() {
         sleep(Duration::from_millis(5)).await;
     }
+    (harness, held)
+}
+
+#[tokio::test]
+async fn what_changes_meanwhile_is_on_the_next_event() {
+    let (harness, held) = first_of_two_held().await;
     // Until the other card is prepared, which nothing shows.
     sleep(Duration::from_millis(300)).await;
     harness.post_group("h", "a b").await;
@@ -54,15 +60,7 @@ async fn what_was_prepared_and_got_no_answer_goes_out_again_as_it_was() {
 
 #[tokio::test]
 async fn a_lane_that_stops_freezes_nothing_more() {
-    let mut harness = Harness::new(ROOM).await;
-    let held = Arc::new(tokio::sync::Notify::new());
-    *harness.transport.holds.lock().expect("a lock") = Some(Arc::clone(&held));
-    harness.post_group("g", "a").await;
-    harness.post_group("h", "a").await;
-    harness.start();
-    while harness.sent().is_empty() {
-        sleep(Duration::from_millis(5)).await;
-    }
+    let (mut harness, held) = first_of_two_held().await;
     harness.stop.cancel();
     held.notify_one();
     harness.stop().await;
