@@ -1,6 +1,6 @@
 //! `serve`: the receiver itself.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, thread::available_parallelism, time::Duration};
 
 use clap::Args;
 
@@ -18,12 +18,15 @@ Examples:
     MATRIX_ACCESS_TOKEN_FILE=/run/secrets/token MATRIX_ROOM_ID='!abc:example.org' matrix-alertmanager-receiver")]
 pub struct Serve {}
 
+/// The most threads that run tasks. There is one writer, and each thread costs memory, also on a machine of a hundred cores.
+const MOST_WORKERS: usize = 4;
 /// How long to wait for threads that still read files after the stop.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
 pub fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (config, source) = Source::read(file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let workers = available_parallelism().map_or(MOST_WORKERS, |cores| cores.get().min(MOST_WORKERS));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let ran = runtime.block_on(async {
         match Receiver::prepare(config, source).await? {
             Some(receiver) => receiver.run().await,
