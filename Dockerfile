@@ -7,6 +7,8 @@ ARG BUILD_BASE=docker.io/library/rust:1.95-slim-bookworm
 ARG RUNTIME_BASE=gcr.io/distroless/cc-debian12
 
 FROM ${BUILD_BASE} AS build
+# make: the allocator is built with it.
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends make
 WORKDIR /src
 COPY . .
 # .git is not in the context, so build.rs cannot ask for the commit.
