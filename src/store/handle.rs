@@ -46,6 +46,8 @@ pub struct Store {
     pub(super) absences: watch::Sender<BTreeMap<RouteName, u64>>,
     /// The one place for a large card in memory.
     pub(super) large: std::sync::Arc<tokio::sync::Semaphore>,
+    /// A number at random, by which this process knows its own notifications.
+    pub(super) process: u64,
     /// For how long no process had it open before this one.
     pub(super) away: std::time::Duration,
     /// The tasks that watch other replicas.

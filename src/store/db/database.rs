@@ -36,7 +36,8 @@ const LIMITS: &str = "SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout
 /// The size in bytes that the write-ahead log is truncated to after a checkpoint, so that one large batch does not leave
 /// it large. The file itself never shrinks, but reuses free pages.
 const WAL_BYTES: &str = "16777216";
-/// Channels of PostgreSQL's NOTIFY: a room may be behind; the lease was given back; an alert is absent (payload: its route).
+/// Channels of PostgreSQL's NOTIFY: a room may be behind; the lease was given back; an alert is absent (payload: a number that
+/// the process gave itself, and the route).
 pub(crate) const WAKE: &str = "mar_wake";
 pub(crate) const LEASE: &str = "mar_lease";
 pub(crate) const ABSENT: &str = "mar_absent";

@@ -153,6 +153,7 @@ impl Store {
             leases,
             absences,
             large,
+            process: rand::random(),
             away,
             watching: Watching::default(),
             _lock: lock,

@@ -39,6 +39,8 @@ struct Others {
     own_wake: OwnWake,
     leases: watch::Sender<u64>,
     absences: watch::Sender<BTreeMap<RouteName, u64>>,
+    /// What this process put into its own notifications.
+    process: u64,
 }
 
 impl Store {
@@ -51,6 +53,7 @@ impl Store {
             own_wake: self.own_wake.clone(),
             leases: self.leases.clone(),
             absences: self.absences.clone(),
+            process: self.process,
         };
         tokio::spawn(async move {
             tokio::select! {
@@ -61,7 +64,7 @@ impl Store {
         });
     }
 
-    /// Lets the leader know that an alert of the route is absent, which it may be another process than this one.
+    /// Lets the leader know that an alert of the route is absent, where another process than this one leads.
     pub(in crate::store) async fn notify_absent(&self, route: &str) {
         if !self.is_shared() {
             return;
@@ -69,7 +72,8 @@ impl Store {
         // Names of routes are made of letters, digits, dashes and underscores.
         let route: String =
             route.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
-        if let Err(error) = self.database.run_alone(&self.monitoring, format!("NOTIFY {ABSENT}, '{route}'")).await {
+        let sql = format!("NOTIFY {ABSENT}, '{} {route}'", self.process);
+        if let Err(error) = self.database.run_alone(&self.monitoring, sql).await {
             tracing::debug!(%error, "cannot notify the leader of an absent alert");
         }
     }
@@ -140,7 +144,10 @@ fn take(store: &Others, channel: &str, payload: &str) {
         WAKE => store.wake.send_modify(|commits| *commits += 1),
         LEASE => store.leases.send_modify(|changes| *changes += 1),
         ABSENT => {
-            if let Ok(route) = RouteName::parse(payload) {
+            if let Some((process, route)) = payload.split_once(' ')
+                && process != store.process.to_string()
+                && let Ok(route) = RouteName::parse(route)
+            {
                 store.absences.send_modify(|routes| *routes.entry(route).or_default() += 1);
             }
         }

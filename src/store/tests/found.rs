@@ -2,8 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::{sleep, timeout};
+
 use super::*;
-use crate::model::{Conclusion, Found, PollMark, Seen};
+use crate::{
+    config,
+    model::{Conclusion, Found, PollMark, Seen},
+    store::db::database::Database,
+};
 
 fn gone(fingerprint: &str) -> Vec<Found> {
     vec![Found { fingerprint: fingerprint.to_owned(), conclusion: Conclusion::Gone, starts_at: None }]
@@ -188,6 +194,67 @@ async fn a_webhook_that_leaves_something_absent_is_noticed() {
     };
     store.ingest(leaving).await.expect("committed");
     assert_eq!(absences.borrow_and_update().get(&key("").route), Some(&1));
+}
+
+/// Leaves an alert of this route absent.
+async fn leave_absent(store: &Store, route: &str) {
+    let with_route = |ingest: Ingest| Ingest {
+        key: IncidentKey { route: RouteName::parse(route).expect("a route"), ..ingest.key },
+        ..ingest
+    };
+    store.ingest(with_route(ingest("g", "a", IncidentState::Firing))).await.expect("committed");
+    let leaving = Ingest {
+        decide: Arc::new(move |known, now| Changes {
+            alerts: vec![Alert { changed_at: now, ..alert("a", AlertState::Absent) }],
+            ..adding(known, "", IncidentState::Quiet, Vec::new())
+        }),
+        ..ingest("g", "", IncidentState::Quiet)
+    };
+    store.ingest(with_route(leaving)).await.expect("committed");
+}
+
+#[tokio::test]
+async fn each_replica_notices_each_absence_once() {
+    // SQLite has no replicas.
+    if !is_shared() {
+        return;
+    }
+    let folders = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let Fixture { store: one, clock, metrics } = open(folders.0.path()).await;
+    let config = config::Store {
+        path: folders.1.path().to_owned(),
+        retention: Duration::ZERO,
+        database_url: match &one.database {
+            Database::Postgres(url) => Some(url.clone()),
+            Database::Sqlite(_) => None,
+        },
+        replica: "other".to_owned(),
+    };
+    let health = Arc::new(Health::default());
+    let other = Store::open_as_configured(&config, clock, metrics, health).await.expect("a store");
+    let seen = |store: &Store, route: &str| {
+        store.absences().borrow().get(&RouteName::parse(route).expect("a route")).copied().unwrap_or(0)
+    };
+    // Notifications come to all in one order, once they listen.
+    for (from, to, route) in [(&one, &other, "first"), (&other, &one, "second")] {
+        timeout(Duration::from_mins(1), async {
+            while seen(to, route) == 0 {
+                leave_absent(from, route).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("it listens");
+    }
+    leave_absent(&one, "default").await;
+    leave_absent(&other, "last").await;
+    let mut absences = one.absences();
+    let last = RouteName::parse("last").expect("a route");
+    timeout(Duration::from_mins(1), absences.wait_for(|seen| seen.contains_key(&last)))
+        .await
+        .expect("it listens")
+        .expect("a store");
+    assert_eq!((seen(&one, "default"), seen(&one, "last")), (1, 1));
 }
 
 #[tokio::test]
