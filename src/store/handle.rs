@@ -53,7 +53,7 @@ pub struct Store {
     /// The tasks that watch other replicas.
     pub(super) watching: Watching,
     /// Keeps a second process out for as long as any handle lives.
-    pub(super) _lock: std::sync::Arc<std::fs::File>,
+    pub(super) lock: std::sync::Arc<std::fs::File>,
 }
 
 impl Store {

@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Connection as _, Executor as _, any::AnyConnectOptions
 use tokio::sync::{Semaphore, watch};
 
 use super::{
+    clean_stop,
     database::Database,
     error::{in_words, is_damage, is_full},
     meta,
@@ -29,7 +30,8 @@ use crate::{
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 const READERS: u32 = 3;
-/// A file of at most this size is checked at start, so that damage shows then and not with a later webhook.
+/// A file of at most this size is checked at start unless it was closed as it is, so that damage shows then and not with a later
+/// webhook.
 const CHECKED_BYTES: u64 = 256 << 20;
 
 impl Store {
@@ -92,11 +94,12 @@ impl Store {
         let Place { folder, database, replica } = place;
         let lock = lock(folder)?;
         let opened = |source: Box<dyn std::error::Error + Send + Sync>| database.open_fault(source);
+        let is_as_closed = is_as_closed(&lock, &database);
         let mut connection = database.connect(&adapt).await.map_err(|error| opened(Box::new(error)))?;
         if let Database::Sqlite(file) = &database {
             keep_temporary_files(&mut connection, folder).await.map_err(|error| opened(Box::new(error)))?;
             let size = std::fs::metadata(file).map_or(0, |file| file.len());
-            if size <= CHECKED_BYTES {
+            if size <= CHECKED_BYTES && !is_as_closed {
                 let found = check(&mut connection).await.map_err(|error| opened(Box::new(error)))?;
                 if let Some(reason) = found {
                     return Err(StoreError::Damaged { path: file.clone(), reason });
@@ -156,7 +159,7 @@ impl Store {
             process: rand::random(),
             away,
             watching: Watching::default(),
-            _lock: lock,
+            lock,
         };
         store.ensure_identity().await?;
         if store.is_shared() {
@@ -173,6 +176,22 @@ impl Store {
         self.readers.close().await;
         self.monitoring.close().await;
         self.writer.close().await;
+        if let Database::Sqlite(file) = &self.database
+            && let Err(error) = clean_stop::note(&self.lock, file)
+        {
+            tracing::debug!(%error, "the next start checks the store");
+        }
+    }
+}
+
+/// Whether nobody has touched the file since a receiver closed it.
+fn is_as_closed(lock: &File, database: &Database) -> bool {
+    match database {
+        Database::Sqlite(file) => clean_stop::take(lock, file).unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot tell how the store was closed");
+            false
+        }),
+        Database::Postgres(_) => false,
     }
 }
 
@@ -294,7 +313,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
     make_private(folder).map_err(fault)?;
     let path: PathBuf = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),

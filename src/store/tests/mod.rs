@@ -398,6 +398,35 @@ async fn a_damaged_file_is_reported_and_left_alone() {
 }
 
 #[tokio::test]
+async fn damage_of_after_a_stop_is_reported_and_what_was_closed_is_not_read_through() {
+    // It looks at SQLite's file.
+    if is_shared() {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("receiver.sqlite3");
+    let Fixture { store, .. } = open(folder.path()).await;
+    for n in 0..200 {
+        store.ingest(ingest(&format!("g{n}"), "a", IncidentState::Firing)).await.expect("committed");
+    }
+    store.close().await;
+    drop(store);
+    assert_eq!(std::fs::read_to_string(folder.path().join("lock")).expect("a note").lines().count(), 1);
+    let pages = std::fs::read(&file).expect("a file");
+    let mut damaged = pages.clone();
+    damaged[pages.len() / 2..].fill(0xaa);
+    std::fs::write(&file, damaged).expect("written");
+    let metrics = Arc::new(Metrics::new(&[], &[], "v", "c"));
+    let clock = Clock::manual(Timestamp(1_000_000));
+    let opened = Store::open(folder.path(), clock, metrics, Arc::new(Health::default())).await;
+    assert!(matches!(opened, Err(StoreError::Damaged { .. })), "{opened:?}");
+    std::fs::write(&file, pages).expect("written");
+    let Fixture { store, .. } = open(folder.path()).await;
+    assert_eq!(std::fs::read(folder.path().join("lock")).expect("a lock"), b"", "it is open");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn numbers_go_on_after_a_restart() {
     let folder = TempDir::new().expect("a folder");
     let revs = async |store: &Store| -> Vec<i64> {
