@@ -12,6 +12,7 @@ use super::{
         database::Database,
         monitoring::{Commits, Shared, Watching},
         readers::Readers,
+        wakes::Wakes,
         writer::{self, OwnWake, WriteContext},
     },
     reports::{overview::Overview, stats::Numbers},
@@ -36,8 +37,8 @@ pub struct Store {
     pub(super) commits: Commits,
     pub(super) writer: writer::Handle,
     pub(super) clock: Clock,
-    /// Counts commits after which a room may be behind. Subscribe before polling [`Store::due`], or a wake-up is lost.
-    pub(super) wake: watch::Sender<u64>,
+    /// Subscribe before polling [`Store::due`], or a wake-up is lost.
+    pub(super) wakes: Wakes,
     /// The last wake of other replicas by this one.
     pub(super) own_wake: OwnWake,
     /// Counts how often the lease was given back.
@@ -63,10 +64,10 @@ impl Store {
         self.away
     }
 
-    /// Sees every commit after which some room may be behind.
+    /// Sees every commit after which the room may be behind.
     #[must_use]
-    pub fn wake_ups(&self) -> watch::Receiver<u64> {
-        self.wake.subscribe()
+    pub fn wake_ups(&self, room: &RoomAddress) -> watch::Receiver<u64> {
+        self.wakes.of(room)
     }
 
     /// Sees, for each route, how many webhooks left an alert absent: a good time to ask Alertmanager why.

@@ -67,7 +67,7 @@ impl Lane {
             arrivals: &mut self.arrivals,
             recent_sends: &self.recent_sends,
             root_events: &self.root_events,
-            wake: context.store.wake_ups(),
+            wake: context.store.wake_ups(&context.room),
         };
         let ahead = async {
             if !is_usual {

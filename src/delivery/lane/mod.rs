@@ -106,7 +106,7 @@ impl Lane {
 
     /// Serves the room until it is stopped, or until no route names the room any more and the room says so.
     pub async fn run(mut self) {
-        let mut wake = self.context.store.wake_ups();
+        let mut wake = self.context.store.wake_ups(&self.context.room);
         while !self.context.stop.is_cancelled() {
             // Before the store is polled, so that no commit slips through in between.
             wake.mark_unchanged();

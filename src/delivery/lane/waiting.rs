@@ -26,7 +26,7 @@ pub(super) async fn enter(
     priority: Priority,
 ) -> Result<Option<Permit>, StoreError> {
     let shared = SharedPriority::from(priority);
-    let mut wake = context.store.wake_ups();
+    let mut wake = context.store.wake_ups(&context.room);
     // There may have been a commit since the plan was made.
     wake.mark_changed();
     let refresh = async {

@@ -136,7 +136,7 @@ pub(crate) async fn show(
     .bind(now.0)
     .execute(&mut *connection)
     .await?;
-    context.wake = true;
+    context.behind.add_all();
     Ok(())
 }
 
@@ -163,7 +163,7 @@ pub(crate) async fn insert_answers(
         .bind(now.0)
         .execute(&mut *connection)
         .await?;
-        context.wake = true;
+        context.behind.add_all();
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Store {
                             .execute(&mut *connection)
                             .await?;
                     }
-                    context.wake = true;
+                    context.behind.add_all();
                     Ok(())
                 })
             })

@@ -101,7 +101,7 @@ async fn orphan(connection: &mut AnyConnection, context: &mut WriteContext, card
     .bind(card.as_str())
     .execute(&mut *connection)
     .await?;
-    context.wake = true;
+    context.behind.add_all();
     Ok(())
 }
 

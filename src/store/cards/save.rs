@@ -50,18 +50,18 @@ impl CardWriter<'_> {
             if exact.is_none() && rooms[..n].iter().any(|before| is_same(before.as_str(), room)) {
                 continue;
             }
-            let card = match exact.or_else(|| cards.iter().find(|(_, known)| is_same(known, room))) {
+            let (card, of) = match exact.or_else(|| cards.iter().find(|(_, known)| is_same(known, room))) {
                 Some((card, _)) if changes.reposts.contains(&card.id) => {
                     self.repost(&card.id, incident, room).await?;
                     continue;
                 }
-                Some((card, _)) => card.id.clone(),
-                None => self.insert_card(incident, room, changes.visible).await?,
+                Some((card, known)) => (card.id.clone(), known.as_str()),
+                None => (self.insert_card(incident, room, changes.visible).await?, room.as_str()),
             };
             let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
             let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
             if changes.visible || !notes.is_empty() {
-                self.context.wake = true;
+                self.context.behind.add(of);
             }
             if (changes.visible && !is_new) || !notes.is_empty() {
                 statement::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
@@ -84,14 +84,14 @@ impl CardWriter<'_> {
         note: &NewNote,
         notification: &NotificationId,
     ) -> Result<(), StoreError> {
-        for (card, _) in live_cards(self.connection, incident).await? {
+        for (card, room) in live_cards(self.connection, incident).await? {
             statement::query("UPDATE card SET dirty_since = coalesce(dirty_since, $2) WHERE id = $1")
                 .bind(card.id.as_str())
                 .bind(self.now.0)
                 .execute(&mut *self.connection)
                 .await?;
             self.insert_note(&card.id, incident, note, notification).await?;
-            self.context.wake = true;
+            self.context.behind.add(&room);
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl CardWriter<'_> {
             .bind(old.as_str())
             .execute(&mut *self.connection)
             .await?;
-        self.context.wake = true;
+        self.context.behind.add_all();
         Ok(())
     }
 
@@ -192,7 +192,7 @@ pub(in crate::store) async fn mark_live_due(
     .bind(now.0)
     .execute(connection)
     .await?;
-    context.wake = true;
+    context.behind.add_all();
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub(crate) async fn point_to(
     .execute(connection)
     .await?;
     // They may be in other rooms than the one that has just been served.
-    context.wake |= due.rows_affected() > 0;
+    if due.rows_affected() > 0 {
+        context.behind.add_all();
+    }
     Ok(())
 }

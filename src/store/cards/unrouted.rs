@@ -219,7 +219,7 @@ async fn close_card(
         let (id, route): (String, String) = (row.try_get("id")?, row.try_get("route")?);
         if served.contains(&route) { stays.push(id) } else { goes.push(id) }
     }
-    context.wake = true;
+    context.behind.add_all();
     match stays.first() {
         None => retire(connection, card, now).await,
         Some(one) => lose_incidents(connection, context, card, &goes, one, now).await,

@@ -14,4 +14,5 @@ pub(crate) mod statement;
 #[cfg(test)]
 pub(crate) mod test_database;
 pub(crate) mod timeline;
+pub(crate) mod wakes;
 pub(crate) mod writer;

@@ -16,6 +16,7 @@ use super::{
     meta,
     monitoring::{CONNECTIONS, Commits, Shared, Watching},
     timeline,
+    wakes::Wakes,
     writer::{self, OwnWake},
 };
 use crate::store::db::statement;
@@ -125,7 +126,7 @@ impl Store {
         };
         let (readers, monitoring) = (pool(READERS, true).await?, pool(CONNECTIONS, true).await?);
         let lease = pool(1, false).await?;
-        let (wake, commits, own_wake) = (watch::Sender::new(0), Commits::default(), OwnWake::default());
+        let (wakes, commits, own_wake) = (Wakes::default(), Commits::default(), OwnWake::default());
         let writer = writer::start(writer::Parts {
             database: database.clone(),
             connection,
@@ -133,7 +134,7 @@ impl Store {
             clock: clock.clone(),
             metrics,
             health,
-            wake: wake.clone(),
+            wakes: wakes.clone(),
             commits: commits.clone(),
             own_wake: own_wake.clone(),
         });
@@ -151,7 +152,7 @@ impl Store {
             commits,
             writer,
             clock,
-            wake,
+            wakes,
             own_wake,
             leases,
             absences,

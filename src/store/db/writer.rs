@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use sqlx::{AnyConnection, Connection as _};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 
@@ -25,6 +25,7 @@ use super::{
     openings::{self, Opening},
     repeats::{self, Repeat},
     statement::SqlBuilder,
+    wakes::{Behind, Wakes},
 };
 use crate::{
     clock::{Clock, Mark},
@@ -148,7 +149,7 @@ pub(crate) struct Parts {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
-    pub wake: watch::Sender<u64>,
+    pub wakes: Wakes,
     pub commits: Commits,
     /// The last mark by which this process woke others.
     pub own_wake: OwnWake,
@@ -157,8 +158,8 @@ pub(crate) struct Parts {
 pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut parts.connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
-    let context = WriteContext { seq, wake: false, epoch: None };
-    let Parts { database, connection, replica, clock, metrics, health, wake, commits, own_wake } = parts;
+    let context = WriteContext { seq, behind: Behind::None, epoch: None };
+    let Parts { database, connection, replica, clock, metrics, health, wakes, commits, own_wake } = parts;
     let writer = Writer {
         database,
         connection: Some(connection),
@@ -172,7 +173,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
         clock,
         metrics,
         health,
-        wake,
+        wakes,
         commits,
         own_wake,
     };
@@ -211,7 +212,7 @@ struct Writer {
     clock: Clock,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    wake: watch::Sender<u64>,
+    wakes: Wakes,
     commits: Commits,
     own_wake: OwnWake,
 }
@@ -285,9 +286,7 @@ impl Writer {
             self.saved_seq = self.context.seq;
             self.commits.count();
             self.saved_mark = mark.or(self.saved_mark.take());
-            if std::mem::take(&mut self.context.wake) {
-                self.wake.send_modify(|commits| *commits += 1);
-            }
+            self.wakes.wake(&std::mem::take(&mut self.context.behind));
         }
         batch.answer(&outcome);
     }
@@ -382,7 +381,10 @@ impl Writer {
         let openings: Vec<&Opening> = batch.openings.iter().collect();
         match openings::save(connection, &openings, || self.context.next()).await {
             Ok(opened) => {
-                self.context.wake |= opened.contains(&true);
+                let written = openings.iter().zip(&opened).filter(|(_, opened)| **opened);
+                for (_, room) in written.filter_map(|(opening, _)| opening.card.as_ref()) {
+                    self.context.behind.add(room.as_str());
+                }
                 batch.opened = opened;
                 if !batch.jobs.is_empty() {
                     self.database.next_job(connection).await.map_err(|error| in_words(&error))?;
@@ -410,7 +412,7 @@ impl Writer {
     }
 
     async fn roll_back(&mut self, connection: &mut AnyConnection) {
-        self.context.wake = false;
+        self.context.behind = Behind::None;
         // SQLite rolls back by itself after some errors (a full disk).
         if let Err(error) = self.database.roll_back(connection).await {
             tracing::debug!(error = in_words(&error), "nothing to roll back");

@@ -108,7 +108,7 @@ async fn close_some(
         {
             go_on(connection, &key, &hash, &there.id, now).await?;
         }
-        context.wake = true;
+        context.behind.add_all();
     }
     Ok(closed.len())
 }

@@ -89,7 +89,7 @@ pub(in crate::store) async fn insert_answer(
     .bind(answer.unasked.as_ref().map(|unasked| unasked.route.as_str()))
     .execute(connection)
     .await?;
-    context.wake = true;
+    context.behind.add_all();
     Ok(id)
 }
 

@@ -103,7 +103,7 @@ impl Store {
                     }
                     unshow(connection, &card).await?;
                     make_due(connection, &card, letter.op.since).await?;
-                    context.wake = true;
+                    context.behind.add_all();
                     Ok(Some((letter, follows)))
                 })
             })

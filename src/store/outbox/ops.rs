@@ -215,7 +215,7 @@ impl Store {
                     .execute(&mut *connection)
                     .await?;
                 make_due(connection, &op.card, op.since).await?;
-                context.wake = true;
+                context.behind.add_all();
                 Ok(())
             })
         })

@@ -285,6 +285,6 @@ pub(in crate::store) async fn settle(
             .await?;
         return Ok(());
     }
-    context.wake = true;
+    context.behind.add_all();
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::{
             error::in_words,
             meta::WAKE_KEY,
             readers::Readers,
+            wakes::{Behind, Wakes},
             writer::OwnWake,
         },
     },
@@ -35,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 struct Others {
     database: Database,
     monitoring: Readers,
-    wake: watch::Sender<u64>,
+    wakes: Wakes,
     own_wake: OwnWake,
     leases: watch::Sender<u64>,
     absences: watch::Sender<BTreeMap<RouteName, u64>>,
@@ -49,7 +50,7 @@ impl Store {
         let others = Others {
             database: self.database.clone(),
             monitoring: self.monitoring.clone(),
-            wake: self.wake.clone(),
+            wakes: self.wakes.clone(),
             own_wake: self.own_wake.clone(),
             leases: self.leases.clone(),
             absences: self.absences.clone(),
@@ -88,7 +89,7 @@ async fn look(store: Others) {
             Ok(wake) if wake != last => {
                 // Also what the first look finds: it may have come since lanes asked what is due.
                 if wake.as_ref().is_some_and(|wake| !store.own_wake.is(wake)) {
-                    store.wake.send_modify(|commits| *commits += 1);
+                    store.wakes.wake(&Behind::All);
                 }
                 last = wake;
             }
@@ -140,8 +141,12 @@ async fn listener(database: &Database) -> Result<Option<PgListener>, String> {
 
 fn take(store: &Others, channel: &str, payload: &str) {
     match channel {
-        WAKE if store.own_wake.is(payload) => {}
-        WAKE => store.wake.send_modify(|commits| *commits += 1),
+        WAKE => {
+            let mut words = payload.split_whitespace();
+            if words.next().is_some_and(|token| !store.own_wake.is(token)) {
+                store.wakes.wake(&Behind::of_words(words));
+            }
+        }
         LEASE => store.leases.send_modify(|changes| *changes += 1),
         ABSENT => {
             if let Some((process, route)) = payload.split_once(' ')

@@ -123,7 +123,7 @@ async fn part(
         update.push_bind(address_change.to.as_str()).push(by);
         listed(&mut update, &going).build().execute(&mut *connection).await?;
     }
-    context.wake = true;
+    context.behind.add_all();
     Ok(Part { moved: going.len(), waits, next })
 }
 

@@ -66,7 +66,7 @@ async fn evidence_is_frozen_once_for_each_first_event_and_goes_last() {
 async fn answers_wait_in_order_until_they_end() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, clock, .. } = open(folder.path()).await;
-    let mut wake = store.wake_ups();
+    let mut wake = store.wake_ups(&room());
     wake.mark_unchanged();
     for txn in ["first", "second"] {
         store.freeze_answer(new_answer(txn)).await.expect("committed");

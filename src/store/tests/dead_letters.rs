@@ -66,7 +66,7 @@ async fn a_retried_card_is_new_again_and_a_retried_edit_is_due() {
     firing(&store, "g", "a").await;
     let op = mark_dead(&store, OpKind::Card, "t1").await;
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
-    let mut wake = store.wake_ups();
+    let mut wake = store.wake_ups(&room());
     wake.mark_unchanged();
     assert_eq!(follows(&store, "t1").await, Some(Follows::Card));
     assert!(wake.has_changed().expect("open"), "the lanes are woken");

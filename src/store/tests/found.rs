@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::{
-    config,
-    model::{Conclusion, Found, PollMark, Seen},
-    store::db::database::Database,
-};
+use crate::model::{Conclusion, Found, PollMark, Seen};
 
 fn gone(fingerprint: &str) -> Vec<Found> {
     vec![Found { fingerprint: fingerprint.to_owned(), conclusion: Conclusion::Gone, starts_at: None }]
@@ -110,7 +106,7 @@ async fn findings_change_the_incident_and_its_card_but_not_when_it_was_heard_of(
     let mark = store.poll_mark().await.expect("read");
     assert!(mark.0 >= rev);
     let judged = vec![Judged { incident: incident.clone(), found: gone("a"), refresh: false }];
-    let wake_ups = store.wake_ups();
+    let wake_ups = store.wake_ups(&room());
     let applied = store.apply_found(mark, judged.clone(), closing()).await.expect("committed");
     assert_eq!(applied, Applied { changed: 1, dropped: 0 });
     assert!(wake_ups.has_changed().expect("a store"), "its lane is awake");
@@ -221,17 +217,7 @@ async fn each_replica_notices_each_absence_once() {
     }
     let folders = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let Fixture { store: one, clock, metrics } = open(folders.0.path()).await;
-    let config = config::Store {
-        path: folders.1.path().to_owned(),
-        retention: Duration::ZERO,
-        database_url: match &one.database {
-            Database::Postgres(url) => Some(url.clone()),
-            Database::Sqlite(_) => None,
-        },
-        replica: "other".to_owned(),
-    };
-    let health = Arc::new(Health::default());
-    let other = Store::open_as_configured(&config, clock, metrics, health).await.expect("a store");
+    let other = open_beside(&one, folders.1.path(), clock, metrics).await;
     let seen = |store: &Store, route: &str| {
         store.absences().borrow().get(&RouteName::parse(route).expect("a route")).copied().unwrap_or(0)
     };

@@ -4,9 +4,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 
-use super::{db::test_database::is_shared, *};
+use super::{
+    db::{database::Database, test_database::is_shared},
+    *,
+};
 use crate::{
     clock::Clock,
+    config,
     health::Health,
     metrics::Metrics,
     model::{
@@ -37,6 +41,7 @@ mod scans;
 mod takings;
 mod timeline;
 mod unrouted;
+mod wakes;
 
 struct Fixture {
     store: Store,
@@ -50,6 +55,20 @@ async fn open(folder: &Path) -> Fixture {
     let health = Arc::new(Health::default());
     let store = Store::open(folder, clock.clone(), Arc::clone(&metrics), health).await.expect("a store");
     Fixture { store, metrics, clock }
+}
+
+/// Another replica, on PostgreSQL.
+async fn open_beside(store: &Store, folder: &Path, clock: Clock, metrics: Arc<Metrics>) -> Store {
+    let config = config::Store {
+        path: folder.to_owned(),
+        retention: Duration::ZERO,
+        database_url: match &store.database {
+            Database::Postgres(url) => Some(url.clone()),
+            Database::Sqlite(_) => None,
+        },
+        replica: "other".to_owned(),
+    };
+    Store::open_as_configured(&config, clock, metrics, Arc::new(Health::default())).await.expect("a store")
 }
 
 fn room() -> RoomAddress {

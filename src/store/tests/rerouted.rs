@@ -63,7 +63,7 @@ async fn the_old_card_says_where_it_goes_on_and_then_points_there() {
 
     store.ingest(by_receiver("web", "g", &[other_room()])).await.expect("committed");
     assert_eq!(store.due(&room()).await.expect("due"), DueCards::default(), "there is no card to point to yet");
-    let mut wake_ups = store.wake_ups();
+    let mut wake_ups = store.wake_ups(&room());
     wake_ups.mark_unchanged();
     post_next(&store, &other_room(), OpKind::Card, "new").await;
     assert!(wake_ups.has_changed().expect("a store"), "the other room's lane sleeps");

@@ -10,7 +10,7 @@ use crate::{
     model::Epoch,
     store::{
         StoreError,
-        db::{database::UndoPlace, openings::Opening, repeats::Repeat},
+        db::{database::UndoPlace, openings::Opening, repeats::Repeat, wakes::Behind},
     },
 };
 
@@ -18,8 +18,8 @@ use crate::{
 pub(crate) struct WriteContext {
     /// The last number given out; see [`WriteContext::next`].
     pub(super) seq: i64,
-    /// Whether some room may be behind once this is committed.
-    pub wake: bool,
+    /// Rooms that may be behind once this is committed.
+    pub behind: Behind,
     /// The epoch of whoever leads or led last, as the transaction sees it.
     pub epoch: Option<String>,
 }

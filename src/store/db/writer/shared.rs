@@ -11,8 +11,12 @@ use crate::{
         database::Begun,
         error::{in_words, is_broken, is_unsure, no_answer},
         meta,
+        wakes::Behind,
     },
 };
+
+/// What a notification may be long, in bytes; PostgreSQL takes less than 8,000.
+const MOST_NOTIFIED: usize = 7_000;
 
 impl Writer {
     /// The same on a database that others write to as well, and that may be away.
@@ -49,23 +53,22 @@ impl Writer {
                 // Whatever ended it, the connection shows by its answer whether it can be used again.
                 match timeout(TRANSACTION_TIMEOUT, self.database.roll_back(&mut connection)).await {
                     Ok(Ok(())) => self.connection = Some(connection),
-                    _ => self.context.wake = false,
+                    _ => self.context.behind = Behind::None,
                 }
-                self.context.wake = false;
+                self.context.behind = Behind::None;
                 return Err(error);
             }
             // The server ends the transaction of a connection that is gone.
             Err(_) => {
-                self.context.wake = false;
+                self.context.behind = Behind::None;
                 return Err(in_words(&no_answer("answer", TRANSACTION_TIMEOUT)));
             }
         }
-        let wakes = self.context.wake;
-        if wakes {
+        let wake = (!self.context.behind.is_none()).then(|| {
             self.own_wake.set(&token);
-        }
-        let committed =
-            timeout(TRANSACTION_TIMEOUT, self.database.commit(&mut connection, wakes.then_some(token.as_str()))).await;
+            format!("{token}{}", self.context.behind.as_words(MOST_NOTIFIED - token.len()))
+        });
+        let committed = timeout(TRANSACTION_TIMEOUT, self.database.commit(&mut connection, wake.as_deref())).await;
         match committed.unwrap_or_else(|_| Err(no_answer("commit", TRANSACTION_TIMEOUT))) {
             Ok(()) => {
                 self.connection = Some(connection);
@@ -157,6 +160,8 @@ impl Writer {
             meta::try_room(connection).await.map_err(|error| in_words(&error))?;
         }
         self.fill(connection, batch, mark).await?;
-        meta::write_token(connection, &self.token_key, token, self.context.wake).await.map_err(|error| in_words(&error))
+        meta::write_token(connection, &self.token_key, token, !self.context.behind.is_none())
+            .await
+            .map_err(|error| in_words(&error))
     }
 }
