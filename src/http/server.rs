@@ -12,7 +12,7 @@ use axum_server::{Handle, Server, accept::Accept, service::SendService};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::SockFilter;
+use socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream},
@@ -35,6 +35,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 32 * 1024;
 /// The kernel's buffer for an answer that the client does not read; the kernel doubles it.
 const SEND_BUFFER: u32 = 32 * 1024;
+/// The most bytes in one packet of an answer. Over loopback a packet can be as large as the buffer; then only one is on its
+/// way at a time, and the client puts off confirming it for 40 ms. Other networks have smaller packets anyway.
+const PACKET: u32 = 16 * 1024;
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: u32 = 1024;
 /// A request that is sent just as its kept-alive connection closes gets no answer. So at a stop each answer announces
@@ -66,6 +69,7 @@ pub fn bind(listen: SocketAddr) -> std::io::Result<HttpListener> {
     socket.set_reuseaddr(true)?;
     // Accepted connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    SockRef::from(&socket).set_tcp_mss(PACKET)?;
     socket.bind(listen)?;
     let listener = socket.listen(BACKLOG)?.into_std()?;
     let address = listener.local_addr()?;
@@ -135,7 +139,7 @@ where
 /// Ends the listening socket. The kernel would reset the connections that it holds for us, perhaps after their clients
 /// have sent a request: so first no more of them arrive, and those that are there are accepted.
 async fn refuse_clients(listening: &std::net::TcpListener) {
-    let socket = socket2::SockRef::from(listening);
+    let socket = SockRef::from(listening);
     // Where the kernel takes no filter, connections that arrive in the last moment are reset as they ever were.
     let _ = socket.attach_filter(&[DROP_ALL]);
     let accepted = async {
@@ -156,5 +160,29 @@ fn not_accepted(front: &Arc<Front>) -> impl Fn(Option<&SocketAddr>, &std::io::Er
         if client.is_none() && !front.health.is_stopping() && said.allows("", front.clock.now()) {
             tracing::warn!(%error, "accepting a connection failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn several_packets_of_an_answer_fit_into_the_kernels_buffer() {
+        let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let client = std::net::TcpStream::connect(listener.address).expect("a connection");
+        let accept = async {
+            loop {
+                match listener.listener.accept() {
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => tokio::task::yield_now().await,
+                    accepted => return accepted.expect("a connection").0,
+                }
+            }
+        };
+        let socket = accept.await;
+        let socket = SockRef::from(&socket);
+        let (packet, buffer) = (socket.tcp_mss().expect("an option"), socket.send_buffer_size().expect("an option"));
+        assert!(packet as usize * 4 <= buffer, "{packet} of {buffer}");
+        drop(client);
     }
 }

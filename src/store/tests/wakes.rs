@@ -37,8 +37,11 @@ async fn a_webhook_wakes_the_rooms_that_it_leaves_behind_and_no_others() {
     let Fixture { store, .. } = open(folder.path()).await;
     let rooms = rooms();
     let mut watched = watched(&store);
-    store.ingest(into_rooms("g", "a", &rooms[..1])).await.expect("committed");
-    assert_eq!(woken(&mut watched), [true, false, false], "a new card");
+    for content_hash in ["", "the short way takes it"] {
+        let first = into_rooms(&format!("g{content_hash}"), "a", &rooms[..1]);
+        store.ingest(Ingest { content_hash: content_hash.to_owned(), ..first }).await.expect("committed");
+        assert_eq!(woken(&mut watched), [true, false, false], "a new card");
+    }
     store.ingest(into_rooms("g", "b", &rooms[..1])).await.expect("committed");
     assert_eq!(woken(&mut watched), [true, false, false], "a change");
     store.ingest(into_rooms("g", "c", &rooms[..2])).await.expect("committed");
