@@ -4,6 +4,7 @@ mod job;
 mod shared;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -420,16 +421,21 @@ impl Writer {
     }
 }
 
-/// By which this process woke other replicas last; what it finds there it need not wake itself for.
+/// How many of its own marks a process knows again: what comes back may be of some commits before.
+const OWN_WAKES: usize = 32;
+
+/// By which this process woke other replicas last; for what it finds there it need not wake itself.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OwnWake(Arc<Mutex<String>>);
+pub(crate) struct OwnWake(Arc<Mutex<VecDeque<String>>>);
 
 impl OwnWake {
     fn set(&self, token: &str) {
-        token.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.truncate(OWN_WAKES - 1);
+        tokens.push_front(token.to_owned());
     }
 
     pub fn is(&self, token: &str) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == token
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|own| own == token)
     }
 }
