@@ -11,7 +11,7 @@ use crate::{
         reader::{BadValue, Item, Section},
         schema::{Credential, Matrix, NO_HOMESERVER, NO_USER, Proxy},
         secret::{Secret, SecretKind},
-        values::user_id,
+        values::{is_server_name, user_id},
     },
     model::RoomAddress,
 };
@@ -53,12 +53,22 @@ fn credential(matrix: &Section<'_>) -> Option<Credential> {
     }
 }
 
+/// Whether `https://` in front makes it a URL: it helps `localhost:8008`, and not a user id or a sentence.
+fn lacks_scheme(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    let is_scheme = host.ends_with(':');
+    !text.contains("://")
+        && is_server_name(host)
+        && !is_scheme
+        && Homeserver::parse(&format!("https://{text}")).is_some()
+}
+
 fn homeserver(item: &Item<'_>) -> Result<Homeserver, BadValue> {
     let text = item.text().ok_or(BadValue::Unexpected)?;
     if let Some(homeserver) = Homeserver::parse(text) {
         return Ok(homeserver);
     }
-    if !text.is_empty() && !text.contains("://") {
+    if lacks_scheme(text) {
         return Err(BadValue::Because(format!("found {}, expected a URL: put https:// in front of it", item.found())));
     }
     let url = Url::parse(text).map_err(|_| BadValue::Unexpected)?;
