@@ -32,7 +32,8 @@ const RANGES: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hou
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver graph 'up == 0' --config receiver.toml
-  matrix-alertmanager-receiver graph --url http://prometheus:9090 --range 6h --output load.png 'node_load1 > 8'")]
+  matrix-alertmanager-receiver graph --url http://prometheus:9090 \\
+    --range 6h --output load.png 'node_load1 > 8'")]
 pub struct Graph {
     /// PromQL, such as the expr of an alerting rule.
     expr: String,
@@ -70,7 +71,11 @@ impl Graph {
             timezone: config.display.timezone,
         };
         let picture = http_client::block_on(async {
-            draw_range(&source, &wanted, self.range).await.map_err(|error| anyhow!(clean(&error.to_string())))
+            draw_range(&source, &wanted, self.range).await.map_err(|error| {
+                // Without the path, and without what a query may hold.
+                let at = source.url.origin().ascii_serialization();
+                anyhow!("{at}: {}", clean(&error.to_string()))
+            })
         })?;
         output_file::create(&self.output, &picture.png, false, self.force)
             .with_context(|| self.output.display().to_string())?;

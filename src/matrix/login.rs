@@ -86,7 +86,7 @@ pub(crate) struct LoginOutcome {
 /// For the operator. After the session is stored, a later failure is only a warning.
 pub(crate) async fn log_in(request: LoginRequest<'_>) -> anyhow::Result<LoginOutcome> {
     let LoginRequest { config, store_path, password, reset_identity, shared } = request;
-    let api = Api::new(config).await.map_err(detail)?;
+    let api = Api::new(config).await.map_err(|error| detail(&config.homeserver, &error))?;
     let shared = match shared {
         Some(shared) => Some(log_in_shared(&api, config, &password, shared).await?),
         None => None,
@@ -107,11 +107,11 @@ pub(crate) async fn log_in(request: LoginRequest<'_>) -> anyhow::Result<LoginOut
         return Err(error);
     }
     let sdk_store = SdkStore::new(config, &store_path, &login.device);
-    let client = sdk_store.open(&api, &login.token).await.map_err(detail)?;
+    let client = sdk_store.open(&api, &login.token).await.map_err(|error| detail(&config.homeserver, &error))?;
     // Uploads the device's keys.
     let synced = client.sync_once(SyncSettings::new().timeout(Duration::ZERO)).await;
     synced
-        .map_err(|error| anyhow::anyhow!(ApiError::from_sdk(&error).error.detail))
+        .map_err(|error| detail(&config.homeserver, &ApiError::from_sdk(&error).error))
         .context("logged in, but cannot sync")?;
     let recovery = RecoveryFiles::new(&store_path, config);
     let (new, warning) = match establish(&client, &api, &recovery, &password, reset_identity).await {
@@ -149,7 +149,7 @@ async fn log_in_shared(
         match api.whoami(&stored.access_token).await.map_err(SendError::from) {
             Ok(_) => return Ok(SharedOutcome::Kept(stored.device_id.clone())),
             Err(error) if error.reason == Reason::TokenRejected => {}
-            Err(error) => return Err(detail(error)).context("cannot check the shared session"),
+            Err(error) => return Err(detail(&config.homeserver, &error)).context("cannot check the shared session"),
         }
     }
     let keep = async |session: &StoredSession| {
@@ -174,7 +174,8 @@ async fn log_in_as(
     device: Option<&str>,
     name: &str,
 ) -> anyhow::Result<LoginResponse> {
-    let login = api.log_in(&config.user_id, password.expose(), device, name).await.map_err(detail)?;
+    let login = api.log_in(&config.user_id, password.expose(), device, name).await;
+    let login = login.map_err(|error| detail(&config.homeserver, &error))?;
     if login.user != config.user_id {
         // Best effort: nobody uses this device.
         let _ = api.log_out(&login.token).await;
@@ -187,8 +188,9 @@ async fn log_in_as(
     Ok(login)
 }
 
-fn detail(error: SendError) -> anyhow::Error {
-    anyhow::anyhow!(error.detail)
+/// The error with the homeserver that it is about, which may be another one than the operator thinks.
+fn detail(homeserver: &Homeserver, error: &SendError) -> anyhow::Error {
+    anyhow::anyhow!("homeserver {homeserver}: {}", error.detail)
 }
 
 async fn establish(
@@ -218,9 +220,9 @@ pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> any
     let Some(session) = StoredSession::read(&path)? else { return Ok(None) };
     let mut there = config.clone();
     there.homeserver = Homeserver::parse(&session.homeserver).context("the stored session names no homeserver")?;
-    let api = Api::new(&there).await.map_err(detail)?;
+    let api = Api::new(&there).await.map_err(|error| detail(&there.homeserver, &error))?;
     api.log_out(&session.access_token).await.map_err(|error| {
-        anyhow::anyhow!("the homeserver did not end the session, so nothing was removed: {}", error.detail)
+        detail(&there.homeserver, &error).context("the homeserver did not end the session, so nothing was removed")
     })?;
     let folder = SdkStore::new(config, &store_path, &session.device_id).folder();
     match fs::remove_dir_all(&folder) {
@@ -232,4 +234,30 @@ pub(crate) async fn log_out(config: &config::Matrix, store_path: PathBuf) -> any
     device::forget(&store_path)?;
     StoredSession::remove(&path)?;
     Ok(Some(session.device_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_names_the_homeserver_and_never_the_password() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://{free}");
+        let environment = [("MAR_MATRIX__HOMESERVER", url.as_str()), ("MAR_MATRIX__USER_ID", "@alerts:example.org")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let config = config::Config::load(None, &environment, config::Purpose::Login).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let request = LoginRequest {
+            config: &config.matrix,
+            store_path: folder.path().to_owned(),
+            password: Secret::new("hunter2"),
+            reset_identity: false,
+            shared: None,
+        };
+        let Err(error) = log_in(request).await else { panic!("nobody answers there") };
+        let error = format!("{error:#}");
+        assert!(error.contains(&format!("homeserver {url}/: cannot connect")), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
