@@ -1,6 +1,7 @@
 //! `check`: checks the config and the store and, with `--online`, the database of replicas, the homeserver, the account, the
 //! rooms, Alertmanager, and the sources of evidence.
 
+mod account;
 mod alertmanager;
 mod database;
 mod evidence;
@@ -35,7 +36,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  matrix-alertmanager-receiver check --config /etc/matrix-alertmanager-receiver.toml
+  matrix-alertmanager-receiver check \\
+    --config /etc/matrix-alertmanager-receiver.toml
   matrix-alertmanager-receiver check --online")]
 pub struct Check {
     /// Also ask the homeserver: does it answer and accept the access token, is the account in each room, and may it send
@@ -54,6 +56,7 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
+                account::check(&loaded, &mut report);
                 loaded.odd_passwords().iter().for_each(|odd| report.note(odd));
                 alertmanager::understood(&loaded, &mut report);
                 evidence::understood(&loaded, &mut report);
@@ -158,7 +161,7 @@ fn webhooks(auth: &Auth) -> String {
 
 fn credential(credential: Option<&Credential>) -> String {
     match credential {
-        None => "with the session that login stored".to_owned(),
+        None => "without a token or password in the config, so by the session of login".to_owned(),
         Some(Credential::AccessToken(token)) => format!("with the access token {}", source(token)),
         Some(Credential::Password(password)) => format!("with the password {}", source(password)),
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
+    account,
     homeserver::Homeserver,
     readers,
     report::Report,
@@ -13,7 +14,6 @@ use super::{
 use crate::{
     cli::support::http_client,
     config::{Config, Credential},
-    matrix::StoredSession,
     model::{RoomAddress, RoomName},
 };
 
@@ -29,7 +29,7 @@ async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
     if !answers(&homeserver, report).await? {
         return Ok(());
     }
-    homeserver.token = token(config, report);
+    homeserver.token = account::token(config);
     if homeserver.token.is_none() || !is_our_account(config, &mut homeserver, report).await? {
         if homeserver.token.is_none() && matches!(config.matrix.credential, Some(Credential::Password(_))) {
             check_login(&homeserver, report).await?;
@@ -56,35 +56,6 @@ async fn answers(homeserver: &Homeserver, report: &mut Report) -> Result<bool, S
     Ok(false)
 }
 
-/// The token that the receiver would use, if it is known without logging in.
-fn token(config: &Config, report: &mut Report) -> Option<String> {
-    if let Some(Credential::AccessToken(token)) = &config.matrix.credential {
-        return Some(token.expose().to_owned());
-    }
-    let matrix = &config.matrix;
-    let has_password = matrix.credential.is_some();
-    match StoredSession::read(&StoredSession::path(&config.store.path)) {
-        Ok(Some(stored)) if stored.user_id == matrix.user_id && stored.homeserver == matrix.homeserver.as_str() => {
-            report.ok("account: there is a stored session");
-            return Some(stored.access_token);
-        }
-        Ok(Some(stored)) => report.note(format!(
-            "account: the stored session is of {} on {}, so it is not used",
-            stored.user_id, stored.homeserver
-        )),
-        Ok(None) => {}
-        Err(damage) if has_password => report.note(format!("account: {damage:#}; the receiver will log in again")),
-        Err(damage) => report.fault(format!("account: {damage:#}")),
-    }
-    if !has_password {
-        report.fault(
-            "account: no credential -> set matrix.access_token_file or matrix.password_file (or MATRIX_ACCESS_TOKEN \
-             or MATRIX_PASSWORD)",
-        );
-    }
-    None
-}
-
 /// Checks the login flows. The password is not tried, since a login would create a device.
 async fn check_login(homeserver: &Homeserver, report: &mut Report) -> Result<(), String> {
     let answer = homeserver.v3(&["login"], &[]).await?;
@@ -96,7 +67,7 @@ async fn check_login(homeserver: &Homeserver, report: &mut Report) -> Result<(),
         );
         return Ok(());
     }
-    report.note(
+    report.unchecked(
         "account: password and rooms were not checked, since a login creates a device -> start the receiver once, \
          then check again with the session that it stores",
     );

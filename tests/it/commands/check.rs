@@ -233,12 +233,17 @@ async fn check_online_uses_a_stored_session_and_never_logs_in() {
     let bot = &scene.bot;
     let devices = async || bot.get("/v3/devices").await["devices"].as_array().map_or(0, Vec::len);
     let receiver = ReceiverBuilder::of(&scene).without("matrix.access_token").unstarted();
-    run(&receiver, bot, &["check", "--online"]).await.says(1, &[&["FAULT", "account", "no credential"]]);
+    for args in [&["check"][..], &["check", "--online"]] {
+        run(&receiver, bot, args).await.says(1, &[&["FAULT", "account", "no credential", "run login"], &["1 fault"]]);
+    }
 
     let with_password = || ReceiverBuilder::of(&scene).without("matrix.access_token");
     let receiver = with_password().set("matrix.password", bot.password.as_str()).unstarted();
     let check = async || run(&receiver, bot, &["check", "--online"]).await;
-    check().await.says(0, &[&["note", "password and rooms were not checked", "start the receiver"]]);
+    check().await.says(
+        0,
+        &[&["note", "password and rooms were not checked", "start the receiver"], &["no fault in what was checked"]],
+    );
     let store = |token: &str, user: &str| {
         std::fs::create_dir_all(receiver.store_path()).expect("a folder");
         let session = json!({
