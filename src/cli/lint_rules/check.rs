@@ -1,9 +1,12 @@
 //! Checks the rules of one file, and corrects what can be corrected.
 
+use std::collections::BTreeSet;
+
 use super::{
     edit::Edits,
     faults::{Code, RuleFault},
-    link::{inspect, nearest, proposal},
+    link::{inspect, lost_label, nearest, proposal},
+    placeholders::{Unclosed, placeholders},
     promql::kept_labels,
     rules::{Rule, Rules},
     settings::Settings,
@@ -82,6 +85,7 @@ impl File<'_> {
             Some((found, value)) => self.check_link(rule, found, value, kept.as_deref()),
             None => self.propose(rule, kept.as_deref()),
         }
+        self.check_words(rule, kept.as_deref());
         if !rule.has_words {
             let message = "neither summary nor description".to_owned();
             self.add(rule.group, rule.name, rule.place, Code::NoSummary, message);
@@ -100,6 +104,33 @@ impl File<'_> {
             let fault = self.add(rule.group, rule.name, place, code, message);
             if let Some((value, outcome)) = corrected.as_ref().filter(|_| corrects) {
                 fault.set_correction(value, *outcome);
+            }
+        }
+    }
+
+    /// Checks the placeholders of all other annotations. A label that is only unknown is no fault there: a reader sees an
+    /// empty value and loses no link.
+    fn check_words(&mut self, rule: &Rule<'_>, kept: Option<&[String]>) {
+        let pairs = rule.annotations.and_then(|map| self.tree.pairs(map)).unwrap_or_default();
+        for (key, found) in pairs {
+            let (Some(name), Some(value)) = (self.tree.text(key), self.tree.text(found)) else { continue };
+            if name == "logs_url" {
+                continue;
+            }
+            let place = self.tree.place(found);
+            match placeholders(value) {
+                Err(Unclosed(at)) => {
+                    let begin: String = value[at..].chars().take(20).collect();
+                    let message = format!("{name} has a placeholder that does not end: {begin}");
+                    self.add(rule.group, rule.name, place, Code::Template, message);
+                }
+                Ok(placeholders) => {
+                    let labels = placeholders.iter().flat_map(|placeholder| &placeholder.labels);
+                    let lost: BTreeSet<String> = labels.filter_map(|label| lost_label(name, label, kept?)).collect();
+                    for message in lost {
+                        self.add(rule.group, rule.name, place, Code::LostLabel, message);
+                    }
+                }
             }
         }
     }
@@ -171,5 +202,38 @@ impl RuleFault {
         self.corrected = Some(value.to_owned());
         self.fixed = outcome == Some(Ok(()));
         self.unfixed = outcome.and_then(Result::err);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Display;
+
+    fn found(annotations: &str, expr: &str) -> Vec<String> {
+        let rule = format!("alert: A, expr: '{expr}', labels: {{severity: critical}}, annotations: {{{annotations}}}");
+        let text = format!("groups: [{{name: g, rules: [{{{rule}}}]}}]");
+        let settings = Settings::new(Display::default(), &[], &[]);
+        let checked = check(&text, &settings, false).expect("YAML");
+        let faults = checked.faults.iter().filter(|fault| fault.code != Code::NoLogsUrl);
+        faults.map(|fault| format!("{}: {}", fault.code.as_str(), fault.message)).collect()
+    }
+
+    #[test]
+    fn labels_that_summary_and_description_lose() {
+        let by_job = "sum by (job) (up) > 0";
+        let lost = |name: &str| {
+            format!("lost_label: {name} shows the label \"pod\", but the rule's expression keeps only job")
+        };
+        assert_eq!(found("summary: '{{ $labels.pod }} on {{ $labels.job }}'", by_job), [lost("summary")]);
+        let both = "summary: '{{ $labels.pod }}, {{ $labels.pod }}', description: '{{ .Labels.pod }}'";
+        assert_eq!(found(both, by_job), [lost("summary"), lost("description")]);
+        assert_eq!(found("summary: x, runbook_url: 'https://x/{{ $labels.pod }}'", by_job), [lost("runbook_url")]);
+        // Of this expression nothing is known, and any label may be shown in words.
+        assert_eq!(found("summary: '{{ $labels.pod }} {{ $labels.tenant }}'", "up > 0"), [""; 0]);
+        assert_eq!(
+            found("summary: '{{ $labels.pod'", "up > 0"),
+            ["template: summary has a placeholder that does not end: {{ $labels.pod"]
+        );
     }
 }

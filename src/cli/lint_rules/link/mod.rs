@@ -155,10 +155,10 @@ fn with_decoded_placeholders(text: &str) -> String {
 fn check_labels(placeholders: &[Placeholder], settings: &Settings, kept: Option<&[String]>, found: &mut Inspected) {
     for label in placeholders.iter().flat_map(|placeholder| &placeholder.labels) {
         match kept {
-            Some(kept) if !kept.contains(label) => {
-                let kept = if kept.is_empty() { "no label".to_owned() } else { kept.join(", ") };
-                let why = format!("logs_url shows the label {label:?}, but the rule's expression keeps only {kept}");
-                found.add(Code::LostLabel, why.replace("only no label", "no label"), false);
+            Some(kept) => {
+                if let Some(why) = lost_label("logs_url", label, kept) {
+                    found.add(Code::LostLabel, why, false);
+                }
             }
             None if !settings.labels.contains(label) => {
                 let why = format!("logs_url shows the unknown label {label:?}");
@@ -169,6 +169,15 @@ fn check_labels(placeholders: &[Placeholder], settings: &Settings, kept: Option<
             _ => {}
         }
     }
+}
+
+/// What is wrong if the annotation `name` shows `label` while the expression keeps only `kept`.
+pub(super) fn lost_label(name: &str, label: &str, kept: &[String]) -> Option<String> {
+    if kept.iter().any(|kept| kept == label) {
+        return None;
+    }
+    let kept = if kept.is_empty() { "no label".to_owned() } else { format!("only {}", kept.join(", ")) };
+    Some(format!("{name} shows the label {label:?}, but the rule's expression keeps {kept}"))
 }
 
 /// The known name that is most similar to `name`.
