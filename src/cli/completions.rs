@@ -12,9 +12,12 @@ use clap_complete::Shell;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  bash:  matrix-alertmanager-receiver completions bash > /etc/bash_completion.d/matrix-alertmanager-receiver
-  zsh:   matrix-alertmanager-receiver completions zsh > \"${fpath[1]}/_matrix-alertmanager-receiver\"
-  fish:  matrix-alertmanager-receiver completions fish > ~/.config/fish/completions/matrix-alertmanager-receiver.fish")]
+  matrix-alertmanager-receiver completions bash \\
+    > /etc/bash_completion.d/matrix-alertmanager-receiver
+  matrix-alertmanager-receiver completions zsh \\
+    > \"${fpath[1]}/_matrix-alertmanager-receiver\"
+  matrix-alertmanager-receiver completions fish \\
+    > ~/.config/fish/completions/matrix-alertmanager-receiver.fish")]
 pub struct Completions {
     /// The shell to write them for.
     shell: Shell,

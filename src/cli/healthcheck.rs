@@ -23,7 +23,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver healthcheck && echo alive
-  HEALTHCHECK CMD [\"matrix-alertmanager-receiver\", \"healthcheck\"]      (in a Dockerfile)")]
+
+In a Dockerfile:
+  HEALTHCHECK CMD [\"matrix-alertmanager-receiver\", \"healthcheck\"]")]
 pub struct Healthcheck {
     #[arg(long, value_parser = http_client::receiver_url, help = "\
         The address of the receiver if it differs from http.listen, such as http://127.0.0.1:9088")]

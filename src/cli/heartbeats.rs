@@ -29,7 +29,8 @@ Examples:
   matrix-alertmanager-receiver heartbeats
   matrix-alertmanager-receiver heartbeats forget prometheus cluster=old
   matrix-alertmanager-receiver heartbeats forget prometheus --route infra
-  matrix-alertmanager-receiver heartbeats list --json | jq -r '.[] | select(.state == \"missing\") | .name'"
+  matrix-alertmanager-receiver heartbeats list --json \\
+    | jq -r '.[] | select(.state == \"missing\") | .name'"
 )]
 pub struct Heartbeats {
     #[command(subcommand)]

@@ -31,8 +31,10 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  matrix-alertmanager-receiver login --homeserver https://matrix.example.org --user @alerts:example.org
-  matrix-alertmanager-receiver login --config receiver.toml --password-file /run/secrets/matrix-password")]
+  matrix-alertmanager-receiver login \\
+    --homeserver https://matrix.example.org --user @alerts:example.org
+  matrix-alertmanager-receiver login --config receiver.toml \\
+    --password-file /run/secrets/matrix-password")]
 pub struct Login {
     /// The URL of the homeserver's client API, in place of matrix.homeserver.
     #[arg(long, value_name = "URL")]

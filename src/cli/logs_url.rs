@@ -19,8 +19,10 @@ use crate::render::links::{
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  matrix-alertmanager-receiver logs-url --grafana https://grafana.example.org --datasource loki \\
-    --selector 'namespace=\"{{ $labels.namespace }}\", pod=\"{{ $labels.pod }}\"' --line-filter '|~ \"error|panic\"' --yaml")]
+  matrix-alertmanager-receiver logs-url --yaml \\
+    --grafana https://grafana.example.org --datasource loki \\
+    --selector 'namespace=\"{{ $labels.namespace }}\", pod=\"{{ $labels.pod }}\"' \\
+    --line-filter '|~ \"error|panic\"'")]
 pub struct LogsUrl {
     /// The URL of Grafana for readers of the room.
     #[arg(long, value_name = "URL")]

@@ -5,6 +5,8 @@
 mod check;
 mod completions;
 mod dead_letters;
+#[cfg(test)]
+mod examples;
 mod graph;
 mod healthcheck;
 mod heartbeats;
@@ -28,9 +30,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[command(name = "matrix-alertmanager-receiver", version = crate::LONG_VERSION, about, max_term_width = 110,
     after_long_help = "\
 Start here, each with --config FILE:
-  matrix-alertmanager-receiver check --online       is all set up as it should be?
-  matrix-alertmanager-receiver serve                run the receiver
-  matrix-alertmanager-receiver send-test default    see an alert arrive
+  matrix-alertmanager-receiver check --online       # is all set up well?
+  matrix-alertmanager-receiver serve                # run the receiver
+  matrix-alertmanager-receiver send-test default    # see an alert arrive
 
 Exit codes: 0 success, 1 a problem, which is printed, 2 an invalid command line.")]
 pub struct Cli {

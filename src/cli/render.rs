@@ -34,7 +34,8 @@ use crate::{
 Examples:
   matrix-alertmanager-receiver render payload.json
   matrix-alertmanager-receiver render --format html - < payload.json
-  matrix-alertmanager-receiver render --template card_html=card.html.j2 payload.json")]
+  matrix-alertmanager-receiver render \\
+    --template card_html=card.html.j2 payload.json")]
 pub struct Render {
     /// A webhook body of Alertmanager or Grafana; "-" reads standard input.
     file: String,

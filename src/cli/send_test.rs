@@ -34,7 +34,8 @@ const ALERTNAME: &str = "ReceiverTest";
 Examples:
   matrix-alertmanager-receiver send-test default
   matrix-alertmanager-receiver send-test team-a --for 1m
-  matrix-alertmanager-receiver send-test default --url https://alerts.example.org")]
+  matrix-alertmanager-receiver send-test default \\
+    --url https://alerts.example.org")]
 pub struct SendTest {
     /// The route to test: the name in [routes.NAME], such as default.
     #[arg(value_parser = RouteName::parse)]

@@ -13,9 +13,12 @@ use crate::app::{Receiver, Source};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  matrix-alertmanager-receiver serve --config /etc/matrix-alertmanager-receiver.toml
-  MATRIX_HOMESERVER=https://matrix.example.org MATRIX_USER_ID=@alerts:example.org \\
-    MATRIX_ACCESS_TOKEN_FILE=/run/secrets/token MATRIX_ROOM_ID='!abc:example.org' matrix-alertmanager-receiver")]
+  matrix-alertmanager-receiver serve \\
+    --config /etc/matrix-alertmanager-receiver.toml
+  MATRIX_HOMESERVER=https://matrix.example.org \\
+    MATRIX_USER_ID=@alerts:example.org \\
+    MATRIX_ACCESS_TOKEN_FILE=/run/secrets/token \\
+    MATRIX_ROOM_ID='!abc:example.org' matrix-alertmanager-receiver")]
 pub struct Serve {}
 
 /// The most threads that run tasks. There is one writer, and each thread costs memory, also on a machine of a hundred cores.

@@ -37,7 +37,8 @@ enum Action {
 Examples:
   matrix-alertmanager-receiver store copy
   matrix-alertmanager-receiver store copy --to-file /run/secrets/database-url
-  matrix-alertmanager-receiver store copy --to postgres://receiver@localhost/receiver")]
+  matrix-alertmanager-receiver store copy \\
+    --to postgres://receiver@localhost/receiver")]
 struct Copy {
     /// The database. A password in it can be seen by all users of this machine while the command runs: --to-file and
     /// store.database_url_file, which is used without either, keep it to themselves.

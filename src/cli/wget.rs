@@ -36,7 +36,8 @@ const REFUSED: u8 = 8;
 #[derive(Debug, Parser)]
 #[command(name = "wget", version = crate::LONG_VERSION, max_term_width = 110, after_long_help = "\
 Examples:
-  wget -qO- --spider https://matrix.example.org/_matrix/client/versions && echo reachable
+  wget -qO- --spider https://matrix.example.org/_matrix/client/versions \\
+    && echo reachable
   wget -qO- http://localhost:9088/healthz")]
 #[expect(clippy::struct_excessive_bools, reason = "they are wget's options")]
 pub struct Wget {

@@ -29,8 +29,10 @@ use super::support::{
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  matrix-alertmanager-receiver import --from metio config.yaml > receiver.toml
-  matrix-alertmanager-receiver import --from metio --with-secrets --output receiver.toml config.yaml
+  matrix-alertmanager-receiver import --from metio config.yaml \\
+    > receiver.toml
+  matrix-alertmanager-receiver import --from metio --with-secrets \\
+    --output receiver.toml config.yaml
   matrix-alertmanager-receiver check --online --config receiver.toml
 
 Exit codes: 0 nothing is left to do by hand, 1 something is, which is reported, 2 nothing was written: the file is

@@ -41,8 +41,10 @@ use crate::config::{Config, Display, Purpose};
 #[command(after_long_help = "\
 Examples:
   matrix-alertmanager-receiver lint-rules 'rules/**/*.yaml'
-  matrix-alertmanager-receiver lint-rules --fix --grafana https://grafana.example.org --datasource loki rules.yaml
-  helm template . | matrix-alertmanager-receiver lint-rules --format json - | jq -r '.[].code'
+  matrix-alertmanager-receiver lint-rules --fix \\
+    --grafana https://grafana.example.org --datasource loki rules.yaml
+  helm template . \\
+    | matrix-alertmanager-receiver lint-rules --format json - | jq -r '.[].code'
 
 Exit codes: 0 no fault (or all were fixed), 1 a fault, 2 a file that is unreadable or not YAML, or no rule in any file.")]
 pub struct LintRules {
