@@ -31,7 +31,7 @@ release: ## Makes dist/: the release binary in an archive, the Debian package, S
 picture: tools ## Makes docs/card.png, docs/status.png and docs/graph.png: cards, the status page and a graph, as they are (root, for the browser; 5 min)
 	@exec scripts/picture
 
-demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there
+demo: tools ## Shows one alert all the way into a Matrix room, then stays up to play with; ONCE=1: ends there; VERBOSE=1: shows the bodies of messages too
 	@exec /usr/bin/python3 -B scripts/demo
 
 rules: tools ## Makes what is generated in deploy/prometheus/, and runs the cases of the alert rules

@@ -1,6 +1,6 @@
 """The demo: one alert all the way, on real servers. Prometheus fires, Alertmanager posts, the room shows a card; it resolves, and
 the same card turns green. With ONCE=1 it ends there, else it stays up to be played with until Ctrl-C. Either way, and also when it
-fails, it leaves nothing behind.
+fails, it leaves nothing behind. With VERBOSE=1 it shows the bodies of messages too.
 
 Run by `make demo`, which installs what is needed first.
 """
@@ -17,7 +17,9 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -82,8 +84,11 @@ class Demo:
         frame("Its thread", [line for reply in replies for line in rendered(reply)])
         self.hear_heartbeat()
         self.summarise(card, time.monotonic() - began)
-        if not once:
-            self.stay()
+        message("What the room shows now", self.room.shown(card))
+        if once:
+            frame("What to try next", ["make demo           # the same, and it stays up to play with"])
+        else:
+            self.stay(binary)
 
     def build(self):
         given = os.environ.get("MAR_DEMO_BIN")
@@ -229,8 +234,11 @@ class Demo:
         lines += ["Of these times, up to 1 s each is for scrape, evaluation and group_wait, up to 2 s for group_interval."]
         frame("Summary", lines)
 
-    def stay(self):
+    def stay(self, binary):
         """Until Ctrl-C: what happens in the room, as it happens."""
+        command, config = shlex.quote(str(binary)), shlex.quote(f"{self.receiver.state}/config.toml")
+        ports = [url.rsplit(":", 1)[1] for url in (self.receiver.url, self.synapse.url)]
+        tunnel = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
         curl = f"curl -X POST http://{self.gauge.address}"
         amtool = f"amtool --alertmanager.url={self.alertmanager.url}"
         frame(
@@ -248,10 +256,15 @@ class Demo:
                 f"resolve       {curl}/resolve   {curl}/resolve/jellyfin-1",
                 f"silence       {amtool} silence add -a me -c demo -d 5m alertname={ALERT} pod={POD}",
                 f"dead man      {amtool} silence add -a me -c demo -d 2m alertname=Watchdog   # a card after 30 s",
-                "",
-                "What the room hears from now on:",
             ],
         )
+        # Outside of a frame, so that the lines can be copied.
+        say("What to try next, in another terminal:")
+        say(f"{command} check --online --config {config}")
+        say(f"{command} send-test default --config {config}")
+        say(f"ssh {tunnel} {socket.gethostname()}   # from your desk: the status page, and the homeserver for a client")
+        say()
+        say("What the room hears from now on:")
         # Ctrl-C is how it is meant to end.
         with contextlib.suppress(Stopped):
             self.follow()

@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from failure import Stopped
 
 TTY = sys.stdout.isatty()
+VERBOSE = os.environ.get("VERBOSE", "0") not in ("", "0")
 STYLED = TTY and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 WIDTH = max(60, min(120, shutil.get_terminal_size((110, 24)).columns))
 
@@ -80,8 +81,10 @@ def frame(title, lines):
 
 
 def message(title, content):
-    """A message as its reader gets it: as a client shows it, and the two forms it is made of."""
+    """A message as a client shows it, and with VERBOSE=1 also the two forms it is made of."""
     frame(f"{title}, as a client shows it", rendered(content))
+    if not VERBOSE:
+        return
     frame(f"{title}, plain body", wrapped(content["body"]))
     frame(f"{title}, HTML", wrapped(content.get("formatted_body", "(none)")))
 
