@@ -24,8 +24,9 @@ pub use self::{
     purpose::Purpose,
     schema::{
         Actions, Admin, Alertmanager, Allow, ApiAuth, Auth, Compat, Config, Credential, Display, Escalation, Evidence,
-        EvidenceSource, ExtraLink, Grafana, Heartbeat, Http, Links, Log, LogFormat, LokiLabel, MAX_LOG_LINES,
-        MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route, RouteEvidence, Severity, Store, Tls, Updates,
+        EvidenceSource, ExtraLink, Grafana, Heartbeat, Http, LINT_CODES, Links, Lint, Log, LogFormat, LokiLabel,
+        MAX_LOG_LINES, MAX_MENTIONS_BYTES, Matrix, Mentions, Proxy, Rewrite, Route, RouteEvidence, Severity, Store,
+        Tls, Updates,
     },
     secret::Secret,
     sections::database_url_from,

@@ -15,7 +15,7 @@ impl Config {
     pub fn over(self, active: &Self) -> (Self, Vec<&'static str>) {
         let mut keys = Vec::new();
         let served: Vec<RoomAddress> = active.rooms().into_iter().map(|(room, _)| room).collect();
-        let Self { http, matrix, store, routes, links, templates, display, log, compat, evidence } = self;
+        let Self { http, matrix, store, routes, links, templates, display, log, compat, lint, evidence } = self;
         let config = Self {
             http: http_over(http, &active.http, &mut keys),
             matrix: matrix_over(matrix, &active.matrix, &served, &mut keys),
@@ -26,6 +26,7 @@ impl Config {
             templates,
             display,
             compat,
+            lint,
             evidence,
         };
         (config, keys)

@@ -50,6 +50,7 @@ pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Chec
         }
         text
     });
+    faults.retain(|fault| !settings.ignores(fault.code));
     faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
     Ok(Checked { faults, alerting: rules.alerting.len(), empty: rules.is_empty(), text })
 }
@@ -95,6 +96,9 @@ impl File<'_> {
 
     fn check_link(&mut self, rule: &Rule<'_>, found: NodeRef, value: &str, kept: Option<&[String]>) {
         let inspected = inspect(value, self.settings, kept);
+        if inspected.faults.iter().all(|(code, ..)| self.settings.ignores(*code)) {
+            return;
+        }
         let mut corrected = None;
         if let Some(value) = inspected.corrected {
             corrected = Some((value.clone(), self.replace(found, &value)));
@@ -136,6 +140,9 @@ impl File<'_> {
     }
 
     fn propose(&mut self, rule: &Rule<'_>, kept: Option<&[String]>) {
+        if self.settings.ignores(Code::NoLogsUrl) {
+            return;
+        }
         let proposal = proposal(self.settings, kept);
         let outcome = proposal.as_ref().and_then(|value| self.insert(rule, value));
         let place = rule.logs_url.map_or(rule.place, |found| self.tree.place(found));
@@ -217,6 +224,22 @@ mod tests {
         let checked = check(&text, &settings, false).expect("YAML");
         let faults = checked.faults.iter().filter(|fault| fault.code != Code::NoLogsUrl);
         faults.map(|fault| format!("{}: {}", fault.code.as_str(), fault.message)).collect()
+    }
+
+    #[test]
+    fn ignored_codes_are_neither_reported_nor_corrected() {
+        let rule = "alert: A, expr: up, annotations: {summary: x, logs_url: 'https://x/explore?a=b c'}";
+        let text = format!("groups: [{{name: g, rules: [{{{rule}}}, {{alert: B, expr: up}}]}}]");
+        let mut settings = Settings::new(Display::default(), &[], &[]);
+        let codes = |settings: &Settings| {
+            let checked = check(&text, settings, true).expect("YAML");
+            let codes: Vec<_> = checked.faults.iter().map(|fault| fault.code.as_str()).collect();
+            (codes.join(" "), checked.text.is_some())
+        };
+        let all = codes(&settings);
+        assert_eq!(all, ("no_severity not_encoded no_state no_logs_url no_summary no_severity".to_owned(), true));
+        settings.ignored = ["not_encoded", "no_state", "no_logs_url", "no_severity"].map(str::to_owned).into();
+        assert_eq!(codes(&settings), ("no_summary".to_owned(), false));
     }
 
     #[test]

@@ -66,3 +66,33 @@ pub(super) struct RuleFault {
     /// Why it was not fixed, although that was requested and a corrected value exists.
     pub(super) unfixed: Option<&'static str>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::LINT_CODES;
+
+    /// Each code is known to the config, which cannot ask here.
+    #[test]
+    fn the_config_knows_every_code() {
+        let own = [
+            Code::NoRule,
+            Code::NoLogsUrl,
+            Code::Template,
+            Code::EncodedPlaceholder,
+            Code::NoRefId,
+            Code::QueryDatasource,
+            Code::WrongDatasource,
+            Code::WrongHost,
+            Code::UnknownLabel,
+            Code::LostLabel,
+            Code::NoSummary,
+            Code::NoSeverity,
+            Code::UnknownSeverity,
+        ];
+        let all = own.into_iter().chain(Problem::ALL.map(Code::Link)).map(Code::as_str);
+        assert_eq!(all.collect::<BTreeSet<_>>(), LINT_CODES.into_iter().collect());
+    }
+}

@@ -14,7 +14,7 @@ mod sources;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use serde_json::Value;
 use url::Url;
 
@@ -29,7 +29,7 @@ use super::support::{
     output::{clean, json_text, print},
     output_file,
 };
-use crate::config::{Config, Display, Purpose};
+use crate::config::{Config, Display, LINT_CODES, Purpose};
 
 /// Checks Prometheus rule files: logs_url, summary, severity. Prints a line for each fault.
 ///
@@ -43,6 +43,7 @@ Examples:
   matrix-alertmanager-receiver lint-rules 'rules/**/*.yaml'
   matrix-alertmanager-receiver lint-rules --fix \\
     --grafana https://grafana.example.org --datasource loki rules.yaml
+  matrix-alertmanager-receiver lint-rules --ignore no_logs_url rules.yaml
   helm template . \\
     | matrix-alertmanager-receiver lint-rules --format json - | jq -r '.[].code'
 
@@ -70,6 +71,10 @@ pub struct LintRules {
     /// Values that the severity label may have, beside those of display.severities.
     #[arg(long = "severity", value_name = "NAME")]
     severities: Vec<String>,
+    /// Do not report or correct faults of this code, beside those of lint.ignore in a config that is named.
+    #[arg(long = "ignore", value_name = "CODE", value_parser = PossibleValuesParser::new(LINT_CODES),
+        hide_possible_values = true)]
+    ignored: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,13 +100,17 @@ struct Total {
 impl LintRules {
     fn settings(&self, config: Option<&Path>) -> anyhow::Result<Settings> {
         // The environment configures the receiver; here a config counts only if it is named.
-        let display = match config {
-            Some(_) => Config::load(config, &crate::config::environment(), Purpose::Render)?.display,
-            None => Display::default(),
+        let (display, ignored) = match config {
+            Some(_) => {
+                let config = Config::load(config, &crate::config::environment(), Purpose::Render)?;
+                (config.display, config.lint.ignore)
+            }
+            None => (Display::default(), Vec::new()),
         };
         Ok(Settings {
             grafana: self.grafana.clone(),
             datasource: self.datasource.clone(),
+            ignored: ignored.into_iter().chain(self.ignored.iter().cloned()).collect(),
             ..Settings::new(display, &self.labels, &self.severities)
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
+use super::faults::Code;
 use crate::config::Display;
 
 /// Labels of alerts from Kubernetes and common exporters.
@@ -50,15 +51,22 @@ pub(super) struct Settings {
     pub(super) labels: BTreeSet<String>,
     /// Compared without regard to case.
     pub(super) severities: Vec<String>,
+    /// Codes of faults that are neither reported nor corrected.
+    pub(super) ignored: BTreeSet<String>,
 }
 
 impl Settings {
+    pub(super) fn ignores(&self, code: Code) -> bool {
+        self.ignored.contains(code.as_str())
+    }
+
     /// The built-in names and those of `display`, plus `labels` and `severities` of the command line.
     pub(super) fn new(display: Display, labels: &[String], severities: &[String]) -> Self {
         let names = display.severities.into_iter().flat_map(|severity| severity.names);
         Self {
             grafana: None,
             datasource: None,
+            ignored: BTreeSet::new(),
             labels: LABELS.map(str::to_owned).into_iter().chain(labels.iter().cloned()).collect(),
             severities: names.chain([NO_SEVERITY.to_owned()]).chain(severities.iter().cloned()).collect(),
         }

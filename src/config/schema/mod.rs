@@ -3,6 +3,7 @@
 mod api_auth;
 mod display;
 mod evidence;
+mod lint;
 mod matrix;
 
 use std::{
@@ -21,6 +22,7 @@ pub use self::{
     api_auth::ApiAuth,
     display::{Display, Severity},
     evidence::{Evidence, EvidenceSource, Heartbeat, RouteEvidence},
+    lint::{LINT_CODES, Lint},
     matrix::{Credential, Matrix, Proxy},
 };
 use super::{secret::Secret, templates::Templates};
@@ -45,6 +47,7 @@ pub struct Config {
     pub display: Display,
     pub log: Log,
     pub compat: Compat,
+    pub lint: Lint,
     /// Where evidence comes from; `None`: none is shown.
     pub evidence: Option<Evidence>,
 }

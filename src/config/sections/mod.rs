@@ -12,6 +12,7 @@ mod grafana;
 mod heartbeats;
 mod http;
 mod links;
+mod lint;
 mod log;
 mod matrix;
 mod mentions;
@@ -53,6 +54,7 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         templates,
         display,
         log: log::read(&root.section("log")),
+        lint: lint::read(&root.section("lint")),
         evidence,
     }
 }

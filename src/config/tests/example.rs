@@ -24,7 +24,7 @@ fn commented() -> Vec<String> {
 }
 
 fn parts(config: &Config) -> Vec<String> {
-    let Config { http, matrix, store, routes, links, templates, display, log, compat, evidence } = config;
+    let Config { http, matrix, store, routes, links, templates, display, log, compat, lint, evidence } = config;
     vec![
         format!("{http:#?}"),
         format!("{:#?} {:#?}", matrix.homeserver, matrix.user_id),
@@ -35,6 +35,7 @@ fn parts(config: &Config) -> Vec<String> {
         format!("{display:#?}"),
         format!("{log:#?}"),
         format!("{compat:#?}"),
+        format!("{lint:#?}"),
         format!("{evidence:#?}"),
     ]
 }

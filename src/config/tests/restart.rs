@@ -24,6 +24,7 @@ fn which_keys_want_a_restart() {
         ("[http]\ntls = { cert_file = \"c\", key_file = \"k\" }\n", &["http.tls"]),
         ("[http]\nadmin = { listen = \"127.0.0.1:1\", username = \"u\", password = \"p\" }\n", &["http.admin"]),
         ("[compat]\nroom_paths = true\n", &[]),
+        ("[lint]\nignore = [\"no_logs_url\"]\n", &[]),
         ("[store]\npath = \"/elsewhere\"\n", &["store.path"]),
         ("[log]\nformat = \"json\"\nfilter = \"debug\"\n", &["log.format"]),
         ("[store]\nretention = \"1d\"\n[http]\nmax_body_bytes = 2048\nauth = { bearer_token = \"t\" }\n", &[]),

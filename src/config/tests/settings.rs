@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Folder, Purpose, REQUIRED, good, load, wrong};
-use crate::config::{Compat, Config, LogFormat, Mentions, Proxy, Rewrite, Updates};
+use crate::config::{Compat, Config, Lint, LogFormat, Mentions, Proxy, Rewrite, Updates};
 
 fn route(config: &Config) -> &crate::config::Route {
     config.routes.values().next().expect("a route")
@@ -72,6 +72,15 @@ max_body_bytes = 1024
     let severities = &config.display.severities;
     let looks: Vec<_> = severities.iter().map(|s| format!("{} {} {}", s.emoji, s.word, s.color)).collect();
     assert_eq!(looks, ["⚪ P1 #6e7781", "🔴 PAGE #d1242f", "🔵 INFO #0969da"]);
+}
+
+#[test]
+fn lint_codes_that_are_off() {
+    assert_eq!(good("").lint, Lint::default());
+    assert_eq!(good("[lint]\nignore = [\"no_logs_url\", \"lost_label\"]\n").lint.ignore, ["no_logs_url", "lost_label"]);
+    let faults =
+        Folder::new().load("[lint]\nignore = [\"no_logs_link\"]\n", &[], Purpose::Render).unwrap_err().join("\n");
+    assert!(faults.contains("unknown code \"no_logs_link\", expected one of no_logs_url, not_encoded, "), "{faults}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ fn settings(datasource: Option<&str>, grafana: Option<&str>) -> Settings {
         datasource: datasource.map(str::to_owned),
         labels: ["namespace", "pod"].map(str::to_owned).into(),
         severities: Vec::new(),
+        ignored: std::collections::BTreeSet::new(),
     }
 }
 
