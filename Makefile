@@ -16,7 +16,7 @@ help: ## Lists these targets
 tools: ## Installs Synapse, PostgreSQL, PgBouncer, Prometheus, Alertmanager, Loki, kustomize, Chromium and a C compiler where they are missing (root or sudo)
 	@scripts/tools
 
-build: ## Builds the receiver as it is deployed (release profile, about 15 min cold on two cores)
+build: ## Builds the receiver as it is deployed (release profile, about 11 min cold on two cores)
 	cargo build --locked --release
 
 image: ## Builds the container image and starts it once; stand-ins for base images that cannot be pulled (root)
