@@ -7,7 +7,7 @@ CONFIG ?= config.toml
 STORE_TESTS = spine:: in_doubt:: storm:: acts::taking acts::silencing reload:: store_stress:: \
 	incidents:: dead_letters::
 
-.PHONY: help tools build image deb release picture demo rules test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit fmt run clean
+.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -39,6 +39,9 @@ rules: tools ## Makes what is generated in deploy/prometheus/, and runs the case
 	promtool check rules --lint=all --lint-fatal deploy/prometheus/rules.yaml
 	promtool test rules deploy/prometheus/tests/*.yaml
 	amtool check-config deploy/prometheus/alertmanager.yml
+
+helm: tools ## Checks the Helm chart in deploy/helm/; builds Helm with Go where Go is there (1 min, once), else skipped
+	@scripts/helm || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 test: tools lint ## Everything: format, lints, all tests against real servers; those of the store on PostgreSQL as well
 	cargo test --locked
