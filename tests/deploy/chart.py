@@ -10,8 +10,10 @@ One line for each fault, and exit code 1."""
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 
 import yaml
@@ -50,6 +52,8 @@ FAULTS = [
     ("replicated", "kind: PodDisruptionBudget", "kind: PodDisruption", "there is no PodDisruptionBudget"),
     ("replicated", "port: 5432", "port: 5433", "is not that of the overlay"),
 ]
+# NOTES.txt as a manifest.
+NOTES = '{{- define "notes" }}%s{{ end }}\nnotes: {{ include "notes" . | quote }}\n'
 
 
 class Loader(yaml.SafeLoader):
@@ -273,8 +277,9 @@ class Chart:
     def __init__(self, helm, kustomize):
         self.helm, self.kustomize, self.counted = helm, kustomize, {}
 
-    def template(self, file):
-        return run(self.helm, "template", OURS, CHART, "--namespace", NAMESPACE, "--kube-version", KUBERNETES, "--values", file)
+    def template(self, file, chart=CHART, *options):
+        where = ["--namespace", NAMESPACE, "--kube-version", KUBERNETES]
+        return run(self.helm, "template", OURS, chart, *where, "--values", file, *options)
 
     def count(self, what):
         self.counted[what] = self.counted.get(what, 0) + 1
@@ -305,6 +310,7 @@ class Chart:
             self.count("values files rendered")
             for fault in self.of_rendering(file.stem, output.stdout):
                 yield f"{file.name}: {fault}"
+        yield from self.notes(rendered)
         yield from self.refusals()
         yield from self.found(rendered)
 
@@ -322,6 +328,31 @@ class Chart:
         if output.returncode:
             sys.exit(f"kustomize: {output.stderr}")
         return documents(output.stdout)
+
+    def notes(self, rendered):
+        """What `helm install` says at the end, which needs a cluster: here it is rendered as a manifest."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / OURS
+            shutil.copytree(CHART, copy)
+            text = (copy / "templates/NOTES.txt").read_text()
+            (copy / "templates/notes.yaml").write_text(NOTES % text)
+            for name in rendered:
+                output = self.template(VALUES / f"{name}.yaml", copy, "--show-only", "templates/notes.yaml")
+                if output.returncode:
+                    yield f"{name}.yaml: NOTES.txt: {output.stderr.strip()[-400:]}"
+                    continue
+                notes = documents(output.stdout)[0]["notes"]
+                rendering = Rendering(rendered[name])
+                (workload,) = rendering.all("Deployment", "StatefulSet")
+                service, port = rendering.all("Service")[0], rendering.all("Service")[0]["spec"]["ports"][0]["port"]
+                (url,) = re.findall(r"url: (\S+)", notes)
+                if f"exec {name_of(workload).lower()} " not in notes:
+                    yield f"{name}.yaml: NOTES.txt does not name {name_of(workload)}"
+                if f"//{service['metadata']['name']}.{NAMESPACE}.svc:{port}/" not in url:
+                    yield f"{name}.yaml: NOTES.txt has {url}"
+                if url.startswith("https:") != ("MAR_HTTP__TLS__" in rendered[name]):
+                    yield f"{name}.yaml: NOTES.txt has {url}"
+                self.count("notes read")
 
     def refusals(self):
         for file in sorted((VALUES / "refused").glob("*.yaml")):
