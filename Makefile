@@ -40,7 +40,7 @@ rules: tools ## Makes what is generated in deploy/prometheus/, and runs the case
 	promtool test rules deploy/prometheus/tests/*.yaml
 	amtool check-config deploy/prometheus/alertmanager.yml
 
-helm: tools ## Checks the Helm chart in deploy/helm/; builds Helm with Go where Go is there (1 min, once), else skipped
+helm: tools ## Checks the Helm chart in deploy/helm/; builds Helm with Go where Go is there (2 min, once), else skipped
 	@scripts/helm || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 test: tools lint ## Everything: format, lints, all tests against real servers; those of the store on PostgreSQL as well

@@ -310,6 +310,7 @@ class Chart:
             self.count("values files rendered")
             for fault in self.of_rendering(file.stem, output.stdout):
                 yield f"{file.name}: {fault}"
+        yield from self.any_config()
         yield from self.notes(rendered)
         yield from self.refusals()
         yield from self.found(rendered)
@@ -328,6 +329,14 @@ class Chart:
         if output.returncode:
             sys.exit(f"kustomize: {output.stderr}")
         return documents(output.stdout)
+
+    def any_config(self):
+        """Every key of the config can be set: the example with all of them arrives as it is."""
+        example = ROOT / "config.example.toml"
+        output = self.template(VALUES / "default.yaml", CHART, "--set-file", f"config={example}")
+        maps = [found for found in documents(output.stdout) if found["kind"] == "ConfigMap"]
+        if [found["data"] for found in maps] != [{"config.toml": example.read_text()}]:
+            yield f"config.example.toml does not arrive as it is: {output.stderr[-400:]}"
 
     def notes(self, rendered):
         """What `helm install` says at the end, which needs a cluster: here it is rendered as a manifest."""
