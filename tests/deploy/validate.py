@@ -90,6 +90,8 @@ class Manifests:
             yield f"{len(workloads)} Deployments and StatefulSets, 1 is meant"
         for config in self.all("AlertmanagerConfig"):
             yield from self.alertmanager_config(config)
+        for external in self.all("ExternalSecret"):
+            yield from self.defaults(external)
 
     def placed(self):
         seen = set()
@@ -255,6 +257,13 @@ class Manifests:
             keys = self.secret_keys(secret["secretName"])
             if keys is not None and keys != self.expected_keys():
                 yield f"the secret has {sorted(keys)}"
+
+    def defaults(self, external):
+        """What the API adds by itself must be written out, or Argo CD shows a difference for good."""
+        wanted = {"conversionStrategy": "Default", "decodingStrategy": "None", "metadataPolicy": "None"}
+        for entry in external["spec"]["data"]:
+            for field in (field for field in wanted if field not in entry["remoteRef"]):
+                yield f"{entry['secretKey']} leaves the default {field}: {wanted[field]} to the API"
 
     def expected_keys(self):
         return REPLICATED_KEYS if self.is_replicated() else SECRET_KEYS

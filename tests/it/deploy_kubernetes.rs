@@ -190,6 +190,7 @@ fn what_is_wrong_is_found() {
         ("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "readOnlyRootFilesystem"),
         ("automountServiceAccountToken: false", "automountServiceAccountToken: true", "token"),
         ("secretKey: WEBHOOK_TOKEN", "secretKey: WEBHOOK", "the secret has"),
+        ("      decodingStrategy: None\n", "", "leaves the default decodingStrategy"),
         ("receiver/MATRIX_ROOM_ID", "receiver/ROOM", "nothing puts a file"),
         ("groupInterval: 1m", "groupInterval: 5m", "not that of the values"),
         ("key: WEBHOOK_TOKEN", "key: MATRIX_ACCESS_TOKEN", "does not post as"),
