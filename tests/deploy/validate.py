@@ -14,6 +14,7 @@ import sys
 
 import yaml
 from jsonschema import Draft202012Validator
+from strict_yaml import Loader
 
 SCHEMAS = pathlib.Path(__file__).resolve().parent / "schemas"
 DEPLOY = pathlib.Path(__file__).resolve().parent.parent.parent / "deploy"
@@ -27,21 +28,6 @@ DATABASE_VARIABLE, DATABASE_PORT = "MAR_STORE__DATABASE_URL_FILE", 5432
 CREDENTIALS = {"MATRIX_ACCESS_TOKEN_FILE", "MATRIX_PASSWORD_FILE"}
 # What a pod of several replicas may have beside that of the base.
 ONLY_REPLICATED = {"affinity", "topologySpreadConstraints"}
-
-
-class Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which PyYAML would take the last."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-# PyYAML knows a bare `=` by a type that it cannot make.
-Loader.add_constructor("tag:yaml.org,2002:value", Loader.construct_yaml_str)
 
 
 def faults_of_schema(document, schema, where):
