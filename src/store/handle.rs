@@ -13,7 +13,7 @@ use super::{
         monitoring::{Commits, Shared, Watching},
         readers::Readers,
         wakes::Wakes,
-        writer::{self, OwnWake, WriteContext},
+        writer::{self, WriteContext},
     },
     reports::{overview::Overview, stats::Numbers},
 };
@@ -39,8 +39,6 @@ pub struct Store {
     pub(super) clock: Clock,
     /// Subscribe before polling [`Store::due`], or a wake-up is lost.
     pub(super) wakes: Wakes,
-    /// The last wake of other replicas by this one.
-    pub(super) own_wake: OwnWake,
     /// Counts how often the lease was given back.
     pub(super) leases: watch::Sender<u64>,
     /// Counts for each route the commits that left an alert absent.

@@ -238,13 +238,13 @@ impl Database {
 
     /// Commits the writer's transaction.
     ///
-    /// `wake`: the mark of a commit that leaves rooms behind, and their addresses or nothing.
+    /// `wake`: of a commit that leaves rooms behind the number of this process, and their addresses or nothing.
     pub async fn commit(&self, connection: &mut AnyConnection, wake: Option<&str>) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(_) => statement::query("COMMIT").execute(connection).await.map(drop),
             Self::Postgres(_) => {
                 let notify =
-                    wake.map(|mark| format!("NOTIFY {WAKE}, '{}'; ", mark.replace('\'', "''"))).unwrap_or_default();
+                    wake.map(|words| format!("NOTIFY {WAKE}, '{}'; ", words.replace('\'', "''"))).unwrap_or_default();
                 // A commit that waits for a standby must not end by a timeout: PostgreSQL would call it committed although no
                 // standby has it.
                 let sql = format!("{notify}SET LOCAL statement_timeout = 0; COMMIT");

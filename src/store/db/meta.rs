@@ -39,8 +39,14 @@ pub(crate) fn token_key(replica: &str) -> String {
     format!("commit/{replica}")
 }
 
-/// The row by which replicas see that a commit left a room behind.
-pub(crate) const WAKE_KEY: &str = "wake";
+/// What the names of the rows begin with by which replicas see that a commit left a room behind. Each writes one of its own:
+/// the next commit of another must not hide what it says.
+pub(crate) const WAKES: &str = "wake/";
+
+/// Such a row's name.
+pub(crate) fn wake_key(replica: &str) -> String {
+    format!("{WAKES}{replica}")
+}
 
 /// Writes and takes away what needs more room than a row.
 pub(crate) async fn try_room(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
@@ -50,21 +56,21 @@ pub(crate) async fn try_room(connection: &mut AnyConnection) -> Result<(), sqlx:
     statement::query("DELETE FROM meta WHERE key = 'room'").execute(connection).await.map(drop)
 }
 
-/// Marks a commit, in one statement whether it wakes others or not.
+/// Marks a commit, in one statement whether it wakes others, by the row `wake`, or not.
 pub(crate) async fn write_token(
     connection: &mut AnyConnection,
     key: &str,
     token: &str,
-    wakes: bool,
+    wake: Option<&str>,
 ) -> Result<(), sqlx::Error> {
-    let sql = if wakes {
+    let sql = if wake.is_some() {
         "INSERT INTO meta (key, value) VALUES ($1, $2), ($3, $2) \
          ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     } else {
         "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     };
     let query = statement::query(sql).bind(key).bind(token);
-    let query = if wakes { query.bind(WAKE_KEY) } else { query };
+    let query = if let Some(wake) = wake { query.bind(wake) } else { query };
     query.execute(connection).await.map(drop)
 }
 

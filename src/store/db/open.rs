@@ -17,7 +17,7 @@ use super::{
     monitoring::{CONNECTIONS, Commits, Shared, Watching},
     timeline,
     wakes::Wakes,
-    writer::{self, OwnWake},
+    writer,
 };
 use crate::store::db::statement;
 use crate::{
@@ -126,7 +126,7 @@ impl Store {
         };
         let (readers, monitoring) = (pool(READERS, true).await?, pool(CONNECTIONS, true).await?);
         let lease = pool(1, false).await?;
-        let (wakes, commits, own_wake) = (Wakes::default(), Commits::default(), OwnWake::default());
+        let (wakes, commits, process) = (Wakes::default(), Commits::default(), rand::random());
         let writer = writer::start(writer::Parts {
             database: database.clone(),
             connection,
@@ -136,7 +136,7 @@ impl Store {
             health,
             wakes: wakes.clone(),
             commits: commits.clone(),
-            own_wake: own_wake.clone(),
+            process,
         });
         let writer = writer.await?;
         let (numbers, overview) = (Shared::default(), Shared::default());
@@ -153,18 +153,17 @@ impl Store {
             writer,
             clock,
             wakes,
-            own_wake,
             leases,
             absences,
             large,
-            process: rand::random(),
+            process,
             away,
             watching: Watching::default(),
             lock,
         };
         store.ensure_identity().await?;
         if store.is_shared() {
-            store.watch_others(store.watching.token());
+            store.watch_others(replica, store.watching.token());
         }
         Ok(store)
     }

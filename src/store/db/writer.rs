@@ -4,8 +4,7 @@ mod job;
 mod shared;
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -152,19 +151,20 @@ pub(crate) struct Parts {
     pub health: Arc<Health>,
     pub wakes: Wakes,
     pub commits: Commits,
-    /// The last mark by which this process woke others.
-    pub own_wake: OwnWake,
+    /// By which this process knows its own notifications.
+    pub process: u64,
 }
 
 pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut parts.connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let context = WriteContext { seq, behind: Behind::None, epoch: None };
-    let Parts { database, connection, replica, clock, metrics, health, wakes, commits, own_wake } = parts;
+    let Parts { database, connection, replica, clock, metrics, health, wakes, commits, process } = parts;
     let writer = Writer {
         database,
         connection: Some(connection),
         token_key: meta::token_key(&replica),
+        wake_key: meta::wake_key(&replica),
         context,
         undo: UndoPlace::Memory,
         saved_seq: seq,
@@ -176,7 +176,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
         health,
         wakes,
         commits,
-        own_wake,
+        process,
     };
     // The writer has its own thread and runtime. On the shared runtime it would queue behind webhooks that are being
     // decoded, once for each statement.
@@ -201,6 +201,7 @@ struct Writer {
     /// `None` after a fault that it did not survive.
     connection: Option<AnyConnection>,
     token_key: String,
+    wake_key: String,
     context: WriteContext,
     /// Where SQLite keeps what may be undone.
     undo: UndoPlace,
@@ -215,7 +216,7 @@ struct Writer {
     health: Arc<Health>,
     wakes: Wakes,
     commits: Commits,
-    own_wake: OwnWake,
+    process: u64,
 }
 
 impl Writer {
@@ -418,24 +419,5 @@ impl Writer {
         if let Err(error) = self.database.roll_back(connection).await {
             tracing::debug!(error = in_words(&error), "nothing to roll back");
         }
-    }
-}
-
-/// How many of its own marks a process knows again: what comes back may be of some commits before.
-const OWN_WAKES: usize = 32;
-
-/// By which this process woke other replicas last; for what it finds there it need not wake itself.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OwnWake(Arc<Mutex<VecDeque<String>>>);
-
-impl OwnWake {
-    fn set(&self, token: &str) {
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.truncate(OWN_WAKES - 1);
-        tokens.push_front(token.to_owned());
-    }
-
-    pub fn is(&self, token: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|own| own == token)
     }
 }

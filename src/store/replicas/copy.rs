@@ -17,7 +17,7 @@ use crate::{
         db::{
             database::Database,
             error::in_words,
-            meta::WAKE_KEY,
+            meta::WAKES,
             open::{MIGRATIONS, lock_folder},
         },
     },
@@ -261,7 +261,7 @@ fn is_not_the_stores(table: &Table, values: &[Value]) -> bool {
     };
     // A counter that has not counted is there from the beginning on the one, and later on the other.
     let uncounted = (key, value) == ("seq", "0");
-    uncounted || key == "shared_session" || key == WAKE_KEY || key.starts_with("commit/")
+    uncounted || key == "shared_session" || key.starts_with(WAKES) || key.starts_with("commit/")
 }
 
 /// PostgreSQL takes no U+0000 in a text.

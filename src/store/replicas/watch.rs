@@ -18,10 +18,9 @@ use crate::{
         db::{
             database::{ABSENT, Database, LEASE, WAKE},
             error::in_words,
-            meta::WAKE_KEY,
+            meta::{self, WAKES},
             readers::Readers,
             wakes::{Behind, Wakes},
-            writer::OwnWake,
         },
     },
 };
@@ -37,7 +36,8 @@ struct Others {
     database: Database,
     monitoring: Readers,
     wakes: Wakes,
-    own_wake: OwnWake,
+    /// The row by which this process wakes others.
+    own_row: String,
     leases: watch::Sender<u64>,
     absences: watch::Sender<BTreeMap<RouteName, u64>>,
     /// What this process put into its own notifications.
@@ -45,13 +45,13 @@ struct Others {
 }
 
 impl Store {
-    /// Starts what wakes this process's lanes for the commits of others. It ends with `stop`.
-    pub(in crate::store) fn watch_others(&self, stop: CancellationToken) {
+    /// Starts what wakes this process's lanes for the commits of others than this `replica`. It ends with `stop`.
+    pub(in crate::store) fn watch_others(&self, replica: &str, stop: CancellationToken) {
         let others = Others {
             database: self.database.clone(),
             monitoring: self.monitoring.clone(),
             wakes: self.wakes.clone(),
-            own_wake: self.own_wake.clone(),
+            own_row: meta::wake_key(replica),
             leases: self.leases.clone(),
             absences: self.absences.clone(),
             process: self.process,
@@ -80,18 +80,16 @@ impl Store {
     }
 }
 
-/// Looks for wakes that no notification brought.
+/// Looks for wakes that no notification brought. Which rooms they concern it does not know.
 async fn look(store: Others) {
-    let mut last: Option<String> = None;
+    let mut last = BTreeMap::new();
     loop {
         sleep(LOOK_EVERY).await;
-        match read_wake(&store).await {
-            Ok(wake) if wake != last => {
-                // Also what the first look finds: it may have come since lanes asked what is due.
-                if wake.as_ref().is_some_and(|wake| !store.own_wake.is(wake)) {
-                    store.wakes.wake(&Behind::All);
-                }
-                last = wake;
+        match read_wakes(&store).await {
+            // Also what the first look finds: it may have come since lanes asked what is due.
+            Ok(wakes) if wakes != last => {
+                store.wakes.wake(&Behind::All);
+                last = wakes;
             }
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "cannot look for other replicas' commits"),
@@ -99,10 +97,14 @@ async fn look(store: Others) {
     }
 }
 
-async fn read_wake(store: &Others) -> Result<Option<String>, StoreError> {
-    let sql = format!("SELECT value FROM meta WHERE key = '{WAKE_KEY}'");
+/// The last wake of each other replica.
+async fn read_wakes(store: &Others) -> Result<BTreeMap<String, String>, StoreError> {
+    let sql = format!("SELECT key, value FROM meta WHERE key LIKE '{WAKES}%'");
     let rows = store.database.run_alone(&store.monitoring, sql).await?;
-    Ok(rows.first().map(|row| row.try_get("value")).transpose()?)
+    let wakes = rows.iter().map(|row| Ok((row.try_get("key")?, row.try_get("value")?)));
+    let mut wakes = wakes.collect::<Result<BTreeMap<String, String>, sqlx::Error>>()?;
+    wakes.remove(&store.own_row);
+    Ok(wakes)
 }
 
 async fn listen(store: Others) {
@@ -143,7 +145,7 @@ fn take(store: &Others, channel: &str, payload: &str) {
     match channel {
         WAKE => {
             let mut words = payload.split_whitespace();
-            if words.next().is_some_and(|token| !store.own_wake.is(token)) {
+            if words.next().is_some_and(|process| process != store.process.to_string()) {
                 store.wakes.wake(&Behind::of_words(words));
             }
         }

@@ -93,3 +93,27 @@ async fn another_replica_is_sent_which_rooms_to_wake() {
     });
     found.await.expect("one room alone is woken");
 }
+
+#[tokio::test]
+async fn a_commit_that_nobody_was_notified_of_is_found_behind_one_of_this_process() {
+    // SQLite has no replicas.
+    if !is_shared() {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let rooms = rooms();
+    let mut other_room = store.wake_ups(&rooms[0]);
+    // What other replicas commit, without what they notify of it. A commit of this process follows each time.
+    let commits = [
+        "INSERT INTO meta (key, value) VALUES ('wake/one', '1')",
+        "UPDATE meta SET value = '2' WHERE key = 'wake/one'",
+        "INSERT INTO meta (key, value) VALUES ('wake/two', '2')",
+    ];
+    for (n, commit) in commits.into_iter().enumerate() {
+        other_room.mark_unchanged();
+        store.run_sql(commit).await;
+        store.ingest(into_rooms(&format!("g{n}"), "a", &rooms[1..2])).await.expect("committed");
+        timeout(Duration::from_mins(1), other_room.changed()).await.expect("the look finds it").expect("a store");
+    }
+}

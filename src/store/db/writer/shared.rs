@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What a notification may be long, in bytes; PostgreSQL takes less than 8,000.
+/// How many bytes of a notification rooms may take; PostgreSQL takes less than 8,000 in all.
 const MOST_NOTIFIED: usize = 7_000;
 
 impl Writer {
@@ -64,10 +64,8 @@ impl Writer {
                 return Err(in_words(&no_answer("answer", TRANSACTION_TIMEOUT)));
             }
         }
-        let wake = (!self.context.behind.is_none()).then(|| {
-            self.own_wake.set(&token);
-            format!("{token}{}", self.context.behind.as_words(MOST_NOTIFIED - token.len()))
-        });
+        let behind = &self.context.behind;
+        let wake = (!behind.is_none()).then(|| format!("{}{}", self.process, behind.as_words(MOST_NOTIFIED)));
         let committed = timeout(TRANSACTION_TIMEOUT, self.database.commit(&mut connection, wake.as_deref())).await;
         match committed.unwrap_or_else(|_| Err(no_answer("commit", TRANSACTION_TIMEOUT))) {
             Ok(()) => {
@@ -160,8 +158,7 @@ impl Writer {
             meta::try_room(connection).await.map_err(|error| in_words(&error))?;
         }
         self.fill(connection, batch, mark).await?;
-        meta::write_token(connection, &self.token_key, token, !self.context.behind.is_none())
-            .await
-            .map_err(|error| in_words(&error))
+        let wake = (!self.context.behind.is_none()).then_some(self.wake_key.as_str());
+        meta::write_token(connection, &self.token_key, token, wake).await.map_err(|error| in_words(&error))
     }
 }
