@@ -39,7 +39,7 @@ pub(crate) fn token_key(replica: &str) -> String {
     format!("commit/{replica}")
 }
 
-/// What the names of the rows begin with by which replicas see that a commit left a room behind. Each writes one of its own:
+/// What the names of the rows begin with by which replicas see that a commit left a room behind. There is one for each replica:
 /// the next commit of another must not hide what it says.
 pub(crate) const WAKES: &str = "wake/";
 
