@@ -5,8 +5,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tempfile::TempDir;
-
 use super::{
     subject::{PROFILE, Subject},
     table::{Table, short},
@@ -16,15 +14,10 @@ use super::{
 const BASE: f64 = 12.4;
 
 pub fn measure(subject: &Subject, table: &mut Table) {
-    // Cargo leaves the symbols in what it builds for a bench, whatever the profile says.
-    let folder = TempDir::new().expect("a folder");
-    let stripped = folder.path().join("stripped");
-    let status = Command::new("strip").arg("-o").arg(&stripped).arg(&subject.binary).status().expect("strip runs");
-    assert!(status.success(), "strip: {status}");
-    let bytes = fs::metadata(&stripped).expect("the binary").len();
-    table.row(&format!("program, {PROFILE} profile, stripped: MB"), &short(megabytes(bytes)), &"", &"", "≤ 35");
+    let bytes = fs::metadata(&subject.binary).expect("the binary").len();
+    table.row(&format!("program, {PROFILE} profile: MB"), &short(megabytes(bytes)), &"", &"", "≤ 35");
     // Layers of images are packed like this.
-    let packed = Command::new("gzip").arg("-6c").arg(&stripped).stderr(Stdio::null()).output();
+    let packed = Command::new("gzip").arg("-6c").arg(&subject.binary).stderr(Stdio::null()).output();
     let packed = match packed {
         Ok(output) if output.status.success() => megabytes(output.stdout.len() as u64),
         _ => f64::NAN,
