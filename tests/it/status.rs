@@ -194,7 +194,7 @@ async fn a_storm_is_bounded_and_readable() {
     assert_eq!(kept.await, json!(["new", true, "A"]));
 }
 
-/// For the README; it takes as long as the picture of the last minutes does.
+/// For docs/HEALTH.md; it takes as long as the picture of the last minutes does.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "makes a picture and takes four minutes: make picture"]
 async fn a_picture_of_a_few_minutes() {

@@ -1,4 +1,4 @@
-//! The faults of a rule. Their codes are documented in the README; programs use them, so they do not change.
+//! The faults of a rule. Their codes are documented in docs/COMMANDS.md; programs use them, so they do not change.
 
 use crate::{cli::support::yaml::Position, render::links::explore::Problem};
 

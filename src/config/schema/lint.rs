@@ -1,6 +1,6 @@
 //! `[lint]`
 
-/// The codes of the faults that `lint-rules` reports, in the order of the README.
+/// The codes of the faults that `lint-rules` reports, in the order of docs/COMMANDS.md.
 pub const LINT_CODES: [&str; 27] = [
     "no_logs_url",
     "not_encoded",

@@ -119,7 +119,7 @@ fn one_line_literals(code: &str) -> String {
 }
 
 /// Up to the parenthesis that closes a call.
-fn arguments(rest: &str) -> &str {
+pub(super) fn arguments(rest: &str) -> &str {
     let (mut depth, mut in_literal, mut escaped) = (0, false, false);
     for (at, c) in rest.char_indices() {
         match c {
