@@ -80,7 +80,7 @@ pub struct LintRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
-    /// An array of {file, line, column, group, rule, code, message, corrected, fixed}.
+    /// An array of {file, line, column, group, rule, code, message, mended, fixed}.
     Json,
 }
 

@@ -1,6 +1,7 @@
 //! `lint-rules`: what it finds in a folder of rules, and that `--fix` changes the values and nothing else.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
@@ -64,6 +65,21 @@ fn good_rules_are_silent() {
             "44 Elsewhere wrong_host",
         ]
     );
+}
+
+#[test]
+fn help_and_docs_name_the_keys_of_the_json() {
+    let ran = lint_fixture("faults.yaml", &["--format", "json"]);
+    let faults: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let keys: BTreeSet<&str> = faults[0].as_object().expect("an object").keys().map(String::as_str).collect();
+    let help = lint(&["--help"]).out;
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/COMMANDS.md")).expect("docs/COMMANDS.md");
+    for (text, before) in [(&help, "An array of {"), (&docs, "prints an array of `{")] {
+        let (_, list) = text.split_once(before).expect("the keys");
+        let (list, _) = list.split_once('}').expect("their end");
+        let named = list.split([',', ' ', '\n']).filter(|word| !word.is_empty());
+        assert_eq!(named.collect::<BTreeSet<_>>(), keys, "{before}");
+    }
 }
 
 #[test]
