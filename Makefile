@@ -7,7 +7,7 @@ CONFIG ?= config.toml
 STORE_TESTS = spine:: in_doubt:: storm:: acts::taking acts::silencing reload:: store_stress:: \
 	incidents:: dead_letters::
 
-.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit fmt run clean
+.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -87,6 +87,9 @@ lint: ## Format, lints, unused dependencies and typos
 audit: ## Licences and advisories of what we depend on (needs cargo-deny and the network)
 	cargo deny --locked check
 
+docs: ## Builds the pages as a site with search, and checks its links and that it fits a phone (mdBook, built once with cargo: 4 min)
+	@exec /usr/bin/python3 -B scripts/docs
+
 fmt: ## Formats the code
 	cargo fmt
 
@@ -95,4 +98,4 @@ run: ## Runs the receiver with CONFIG=config.toml
 
 clean: ## Removes all that was built or installed into this folder
 	cargo clean
-	rm -rf .tools .demo dist
+	rm -rf .tools .demo dist target/docs

@@ -171,6 +171,29 @@ fn every_link_between_pages_leads_somewhere() {
     assert!(links > 60, "only {links} links were found");
 }
 
+/// The site is made of these (`scripts/docs`), in this order.
+#[test]
+fn every_page_is_in_the_summary_once() {
+    let summary = root().join("docs/SUMMARY.md");
+    let listed: Vec<PathBuf> = relative_links(&fs::read_to_string(&summary).expect("docs/SUMMARY.md"))
+        .iter()
+        .map(|link| joined(&summary, link))
+        .collect();
+    let once: BTreeSet<&PathBuf> = listed.iter().collect();
+    assert_eq!(once.len(), listed.len(), "docs/SUMMARY.md names a page twice");
+    let for_readers = |path: &PathBuf| {
+        let within = path.strip_prefix(root()).expect("a page of ours");
+        *path != summary
+            && (within.components().count() == 1 || within.starts_with("docs") || within.starts_with("deploy"))
+    };
+    let pages = markdown();
+    let missing: Vec<_> = pages.iter().filter(|page| for_readers(page) && !once.contains(page)).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/SUMMARY.md lacks {missing:?}: add each to the part where its readers look for it"
+    );
+}
+
 #[test]
 fn headings_have_the_anchors_that_git_servers_give_them() {
     let text = "# One: `two_three`, 4 & five?\n```\n# not a heading\n```\n## A-b\n## A-b\n";

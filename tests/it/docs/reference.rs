@@ -51,7 +51,11 @@ fn commands_md_has_every_command_and_no_other() {
 #[test]
 fn commands_md_has_the_codes_of_lint_rules_in_their_order() {
     let page = page("COMMANDS.md");
-    assert_eq!(first_cells(section(&page, "## lint-rules")), LINT_CODES, "docs/COMMANDS.md (left) and the code (right)");
+    assert_eq!(
+        first_cells(section(&page, "## lint-rules")),
+        LINT_CODES,
+        "docs/COMMANDS.md (left) and the code (right)"
+    );
 }
 
 /// What the code registers, as `name{label,…}`.
