@@ -84,8 +84,8 @@ lint: ## Format, lints, unused dependencies and typos
 	.tools/lint/bin/cargo-machete --skip-target-dir .
 	.tools/lint/typos/bin/typos
 
-audit: ## Licences and advisories of what we depend on (needs cargo-deny and the network)
-	cargo deny --locked check
+audit: ## Licences, sources and advisories of what we depend on, with cargo-deny installed into .tools (needs github.com; ADVISORIES=0: not those)
+	@exec scripts/audit
 
 docs: ## Builds the pages as a site with search, and checks its links and that it fits a phone (mdBook, built once with cargo: 4 min)
 	@exec /usr/bin/python3 -B scripts/docs
