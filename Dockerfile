@@ -46,13 +46,21 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["matrix-alertmanager-receiver"]
 
-# Last, since they change with every commit.
+# Last, since they change with every commit. COMMIT, VERSION, CREATED (of the commit, as RFC 3339) and SOURCE come from who
+# builds; the source is a placeholder, like the image's name in deploy/.
 ARG RUNTIME_BASE
 ARG COMMIT=unknown
 ARG VERSION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+ARG SOURCE=https://github.com/example/matrix-alertmanager-receiver
 LABEL org.opencontainers.image.title="matrix-alertmanager-receiver" \
       org.opencontainers.image.description="Carries Prometheus Alertmanager notifications into Matrix rooms" \
+      org.opencontainers.image.authors="The authors of matrix-alertmanager-receiver" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.url="${SOURCE}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.documentation="${SOURCE}#readme" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.base.name="${RUNTIME_BASE}"
