@@ -7,7 +7,7 @@ CONFIG ?= config.toml
 STORE_TESTS = spine:: in_doubt:: storm:: acts::taking acts::silencing reload:: store_stress:: \
 	incidents:: dead_letters::
 
-.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs fmt run clean
+.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs sign workflows fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -25,8 +25,14 @@ image: ## Builds the container image and starts it once; stand-ins for base imag
 deb: ## Builds the Debian package, with cargo-deb installed into .tools; BINARY=path: of that one
 	@exec scripts/deb
 
-release: ## Makes dist/: the release binary in an archive, the Debian package, SHA256SUMS; from committed sources (DIRTY=1 to try it out, BINARY=path)
+release: ## Makes dist/ from committed sources: archive, Debian package and bill of materials for amd64 and arm64, SHA256SUMS (ARCHS=amd64: one; DIRTY=1 to try it out; BINARY=path)
 	@exec scripts/release
+
+sign: ## Signs dist/SHA256SUMS with the SSH key in SIGN_KEY_FILE (docs/RELEASING.md)
+	@exec scripts/sign
+
+workflows: ## Checks the workflows in .github/ and .forgejo/; builds actionlint with Go where Go is there (a minute, once), else skipped
+	@scripts/workflows || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 picture: tools ## Makes docs/card.png, docs/status.png and docs/graph.png: cards, the status page and a graph, as they are (root, for the browser; 5 min)
 	@exec scripts/picture
