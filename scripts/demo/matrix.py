@@ -12,12 +12,13 @@ from http_client import call, fetch
 LONG_POLL_MS = 1000
 
 
-def register(homeserver, shared_secret, name, password):
+def register(homeserver, shared_secret, name, password, admin=False):
     """Makes a user, as Synapse's own register_new_matrix_user does, and logs in."""
     url = f"{homeserver}/_synapse/admin/v1/register"
     nonce = call("GET", url)["nonce"]
-    mac = hmac.new(shared_secret.encode(), "\0".join([nonce, name, password, "notadmin"]).encode(), hashlib.sha1)
-    user = {"nonce": nonce, "username": name, "password": password, "admin": False, "mac": mac.hexdigest()}
+    rights = "admin" if admin else "notadmin"
+    mac = hmac.new(shared_secret.encode(), "\0".join([nonce, name, password, rights]).encode(), hashlib.sha1)
+    user = {"nonce": nonce, "username": name, "password": password, "admin": admin, "mac": mac.hexdigest()}
     answer = call("POST", url, user)
     return User(homeserver, answer["user_id"], answer["access_token"])
 
