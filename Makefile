@@ -49,7 +49,7 @@ rules: tools ## Makes what is generated in deploy/prometheus/, and runs the case
 helm: tools ## Checks the Helm chart in deploy/helm/; builds Helm with Go where Go is there (2 min, once), else skipped
 	@scripts/helm || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
-test: tools lint ## Everything: format, lints, all tests against real servers; those of the store on PostgreSQL as well
+test: tools lint helm ## Everything: format, lints, the Helm chart, all tests against real servers; those of the store on PostgreSQL as well
 	cargo test --locked
 	scripts/with-postgres cargo test --locked --lib
 	MAR_TEST_STORE=postgres cargo test --locked --test it -- $(STORE_TESTS)
