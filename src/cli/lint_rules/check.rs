@@ -1,6 +1,6 @@
 //! Checks the rules of one file, and corrects what can be corrected.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     edit::Edits,
@@ -17,6 +17,8 @@ use crate::cli::support::yaml::{NodeRef, Position, Tree, YamlError};
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) faults: Vec<RuleFault>,
+    /// How many faults each ignored code has left out.
+    pub(super) ignored: BTreeMap<&'static str, usize>,
     pub(super) alerting: usize,
     /// Whether the file has no rules at all.
     pub(super) empty: bool,
@@ -45,14 +47,21 @@ pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Chec
         let text = edits.apply(source);
         if text.is_none() {
             for fault in faults.iter_mut().filter(|fault| fault.fixed) {
-                (fault.fixed, fault.unfixed) = (false, Some("the corrected file would read differently"));
+                (fault.fixed, fault.unfixed) = (false, Some("the corrected file would read differently".to_owned()));
             }
         }
         text
     });
-    faults.retain(|fault| !settings.ignores(fault.code));
+    let mut ignored = BTreeMap::new();
+    faults.retain(|fault| {
+        let ignores = settings.ignores(fault.code);
+        if ignores {
+            *ignored.entry(fault.code.as_str()).or_default() += 1;
+        }
+        !ignores
+    });
     faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
-    Ok(Checked { faults, alerting: rules.alerting.len(), empty: rules.is_empty(), text })
+    Ok(Checked { faults, ignored, alerting: rules.alerting.len(), empty: rules.is_empty(), text })
 }
 
 struct File<'a> {
@@ -96,11 +105,9 @@ impl File<'_> {
 
     fn check_link(&mut self, rule: &Rule<'_>, found: NodeRef, value: &str, kept: Option<&[String]>) {
         let inspected = inspect(value, self.settings, kept);
-        if inspected.faults.iter().all(|(code, ..)| self.settings.ignores(*code)) {
-            return;
-        }
+        let entangled = inspected.entangled.join(", ");
         let mut corrected = None;
-        if let Some(value) = inspected.corrected {
+        if let Some(value) = inspected.corrected.filter(|_| entangled.is_empty()) {
             corrected = Some((value.clone(), self.replace(found, &value)));
         }
         let place = self.tree.place(found);
@@ -108,6 +115,8 @@ impl File<'_> {
             let fault = self.add(rule.group, rule.name, place, code, message);
             if let Some((value, outcome)) = corrected.as_ref().filter(|_| corrects) {
                 fault.set_correction(value, *outcome);
+            } else if corrects {
+                fault.unfixed = Some(format!("that would correct what is switched off as well: {entangled}"));
             }
         }
     }
@@ -140,10 +149,7 @@ impl File<'_> {
     }
 
     fn propose(&mut self, rule: &Rule<'_>, kept: Option<&[String]>) {
-        if self.settings.ignores(Code::NoLogsUrl) {
-            return;
-        }
-        let proposal = proposal(self.settings, kept);
+        let proposal = (!self.settings.ignores(Code::NoLogsUrl)).then(|| proposal(self.settings, kept)).flatten();
         let outcome = proposal.as_ref().and_then(|value| self.insert(rule, value));
         let place = rule.logs_url.map_or(rule.place, |found| self.tree.place(found));
         let fault = self.add(rule.group, rule.name, place, Code::NoLogsUrl, "no logs_url".to_owned());
@@ -208,7 +214,7 @@ impl RuleFault {
     fn set_correction(&mut self, value: &str, outcome: Option<Result<(), &'static str>>) {
         self.corrected = Some(value.to_owned());
         self.fixed = outcome == Some(Ok(()));
-        self.unfixed = outcome.and_then(Result::err);
+        self.unfixed = outcome.and_then(Result::err).map(ToOwned::to_owned);
     }
 }
 

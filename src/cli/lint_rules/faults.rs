@@ -60,11 +60,12 @@ pub(super) struct RuleFault {
     pub(super) rule: String,
     pub(super) code: Code,
     pub(super) message: String,
-    /// The whole value, with this and all other correctable faults corrected.
+    /// The whole value, with this and all other correctable faults corrected but those of ignored codes.
     pub(super) corrected: Option<String>,
     pub(super) fixed: bool,
-    /// Why it was not fixed, although that was requested and a corrected value exists.
-    pub(super) unfixed: Option<&'static str>,
+    /// Why it was not fixed, although that was requested and a corrected value exists; or why there is no such value that
+    /// leaves the faults of ignored codes as they are.
+    pub(super) unfixed: Option<String>,
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod rules;
 mod settings;
 mod sources;
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
@@ -91,6 +91,8 @@ struct Total {
     rules: usize,
     remaining: usize,
     fixed: usize,
+    /// Faults that ignored codes have left out.
+    ignored: BTreeMap<&'static str, usize>,
     /// Files that could not be read or written.
     unread: usize,
     /// Whether any file has a rule, even a recording rule.
@@ -187,13 +189,19 @@ impl Total {
         self.fixed += fixed;
         self.remaining += checked.faults.len() - fixed;
         self.any_rule |= !checked.empty;
+        for (code, count) in &checked.ignored {
+            *self.ignored.entry(code).or_default() += count;
+        }
     }
 
     fn report(&self) -> ExitCode {
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let fixed = if self.fixed > 0 { format!(", {} fixed", self.fixed) } else { String::new() };
         let (rules, files) = (count(self.rules, "alerting rule"), count(self.files, "file"));
-        eprintln!("{rules} in {files}: {}{fixed}", count(self.remaining, "fault"));
+        let ignored: Vec<String> = self.ignored.iter().map(|(code, count)| format!("{count} {code}")).collect();
+        let ignored =
+            if ignored.is_empty() { String::new() } else { format!("; switched off: {}", ignored.join(", ")) };
+        eprintln!("{rules} in {files}: {}{fixed}{ignored}", count(self.remaining, "fault"));
         if self.unread > 0 {
             return ExitCode::from(2);
         }

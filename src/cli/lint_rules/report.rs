@@ -16,7 +16,7 @@ pub(super) fn line(file: &str, fault: &RuleFault) -> String {
         Some(value) => format!("; mended: {}", clean(value)),
         None => String::new(),
     };
-    let unfixed = fault.unfixed.map(|why| format!(" (not fixed: {why})")).unwrap_or_default();
+    let unfixed = fault.unfixed.as_ref().map(|why| format!(" (not fixed: {why})")).unwrap_or_default();
     let (file, line, group, message) = (clean(file), fault.place.line, quoted(&fault.group), clean(&fault.message));
     format!("{file}:{line}: group {group}{rule}: {message}{corrected}{unfixed}")
 }

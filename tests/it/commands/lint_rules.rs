@@ -153,6 +153,49 @@ fn fix_changes_the_values_and_nothing_else() {
     lint(&args).says(0, &[&["0 faults"]]);
 }
 
+/// By the command line and by the config alike.
+#[test]
+fn fix_leaves_what_is_switched_off() {
+    let folder = copies(&["styles.yaml"]);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (rules, config) = (path("styles.yaml"), path("config.toml"));
+    let text = || fs::read_to_string(&rules).expect("a file");
+    let reset = || fs::copy(fixture("styles.yaml"), &rules).expect("a fixture");
+    let fix = |args: &[&str]| {
+        let whole = ["--fix", "--grafana", "https://grafana.example.org", "--datasource", "loki"];
+        lint(&[&whole, args, &[&rules]].concat())
+    };
+    // What is corrected by itself is left by itself: one rule lacks the version.
+    let fixed = fs::read_to_string(fixture("styles.fixed.yaml")).expect("a fixture");
+    let quoted = "{summary: x, logs_url: \"https://grafana.example.org/explore?";
+    let unversioned = fixed.replace(&format!("{quoted}schemaVersion=1&"), quoted);
+    assert_ne!(fixed, unversioned);
+    fs::write(&config, "[lint]\nignore = [\"no_schema_version\"]\n").expect("ours");
+    let counts = "8 alerting rules in 1 file: 0 faults, 9 fixed; switched off: 1 no_schema_version";
+    for args in [&["--ignore", "no_schema_version"][..], &["--config", &config]] {
+        reset();
+        fix(args).says(0, &[&[counts]]);
+        assert_eq!(text(), unversioned, "{args:?}");
+    }
+    // What cannot be left is not corrected, and that is said.
+    reset();
+    let ran = fix(&["--ignore", "not_encoded", "--ignore", "no_logs_url", "--ignore", "encoded_hole"]);
+    let why = "(not fixed: that would correct what is switched off as well: not_encoded)";
+    ran.says(
+        1,
+        &[
+            &["\"DoubleQuoted\"", "no schemaVersion=1", why],
+            &["\"Literal\"", "refId", why],
+            &["8 alerting rules in 1 file: 3 faults; switched off: 1 encoded_hole, 1 no_logs_url, 5 not_encoded"],
+        ],
+    );
+    assert!(!ran.out.contains("; mended: ") && !ran.out.contains("; fixed: "), "{}", ran.all());
+    assert_eq!(text(), fs::read_to_string(fixture("styles.yaml")).expect("a fixture"));
+    // Nothing is said where nothing is left out.
+    let ran = lint_fixture("good.yaml", &["--ignore", "no_schema_version"]);
+    assert!(ran.says(0, &[]).err.ends_with(": 0 faults\n"), "{}", ran.all());
+}
+
 /// With the Grafana and the datasource of the examples required, and no label or severity named.
 #[test]
 fn the_rules_that_come_with_the_receiver_are_clean() {
@@ -223,4 +266,10 @@ fn standard_input_is_read() {
     let ran = Ran::of(child.wait_with_output().expect("it ends"), &[]);
     assert_eq!(found(ran.says(1, &[])).len(), 13);
     assert!(ran.out.contains("\"file\": \"standard input\""), "{}", ran.out);
+    // As the help lists them.
+    let faults: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let help = lint(&["--help"]).out;
+    let listed = help.split_once("An array of {").and_then(|(_, rest)| rest.split_once('}')).expect("a list").0;
+    let listed: BTreeSet<&str> = listed.split(',').map(str::trim).collect();
+    assert_eq!(listed, faults[0].as_object().expect("an object").keys().map(String::as_str).collect());
 }

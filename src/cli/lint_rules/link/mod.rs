@@ -1,5 +1,7 @@
 //! Checks and corrects one `logs_url`. Template placeholders keep their bytes throughout.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -22,10 +24,12 @@ const SELECTORS: [&str; 5] = ["namespace", "pod", "container", "job", "instance"
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Inspected {
-    /// Code, message, and whether `corrected` corrects the fault.
+    /// Code, message, and whether `corrected` corrects the fault. Those of ignored codes are among them, uncorrected.
     pub(super) faults: Vec<(Code, String, bool)>,
     /// The corrected value; `None` if nothing can be corrected.
     pub(super) corrected: Option<String>,
+    /// Ignored codes whose faults `corrected` would correct as well, since it cannot be written without that.
+    pub(super) entangled: Vec<&'static str>,
 }
 
 impl Inspected {
@@ -47,7 +51,19 @@ pub(super) fn inspect(value: &str, settings: &Settings, kept: Option<&[String]>)
     {
         found.corrected = Some(further);
     }
+    found.entangled = entangled(&found, settings, kept);
     found
+}
+
+/// The ignored codes among the faults that the corrected value does not have any more.
+fn entangled(found: &Inspected, settings: &Settings, kept: Option<&[String]>) -> Vec<&'static str> {
+    let ignored = found.faults.iter().map(|(code, ..)| *code).filter(|code| settings.ignores(*code));
+    let mut codes: BTreeSet<&'static str> = ignored.map(Code::as_str).collect();
+    let Some(corrected) = found.corrected.as_deref().filter(|_| !codes.is_empty()) else { return Vec::new() };
+    for (left, ..) in inspect_once(corrected, settings, kept).faults {
+        codes.remove(left.as_str());
+    }
+    codes.into_iter().collect()
 }
 
 fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> Inspected {
@@ -57,7 +73,7 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
         return found;
     }
     let value = value.trim();
-    let (text, placeholders) = match with_placeholders(value) {
+    let (mut text, mut placeholders) = match with_placeholders(value) {
         Ok(read) => read,
         Err(Unclosed(at)) => {
             let begin: String = value[at..].chars().take(20).collect();
@@ -72,10 +88,13 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
     if text != value {
         let why = "logs_url has percent-encoded placeholders, which Prometheus does not fill in";
         found.add(Code::EncodedPlaceholder, why, true);
+        if settings.ignores(Code::EncodedPlaceholder) {
+            (text, placeholders) = (value.to_owned(), super::placeholders::placeholders(value).unwrap_or_default());
+        }
     }
     check_labels(&placeholders, settings, kept, &mut found);
     let masked = Masked::of(&text, &placeholders);
-    let link = LogsUrl::parse(&masked.text);
+    let link = LogsUrl::parse_with(&masked.text, |problem| !settings.ignores(Code::Link(problem)));
     let mut states: Vec<Value> = link.states().cloned().collect();
     if link.broken().is_none() {
         for state in &mut states {
@@ -90,6 +109,10 @@ fn inspect_once(value: &str, settings: &Settings, kept: Option<&[String]>) -> In
             _ => !problem.is_fatal(),
         };
         found.add(Code::Link(problem), format!("logs_url {problem}"), corrects);
+    }
+    // Those that could be left as they are, are; of the others `entangled` reports.
+    for (code, _, corrects) in &mut found.faults {
+        *corrects &= !settings.ignores(*code);
     }
     if link.broken().is_none() {
         let url = with_states(&link.to_url(), link.form(), &states, &found);
@@ -201,29 +224,39 @@ fn check_pane(pane: &mut Map<String, Value>, form: Option<Form>, settings: &Sett
         pane.get("datasource").and_then(Value::as_str).filter(|name| !name.trim().is_empty()).map(str::to_owned)
     };
     let own = pane.get("queries").and_then(Value::as_array).and_then(|queries| queries.iter().find_map(query_uid));
+    // What queries without a datasource take: the pane's, or the one that it should have.
+    let known = settings.datasource.clone().or(own);
     match (named(pane), &settings.datasource) {
-        (None, required) => {
-            if let Some(uid) = required.clone().or(own) {
-                pane.insert("datasource".to_owned(), Value::String(uid));
-                found.add(Code::Link(Problem::NoDatasource), format!("logs_url {}", Problem::NoDatasource), true);
+        (None, _) => {
+            if let Some(uid) = &known {
+                let code = Code::Link(Problem::NoDatasource);
+                found.add(code, format!("logs_url {}", Problem::NoDatasource), true);
+                if !settings.ignores(code) {
+                    pane.insert("datasource".to_owned(), Value::String(uid.clone()));
+                }
             }
         }
         (Some(name), Some(required)) if name != *required && name != MIXED => {
             let why = format!("logs_url names the datasource {name:?}, not {required:?}");
             found.add(Code::WrongDatasource, why, true);
-            pane.insert("datasource".to_owned(), Value::String(required.clone()));
+            if !settings.ignores(Code::WrongDatasource) {
+                pane.insert("datasource".to_owned(), Value::String(required.clone()));
+            }
         }
         _ => {}
     }
-    let uid = named(pane);
+    let uid = named(pane).or(known);
     let Some(queries) = pane.get_mut("queries").and_then(Value::as_array_mut) else { return };
     let mut taken: Vec<String> = queries.iter().filter_map(ref_id).map(str::to_owned).collect();
     for query in queries {
         if ref_id(query).is_none() {
-            let free = ('A'..='Z').map(String::from).find(|name| !taken.contains(name)).unwrap_or_else(|| "Z1".into());
-            query["refId"] = Value::String(free.clone());
-            taken.push(free);
             found.add(Code::NoRefId, "logs_url has a query without refId", true);
+            if !settings.ignores(Code::NoRefId) {
+                let free =
+                    ('A'..='Z').map(String::from).find(|name| !taken.contains(name)).unwrap_or_else(|| "Z1".into());
+                query["refId"] = Value::String(free.clone());
+                taken.push(free);
+            }
         }
         check_query(query, uid.as_deref(), form, settings, found);
     }
@@ -235,23 +268,32 @@ fn check_query(query: &mut Value, uid: Option<&str>, form: Option<Form>, setting
     if !says("expr") && kind == "loki" {
         found.add(Code::Link(Problem::NoQuery), "logs_url has a query without expr", false);
     }
+    let keeps_form = settings.ignores(Code::QueryDatasource);
+    let put = |query: &mut Value, uid: &str| match &mut query["datasource"] {
+        Value::Object(datasource) if keeps_form => {
+            datasource.insert("uid".to_owned(), uid.into());
+        }
+        datasource if keeps_form => *datasource = uid.into(),
+        datasource => *datasource = json!({ "type": kind, "uid": uid }),
+    };
     let own = query_uid(query);
     let whole = own.is_some() && query["datasource"]["type"].is_string();
-    match (&own, &settings.datasource) {
-        (Some(own), Some(required)) if own != required => {
-            found.add(Code::WrongDatasource, format!("logs_url names the datasource {own:?}, not {required:?}"), true);
-            query["datasource"] = json!({ "type": kind, "uid": required });
+    if let (Some(own), Some(required)) = (&own, &settings.datasource)
+        && own != required
+    {
+        found.add(Code::WrongDatasource, format!("logs_url names the datasource {own:?}, not {required:?}"), true);
+        if !settings.ignores(Code::WrongDatasource) {
+            return put(query, required);
         }
-        // Queries have their own datasource only in the form with panes.
-        _ if form == Some(Form::Panes) && !whole => {
-            let uid = own.as_deref().or(uid).filter(|uid| *uid != MIXED);
-            if let Some(uid) = uid {
-                query["datasource"] = json!({ "type": kind, "uid": uid });
-            }
-            let why = "logs_url has a query without a datasource of the form {\"type\": …, \"uid\": …}";
-            found.add(Code::QueryDatasource, why, uid.is_some());
+    }
+    // Queries have their own datasource only in the form with panes.
+    if form == Some(Form::Panes) && !whole {
+        let uid = own.as_deref().or(uid).filter(|uid| *uid != MIXED);
+        let why = "logs_url has a query without a datasource of the form {\"type\": …, \"uid\": …}";
+        found.add(Code::QueryDatasource, why, uid.is_some());
+        if let Some(uid) = uid.filter(|_| !keeps_form) {
+            put(query, uid);
         }
-        _ => {}
     }
 }
 
@@ -296,9 +338,10 @@ fn check_host(url: String, is_explore: bool, settings: &Settings, found: &mut In
         return url;
     }
     let required = grafana.as_str().trim_end_matches('/');
-    found.add(Code::WrongHost, format!("logs_url does not lead to {required}"), is_explore);
+    let corrects = is_explore && !settings.ignores(Code::WrongHost);
+    found.add(Code::WrongHost, format!("logs_url does not lead to {required}"), corrects);
     match url.find(['?', '#']) {
-        Some(query) if is_explore => format!("{required}/explore{}", &url[query..]),
+        Some(query) if corrects => format!("{required}/explore{}", &url[query..]),
         _ => url,
     }
 }
@@ -318,7 +361,8 @@ pub(super) fn proposal(settings: &Settings, kept: Option<&[String]>) -> Option<S
     let query = json!({ "refId": "A", "expr": expr, "datasource": datasource });
     let panes = json!({ "logs": { "datasource": uid, "queries": [query] } });
     let raw = format!("{}/explore?schemaVersion=1&panes={panes}", grafana.as_str().trim_end_matches('/'));
-    inspect(&raw, settings, Some(kept)).corrected
+    let settings = Settings { ignored: BTreeSet::new(), ..settings.clone() };
+    inspect(&raw, &settings, Some(kept)).corrected
 }
 
 #[cfg(test)]

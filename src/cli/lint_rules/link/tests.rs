@@ -6,7 +6,7 @@ fn settings(datasource: Option<&str>, grafana: Option<&str>) -> Settings {
         datasource: datasource.map(str::to_owned),
         labels: ["namespace", "pod"].map(str::to_owned).into(),
         severities: Vec::new(),
-        ignored: std::collections::BTreeSet::new(),
+        ignored: BTreeSet::new(),
     }
 }
 
@@ -177,4 +177,62 @@ proptest::proptest! {
             proptest::prop_assert_eq!(inspect(&corrected, &settings, None).corrected, None);
         }
     }
+}
+
+/// A link with every fault that can be corrected by itself; the second query has no datasource.
+fn faulty() -> String {
+    let queries = r#"[{"expr":"{pod=\"{{ $labels.pod }}\"}","datasource":"other"},{"expr":"{a=\"b\"}"}]"#;
+    let state = format!(r#"{{"a":{{"range":{{"from":1700000000000,"to":1700000100000}},"queries":{queries}}}}}"#);
+    format!("https://h.example.org/explore?panes={}", urlencoding::encode(&state))
+}
+
+#[test]
+fn ignored_faults_stay_and_all_others_are_corrected() {
+    let settings = settings(Some("loki"), Some("https://g.example.org"));
+    let set = |found: &Inspected| found.faults.iter().map(|(code, ..)| code.as_str()).collect::<BTreeSet<_>>();
+    let every = set(&inspect(&faulty(), &settings, None));
+    let expected = [
+        "encoded_hole",
+        "no_datasource",
+        "no_ref_id",
+        "no_schema_version",
+        "query_datasource",
+        "range_not_strings",
+        "wrong_datasource",
+        "wrong_host",
+    ];
+    assert_eq!(every, expected.into());
+    let left = |ignored: &BTreeSet<&str>| {
+        let ignored = ignored.iter().map(|code| (*code).to_owned()).collect();
+        let found = inspect(&faulty(), &Settings { ignored, ..settings.clone() }, None);
+        assert_eq!(found.entangled, [""; 0], "{}", codes(&found));
+        set(&inspect(&found.corrected.expect("some are corrected"), &settings, None))
+    };
+    assert_eq!(left(&BTreeSet::new()), BTreeSet::new());
+    for one in expected {
+        let others = &every - &BTreeSet::from([one]);
+        assert_eq!(left(&BTreeSet::from([one])), BTreeSet::from([one]));
+        assert_eq!(left(&others), others, "all but {one}");
+    }
+}
+
+/// Nothing can be written into a link that stays as wrongly encoded as it is.
+#[test]
+fn what_cannot_be_corrected_without_an_ignored_fault_is_named() {
+    let settings = settings(None, None);
+    let ignoring = |code: &str| Settings { ignored: BTreeSet::from([code.to_owned()]), ..settings.clone() };
+    let value = raw(EXPR).replace("schemaVersion=1&", "");
+    let found = inspect(&value, &ignoring("not_encoded"), None);
+    assert_eq!((codes(&found).as_str(), found.entangled), ("not_encoded +no_schema_version", vec!["not_encoded"]));
+    let value = good(EXPR).replace("schemaVersion=1&", "").replace('&', "&amp;") + "&amp;orgId=1";
+    let found = inspect(&value, &ignoring("html_escaped"), None);
+    assert_eq!((codes(&found).as_str(), found.entangled), ("html_escaped +no_schema_version", vec!["html_escaped"]));
+    let found = inspect(&value, &ignoring("no_schema_version"), None);
+    assert_eq!((codes(&found).as_str(), found.entangled), ("+html_escaped no_schema_version", vec![]));
+    assert!(!found.corrected.unwrap().contains("schemaVersion"));
+    // A value that is made for a rule without one is not there to be left.
+    let none = self::settings(Some("loki"), Some("https://g.example.org"));
+    let all = Settings { ignored: crate::config::LINT_CODES.map(str::to_owned).into(), ..none.clone() };
+    let proposed = |settings| proposal(settings, Some(&["pod".to_owned()])).expect("all is known");
+    assert_eq!(proposed(&all), proposed(&none));
 }

@@ -46,6 +46,12 @@ impl LogsUrl {
     /// Parses any text; [`Self::broken`] says whether it gives a link.
     #[must_use]
     pub fn parse(raw: &str) -> Self {
+        Self::parse_with(raw, |_| true)
+    }
+
+    /// The same, but repairs a missing schema version and a time range only where `repairs` says so. All other problems
+    /// have to be repaired to read the link at all.
+    pub(crate) fn parse_with(raw: &str, repairs: impl Fn(Problem) -> bool) -> Self {
         let mut problems = Vec::new();
         let raw = raw.trim();
         if raw.len() > MAX_READ {
@@ -58,11 +64,15 @@ impl LogsUrl {
         if let Some(form) = form {
             for index in 0..url.params.len() {
                 if is_state(form, &url.params[index]) {
-                    states.extend(state(&mut url.params[index], form, &mut problems).map(|value| (index, value)));
+                    let state = state(&mut url.params[index], form, repairs(Problem::RangeNotStrings), &mut problems);
+                    states.extend(state.map(|value| (index, value)));
                 }
             }
-            if form == Form::Panes {
-                put_schema_version(&mut url, &mut states, &mut problems);
+            if form == Form::Panes && !has_schema_version(&url) {
+                problems.push(Problem::NoSchemaVersion);
+                if repairs(Problem::NoSchemaVersion) {
+                    put_schema_version(&mut url, &mut states);
+                }
             }
         } else if url.is_explore {
             problems.push(Problem::NoState);
@@ -198,8 +208,8 @@ fn is_state(form: Form, param: &Param) -> bool {
     names.contains(&param.name()) && !param.is_empty()
 }
 
-/// Parses the state of a parameter and repairs it in place.
-fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<Value> {
+/// Parses the state of a parameter and repairs it in place, its range only if `repairs_range`.
+fn state(param: &mut Param, form: Form, repairs_range: bool, problems: &mut Vec<Problem>) -> Option<Value> {
     let Some(mut state) = param.json(problems) else {
         problems.push(Problem::NotJson);
         return None;
@@ -215,19 +225,27 @@ fn state(param: &mut Param, form: Form, problems: &mut Vec<Problem>) -> Option<V
         problems.push(Problem::WrongShape);
         return None;
     }
+    let before = (!repairs_range).then(|| state.clone());
     let mut repaired = false;
     each_pane(Some(form), &mut state, &mut |pane| repaired |= repair_range(pane));
     if repaired {
         problems.push(Problem::RangeNotStrings);
-        param.set(&state.to_string());
+        match before {
+            Some(before) => state = before,
+            None => param.set(&state.to_string()),
+        }
     }
     Some(state)
 }
 
-fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)], problems: &mut Vec<Problem>) {
-    let good = |param: &Param| param.value.as_deref().is_some_and(|v| v.parse::<u32>().is_ok_and(|v| v >= 1));
+fn has_schema_version(url: &RawUrl) -> bool {
+    let version = url.params.iter().find(|param| param.name() == "schemaVersion");
+    let version = version.and_then(|param| param.value.as_deref()?.parse::<u32>().ok());
+    version.is_some_and(|version| version >= 1)
+}
+
+fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)]) {
     match url.params.iter_mut().find(|param| param.name() == "schemaVersion") {
-        Some(param) if good(param) => return,
         Some(param) => param.value = Some("1".to_owned()),
         None => {
             url.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
@@ -236,7 +254,6 @@ fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)], problems:
             }
         }
     }
-    problems.push(Problem::NoSchemaVersion);
 }
 
 /// Whether the URL has a user name or password, even an empty one.
