@@ -35,7 +35,7 @@ pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
 pub use outbox::sql::NewOp;
 pub use replicas::copy::{Copied, CopyError, copy};
-pub use replicas::look::{CONNECTIONS_OF_A_REPLICA, DatabaseFacts, SchemaState, look};
+pub use replicas::look::{CONNECTIONS_OF_A_REPLICA, DatabaseFacts, SchemaState, look, look_for_session};
 pub use reports::overview::{OpenIncident, Overview, PlacedCard, SeenIncident, WaitingCard};
 pub use reports::stats::Stats;
 pub use rooms::addresses::AddressChange;

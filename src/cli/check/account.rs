@@ -15,8 +15,12 @@ pub(super) fn token(config: &Config) -> Option<String> {
     stored.filter(|stored| stored.is_of(&config.matrix)).map(|stored| stored.access_token)
 }
 
-/// Checks that there is a credential. Whether it is accepted only the homeserver knows.
-pub(super) fn check(config: &Config, report: &mut Report) {
+/// Checks that there is a credential. Whether it is accepted only the homeserver knows, and what the database has is looked at
+/// `online`.
+pub(super) fn check(config: &Config, online: bool, report: &mut Report) {
+    if config.store.database_url.is_some() {
+        return of_replica(config, online, report);
+    }
     let matrix = &config.matrix;
     if matches!(matrix.credential, Some(Credential::AccessToken(_))) {
         return;
@@ -42,6 +46,30 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
 }
 
+/// A replica has two sessions, and can do with the one that is not in `store.path`.
+fn of_replica(config: &Config, online: bool, report: &mut Report) {
+    let matrix = &config.matrix;
+    let folder = config.store.path.display();
+    let has_password = matches!(matrix.credential, Some(Credential::Password(_)));
+    match StoredSession::read(&StoredSession::path(&config.store.path)) {
+        Ok(Some(stored)) if stored.is_of(matrix) => report.ok("account: this replica's own session is in store.path"),
+        _ if has_password => report.ok("account: this replica logs in by the password, for its own session"),
+        found => {
+            let why = found.err().map_or_else(String::new, |damage| format!(" ({damage:#})"));
+            report.note(format!(
+                "account: this replica has no own session of {} in {folder}{why}: it serves plain rooms only, and nobody can \
+                 act from rooms while it leads -> run login on it",
+                matrix.user_id
+            ));
+        }
+    }
+    if matches!(matrix.credential, Some(Credential::AccessToken(_))) {
+        report.ok("account: the access token is that of the device which all replicas share");
+    } else if !online {
+        report.note("account: the session that all replicas share is kept in the database; check --online looks at it");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, process::ExitCode};
@@ -63,7 +91,7 @@ mod tests {
         let config = Config::load(None, &variables, Purpose::Serve).unwrap();
         let checked = || {
             let mut report = Report::default();
-            check(&config, &mut report);
+            check(&config, false, &mut report);
             (report.end(false), token(&config))
         };
         let session = |user: &str| {

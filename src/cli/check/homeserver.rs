@@ -76,6 +76,15 @@ impl Homeserver {
         self.ask(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Whose `token` it is, in place of the one that other requests carry.
+    ///
+    /// # Errors
+    /// As [`Homeserver::get`].
+    pub(super) async fn whoami(&self, token: &str) -> Result<Answer, String> {
+        let with = Self { client: self.client.clone(), base: self.base.clone(), token: Some(token.to_owned()) };
+        with.v3(&["account", "whoami"], &[]).await
+    }
+
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         self.client.request(method, http_client::below(&self.base, path)).timeout(TIMEOUT)
     }

@@ -10,6 +10,7 @@ mod online;
 mod readers;
 mod report;
 mod room;
+mod shared_session;
 mod store;
 mod templates;
 
@@ -56,7 +57,7 @@ impl Check {
             Err(faults) => faults.lines().iter().for_each(|line| report.fault(line)),
             Ok(loaded) => {
                 understood(&loaded, config, &mut report);
-                account::check(&loaded, &mut report);
+                account::check(&loaded, self.online, &mut report);
                 loaded.odd_passwords().iter().for_each(|odd| report.note(odd));
                 alertmanager::understood(&loaded, &mut report);
                 evidence::understood(&loaded, &mut report);

@@ -10,6 +10,7 @@ use super::{
     readers,
     report::Report,
     room::{self, Membership},
+    shared_session,
 };
 use crate::{
     cli::support::http_client,
@@ -30,11 +31,16 @@ async fn ask_all(config: &Config, report: &mut Report) -> Result<(), String> {
         return Ok(());
     }
     homeserver.token = account::token(config);
-    if homeserver.token.is_none() || !is_our_account(config, &mut homeserver, report).await? {
-        if homeserver.token.is_none() && matches!(config.matrix.credential, Some(Credential::Password(_))) {
-            check_login(&homeserver, report).await?;
+    let accepted = homeserver.token.is_some() && is_our_account(config, &mut homeserver, report).await?;
+    let shared = shared_session::check(config, &homeserver, report).await?;
+    if !accepted {
+        if shared.is_none() {
+            if homeserver.token.is_none() && matches!(config.matrix.credential, Some(Credential::Password(_))) {
+                check_login(&homeserver, report).await?;
+            }
+            return Ok(());
         }
-        return Ok(());
+        homeserver.token = shared;
     }
     rooms(config, &homeserver, report).await
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{homeserver::Homeserver, report::Report};
 use crate::{
-    config::{Config, Credential},
+    config::Config,
     matrix::{self, StoredSession},
 };
 
@@ -117,18 +117,18 @@ impl Readers {
 /// When the homeserver does not answer.
 pub(super) async fn check_trust(homeserver: &Homeserver, config: &Config, report: &mut Report) -> Result<(), String> {
     let (user, store) = (config.matrix.user_id.as_str(), config.store.path.as_path());
-    let shares_token =
-        config.store.database_url.is_some() && matches!(config.matrix.credential, Some(Credential::AccessToken(_)));
-    let id = if shares_token {
-        // The token is the device of all replicas, which never has keys; each encrypts with its own.
-        StoredSession::read(&StoredSession::path(store)).ok().flatten().map(|stored| stored.device_id)
+    let is_replica = config.store.database_url.is_some();
+    let id = if is_replica {
+        // The device of all replicas never has keys; each encrypts with its own.
+        let own = StoredSession::read(&StoredSession::path(store)).ok().flatten();
+        own.filter(|stored| stored.is_of(&config.matrix)).map(|stored| stored.device_id)
     } else {
         let owner = homeserver.v3(&["account", "whoami"], &[]).await?;
         owner.json["device_id"].as_str().map(ToOwned::to_owned)
     };
     let Some(id) = id else {
         // A token without a device is reported already.
-        if shares_token {
+        if is_replica {
             report.note(
                 "trust: this replica has no device besides the shared one, so encrypted rooms are held and nobody can \
                  act from rooms -> run login on this replica, or set matrix.password_file in place of the token",

@@ -5,12 +5,16 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Executor as _, Row as _, any::AnyRow};
 use tokio::time::timeout;
 
-use super::advice::{place, ssl_mode, with_advice};
+use super::{
+    advice::{place, ssl_mode, with_advice},
+    session::SESSION,
+};
 use crate::{
     config::Secret,
     store::db::{
         database::Database,
         error::{in_words, no_answer},
+        meta,
         open::MIGRATIONS,
     },
 };
@@ -90,6 +94,20 @@ pub async fn look(url: &Secret) -> Result<DatabaseFacts, String> {
     let at = place(url.expose());
     let asked = timeout(TIMEOUT, ask(url, at.clone())).await.unwrap_or_else(|_| Err(no_answer("answer", TIMEOUT)));
     asked.map_err(|error| format!("{at}: {}", with_advice(&in_words(&error))))
+}
+
+/// Reads the session that replicas share. It holds a token.
+///
+/// # Errors
+/// As [`look`].
+pub async fn look_for_session(url: &Secret) -> Result<Option<String>, String> {
+    let read = async {
+        let mut connection = Database::Postgres(url.clone()).connect(|options| options).await?;
+        let row = one_row(&mut connection, "SELECT to_regclass('meta') IS NOT NULL AS has_meta").await?;
+        if row.try_get("has_meta")? { meta::read(&mut connection, SESSION).await } else { Ok(None) }
+    };
+    let read = timeout(TIMEOUT, read).await.unwrap_or_else(|_| Err(no_answer("answer", TIMEOUT)));
+    read.map_err(|error| format!("{}: {}", place(url.expose()), with_advice(&in_words(&error))))
 }
 
 async fn ask(url: &Secret, place: String) -> Result<DatabaseFacts, sqlx::Error> {

@@ -2,7 +2,7 @@
 
 use crate::store::{Store, StoreError, db::meta};
 
-const SESSION: &str = "shared_session";
+pub(super) const SESSION: &str = "shared_session";
 
 impl Store {
     /// What [`Store::set_shared_session`] kept.

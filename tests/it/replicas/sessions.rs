@@ -14,6 +14,17 @@ fn shown(output: &Output) -> String {
     text
 }
 
+/// What the command says, with each of `lines` in it.
+async fn checks(receiver: &Receiver, command: &[&str], code: i32, lines: &[&str]) -> String {
+    let done = receiver.cli(command).await;
+    let said = shown(&done);
+    assert_eq!(done.status.code(), Some(code), "{said}");
+    for line in lines {
+        assert!(said.contains(line), "{line} is not in:\n{said}");
+    }
+    said
+}
+
 fn own_session(receiver: &Receiver) -> Value {
     let text = fs::read_to_string(receiver.store_path().join("session.json")).expect("a session");
     serde_json::from_str(&text).expect("JSON")
@@ -39,6 +50,9 @@ async fn login_makes_a_device_of_each_replica_and_one_for_all() {
     let second = builder.replica("second").set("matrix.recovery_key_file", key.as_str());
     let (mut first, mut second) = (builder.unstarted(), second.unstarted());
     let login = ["login", "--password-file", &password];
+    checks(&first, &["check"], 0, &["note   account: this replica has no own session", "check --online looks at it"])
+        .await;
+    checks(&first, &["check", "--online"], 1, &["FAULT  account: the database has no session", "1 fault"]).await;
 
     let done = first.cli(&login).await;
     let said = shown(&done);
@@ -57,6 +71,9 @@ async fn login_makes_a_device_of_each_replica_and_one_for_all() {
     assert_eq!(done.status.code(), Some(0), "{said}");
     assert!(said.contains(&format!("{device}, has a session that works")), "{said}");
     assert_eq!(shared_session(&database), shared);
+    let accepted = format!("ok     account: the session that all replicas share is accepted, device {device}");
+    let lines = ["ok     account: this replica's own session is in store.path", &accepted];
+    checks(&second, &["check", "--online"], 0, &lines).await;
     let own = [own_session(&first)["device_id"].clone(), own_session(&second)["device_id"].clone()];
     assert!(own[0] != own[1] && own.iter().all(|own| *own != device.as_str()), "{own:?}");
 
@@ -80,6 +97,9 @@ async fn login_makes_a_device_of_each_replica_and_one_for_all() {
     assert!(done.status.success() && said.contains("stays logged in"), "{said}");
     first.accept("default", Payload::group("Still").firing(&["n01"])).await;
     scene.room.wait_for("a card", DEADLINE, shows("Still")).await;
+    let without = "note   account: this replica has no own session";
+    checks(&second, &["check"], 0, &[without]).await;
+    checks(&second, &["check", "--online"], 0, &[without, &accepted, "joined, may send"]).await;
     second.spawn();
     second.ready().await.expect("it starts without a session too");
     second.wait_log(&["encrypted rooms held", "no_own_device"]).await;
@@ -89,6 +109,23 @@ async fn login_makes_a_device_of_each_replica_and_one_for_all() {
             assert!(!log.contains(secret.as_str().expect("a token")), "a token is logged");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_that_the_shared_session_has_ended() {
+    let scene = Scene::new().await;
+    let database = Arc::new(Postgres::shared().database());
+    let builder = ReceiverBuilder::of(&scene).without("matrix.access_token").on(&database, &database.url());
+    let password = builder.file("password", &scene.bot.password);
+    let receiver = builder.unstarted();
+    let done = receiver.cli(&["login", "--password-file", &password]).await;
+    assert_eq!(done.status.code(), Some(0), "{}", shown(&done));
+    let token = shared_session(&database)["access_token"].as_str().expect("a token").to_owned();
+    database
+        .sql(&format!("UPDATE meta SET value = replace(value, '{token}', 'syt_ended') WHERE key = 'shared_session'"));
+    let refused = "FAULT  account: the session that all replicas share is refused: 401 M_UNKNOWN_TOKEN";
+    let said = checks(&receiver, &["check", "--online"], 1, &[refused, "run login --shared", "joined, may send"]).await;
+    assert!(!said.contains("syt_"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
