@@ -7,6 +7,7 @@ use matrix_sdk::ruma::{
     api::{
         auth_scheme::SendAccessToken,
         client::{
+            account::whoami,
             media::create_content::v3 as create_content,
             membership::{joined_rooms::v3 as joined_rooms, leave_room::v3 as leave},
             message::{get_message_events::v3 as get_messages, send_message_event::v3 as send_event},
@@ -21,7 +22,7 @@ use serde_json::Value;
 
 use super::{
     client::{Api, RequestError},
-    errors,
+    errors::{self, ApiError},
 };
 use crate::{
     delivery::FrozenEvent,
@@ -30,6 +31,8 @@ use crate::{
 
 /// The homeserver must answer a send within this.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(25);
+/// Nothing else is sent while this is asked for.
+const ASKED_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A token and the homeserver that it is for.
 #[derive(Clone, Copy)]
@@ -49,6 +52,14 @@ impl TokenApi<'_> {
         let event_type = MessageLikeEventType::from(event.event_type);
         let request = send_event::Request::new_raw(room.to_owned(), txn_id, event_type, content);
         Ok(self.api.request_within(request, self.token(), SEND_TIMEOUT).await?.event_id.to_string())
+    }
+
+    /// How long the homeserver, or a proxy in front of it, wants to be left alone. Asked for after a request of the SDK, whose
+    /// errors keep `Retry-After` only beside a `M_LIMIT_EXCEEDED`.
+    pub async fn asked_wait(&self) -> Option<Duration> {
+        let request = whoami::v3::Request::new();
+        let refused = self.api.request_within(request, self.token(), ASKED_WAIT_TIMEOUT).await.err()?;
+        ApiError::from(refused).error.retry_after
     }
 
     /// Uploads a file in the clear, and returns where it is (`mxc://…`).

@@ -131,7 +131,8 @@ impl Sender<'_> {
                 Err(errors::send_error(Reason::BadEvent, text))
             }
             Way::Encrypted => {
-                self.connection.note_rejection(self.send_encrypted(client, &room, address, event, content).await)
+                let sent = self.send_encrypted(client, room_api, &room, address, event, content).await;
+                self.connection.note_rejection(sent)
             }
         };
         self.note_refusal(address, sent).await
@@ -163,6 +164,7 @@ impl Sender<'_> {
     async fn send_encrypted(
         &self,
         client: &Client,
+        room_api: RoomApi<'_>,
         room: &Room,
         address: &RoomAddress,
         event: FrozenEvent<'_>,
@@ -185,7 +187,12 @@ impl Sender<'_> {
             let sent = room.send_raw(event.event_type, content).with_transaction_id(txn_id).await;
             sent.map(|sent| sent.response.event_id.to_string()).map_err(|error| ApiError::from_sdk(&error).error)
         };
-        let sent = within_send_timeout(request).await;
+        let mut sent = within_send_timeout(request).await;
+        if let Err(error @ SendError { reason: Reason::RateLimited | Reason::ServerError, retry_after: None, .. }) =
+            &mut sent
+        {
+            error.retry_after = room_api.token_api.asked_wait().await;
+        }
         if let Err(error) = &sent
             && (error.reason.scope() == Scope::Event || error.reason == Reason::KeysNotReady)
         {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    DEADLINE, Exchange, Fault, FaultProxy, Match, Payload, Reader, ReceiverBuilder, Reply, RoomView, Scene, eventually,
-    store::Engine,
+    DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, Outcome, Payload, Reader, ReceiverBuilder, Reply, RoomView,
+    Scene, eventually, store::Engine,
 };
 
 /// A request for keys in front of a send to another user's devices.
@@ -134,6 +134,28 @@ async fn a_send_to_an_encrypted_room_that_is_cut_is_still_in_doubt_and_comes_onc
     reader.reads(&scene.room, "Secret").await;
     scene.room.assert_settled("one event", Duration::from_secs(1), |raw| super::sent(raw) == 1).await;
     assert_eq!(receiver.metric("possible_duplicates_total", &[]).await, 0.0);
+}
+
+/// The SDK drops the header of a page that is not Matrix's, so that it is asked for by another request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_says_when_to_come_again_is_obeyed_by_encrypted_rooms() {
+    let wait = Duration::from_secs(6);
+    for status in [429, 503] {
+        let scene = Scene::encrypted().await;
+        let reader = Reader::new(&scene.sre).await;
+        let proxy = FaultProxy::start(&scene.synapse.url()).await;
+        let receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
+        super::wait_signed(&receiver).await;
+        let later = Fault::Respond(Reply::new(status, "text/html", "<html>later</html>").header("retry-after", "6"));
+        proxy.fault_times(1, Match::sends(), later.clone());
+        proxy.fault(Match::kind(Kind::Whoami), later);
+        receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
+        reader.reads(&scene.room, "Secret").await;
+        let sends = proxy.seen(Kind::Send);
+        let first = sends[0].ended.expect("answered");
+        assert_eq!(sends[0].outcome, Outcome::Answered(status));
+        assert!(sends[1..].iter().all(|send| send.began.duration_since(first) >= wait), "{status}: {sends:#?}");
+    }
 }
 
 /// As above, for the requests that connect: who the token belongs to, and which keys its device has.
