@@ -124,6 +124,12 @@ fn unrouted(error: &RouteError) -> Answer {
     Answer::not_found(&error.to_string())
 }
 
+/// Alertmanager drops what it holds after a 413.
+fn too_large(limit: usize) -> Answer {
+    tracing::warn!(limit, "webhook rejected: its body is too large");
+    Answer::too_large(limit)
+}
+
 fn too_much(app: &App) -> Answer {
     if app.log_limits.bodies.allows("", app.clock.now()) {
         tracing::warn!("too many webhook bytes in flight; answering 503");
@@ -141,7 +147,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
     }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
-        return Err(Answer::too_large(limit));
+        return Err(too_large(limit));
     }
     let Some(permit) = app.body_budget.permit(announced.unwrap_or(limit)).await else {
         return Err(too_much(app));
@@ -152,7 +158,7 @@ async fn read(app: &App, limit: usize, headers: &HeaderMap, body: Body) -> Resul
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| Answer::bad_request("the body ended before it was complete"))?;
             if bytes.len() + chunk.len() > limit {
-                return Err(Answer::too_large(limit));
+                return Err(too_large(limit));
             }
             bytes.extend_from_slice(&chunk);
         }

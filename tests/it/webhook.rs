@@ -70,6 +70,11 @@ async fn every_status_of_the_table_in_the_order_of_the_checks() {
         let (got, text) = (answer.status().as_u16(), answer.text().await.expect("a body"));
         assert!(got == status && text.contains(says), "{encoding:?} {body:?}: {got} {text}");
     }
+    // What is lost is in the log, whyever it is.
+    let logs = receiver.logs();
+    for why in ["missing or wrong credentials", "no route named", "too large limit=20000", "not JSON", "compressed"] {
+        assert!(logs.lines().any(|line| line.contains("WARN webhook rejected") && line.contains(why)), "{why}: {logs}");
+    }
     for code in ["200", "400", "401", "404", "405", "413", "415"] {
         assert!(
             receiver.metric("http_requests_total", &[("handler", "alerts"), ("code", code)]).await >= 1.0,
