@@ -7,7 +7,7 @@ CONFIG ?= config.toml
 STORE_TESTS = spine:: in_doubt:: storm:: acts::taking acts::silencing reload:: store_stress:: \
 	incidents:: dead_letters::
 
-.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs sign workflows soak fmt run clean
+.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs sign workflows soak test-cluster fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -72,6 +72,9 @@ test-long: tools ## What takes minutes by its nature: sixty cards that turn gree
 
 test-dendrite: tools ## The receiver on Dendrite, another homeserver: built with Go where Go is there (2 min, once), else skipped
 	@scripts/dendrite && cargo test --locked --test it dendrite:: -- --ignored || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
+
+test-cluster: ## Manifests and Helm chart on a real Kubernetes API server, etcd and controllers: built with Go where Go is there (5 min, once), else skipped
+	@scripts/cluster || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 chaos: tools ## Faults and kill -9 under load for 10 min, then of two and three replicas the leader twenty times (10 min); SECONDS=60 for how long the first, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
