@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn a_card() {
         let card = "🔴 <span data-mx-color=\"#d1242f\"><strong>CRITICAL</strong></span> <strong>DiskFull</strong> · 1 firing, \
-                    1 resolved<br><code>job=node</code> <code>x=a &#38; b</code><ul><li><strong>n01</strong> — \
-                    90% · <a href=\"https://logs.example/?a=1&#38;b=2\">Logs</a></li><li><del>n02</del> resolved</li>\
-                    <li><em>n03</em> no longer reported</li></ul>since 12:03 UTC";
+                    1 resolved<br><code>job=node</code> <code>x=a &#38; b</code><ul>\n<li><strong>n01</strong> — \
+                    90% · <a href=\"https://logs.example/?a=1&#38;b=2\">Logs</a></li>\n<li><del>n02</del> resolved</li>\n\
+                    <li><em>n03</em> no longer reported</li>\n</ul>since 12:03 UTC";
         insta::assert_snapshot!(shown(card), @r"
         🔴 ␛[38;2;209;36;47m␛[1mCRITICAL␛[22m␛[39m ␛[1mDiskFull␛[22m · 1 firing, 1 resolved
         ␛[36mjob=node␛[39m ␛[36mx=a & b␛[39m

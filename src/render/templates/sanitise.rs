@@ -102,8 +102,9 @@ fn note_foreign(node: &NodeRef, dropped: &mut BTreeSet<String>) {
     }
 }
 
-/// Writes the tree as the built-in templates do: with the same entities and without meaningless blanks. ruma-html's own
-/// serializer would write other entities, and keep links with unsafe URLs.
+/// Writes the tree as the built-in templates do: with the same entities, an item of a list on a line of the source, and
+/// without other meaningless blanks. ruma-html's own serializer would write other entities, and keep links with unsafe
+/// URLs.
 #[derive(Default)]
 struct Writer {
     html: String,
@@ -139,10 +140,16 @@ impl Writer {
                 };
                 let block = BLOCKS.contains(&name);
                 self.tag(&open, block);
+                if !verbatim && ["ul", "ol"].contains(&name) {
+                    self.html.push('\n');
+                }
                 for child in node.children() {
                     self.node(&child, verbatim || name == "pre");
                 }
                 self.tag(&close, block);
+                if !verbatim && name == "li" {
+                    self.html.push('\n');
+                }
             }
             _ => {}
         }
@@ -184,7 +191,7 @@ impl Writer {
     fn at_line_start(&self) -> bool {
         let after_block =
             |name: &&str| self.html.ends_with(&format!("<{name}>")) || self.html.ends_with(&format!("</{name}>"));
-        self.html.is_empty() || self.html.ends_with(' ') || BLOCKS.iter().any(after_block)
+        self.html.is_empty() || self.html.ends_with([' ', '\n']) || BLOCKS.iter().any(after_block)
     }
 }
 

@@ -9,9 +9,9 @@ fn shown(incident: &Incident) -> Message {
     card(&style(), incident, Some(at(12, 3)), at(12, 30), Form::Full)
 }
 
-/// HTML as the design writes it: line breaks for the reader, `…` in place of the links.
+/// HTML as the design writes it: `…` in place of the links, and line breaks for the reader, which only a list has.
 pub(super) fn design(html: &str) -> String {
-    html.trim().replace('\n', "")
+    html.trim().replace("<br>\n", "<br>").replace("\n<ul>", "<ul>").replace("</ul>\n", "</ul>")
 }
 
 pub(super) fn without_urls(html: &str) -> String {
@@ -66,4 +66,19 @@ fn resolved_alert() {
 "##;
     assert_eq!(without_urls(&message.html), design(wanted));
     insta::assert_snapshot!(message.body);
+}
+
+/// As weechat-matrix does, and others that drop the tags that they do not know.
+#[test]
+fn without_tags_the_items_of_a_list_have_a_line_each() {
+    let message = shown(&disk_pressure());
+    let mut text = message.html.replace("<br>", "\n");
+    while let (Some(start), Some(end)) = (text.find('<'), text.find('>')) {
+        text.replace_range(start..=end, "");
+    }
+    let first_words: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(
+        first_words,
+        ["🟠", "mountpoint=/", "controlplane1", "controlplane4", "controlplane2", "controlplane3", "since"]
+    );
 }

@@ -25,7 +25,7 @@ const MENTIONED: usize = crate::config::MAX_MENTIONS_BYTES;
 pub(super) fn show(message: &Message) -> String {
     assert_sound(message);
     let mut html = message.html.clone();
-    for part in ["<br>", "<ul>", "</li>", "</ul>"] {
+    for part in ["<br>", "</ul>"] {
         html = html.replace(part, &format!("{part}\n"));
     }
     format!("{html}\n--\n{}", message.body)
@@ -102,6 +102,9 @@ pub(in crate::render) fn words_of(html: &str) -> Vec<String> {
         }
         if ["br", "ul", "/ul", "/li", "pre", "/pre"].contains(&tag) {
             words.push(String::new());
+        }
+        if ["ul", "/li"].contains(&tag) {
+            rest = rest.strip_prefix('\n').unwrap_or(rest);
         }
     }
     words.last_mut().unwrap().push_str(&decoded(rest));

@@ -51,7 +51,7 @@ fn as_the_design_shows_it() {
 <li>🔴 <strong>PodCrashLooping</strong> media · 12 firing — restarted 5 times in 15 min · <a href="…">Logs</a></li>
 "#;
     assert!(without_urls(&message.html).starts_with(&design(wanted)), "{}", message.html);
-    assert!(message.html.contains("<li>🟢 <del>TargetDown</del> node-exporter resolved after 3 min</li></ul>"));
+    assert!(message.html.contains("<li>🟢 <del>TargetDown</del> node-exporter resolved after 3 min</li>\n</ul>"));
     assert!(without_urls(&message.html).ends_with(r#"</ul>since 12:31 UTC · <a href="…">Alertmanager</a>"#));
     insta::assert_snapshot!(show(&message));
 
