@@ -26,7 +26,8 @@ class Column:
 COLUMNS = [
     Column("private_mib", "memory, private dirty, MiB", 2),
     Column("rss_mib", "memory, resident, MiB", 4),
-    Column("fds", "file descriptors", 3),
+    # Connections to the homeserver and the store come and go.
+    Column("fds", "file descriptors", 8),
     Column("threads", "threads", 4),
     Column("used_mib", "pages of the store in use, MiB", 0.5),
     Column("file_mib", "file of the store, MiB", 2),
