@@ -159,7 +159,7 @@ pub fn no_evidence(kind: EvidenceKind, why: &NoEvidence) -> Answer {
             .line("The route's evidence.encrypted_only says so."),
         NoEvidence::NoQuery(reason) => {
             let help = match kind {
-                EvidenceKind::Logs => "The annotation logs_url or [links.grafana] gives it one: see LINKS.md.",
+                EvidenceKind::Logs => "The annotation logs_url or [links.grafana] gives it one: see LOGS.md.",
                 EvidenceKind::Graph => "It is read from generatorURL, which Prometheus, Thanos and vmalert set.",
             };
             refusal(&sentence(reason)).line(help)
