@@ -325,7 +325,7 @@ fn a_workflow_that_could_not_run_is_seen() {
     for (permissions, step, expected) in [
         ("permissions: {}", "run: make tests", "no target \"tests\""),
         ("permissions: {}", "run: scripts/deploy", "there is no scripts/deploy"),
-        ("permissions: {}", "uses: actions/checkout@v4", "full commit hash"),
+        ("permissions: {}", "uses: actions/checkout@v4 # v4.2.2", "full commit hash"),
         ("permissions: {}", "uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683", "version as comment"),
         ("", "run: make test", "permissions of its token"),
         ("permissions: write-all", "run: make test", "all permissions"),
