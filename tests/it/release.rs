@@ -111,6 +111,23 @@ fn the_archive_holds_what_one_needs_and_the_checksums_are_right() {
 }
 
 #[test]
+fn symbols_in_the_binary_are_noticed() {
+    let scratch = Scratch::new("release-symbols");
+    let says = format!("{NAME} {} (0)", env!("CARGO_PKG_VERSION"));
+    let source =
+        scratch.write("it.c", &format!("#include <stdio.h>\nint main(void) {{ puts(\"{says}\"); return 0; }}\n"));
+    let (with, without) = (scratch.join("with"), scratch.join("without"));
+    run(Command::new("cc").arg("-o").arg(&with).arg(&source));
+    run(Command::new("strip").arg("-o").arg(&without).arg(&with));
+    for (binary, expected) in [(with, true), (without, false)] {
+        // It is not a receiver, so that it ends there all the same.
+        let said = refusal(&mut release(&binary, &scratch.join("dist"), true));
+        assert!(said.contains("does not serve"), "{said}");
+        assert_eq!(said.contains("has its symbols"), expected, "{said}");
+    }
+}
+
+#[test]
 fn a_binary_of_another_version_is_no_release() {
     let scratch = Scratch::new("release-other");
     let other = scratch.write("other", "#!/bin/sh\necho matrix-alertmanager-receiver 0.0.1 '(x)'\n");
