@@ -54,11 +54,11 @@ pub(super) fn check(source: &str, settings: &Settings, fix: bool) -> Result<Chec
     });
     let mut ignored = BTreeMap::new();
     faults.retain(|fault| {
-        let ignores = settings.ignores(fault.code);
-        if ignores {
+        let is_on = !settings.ignores(fault.code);
+        if !is_on {
             *ignored.entry(fault.code.as_str()).or_default() += 1;
         }
-        !ignores
+        is_on
     });
     faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
     Ok(Checked { faults, ignored, alerting: rules.alerting.len(), empty: rules.is_empty(), text })

@@ -245,14 +245,13 @@ fn has_schema_version(url: &RawUrl) -> bool {
 }
 
 fn put_schema_version(url: &mut RawUrl, states: &mut [(usize, Value)]) {
-    match url.params.iter_mut().find(|param| param.name() == "schemaVersion") {
-        Some(param) => param.value = Some("1".to_owned()),
-        None => {
-            url.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
-            for (index, _) in states {
-                *index += 1;
-            }
-        }
+    if let Some(param) = url.params.iter_mut().find(|param| param.name() == "schemaVersion") {
+        param.value = Some("1".to_owned());
+        return;
+    }
+    url.params.insert(0, Param { key: "schemaVersion".to_owned(), value: Some("1".to_owned()) });
+    for (index, _) in states {
+        *index += 1;
     }
 }
 
