@@ -143,7 +143,7 @@ async fn measure(extent: Extent) {
         println!("\n{table}");
         return;
     }
-    let synapse = harness::Synapse::private().await;
+    let synapse = harness::Homeserver::private().await;
     if wants("rooms") {
         rooms::measure(&subject, &synapse, extent, &mut table).await;
         rooms::encrypted(&subject, &synapse, extent, &mut table).await;

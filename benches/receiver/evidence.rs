@@ -9,7 +9,7 @@ use super::{
     subject::Subject,
     table::{Figures, Table, short},
 };
-use crate::harness::{NewRoom, Receiver, Room, Source, Synapse};
+use crate::harness::{Homeserver, NewRoom, Receiver, Room, Source};
 
 /// As many that no room has a storm, in which there would be no evidence.
 const ROOMS: usize = 24;
@@ -24,7 +24,7 @@ struct Side {
     groups: usize,
 }
 
-pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+pub async fn measure(subject: &Subject, synapse: &Homeserver, extent: Extent, table: &mut Table) {
     let source = Source::start().await;
     let (mut off, mut on) = (Side::new(subject, synapse, None).await, Side::new(subject, synapse, Some(&source)).await);
     let (mut without, mut with) = (Figures::default(), Figures::default());
@@ -44,7 +44,7 @@ pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table
 }
 
 impl Side {
-    async fn new(subject: &Subject, synapse: &Synapse, source: Option<&Source>) -> Self {
+    async fn new(subject: &Subject, synapse: &Homeserver, source: Option<&Source>) -> Self {
         let relay = Relay::start(&synapse.url()).await;
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
         let mut builder =

@@ -17,13 +17,13 @@ use super::{
     subject::Subject,
     table::{Figures, Table, short},
 };
-use crate::harness::{DEADLINE, NewRoom, Receiver, Room, Synapse, eventually};
+use crate::harness::{DEADLINE, Homeserver, NewRoom, Receiver, Room, eventually};
 
 const ALERTS: usize = 20;
 /// After its first sync, before its memory counts as idle.
 const SETTLE: Duration = Duration::from_secs(3);
 
-pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+pub async fn measure(subject: &Subject, synapse: &Homeserver, extent: Extent, table: &mut Table) {
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("memory")).await;
     // Digests as by default: a card for each of thousands would only measure the homeserver's patience.

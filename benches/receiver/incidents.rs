@@ -12,7 +12,7 @@ use super::{
     table::{Figures, Table},
     watcher::{Putter, Watcher},
 };
-use crate::harness::{NewRoom, Receiver, Room, Synapse, User};
+use crate::harness::{Homeserver, NewRoom, Receiver, Room, User};
 
 /// Alerts in a group: the usual card, not the largest.
 const ALERTS: usize = 5;
@@ -56,7 +56,7 @@ const PACES: [Pace; 3] = [
     },
 ];
 
-pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+pub async fn measure(subject: &Subject, synapse: &Homeserver, extent: Extent, table: &mut Table) {
     let mut stage = Stage::new(subject, synapse, extent).await;
     for pace in &PACES {
         let mut sides = Sides::default();
@@ -116,7 +116,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(subject: &Subject, synapse: &Synapse, extent: Extent) -> Self {
+    async fn new(subject: &Subject, synapse: &Homeserver, extent: Extent) -> Self {
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
         // Storms are gathered as by default.
         let mut builder = subject.receiver(&bot, "!nowhere:localhost").without("routes.default").webhook_token(TOKEN);

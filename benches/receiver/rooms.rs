@@ -13,7 +13,7 @@ use super::{
     subject::Subject,
     table::{Figures, Table, short},
 };
-use crate::harness::{DEADLINE, NewRoom, Reader, Receiver, Room, Synapse, User};
+use crate::harness::{DEADLINE, Homeserver, NewRoom, Reader, Receiver, Room, User};
 
 /// Alerts in a group: the usual card, not the largest.
 const ALERTS: usize = 5;
@@ -32,7 +32,7 @@ struct Scene {
     client: reqwest::Client,
 }
 
-pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+pub async fn measure(subject: &Subject, synapse: &Homeserver, extent: Extent, table: &mut Table) {
     let mut scene = Scene::new(subject, synapse, NewRoom::named("ops")).await;
     scene.room.wait_for("the first card", DEADLINE, |view| view.cards().len() == 1).await;
     single(&mut scene, extent, table).await;
@@ -41,7 +41,7 @@ pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table
 
 /// An encrypted room, whose other member reads it on a device with keys, beside a plain one, each with a receiver of its
 /// own.
-pub async fn encrypted(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+pub async fn encrypted(subject: &Subject, synapse: &Homeserver, extent: Extent, table: &mut Table) {
     let mut plain = Scene::new(subject, synapse, NewRoom::named("plain")).await;
     let mut secret = Scene::new(subject, synapse, NewRoom::named("secret").encrypted()).await;
     let (mut open, mut sealed) = (Figures::default(), Figures::default());
@@ -117,7 +117,7 @@ fn rate(acks: &[Instant]) -> f64 {
 }
 
 impl Scene {
-    async fn new(subject: &Subject, synapse: &Synapse, room: NewRoom) -> Self {
+    async fn new(subject: &Subject, synapse: &Homeserver, room: NewRoom) -> Self {
         let relay = Relay::start(&synapse.url()).await;
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
         let _reader = Reader::new(&sre).await;

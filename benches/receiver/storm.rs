@@ -9,7 +9,7 @@ use super::{
     subject::Subject,
     table::{Figures, Table},
 };
-use crate::harness::{Alert, DEADLINE, NewRoom, Payload, Room, Synapse};
+use crate::harness::{Alert, DEADLINE, Homeserver, NewRoom, Payload, Room};
 
 const GROUPS: usize = 200;
 const ALERTS: usize = 5;
@@ -21,7 +21,7 @@ const PACE: Duration = Duration::from_millis(9);
 const BURST: usize = 10;
 const EVERY: usize = 5;
 
-pub async fn measure(subject: &Subject, synapse: &Synapse, extent: Extent, table: &mut Table) {
+pub async fn measure(subject: &Subject, synapse: &Homeserver, extent: Extent, table: &mut Table) {
     let (mut named, mut critical, mut events) = (Figures::default(), Figures::default(), Figures::default());
     for _ in 0..extent.storms {
         let storm = Storm::of(subject, synapse).await;
@@ -45,7 +45,7 @@ struct Storm {
 }
 
 impl Storm {
-    async fn of(subject: &Subject, synapse: &Synapse) -> Self {
+    async fn of(subject: &Subject, synapse: &Homeserver) -> Self {
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
         let room = Room::with(&sre, &bot, NewRoom::named("storm")).await;
         synapse.set_ratelimit(&bot, None).await;

@@ -255,7 +255,7 @@ impl Transport for Account {
     }
 
     fn remembers_transactions(&self) -> bool {
-        self.connection.remembers_transactions()
+        self.connection.is_synapse()
     }
 
     fn device(&self, room: &RoomAddress) -> Option<String> {

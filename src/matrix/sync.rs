@@ -151,7 +151,8 @@ impl SyncLoop<'_> {
         let Some(token) = self.connection.token().await else { return self.acting.report_gaps() };
         let Ok(token_api) = self.context.token_api(&token) else { return self.acting.report_gaps() };
         let own = &self.context.config.user_id;
-        self.acting.take(Look { client, token_api, own, rooms: self.rooms, trust: self.trust }, updates).await;
+        let wall = self.context.clock.wall();
+        self.acting.take(Look { client, token_api, own, rooms: self.rooms, trust: self.trust, wall }, updates).await;
     }
 }
 

@@ -9,7 +9,7 @@ use super::{act::Trust, ids::RoomAddress};
 pub struct RoomEvent {
     pub event_id: String,
     pub sender: String,
-    /// By the homeserver's word (`unsigned.age`); `None`: it does not say.
+    /// By the homeserver's word (`unsigned.age`), or else since the time that it is dated with.
     pub age: Option<Duration>,
     pub trust: Trust,
     /// Session and index of the encrypted event, if it was one.

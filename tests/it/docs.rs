@@ -203,6 +203,24 @@ fn headings_have_the_anchors_that_git_servers_give_them() {
     assert_eq!(links, ["b.md#c", "i.png"]);
 }
 
+/// `scripts/dendrite` leaves them out.
+#[test]
+fn every_test_that_is_not_for_dendrite_exists_and_is_explained() {
+    let script = fs::read_to_string(root().join("scripts/dendrite")).expect("the script");
+    let list = script.split("<<'LIST'\n").nth(1).and_then(|rest| rest.split("\nLIST\n").next()).expect("a list");
+    let page = fs::read_to_string(root().join("docs/HOMESERVERS.md")).expect("docs/HOMESERVERS.md");
+    for line in list.lines() {
+        let (name, why) = line.split_once(": ").unwrap_or_else(|| panic!("no reason: {line}"));
+        let (module, function) = name.rsplit_once("::").unwrap_or_else(|| panic!("no module: {name}"));
+        let file = root().join("tests/it").join(module.replace("::", "/")).with_extension("rs");
+        let source = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{name}: {}: {error}", file.display()));
+        assert!(source.contains(&format!("fn {function}(")), "{name} is not in {}", file.display());
+        assert!(page.contains(&format!("| `{name}` | {why} |")), "docs/HOMESERVERS.md does not explain {name}: {why}");
+    }
+    let explained = page.lines().filter(|line| line.starts_with("| `") && line.contains("::")).count();
+    assert_eq!(explained, list.lines().count(), "docs/HOMESERVERS.md explains others as well");
+}
+
 /// What the pages quote by `marker`, at the start of a fenced line or of code in a line, with the place.
 fn quotes(marker: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();

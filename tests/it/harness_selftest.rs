@@ -10,8 +10,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Alert, AlertToPost, Alertmanager, AlertmanagerConfig, DEADLINE, NewRoom, Payload, Prometheus, PrometheusConfig,
-    ReceiverBuilder, Room, Samples, Scene, Silence, Switch, Synapse, WebhookCapture, at, eventually, fixture,
+    Alert, AlertToPost, Alertmanager, AlertmanagerConfig, DEADLINE, Homeserver, NewRoom, Payload, Prometheus,
+    PrometheusConfig, ReceiverBuilder, Room, Samples, Scene, Silence, Switch, WebhookCapture, at, eventually, fixture,
     payload::fingerprint,
     process::{Process, Scratch},
 };
@@ -105,7 +105,7 @@ async fn rooms_are_made_and_people_come_and_go() {
 
 #[tokio::test]
 async fn a_private_homeserver_stops_and_comes_back_with_its_data() {
-    let mut synapse = Synapse::private().await;
+    let mut synapse = Homeserver::private().await;
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
     bot.send_text(&room.id, "before").await;
@@ -203,7 +203,7 @@ fn metrics_are_read() {
 
 #[tokio::test]
 async fn a_receiver_that_cannot_start_is_reported_with_its_end() {
-    let bot = Synapse::shared().await.user("alerts").await;
+    let bot = Homeserver::shared().await.user("alerts").await;
     let failure = ReceiverBuilder::new(&bot).toml("[nonsense]\nx = 1").try_start().await.expect_err("an unknown key");
     assert!(failure.status.is_some(), "{failure}");
 }

@@ -5,8 +5,8 @@ use std::{sync::Mutex, time::Duration};
 use sqlx::Connection as _;
 
 use crate::harness::{
-    DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, NewRoom, Payload, Receiver, ReceiverBuilder, Reply, Room,
-    RoomView, Scene, Synapse,
+    DEADLINE, Exchange, Fault, FaultProxy, Homeserver, Kind, Match, NewRoom, Payload, Receiver, ReceiverBuilder, Reply,
+    Room, RoomView, Scene,
 };
 
 /// How long a room is watched for a second message that must not come.
@@ -131,7 +131,7 @@ async fn a_clock_that_disagrees_with_the_homeservers_makes_no_second_card() {
 /// A homeserver of an unknown kind may have lost its memory with a restart, as Dendrite does: the room is read first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_homeserver_of_an_unknown_kind_is_read_before_a_resend() {
-    let mut synapse = Synapse::private().await;
+    let mut synapse = Homeserver::private().await;
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
     let proxy = FaultProxy::start(&synapse.url()).await;
@@ -210,7 +210,7 @@ async fn older_than_a_day_and_not_to_be_read_a_repeat_is_counted() {
 /// The device is the same, so that only the age of the op tells that its transaction id is worth nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_homeserver_that_has_really_forgotten_gets_no_second_card() {
-    let mut synapse = Synapse::private().await;
+    let mut synapse = Homeserver::private().await;
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
     let proxy = FaultProxy::start(&synapse.url()).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    DEADLINE, Fault, FaultProxy, Match, NewRoom, Payload, Prometheus, PrometheusConfig, Receiver, ReceiverBuilder,
-    Room, Scene, Synapse, eventually,
+    DEADLINE, Fault, FaultProxy, Homeserver, Match, NewRoom, Payload, Prometheus, PrometheusConfig, Receiver,
+    ReceiverBuilder, Room, Scene, eventually,
 };
 
 async fn health(receiver: &Receiver) -> (u16, Value) {
@@ -20,7 +20,7 @@ async fn wait_health(receiver: &Receiver, what: &str, wanted: impl Fn(&Value) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn healthz_tells_what_is_wrong_and_delivery_pages() {
-    let mut synapse = Synapse::private().await;
+    let mut synapse = Homeserver::private().await;
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
     let locked = Room::with(&sre, &bot, NewRoom::named("locked")).await;

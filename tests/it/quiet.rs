@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, NewRoom, Outcome, Payload, Receiver, ReceiverBuilder, Reply,
-    Room, RoomView, Scene, Synapse, eventually, only_sqlite,
+    DEADLINE, Exchange, Fault, FaultProxy, Homeserver, Kind, Match, NewRoom, Outcome, Payload, Receiver,
+    ReceiverBuilder, Reply, Room, RoomView, Scene, eventually, only_sqlite,
 };
 
 const IDLE: Duration = Duration::from_mins(1);
@@ -96,7 +96,7 @@ async fn a_room_that_cannot_be_entered_shows_before_its_first_alert() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_homeserver_that_hangs_shows_soon() {
-    let mut synapse = Synapse::private().await;
+    let mut synapse = Homeserver::private().await;
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
     let receiver = ReceiverBuilder::new(&bot).route("default", &[&room.id]).start().await;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{DEADLINE, NewRoom, Reader, Room, Scene, Synapse, User, eventually, process::Scratch};
+use crate::harness::{DEADLINE, Homeserver, NewRoom, Reader, Room, Scene, User, eventually, process::Scratch};
 
 /// The text that replicas share.
 #[derive(Clone, Default)]
@@ -175,7 +175,7 @@ async fn devices_with_keys(asker: &User, of: &User) -> Vec<String> {
 }
 
 /// Logs a device out without the account's help, as an administrator does.
-async fn remove_device(synapse: &Synapse, user: &User, device: &str) {
+async fn remove_device(synapse: &Homeserver, user: &User, device: &str) {
     let path = format!("/_synapse/admin/v2/users/{}/devices/{device}", user.user_id);
     synapse.admin(Method::DELETE, &path, json!({})).await;
 }

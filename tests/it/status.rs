@@ -6,8 +6,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Alert, Browser, DEADLINE, Fault, FaultProxy, Match, NARROW, NewRoom, Payload, Receiver, ReceiverBuilder, Room,
-    Scene, Synapse, WIDE, eventually, http::Answer,
+    Alert, Browser, DEADLINE, Fault, FaultProxy, Homeserver, Match, NARROW, NewRoom, Payload, Receiver,
+    ReceiverBuilder, Room, Scene, WIDE, eventually, http::Answer,
 };
 
 /// Pictures for a person to look at, where `MAR_TEST_PICTURES` names a folder for them.
@@ -402,7 +402,7 @@ async fn an_admin_address_that_is_taken_is_told_by_its_key() {
 /// The homeserver is gone: the page says so, and what is accepted meanwhile waits in sight.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_told_where_an_operator_looks_first() {
-    let mut synapse = Synapse::private().await;
+    let mut synapse = Homeserver::private().await;
     let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
     let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
     let receiver = ReceiverBuilder::new(&bot).route("default", &[&room.id]).start().await;

@@ -7,10 +7,8 @@ use matrix_sdk::{
     deserialized_responses::{TimelineEvent, TimelineEventKind},
     room::MessagesOptions,
     ruma::{
-        OwnedRoomId, UserId,
-        api::client::{filter::RoomEventFilter, message::get_message_events::v3 as get_messages},
-        events::room::encrypted::OriginalSyncRoomEncryptedEvent,
-        uint,
+        OwnedRoomId, UserId, api::client::message::get_message_events::v3 as get_messages,
+        events::room::encrypted::OriginalSyncRoomEncryptedEvent, uint,
     },
 };
 use serde_json::Value;
@@ -79,7 +77,7 @@ impl Reader<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            for event in &page.events {
+            for event in page.events.iter().filter(|event| is_message(event)) {
                 // Events that the SDK cannot decrypt stay encrypted.
                 let is_readable = event["type"] != "m.room.encrypted";
                 if take_event(event, is_readable, user.as_str(), search, &mut found.events) {
@@ -105,10 +103,11 @@ impl Reader<'_> {
     ) -> Result<Page, SendError> {
         match source {
             Source::WithKeys(room) => {
-                let page = room.messages(options(user, from)).await;
+                let page = room.messages(self.options(user, from)).await;
                 let page = page.map_err(|error| ApiError::from_sdk(&error).error)?;
                 let mut events = Vec::with_capacity(page.chunk.len());
-                for event in page.chunk {
+                // What others sent needs no keys.
+                for event in page.chunk.into_iter().filter(|event| event.sender().as_deref() == Some(user)) {
                     let event = self.decrypted(room, event, requested).await;
                     events.extend(event.raw().deserialize_as_unchecked::<Value>().ok());
                 }
@@ -116,13 +115,26 @@ impl Reader<'_> {
             }
             Source::WithoutKeys(token_api, room) => {
                 let mut request = get_messages::Request::backward(room.clone());
-                let MessagesOptions { limit, filter, .. } = options(user, None);
+                let MessagesOptions { limit, filter, .. } = self.options(user, None);
                 (request.from, request.limit, request.filter) = (from, limit, filter);
                 let page = token_api.messages(request).await?;
                 let events = page.chunk.iter().filter_map(|event| event.deserialize_as_unchecked::<Value>().ok());
                 Ok(Page { events: events.collect(), end: page.end })
             }
         }
+    }
+
+    fn options(&self, user: &UserId, from: Option<String>) -> MessagesOptions {
+        let mut options = MessagesOptions::backward();
+        options.limit = uint!(100);
+        options.from = from;
+        // A busy room takes fewer pages. Dendrite applies a filter to each hundred events of the room, and says that the
+        // room ends where nothing of them is left.
+        if self.connection.is_synapse() {
+            options.filter.senders = Some(vec![user.to_owned()]);
+            options.filter.types = Some(vec!["m.room.message".to_owned(), "m.room.encrypted".to_owned()]);
+        }
+        options
     }
 
     /// Decrypts an event with a key from the backup if the key is not here: an earlier device of ours sent it.
@@ -156,21 +168,13 @@ struct Page {
     end: Option<String>,
 }
 
-fn options(user: &UserId, from: Option<String>) -> MessagesOptions {
-    let mut filter = RoomEventFilter::default();
-    // The clocks of other senders must not end the search, and a busy room takes fewer pages.
-    filter.senders = Some(vec![user.to_owned()]);
-    filter.types = Some(vec!["m.room.message".to_owned(), "m.room.encrypted".to_owned()]);
-    let mut options = MessagesOptions::backward();
-    options.limit = uint!(100);
-    options.from = from;
-    options.filter = filter;
-    options
+/// Not every homeserver applies every filter.
+fn is_message(json: &Value) -> bool {
+    json.get("state_key").is_none() && json["type"] != "m.room.redaction"
 }
 
 /// Takes the event if it is ours; `true`: the search ends here.
 fn take_event(json: &Value, is_readable: bool, user: &str, search: Search<'_>, found: &mut Vec<OwnEvent>) -> bool {
-    // Not every homeserver applies every filter.
     let (Some(event_id), true) = (json["event_id"].as_str(), json["sender"] == user) else { return false };
     // The age is measured by the homeserver's clock alone. An event without one does not end the search.
     let age = json["unsigned"]["age"].as_u64().map(Duration::from_millis);

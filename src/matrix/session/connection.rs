@@ -61,7 +61,7 @@ pub(crate) struct Connection {
     open: RwLock<Option<OpenSession>>,
     /// A send was refused for its token, so the session must be checked.
     token_rejected: Notify,
-    remembers_transactions: AtomicBool,
+    is_synapse: AtomicBool,
     /// Why there is no session besides the shared one.
     logged_no_own: Mutex<SayOnce>,
 }
@@ -82,7 +82,7 @@ impl Connection {
             status: HomeserverStatus::new(Arc::clone(context)),
             open: RwLock::new(None),
             token_rejected: Notify::new(),
-            remembers_transactions: AtomicBool::new(false),
+            is_synapse: AtomicBool::new(false),
             logged_no_own: Mutex::default(),
         }
     }
@@ -133,8 +133,8 @@ impl Connection {
     }
 
     /// See [`homeserver::is_synapse`].
-    pub fn remembers_transactions(&self) -> bool {
-        self.remembers_transactions.load(Ordering::Relaxed)
+    pub fn is_synapse(&self) -> bool {
+        self.is_synapse.load(Ordering::Relaxed)
     }
 
     /// Closes the session after a panic.
@@ -274,10 +274,10 @@ impl Connection {
         }
     }
 
-    /// Finds out whether the homeserver remembers transaction ids; without an answer the last result stays.
+    /// Finds out whether the homeserver is Synapse; without an answer the last result stays.
     async fn detect_homeserver(&self, api: &Api) {
         if let Some(is_synapse) = homeserver::is_synapse(api).await
-            && self.remembers_transactions.swap(is_synapse, Ordering::Relaxed) != is_synapse
+            && self.is_synapse.swap(is_synapse, Ordering::Relaxed) != is_synapse
         {
             tracing::debug!(remembers_transactions = is_synapse, "detected the homeserver software");
         }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{HOOK_TOKEN, Ran, bare, nobody, run};
-use crate::harness::{DEADLINE, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, Synapse, process::Scratch};
+use crate::harness::{DEADLINE, Homeserver, Prometheus, PrometheusConfig, ReceiverBuilder, Scene, process::Scratch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn send_test_shows_a_card_that_turns_green() {
@@ -86,7 +86,7 @@ async fn healthcheck_needs_neither_secrets_nor_a_whole_config() {
     ill(&run(&receiver, &scene.bot, &["healthcheck"]).await, &["unhealthy", "cannot connect", "refused"]);
     let wrong = [("MAR_HTTP__LISTEN", "nonsense"), ("MAR_HTTP__MAX_BODY_BYTES", "1")];
     ill(&bare(&["healthcheck"], &wrong), &["unhealthy", "config", "there is more"]);
-    let synapse = Synapse::shared().await.url();
+    let synapse = Homeserver::shared().await.url();
     ill(&bare(&["healthcheck", "--url", &synapse], &[]), &["unhealthy", "404"]);
 }
 

@@ -57,7 +57,7 @@ async fn a_token_copied_from_another_client_leaves_that_client_alone() {
     let plain = scene.another_room("plain").await;
     let element = Reader::new(&scene.bot).await;
     let before = (keys_of(&scene.sre, &scene.bot).await, one_time_keys(&scene.bot).await);
-    let receiver = ReceiverBuilder::of(&scene).route("plain", &[&plain.id]).start().await;
+    let receiver = ReceiverBuilder::of(&scene).by_token().route("plain", &[&plain.id]).start().await;
     receiver.accept("default", Payload::group("Secret").firing(&["n01"])).await;
     receiver.accept("plain", Payload::group("Open").firing(&["n01"])).await;
     plain.wait_for("plain rooms go on", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
@@ -99,7 +99,7 @@ async fn lost_keys_hold_encrypted_rooms_and_come_back_with_a_backup() {
     let scene = Scene::encrypted().await;
     let plain = scene.another_room("plain").await;
     let reader = Reader::new(&scene.sre).await;
-    let mut receiver = ReceiverBuilder::of(&scene).route("plain", &[&plain.id]).start().await;
+    let mut receiver = ReceiverBuilder::of(&scene).by_token().route("plain", &[&plain.id]).start().await;
     receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
     reader.reads(&scene.room, "Before").await;
     let keys = keys_of(&scene.sre, &scene.bot).await;
@@ -218,7 +218,7 @@ async fn a_room_that_becomes_encrypted_between_two_events_gets_no_plaintext() {
 async fn a_room_that_becomes_encrypted_gets_keys_and_trust() {
     let scene = Scene::new().await;
     let reader = Reader::strict(&scene.sre).await;
-    let receiver = ReceiverBuilder::of(&scene).start().await;
+    let receiver = ReceiverBuilder::of(&scene).for_an_identity().start().await;
     receiver.accept("default", Payload::group("Open").firing(&["n01"])).await;
     scene.room.wait_for("in the clear", DEADLINE, |view| view.cards_with("Open").len() == 1).await;
     assert_eq!(receiver.metric("device_signed", &[]).await, 0.0, "an account with plain rooms only is left as it is");

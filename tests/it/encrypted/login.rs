@@ -23,10 +23,8 @@ async fn devices(user: &User) -> Vec<String> {
 async fn login_then_serve_then_logout() {
     let scene = Scene::encrypted().await;
     let reader = Reader::strict(&scene.sre).await;
-    let builder = ReceiverBuilder::of(&scene)
-        .without("matrix.access_token")
-        .without("matrix.homeserver")
-        .without("matrix.user_id");
+    let builder =
+        ReceiverBuilder::of(&scene).without_credentials().without("matrix.homeserver").without("matrix.user_id");
     let password = builder.file("password", &format!("{}\n", scene.bot.password));
     let homeserver = scene.synapse.url();
     let config = format!("[matrix]\nhomeserver = {homeserver:?}\nuser_id = {:?}\n", scene.bot.user_id);

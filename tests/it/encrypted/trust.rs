@@ -99,7 +99,7 @@ async fn a_homeserver_that_wants_the_password_for_the_first_identity_is_given_it
     let scene = Scene::encrypted().await;
     let strict = Reader::strict(&scene.sre).await;
     let proxy = FaultProxy::start(&scene.synapse.url()).await;
-    let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).without("matrix.access_token");
+    let builder = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).without_credentials();
     let password = builder.file("password", &format!("{}\n", scene.bot.password));
     let mut receiver = builder.unstarted();
     proxy.fault(Match::when(|one| uploads_an_identity(one) && one.body["auth"].is_null()), wants_a_password());
@@ -167,7 +167,7 @@ async fn a_recovery_key_that_replaces_another_is_not_printed_without_a_word() {
     let content = json!({ "key": "of-somebody" });
     let path = format!("/v3/user/{}/account_data/m.secret_storage.default_key", scene.bot.user_id);
     scene.bot.call(Method::PUT, &path, Some(&content)).await.expect_ok("account data");
-    let builder = ReceiverBuilder::of(&scene).without("matrix.access_token");
+    let builder = ReceiverBuilder::of(&scene).without_credentials();
     let password = builder.file("password", &format!("{}\n", scene.bot.password));
     let receiver = builder.unstarted();
     let done = receiver.cli(&["login", "--password-file", &password]).await;
@@ -234,6 +234,7 @@ async fn a_token_of_another_device_goes_on_where_the_old_one_was() {
 
     let rotated = scene.bot.on_a_new_device().await;
     scene.bot.logout().await;
+    receiver.take_key("matrix.password_file");
     receiver.reconfigure(&format!("[matrix]\naccess_token = {:?}", rotated.access_token));
     receiver.restart().await;
     receiver.wait_log(&["found in the room"]).await;
@@ -289,7 +290,7 @@ async fn an_identity_that_is_there_is_not_replaced_unless_that_is_said() {
     let _element = Reader::new(&scene.bot.on_a_new_device().await).await;
     let identity = master_key(&scene.bot).await;
     assert_ne!(identity, Value::Null);
-    let mut receiver = ReceiverBuilder::of(&scene).start().await;
+    let mut receiver = ReceiverBuilder::of(&scene).by_token().start().await;
     receiver.accept("default", Payload::group("Unsigned").firing(&["n01"])).await;
     let json = wait_health(&receiver, "told", |json| json["parts"]["encryption"]["status"] == "degraded").await;
     assert!(json.to_string().contains("matrix.recovery_key_file") && json.to_string().contains("--reset-identity"));

@@ -7,9 +7,12 @@ use matrix_sdk::{
     authentication::matrix::MatrixSession,
     config::SyncSettings,
     deserialized_responses::{ShieldState, TimelineEvent},
-    encryption::{EncryptionSettings, identities::UserIdentity},
+    encryption::identities::UserIdentity,
     room::MessagesOptions,
-    ruma::{OwnedDeviceId, RoomId, UserId},
+    ruma::{
+        OwnedDeviceId, RoomId, UserId,
+        api::client::uiaa::{AuthData, MatrixUserIdentifier, Password, UserIdentifier},
+    },
 };
 use matrix_sdk_crypto::{DecryptionSettings, TrustRequirement};
 use tokio::time::Instant;
@@ -47,10 +50,6 @@ impl Reader {
         let client = Client::builder()
             .homeserver_url(&user.homeserver)
             .sqlite_store(home.path(), None)
-            .with_encryption_settings(EncryptionSettings {
-                auto_enable_cross_signing: true,
-                ..EncryptionSettings::default()
-            })
             .with_decryption_settings(DecryptionSettings { sender_device_trust_requirement })
             .build()
             .await
@@ -64,6 +63,10 @@ impl Reader {
         };
         client.restore_session(session).await.expect("a session");
         client.encryption().wait_for_e2ee_initialization_tasks().await;
+        // As clients do for an account that has no identity. Some homeservers take it with the password only.
+        let id = UserIdentifier::Matrix(MatrixUserIdentifier::new(user.user_id.clone()));
+        let proof = AuthData::Password(Password::new(id, user.password.clone()));
+        client.encryption().bootstrap_cross_signing_if_needed(Some(proof)).await.expect("an identity");
         let reader = Self { user: user.clone(), client, _home: home };
         reader.sync().await;
         reader

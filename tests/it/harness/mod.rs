@@ -12,6 +12,7 @@ pub mod browser;
 pub mod cluster_link;
 pub mod crypto;
 pub mod dendrite;
+pub mod homeserver;
 pub mod http;
 pub mod loki;
 pub mod payload;
@@ -43,6 +44,7 @@ pub use self::{
     browser::{Browser, NARROW, WIDE},
     cluster_link::ClusterLink,
     crypto::{Reader, caught_up},
+    homeserver::{Homeserver, Software},
     loki::Loki,
     payload::{Alert, Payload, at, fixture},
     postgres::{Database, PgBouncer, Postgres, PostgresConfig, PostgresProxy, SmallDisk, Statement, StatementFault},
@@ -54,7 +56,6 @@ pub use self::{
     samples::Samples,
     source::{Manner, Source},
     store::only_sqlite,
-    synapse::Synapse,
     user::{NewRoom, User},
     view::{RoomEvent, RoomView},
     wall_clock::WallClock,

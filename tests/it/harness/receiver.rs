@@ -54,10 +54,19 @@ impl Receiver {
         self.with.scratch.write("config.toml", &self.with.config.to_string());
     }
 
-    /// The device that hears and encrypts: the token's, or with a store that replicas can share the one that was logged in
-    /// beside it.
+    /// The device that hears and encrypts: the token's, with a store that replicas can share the one that was logged in
+    /// beside it, and without a token the one of the stored session.
     pub fn own_device(&self) -> String {
-        self.with.own_device.as_ref().unwrap_or(&self.with.bot).device_id.clone()
+        if let Some(own) = &self.with.own_device {
+            return own.device_id.clone();
+        }
+        let matrix = self.with.config.get("matrix").and_then(toml::Value::as_table);
+        if matrix.is_some_and(|matrix| matrix.contains_key("access_token")) {
+            return self.with.bot.device_id.clone();
+        }
+        let text = std::fs::read_to_string(self.store_path().join("session.json")).expect("a stored session");
+        let session: Value = serde_json::from_str(&text).expect("JSON");
+        session["device_id"].as_str().expect("a device").to_owned()
     }
 
     pub fn config_path(&self) -> PathBuf {

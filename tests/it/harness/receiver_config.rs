@@ -6,7 +6,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::{
-    Authority, Database, Leaf, Receiver, Scene, StartFailure, User, WallClock,
+    Authority, Database, Leaf, Receiver, Scene, Software, StartFailure, User, WallClock,
     http::trusting,
     postgres,
     process::{Scratch, free_port},
@@ -142,9 +142,31 @@ impl ReceiverBuilder {
         self.database.clone().map_or_else(|| Look::at_file(&self.scratch.join("store")), Look::Postgres)
     }
 
-    /// Route `default` into the scene's room.
+    /// Route `default` into the scene's room. Where that is encrypted, the account can get its identity.
     pub fn of(scene: &Scene) -> Self {
-        Self::new(&scene.bot).route("default", &[&scene.room.id])
+        let builder = Self::new(&scene.bot).route("default", &[&scene.room.id]);
+        if scene.encrypted { builder.for_an_identity() } else { builder }
+    }
+
+    /// With the account's password in place of the token, if the homeserver takes an account's first identity with nothing
+    /// less.
+    pub fn for_an_identity(self) -> Self {
+        if !Software::of_this_run().wants_a_password_for_an_identity() {
+            return self;
+        }
+        let password = self.file("account-password", &self.bot.password);
+        self.without("matrix.access_token").set("matrix.password_file", password)
+    }
+
+    /// With the token, whatever the homeserver wants for an identity.
+    pub fn by_token(self) -> Self {
+        let token = self.bot.access_token.clone();
+        self.without("matrix.password_file").set("matrix.access_token", token)
+    }
+
+    /// With neither token nor password: for the command `login`.
+    pub fn without_credentials(self) -> Self {
+        self.without("matrix.access_token").without("matrix.password_file")
     }
 
     /// Where the receiver finds its homeserver: a proxy's URL.

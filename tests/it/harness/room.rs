@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use urlencoding::encode;
 
-use super::{NewRoom, RoomEvent, RoomView, Synapse, User};
+use super::{Homeserver, NewRoom, RoomEvent, RoomView, User};
 
 /// The most events that Synapse returns at once.
 const PAGE: usize = 1000;
@@ -120,25 +120,26 @@ impl fmt::Display for Room {
 /// What most tests begin with: the receiver's account, a person, and a room with both in it.
 #[derive(Debug)]
 pub struct Scene {
-    pub synapse: &'static Synapse,
+    pub synapse: &'static Homeserver,
     pub bot: User,
     pub sre: User,
     pub room: Room,
     limited: bool,
+    pub(super) encrypted: bool,
 }
 
 impl Scene {
     /// The bot without rate limits.
     pub async fn new() -> Self {
-        let synapse = Synapse::shared().await;
+        let synapse = Homeserver::shared().await;
         let (bot, sre) = (synapse.user("alerts").await, synapse.user("sre").await);
         let room = Room::with(&sre, &bot, NewRoom::named("ops")).await;
-        Self { synapse, bot, sre, room, limited: false }
+        Self { synapse, bot, sre, room, limited: false, encrypted: false }
     }
 
     /// With an encrypted room.
     pub async fn encrypted() -> Self {
-        let mut scene = Self::new().await;
+        let mut scene = Self { encrypted: true, ..Self::new().await };
         scene.room = Room::with(&scene.sre, &scene.bot, NewRoom::named("secret ops").encrypted()).await;
         scene
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     matrix::rooms::observed::redacted_by,
-    model::{RoomEvent, RoomEventContent, Trust},
+    model::{RoomEvent, RoomEventContent, Timestamp, Trust},
 };
 
 /// The longest body that is looked at; no command is as long.
@@ -42,11 +42,17 @@ pub(super) fn trust_of(state: &VerificationState) -> Trust {
     }
 }
 
-/// What an event says; `None`: it has no id or sender, or is the account's own.
-pub(super) fn room_event(json: &Value, own: &str, sealed: Sealed) -> Option<RoomEvent> {
+/// How old an event is. Only for a homeserver that does not say (Dendrite) is its clock compared with ours.
+pub(super) fn age_of(json: &Value, wall: Timestamp) -> Option<Duration> {
+    let said = json["unsigned"]["age"].as_u64().map(Duration::from_millis);
+    said.or_else(|| json["origin_server_ts"].as_i64().map(|at| wall.since(Timestamp(at))))
+}
+
+/// What an event says; `None`: it has no id or sender, or is the account's own. `wall`: what our clock shows.
+pub(super) fn room_event(json: &Value, own: &str, sealed: Sealed, wall: Timestamp) -> Option<RoomEvent> {
     let event_id = id(&json["event_id"])?;
     let sender = id(&json["sender"]).filter(|sender| sender != own)?;
-    let age = json["unsigned"]["age"].as_u64().map(Duration::from_millis);
+    let age = age_of(json, wall);
     let content = content_of(json, &sealed);
     let (trust, megolm) = match sealed {
         Sealed::Plain => (Trust::Plain, None),
@@ -140,6 +146,7 @@ mod tests {
     use super::*;
 
     const BOT: &str = "@bot:x";
+    const WALL: Timestamp = Timestamp(1_800_000_000_000);
 
     #[expect(clippy::needless_pass_by_value, reason = "a table of literals reads better without references")]
     fn event(kind: &str, content: Value) -> Value {
@@ -149,7 +156,7 @@ mod tests {
     }
 
     fn said(json: &Value) -> RoomEventContent {
-        room_event(json, BOT, Sealed::Plain).expect("an event").content
+        room_event(json, BOT, Sealed::Plain, WALL).expect("an event").content
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "a table of literals reads better without references")]
@@ -262,7 +269,7 @@ mod tests {
         assert_eq!(said(&event("m.room.redaction", json!({}))), RoomEventContent::Other);
         let sealed = Sealed::Read { trust: Trust::Signed, megolm: None };
         let in_secret = event("m.room.redaction", json!({ "redacts": "$c" }));
-        let in_secret = room_event(&in_secret, BOT, sealed).expect("an event");
+        let in_secret = room_event(&in_secret, BOT, sealed, WALL).expect("an event");
         assert_eq!(in_secret.content, RoomEventContent::Other, "the homeserver has redacted nothing");
     }
 
@@ -273,7 +280,7 @@ mod tests {
         redacted["unsigned"]["redacted_because"] = json!({});
         let mut state = event("m.room.message", text);
         state["state_key"] = "".into();
-        let closed = |content: Value| room_event(&event("m.room.encrypted", content), BOT, Sealed::Unread);
+        let closed = |content: Value| room_event(&event("m.room.encrypted", content), BOT, Sealed::Unread, WALL);
         for (name, content) in [
             ("a redacted message", said(&redacted)),
             ("an empty message", said(&event("m.room.message", json!({})))),
@@ -292,16 +299,28 @@ mod tests {
     fn own_and_nameless_events_are_left_out() {
         let text = json!({ "msgtype": "m.text", "body": "!ack" });
         let good = event("m.room.message", text);
-        let read = room_event(&good, BOT, Sealed::Plain).expect("an event");
+        let read = room_event(&good, BOT, Sealed::Plain, WALL).expect("an event");
         assert_eq!((read.age, read.trust, read.megolm), (Some(Duration::from_millis(1_500)), Trust::Plain, None));
         for (key, value) in [("sender", json!(BOT)), ("sender", json!(null)), ("event_id", json!("x".repeat(256)))] {
             let mut odd = good.clone();
             odd[key] = value;
-            assert_eq!(room_event(&odd, BOT, Sealed::Plain), None, "{odd}");
+            assert_eq!(room_event(&odd, BOT, Sealed::Plain, WALL), None, "{odd}");
         }
         let mut ageless = good;
         ageless["unsigned"] = json!({ "age": -7 });
-        assert_eq!(room_event(&ageless, BOT, Sealed::Plain).expect("an event").age, None);
+        assert_eq!(room_event(&ageless, BOT, Sealed::Plain, WALL).expect("an event").age, None);
+    }
+
+    #[test]
+    fn an_event_of_which_the_homeserver_says_no_age_has_one_by_its_date() {
+        let aged = |sent: Value| age_of(&json!({ "origin_server_ts": sent, "unsigned": {} }), WALL);
+        assert_eq!(aged(json!(WALL.0 - 60_000)), Some(Duration::from_mins(1)));
+        assert_eq!(aged(json!(WALL.0 + 1)), Some(Duration::ZERO), "its clock is ahead of ours");
+        assert_eq!(aged(json!(i64::MAX)), Some(Duration::ZERO));
+        assert!(aged(json!(i64::MIN)) > Some(Duration::from_hours(1)));
+        assert_eq!((aged(json!("1")), aged(json!(1.5)), aged(json!(null))), (None, None, None));
+        let said = json!({ "origin_server_ts": WALL.0 - 60_000, "unsigned": { "age": 5 } });
+        assert_eq!(age_of(&said, WALL), Some(Duration::from_millis(5)));
     }
 
     #[test]
@@ -325,7 +344,7 @@ mod tests {
             [("!ack", true), ("  !ack", true), ("bot: ack", true), ("well, !ack", false), ("", false)]
         {
             let text = event("m.room.message", json!({ "msgtype": "m.text", "body": body }));
-            let text = room_event(&text, BOT, Sealed::Plain).expect("an event");
+            let text = room_event(&text, BOT, Sealed::Plain, WALL).expect("an event");
             assert_eq!(may_be_command(&text, &prefixes), expected, "{body}");
         }
     }

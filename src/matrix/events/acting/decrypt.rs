@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     matrix::{api::errors::ApiError, encryption::upkeep::TrustUpkeep},
-    model::{RoomEvent, Trust},
+    model::{RoomEvent, Timestamp, Trust},
 };
 
 pub(super) struct Decryption<'a> {
@@ -23,22 +23,31 @@ pub(super) struct Decryption<'a> {
     trust: &'a TrustUpkeep,
     own: &'a str,
     prefixes: &'a BTreeSet<String>,
+    /// What our clock shows.
+    wall: Timestamp,
     /// Sessions that the backup was asked for, and users whose devices the homeserver was asked for.
     asked: HashSet<String>,
 }
 
 impl<'a> Decryption<'a> {
-    pub fn new(room: &'a Room, trust: &'a TrustUpkeep, own: &'a str, prefixes: &'a BTreeSet<String>) -> Self {
-        Self { room, trust, own, prefixes, asked: HashSet::new() }
+    pub fn new(
+        room: &'a Room,
+        trust: &'a TrustUpkeep,
+        own: &'a str,
+        prefixes: &'a BTreeSet<String>,
+        wall: Timestamp,
+    ) -> Self {
+        Self { room, trust, own, prefixes, wall, asked: HashSet::new() }
     }
 
     /// What an event says, as the homeserver has it.
     pub async fn read(&mut self, json: &Value) -> Option<RoomEvent> {
         let content = &json["content"];
         if json["type"] != "m.room.encrypted" || content.get("ciphertext").is_none() {
-            return room_event(json, self.own, Sealed::Plain);
+            return room_event(json, self.own, Sealed::Plain, self.wall);
         }
-        let unread = || room_event(json, self.own, Sealed::Unread);
+        let (own, wall) = (self.own, self.wall);
+        let unread = || room_event(json, own, Sealed::Unread, wall);
         // Without it a replay would go unnoticed.
         let Some(place) = megolm::place(content) else { return unread() };
         let raw: Raw<OriginalSyncRoomEncryptedEvent> = Raw::from_json_string(json.to_string()).ok()?;
@@ -69,7 +78,7 @@ impl<'a> Decryption<'a> {
     fn convert(&self, event: &TimelineEvent, place: &str) -> Option<RoomEvent> {
         let json = event.raw().deserialize_as_unchecked::<Value>().ok()?;
         let trust = trust_of(&event.encryption_info()?.verification_state);
-        room_event(&json, self.own, Sealed::Read { trust, megolm: Some(place.to_owned()) })
+        room_event(&json, self.own, Sealed::Read { trust, megolm: Some(place.to_owned()) }, self.wall)
     }
 
     async fn ask_backup(&mut self, session: &str) {

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     config::Config,
     matrix::{api::token_api::TokenApi, context::lock, encryption::upkeep::TrustUpkeep, rooms::Rooms},
-    model::{RoomAddress, RoomEvent, RoomEventContent, RoomEvents, Trust},
+    model::{RoomAddress, RoomEvent, RoomEventContent, RoomEvents, Timestamp, Trust},
 };
 
 /// Batches that wait for `acts/` at most; what comes beyond is read back later.
@@ -171,6 +171,8 @@ pub(crate) struct Look<'a> {
     pub own: &'a str,
     pub rooms: &'a Rooms,
     pub trust: &'a TrustUpkeep,
+    /// What our clock shows.
+    pub wall: Timestamp,
 }
 
 impl Look<'_> {
@@ -178,7 +180,7 @@ impl Look<'_> {
         let mut events: Vec<RoomEvent> = Vec::new();
         let looking = async {
             for event in &timeline.events {
-                let Some(read) = from_sync(event, self.own) else { continue };
+                let Some(read) = from_sync(event, self.own, self.wall) else { continue };
                 events.push(read);
                 let Some(last) = events.last_mut() else { continue };
                 if matches!(event.kind, TimelineEventKind::Decrypted(_)) && may_be_command(last, prefixes) {
@@ -193,7 +195,7 @@ impl Look<'_> {
         };
         if timeout(LOOK_TIMEOUT, looking).await.is_err() {
             let known = events.len();
-            let rest = timeline.events.iter().filter_map(|event| from_sync(event, self.own)).skip(known);
+            let rest = timeline.events.iter().filter_map(|event| from_sync(event, self.own, self.wall)).skip(known);
             events.extend(rest.map(|event| put_off(event, prefixes)));
         }
         events
@@ -203,7 +205,7 @@ impl Look<'_> {
         let event = event.try_into().ok()?;
         let json = self.token_api.event(id, event).await.ok().flatten()?;
         let room = self.client.get_room(id)?;
-        Decryption::new(&room, self.trust, self.own, prefixes).read(&json).await
+        Decryption::new(&room, self.trust, self.own, prefixes, self.wall).read(&json).await
     }
 }
 
@@ -214,7 +216,7 @@ fn put_off(event: RoomEvent, prefixes: &BTreeSet<String>) -> RoomEvent {
     RoomEvent { content, ..event }
 }
 
-fn from_sync(event: &TimelineEvent, own: &str) -> Option<RoomEvent> {
+fn from_sync(event: &TimelineEvent, own: &str, wall: Timestamp) -> Option<RoomEvent> {
     let json = event.raw().deserialize_as_unchecked::<Value>().ok()?;
     let sealed = match &event.kind {
         TimelineEventKind::PlainText { .. } => Sealed::Plain,
@@ -223,7 +225,7 @@ fn from_sync(event: &TimelineEvent, own: &str) -> Option<RoomEvent> {
             Sealed::Read { trust: trust_of(&read.encryption_info.verification_state), megolm: None }
         }
     };
-    room_event(&json, own, sealed)
+    room_event(&json, own, sealed, wall)
 }
 
 #[cfg(test)]

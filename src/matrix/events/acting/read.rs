@@ -14,7 +14,7 @@ use matrix_sdk::{
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{Acting, decrypt::Decryption};
+use super::{Acting, convert::age_of, decrypt::Decryption};
 use crate::{
     matrix::{
         api::{client::parse_user, errors, token_api::TokenApi},
@@ -28,7 +28,7 @@ use crate::{
         },
         session::connection::Connection,
     },
-    model::{Member, Reason, RoomAddress, RoomEvent, RoomEvents, SendError},
+    model::{Member, Reason, RoomAddress, RoomEvent, RoomEvents, SendError, Timestamp},
 };
 
 /// What is older, by the homeserver's word, is not read back: nobody waits for it any more.
@@ -70,7 +70,8 @@ impl RoomReader<'_> {
             let is_encrypted = room.encryption_state().is_encrypted();
             let (found, gap) = self.pages(room_api.token_api, &id, position).await?;
             let prefixes = self.acting.prefixes(address);
-            let mut decryption = Decryption::new(&room, self.trust, &self.context.config.user_id, &prefixes);
+            let (own, wall) = (&self.context.config.user_id, self.context.clock.wall());
+            let mut decryption = Decryption::new(&room, self.trust, own, &prefixes, wall);
             let mut events = Vec::with_capacity(found.len());
             for json in found.iter().rev() {
                 events.extend(decryption.read(json).await);
@@ -92,8 +93,8 @@ impl RoomReader<'_> {
                 return Ok(None);
             }
             let prefixes: BTreeSet<String> = self.acting.prefixes(address);
-            let own = &self.context.config.user_id;
-            Ok(Decryption::new(&room, self.trust, own, &prefixes).read(&json).await)
+            let (own, wall) = (&self.context.config.user_id, self.context.clock.wall());
+            Ok(Decryption::new(&room, self.trust, own, &prefixes, wall).read(&json).await)
         };
         self.connection.note_rejection(within(TIMEOUT, request).await)
     }
@@ -119,16 +120,20 @@ impl RoomReader<'_> {
     ) -> Result<(Vec<Value>, bool), SendError> {
         let own = parse_user(&self.context.config.user_id)?;
         let mut filter = RoomEventFilter::default();
-        // The position may be any event of others, so types are not chosen here.
-        filter.not_senders = vec![own.clone()];
+        // The position may be any event of others, so types are not chosen here. Dendrite says that the room ends where a
+        // filter leaves nothing of a hundred events.
+        if self.connection.is_synapse() {
+            filter.not_senders = vec![own.clone()];
+        }
         let (mut found, mut from) = (Vec::new(), None);
         for _ in 0..MAX_PAGES {
             let mut request = get_messages::Request::backward(room.to_owned());
             (request.from, request.limit, request.filter) = (from, uint!(100), filter.clone());
             let page = token_api.messages(request).await?;
             let events = page.chunk.iter().filter_map(|event| event.deserialize_as_unchecked::<Value>().ok());
+            let wall = self.context.clock.wall();
             for json in events {
-                match place(&json, own.as_str(), position, found.len()) {
+                match place(&json, own.as_str(), position, found.len(), wall) {
                     Place::Since => found.push(json),
                     Place::Own => {}
                     Place::Position => return Ok((found, false)),
@@ -157,13 +162,12 @@ enum Place {
     Beyond,
 }
 
-fn place(json: &Value, own: &str, position: &str, found: usize) -> Place {
-    let age = json["unsigned"]["age"].as_u64().map(Duration::from_millis);
+fn place(json: &Value, own: &str, position: &str, found: usize, wall: Timestamp) -> Place {
     if json["event_id"] == position {
         Place::Position
     } else if json["sender"] == own {
         Place::Own
-    } else if found >= MAX_EVENTS || age.is_some_and(|age| age > OLDEST) {
+    } else if found >= MAX_EVENTS || age_of(json, wall).is_some_and(|age| age > OLDEST) {
         Place::Beyond
     } else {
         Place::Since
@@ -211,6 +215,7 @@ mod tests {
 
     #[test]
     fn where_reading_back_ends() {
+        const WALL: Timestamp = Timestamp(1_800_000_000_000);
         let event =
             |id: &str, sender: &str, age: u64| json!({ "event_id": id, "sender": sender, "unsigned": { "age": age } });
         let hour = 3_600_000;
@@ -223,8 +228,11 @@ mod tests {
             (event("$1", "@a:x", hour + 1), 0, Place::Beyond),
             (event("$1", "@a:x", 5), MAX_EVENTS, Place::Beyond),
             (json!({ "event_id": "$1", "sender": "@a:x" }), 0, Place::Since),
+            // Dendrite says no age.
+            (json!({ "event_id": "$1", "sender": "@a:x", "origin_server_ts": WALL.0 - 3_600_000 }), 0, Place::Since),
+            (json!({ "event_id": "$1", "sender": "@a:x", "origin_server_ts": WALL.0 - 3_600_001 }), 0, Place::Beyond),
         ] {
-            assert_eq!(place(&json, "@bot:x", "$position", found), expected, "{json} {found}");
+            assert_eq!(place(&json, "@bot:x", "$position", found, WALL), expected, "{json} {found}");
         }
     }
 
