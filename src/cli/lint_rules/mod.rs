@@ -189,7 +189,7 @@ impl Total {
         self.fixed += fixed;
         self.remaining += checked.faults.len() - fixed;
         self.any_rule |= !checked.empty;
-        for (code, count) in &checked.ignored {
+        for (&code, count) in &checked.ignored {
             *self.ignored.entry(code).or_default() += count;
         }
     }
