@@ -73,7 +73,7 @@ test-long: tools ## What takes minutes by its nature: sixty cards that turn gree
 test-dendrite: tools ## The tests that meet most of the homeserver on Dendrite, another one, FILTER=storm:: for some: built with Go where Go is there (2 min, once), else skipped
 	@scripts/dendrite test $(FILTER) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
-test-cluster: ## Manifests and Helm chart on a real Kubernetes API server, etcd and controllers: built with Go where Go is there (5 min, once), else skipped
+test-cluster: ## Manifests and Helm chart on a real Kubernetes API server, etcd and controllers: built with Go where Go is there (5 to 8 min, once), else skipped
 	@scripts/cluster || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 chaos: tools ## Faults and kill -9 under load for 10 min, then of two and three replicas the leader twenty times (10 min); SECONDS=60 for how long the first, SEED=7 to repeat a run
