@@ -1,4 +1,4 @@
-"""The servers of the soak: the demo's, with configs of its own, and started again where the plan says so."""
+"""The servers of the soak: the demo's, with other configs, and started again where the plan says so."""
 
 import http.client
 import os
@@ -108,7 +108,7 @@ class Receiver(Again, servers.Server):
         self.relaunch()
 
     def post(self, path, body):
-        """The status of the answer to a webhook, over a connection of its own."""
+        """The status of the answer to a webhook, over a separate connection."""
         connection = http.client.HTTPConnection(self.address, timeout=10)
         try:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
