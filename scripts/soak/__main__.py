@@ -248,8 +248,10 @@ class Soak:
         self.wait_for("all webhooks are accepted", self.webhooks.is_done)
         self.wait_for("all alerts are over", self.alerts.is_done)
         self.wait_for("the receiver has nothing left to deliver", self.is_delivered)
-        quiet = 15  # more than Alertmanager's group_interval and a poll
-        self.wait_for("the rooms are quiet", lambda: time.monotonic() - self.follower.heard > quiet and self.is_delivered())
+        # From now on: Alertmanager has yet to post what has just ended, which takes its group_interval.
+        quiet, since = 15, time.monotonic()
+        is_quiet = lambda: time.monotonic() - max(since, self.follower.heard) > quiet
+        self.wait_for("the rooms are quiet", lambda: is_quiet() and self.is_delivered())
         self.sampler.is_on = False
 
     def wait_for(self, what, condition):

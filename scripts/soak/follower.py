@@ -54,8 +54,8 @@ class Follower:
         if self.since:
             query["since"] = self.since
         answer = self.user.call("GET", "/sync?" + urlencode(query))
-        for room, news in answer.get("rooms", {}).get("join", {}).items():
-            timeline = news["timeline"]
+        for room, update in answer.get("rooms", {}).get("join", {}).items():
+            timeline = update["timeline"]
             missed = self.read_back(room, timeline["prev_batch"]) if self.since and timeline.get("limited") else []
             for event in missed + timeline["events"]:
                 self.take(room, event)

@@ -343,7 +343,7 @@ class Person:
 
 
 class Onlookers:
-    """Look at the status page, the health and the metrics, each over a separate connection."""
+    """Look at the status page, the health and the metrics, each over a new connection."""
 
     EVERY = 5
 

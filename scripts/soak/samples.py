@@ -193,6 +193,11 @@ def slope(rows, name):
     return 3600 * statistics.median(slopes) if slopes else 0.0
 
 
+# Memory still rises in the first minutes of a process, which a shorter time than this has in it.
+WARM_SECONDS = 900
+COLD_FACTOR = 4
+
+
 class Quarters:
     """The samples of one process after it has warmed up, in four."""
 
@@ -219,9 +224,11 @@ class Quarters:
             first, last = self.quarter(0, column.name), self.quarter(3, column.name)
             if column.floor is None:
                 continue
+            is_cold = column.name in ("private_mib", "rss_mib") and self.length * 4 < WARM_SECONDS
+            floor = column.floor * (COLD_FACTOR if is_cold else 1)
             if not first or not last:
                 yield f"{column.what}: no samples"
-            elif statistics.median(last) > max(first) + column.floor:
+            elif statistics.median(last) > max(first) + floor:
                 yield (
                     f"{column.what} grows: at most {max(first):.2f} in the first quarter, "
                     f"{statistics.median(last):.2f} in the middle of the last, {slope(self.rows, column.name):+.2f} per hour"

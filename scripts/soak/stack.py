@@ -108,7 +108,7 @@ class Receiver(Again, servers.Server):
         self.relaunch()
 
     def post(self, path, body):
-        """The status of the answer to a webhook, over a separate connection."""
+        """The status of the answer to a webhook, over a connection for it alone."""
         connection = http.client.HTTPConnection(self.address, timeout=10)
         try:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
