@@ -22,7 +22,7 @@ pub enum Limits {
 /// The first user of this name is a reader.
 const READER: &str = "sre";
 
-/// As [`super::Scene`], on a separate homeserver with Dendrite's default limits.
+/// As [`super::Scene`], on a private Dendrite with its default limits.
 #[derive(Debug)]
 pub struct DendriteScene {
     pub dendrite: Homeserver,

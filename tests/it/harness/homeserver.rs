@@ -76,7 +76,7 @@ impl Homeserver {
         SHARED.get_or_init(Self::private).await
     }
 
-    /// A separate homeserver, for outages. Costs some seconds.
+    /// One for a single test, for outages. Costs some seconds.
     pub async fn private() -> Self {
         match Software::of_this_run() {
             Software::Synapse => Self::synapse().await,
@@ -176,7 +176,7 @@ impl Homeserver {
         self.process.as_mut().expect("the homeserver runs").signal("CONT");
     }
 
-    /// A new user whose id starts with `name`, logged in on a separate device, free of rate limits.
+    /// A new user whose id starts with `name`, logged in on a new device, free of rate limits.
     pub async fn user(&self, name: &str) -> User {
         let user = self.limited_user(name).await;
         self.set_ratelimit(&user, Some((0, 0))).await;
