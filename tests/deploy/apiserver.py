@@ -117,15 +117,19 @@ class Cluster:
         with open(self.folder / f"{name}.log", "wb") as log:
             self.servers[name] = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
+    def ended(self):
+        """Which of the servers did not stay."""
+        ended = {name: server.poll() for name, server in self.servers.items()}
+        return ", ".join(f"{name} ended with {code}" for name, code in ended.items() if code is not None)
+
     def stop(self):
         for server in reversed(self.servers.values()):
             server.kill()
             server.wait()
 
     def ready(self):
-        for name, server in self.servers.items():
-            if server.poll() is not None:
-                raise RuntimeError(f"{name} ended with {server.returncode}")
+        if ended := self.ended():
+            raise RuntimeError(ended)
         try:
             return self.ask("/readyz") == b"ok"
         except (urllib.error.URLError, ConnectionError):

@@ -11,6 +11,7 @@ import json
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -367,8 +368,8 @@ def main():
         install_crds(cluster, crds)
         say(f"{cluster.kubectl('version').stdout.splitlines()[-1]}, ready after {time.monotonic() - since:.1f} s")
         check_all(cluster, place, report)
-    except (RuntimeError, TimeoutError) as error:
-        print(f"cluster: FAULT: {error}", file=sys.stderr)
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        print(f"cluster: FAULT: {cluster.ended() or error}", file=sys.stderr)
         report.failed = True
     finally:
         cluster.stop()
