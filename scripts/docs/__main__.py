@@ -30,7 +30,7 @@ def install():
         return
     cargo = shutil.which("cargo", path=f"{os.environ.get('PATH', '')}:{Path.home()}/.cargo/bin")
     if not cargo:
-        raise Fault("there is no cargo to install mdBook with: https://rustup.rs")
+        raise Fault("cargo is missing, which installs mdBook: https://rustup.rs")
     say(f"installing mdBook {PIN} into {TOOLS.relative_to(ROOT)} (about four minutes, once)")
     # A target folder beside it: other features of the same crates would rebuild those of the receiver.
     target = TOOLS / "target"

@@ -38,7 +38,7 @@ def check_links(site):
             if not target.is_file():
                 broken.append(f"{file.relative_to(site)}: {link} leads nowhere")
             elif heading and target in pages and heading not in pages[target].ids:
-                broken.append(f"{file.relative_to(site)}: {link}: there is no such heading")
+                broken.append(f"{file.relative_to(site)}: {link}: the page has no such heading")
     if broken:
         raise Fault("\n".join(["broken links in the site:", *broken]))
     if count < 1000:

@@ -63,7 +63,7 @@ class Handler(SimpleHTTPRequestHandler):
 def check_width(site):
     chromium = shutil.which("chromium")
     if not chromium:
-        say(f"skipped: whether the pages fit {PHONE} px; there is no chromium, which `make tools` installs")
+        say(f"skipped: whether the pages fit {PHONE} px; chromium is missing, which `make tools` installs")
         return
     # The list of pages is a frame that is shown without scripts only.
     pages = [f"/{file.relative_to(site)}" for file in sorted(site.rglob("*.html")) if file.name != "toc.html"]
