@@ -8,6 +8,7 @@ use sqlx::AnyConnection;
 use super::{
     escalations,
     find::{newest_incident, with_unresolved},
+    openings::may_be_one,
     rerouted, takings,
 };
 use crate::store::db::statement;
@@ -19,7 +20,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{CardWriter, live_cards},
-        db::{rows, statement::Together, writer::WriteContext},
+        db::{bodies, rows, statement::Together, writer::WriteContext},
         heartbeats::beats,
     },
 };
@@ -33,7 +34,7 @@ type Settle = Box<dyn Fn(&Known, Timestamp) -> Option<Changes> + Send + Sync>;
 /// A webhook that has been read and routed, on its way into the store.
 pub struct Ingest {
     pub key: IncidentKey,
-    /// As it came over the wire; kept for `store.retention`.
+    /// As it came over the wire; kept, packed, for `store.retention`.
     pub body: Vec<u8>,
     /// Of all that the notification says. An open incident that keeps the same one is handed to `decide` as repeated,
     /// without its alerts. Empty: never.
@@ -108,7 +109,9 @@ impl Store {
             LookAhead::Other => false,
         };
         let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
-        if is_unknown && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
+        let may_open = is_unknown && may_be_one(&ingest);
+        ingest.body = bodies::packed(ingest.body);
+        if may_open && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
             return Ok(ingested);
         }
         let (mut ingested, mut rest) = self

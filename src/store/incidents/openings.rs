@@ -20,8 +20,8 @@ const ALERTS: usize = 500;
 const BODY: usize = 512 * 1024;
 
 impl Store {
-    /// Writes the first notification of a group of which nothing was known just now. `None`: it is more than that, or
-    /// something became known meanwhile; to be decided inside the writer's transaction.
+    /// Writes what [`may_be_one`] as the first notification of its group. `None`: it is more than that, or something is known
+    /// of the group; to be decided inside the writer's transaction.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -31,9 +31,6 @@ impl Store {
         hashes: &Hashes,
         now: Timestamp,
     ) -> Result<Option<Ingested>, StoreError> {
-        if !may_be_one(ingest) {
-            return Ok(None);
-        }
         let changes = (ingest.decide)(None, now);
         if !is_one(&changes) {
             return Ok(None);
@@ -50,8 +47,8 @@ impl Store {
     }
 }
 
-/// Whether it can only concern its own incident and one room.
-fn may_be_one(ingest: &Ingest) -> bool {
+/// Whether it can only concern its own incident and one room. Asked before the body is packed.
+pub(super) fn may_be_one(ingest: &Ingest) -> bool {
     ingest.beats.is_empty() && ingest.resolved.is_empty() && ingest.rooms.len() < 2 && ingest.body.len() <= BODY
 }
 

@@ -53,6 +53,24 @@ async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_
     }
 }
 
+#[tokio::test]
+async fn a_body_is_kept_packed_and_comes_back_as_it_was() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let body = r#"{"status":"firing","labels":{"alertname":"A"}},"#.repeat(500).into_bytes();
+    for (group, content_hash) in [("together", "d"), ("alone", "")] {
+        let webhook = Ingest { body: body.clone(), ..repeating(group, content_hash) };
+        let id = store.ingest(webhook).await.expect("committed").notification;
+        let kept: Vec<u8> = sqlx::query_scalar("SELECT body FROM notification WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_one(&store.readers.pool)
+            .await
+            .expect("read");
+        assert!(kept.len() < body.len() / 10, "{} bytes", kept.len());
+        assert_eq!(db::bodies::unpacked(&kept), body);
+    }
+}
+
 /// As a payload that Alertmanager repeats: the content hash is kept, and nothing changes.
 pub(super) fn repeating(group: &str, content_hash: &str) -> Ingest {
     let kept = content_hash.to_owned();
