@@ -32,6 +32,8 @@ pub struct Store {
     pub(super) monitoring: Readers,
     /// For the lease, which must not wait for anything else.
     pub(super) lease: Readers,
+    /// For copying the write-ahead log into the file.
+    pub(super) checkpoints: Readers,
     pub(super) numbers: Shared<(), Numbers>,
     pub(super) overview: Shared<Vec<RoomAddress>, Overview>,
     pub(super) commits: Commits,
@@ -49,7 +51,7 @@ pub struct Store {
     pub(super) process: u64,
     /// For how long no process had it open before this one.
     pub(super) away: std::time::Duration,
-    /// The tasks that watch other replicas.
+    /// Ends the tasks that watch other replicas, and the one that copies the log.
     pub(super) watching: Watching,
     /// Keeps a second process out for as long as any handle lives.
     pub(super) lock: std::sync::Arc<std::fs::File>,

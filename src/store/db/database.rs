@@ -33,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// that a replica that was stopped blocks the others for no longer.
 const LIMITS: &str = "SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '3s'; \
      SET LOCAL idle_in_transaction_session_timeout = '3s'";
+/// Pages in the write-ahead log from which on SQLite makes the writer copy them after a commit; by then they have been copied
+/// beside it, unless that fails.
+const WRITER_CHECKPOINT: u32 = 4_000;
 /// The size in bytes that the write-ahead log is truncated to after a checkpoint, so that one large batch does not leave
 /// it large. The file itself never shrinks, but reuses free pages.
 const WAL_BYTES: &str = "16777216";
@@ -136,7 +139,7 @@ impl Database {
             let settings = format!(
                 "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                  PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = {WAL_BYTES}; PRAGMA temp_store = MEMORY; \
-                 PRAGMA cache_size = -{WRITER_CACHE}",
+                 PRAGMA cache_size = -{WRITER_CACHE}; PRAGMA wal_autocheckpoint = {WRITER_CHECKPOINT}",
                 BUSY_TIMEOUT.as_millis()
             );
             // Made of literals only.

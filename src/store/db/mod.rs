@@ -1,6 +1,7 @@
 //! The database: opening it, its one writer, rows and errors.
 
 pub(crate) mod bodies;
+pub(crate) mod checkpoints;
 pub(crate) mod clean_stop;
 pub(crate) mod database;
 pub(crate) mod error;

@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Connection as _, Executor as _, any::AnyConnectOptions
 use tokio::sync::{Semaphore, watch};
 
 use super::{
+    checkpoints::WriteAheadLog,
     clean_stop,
     database::Database,
     error::{in_words, is_damage, is_full},
@@ -125,7 +126,11 @@ impl Store {
             database.readers(connections, read_only, &adapt).await.map_err(|error| opened(Box::new(error)))
         };
         let (readers, monitoring) = (pool(READERS, true).await?, pool(CONNECTIONS, true).await?);
-        let lease = pool(1, false).await?;
+        let (lease, checkpoints) = (pool(1, false).await?, pool(1, false).await?);
+        let (log, watching) = (WriteAheadLog::default(), Watching::default());
+        if let Database::Sqlite(_) = &database {
+            log.copy_when_due(checkpoints.clone(), watching.token());
+        }
         let (wakes, commits, process) = (Wakes::default(), Commits::default(), rand::random());
         let writer = writer::start(writer::Parts {
             database: database.clone(),
@@ -136,6 +141,7 @@ impl Store {
             health,
             wakes: wakes.clone(),
             commits: commits.clone(),
+            log,
             process,
         });
         let writer = writer.await?;
@@ -147,6 +153,7 @@ impl Store {
             readers,
             monitoring,
             lease,
+            checkpoints,
             numbers,
             overview,
             commits,
@@ -158,7 +165,7 @@ impl Store {
             large,
             process,
             away,
-            watching: Watching::default(),
+            watching,
             lock,
         };
         store.ensure_identity().await?;
@@ -173,6 +180,7 @@ impl Store {
         // The writer last: only the last connection copies the write-ahead log into the file, and readers may not.
         self.watching.end();
         self.lease.close().await;
+        self.checkpoints.close().await;
         self.readers.close().await;
         self.monitoring.close().await;
         self.writer.close().await;

@@ -18,13 +18,14 @@ use tokio::{
 pub(crate) use self::job::WriteContext;
 use self::job::{Batch, Message, Work};
 use super::{
+    checkpoints::{CHECKPOINT, WriteAheadLog},
     database::{Database, UndoPlace},
     error::{concerns_all, in_words, is_without_room},
     meta,
     monitoring::Commits,
     openings::{self, Opening},
     repeats::{self, Repeat},
-    statement::SqlBuilder,
+    statement::{self, SqlBuilder},
     wakes::{Behind, Wakes},
 };
 use crate::{
@@ -151,6 +152,7 @@ pub(crate) struct Parts {
     pub health: Arc<Health>,
     pub wakes: Wakes,
     pub commits: Commits,
+    pub log: WriteAheadLog,
     /// By which this process knows its own notifications.
     pub process: u64,
 }
@@ -159,7 +161,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
     let seq = meta::read_seq(&mut parts.connection).await?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let context = WriteContext { seq, behind: Behind::None, epoch: None };
-    let Parts { database, connection, replica, clock, metrics, health, wakes, commits, process } = parts;
+    let Parts { database, connection, replica, clock, metrics, health, wakes, commits, log, process } = parts;
     let writer = Writer {
         database,
         connection: Some(connection),
@@ -176,6 +178,7 @@ pub(crate) async fn start(mut parts: Parts) -> Result<Handle, StoreError> {
         health,
         wakes,
         commits,
+        log,
         process,
     };
     // The writer has its own thread and runtime. On the shared runtime it would queue behind webhooks that are being
@@ -216,6 +219,7 @@ struct Writer {
     health: Arc<Health>,
     wakes: Wakes,
     commits: Commits,
+    log: WriteAheadLog,
     process: u64,
 }
 
@@ -287,10 +291,23 @@ impl Writer {
             self.metrics.store_commit_commands.inc_by(count);
             self.saved_seq = self.context.seq;
             self.commits.count();
+            self.log.grow(batch.pages());
             self.saved_mark = mark.or(self.saved_mark.take());
             self.wakes.wake(&std::mem::take(&mut self.context.behind));
         }
         batch.answer(&outcome);
+        self.begin_log_again().await;
+    }
+
+    /// Copies the end of the write-ahead log into the file if the rest is copied, so that the next transaction begins it
+    /// again. Nobody has to wait for an answer meanwhile.
+    async fn begin_log_again(&mut self) {
+        if self.log.take_long()
+            && let Some(connection) = &mut self.connection
+            && let Err(error) = statement::query(CHECKPOINT).execute(connection).await
+        {
+            tracing::debug!(error = in_words(&error), "checkpoint failed");
+        }
     }
 
     /// Logs a failure once, and its end once.

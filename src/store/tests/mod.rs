@@ -23,6 +23,7 @@ use crate::{
 mod acts;
 mod addresses;
 mod answers;
+mod checkpoints;
 mod dead_letters;
 mod elsewhere;
 mod escalations;

@@ -14,7 +14,7 @@ async fn count(store: &Store, sql: &'static str) -> i64 {
 }
 
 /// A body that stays as long as it is.
-fn noise(bytes: usize) -> Vec<u8> {
+pub(super) fn noise(bytes: usize) -> Vec<u8> {
     let mut noise = vec![0; bytes];
     rand::fill(&mut noise[..]);
     noise

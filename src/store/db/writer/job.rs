@@ -150,6 +150,15 @@ impl Batch {
         self.jobs.len() + self.openings.len() + self.repeats.len()
     }
 
+    /// About how many pages it changes.
+    pub fn pages(&self) -> usize {
+        const PAGE: usize = 4_096;
+        // An alert takes about a quarter of a page, and what else there is of a notification goes into rows and indexes.
+        let opening = |opening: &Opening| 6 + opening.body.len() / PAGE + opening.alerts.len() / 4;
+        let jobs: usize = self.jobs.iter().map(|job| if job.is_large() { 1_024 } else { 8 }).sum();
+        2 + self.openings.iter().map(opening).sum::<usize>() + jobs + self.repeats.len()
+    }
+
     pub fn undo_place(&self) -> UndoPlace {
         if self.jobs.iter().any(|job| job.is_large()) { UndoPlace::File } else { UndoPlace::Memory }
     }
