@@ -15,6 +15,7 @@ use super::{
         wakes::Wakes,
         writer::{self, WriteContext},
     },
+    incidents::met::MetGroups,
     reports::{overview::Overview, stats::Numbers},
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct Store {
     pub(super) numbers: Shared<(), Numbers>,
     pub(super) overview: Shared<Vec<RoomAddress>, Overview>,
     pub(super) commits: Commits,
+    pub(super) met: MetGroups,
     pub(super) writer: writer::Handle,
     pub(super) clock: Clock,
     /// Subscribe before polling [`Store::due`], or a wake-up is lost.

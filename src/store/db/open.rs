@@ -26,7 +26,7 @@ use crate::{
     config,
     health::Health,
     metrics::Metrics,
-    store::{Store, StoreError, replicas::advice::with_advice},
+    store::{Store, StoreError, incidents::met::MetGroups, replicas::advice::with_advice},
 };
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -157,6 +157,7 @@ impl Store {
             numbers,
             overview,
             commits,
+            met: MetGroups::default(),
             writer,
             clock,
             wakes,

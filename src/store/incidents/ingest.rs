@@ -103,13 +103,16 @@ impl Store {
     pub async fn ingest(&self, mut ingest: Ingest) -> Result<Ingested, StoreError> {
         let clock = self.clock.clone();
         let (group, route) = (hash(ingest.key.group_key.as_bytes()), ingest.key.route.clone());
-        let is_unknown = match self.look_ahead(&ingest, &group, clock.now()).await? {
-            LookAhead::Repeated(ingested) => return Ok(ingested),
-            LookAhead::Unknown => true,
-            LookAhead::Other => false,
-        };
+        // Whether something is known of a new group the writer sees; only what repeats or changes is read up first.
+        let is_new = !ingest.content_hash.is_empty() && !self.met.meet(&ingest.key);
+        let may_open = is_new
+            || match self.look_ahead(&ingest, &group, clock.now()).await? {
+                LookAhead::Repeated(ingested) => return Ok(ingested),
+                LookAhead::Unknown => true,
+                LookAhead::Other => false,
+            };
         let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
-        let may_open = is_unknown && may_be_one(&ingest);
+        let may_open = may_open && may_be_one(&ingest);
         ingest.body = bodies::packed(ingest.body);
         if may_open && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
             return Ok(ingested);

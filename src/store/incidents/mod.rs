@@ -4,6 +4,7 @@ pub(crate) mod escalations;
 pub(crate) mod find;
 pub(crate) mod found;
 pub(crate) mod ingest;
+pub(crate) mod met;
 pub(crate) mod openings;
 pub(crate) mod repeats;
 pub(crate) mod rerouted;

@@ -54,6 +54,32 @@ async fn only_the_last_notification_of_an_open_incident_is_repeated_without_its_
 }
 
 #[tokio::test]
+async fn a_group_of_before_the_start_is_repeated_and_not_opened_again() {
+    let (folder, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let Fixture { store, .. } = open(folder.path()).await;
+    let first = store.ingest(repeating("g", "d")).await.expect("committed");
+    let store = if is_shared() {
+        open_beside(&store, other.path(), store.clock.clone(), Arc::new(Metrics::new(&[], &[], "v", "c"))).await
+    } else {
+        store.close().await;
+        drop(store);
+        open(folder.path()).await.store
+    };
+    for _ in 0..2 {
+        let again = store.ingest(repeating("g", "d")).await.expect("committed");
+        assert_eq!(
+            (again.outcome, again.incident, again.notification),
+            (Outcome::Unchanged, first.incident.clone(), first.notification.clone())
+        );
+    }
+    let kept: (i64, i64) = sqlx::query_as("SELECT count(*), CAST(sum(repeats) AS BIGINT) FROM notification")
+        .fetch_one(&store.readers.pool)
+        .await
+        .expect("counted");
+    assert_eq!(kept, (1, 2));
+}
+
+#[tokio::test]
 async fn a_body_is_kept_packed_and_comes_back_as_it_was() {
     let folder = TempDir::new().expect("a folder");
     let Fixture { store, .. } = open(folder.path()).await;
