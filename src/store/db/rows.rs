@@ -55,7 +55,10 @@ fn maybe_document<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) ->
 }
 
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
+    // What most alerts take, so that it need not grow again and again.
+    let mut json = Vec::with_capacity(1_024);
+    serde_json::to_writer(&mut json, value).map_err(|error| StoreError::Database(error.to_string()))?;
+    String::from_utf8(json).map_err(|error| StoreError::Database(error.to_string()))
 }
 
 /// Reads an incident without its alerts.
