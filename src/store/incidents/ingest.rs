@@ -8,7 +8,6 @@ use sqlx::AnyConnection;
 use super::{
     escalations,
     find::{newest_incident, with_unresolved},
-    openings::may_be_one,
     rerouted, takings,
 };
 use crate::store::db::statement;
@@ -112,7 +111,7 @@ impl Store {
                 LookAhead::Other => false,
             };
         let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
-        let may_open = may_open && may_be_one(&ingest);
+        let may_open = may_open && ingest.may_be_opening();
         ingest.body = bodies::packed(ingest.body);
         if may_open && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
             return Ok(ingested);

@@ -20,8 +20,8 @@ const ALERTS: usize = 500;
 const BODY: usize = 512 * 1024;
 
 impl Store {
-    /// Writes what [`may_be_one`] as the first notification of its group. `None`: it is more than that, or something is known
-    /// of the group; to be decided inside the writer's transaction.
+    /// Writes what [`Ingest::may_be_opening`] as the first notification of its group. `None`: it is more than that, or
+    /// something is known of the group; to be decided inside the writer's transaction.
     ///
     /// # Errors
     /// When it cannot be committed.
@@ -47,9 +47,11 @@ impl Store {
     }
 }
 
-/// Whether it can only concern its own incident and one room. Asked before the body is packed.
-pub(super) fn may_be_one(ingest: &Ingest) -> bool {
-    ingest.beats.is_empty() && ingest.resolved.is_empty() && ingest.rooms.len() < 2 && ingest.body.len() <= BODY
+impl Ingest {
+    /// Whether it can only concern its own incident and one room. Asked before the body is packed.
+    pub(super) fn may_be_opening(&self) -> bool {
+        self.beats.is_empty() && self.resolved.is_empty() && self.rooms.len() < 2 && self.body.len() <= BODY
+    }
 }
 
 fn is_one(changes: &Changes) -> bool {
