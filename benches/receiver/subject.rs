@@ -23,6 +23,8 @@ impl Subject {
         let scratch = Scratch::new("bench");
         let binary = scratch.join("receiver");
         fs::copy(env!("CARGO_BIN_EXE_matrix-alertmanager-receiver"), &binary).expect("the built binary");
+        // Pages that are not on disk yet would count as private memory of the process.
+        fs::File::open(&binary).and_then(|file| file.sync_all()).expect("on disk");
         let version = Command::new(&binary).arg("--version").output().expect("the binary starts").stdout;
         let version = String::from_utf8_lossy(&version).into_owned();
         let expected = matrix_alertmanager_receiver::LONG_VERSION;
