@@ -1,6 +1,8 @@
 //! The wall clock of the receiver's machine is set, by days, while alerts are open and heartbeats are watched.
 
-use crate::harness::{DEADLINE, Payload, Receiver, ReceiverBuilder, RoomView, Scene, WallClock, only_sqlite};
+use crate::harness::{
+    DEADLINE, FaultProxy, Match, Payload, Reader, Receiver, ReceiverBuilder, RoomView, Scene, WallClock, only_sqlite,
+};
 
 const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
 const DAY: i64 = 86_400;
@@ -81,6 +83,32 @@ async fn a_clock_set_back_keeps_no_green_note_waiting() {
     if only_sqlite("the wall clock of before is known") {
         receiver.wait_log(&["wall clock changed while the receiver was stopped"]).await;
     }
+}
+
+/// The SDK asks the clock again when it encrypts, and would panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_while_a_room_s_keys_are_shared_only_makes_another_key() {
+    let (scene, clock) = (Scene::encrypted().await, WallClock::new());
+    let proxy = FaultProxy::start(&scene.synapse.url()).await;
+    let reader = Reader::new(&scene.sre).await;
+    let mut shared = proxy.hold(Match::when(|one| one.path.contains("/sendToDevice/")));
+    let receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).wall_clock(&clock).start().await;
+    receiver.accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
+    for ahead in [-DAY, 10 * DAY] {
+        let keys = shared.next(DEADLINE).await;
+        clock.set(ahead);
+        keys.release();
+    }
+    proxy.heal();
+    reader.reads(&scene.room, "DiskFull").await;
+    receiver.wait_log(&["the room's key has run out since it was shared"]).await;
+    assert_eq!(receiver.metric("lane_panics_total", &[]).await, 0.0);
+    let one = |view: &RoomView| {
+        let sealed =
+            view.events.iter().filter(|event| event.event_type == "m.room.encrypted" && event.sender == view.bot);
+        sealed.count() == 1
+    };
+    scene.room.assert_settled("one event", QUIET, one).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use matrix_sdk::{Client, Error, HttpError, Room, config::RequestConfig, ruma::api::error::IntoHttpError};
 use tokio::time::timeout;
 
+use super::expired_keys;
 use crate::{
     matrix::{
         api::errors::{self, ApiError, NOT_IN_ROOM},
@@ -42,12 +43,17 @@ pub(crate) async fn share(context: &Context, room: &Room, address: &RoomAddress)
 async fn share_now(room: &Room) -> Result<(), SendError> {
     let nothing = serde_json::json!({});
     let rehearsal = room.send_raw("m.room.message", nothing).with_request_config(RequestConfig::new().skip_auth());
-    match rehearsal.await {
-        Err(Error::Http(error)) if matches!(*error, HttpError::IntoHttp(IntoHttpError::Authentication(_))) => Ok(()),
-        Err(error) => Err(keys_error(ApiError::from_sdk(&error).error)),
-        // The homeserver accepts events without a token. Nothing readable has gone out.
-        Ok(_) => Err(errors::send_error(Reason::KeysNotReady, "the homeserver accepted an event without a token")),
-    }
+    let rehearsed = async {
+        match rehearsal.await {
+            Err(Error::Http(error)) if matches!(*error, HttpError::IntoHttp(IntoHttpError::Authentication(_))) => {
+                Ok(())
+            }
+            Err(error) => Err(keys_error(ApiError::from_sdk(&error).error)),
+            // The homeserver accepts events without a token. Nothing readable has gone out.
+            Ok(_) => Err(errors::send_error(Reason::KeysNotReady, "the homeserver accepted an event without a token")),
+        }
+    };
+    expired_keys::as_error(rehearsed).await
 }
 
 /// A failed request for the room's keys says nothing about the event, whatever its status.

@@ -17,7 +17,7 @@ use crate::{
             token_api::{SEND_TIMEOUT, raw_content},
         },
         context::Context,
-        encryption::{room_keys, upkeep::TrustUpkeep},
+        encryption::{expired_keys, room_keys, upkeep::TrustUpkeep},
         events::media::has_plain_file,
         rooms::{Rooms, entry::Trigger, room_api::RoomApi},
         session::{
@@ -187,7 +187,7 @@ impl Sender<'_> {
             let sent = room.send_raw(event.event_type, content).with_transaction_id(txn_id).await;
             sent.map(|sent| sent.response.event_id.to_string()).map_err(|error| ApiError::from_sdk(&error).error)
         };
-        let mut sent = within_send_timeout(request).await;
+        let mut sent = within_send_timeout(expired_keys::as_error(request)).await;
         if let Err(error @ SendError { reason: Reason::RateLimited | Reason::ServerError, retry_after: None, .. }) =
             &mut sent
         {
