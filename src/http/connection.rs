@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -48,6 +48,27 @@ pub struct Connection {
 struct State {
     phase: Phase,
     posted: bool,
+    unread: Unread,
+}
+
+/// Bytes of a connection's answers that its client has not read, which count towards those of all connections.
+#[derive(Debug)]
+struct Unread {
+    own: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Unread {
+    fn set(&mut self, bytes: usize) {
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(std::mem::replace(&mut self.own, bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +82,17 @@ enum Phase {
 }
 
 impl Connection {
-    pub fn new(reserved: bool, idle: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(reserved: bool, idle: Arc<Notify>, unread: Arc<AtomicUsize>, metrics: Arc<Metrics>) -> Self {
         let opened = Instant::now();
         Self {
             reserved,
             opened,
             requests: AtomicU32::new(0),
-            state: Mutex::new(State { phase: Phase::WaitsForClient { since: opened }, posted: false }),
+            state: Mutex::new(State {
+                phase: Phase::WaitsForClient { since: opened },
+                posted: false,
+                unread: Unread { own: 0, all: unread },
+            }),
             displaced: CancellationToken::new(),
             idle,
             metrics,
@@ -102,6 +127,7 @@ impl Connection {
             return false;
         }
         state.phase = Phase::Displaced;
+        state.unread.set(0);
         drop(state);
         self.displaced.cancel();
         self.metrics.connections.closed.with_label_values(&["displaced"]).inc();
@@ -127,6 +153,22 @@ impl Connection {
         }
     }
 
+    /// An answer of so many bytes goes to the client, for which the connection waits from now on.
+    pub fn answers(&self, bytes: usize) {
+        let mut state = self.state();
+        if state.phase != Phase::Displaced {
+            let unread = state.unread.own.saturating_add(bytes);
+            state.unread.set(unread);
+            drop(state);
+            self.wait(Instant::now());
+        }
+    }
+
+    /// Bytes of its answers that its client has not read.
+    pub fn unread(&self) -> usize {
+        self.state().unread.own
+    }
+
     pub fn has_posted(&self) {
         self.state().posted = true;
     }
@@ -134,6 +176,7 @@ impl Connection {
     /// The client read the answer, and the next request may come.
     fn was_read(&self) {
         let mut state = self.state();
+        state.unread.set(0);
         if let Phase::WaitsForClient { since } = &mut state.phase {
             *since = Instant::now();
         }
@@ -281,7 +324,7 @@ mod tests {
     }
 
     fn connection() -> Arc<Connection> {
-        Arc::new(Connection::new(false, Arc::default(), Arc::new(Metrics::new(&[], &[], "", ""))))
+        Arc::new(Connection::new(false, Arc::default(), Arc::default(), Arc::new(Metrics::new(&[], &[], "", ""))))
     }
 
     fn stream(patience: Duration) -> (Stream<DuplexStream>, DuplexStream, Arc<Connection>) {

@@ -2,10 +2,11 @@
 //! room; while a handler works on each of them, new ones queue.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +21,9 @@ use crate::metrics::Metrics;
 
 /// How long a connection waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of answers that may wait for their clients; beyond it those that have waited longest are given up. An answer alone
+/// may be larger.
+const UNREAD_BYTES: usize = 8 * 1024 * 1024;
 
 /// The slots of one listener, and the connections that hold them.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Pool {
     opened: AtomicU64,
     /// Notified when a connection starts to wait for its client, so that it could be displaced.
     idle: Arc<Notify>,
+    /// Bytes of answers that clients have not read.
+    unread: Arc<AtomicUsize>,
     patience: Duration,
 }
 
@@ -56,6 +62,13 @@ pub struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
 }
 
+impl ConnectionSlot {
+    /// An answer has begun to wait for its client.
+    pub(super) fn limit_unread(&self) {
+        self.pool.limit_unread(self.id);
+    }
+}
+
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.pool.connections().remove(&self.id);
@@ -72,6 +85,7 @@ impl Pool {
             open: Mutex::default(),
             opened: AtomicU64::new(0),
             idle: Arc::default(),
+            unread: Arc::default(),
             patience: PATIENCE,
         }
     }
@@ -81,7 +95,8 @@ impl Pool {
     }
 
     pub(super) fn open(self: &Arc<Self>, permit: Permit, metrics: Arc<Metrics>) -> (Arc<Connection>, ConnectionSlot) {
-        let connection = Arc::new(Connection::new(permit.reserved, Arc::clone(&self.idle), metrics));
+        let (idle, unread) = (Arc::clone(&self.idle), Arc::clone(&self.unread));
+        let connection = Arc::new(Connection::new(permit.reserved, idle, unread, metrics));
         let id = self.opened.fetch_add(1, Ordering::Relaxed);
         self.connections().insert(id, Arc::clone(&connection));
         (connection, ConnectionSlot { id, pool: Arc::clone(self), _permit: permit.held })
@@ -124,6 +139,27 @@ impl Pool {
     async fn acquire(&self, reserved: bool, displaced: bool) -> Result<Permit, Full> {
         let held = Arc::clone(self.places(reserved)).acquire_owned().await.map_err(|_| Full)?;
         Ok(Permit { held, reserved, displaced })
+    }
+
+    /// Ends connections whose answers are not read, those that have waited longest first, as long as these answers take too
+    /// much memory; not that of `newest`, which may be read yet.
+    fn limit_unread(&self, newest: u64) {
+        if self.unread.load(Ordering::Relaxed) <= UNREAD_BYTES {
+            return;
+        }
+        let open = self.connections();
+        // What is smaller than its share of the memory frees too little.
+        let large = |connection: &Connection| connection.unread() >= UNREAD_BYTES / self.size;
+        let others = open.iter().filter(|(id, connection)| **id != newest && large(connection));
+        let mut waits: Vec<_> =
+            others.filter_map(|(_, connection)| Some((connection.has_waited()?, connection))).collect();
+        waits.sort_by_key(|(waited, _)| Reverse(*waited));
+        for (_, connection) in waits {
+            if self.unread.load(Ordering::Relaxed) <= UNREAD_BYTES {
+                break;
+            }
+            connection.displace();
+        }
     }
 
     /// Ends the connection that has waited longest for its client; `false` if all are being worked on.
@@ -213,6 +249,34 @@ mod tests {
         let mut all = waiting(&pool, &[9, 5]).await;
         all[0].connection.has_posted();
         assert_eq!(crowd(&pool, &mut all).await.1, [1]);
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_take_no_more_than_their_share_of_memory() {
+        let (pool, metrics) = (pool(4, 0, 1), Arc::new(Metrics::new(&[], &[], "", "")));
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            let (connection, slot) = pool.open(pool.permit().await.expect("a place"), Arc::clone(&metrics));
+            all.push((connection, slot));
+        }
+        let displaced = |all: &[(Arc<Connection>, ConnectionSlot)]| -> Vec<bool> {
+            all.iter().map(|(connection, _)| connection.is_displaced()).collect()
+        };
+        let answers = |number: usize, bytes| {
+            let (connection, slot): &(Arc<Connection>, ConnectionSlot) = &all[number];
+            connection.answers(bytes);
+            slot.limit_unread();
+        };
+        // The oldest is a small one, which would free next to nothing.
+        answers(0, 1_000);
+        answers(1, UNREAD_BYTES / 2);
+        answers(2, UNREAD_BYTES / 2 - 1_000);
+        assert_eq!(displaced(&all), [false; 4], "just as much as may be");
+        answers(3, 2 * UNREAD_BYTES);
+        assert_eq!(displaced(&all), [false, true, true, false], "one alone may be larger");
+        let last = all.pop().expect("a connection");
+        drop(last);
+        assert_eq!(pool.unread.load(Ordering::Relaxed), 1_000, "what was given up or ended takes nothing");
     }
 
     #[tokio::test]

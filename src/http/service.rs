@@ -15,7 +15,7 @@ use axum::{
 };
 use hyper::{
     Request,
-    body::{Frame, Incoming, SizeHint},
+    body::{Body as _, Frame, Incoming, SizeHint},
 };
 use tokio::time::Instant;
 use tower::Service;
@@ -31,12 +31,12 @@ pub struct Reserved;
 pub struct ConnectionService<S> {
     inner: S,
     connection: Arc<Connection>,
-    _place: Arc<ConnectionSlot>,
+    place: Arc<ConnectionSlot>,
 }
 
 impl<S> ConnectionService<S> {
     pub fn new(inner: S, connection: Arc<Connection>, place: ConnectionSlot) -> Self {
-        Self { inner, connection, _place: Arc::new(place) }
+        Self { inner, connection, place: Arc::new(place) }
     }
 }
 
@@ -54,7 +54,7 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let connection = Arc::clone(&self.connection);
+        let (connection, place) = (Arc::clone(&self.connection), Arc::clone(&self.place));
         let posts = request.method() == Method::POST && misdirected::is_webhook(request.uri().path());
         let mut request =
             request.map(|body| Body::new(ClientBody { body, since: None, connection: Arc::clone(&connection) }));
@@ -74,7 +74,9 @@ where
             if posts && response.status() == StatusCode::OK {
                 connection.has_posted();
             }
-            connection.wait(Instant::now());
+            let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+            connection.answers(bytes);
+            place.limit_unread();
             Ok(response)
         })
     }

@@ -66,7 +66,8 @@ impl ConnectionMetrics {
             ),
             closed: maker.counters(
                 "http_connections_closed_total",
-                "Connections ended because their place was needed and they waited longest for their clients (displaced), or \
+                "Connections ended because their place, or the memory of an unread answer, was needed and they waited longest \
+                 for their clients (displaced), or \
                  because an answer was not read in time (unread).",
                 &["reason"],
             ),
