@@ -8,7 +8,7 @@ use crate::{
     model::{Act, ActArgs, ActKind, ActState, CardId, IncidentId, Timestamp},
     store::{
         Store, StoreError,
-        db::{rows::to_json, writer::WriteContext},
+        db::{json::to_json, writer::WriteContext},
     },
 };
 

@@ -6,7 +6,7 @@ use super::rows::{self, ActAnswer};
 use crate::store::db::statement;
 use crate::{
     model::{ActArgs, ActKind, CardId, IncidentId, RoomAddress, RouteName, Timestamp},
-    store::{Store, StoreError, db::rows::to_json},
+    store::{Store, StoreError, db::json::to_json},
 };
 
 /// Something that an event asks for.

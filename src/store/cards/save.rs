@@ -10,7 +10,7 @@ use crate::{
     },
     store::{
         StoreError,
-        db::{rows, statement::Together, writer::WriteContext},
+        db::{json::to_json, statement::Together, writer::WriteContext},
         rooms::addresses,
     },
 };
@@ -169,7 +169,7 @@ impl CardWriter<'_> {
         .bind(note.kind.as_str())
         .bind(self.now.0)
         .bind(notification.as_str())
-        .bind(rows::to_json(&note.args)?)
+        .bind(to_json(&note.args)?)
         .bind(NOTES)
         .execute(&mut *self.connection)
         .await?;

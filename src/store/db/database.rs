@@ -317,7 +317,7 @@ impl Database {
 
 /// The oldest migration that a version must know to work with this schema. It grows with a migration that takes away or
 /// changes what older versions use; see docs/UPGRADING.md.
-pub(crate) const SCHEMA_NEEDS: i64 = 10;
+pub(crate) const SCHEMA_NEEDS: i64 = 12;
 
 /// Every step is a separate transaction, and replicas that start at once wait for each other in each.
 async fn migrate_shared(

@@ -3,8 +3,10 @@
 pub(crate) mod bodies;
 pub(crate) mod checkpoints;
 pub(crate) mod clean_stop;
+pub(crate) mod common;
 pub(crate) mod database;
 pub(crate) mod error;
+pub(crate) mod json;
 pub(crate) mod meta;
 pub(crate) mod monitoring;
 pub(crate) mod open;

@@ -28,6 +28,8 @@ pub(crate) struct Opening {
     pub closed_at: Option<Timestamp>,
     /// JSON.
     pub doc: String,
+    /// JSON.
+    pub common: Option<String>,
     pub alerts: Vec<AlertRow>,
     /// At most one room: whether two are the same is known inside the transaction only.
     pub card: Option<(CardId, RoomAddress)>,
@@ -121,7 +123,7 @@ fn notifications(openings: &[(&Opening, i64)]) -> SqlBuilder {
 fn incidents(openings: &[(&Opening, i64)]) -> SqlBuilder {
     let mut insert = SqlBuilder::new(
         "INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
-         fired_at, closed_at, flaps, rev, notification, doc, by_receiver) VALUES ",
+         fired_at, closed_at, flaps, rev, notification, doc, common, by_receiver) VALUES ",
     );
     for (n, (opening, rev)) in openings.iter().enumerate() {
         insert.push(if n == 0 { "(" } else { ", (" }).push_bind(opening.incident.as_str());
@@ -138,6 +140,7 @@ fn incidents(openings: &[(&Opening, i64)]) -> SqlBuilder {
         insert.push(", ").push_bind(*rev);
         insert.push(", ").push_bind(opening.notification.as_str());
         insert.push(", ").push_bind(opening.doc.as_str());
+        insert.push(", ").push_bind(opening.common.as_deref());
         insert.push(", ").push_bind(i64::from(opening.by_receiver)).push(")");
     }
     insert

@@ -1,9 +1,13 @@
 //! Rows <-> types of the model.
 
-use futures_util::{TryStreamExt as _, stream::BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
-use super::statement::SqlBuilder;
+use super::{
+    common::Common,
+    json::{from_json, to_json},
+    statement::SqlBuilder,
+};
 use crate::store::db::statement;
 use crate::{
     model::{
@@ -44,21 +48,12 @@ fn word<T>(row: &AnyRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Res
 }
 
 fn document<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
-    let text: &str = row.try_get(column)?;
-    serde_json::from_str(text)
-        .map_err(|error| StoreError::Database(format!("invalid JSON in the store, column {column}: {error}")))
+    from_json(row.try_get(column)?, column)
 }
 
 fn maybe_document<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<Option<T>, StoreError> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(|_| document(row, column)).transpose()
-}
-
-pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    // What most alerts take, so that it need not grow again and again.
-    let mut json = Vec::with_capacity(1_024);
-    serde_json::to_writer(&mut json, value).map_err(|error| StoreError::Database(error.to_string()))?;
-    String::from_utf8(json).map_err(|error| StoreError::Database(error.to_string()))
 }
 
 /// Reads an incident without its alerts.
@@ -85,7 +80,7 @@ pub(crate) fn incident(row: &AnyRow) -> Result<Incident, StoreError> {
     })
 }
 
-pub(crate) fn alert(row: &AnyRow) -> Result<Alert, StoreError> {
+fn alert(row: &AnyRow, common: &Common) -> Result<Alert, StoreError> {
     Ok(Alert {
         fingerprint: row.try_get("fingerprint")?,
         state: word(row, "state", AlertState::parse)?,
@@ -94,7 +89,7 @@ pub(crate) fn alert(row: &AnyRow) -> Result<Alert, StoreError> {
         absent_since: maybe_time(row, "absent_since")?,
         changed_at: time(row, "changed_at")?,
         seen: maybe_document(row, "seen")?,
-        doc: document(row, "doc")?,
+        doc: common.document(row.try_get("doc")?)?,
     })
 }
 
@@ -162,22 +157,15 @@ pub(crate) fn op(row: &AnyRow) -> Result<Op, StoreError> {
 /// The alerts of an incident, sorted by fingerprint.
 pub(crate) async fn alerts_of(connection: &mut AnyConnection, incident: &IncidentId) -> Result<Vec<Alert>, StoreError> {
     // Row by row: each holds its values a second time.
-    let mut stream = stream_alerts(connection, incident);
-    let mut alerts = Vec::new();
-    while let Some(row) = stream.try_next().await? {
-        alerts.push(alert(&row)?);
-    }
-    Ok(alerts)
+    stream_alerts(connection, incident).try_collect().await
 }
 
 /// Reads the alerts of an incident one by one, sorted by fingerprint.
 pub(crate) fn stream_alerts<'c>(
     connection: &'c mut AnyConnection,
     incident: &IncidentId,
-) -> BoxStream<'c, Result<AnyRow, sqlx::Error>> {
-    statement::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint")
-        .bind(incident.as_str().to_owned())
-        .fetch(connection)
+) -> BoxStream<'c, Result<Alert, StoreError>> {
+    some_alerts(connection, incident, i64::MAX)
 }
 
 /// Reads at most `most` alerts of an incident.
@@ -186,14 +174,32 @@ pub(crate) async fn some_alerts_of(
     incident: &IncidentId,
     most: i64,
 ) -> Result<Vec<Alert>, StoreError> {
-    statement::query("SELECT * FROM alert WHERE incident = $1 ORDER BY fingerprint LIMIT $2")
-        .bind(incident.as_str())
-        .bind(most)
-        .fetch_all(connection)
-        .await?
-        .iter()
-        .map(alert)
-        .collect()
+    some_alerts(connection, incident, most).try_collect().await
+}
+
+fn some_alerts<'c>(
+    connection: &'c mut AnyConnection,
+    incident: &IncidentId,
+    most: i64,
+) -> BoxStream<'c, Result<Alert, StoreError>> {
+    let rows = statement::query(
+        "SELECT alert.*, incident.common FROM incident JOIN alert ON alert.incident = incident.id \
+         WHERE incident.id = $1 ORDER BY alert.fingerprint LIMIT $2",
+    )
+    .bind(incident.as_str().to_owned())
+    .bind(most)
+    .fetch(connection);
+    let mut common = None;
+    rows.map(move |row| {
+        let row = row?;
+        let common = match &mut common {
+            Some(common) => common,
+            // The same in each row.
+            empty => empty.insert(Common::from_json(row.try_get("common")?)?),
+        };
+        alert(&row, common)
+    })
+    .boxed()
 }
 
 /// An alert as it is written.
@@ -205,13 +211,15 @@ pub(crate) struct AlertRow {
     ends_at: Option<Timestamp>,
     absent_since: Option<Timestamp>,
     changed_at: Timestamp,
-    /// JSON, as is `doc`.
+    /// JSON.
     seen: Option<String>,
+    /// What differs from what its incident says of all.
     doc: String,
 }
 
 impl AlertRow {
-    pub fn of(alert: &Alert) -> Result<Self, StoreError> {
+    /// `common`: that of its incident.
+    pub fn of(alert: &Alert, common: &Common) -> Result<Self, StoreError> {
         Ok(Self {
             fingerprint: alert.fingerprint.clone(),
             name_hash: name_hash(&alert.doc.labels),
@@ -221,7 +229,7 @@ impl AlertRow {
             absent_since: alert.absent_since,
             changed_at: alert.changed_at,
             seen: alert.seen.as_ref().map(to_json).transpose()?,
-            doc: to_json(&alert.doc)?,
+            doc: common.difference(&alert.doc)?,
         })
     }
 }
@@ -229,10 +237,11 @@ impl AlertRow {
 pub(crate) async fn save_alerts(
     connection: &mut AnyConnection,
     incident: &IncidentId,
+    common: &Common,
     alerts: &[Alert],
 ) -> Result<(), StoreError> {
     for chunk in alerts.chunks(CHUNK) {
-        let rows = chunk.iter().map(AlertRow::of).collect::<Result<Vec<_>, _>>()?;
+        let rows = chunk.iter().map(|alert| AlertRow::of(alert, common)).collect::<Result<Vec<_>, _>>()?;
         let rows: Vec<_> = rows.iter().map(|row| (incident, row)).collect();
         insert_alerts(connection, &rows).await?;
     }

@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 use crate::store::db::statement;
 use crate::{
     model::{Beat, Timestamp},
-    store::{StoreError, db::rows::to_json},
+    store::{StoreError, db::json::to_json},
 };
 
 /// Switches of one heartbeat: their labels come from alerts, and nothing that others send may grow without bound.

@@ -5,7 +5,7 @@ use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use crate::store::db::statement;
 use crate::{
     model::{RouteName, Switch, SwitchKey, Timestamp},
-    store::{StoreError, db::rows::to_json},
+    store::{StoreError, db::json::to_json},
 };
 
 fn switch(row: &AnyRow) -> Result<Switch, StoreError> {

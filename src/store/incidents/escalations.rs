@@ -142,8 +142,8 @@ async fn concerns_one(
     incident: &IncidentId,
 ) -> Result<bool, StoreError> {
     let mut alerts = rows::stream_alerts(connection, incident);
-    while let Some(row) = alerts.try_next().await? {
-        if (step.concerns)(&rows::alert(&row)?) {
+    while let Some(alert) = alerts.try_next().await? {
+        if (step.concerns)(&alert) {
             return Ok(true);
         }
     }

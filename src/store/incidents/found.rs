@@ -18,7 +18,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{live_cards, mark_live_due},
-        db::{meta, rows, statement::SqlBuilder, writer::WriteContext},
+        db::{common::Common, json::to_json, meta, rows, statement::SqlBuilder, writer::WriteContext},
     },
 };
 
@@ -306,15 +306,17 @@ async fn save(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let rev = if changes.visible { context.next() } else { incident.rev };
-    statement::query("UPDATE incident SET state = $2, severity = $3, closed_at = $4, rev = $5, doc = $6 WHERE id = $1")
-        .bind(incident.id.as_str())
-        .bind(changes.state.as_str())
-        .bind(i64::from(changes.severity))
-        .bind(changes.closed_at.map(|at| at.0))
-        .bind(rev)
-        .bind(rows::to_json(&changes.doc)?)
-        .execute(&mut *connection)
-        .await?;
+    let common: Option<String> = statement::query_scalar(
+        "UPDATE incident SET state = $2, severity = $3, closed_at = $4, rev = $5, doc = $6 WHERE id = $1 RETURNING common",
+    )
+    .bind(incident.id.as_str())
+    .bind(changes.state.as_str())
+    .bind(i64::from(changes.severity))
+    .bind(changes.closed_at.map(|at| at.0))
+    .bind(rev)
+    .bind(to_json(&changes.doc)?)
+    .fetch_one(&mut *connection)
+    .await?;
     if changes.ends_taking(incident) {
         takings::end(connection, &incident.id, now).await?;
     }
@@ -327,7 +329,7 @@ async fn save(
             .await?;
         escalations::forget(connection, &incident.id).await?;
     }
-    rows::save_alerts(connection, &incident.id, &changes.alerts).await?;
+    rows::save_alerts(connection, &incident.id, &Common::from_json(common.as_deref())?, &changes.alerts).await?;
     if changes.visible {
         mark_live_due(connection, context, incident.id.as_str(), now).await?;
     }

@@ -19,7 +19,7 @@ use crate::{
     store::{
         Store, StoreError,
         cards::save::{CardWriter, live_cards},
-        db::{bodies, rows, statement::Together, writer::WriteContext},
+        db::{bodies, common::Common, json::to_json, rows, statement::Together, writer::WriteContext},
         heartbeats::beats,
     },
 };
@@ -385,12 +385,13 @@ impl Ingestion<'_> {
         body: &[u8],
     ) -> Result<IncidentId, StoreError> {
         let id = IncidentId(ulid::Ulid::new().to_string());
+        let common = Common::of(&changes.alerts);
         Together::new(
             "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
              VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
              INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
-             closed_at, flaps, rev, notification, doc, by_receiver, fired_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17, $8)",
+             closed_at, flaps, rev, notification, doc, by_receiver, fired_at, common) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17, $8, $18)",
         )
         .bind(id.as_str())
         .bind(key.route.as_str())
@@ -405,13 +406,14 @@ impl Ingestion<'_> {
         .bind(i64::from(changes.flaps))
         .bind(self.context.next())
         .bind(notification.as_str())
-        .bind(rows::to_json(&changes.doc)?)
+        .bind(to_json(&changes.doc)?)
         .bind(&self.hashes.body)
         .bind(body)
         .bind(i64::from(self.by_receiver == Some(true)))
+        .bind(common.to_json()?)
         .execute(&mut *self.connection)
         .await?;
-        rows::save_alerts(self.connection, &id, &changes.alerts).await?;
+        rows::save_alerts(self.connection, &id, &common, &changes.alerts).await?;
         Ok(id)
     }
 
@@ -425,10 +427,10 @@ impl Ingestion<'_> {
     ) -> Result<IncidentId, StoreError> {
         let rev = if changes.visible { self.context.next() } else { incident.rev };
         let shown = if changes.visible { notification } else { &incident.notification };
-        statement::query(
+        let common: Option<String> = statement::query_scalar(
             "UPDATE incident SET state = $2, severity = $3, heard_at = $4, closed_at = $5, flaps = $6, rev = $7, \
              notification = $8, doc = $9, by_receiver = coalesce($10, by_receiver), \
-             fired_at = CASE WHEN $11 = 1 THEN $12 ELSE fired_at END WHERE id = $1",
+             fired_at = CASE WHEN $11 = 1 THEN $12 ELSE fired_at END WHERE id = $1 RETURNING common",
         )
         .bind(incident.id.as_str())
         .bind(changes.state.as_str())
@@ -438,11 +440,11 @@ impl Ingestion<'_> {
         .bind(i64::from(changes.flaps))
         .bind(rev)
         .bind(shown.as_str())
-        .bind(rows::to_json(&changes.doc)?)
+        .bind(to_json(&changes.doc)?)
         .bind(by_receiver.map(i64::from))
         .bind(i64::from(changes.reopens(incident)))
         .bind(self.now.0)
-        .execute(&mut *self.connection)
+        .fetch_one(&mut *self.connection)
         .await?;
         if changes.ends_taking(incident) {
             takings::end(self.connection, &incident.id, self.now).await?;
@@ -457,7 +459,8 @@ impl Ingestion<'_> {
                 .execute(&mut *self.connection)
                 .await?;
         }
-        rows::save_alerts(self.connection, &incident.id, &changes.alerts).await?;
+        let common = Common::from_json(common.as_deref())?;
+        rows::save_alerts(self.connection, &incident.id, &common, &changes.alerts).await?;
         Ok(incident.id.clone())
     }
 }

@@ -8,10 +8,7 @@ use crate::{
     model::{AlertState, CardId, Changes, IncidentId, IncidentWrite, NotificationId, Timestamp},
     store::{
         Store, StoreError,
-        db::{
-            openings::Opening,
-            rows::{AlertRow, to_json},
-        },
+        db::{common::Common, json::to_json, openings::Opening, rows::AlertRow},
     },
 };
 
@@ -71,6 +68,7 @@ fn opening(
     body: &Arc<Vec<u8>>,
     now: Timestamp,
 ) -> Result<Opening, StoreError> {
+    let common = Common::of(&changes.alerts);
     let id = || ulid::Ulid::new().to_string();
     Ok(Opening {
         key: ingest.key.clone(),
@@ -85,7 +83,8 @@ fn opening(
         severity: changes.severity,
         closed_at: changes.closed_at,
         doc: to_json(&changes.doc)?,
-        alerts: changes.alerts.iter().map(AlertRow::of).collect::<Result<_, _>>()?,
+        common: common.to_json()?,
+        alerts: changes.alerts.iter().map(|alert| AlertRow::of(alert, &common)).collect::<Result<_, _>>()?,
         card: ingest.rooms.first().map(|room| (CardId(id()), room.clone())),
         // They hold the body's share of the memory.
         _held: Box::new(Arc::clone(&ingest.decide)),

@@ -36,8 +36,8 @@ const STATES: [AlertState; 4] = [AlertState::Firing, AlertState::Resolved, Alert
 pub(crate) async fn take(connection: &mut AnyConnection, incident: &mut Incident) -> Result<(), StoreError> {
     let mut sample = Sample::default();
     let mut alerts = rows::stream_alerts(connection, &incident.id);
-    while let Some(row) = alerts.try_next().await? {
-        sample.look_at(rows::alert(&row)?);
+    while let Some(alert) = alerts.try_next().await? {
+        sample.look_at(alert);
     }
     drop(alerts);
     (incident.alerts, incident.left_out) = sample.finish();

@@ -24,6 +24,7 @@ mod acts;
 mod addresses;
 mod answers;
 mod checkpoints;
+mod common;
 mod dead_letters;
 mod elsewhere;
 mod escalations;

@@ -46,7 +46,7 @@ async fn content(store: &Store) -> Vec<String> {
         "SELECT at || route || group_hash || body_hash || repeats || coalesce(length(body), -1) FROM notification ORDER BY 1",
         "SELECT incident.route || receiver || group_key || incident.group_hash || incident.state || severity || opened_at \
          || heard_at || coalesce(closed_at, -1) || flaps || by_receiver || fired_at || coalesce(moved_to, '-') || doc \
-         || notification.group_hash FROM incident JOIN notification ON notification.id = incident.notification ORDER BY 1",
+         || coalesce(common, '-') || notification.group_hash FROM incident JOIN notification ON notification.id = incident.notification ORDER BY 1",
         "SELECT group_key || fingerprint || name_hash || alert.state || starts_at || coalesce(ends_at, -1) \
          || coalesce(absent_since, -1) || changed_at || coalesce(seen, '-') || alert.doc FROM alert \
          JOIN incident ON incident.id = alert.incident ORDER BY 1",
