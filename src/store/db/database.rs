@@ -221,6 +221,33 @@ impl Database {
         }
     }
 
+    /// The same where openings come first. They are undone with the transaction: for a savepoint SQLite would copy each page
+    /// that they change.
+    pub async fn begin_with_openings(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => statement::query("BEGIN IMMEDIATE").execute(connection).await.map(drop),
+            Self::Postgres(_) => self.begin(connection).await.map(drop),
+        }
+    }
+
+    /// Begins the savepoint of the first job after openings.
+    pub async fn first_job(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => statement::query("SAVEPOINT job").execute(connection).await.map(drop),
+            Self::Postgres(_) => self.next_job(connection).await,
+        }
+    }
+
+    /// Undoes openings, with which the transaction began, and begins the savepoint of the first job.
+    pub async fn undo_openings(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => {
+                statement::query("ROLLBACK; BEGIN IMMEDIATE; SAVEPOINT job").execute(connection).await.map(drop)
+            }
+            Self::Postgres(_) => self.undo_job(connection).await,
+        }
+    }
+
     /// Ends the savepoint of a job that succeeded, and begins the next one's.
     pub async fn next_job(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         const NEXT: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";

@@ -232,6 +232,11 @@ impl AlertRow {
             doc: common.difference(&alert.doc)?,
         })
     }
+
+    /// About how many bytes it takes with its entries in indexes.
+    pub fn size(&self) -> usize {
+        200 + self.doc.len()
+    }
 }
 
 pub(crate) async fn save_alerts(

@@ -348,17 +348,22 @@ impl Writer {
         batch: &mut Batch,
         mark: Option<&Mark>,
     ) -> Result<(), String> {
-        self.begin(connection, batch.undo_place()).await.map_err(|error| in_words(&error))?;
+        self.begin(connection, batch).await.map_err(|error| in_words(&error))?;
         self.fill(connection, batch, mark).await?;
         self.database.commit(connection, None).await.map_err(|error| in_words(&error))
     }
 
-    async fn begin(&mut self, connection: &mut AnyConnection, undo: UndoPlace) -> Result<(), sqlx::Error> {
+    async fn begin(&mut self, connection: &mut AnyConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+        let undo = batch.undo_place();
         if self.undo != undo {
             self.database.keep_undo_in(undo, connection).await?;
             self.undo = undo;
         }
-        self.database.begin(connection).await.map(drop)
+        if batch.openings.is_empty() {
+            self.database.begin(connection).await.map(drop)
+        } else {
+            self.database.begin_with_openings(connection).await
+        }
     }
 
     /// Runs all jobs.
@@ -406,13 +411,14 @@ impl Writer {
                 }
                 batch.opened = opened;
                 if !batch.jobs.is_empty() {
-                    self.database.next_job(connection).await.map_err(|error| in_words(&error))?;
+                    self.database.first_job(connection).await.map_err(|error| in_words(&error))?;
                 }
                 Ok(())
             }
             Err(error) => {
                 tracing::debug!(error = in_words(&error), "openings failed together, each goes on alone");
-                self.undo(connection, Some(in_words(&error))).await
+                let undone = self.database.undo_openings(connection).await;
+                rest_after(Some(in_words(&error)), undone)
             }
         }
     }
@@ -422,12 +428,7 @@ impl Writer {
     /// # Errors
     /// When the whole transaction has failed.
     async fn undo(&mut self, connection: &mut AnyConnection, error: Option<String>) -> Result<(), String> {
-        // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see that error,
-        // not the missing savepoint.
-        let undone = self.database.undo_job(connection).await;
-        undone.map_err(|missing| error.clone().unwrap_or_else(|| in_words(&missing)))?;
-        // PostgreSQL undoes one statement also then; but what one webhook finds, all will.
-        error.filter(|error| concerns_all(error)).map_or(Ok(()), Err)
+        rest_after(error, self.database.undo_job(connection).await)
     }
 
     async fn roll_back(&mut self, connection: &mut AnyConnection) {
@@ -437,4 +438,16 @@ impl Writer {
             tracing::debug!(error = in_words(&error), "nothing to roll back");
         }
     }
+}
+
+/// What the failure of one piece of work, which was undone, means for the rest of its transaction.
+///
+/// # Errors
+/// When all of it has failed.
+fn rest_after(error: Option<String>, undone: Result<(), sqlx::Error>) -> Result<(), String> {
+    // After some errors (a full disk) SQLite has undone the whole transaction already. The operator must see that error, not
+    // the missing savepoint.
+    undone.map_err(|missing| error.clone().unwrap_or_else(|| in_words(&missing)))?;
+    // PostgreSQL undoes one statement also then; but what one webhook finds, all will.
+    error.filter(|error| concerns_all(error)).map_or(Ok(()), Err)
 }

@@ -10,7 +10,7 @@ use crate::{
     model::Epoch,
     store::{
         StoreError,
-        db::{database::UndoPlace, openings::Opening, repeats::Repeat, wakes::Behind},
+        db::{database::UndoPlace, openings::Opening, repeats::Repeat, rows::AlertRow, wakes::Behind},
     },
 };
 
@@ -153,8 +153,11 @@ impl Batch {
     /// About how many pages it changes.
     pub fn pages(&self) -> usize {
         const PAGE: usize = 4_096;
-        // An alert takes about a quarter of a page, and what else there is of a notification goes into rows and indexes.
-        let opening = |opening: &Opening| 6 + opening.body.len() / PAGE + opening.alerts.len() / 4;
+        // What else there is of a notification goes into rows and indexes.
+        let opening = |opening: &Opening| {
+            let alerts = opening.alerts.iter().map(AlertRow::size).sum::<usize>();
+            5 + (opening.body.len() + alerts) / PAGE
+        };
         let jobs: usize = self.jobs.iter().map(|job| if job.is_large() { 1_024 } else { 8 }).sum();
         2 + self.openings.iter().map(opening).sum::<usize>() + jobs + self.repeats.len()
     }
