@@ -340,13 +340,15 @@ async fn a_dead_letter_of_a_server_fault_is_retried_without_an_operator() {
     harness.start();
     let [one, two] = [ROOM, "!two:example.org"].map(|room| vec![RoomAddress::parse(room).expect("a room")]);
     harness.post_to(one, "g", "a", "warning").await;
+    // What was on its way when the gate closed would prove nothing.
+    harness.until("a failure", async || !harness.sent().is_empty()).await;
     let dead = || harness.context.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1;
     for n in 0..200 {
         if dead() {
             break;
         }
-        // The other room has an event all the time.
-        harness.post_to(two.clone(), "other", if n % 2 == 0 { "y z" } else { "y -z" }, "warning").await;
+        // The other room has an event all the time, and the first of them goes before the one that fails.
+        harness.post_to(two.clone(), "other", if n % 2 == 0 { "y z" } else { "y -z" }, "critical").await;
         sleep(Duration::from_millis(150)).await;
     }
     assert!(dead(), "{:#?}", harness.sent());
