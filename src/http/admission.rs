@@ -66,7 +66,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Admission {
         Box::pin(async move {
             let permit = admission.admit().await?;
             let (connection, place) = admission.pool.open(permit, Arc::clone(&admission.front.metrics));
-            Ok((Stream::new(stream, Arc::clone(&connection)), ConnectionService::new(service, connection, place)))
+            let stream = Stream::new(stream, Arc::clone(&connection));
+            Ok((stream, ConnectionService::new(service, admission.front, connection, place)))
         })
     }
 }

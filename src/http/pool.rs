@@ -63,9 +63,9 @@ pub struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// An answer has begun to wait for its client.
-    pub(super) fn limit_unread(&self) {
-        self.pool.limit_unread(self.id);
+    /// An answer has begun to wait for its client; returns whether connections were closed for the memory it takes.
+    pub(super) fn limit_unread(&self) -> bool {
+        self.pool.limit_unread(self.id)
     }
 }
 
@@ -142,10 +142,10 @@ impl Pool {
     }
 
     /// Ends connections whose answers are not read, those that have waited longest first, as long as these answers take too
-    /// much memory; not that of `newest`, which may be read yet.
-    fn limit_unread(&self, newest: u64) {
+    /// much memory; not that of `newest`, which may be read yet. Returns whether any was ended.
+    fn limit_unread(&self, newest: u64) -> bool {
         if self.unread.load(Ordering::Relaxed) <= UNREAD_BYTES {
-            return;
+            return false;
         }
         let open = self.connections();
         // What is smaller than its share of the memory frees too little.
@@ -154,12 +154,14 @@ impl Pool {
         let mut waits: Vec<_> =
             others.filter_map(|(_, connection)| Some((connection.has_waited()?, connection))).collect();
         waits.sort_by_key(|(waited, _)| Reverse(*waited));
+        let mut ended = false;
         for (_, connection) in waits {
             if self.unread.load(Ordering::Relaxed) <= UNREAD_BYTES {
                 break;
             }
-            connection.displace();
+            ended |= connection.displace();
         }
+        ended
     }
 
     /// Ends the connection that has waited longest for its client; `false` if all are being worked on.
@@ -265,14 +267,12 @@ mod tests {
         let answers = |number: usize, bytes| {
             let (connection, slot): &(Arc<Connection>, ConnectionSlot) = &all[number];
             connection.answers(bytes);
-            slot.limit_unread();
+            slot.limit_unread()
         };
         // The oldest is a small one, which would free next to nothing.
-        answers(0, 1_000);
-        answers(1, UNREAD_BYTES / 2);
-        answers(2, UNREAD_BYTES / 2 - 1_000);
-        assert_eq!(displaced(&all), [false; 4], "just as much as may be");
-        answers(3, 2 * UNREAD_BYTES);
+        let ended = [answers(0, 1_000), answers(1, UNREAD_BYTES / 2), answers(2, UNREAD_BYTES / 2 - 1_000)];
+        assert_eq!((ended, displaced(&all)), ([false; 3], vec![false; 4]), "just as much as may be");
+        assert!(answers(3, 2 * UNREAD_BYTES));
         assert_eq!(displaced(&all), [false, true, true, false], "one alone may be larger");
         let last = all.pop().expect("a connection");
         drop(last);

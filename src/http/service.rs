@@ -20,23 +20,24 @@ use hyper::{
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{answer::Answer, connection::Connection, misdirected, pool::ConnectionSlot};
+use super::{answer::Answer, connection::Connection, misdirected, pool::ConnectionSlot, state::Front};
 
 /// Marks each request of a connection with a reserved slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Reserved;
 
 /// A connection's service. It holds the connection's slot for as long as it lives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConnectionService<S> {
     inner: S,
+    front: Arc<Front>,
     connection: Arc<Connection>,
     place: Arc<ConnectionSlot>,
 }
 
 impl<S> ConnectionService<S> {
-    pub fn new(inner: S, connection: Arc<Connection>, place: ConnectionSlot) -> Self {
-        Self { inner, connection, place: Arc::new(place) }
+    pub fn new(inner: S, front: Arc<Front>, connection: Arc<Connection>, place: ConnectionSlot) -> Self {
+        Self { inner, front, connection, place: Arc::new(place) }
     }
 }
 
@@ -54,7 +55,8 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let (connection, place) = (Arc::clone(&self.connection), Arc::clone(&self.place));
+        let (front, connection, place) =
+            (Arc::clone(&self.front), Arc::clone(&self.connection), Arc::clone(&self.place));
         let posts = request.method() == Method::POST && misdirected::is_webhook(request.uri().path());
         let mut request =
             request.map(|body| Body::new(ClientBody { body, since: None, connection: Arc::clone(&connection) }));
@@ -76,7 +78,9 @@ where
             }
             let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
             connection.answers(bytes);
-            place.limit_unread();
+            if place.limit_unread() && front.log_limits.unread.allows("", front.clock.now()) {
+                tracing::warn!("unread answers take too much memory; closing idle connections");
+            }
             Ok(response)
         })
     }

@@ -62,6 +62,8 @@ pub(super) struct LogLimits {
     pub(super) credentials: LogLimit,
     /// Connections that were closed because all slots were taken.
     pub(super) connections: LogLimit,
+    /// Connections that were closed because unread answers took too much memory.
+    pub(super) unread: LogLimit,
     /// Webhooks that were answered 503 because the body budget was spent.
     pub(super) bodies: LogLimit,
     /// Requests for the status page with wrong credentials.
@@ -110,6 +112,7 @@ impl Front {
         let log_limits = LogLimits {
             credentials: LogLimit::default(),
             connections: LogLimit::default(),
+            unread: LogLimit::default(),
             bodies: LogLimit::default(),
             status_page: LogLimit::default(),
             heartbeats: LogLimit::default(),

@@ -32,6 +32,8 @@ const PILE: usize = 448 + 64 + 128 + 40;
 const ORDINARY: usize = 448;
 /// As `http/connection.rs` has it.
 const UNREAD: Duration = Duration::from_secs(30);
+/// As `http/pool.rs` has it.
+const UNREAD_BYTES: usize = 8 * 1024 * 1024;
 /// So many answers are more than a kernel keeps for a client, also one that gives each connection megabytes.
 const REQUESTS: usize = 300;
 /// A webhook must be taken within this, on a machine that is busy with the flood. It may be tried again, as Alertmanager
@@ -88,7 +90,7 @@ fn sockets(receiver: &Receiver) -> usize {
 }
 
 async fn the_pile_goes(receiver: &Receiver, before: usize) {
-    // Once all wait for their clients, one makes room for each that comes.
+    // Once all wait for their clients, one makes room for each that comes, or for the memory of an answer.
     eventually("metrics among those that nobody reads", UNREAD, async || {
         let answer = Answer::to(receiver.request(reqwest::Method::GET, "/metrics")).await.ok()?;
         let displaced = answer.body.lines().find(|line| line.contains("closed_total{reason=\"displaced\"}"))?;
@@ -174,6 +176,36 @@ async fn nor_do_they_on_the_admin_listener() {
     drop(pile);
 }
 
+/// Also where there are places left, what nobody reads takes no more than its share of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_do_their_answers_take_much_memory() {
+    let scene = Scene::new().await;
+    let mut builder = ReceiverBuilder::of(&scene);
+    for number in 0..5 {
+        builder = builder.route(&format!("team{number}"), &[&scene.room.id]);
+    }
+    let receiver = builder.start().await;
+    let answer = receiver.get("/metrics").await.body.len();
+    let enough = UNREAD_BYTES / answer;
+    assert!(enough + 40 < ORDINARY, "{enough} answers of {answer} bytes");
+    let mut pile = Vec::new();
+    for _ in 0..enough + 20 {
+        let mut stream = connect(&receiver.address()).await;
+        stream.write_all(asks("/metrics", "").repeat(20).as_bytes()).await.expect("a place");
+        pile.push(stream);
+    }
+    receiver.wait_log(&["WARN", "unread answers take too much memory"]).await;
+    assert!(!receiver.logs().contains("all connection slots taken"));
+    let closed = async |reason| receiver.metric("http_connections_closed_total", &[("reason", reason)]).await;
+    let gone = eventually("the pile is gone", UNREAD + DEADLINE, async || {
+        let (displaced, unread) = (closed("displaced").await, closed("unread").await);
+        (displaced + unread >= pile.len() as f64).then_some((displaced, unread))
+    })
+    .await;
+    assert!(gone.0 >= 1.0 && gone.1 >= enough as f64 / 2.0, "{gone:?} of {}", pile.len());
+    drop(pile);
+}
+
 /// Begun and never finished: a handler waits for each of them, and yet they make room.
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_do_bodies_that_do_not_come() {
@@ -193,6 +225,7 @@ async fn nor_do_bodies_that_do_not_come() {
     // What was cut off by us was answered by nobody; the others' time was up.
     assert_eq!(count("400").await, 0.0);
     assert!(receiver.metric("http_connections_closed_total", &[("reason", "displaced")]).await >= 200.0);
+    receiver.wait_log(&["WARN", "all connection slots taken"]).await;
     assert!(count("503").await >= 400.0);
     drop(pile);
 }
