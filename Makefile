@@ -7,7 +7,7 @@ CONFIG ?= config.toml
 STORE_TESTS = spine:: in_doubt:: storm:: acts::taking acts::silencing reload:: store_stress:: \
 	incidents:: dead_letters::
 
-.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs sign workflows soak test-cluster fmt run clean
+.PHONY: help tools build image deb release picture demo rules helm test test-unit test-it test-postgres test-long test-dendrite chaos bench fuzz lint audit docs sign workflows soak functions test-cluster fmt run clean
 .DEFAULT_GOAL := help
 
 help: ## Lists these targets
@@ -79,6 +79,9 @@ test-cluster: ## Manifests and Helm chart on a real Kubernetes API server, etcd 
 chaos: tools ## Faults and kill -9 under load for 10 min, then of two and three replicas the leader twenty times (10 min); SECONDS=60 for how long the first, SEED=7 to repeat a run
 	cargo test --locked --test it chaos::for_long -- --ignored --nocapture
 	cargo test --locked --test it replicas::kills::for_long -- --ignored --nocapture
+
+functions: tools ## Finds out which functions a start runs, for the linker to put them side by side (.cargo/functions.txt): less idle memory; before a release (Valgrind)
+	@exec scripts/functions
 
 soak: tools ## An hour with everything on and faults at times: whether memory, file or descriptors grow (release build); MINUTES=6 to try it out, BINARY=path: of that one
 	@exec /usr/bin/python3 -B scripts/soak

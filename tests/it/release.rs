@@ -2,6 +2,7 @@
 //! Then what follows it: the signature, the release on a server, and the workflows that run all of it.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -351,4 +352,19 @@ fn a_workflow_that_could_not_run_is_seen() {
         let said = refusal(script("workflows").arg(&file));
         assert!(said.contains(expected), "{step}: {said}");
     }
+}
+
+/// With many others, the linker would not find the functions of a start, and the receiver would take more memory. Names
+/// with a hash, which each build may change, are not looked for; a program of the release profile has no names.
+#[cfg(debug_assertions)]
+#[test]
+fn most_functions_that_are_put_first_are_in_the_program() {
+    let symbols = run(Command::new("nm").args(["--format=just-symbols", BINARY]));
+    let plain = |symbol: &str| symbol.rfind("17h").map(|hash| symbol[..hash + 3].to_owned());
+    let known: HashSet<_> = symbols.lines().filter_map(plain).collect();
+    let names = fs::read_to_string(format!("{}/.cargo/functions.txt", env!("CARGO_MANIFEST_DIR"))).expect("names");
+    let names: Vec<_> = names.lines().filter(|name| name.ends_with("17h")).collect();
+    let found = names.iter().filter(|name| known.contains(**name)).count();
+    eprintln!("{found} of {} names", names.len());
+    assert!(names.len() > 1_000 && found * 4 >= names.len() * 3, "{found} of {} names: make functions", names.len());
 }
