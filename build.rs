@@ -1,6 +1,6 @@
 //! Puts the commit into the binary, for `--version` and `build_info`, and the functions of a start side by side.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=MAR_BUILD_COMMIT");
@@ -41,10 +41,17 @@ fn order_functions() {
     }
 }
 
-/// A function has a section that is named after it. A name that ends where Rust adds a hash stands for all hashes.
+/// A function has a section that is named after it. A name that ends where Rust adds a hash stands for all hashes. Behind
+/// them, the names with a hash stand for all hashes as well: another target or version has others, and a few hundred functions
+/// elsewhere are enough for the whole program to be mapped.
 fn linker_script(names: &str) -> String {
     let any = |name: &str| if name.ends_with("17h") { "*" } else { "" };
-    let sections: Vec<_> = names.lines().map(|name| format!("*(.text.{name}{})", any(name))).collect();
+    let exact = names.lines().map(|name| format!("{name}{}", any(name)));
+    let mut seen = HashSet::new();
+    let others = names.lines().filter_map(|name| Some(name.split_at(name.rfind("17h")? + 3)));
+    let others =
+        others.filter(|(plain, hash)| !hash.is_empty() && seen.insert(*plain)).map(|(plain, _)| format!("{plain}*"));
+    let sections: Vec<_> = exact.chain(others).map(|name| format!("*(.text.{name})")).collect();
     format!("SECTIONS {{\n.text.ordered : {{\n{}\n}}\n}} INSERT BEFORE .text;\n", sections.join("\n"))
 }
 
