@@ -29,15 +29,17 @@ fn order_functions() {
     if env::var("PROFILE").as_deref() != Ok("release") || !links_with_lld() {
         return;
     }
+    // For scripts/functions, which looks up the names of what a start runs. Callgrind follows a program in its `.text` alone, and
+    // so that one is in the compiler's order.
+    if let Ok(map) = env::var("MAR_LINK_MAP") {
+        pass_to_linker(&format!("-Map={map}"));
+        return;
+    }
     if let Ok(names) = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(NAMES)) {
         let script = Path::new(&env::var("OUT_DIR").expect("a folder")).join("functions.ld");
         fs::write(&script, linker_script(&names)).expect("it is writable");
         pass_to_linker("-T");
         pass_to_linker(&script.display().to_string());
-    }
-    // For scripts/functions, which looks up the names of what a start runs.
-    if let Ok(map) = env::var("MAR_LINK_MAP") {
-        pass_to_linker(&format!("-Map={map}"));
     }
 }
 
