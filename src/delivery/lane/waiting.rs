@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::context::RoomContext;
 use crate::{
@@ -17,6 +20,8 @@ use crate::{
 
 /// A waiting lane checks at most this often whether it has something more urgent to send.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// It spends at most about one part in this many of its time on that: what is due may be tens of thousands of cards.
+const REFRESH_SHARE: u32 = 20;
 
 /// Enters the gate with the priority of the plan, which may change meanwhile. `None`: the lane must stop, or a reload
 /// was applied since the plan was made.
@@ -30,13 +35,16 @@ pub(super) async fn enter(
     // There may have been a commit since the plan was made.
     wake.mark_changed();
     let refresh = async {
+        let mut took = Duration::ZERO;
         loop {
-            sleep(REFRESH_EVERY).await;
+            sleep(pause_after(took)).await;
             // The sender lives in the store.
             if wake.changed().await.is_err() {
                 context.stop.cancelled().await;
             }
+            let started = Instant::now();
             shared.set(plan::priority(&context.store.due(&context.room).await?));
+            took = started.elapsed();
         }
     };
     tokio::select! {
@@ -47,9 +55,25 @@ pub(super) async fn enter(
     }
 }
 
+fn pause_after(took: Duration) -> Duration {
+    REFRESH_EVERY.max(took * REFRESH_SHARE)
+}
+
 /// Ends once there is a value that the receiver has not seen; never, if its sender is gone.
 pub(super) async fn changed<T>(receiver: &watch::Receiver<T>) {
     if receiver.clone().changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_looks_are_far_apart() {
+        for (took, pause) in [(0, 250), (3, 250), (40, 800), (500, 10_000)] {
+            assert_eq!(pause_after(Duration::from_millis(took)), Duration::from_millis(pause));
+        }
     }
 }
