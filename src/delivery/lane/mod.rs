@@ -125,9 +125,15 @@ impl Lane {
                 self.pause(turn, &mut wake).await;
                 continue;
             };
-            if turn == Turn::Idle {
-                return;
-            }
+            let turn = match turn {
+                // What was cut off may have been committed after this turn looked for it, so that now nothing is due.
+                Turn::Idle => match self.context.store.unfinished(&self.context.room).await {
+                    Ok(None) => return,
+                    Ok(Some(_)) => Turn::Again,
+                    Err(_) => Turn::Held(REST),
+                },
+                turn => turn,
+            };
             if !drain.must_end(&self.context.health) {
                 let turn = turn.at_most(drain.left());
                 self.pause(turn, &mut wake).await;
