@@ -18,6 +18,7 @@ pub(crate) struct Opening {
     pub key: IncidentKey,
     pub group_hash: String,
     pub body: Arc<Vec<u8>>,
+    pub body_hash: String,
     pub by_receiver: bool,
     pub at: Timestamp,
     pub notification: NotificationId,
@@ -92,10 +93,7 @@ async fn known(
     for ((route, receiver), hashes) in hashes {
         for part in statement::parts(&hashes) {
             let mut query = SqlBuilder::new("");
-            // Open, over, or left by a moved receiver: each has an index of its own.
-            for (n, of) in
-                ["closed_at IS NULL AND route", "closed_at IS NOT NULL AND route", "moved_to"].iter().enumerate()
-            {
+            for (n, of) in ["route", "moved_to"].into_iter().enumerate() {
                 query.push(if n == 0 { "" } else { " UNION ALL " });
                 query.push("SELECT group_hash FROM incident WHERE ").push(of).push(" = ").push_bind(route);
                 query.push(" AND receiver = ").push_bind(receiver).push(" AND group_hash IN (");
@@ -110,15 +108,14 @@ async fn known(
 }
 
 fn notifications(openings: &[(&Opening, i64)]) -> SqlBuilder {
-    let mut insert =
-        SqlBuilder::new("INSERT INTO notification (id, at, route, group_hash, body_hash, body, incident) VALUES ");
+    let mut insert = SqlBuilder::new("INSERT INTO notification (id, at, route, group_hash, body_hash, body) VALUES ");
     for (n, (opening, _)) in openings.iter().enumerate() {
         insert.push(if n == 0 { "(" } else { ", (" }).push_bind(opening.notification.as_str());
         insert.push(", ").push_bind(opening.at.0);
         insert.push(", ").push_bind(opening.key.route.as_str());
         insert.push(", ").push_bind(opening.group_hash.as_str());
-        insert.push(", '', ").push_bind(opening.body.as_slice());
-        insert.push(", ").push_bind(opening.incident.as_str()).push(")");
+        insert.push(", ").push_bind(opening.body_hash.as_str());
+        insert.push(", ").push_bind(opening.body.as_slice()).push(")");
     }
     insert
 }

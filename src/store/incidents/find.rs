@@ -17,9 +17,8 @@ use crate::{
 /// Selects from `wanted` the alerts of open incidents that are not resolved. From the alerts to the incidents, never the
 /// other way round: there may be thousands of open ones.
 pub(crate) const UNRESOLVED: &str = " FROM wanted CROSS JOIN alert CROSS JOIN incident \
-     WHERE alert.name_hash IN (0, wanted.name_hash) \
-     AND substr(alert.fingerprint, 1, 6) = substr(wanted.fingerprint, 1, 6) \
-     AND alert.fingerprint = wanted.fingerprint AND alert.state <> 'resolved' AND incident.id = alert.incident AND incident.closed_at IS NULL";
+     WHERE alert.name_hash IN (0, wanted.name_hash) AND alert.fingerprint = wanted.fingerprint \
+     AND alert.state <> 'resolved' AND incident.id = alert.incident AND incident.closed_at IS NULL";
 
 /// Begins a statement about `alerts`, with the table that [`UNRESOLVED`] reads.
 pub(crate) fn wanted(alerts: &[AlertKey]) -> SqlBuilder {
@@ -50,31 +49,25 @@ pub(crate) async fn with_unresolved(
     Ok(found.into_iter().filter(|id| Some(id) != own).collect())
 }
 
-/// The id of a group's newest incident: the open one, else the one that changed last, by the store's counter, since a clock
-/// may have been ahead once. Each is found by an index of its own.
-macro_rules! newest {
-    () => {
-        "coalesce((SELECT id FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 AND closed_at IS NULL), \
-         (SELECT id FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 AND closed_at IS NOT NULL \
-         ORDER BY rev DESC LIMIT 1))"
-    };
-}
-
-/// The incident of the group that a notification speaks of, without its alerts.
+/// The incident of the group that a notification speaks of, without its alerts: the open one, else the one that changed
+/// last. By the store's counter, since a clock that was ahead once would put a closed one before an open one.
 pub(crate) async fn newest_incident(
     connection: &mut AnyConnection,
     key: &IncidentKey,
     group_hash: &str,
 ) -> Result<Option<Incident>, StoreError> {
-    statement::query(concat!("SELECT * FROM incident WHERE id = ", newest!()))
-        .bind(key.route.as_str())
-        .bind(&key.receiver)
-        .bind(group_hash)
-        .fetch_optional(connection)
-        .await?
-        .as_ref()
-        .map(rows::incident)
-        .transpose()
+    statement::query(
+        "SELECT * FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
+         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1",
+    )
+    .bind(key.route.as_str())
+    .bind(&key.receiver)
+    .bind(group_hash)
+    .fetch_optional(connection)
+    .await?
+    .as_ref()
+    .map(rows::incident)
+    .transpose()
 }
 
 /// The same with its live cards and whether somebody took it, but without its alerts, all in one trip.
@@ -83,16 +76,16 @@ pub(crate) async fn newest_known(
     key: &IncidentKey,
     group_hash: &str,
 ) -> Result<Option<Known>, StoreError> {
-    let rows = statement::query(concat!(
+    let rows = statement::query(
         "SELECT incident.*, CASE WHEN EXISTS (SELECT 1 FROM act WHERE act.incident = incident.id AND act.kind = 'take' \
          AND act.state = 'live') THEN 1 ELSE 0 END AS taken, card.id AS card, card.spoke_at, \
          CASE WHEN card.kind = 'incident' AND card.root_event IS NOT NULL THEN card.root_at END AS posted_at, \
          CASE WHEN EXISTS (SELECT 1 FROM note WHERE note.card = card.id) THEN 1 ELSE 0 END AS notes_waiting \
          FROM incident LEFT JOIN card_incident ON card_incident.incident = incident.id \
          LEFT JOIN card ON card.id = card_incident.card AND card.state = 'live' \
-         WHERE incident.id = ",
-        newest!()
-    ))
+         WHERE incident.id = (SELECT id FROM incident WHERE route = $1 AND receiver = $2 AND group_hash = $3 \
+         ORDER BY CASE WHEN closed_at IS NULL THEN 0 ELSE 1 END, rev DESC LIMIT 1)",
+    )
     .bind(key.route.as_str())
     .bind(&key.receiver)
     .bind(group_hash)

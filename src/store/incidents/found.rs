@@ -190,17 +190,6 @@ impl Store {
     }
 }
 
-/// That a closed `incident` is its group's newest.
-macro_rules! no_newer {
-    () => {
-        " AND NOT EXISTS (SELECT 1 FROM incident AS open WHERE open.route = incident.route \
-         AND open.receiver = incident.receiver AND open.group_hash = incident.group_hash AND open.closed_at IS NULL) \
-         AND NOT EXISTS (SELECT 1 FROM incident AS newer WHERE newer.route = incident.route \
-         AND newer.receiver = incident.receiver AND newer.group_hash = incident.group_hash \
-         AND newer.closed_at IS NOT NULL AND newer.rev > incident.rev)"
-    };
-}
-
 /// The newest incidents that were closed as gone, if they are their groups' newest.
 async fn gone_heads(
     connection: &mut AnyConnection,
@@ -208,23 +197,21 @@ async fn gone_heads(
     receiver: &str,
     since: Timestamp,
 ) -> Result<Vec<AnyRow>, StoreError> {
-    let sql = concat!(
-        "SELECT id, rev, group_hash, heard_at, listed_at FROM incident WHERE state = 'gone' AND route = $1 \
-         AND receiver = $2 AND closed_at > $3",
-        no_newer!(),
-        " ORDER BY closed_at DESC LIMIT $4"
-    );
+    let sql = "SELECT id, rev, group_hash, heard_at, listed_at FROM incident WHERE state = 'gone' AND route = $1 \
+         AND receiver = $2 AND closed_at > $3 AND NOT EXISTS (SELECT 1 FROM incident AS newer \
+         WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
+         AND newer.group_hash = incident.group_hash AND newer.rev > incident.rev) ORDER BY closed_at DESC LIMIT $4";
     let heads = statement::query(sql).bind(route.as_str()).bind(receiver).bind(since.0).bind(PAGE);
     Ok(heads.fetch_all(connection).await?)
 }
 
 /// Whether it is open, or closed as gone, the newest of its group and still shown.
 async fn may_change(connection: &mut AnyConnection, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
-    let row = statement::query(concat!(
-        "SELECT * FROM incident WHERE id = $1 AND (closed_at IS NULL OR (state = 'gone'",
-        no_newer!(),
-        "))"
-    ))
+    let row = statement::query(
+        "SELECT * FROM incident WHERE id = $1 AND (closed_at IS NULL OR (state = 'gone' AND NOT EXISTS \
+         (SELECT 1 FROM incident AS newer WHERE newer.route = incident.route AND newer.receiver = incident.receiver \
+         AND newer.group_hash = incident.group_hash AND newer.rev > incident.rev)))",
+    )
     .bind(id.as_str())
     .fetch_optional(&mut *connection)
     .await?;

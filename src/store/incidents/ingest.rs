@@ -110,19 +110,17 @@ impl Store {
                 LookAhead::Unknown => true,
                 LookAhead::Other => false,
             };
-        let by_receiver = Some(ingest.by_receiver);
+        let (hashes, by_receiver) = (Hashes { group, body: hash(&ingest.body) }, Some(ingest.by_receiver));
         let may_open = may_open && ingest.may_be_opening();
         ingest.body = bodies::packed(ingest.body);
-        if may_open && let Some(ingested) = self.try_opening(&mut ingest, &group, clock.now()).await? {
+        if may_open && let Some(ingested) = self.try_opening(&mut ingest, &hashes, clock.now()).await? {
             return Ok(ingested);
         }
         let (mut ingested, mut rest) = self
             .writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    Ingestion { connection, context, group_hash: group, by_receiver, now: clock.now() }
-                        .run(ingest)
-                        .await
+                    Ingestion { connection, context, hashes, by_receiver, now: clock.now() }.run(ingest).await
                 })
             })
             .await?;
@@ -136,9 +134,9 @@ impl Store {
             let (settled, left) = self
                 .writer
                 .write(move |connection, context| {
-                    let group_hash = String::new();
+                    let hashes = Hashes::default();
                     Box::pin(async move {
-                        Ingestion { connection, context, group_hash, by_receiver: None, now }.settle(others).await
+                        Ingestion { connection, context, hashes, by_receiver: None, now }.settle(others).await
                     })
                 })
                 .await?;
@@ -166,8 +164,8 @@ pub(in crate::store) async fn apply_own(
     now: Timestamp,
     decide: impl FnOnce(Option<&Known>) -> Option<Changes>,
 ) -> Result<Option<IncidentId>, StoreError> {
-    let group_hash = hash(key.group_key.as_bytes());
-    let mut ingestion = Ingestion { connection, context, group_hash, by_receiver: None, now };
+    let hashes = Hashes { group: hash(key.group_key.as_bytes()), body: hash(key.group_key.as_bytes()) };
+    let mut ingestion = Ingestion { connection, context, hashes, by_receiver: None, now };
     let known = ingestion.known(key, "").await?;
     let Some(changes) = decide(known.as_ref()) else { return Ok(None) };
     let existing = known.as_ref().map(|known| &known.incident);
@@ -182,6 +180,12 @@ pub(in crate::store) async fn apply_own(
     Ok(incident)
 }
 
+#[derive(Default)]
+pub(super) struct Hashes {
+    pub group: String,
+    pub body: String,
+}
+
 fn hash(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..16])
 }
@@ -190,7 +194,7 @@ fn hash(bytes: &[u8]) -> String {
 struct Ingestion<'c> {
     connection: &'c mut AnyConnection,
     context: &'c mut WriteContext,
-    group_hash: String,
+    hashes: Hashes,
     /// See [`Ingest::by_receiver`].
     by_receiver: Option<bool>,
     now: Timestamp,
@@ -214,7 +218,7 @@ impl Ingestion<'_> {
             self.cards().save(incident, &rooms, &changes, &notification).await?;
         }
         if let (Some(incident), IncidentWrite::Insert, true) = (&incident, changes.write, by_receiver) {
-            rerouted::go_on(self.connection, &key, &self.group_hash, incident, self.now).await?;
+            rerouted::go_on(self.connection, &key, &self.hashes.group, incident, self.now).await?;
         }
         let forgotten = changes.forgotten.len();
         let left_absent =
@@ -233,12 +237,12 @@ impl Ingestion<'_> {
         changes: &Changes,
         visible: bool,
     ) -> Result<(NotificationId, Option<IncidentId>), StoreError> {
-        let repeated = if visible { None } else { self.repeat(existing, body).await? };
+        let repeated = if visible { None } else { self.repeat(existing).await? };
         let notification = match (repeated, changes.write) {
             (Some(notification), _) => notification,
             // Together with its incident.
             (None, IncidentWrite::Insert) => NotificationId(ulid::Ulid::new().to_string()),
-            (None, _) => self.insert_notification(key, existing, body, visible).await?,
+            (None, _) => self.insert_notification(key, visible.then_some(body)).await?,
         };
         let incident = match changes.write {
             IncidentWrite::None => None,
@@ -323,7 +327,7 @@ impl Ingestion<'_> {
     /// The newest incident of the group with its live cards and, unless it is repeated by `content_hash`, its alerts: reading
     /// those of a large group costs more than all the rest.
     async fn known(&mut self, key: &IncidentKey, content_hash: &str) -> Result<Option<Known>, StoreError> {
-        let Some(incident) = newest_incident(self.connection, key, &self.group_hash).await? else {
+        let Some(incident) = newest_incident(self.connection, key, &self.hashes.group).await? else {
             return Ok(None);
         };
         if !incident.is_repeated_by(content_hash) {
@@ -335,7 +339,7 @@ impl Ingestion<'_> {
     }
 
     /// Counts the notification as a repeat of the one that last changed the incident.
-    async fn repeat(&mut self, incident: Option<&Incident>, body: &[u8]) -> Result<Option<NotificationId>, StoreError> {
+    async fn repeat(&mut self, incident: Option<&Incident>) -> Result<Option<NotificationId>, StoreError> {
         let repeated = match incident {
             Some(incident) => {
                 statement::query_scalar("UPDATE notification SET repeats = repeats + 1 WHERE id = $1 RETURNING id")
@@ -343,12 +347,11 @@ impl Ingestion<'_> {
             }
             None => statement::query_scalar(
                 "UPDATE notification SET repeats = repeats + 1 WHERE id = \
-                 (SELECT id FROM notification WHERE group_hash = $1 AND body_hash = $2 AND incident IS NULL \
-                 ORDER BY at DESC, id DESC LIMIT 1) \
+                 (SELECT id FROM notification WHERE group_hash = $1 AND body_hash = $2 ORDER BY at DESC, id DESC LIMIT 1) \
                  RETURNING id",
             )
-            .bind(&self.group_hash)
-            .bind(hash(body)),
+            .bind(&self.hashes.group)
+            .bind(&self.hashes.body),
         };
         Ok(repeated.fetch_optional(&mut *self.connection).await?.map(NotificationId))
     }
@@ -356,23 +359,18 @@ impl Ingestion<'_> {
     async fn insert_notification(
         &mut self,
         key: &IncidentKey,
-        incident: Option<&Incident>,
-        body: &[u8],
-        visible: bool,
+        body: Option<&[u8]>,
     ) -> Result<NotificationId, StoreError> {
         let id = NotificationId(ulid::Ulid::new().to_string());
         statement::query(
-            "INSERT INTO notification (id, at, route, group_hash, body_hash, body, incident) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO notification (id, at, route, group_hash, body_hash, body) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id.as_str())
         .bind(self.now.0)
         .bind(key.route.as_str())
-        .bind(&self.group_hash)
-        // Without an incident, a repeat is known by it.
-        .bind(if incident.is_none() { hash(body) } else { String::new() })
-        .bind(visible.then_some(body))
-        .bind(incident.map(|incident| incident.id.as_str()))
+        .bind(&self.hashes.group)
+        .bind(&self.hashes.body)
+        .bind(body)
         .execute(&mut *self.connection)
         .await?;
         Ok(id)
@@ -389,17 +387,17 @@ impl Ingestion<'_> {
         let id = IncidentId(ulid::Ulid::new().to_string());
         let common = Common::of(&changes.alerts);
         Together::new(
-            "INSERT INTO notification (id, at, route, group_hash, body_hash, body, incident) \
-             VALUES ($13, $8, $2, $5, '', $15, $1) ON CONFLICT (id) DO NOTHING; \
+            "INSERT INTO notification (id, at, route, group_hash, body_hash, body) \
+             VALUES ($13, $8, $2, $5, $15, $16) ON CONFLICT (id) DO NOTHING; \
              INSERT INTO incident (id, route, receiver, group_key, group_hash, state, severity, opened_at, heard_at, \
              closed_at, flaps, rev, notification, doc, by_receiver, fired_at, common) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, $8, $17)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $17, $8, $18)",
         )
         .bind(id.as_str())
         .bind(key.route.as_str())
         .bind(&key.receiver)
         .bind(&key.group_key)
-        .bind(&self.group_hash)
+        .bind(&self.hashes.group)
         .bind(changes.state.as_str())
         .bind(i64::from(changes.severity))
         .bind(self.now.0)
@@ -409,6 +407,7 @@ impl Ingestion<'_> {
         .bind(self.context.next())
         .bind(notification.as_str())
         .bind(to_json(&changes.doc)?)
+        .bind(&self.hashes.body)
         .bind(body)
         .bind(i64::from(self.by_receiver == Some(true)))
         .bind(common.to_json()?)

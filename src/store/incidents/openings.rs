@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::ingest::{Ingest, Ingested};
+use super::ingest::{Hashes, Ingest, Ingested};
 use crate::{
     model::{AlertState, CardId, Changes, IncidentId, IncidentWrite, NotificationId, Timestamp},
     store::{
@@ -25,7 +25,7 @@ impl Store {
     pub(super) async fn try_opening(
         &self,
         ingest: &mut Ingest,
-        group_hash: &str,
+        hashes: &Hashes,
         now: Timestamp,
     ) -> Result<Option<Ingested>, StoreError> {
         let changes = (ingest.decide)(None, now);
@@ -33,7 +33,7 @@ impl Store {
             return Ok(None);
         }
         let body = Arc::new(std::mem::take(&mut ingest.body));
-        let opening = opening(ingest, group_hash, &changes, &body, now)?;
+        let opening = opening(ingest, hashes, &changes, &body, now)?;
         let (notification, incident) = (opening.notification.clone(), opening.incident.clone());
         let is_written = self.writer.open(opening).await?;
         if !is_written {
@@ -63,7 +63,7 @@ fn is_one(changes: &Changes) -> bool {
 
 fn opening(
     ingest: &Ingest,
-    group_hash: &str,
+    hashes: &Hashes,
     changes: &Changes,
     body: &Arc<Vec<u8>>,
     now: Timestamp,
@@ -72,8 +72,9 @@ fn opening(
     let id = || ulid::Ulid::new().to_string();
     Ok(Opening {
         key: ingest.key.clone(),
-        group_hash: group_hash.to_owned(),
+        group_hash: hashes.group.clone(),
         body: Arc::clone(body),
+        body_hash: hashes.body.clone(),
         by_receiver: ingest.by_receiver,
         at: now,
         notification: NotificationId(id()),

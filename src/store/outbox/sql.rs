@@ -153,11 +153,10 @@ pub(super) async fn drop_notes(connection: &mut AnyConnection, txn_id: &TxnId) -
 /// The notifications about the op's incident that were accepted between its oldest change and its freezing.
 pub(super) async fn covered(connection: &mut AnyConnection, op: &Op) -> Result<Vec<NotificationId>, StoreError> {
     let mut ids: Vec<String> = statement::query_scalar(
-        "SELECT id, at FROM notification WHERE incident = $1 AND at >= $2 AND at <= $3 AND body IS NOT NULL \
-         UNION ALL SELECT notification.id, notification.at FROM notification JOIN incident \
-         ON incident.route = notification.route AND incident.group_hash = notification.group_hash \
-         WHERE incident.id = $1 AND notification.at >= $2 AND notification.at <= $3 \
-         AND notification.incident IS NULL AND notification.body IS NOT NULL ORDER BY at DESC, id DESC LIMIT $4",
+        "SELECT notification.id FROM notification JOIN incident ON incident.route = notification.route \
+         AND incident.group_hash = notification.group_hash WHERE incident.id = $1 AND notification.at >= $2 \
+         AND notification.at <= $3 AND notification.body IS NOT NULL \
+         ORDER BY notification.at DESC, notification.id DESC LIMIT $4",
     )
     .bind(op.incident.as_str())
     .bind(op.since.0)

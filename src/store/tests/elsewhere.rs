@@ -105,7 +105,7 @@ async fn the_look_up_goes_by_its_index() {
     .fetch_all(&store.readers.pool)
     .await
     .expect("a plan");
-    let by_both = "SEARCH alert USING INDEX alert_named (name_hash=? AND <expr>=?)";
+    let by_both = "SEARCH alert USING INDEX alert_named (name_hash=? AND fingerprint=?)";
     assert!(plan.iter().any(|step| step.3 == by_both), "{plan:?}");
 }
 

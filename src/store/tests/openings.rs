@@ -3,7 +3,6 @@
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::store::incidents::met::MetGroups;
 
 /// One that the short way takes: it has a content hash.
 fn first(group: &str) -> Ingest {
@@ -47,8 +46,7 @@ async fn content(store: &Store) -> Vec<String> {
         "SELECT at || route || group_hash || body_hash || repeats || coalesce(length(body), -1) FROM notification ORDER BY 1",
         "SELECT incident.route || receiver || group_key || incident.group_hash || incident.state || severity || opened_at \
          || heard_at || coalesce(closed_at, -1) || flaps || by_receiver || fired_at || coalesce(moved_to, '-') || doc \
-         || coalesce(common, '-') || notification.group_hash \
-         || CASE notification.incident WHEN incident.id THEN 'own' ELSE 'other' END FROM incident JOIN notification ON notification.id = incident.notification ORDER BY 1",
+         || coalesce(common, '-') || notification.group_hash FROM incident JOIN notification ON notification.id = incident.notification ORDER BY 1",
         "SELECT group_key || fingerprint || name_hash || alert.state || starts_at || coalesce(ends_at, -1) \
          || coalesce(absent_since, -1) || changed_at || coalesce(seen, '-') || alert.doc FROM alert \
          JOIN incident ON incident.id = alert.incident ORDER BY 1",
@@ -93,20 +91,6 @@ async fn two_first_notifications_of_one_group_open_one_incident() {
     let open: i64 =
         sqlx::query_scalar("SELECT count(*) FROM incident").fetch_one(&store.readers.pool).await.expect("read");
     assert_eq!(open, 3);
-}
-
-/// After a restart the process has met no group.
-#[tokio::test]
-async fn what_is_known_of_a_group_is_seen_whether_it_is_open_or_over() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, .. } = open(folder.path()).await;
-    for (group, state) in [("open", IncidentState::Firing), ("over", IncidentState::Resolved)] {
-        store.ingest(ingest(group, "a", state)).await.expect("committed");
-    }
-    let restarted = Store { met: MetGroups::default(), ..store };
-    let all = together(&restarted, ["open", "over", "unheard of"].map(first).into_iter().collect()).await;
-    let outcomes: Vec<Outcome> = all.into_iter().map(|one| one.expect("committed").outcome).collect();
-    assert_eq!(outcomes, [Outcome::Changed, Outcome::Changed, Outcome::Opened]);
 }
 
 #[tokio::test]
@@ -161,59 +145,4 @@ async fn what_a_moved_receiver_left_open_is_pointed_to_the_new_card() {
         .await
         .expect("read");
     assert!(next.is_some());
-}
-
-/// One with 30 alerts of a name that no other group has.
-fn thirty(group: usize) -> Ingest {
-    let labels: Labels = [("alertname".to_owned(), format!("Alert{group}"))].into();
-    let alert = move |n: usize| Alert {
-        fingerprint: fingerprint(&format!("{group}/{n}")),
-        doc: AlertDoc { labels: labels.clone(), ..AlertDoc::default() },
-        ..alert("", AlertState::Firing)
-    };
-    let alerts: Vec<Alert> = (0..30).map(alert).collect();
-    Ingest {
-        decide: Arc::new(move |known, _| Changes {
-            alerts: alerts.clone(),
-            ..adding(known, "", IncidentState::Firing, Vec::new())
-        }),
-        ..first(&format!("g{group}"))
-    }
-}
-
-/// As Alertmanager's: 16 digits without an order.
-fn fingerprint(of: &str) -> String {
-    use sha2::{Digest as _, Sha256};
-    hex::encode(&Sha256::digest(of)[..8])
-}
-
-/// Each index whose entries lie in no order costs a page of the log, and of the file, for almost each group.
-#[tokio::test]
-async fn a_new_group_writes_to_few_pages() {
-    const PAGE: u64 = 4_096 + 24;
-    const GROUPS: usize = 20;
-    // It looks at SQLite's files.
-    if is_shared() {
-        return;
-    }
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, .. } = open(folder.path()).await;
-    let open_groups = async |from: usize| {
-        let all = together(&store, (from..from + GROUPS).map(thirty).collect()).await;
-        assert!(all.iter().all(Result::is_ok), "{all:?}");
-    };
-    for n in 0..50 {
-        open_groups(n * GROUPS).await;
-    }
-    let log = folder.path().join("receiver.sqlite3-wal");
-    let bytes = || std::fs::metadata(&log).expect("a log").len();
-    let mut connection = scans::plain(folder.path()).await;
-    sqlx::raw_sql("PRAGMA busy_timeout = 10000; PRAGMA wal_checkpoint(TRUNCATE)")
-        .execute(&mut connection)
-        .await
-        .expect("nothing else writes");
-    assert_eq!(bytes(), 0, "somebody reads");
-    open_groups(50 * GROUPS).await;
-    let pages = bytes().div_ceil(PAGE);
-    assert!(pages <= 6 * GROUPS as u64, "{pages} pages for {GROUPS} groups");
 }

@@ -97,32 +97,3 @@ async fn one_commit_records_an_event_and_freezes_the_next_or_does_neither() {
     assert_eq!(store.root_event_of(&first.card).await.expect("read").as_deref(), Some("$a"));
     assert!(store.due(&room()).await.expect("due").new.is_empty());
 }
-
-#[tokio::test]
-async fn an_event_covers_what_came_of_its_incident_since_the_last_one() {
-    let folder = TempDir::new().expect("a folder");
-    let Fixture { store, clock, .. } = open(folder.path()).await;
-    let take = async |group: &str, fingerprint: &str| {
-        clock.advance(Duration::from_secs(1));
-        store.ingest(ingest(group, fingerprint, IncidentState::Firing)).await.expect("committed").notification
-    };
-    let first = take("g", "a").await;
-    let other = take("other", "a").await;
-    let second = take("g", "b").await;
-    let ops = [OpKind::Card, OpKind::Card].map(|kind| (kind, clock.now()));
-    let mut covered = Vec::new();
-    for (n, (kind, first_try)) in ops.into_iter().enumerate() {
-        let new = NewOp { first_try, ..op_for(&snapshot(&store).await, kind, &format!("t{n}")) };
-        let op = store.freeze(new).await.expect("frozen");
-        covered.push(store.finish(&op, &format!("${n}")).await.expect("recorded"));
-    }
-    assert_eq!(covered, [vec![first, second], vec![other]]);
-    // Those that an earlier version wrote do not name their incident.
-    store.run_sql("UPDATE notification SET incident = NULL").await;
-    let third = take("g", "c").await;
-    let reply = snapshot(&store).await;
-    let new = NewOp { first_try: clock.now(), since: Timestamp(0), ..op_for(&reply, OpKind::Reply, "t2") };
-    let op = store.freeze(new).await.expect("frozen");
-    let covered = store.finish(&op, "$2").await.expect("recorded");
-    assert_eq!((covered.len(), covered.last()), (3, Some(&third)));
-}
