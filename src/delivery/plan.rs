@@ -46,6 +46,8 @@ pub struct Conditions {
     pub pace: Pace,
     /// The homeserver takes more events than a default limit allows.
     pub ample: bool,
+    /// How many more new cards there are than are listed; not more than decides.
+    pub new_beyond: usize,
     /// Cards in the room that show something open, and so could turn green together.
     pub live: usize,
 }
@@ -95,10 +97,10 @@ pub fn priority(due: &DueCards) -> Priority {
 }
 
 fn new_cards(due: &DueCards, conditions: &Conditions) -> Step {
-    let Conditions { now, digest_above, limited, pace, ample, .. } = *conditions;
+    let Conditions { now, digest_above, limited, pace, ample, new_beyond, .. } = *conditions;
     let Some(first) = due.new.first() else { return Step::Nothing };
     let card = || Step::Card(first.card.clone());
-    let waiting = due.new.len() + due.new_beyond;
+    let waiting = due.new.len() + new_beyond;
     let is_storm = !limited && pace.is_storm(digest_above);
     let gather = if is_storm { pace.gather(oldest(&due.new, now), now) } else { Duration::ZERO };
     if gather.is_zero() {
@@ -160,6 +162,7 @@ mod tests {
         edits_turn: false,
         pace: Pace::CALM,
         ample: false,
+        new_beyond: 0,
         live: 1,
     };
 
@@ -244,10 +247,10 @@ mod tests {
             assert_eq!(next(&waiting(count), conditions, never), expected, "{count} {conditions:?}");
         }
         // What the list has no space for counts.
-        let beyond = |new_beyond| DueCards { new: many(64, due), new_beyond, ..DueCards::default() };
-        let high = Conditions { digest_above: 100, ..CALM };
-        assert_eq!(next(&beyond(36), &high, never), Step::Card(id("c0")));
-        assert_eq!(next(&beyond(37), &high, never), Step::Digest);
+        for (new_beyond, expected) in [(36, Step::Card(id("c0"))), (37, Step::Digest)] {
+            let high = Conditions { digest_above: 100, new_beyond, ..CALM };
+            assert_eq!(next(&waiting(64), &high, never), expected, "{new_beyond}");
+        }
     }
 
     #[test]

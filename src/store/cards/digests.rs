@@ -5,7 +5,12 @@ use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use crate::store::db::statement;
 use crate::{
     model::{CardId, CardKind, Incident, IncidentId, Note, RoomAddress, TxnId},
-    store::{Store, StoreError, cards::save::move_escalations, db::rows, incidents::sample},
+    store::{
+        Store, StoreError,
+        cards::{save::move_escalations, severity},
+        db::rows,
+        incidents::sample,
+    },
 };
 
 /// How many incidents one digest takes; the rest make further ones.
@@ -33,6 +38,7 @@ impl Store {
                     for (card, _) in &waiting {
                         move_incidents(connection, card, &digest).await?;
                     }
+                    severity::set(connection, &digest).await?;
                     Ok(Some(digest))
                 })
             })
@@ -77,6 +83,9 @@ impl Store {
                             .bind(incident.as_str())
                             .execute(&mut *connection)
                             .await?;
+                    }
+                    for card in [&digest, &further] {
+                        severity::set(connection, card).await?;
                     }
                     context.behind.add_all();
                     Ok(())
@@ -165,11 +174,12 @@ async fn with_incidents(connection: &mut AnyConnection, notes: &[AnyRow]) -> Res
 /// one digest. A digest that waits itself counts with all it holds: an outage must not make one of thousands.
 async fn unposted(connection: &mut AnyConnection, room: &RoomAddress) -> Result<Vec<(CardId, i64)>, StoreError> {
     let rows = statement::query(
-        "SELECT card.id, card.dirty_since, min(incident.severity) AS severity, count(*) AS incidents FROM card \
-         JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
+        "SELECT card.id, card.dirty_since, \
+         (SELECT count(*) FROM card_incident WHERE card_incident.card = card.id) AS incidents FROM card \
          WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NULL AND card.state = 'live' AND NOT EXISTS \
          (SELECT 1 FROM op WHERE op.card = card.id AND op.state IN ('in_flight', 'in_doubt', 'parked')) \
-         GROUP BY card.id, card.dirty_since ORDER BY severity, card.dirty_since, card.id LIMIT $2",
+         AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) \
+         ORDER BY card.severity, card.dirty_since, card.id LIMIT $2",
     )
     .bind(room.as_str())
     .bind(DIGEST)

@@ -21,12 +21,15 @@ use crate::{
 /// Cards of one kind that [`Store::due`] returns at most: enough to choose from, few enough to read often.
 const DUE: i64 = 64;
 
-const NEW: &str = "card.root_event IS NULL AND card.state = 'live'";
+pub(in crate::store) const NEW: &str = "card.root_event IS NULL AND card.state = 'live'";
+pub(in crate::store) const MOST_SEVERE_FIRST: &str = "card.severity, card.dirty_since";
+pub(in crate::store) const OLDEST_FIRST: &str = "card.dirty_since";
 /// The last edit of a superseded card has to name the event that it points to.
-const EDITS: &str = "card.root_event IS NOT NULL AND NOT EXISTS \
+pub(in crate::store) const EDITS: &str = "card.root_event IS NOT NULL AND NOT EXISTS \
      (SELECT 1 FROM note WHERE note.card = card.id AND note.op IS NULL) \
      AND (card.state IN ('live', 'unrouted') OR (card.state = 'superseded' \
      AND EXISTS (SELECT 1 FROM card AS next WHERE next.id = card.superseded_by AND next.root_event IS NOT NULL)))";
+const HAS_INCIDENTS: &str = "EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id)";
 const NOT_PARKED: &str = "NOT EXISTS (SELECT 1 FROM op WHERE op.card = card.id AND op.state = 'parked')";
 /// Alerts that are read in full for what is to be said about the incidents of a digest, those of one incident at least;
 /// what there is to say about the others comes in a further reply.
@@ -66,8 +69,6 @@ pub struct DueCards {
     pub notes: Vec<DueCard>,
     /// Only an edit.
     pub edits: Vec<DueCard>,
-    /// How many more there are that are not in the room yet.
-    pub new_beyond: usize,
     /// How many more have something to say and nothing but that it is over.
     pub green_beyond: usize,
     /// When the next answer that waits was frozen.
@@ -125,23 +126,39 @@ impl Store {
         let mut transaction = connection.begin().await?;
         let answer = next_waiting(&mut transaction, room).await?;
         let mut due = DueCards {
-            new: due_cards(&mut transaction, room, NEW, "severity, card.dirty_since").await?,
+            new: due_cards(&mut transaction, room, NEW, MOST_SEVERE_FIRST).await?,
             notes: noted_cards(&mut transaction, room).await?,
-            edits: due_cards(&mut transaction, room, EDITS, "card.dirty_since").await?,
+            edits: due_cards(&mut transaction, room, EDITS, OLDEST_FIRST).await?,
             answer: answer.map(|(at, _)| at),
             unasked: answer.is_some_and(|(_, unasked)| unasked),
             ..DueCards::default()
         };
-        // `digest_above` may be larger than the list.
-        if is_cut(&due.new) {
-            due.new_beyond = beyond(count_due(&mut transaction, room, NEW).await?);
-        }
         if is_cut(&due.notes) {
             let listed = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
             due.green_beyond = count_green(&mut transaction, room).await?.saturating_sub(listed);
         }
         transaction.commit().await?;
         Ok(due)
+    }
+
+    /// How many cards of `room` are not in it yet beyond those that [`Store::due`] returned, which are `listed`. They are
+    /// counted until there are more than `enough` with these.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn new_beyond(&self, room: &RoomAddress, listed: &[DueCard], enough: usize) -> Result<usize, StoreError> {
+        if !is_cut(listed) || listed.len() > enough {
+            return Ok(0);
+        }
+        let sql = format!("SELECT count(*) FROM ({}) AS counted", sql_of_due(NEW, MOST_SEVERE_FIRST));
+        let mut connection = self.readers.acquire().await?;
+        // Made of literals only.
+        let all: i64 = statement::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(room.as_str())
+            .bind(i64::try_from(enough).unwrap_or(i64::MAX).saturating_add(1))
+            .fetch_one(&mut *connection)
+            .await?;
+        Ok(usize::try_from(all).unwrap_or(0).saturating_sub(listed.len()))
     }
 
     /// # Errors
@@ -191,19 +208,6 @@ fn is_cut(list: &[DueCard]) -> bool {
     i64::try_from(list.len()).is_ok_and(|len| len >= DUE)
 }
 
-fn beyond(total: i64) -> usize {
-    usize::try_from(total - DUE).unwrap_or(0)
-}
-
-async fn count_due(connection: &mut AnyConnection, room: &RoomAddress, which: &'static str) -> Result<i64, StoreError> {
-    let sql = format!(
-        "SELECT count(*) FROM card WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} \
-         AND EXISTS (SELECT 1 FROM card_incident WHERE card_incident.card = card.id) AND {NOT_PARKED}"
-    );
-    // Made of literals only.
-    Ok(statement::query_scalar(sqlx::AssertSqlSafe(sql)).bind(room.as_str()).fetch_one(connection).await?)
-}
-
 /// Cards with something to say and nothing that rings, as in [`noted_cards`].
 async fn count_green(connection: &mut AnyConnection, room: &RoomAddress) -> Result<usize, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
@@ -221,20 +225,23 @@ async fn count_green(connection: &mut AnyConnection, room: &RoomAddress) -> Resu
     Ok(usize::try_from(green).unwrap_or(0))
 }
 
+/// The order is that of an index, so that no more is read than is returned.
+pub(in crate::store) fn sql_of_due(which: &str, order: &str) -> String {
+    format!(
+        "SELECT card.id, card.dirty_since, card.severity FROM card \
+         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} AND {HAS_INCIDENTS} AND {NOT_PARKED} \
+         ORDER BY {order}, card.id LIMIT $2"
+    )
+}
+
 async fn due_cards(
     connection: &mut AnyConnection,
     room: &RoomAddress,
     which: &'static str,
     order: &'static str,
 ) -> Result<Vec<DueCard>, StoreError> {
-    let sql = format!(
-        "SELECT card.id, card.dirty_since, min(incident.severity) AS severity FROM card \
-         JOIN card_incident ON card_incident.card = card.id JOIN incident ON incident.id = card_incident.incident \
-         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND {which} AND {NOT_PARKED} \
-         GROUP BY card.id, card.dirty_since ORDER BY {order}, card.id LIMIT $2"
-    );
     // Made of literals only.
-    statement::query(sqlx::AssertSqlSafe(sql))
+    statement::query(sqlx::AssertSqlSafe(sql_of_due(which, order)))
         .bind(room.as_str())
         .bind(DUE)
         .fetch_all(connection)

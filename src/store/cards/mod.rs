@@ -4,5 +4,6 @@ pub(crate) mod digests;
 pub(crate) mod due;
 pub(crate) mod root_events;
 pub(crate) mod save;
+pub(crate) mod severity;
 pub(crate) mod superseded;
 pub(crate) mod unrouted;

@@ -7,6 +7,7 @@ use crate::{
     model::{CardId, Op, OpState, RoomAddress},
     store::{
         Store, StoreError,
+        cards::severity,
         db::writer::WriteContext,
         outbox::sql::{Shown, end_op, make_due, release_notes, settle},
     },
@@ -101,6 +102,7 @@ async fn orphan(connection: &mut AnyConnection, context: &mut WriteContext, card
     .bind(card.as_str())
     .execute(&mut *connection)
     .await?;
+    severity::set(connection, card).await?;
     context.behind.add_all();
     Ok(())
 }

@@ -52,11 +52,11 @@ impl CardWriter<'_> {
             }
             let (card, of) = match exact.or_else(|| cards.iter().find(|(_, known)| is_same(known, room))) {
                 Some((card, _)) if changes.reposts.contains(&card.id) => {
-                    self.repost(&card.id, incident, room).await?;
+                    self.repost(&card.id, incident, room, changes.severity).await?;
                     continue;
                 }
                 Some((card, known)) => (card.id.clone(), known.as_str()),
-                None => (self.insert_card(incident, room, changes.visible).await?, room.as_str()),
+                None => (self.insert_card(incident, room, changes.severity, changes.visible).await?, room.as_str()),
             };
             let says = |note: &&NewNote| note.cards.as_ref().is_none_or(|only| only.contains(&card));
             let notes: Vec<&NewNote> = changes.notes.iter().filter(says).collect();
@@ -113,12 +113,13 @@ impl CardWriter<'_> {
         &mut self,
         incident: &IncidentId,
         room: &RoomAddress,
+        severity: u32,
         is_due: bool,
     ) -> Result<CardId, StoreError> {
         let id = CardId(ulid::Ulid::new().to_string());
         // Both in one call: each costs a trip to the database's thread and back.
         Together::new(
-            "INSERT INTO card (id, room, kind, dirty_since) VALUES ($1, $2, $3, $4); \
+            "INSERT INTO card (id, room, kind, dirty_since, severity) VALUES ($1, $2, $3, $4, $6); \
              INSERT INTO card_incident (card, incident, shown_rev) VALUES ($1, $5, 0)",
         )
         .bind(id.as_str())
@@ -126,6 +127,7 @@ impl CardWriter<'_> {
         .bind(CardKind::Incident.as_str())
         .bind(is_due.then_some(self.now.0))
         .bind(incident.as_str())
+        .bind(i64::from(severity))
         .execute(&mut *self.connection)
         .await?;
         Ok(id)
@@ -133,8 +135,14 @@ impl CardWriter<'_> {
 
     /// A new card takes the place of an old one. It shows and says all there is, so that nothing is left to say on the
     /// old one but where it goes on, once that is known.
-    async fn repost(&mut self, old: &CardId, incident: &IncidentId, room: &RoomAddress) -> Result<(), StoreError> {
-        let new = self.insert_card(incident, room, true).await?;
+    async fn repost(
+        &mut self,
+        old: &CardId,
+        incident: &IncidentId,
+        room: &RoomAddress,
+        severity: u32,
+    ) -> Result<(), StoreError> {
+        let new = self.insert_card(incident, room, severity, true).await?;
         statement::query("UPDATE card SET state = 'superseded', superseded_by = $2, dirty_since = NULL WHERE id = $1")
             .bind(old.as_str())
             .bind(new.as_str())

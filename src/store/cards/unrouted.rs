@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::store::db::statement;
 use crate::{
     model::{CardId, IncidentId, OpState, RoomAddress, RouteName, Timestamp},
-    store::{Store, StoreError, db::writer::WriteContext, incidents::takings},
+    store::{Store, StoreError, cards::severity, db::writer::WriteContext, incidents::takings},
 };
 
 /// Cards, or incidents, that one transaction closes.
@@ -276,6 +276,7 @@ pub(crate) async fn lose_incidents(
             statement::query(sql).bind(card.as_str()).bind(incident).execute(&mut *connection).await?;
         }
     }
+    severity::set(connection, card).await?;
     // The revision grows, so that an edit in flight does not count as showing this.
     statement::query("UPDATE incident SET rev = $2 WHERE id = $1")
         .bind(stays)

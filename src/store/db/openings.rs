@@ -148,12 +148,13 @@ fn incidents(openings: &[(&Opening, i64)]) -> SqlBuilder {
 
 /// Their cards, and what these show.
 fn shown(cards: &[(&Opening, &(CardId, RoomAddress))]) -> [SqlBuilder; 2] {
-    let mut card = SqlBuilder::new("INSERT INTO card (id, room, kind, dirty_since) VALUES ");
+    let mut card = SqlBuilder::new("INSERT INTO card (id, room, kind, dirty_since, severity) VALUES ");
     let mut shown = SqlBuilder::new("INSERT INTO card_incident (card, incident, shown_rev) VALUES ");
     for (n, (opening, (id, room))) in cards.iter().enumerate() {
         let open = if n == 0 { "(" } else { ", (" };
         card.push(open).push_bind(id.as_str()).push(", ").push_bind(room.as_str());
-        card.push(", ").push_bind(CardKind::Incident.as_str()).push(", ").push_bind(opening.at.0).push(")");
+        card.push(", ").push_bind(CardKind::Incident.as_str()).push(", ").push_bind(opening.at.0);
+        card.push(", ").push_bind(i64::from(opening.severity)).push(")");
         shown.push(open).push_bind(id.as_str()).push(", ").push_bind(opening.incident.as_str()).push(", 0)");
     }
     [card, shown]

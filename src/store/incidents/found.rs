@@ -17,7 +17,10 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        cards::save::{live_cards, mark_live_due},
+        cards::{
+            save::{live_cards, mark_live_due},
+            severity,
+        },
         db::{common::Common, json::to_json, meta, rows, statement::SqlBuilder, writer::WriteContext},
     },
 };
@@ -317,6 +320,9 @@ async fn save(
     .bind(to_json(&changes.doc)?)
     .fetch_one(&mut *connection)
     .await?;
+    if changes.severity != incident.severity {
+        severity::set_all_of(connection, &incident.id).await?;
+    }
     if changes.ends_taking(incident) {
         takings::end(connection, &incident.id, now).await?;
     }

@@ -18,7 +18,10 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        cards::save::{CardWriter, live_cards},
+        cards::{
+            save::{CardWriter, live_cards},
+            severity,
+        },
         db::{bodies, common::Common, json::to_json, rows, statement::Together, writer::WriteContext},
         heartbeats::beats,
     },
@@ -446,6 +449,9 @@ impl Ingestion<'_> {
         .bind(self.now.0)
         .fetch_one(&mut *self.connection)
         .await?;
+        if changes.severity != incident.severity {
+            severity::set_all_of(self.connection, &incident.id).await?;
+        }
         if changes.ends_taking(incident) {
             takings::end(self.connection, &incident.id, self.now).await?;
         }

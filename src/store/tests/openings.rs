@@ -50,7 +50,7 @@ async fn content(store: &Store) -> Vec<String> {
         "SELECT group_key || fingerprint || name_hash || alert.state || starts_at || coalesce(ends_at, -1) \
          || coalesce(absent_since, -1) || changed_at || coalesce(seen, '-') || alert.doc FROM alert \
          JOIN incident ON incident.id = alert.incident ORDER BY 1",
-        "SELECT group_key || room || kind || card.state || coalesce(dirty_since, -1) || shown_rev || coalesce(root_event, '-') \
+        "SELECT group_key || room || kind || card.state || card.severity || coalesce(dirty_since, -1) || shown_rev || coalesce(root_event, '-') \
          FROM card JOIN card_incident ON card_incident.card = card.id \
          JOIN incident ON incident.id = card_incident.incident ORDER BY 1",
     ] {
@@ -66,10 +66,11 @@ async fn what_is_written_together_is_what_each_would_write_alone() {
     let groups = || (0..7).map(|n| format!("g{n}"));
     let folders = [TempDir::new().expect("a folder"), TempDir::new().expect("a folder")];
     let [alone, shared] = [open(folders[0].path()).await, open(folders[1].path()).await];
-    for group in groups() {
-        alone.store.ingest(ingest(&group, "a", IncidentState::Firing)).await.expect("committed");
+    for (group, n) in groups().zip(0..) {
+        alone.store.ingest(due::of_severity(&group, n)).await.expect("committed");
     }
-    let opened = together(&shared.store, groups().map(|group| first(&group)).collect()).await;
+    let first = |(group, n): (String, u32)| Ingest { content_hash: "h".to_owned(), ..due::of_severity(&group, n) };
+    let opened = together(&shared.store, groups().zip(0..).map(first).collect()).await;
     assert!(opened.iter().all(|one| one.as_ref().is_ok_and(|one| one.outcome == Outcome::Opened)), "{opened:?}");
     assert_eq!(content(&alone.store).await, content(&shared.store).await);
     let revs: i64 = sqlx::query_scalar("SELECT count(DISTINCT rev) FROM incident")
