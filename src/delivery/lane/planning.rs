@@ -41,7 +41,7 @@ impl Planning<'_> {
             edits_turn: self.permit.is_some_and(|permit| permit.edits_turn),
             pace: self.arrivals.pace(&due.new, now, self.since_card),
             ample: gate.is_ample(),
-            // It may be larger than the list.
+            // `digest_above` may be larger than the list.
             new_beyond: if digest_above > 0 { store.new_beyond(room, &due.new, digest_above).await? } else { 0 },
             live: if merges { store.live_cards(room, digest_above).await? } else { 0 },
         };
