@@ -36,6 +36,16 @@ use crate::harness::{
 /// Makes the program the server. Not `MAR_…`: those are the receiver's settings.
 const CONFIG: &str = "BENCH_BARE_CONFIG";
 const LISTEN: &str = "BENCH_BARE_LISTEN";
+const READING: &str = "BENCH_BARE_READING";
+
+/// How the baseline reads bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// As the receiver does.
+    Same,
+    /// As 0.1.0 did, when bounds were set that are shares of what this server does.
+    InParts,
+}
 
 /// The baseline server as a child process.
 pub struct Bare {
@@ -47,10 +57,11 @@ pub struct Bare {
 
 impl Bare {
     /// With the receiver's own config.
-    pub async fn start(config: &Path) -> Self {
+    pub async fn start(config: &Path, reading: Reading) -> Self {
         let (scratch, port) = (Scratch::new("bare"), free_port());
         let mut command = Command::new(std::env::current_exe().expect("our own path"));
         command.env_clear().env(CONFIG, config).env(LISTEN, format!("127.0.0.1:{port}"));
+        command.env(READING, format!("{reading:?}"));
         let process = Process::spawn(&mut command, &scratch.join("bare.log")).expect("our own program starts");
         eventually("the baseline listens", DEADLINE, async || {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
@@ -68,6 +79,7 @@ impl Bare {
 pub struct Role {
     config: PathBuf,
     listen: SocketAddr,
+    reading: Reading,
 }
 
 struct Parts {
@@ -75,13 +87,15 @@ struct Parts {
     token: [u8; 32],
     clock: Clock,
     metrics: Metrics,
+    reading: Reading,
 }
 
 impl Role {
     pub fn from_environment() -> Option<Self> {
         let config = std::env::var_os(CONFIG)?.into();
         let listen = std::env::var(LISTEN).ok()?.parse().expect("an address");
-        Some(Self { config, listen })
+        let is_same = std::env::var(READING).is_ok_and(|reading| reading == format!("{:?}", Reading::Same));
+        Some(Self { config, listen, reading: if is_same { Reading::Same } else { Reading::InParts } })
     }
 
     /// Until it is killed.
@@ -90,7 +104,13 @@ impl Role {
         telemetry::init(false, &config.log.filter).expect("a log");
         let routes: Vec<_> = config.routes.keys().cloned().collect();
         let metrics = Metrics::new(&routes, &[], "bare", "bare");
-        let parts = Parts { config, token: Sha256::digest(TOKEN).into(), clock: Clock::system(), metrics };
+        let parts = Parts {
+            config,
+            token: Sha256::digest(TOKEN).into(),
+            clock: Clock::system(),
+            metrics,
+            reading: self.reading,
+        };
         let app = Router::new().route("/alerts/{route}", any(accept)).with_state(Arc::new(parts));
         let listener = std::net::TcpListener::bind(self.listen).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
@@ -112,7 +132,11 @@ async fn accept(
     if !known {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    let webhook = intake::decode(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let webhook = match parts.reading {
+        Reading::Same => intake::decode(&body),
+        Reading::InParts => intake::decode_in_parts(&body),
+    };
+    let webhook = webhook.map_err(|_| StatusCode::BAD_REQUEST)?;
     let route = intake::choose_route(&parts.config.routes, Some(&named), &webhook.receiver);
     let route = route.map_err(|_| StatusCode::NOT_FOUND)?;
     let rules = Rules::of(route, &parts.config.display);

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Extent,
-    bare::Bare,
+    bare::{Bare, Reading},
     load::{Connection, Request, TOKEN},
     subject::Subject,
     table::{Figures, Table, short},
@@ -36,7 +36,7 @@ pub async fn measure(subject: &Subject, synapse: &Homeserver, extent: Extent, ta
 async fn memory(receiver: &Receiver, extent: Extent, table: &mut Table) {
     receiver.wait_metric("last_sync_timestamp_seconds", &[], |at| at > 0.0).await;
     tokio::time::sleep(SETTLE).await;
-    let bare = Bare::start(&receiver.config_path()).await;
+    let bare = Bare::start(&receiver.config_path(), Reading::Same).await;
     let least = (resident(bare.pid(), "VmRSS"), private(bare.pid()));
     let mut row = |what: &str, mebibytes: f64, least: f64, wanted: &str| {
         let baseline = format!("{} (server without store and SDK, idle)", short(least));

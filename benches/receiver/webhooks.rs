@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Extent,
-    bare::Bare,
+    bare::{Bare, Reading},
     commit::Commits,
     load::{Groups, Request, TOKEN, round},
     subject::Subject,
@@ -36,16 +36,18 @@ async fn compare(
     groups: &Groups,
 ) {
     let receiver = subject.alone().webhook_token(TOKEN).start().await;
-    let bare = Bare::start(&receiver.config_path()).await;
+    let bare = Bare::start(&receiver.config_path(), Reading::Same).await;
+    let in_parts = Bare::start(&receiver.config_path(), Reading::InParts).await;
     let port = receiver.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let request = Request::of(ALERTS);
     let mut commits = Commits::of(request.body_len).await;
-    let (mut ours, mut theirs, mut commit) = (Side::default(), Side::default(), Figures::default());
-    for port in [port, bare.port] {
+    let (mut ours, mut theirs, mut of_0_1_0) = (Side::default(), Side::default(), Side::default());
+    let mut commit = Figures::default();
+    for port in [port, bare.port, in_parts.port] {
         round(port, &request, CONNECTIONS, groups, WARM_UP).await;
     }
     for _ in 0..extent.rounds {
-        for (side, port) in [(&mut ours, port), (&mut theirs, bare.port)] {
+        for (side, port) in [(&mut ours, port), (&mut theirs, bare.port), (&mut of_0_1_0, in_parts.port)] {
             let round = round(port, &request, CONNECTIONS, groups, extent.round).await;
             side.rate.0.push(round.per_second);
             side.p50.0.push(round.latencies.median());
@@ -58,7 +60,10 @@ async fn compare(
     let shared = receiver.metric("store_commit_commands_total", &[]).await
         / receiver.metric("store_commit_seconds_count", &[]).await;
     let what = |figure: &str| format!("webhooks of {ALERTS} alerts, {case}: {figure}");
-    table.row(&what("per second"), &ours.rate, &theirs.rate, &ours.rate.by(&theirs.rate), wanted);
+    table.row(&what("per second"), &ours.rate, &theirs.rate, &ours.rate.by(&theirs.rate), "");
+    let baseline = format!("{}: reads bodies as 0.1.0 did", of_0_1_0.rate);
+    let ratio = ours.rate.by(&of_0_1_0.rate);
+    table.row(&what("per second, of the server of 0.1.0 without a store"), &ours.rate, &baseline, &ratio, wanted);
     table.row(&what("p50, ms"), &ours.p50, &theirs.p50, &ours.p50.by(&theirs.p50), "");
     let bound =
         format!("< {} (100 + 10 commits of {} ms)", short(100.0 + 10.0 * commit.median()), short(commit.median()));

@@ -156,7 +156,7 @@ pub(super) fn labels(raw: &RawValue, most: usize, max_value: usize) -> Value {
 
 /// An alert; a large one only with the fields that are read.
 pub(super) fn alert(raw: &RawValue, most: usize, max_value: usize) -> Value {
-    const LABELS: [&str; 2] = ["labels", "annotations"];
+    const LABELS: [&str; 3] = ["labels", "annotations", "values"];
     const OTHERS: [&str; 9] = [
         "status",
         "startsAt",

@@ -9,7 +9,7 @@ mod routing;
 mod scrub;
 mod webhook;
 
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, decode_in_parts};
 pub use reconcile::{Rules, apply, found, reconcile, settle};
 pub use routing::{PathKind, RouteError, choose_route, route_of_path};
 pub use webhook::{ListedAlert, NotificationReason, Webhook};

@@ -34,6 +34,47 @@ pub(super) fn identity(text: &str, max: usize, odd: &mut u32) -> String {
     format!("{}…{hash}", cut(text, max - hash.len() - '…'.len_utf8()).replace('\0', "?"))
 }
 
+/// What is read of an alert, before the rules that need more than one field.
+pub(super) struct Parts {
+    pub is_firing: bool,
+    pub fingerprint: String,
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub starts_at: Option<Timestamp>,
+    pub ends_at: Option<Timestamp>,
+    pub generator_url: String,
+    pub dashboard_url: String,
+    pub panel_url: String,
+    pub silence_url: String,
+    pub values: String,
+}
+
+impl Parts {
+    pub fn listed(self) -> ListedAlert {
+        let Self { is_firing, starts_at, ends_at, labels, .. } = self;
+        // The button that tests a contact point sends an alert that nothing ever resolves, so it counts as over at once.
+        let is_test = labels.get("alertname").is_some_and(|name| name == "TestAlert")
+            && labels.get("instance").is_some_and(|instance| instance == "Grafana");
+        let (firing, ends_at) = if is_test { (false, starts_at) } else { (is_firing, ends_at) };
+        ListedAlert {
+            fingerprint: self.fingerprint,
+            firing,
+            starts_at,
+            ends_at: if firing { None } else { ends_at },
+            doc: AlertDoc {
+                labels,
+                annotations: self.annotations,
+                generator_url: self.generator_url,
+                starts_at: None,
+                dashboard_url: self.dashboard_url,
+                panel_url: self.panel_url,
+                silence_url: self.silence_url,
+                values: self.values,
+            },
+        }
+    }
+}
+
 pub(super) fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
     let empty = Map::new();
     let alert = value.as_object().unwrap_or_else(|| {
@@ -51,7 +92,7 @@ pub(super) fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
     let (labels, annotations) = (labels_of("labels"), labels_of("annotations"));
     let starts_at = read_time(alert, "startsAt", odd);
     let ends_at = read_time(alert, "endsAt", odd);
-    let firing = match alert.get("status").and_then(Value::as_str) {
+    let is_firing = match alert.get("status").and_then(Value::as_str) {
         Some("firing") => true,
         Some("resolved") => false,
         _ => {
@@ -60,10 +101,6 @@ pub(super) fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
             ends_at.is_none()
         }
     };
-    // The button that tests a contact point sends an alert that nothing ever resolves, so it counts as over at once.
-    let is_test = labels.get("alertname").is_some_and(|name| name == "TestAlert")
-        && labels.get("instance").is_some_and(|instance| instance == "Grafana");
-    let (firing, ends_at) = if is_test { (false, starts_at) } else { (firing, ends_at) };
     let fingerprint = match alert.get("fingerprint") {
         Some(Value::String(text)) if !text.is_empty() => identity(text, MAX_FINGERPRINT, odd),
         None | Some(Value::Null | Value::String(_)) => fingerprint_of(&labels, value),
@@ -72,34 +109,32 @@ pub(super) fn read_alert(value: &Value, odd: &mut u32) -> ListedAlert {
             fingerprint_of(&labels, value)
         }
     };
-    ListedAlert {
+    let parts = Parts {
+        is_firing,
         fingerprint,
-        firing,
+        labels,
+        annotations,
         starts_at,
-        ends_at: if firing { None } else { ends_at },
-        doc: AlertDoc {
-            labels,
-            annotations,
-            generator_url: read_text(alert, "generatorURL", odd),
-            starts_at: None,
-            dashboard_url: read_text(alert, "dashboardURL", odd),
-            panel_url: read_text(alert, "panelURL", odd),
-            silence_url: read_text(alert, "silenceURL", odd),
-            values: read_values(alert),
-        },
-    }
+        ends_at,
+        generator_url: read_text(alert, "generatorURL", odd),
+        dashboard_url: read_text(alert, "dashboardURL", odd),
+        panel_url: read_text(alert, "panelURL", odd),
+        silence_url: read_text(alert, "silenceURL", odd),
+        values: read_values(alert.get("values"), alert.get("valueString").and_then(Value::as_str)),
+    };
+    parts.listed()
 }
 
 /// Grafana's `values` as `A=93.4, C=1`; where a payload has none, those of its `valueString`. Both only inform, so that
 /// anything else in them is left out.
-fn read_values(alert: &Map<String, Value>) -> String {
+pub(super) fn read_values(values: Option<&Value>, value_string: Option<&str>) -> String {
     let shown = |name: &str, value: &str| format!("{}={}", cut(name, MAX_VALUE_NAME), cut(value, MAX_VALUE_NAME));
-    let values: Vec<String> = match (alert.get("values"), alert.get("valueString")) {
+    let values: Vec<String> = match (values, value_string) {
         (Some(Value::Object(values)), _) => {
             let number = |value: &Value| (value.is_number() || value.is_string()).then(|| plain(value));
             values.iter().filter_map(|(name, value)| Some(shown(name, &number(value)?))).take(MAX_VALUES).collect()
         }
-        (_, Some(Value::String(text))) => {
+        (_, Some(text)) => {
             // [ var='A' labels={host=h1} value=93.4 ], …
             let read = |part: &str| {
                 let name = part.split_once("='")?.1.split_once('\'')?.0;
@@ -154,24 +189,31 @@ pub(super) fn read_text(object: &Map<String, Value>, key: &str, odd: &mut u32) -
     }
 }
 
-/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`) means "not set".
 fn read_time(alert: &Map<String, Value>, key: &str, odd: &mut u32) -> Option<Timestamp> {
     let text = match alert.get(key) {
         None | Some(Value::Null) => return None,
-        Some(Value::String(text)) if text.is_empty() => return None,
         Some(Value::String(text)) => text,
         Some(_) => {
             *odd += 1;
             return None;
         }
     };
-    if let Ok(moment) = text.parse::<Moment>() {
-        let millis = moment.as_millisecond();
-        (millis > 0).then_some(Timestamp(millis))
-    } else {
+    moment(text).unwrap_or_else(|()| {
         *odd += 1;
         None
+    })
+}
+
+/// An RFC 3339 time; Go's zero time (`0001-01-01T00:00:00Z`) means "not set", as no text does.
+///
+/// # Errors
+/// When it is not a time.
+pub(super) fn moment(text: &str) -> Result<Option<Timestamp>, ()> {
+    if text.is_empty() {
+        return Ok(None);
     }
+    let millis = text.parse::<Moment>().map_err(drop)?.as_millisecond();
+    Ok((millis > 0).then_some(Timestamp(millis)))
 }
 
 /// Whether an alert with these labels came without a fingerprint, so that it has ours, which Alertmanager does not know.

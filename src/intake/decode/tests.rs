@@ -159,7 +159,8 @@ fn what_is_large_is_read_without_being_built() {
     let webhook = decoded(&envelope(&json!([
         {"status": "firing", "labels": {"a": list, "b": "c"}, "fingerprint": "f1", "other": list},
         {"status": "resolved", "labels": labels, "fingerprint": "f2", "endsAt": "2026-11-22T18:19:58Z"},
-        {"status": "firing", "labels": {}, "annotations": {"summary": "x".repeat(100_000)}, "fingerprint": "f3"},
+        {"status": "firing", "labels": {}, "annotations": {"summary": "x".repeat(100_000)}, "fingerprint": "f3",
+            "values": {"A": 1.5, "B": 2}},
         list,
     ])));
     let of = |fingerprint: &str| webhook.alerts.iter().find(|alert| alert.fingerprint == fingerprint).expect("read");
@@ -168,6 +169,7 @@ fn what_is_large_is_read_without_being_built() {
     assert!(!of("f2").firing && of("f2").ends_at.is_some());
     assert_eq!((of("f2").doc.labels.len(), of("f2").doc.labels["l0127"].as_str()), (MAX_LABELS, "a value"));
     assert_eq!(of("f3").doc.annotations["summary"].len(), MAX_VALUE);
+    assert_eq!(of("f3").doc.values, "A=1.5, B=2");
     assert_eq!((webhook.alerts.len(), webhook.odd), (4, 5));
 }
 
