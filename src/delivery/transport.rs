@@ -61,9 +61,10 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// Asks whether the room is encrypted if the next send would ask. It takes about as long as to freeze an event, so both
-    /// are done at the same time. A failure is that of the send that follows.
-    fn ask_ahead<'a>(&'a self, _room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+    /// Asks whether the room is encrypted if the next send would ask, unless the homeserver was asked since `enough`. It
+    /// takes about as long as to freeze an event, so both are done at the same time. A failure is that of the send that
+    /// follows.
+    fn ask_ahead<'a>(&'a self, _room: &'a RoomAddress, _enough: Option<Instant>) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 

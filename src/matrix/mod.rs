@@ -29,7 +29,10 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::{
+    sync::{OnceCell, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::rooms::power::{Create, Powers};
@@ -268,9 +271,9 @@ impl Transport for Account {
         Box::pin(SendingDevice { context, connection, rooms }.find_out(room))
     }
 
-    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
+    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress, enough: Option<Instant>) -> BoxFuture<'a, ()> {
         let Self { context, connection, rooms, trust, .. } = self;
-        Box::pin(Sender { context, connection, rooms, trust }.ask_ahead(room))
+        Box::pin(Sender { context, connection, rooms, trust }.ask_ahead(room, enough))
     }
 
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {

@@ -2,6 +2,8 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
+use tokio::time::Instant;
+
 use super::Deadline;
 use crate::{
     delivery::{BoxFuture, EventPresence, FrozenEvent, ReadBack, RoomChanges, Search, Transport},
@@ -74,8 +76,8 @@ impl Transport for TermTransport {
         self.inner.prepare(room)
     }
 
-    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, ()> {
-        self.inner.ask_ahead(room)
+    fn ask_ahead<'a>(&'a self, room: &'a RoomAddress, enough: Option<Instant>) -> BoxFuture<'a, ()> {
+        self.inner.ask_ahead(room, enough)
     }
 
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>> {
@@ -92,7 +94,7 @@ mod tests {
 
     use tokio::{
         sync::watch,
-        time::{Instant, sleep, timeout},
+        time::{sleep, timeout},
     };
 
     use super::*;

@@ -5,14 +5,11 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Lane, arrivals::Arrivals, context::RoomContext, planning::Planning, recent_sends::RecentSends,
-    root_events::RootEvents,
+    root_events::RootEvents, sending::Asked,
 };
 use crate::{
     delivery::{
@@ -52,11 +49,12 @@ impl Prepared {
 }
 
 impl Lane {
-    /// Sends an op, and prepares the next one meanwhile if this one goes as most do.
+    /// Sends an op, and prepares the next one meanwhile if this one goes as most do; also the answer that the next one will
+    /// need, that the room is not encrypted.
     pub(super) async fn send_and_prepare(
         &mut self,
         op: &Op,
-        asked_since: Option<Instant>,
+        asked: Asked,
         permit: &Permit,
     ) -> (Result<String, SendError>, Option<Prepared>) {
         let context = &self.context;
@@ -69,25 +67,35 @@ impl Lane {
             root_events: &self.root_events,
             wake: context.store.wake_ups(&context.room),
         };
+        let mut prepared = None;
         let ahead = async {
             if !is_usual {
-                return None;
+                return;
             }
             // The next turn meets a fault as well; this send must not.
-            let prepared = AssertUnwindSafe(next.prepare(op)).catch_unwind().await;
-            prepared.ok().and_then(Result::ok).flatten()
-        };
-        let event = FrozenEvent { asked_since, ..FrozenEvent::of(op) };
-        let send = context.transport.send(&context.room, event);
-        tokio::pin!(ahead, send);
-        tokio::select! {
-            biased;
-            answer = &mut send => {
-                let prepared = if answer.is_ok() { timeout(GRACE, ahead).await.ok().flatten() } else { None };
-                (answer, prepared)
+            let next = AssertUnwindSafe(next.prepare(op)).catch_unwind().await;
+            prepared = next.ok().and_then(Result::ok).flatten();
+            if let (Some(_), Some(enough)) = (&prepared, asked.enough) {
+                context.transport.ask_ahead(&context.room, Some(enough)).await;
             }
-            prepared = &mut ahead => (send.await, prepared),
-        }
+        };
+        let event = FrozenEvent { asked_since: asked.since, ..FrozenEvent::of(op) };
+        let send = context.transport.send(&context.room, event);
+        let answer = {
+            tokio::pin!(ahead, send);
+            tokio::select! {
+                biased;
+                answer = &mut send => {
+                    if answer.is_ok() {
+                        // What is not ready by then is not waited for.
+                        timeout(GRACE, ahead).await.ok();
+                    }
+                    answer
+                }
+                () = &mut ahead => send.await,
+            }
+        };
+        (answer, prepared)
     }
 }
 

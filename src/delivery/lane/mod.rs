@@ -356,7 +356,7 @@ impl Lane {
     /// Sends the next event of this kind for one card.
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
         let (transport, room, began) = (Arc::clone(&self.context.transport), self.context.room.clone(), Instant::now());
-        let (next, ()) = tokio::join!(self.freeze_step(kind, card, permit), transport.ask_ahead(&room));
+        let (next, ()) = tokio::join!(self.freeze_step(kind, card, permit), transport.ask_ahead(&room, None));
         match next? {
             Next::Send(op) => self.send(op, Some(began), permit).await,
             Next::End(turn) => Ok(turn),

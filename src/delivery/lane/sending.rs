@@ -13,6 +13,26 @@ use crate::{delivery::gate::Permit, model::Op, store::StoreError};
 /// For so long an answer that a room is not encrypted counts for events that go out one right after the other.
 const PLAIN_FOR: Duration = Duration::from_millis(250);
 
+/// Which answers that a room is not encrypted are new enough.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// For the event that is sent: those since then. `None`: none.
+    pub since: Option<Instant>,
+    /// For the one that follows it, most likely. `None`: none that is had before this one is sent.
+    pub enough: Option<Instant>,
+}
+
+impl Asked {
+    /// `since`: when the first event of these began. `took`: how long the last one took.
+    fn now(since: Option<Instant>, took: Duration) -> Self {
+        let now = Instant::now();
+        let newest = |since: Instant| since.max(now.checked_sub(PLAIN_FOR).unwrap_or(since));
+        // The next one is sent when this one is in the room, which may take somewhat longer than the last.
+        let left = PLAIN_FOR.saturating_sub(2 * took);
+        Self { since: since.map(newest), enough: (took < PLAIN_FOR).then_some(now.checked_sub(left).unwrap_or(now)) }
+    }
+}
+
 impl Lane {
     /// Sends an op that may have been sent before.
     pub(super) async fn send_again(&mut self, op: Op, device: String, permit: &Permit) -> Result<Turn, StoreError> {
@@ -30,15 +50,15 @@ impl Lane {
         permit: &Permit,
     ) -> Result<Turn, StoreError> {
         let began = Instant::now();
-        let mut asked_since = asked_since;
+        let (mut asked_since, mut took) = (asked_since, Duration::ZERO);
         let mut newer = None;
         loop {
             let permit = newer.as_ref().unwrap_or(permit);
-            let newest = asked_since.map(|since| since.max(Instant::now().checked_sub(PLAIN_FOR).unwrap_or(since)));
-            let error = match self.send_and_prepare(&op, newest, permit).await {
+            let sent_at = Instant::now();
+            let error = match self.send_and_prepare(&op, Asked::now(asked_since, took), permit).await {
                 (Ok(event), prepared) => match self.finish(&op, &event, permit, prepared).await? {
                     Some((next, permit)) => {
-                        (op, newer) = (next, Some(permit));
+                        (op, newer, took) = (next, Some(permit), sent_at.elapsed());
                         asked_since.get_or_insert(began);
                         continue;
                     }
@@ -59,5 +79,27 @@ impl Lane {
             Next::Send(op) => self.send(op, None, permit).await,
             Next::End(turn) => Ok(turn),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_must_last_until_the_next_event_is_sent() {
+        let millis = Duration::from_millis;
+        for (took, enough) in [(0, Some(250)), (50, Some(150)), (120, Some(10)), (130, Some(0)), (250, None)] {
+            let before = Instant::now();
+            let asked = Asked::now(None, millis(took));
+            let after = Instant::now();
+            assert_eq!(asked.since, None, "the first one asks for itself");
+            let age = |of: Instant| asked.enough.map(|at| of.saturating_duration_since(at));
+            let enough = enough.map(millis);
+            assert!(age(before) <= enough && enough <= age(after), "{took} ms: {:?} to {:?}", age(before), age(after));
+        }
+        let long_ago = Instant::now().checked_sub(millis(900)).expect("a time");
+        let since = Asked::now(Some(long_ago), Duration::ZERO).since.expect("since");
+        assert!(since.elapsed() >= PLAIN_FOR && since > long_ago, "not older than that");
     }
 }

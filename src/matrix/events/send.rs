@@ -58,10 +58,14 @@ impl Sender<'_> {
         }
     }
 
-    /// Asks whether a room that the account is in is still plain, so that the send that follows need not.
-    pub async fn ask_ahead(self, address: &RoomAddress) {
+    /// Asks whether a room that the account is in is still plain, so that the send that follows need not, unless the
+    /// homeserver was asked since `enough`.
+    pub async fn ask_ahead(self, address: &RoomAddress, enough: Option<Instant>) {
         let asked = async {
             let Some(id) = self.rooms.id_of(address) else { return Ok(()) };
+            if self.rooms.kinds.is_plain(address, &id, enough) {
+                return Ok(());
+            }
             let open = self.connection.session().await?;
             let room_api = RoomApi::new(self.context, &open)?;
             let room = open.client().and_then(|client| client.get_room(&id));
