@@ -1,23 +1,37 @@
 //! Bodies of notifications as they are kept: packed, since the alerts of a group mostly say the same. It is a third of what a
 //! webhook writes otherwise.
 
-use std::io::Write as _;
+use std::{cell::RefCell, io::Write as _};
 
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 
 /// In bytes; a shorter body stays as it is.
 const SHORT: usize = 512;
 
+thread_local! {
+    /// Its buffers, of 150 KiB in all, cost as much to get and to clear as the packing itself.
+    static ENCODER: RefCell<Option<FrameEncoder<Vec<u8>>>> = const { RefCell::new(None) };
+}
+
 /// The body as it is kept: an LZ4 frame, or as it came where that is not smaller. JSON never begins as a frame does.
 pub(crate) fn packed(body: Vec<u8>) -> Vec<u8> {
     if body.len() < SHORT {
         return body;
     }
-    let info = FrameInfo::new().block_size(BlockSize::Max64KB).content_size(Some(body.len() as u64));
-    let mut frame = FrameEncoder::with_frame_info(info, Vec::with_capacity(body.len() / 4));
     // Writing into memory does not fail; if it did, the body as it came is as good.
-    let frame = frame.write_all(&body).ok().and_then(|()| frame.finish().ok());
-    frame.filter(|frame| frame.len() < body.len()).unwrap_or(body)
+    frame(&body).filter(|frame| frame.len() < body.len()).unwrap_or(body)
+}
+
+fn frame(body: &[u8]) -> Option<Vec<u8>> {
+    let used = ENCODER.with_borrow_mut(Option::take);
+    let mut encoder = used
+        .unwrap_or_else(|| FrameEncoder::with_frame_info(FrameInfo::new().block_size(BlockSize::Max64KB), Vec::new()));
+    *encoder.get_mut() = Vec::with_capacity(body.len() / 4);
+    encoder.write_all(body).ok()?;
+    encoder.try_finish().ok()?;
+    let frame = std::mem::take(encoder.get_mut());
+    ENCODER.set(Some(encoder));
+    Some(frame)
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! What the alerts of a group have in common is written once, with their incident; of each alert, what differs from that.
 //! Otherwise it is most of what a new group writes.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, btree_map},
-    iter::Peekable,
-};
+use std::{borrow::Cow, cmp::Ordering, collections::btree_map, fmt, iter::Peekable};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
 
 use super::json::{from_json, to_json};
 use crate::{
@@ -111,8 +110,43 @@ impl Common {
     }
 }
 
-/// `None` for what the alert lacks.
-type Texts<'a> = BTreeMap<Cow<'a, str>, Option<Cow<'a, str>>>;
+/// Texts by their names, in order; `None` for what the alert lacks.
+#[derive(Default)]
+struct Texts<'a>(Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>);
+
+impl Texts<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Texts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextsVisitor;
+        impl<'de> Visitor<'de> for TextsVisitor {
+            type Value = Texts<'static>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("texts by their names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut texts = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Option<String>>()? {
+                    texts.push((name.into(), value.map(Into::into)));
+                }
+                Ok(Texts(texts))
+            }
+        }
+        deserializer.deserialize_map(TextsVisitor)
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct Difference<'a> {
@@ -146,25 +180,30 @@ fn keep_same(pairs: &mut Vec<(&String, &String)>, labels: &Labels) {
 }
 
 fn differing<'a>(common: &'a Labels, own: &'a Labels) -> Texts<'a> {
-    let (mut left, mut named) = (common.iter().peekable(), 0);
-    let mut texts = Texts::new();
-    for (name, value) in own {
-        let in_common = next(&mut left, name);
-        named += usize::from(in_common.is_some());
-        if in_common != Some(value) {
-            texts.insert(name.into(), Some(value.into()));
+    let (mut common, mut own) = (common.iter().peekable(), own.iter().peekable());
+    let mut texts = Vec::new();
+    loop {
+        let order = match (common.peek(), own.peek()) {
+            (Some((in_common, _)), Some((name, _))) => in_common.cmp(name),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return Texts(texts),
+        };
+        let in_common = if order.is_le() { common.next() } else { None };
+        let in_own = if order.is_ge() { own.next() } else { None };
+        match (in_common, in_own) {
+            (Some((name, _)), None) => texts.push((name.into(), None)),
+            (in_common, Some((name, value))) if in_common.is_none_or(|(_, common)| common != value) => {
+                texts.push((name.into(), Some(value.into())));
+            }
+            _ => {}
         }
     }
-    if named < common.len() {
-        let lacks = common.keys().filter(|name| !own.contains_key(*name));
-        texts.extend(lacks.map(|name| (name.into(), None)));
-    }
-    texts
 }
 
 fn merged(common: &Labels, differing: Texts<'_>) -> Labels {
     let mut labels = common.clone();
-    for (name, value) in differing {
+    for (name, value) in differing.0 {
         if let Some(value) = value {
             labels.insert(name.into_owned(), value.into_owned());
         } else {
