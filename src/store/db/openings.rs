@@ -74,7 +74,7 @@ pub(crate) async fn save(
         .flat_map(|(opening, _)| opening.alerts.iter().map(move |alert| (&opening.incident, alert)))
         .collect();
     for part in statement::parts(&alerts) {
-        rows::insert_first_alerts(connection, part).await?;
+        rows::insert_alerts(connection, part).await?;
     }
     Ok(is_new)
 }

@@ -253,32 +253,6 @@ pub(crate) async fn save_alerts(
     Ok(())
 }
 
-/// Writes the alerts of new incidents, in one statement.
-pub(crate) async fn insert_first_alerts(
-    connection: &mut AnyConnection,
-    alerts: &[(&IncidentId, &AlertRow)],
-) -> Result<(), sqlx::Error> {
-    // What an alert has later only.
-    if alerts.iter().any(|(_, alert)| alert.absent_since.is_some() || alert.seen.is_some()) {
-        return insert_alerts(connection, alerts).await;
-    }
-    let mut query = SqlBuilder::new(
-        "INSERT INTO alert (incident, fingerprint, name_hash, state, starts_at, ends_at, changed_at, doc) VALUES ",
-    );
-    for (n, (incident, alert)) in alerts.iter().enumerate() {
-        query.push(if n == 0 { "(" } else { ", (" });
-        query.push_bind(incident.as_str()).push(", ");
-        query.push_bind(alert.fingerprint.as_str()).push(", ");
-        query.push_bind(alert.name_hash).push(", ");
-        query.push_bind(alert.state.as_str()).push(", ");
-        query.push_bind(alert.starts_at.0).push(", ");
-        query.push_bind(alert.ends_at.map(|at| at.0)).push(", ");
-        query.push_bind(alert.changed_at.0).push(", ");
-        query.push_bind(alert.doc.as_str()).push(")");
-    }
-    query.build().execute(connection).await.map(drop)
-}
-
 /// Writes alerts with the incidents that hold them, in one statement.
 pub(crate) async fn insert_alerts(
     connection: &mut AnyConnection,
