@@ -170,16 +170,26 @@ async fn poisoned(ops: usize) -> Harness {
     harness
 }
 
-/// Changes the second room's card until the first has this many ops parked.
-async fn change_until_parked(harness: &Harness, times: u64) {
+/// Makes a change that the second room shows, and its opposite, in turns, until it is `done`.
+async fn change_until(harness: &Harness, change: impl AsyncFn(bool), done: impl Fn() -> bool) {
+    let shown = || harness.sent().iter().filter(|one| one.accepted && one.room.as_str() != ROOM).count();
     for n in 0..200 {
-        if harness.events("parked") >= times {
+        if done() {
             return;
         }
-        harness.post(if n % 2 == 0 { "a b" } else { "a -b" }).await;
+        let before = shown();
+        change(n % 2 == 0).await;
+        // What changes back before it is shown makes no event, and then nothing gets through beside the op that fails.
+        harness.until("shown, or done", async || shown() > before || done()).await;
         sleep(Duration::from_millis(150)).await;
     }
-    panic!("not parked: {:#?}", harness.sent());
+    panic!("not done: {:#?}", harness.sent());
+}
+
+/// Changes the card until the first room has this many ops parked.
+async fn change_until_parked(harness: &Harness, times: u64) {
+    let change = async |more| harness.post(if more { "a b" } else { "a -b" }).await;
+    change_until(harness, change, || harness.events("parked") >= times).await;
 }
 
 fn in_first(sent: Vec<Sent>) -> Vec<Sent> {
@@ -343,15 +353,10 @@ async fn a_dead_letter_of_a_server_fault_is_retried_without_an_operator() {
     // What was on its way when the gate closed would prove nothing.
     harness.until("a failure", async || !harness.sent().is_empty()).await;
     let dead = || harness.context.metrics.dead_letters.with_label_values(&["server_error"]).get() == 1;
-    for n in 0..200 {
-        if dead() {
-            break;
-        }
-        // The other room has an event all the time, and the first of them goes before the one that fails.
-        harness.post_to(two.clone(), "other", if n % 2 == 0 { "y z" } else { "y -z" }, "critical").await;
-        sleep(Duration::from_millis(150)).await;
-    }
-    assert!(dead(), "{:#?}", harness.sent());
+    // The first event of the other room goes before the one that fails.
+    let change =
+        async |more| harness.post_to(two.clone(), "other", if more { "y z" } else { "y -z" }, "critical").await;
+    change_until(&harness, change, dead).await;
     harness.poison(ROOM, 0);
     harness.settled().await;
     let cards = || {
