@@ -7,8 +7,8 @@ const GROUPS: usize = 8;
 #[tokio::test]
 async fn recording_one_event_and_freezing_the_next_is_one_commit() {
     let mut harness = Harness::new(ROOM).await;
-    // Longer than it takes to prepare the next one.
-    *harness.transport.takes.lock().expect("a lock") = Duration::from_millis(150);
+    // Longer than it takes to prepare the next one, also where much else is going on.
+    *harness.transport.takes.lock().expect("a lock") = Duration::from_millis(500);
     for n in 0..GROUPS {
         harness.post_group(&format!("g{n}"), "a").await;
     }
