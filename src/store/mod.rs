@@ -33,6 +33,7 @@ pub use incidents::rerouted::Move;
 pub use outbox::answers::{Answer, NewAnswer, Unasked};
 pub use outbox::dead_letter::{DeadLetter, Follows};
 pub use outbox::in_doubt::{FoundRoot, Recorded};
+pub use outbox::ops::OpenOps;
 pub use outbox::sql::NewOp;
 pub use replicas::copy::{Copied, CopyError, copy};
 pub use replicas::look::{CONNECTIONS_OF_A_REPLICA, DatabaseFacts, SchemaState, look, look_for_session};

@@ -148,7 +148,7 @@ impl Next<'_> {
 /// Whether a parked op or a dead letter is due.
 async fn has_other_work(context: &RoomContext) -> Result<bool, StoreError> {
     let now = context.clock.now();
-    let parked = context.store.next_parked(&context.room).await?.map(|(_, at)| at);
-    let dead = context.store.next_dead_letter(&context.room).await?.map(|(_, at)| at);
+    let open = context.store.open_ops(&context.room).await?;
+    let (parked, dead) = (open.parked.map(|(_, at)| at), open.dead.map(|(_, at)| at));
     Ok([parked, dead].into_iter().flatten().any(|at| at.since(now).is_zero()))
 }

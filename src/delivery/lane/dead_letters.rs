@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     delivery::compose::{self, Composed},
-    model::{Form, Op, OpKind, Scope, SendError, Timestamp},
+    model::{Form, Op, OpKind, Scope, SendError, Timestamp, TxnId},
     store::{NewOp, StoreError},
 };
 
@@ -57,10 +57,12 @@ async fn plainer_form(context: &RoomContext, op: &Op, form: Form) -> Result<Opti
     Ok(plainer.map(|plainer| NewOp { since: op.since, ..plainer }))
 }
 
-/// Retries the dead letter of the room that is due. Returns how long until the next one is due, zero if one was
-/// retried.
-pub(super) async fn retry_due(context: &RoomContext) -> Result<Option<Duration>, StoreError> {
-    let Some((letter, at)) = context.store.next_dead_letter(&context.room).await? else { return Ok(None) };
+/// Retries the next dead letter of the room if it is due. Returns how long until then, zero if it was retried.
+pub(super) async fn retry_due(
+    context: &RoomContext,
+    next: Option<(TxnId, Timestamp)>,
+) -> Result<Option<Duration>, StoreError> {
+    let Some((letter, at)) = next else { return Ok(None) };
     let wait = at.since(context.clock.now());
     if !wait.is_zero() {
         return Ok(Some(wait));

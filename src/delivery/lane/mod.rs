@@ -127,9 +127,9 @@ impl Lane {
             };
             let turn = match turn {
                 // What was cut off may have been committed after this turn looked for it, so that now nothing is due.
-                Turn::Idle => match self.context.store.unfinished(&self.context.room).await {
-                    Ok(None) => return,
-                    Ok(Some(_)) => Turn::Again,
+                Turn::Idle => match self.context.store.open_ops(&self.context.room).await {
+                    Ok(open) if open.unfinished.is_none() => return,
+                    Ok(_) => Turn::Again,
                     Err(_) => Turn::Held(REST),
                 },
                 turn => turn,
@@ -200,15 +200,17 @@ impl Lane {
     async fn turn(&mut self) -> Result<Turn, StoreError> {
         self.failures.parked.search_after_outage(&self.context).await?;
         // The store alone knows what is unfinished: a copy in memory could go wrong and leave an op behind for good.
-        if let Some(op) = self.context.store.unfinished(&self.context.room).await? {
+        let open = self.context.store.open_ops(&self.context.room).await?;
+        if let Some(op) = open.unfinished {
             return self.resume(op).await;
         }
+        // No op changes by these.
         self.root_events.apply_room_changes(&self.context).await?;
-        let parked_wait = match self.failures.parked.next(&self.context).await? {
+        let parked_wait = match self.failures.parked.next(open.parked, self.context.clock.now()) {
             Some((op, Duration::ZERO)) => return self.search_for_parked(op).await,
             later => later.map(|(_, wait)| wait),
         };
-        let dead_wait = match dead_letters::retry_due(&self.context).await? {
+        let dead_wait = match dead_letters::retry_due(&self.context, open.dead).await? {
             Some(Duration::ZERO) => return Ok(Turn::Again),
             later => later,
         };

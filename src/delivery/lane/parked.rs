@@ -75,14 +75,12 @@ impl Parked {
         Ok(())
     }
 
-    /// The parked op to search for next, and how long until then.
-    pub async fn next(&mut self, context: &RoomContext) -> Result<Option<(Op, Duration)>, StoreError> {
-        let next = context.store.next_parked(&context.room).await?;
+    /// The parked op to search for next, and how long until then. `next`: when that is.
+    pub fn next(&mut self, next: Option<(Op, Timestamp)>, now: Timestamp) -> Option<(Op, Duration)> {
         if next.is_none() {
             self.vain_searches.clear();
         }
-        let now = context.clock.now();
-        Ok(next.map(|(op, at)| (op, at.since(now))))
+        next.map(|(op, at)| (op, at.since(now)))
     }
 
     /// Parks an op, so that the room goes on without it. `alone`: other events got through between its failures;

@@ -1,9 +1,12 @@
 //! Reads what rooms do not show yet: which cards are due, and everything about one of them.
 
 use futures_util::TryStreamExt as _;
-use sqlx::{AnyConnection, Connection as _, Row as _};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,7 +17,7 @@ use crate::{
         Store, StoreError,
         db::rows,
         incidents::{sample, takings},
-        outbox::answers::next_waiting,
+        outbox::answers::NEXT_WAITING,
     },
 };
 
@@ -123,21 +126,36 @@ impl Store {
     /// When the store cannot be read.
     pub async fn due(&self, room: &RoomAddress) -> Result<DueCards, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        let answer = next_waiting(&mut transaction, room).await?;
-        let mut due = DueCards {
-            new: due_cards(&mut transaction, room, NEW, MOST_SEVERE_FIRST).await?,
-            notes: noted_cards(&mut transaction, room).await?,
-            edits: due_cards(&mut transaction, room, EDITS, OLDEST_FIRST).await?,
-            answer: answer.map(|(at, _)| at),
-            unasked: answer.is_some_and(|(_, unasked)| unasked),
-            ..DueCards::default()
-        };
+        let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
+        let rows = statement::query(sqlx::AssertSqlSafe(ALL_THAT_IS_DUE.as_str()))
+            .bind(room.as_str())
+            .bind(DUE)
+            .bind(quiet[0])
+            .bind(quiet[1])
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut due = DueCards::default();
+        for row in &rows {
+            let list = match row.try_get("list")? {
+                "new" => &mut due.new,
+                "notes" => &mut due.notes,
+                "edits" => &mut due.edits,
+                kind => {
+                    due.answer = Some(Timestamp(row.try_get("dirty_since")?));
+                    due.unasked = kind == "unasked";
+                    continue;
+                }
+            };
+            list.push(due_card(row)?);
+        }
+        // Nothing says in which order a union returns its rows.
+        due.new.sort_by(|a, b| (a.severity, a.dirty_since, &a.card).cmp(&(b.severity, b.dirty_since, &b.card)));
+        due.notes.sort_by_key(|card| (card.notes.map(|notes| notes.oldest), card.card.clone()));
+        due.edits.sort_by(|a, b| (a.dirty_since, &a.card).cmp(&(b.dirty_since, &b.card)));
         if is_cut(&due.notes) {
             let listed = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
-            due.green_beyond = count_green(&mut transaction, room).await?.saturating_sub(listed);
+            due.green_beyond = count_green(&mut connection, room).await?.saturating_sub(listed);
         }
-        transaction.commit().await?;
         Ok(due)
     }
 
@@ -176,31 +194,29 @@ impl Store {
     }
 
     async fn read_card(&self, card: &CardId, op: Option<&TxnId>) -> Result<Option<Snapshot>, StoreError> {
-        let turn = if self.is_large(card).await? {
-            Arc::clone(&self.large).acquire_owned().await.ok().map(Arc::new)
-        } else {
-            None
-        };
-        let mut connection = self.readers.acquire().await?;
-        // One transaction, so that incidents and notes are of one instant.
-        let mut transaction = connection.begin().await?;
-        let snapshot = read_snapshot(&mut transaction, card, op).await?;
-        transaction.commit().await?;
-        Ok(snapshot.map(|snapshot| Snapshot { turn, ..snapshot.shown(self.clock.ahead()) }))
-    }
-
-    /// Whether more than [`LARGE`] alerts are behind a card; they are not counted to the end.
-    async fn is_large(&self, card: &CardId) -> Result<bool, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        let counted: i64 = statement::query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM card_incident JOIN alert ON alert.incident = card_incident.incident \
-             WHERE card_incident.card = $1 LIMIT $2) AS counted",
-        )
-        .bind(card.as_str())
-        .bind(LARGE + 1)
-        .fetch_one(&mut *connection)
-        .await?;
-        Ok(counted > LARGE)
+        let (mut turn, mut may_wait) = (None, true);
+        loop {
+            let mut connection = self.readers.snapshot().await?;
+            // Its alerts are not counted to the end.
+            let row = statement::query(
+                "SELECT *, (SELECT count(*) FROM (SELECT 1 FROM card_incident \
+                 JOIN alert ON alert.incident = card_incident.incident \
+                 WHERE card_incident.card = $1 LIMIT $2) AS counted) AS alerts FROM card WHERE id = $1",
+            )
+            .bind(card.as_str())
+            .bind(LARGE + 1)
+            .fetch_optional(&mut *connection)
+            .await?;
+            let Some(row) = row else { return Ok(None) };
+            if may_wait && row.try_get::<i64, _>("alerts")? > LARGE {
+                // Others read meanwhile, and what is read afterwards is of one instant.
+                drop(connection);
+                (turn, may_wait) = (Arc::clone(&self.large).acquire_owned().await.ok().map(Arc::new), false);
+                continue;
+            }
+            let snapshot = read_snapshot(&mut connection, rows::card(&row)?, op).await?;
+            return Ok(Some(Snapshot { turn, ..snapshot.shown(self.clock.ahead()) }));
+        }
     }
 }
 
@@ -208,7 +224,7 @@ fn is_cut(list: &[DueCard]) -> bool {
     i64::try_from(list.len()).is_ok_and(|len| len >= DUE)
 }
 
-/// Cards with something to say and nothing that rings, as in [`noted_cards`].
+/// Cards with something to say and nothing that rings, as in [`NOTED`].
 async fn count_green(connection: &mut AnyConnection, room: &RoomAddress) -> Result<usize, StoreError> {
     let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
     let green: i64 = statement::query_scalar(
@@ -234,84 +250,50 @@ pub(in crate::store) fn sql_of_due(which: &str, order: &str) -> String {
     )
 }
 
-async fn due_cards(
-    connection: &mut AnyConnection,
-    room: &RoomAddress,
-    which: &'static str,
-    order: &'static str,
-) -> Result<Vec<DueCard>, StoreError> {
-    // Made of literals only.
-    statement::query(sqlx::AssertSqlSafe(sql_of_due(which, order)))
-        .bind(room.as_str())
-        .bind(DUE)
-        .fetch_all(connection)
-        .await?
-        .iter()
-        .map(|row| {
-            Ok(DueCard {
-                card: CardId(row.try_get("id")?),
-                severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
-                dirty_since: Timestamp(row.try_get("dirty_since")?),
-                notes: None,
-            })
-        })
-        .collect()
-}
+/// The lists of [`DueCards`] and the next answer, in one statement: each costs a trip to the database.
+static ALL_THAT_IS_DUE: LazyLock<String> = LazyLock::new(|| {
+    let (new, edits) = (sql_of_due(NEW, MOST_SEVERE_FIRST), sql_of_due(EDITS, OLDEST_FIRST));
+    format!(
+        "SELECT 'new' AS list, id, severity, dirty_since, 0 AS oldest, 0 AS loud, 0 AS green FROM ({new}) AS new \
+         UNION ALL SELECT 'notes', id, severity, dirty_since, oldest, loud, green FROM ({NOTED}) AS noted \
+         UNION ALL SELECT 'edits', id, severity, dirty_since, 0, 0, 0 FROM ({edits}) AS edits \
+         UNION ALL SELECT CASE WHEN until IS NULL THEN 'asked' ELSE 'unasked' END, '', 0, at, 0, 0, 0 \
+         FROM ({NEXT_WAITING}) AS waiting"
+    )
+});
 
 /// Cards with something to say, oldest first.
-async fn noted_cards(connection: &mut AnyConnection, room: &RoomAddress) -> Result<Vec<DueCard>, StoreError> {
-    let quiet = [NoteKind::PartlyResolved, NoteKind::Resolved].map(NoteKind::as_str);
-    statement::query(
-        "SELECT card.id, card.dirty_since, min(note.at) AS oldest, min(incident.severity) AS severity, \
-         sum(CASE WHEN note.kind IN ($2, $3) THEN 0 ELSE 1 END) AS loud, \
-         sum(CASE WHEN note.kind = $3 THEN 1 ELSE 0 END) AS green \
-         FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
-         WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
-         AND card.state = 'live' \
-         GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $4",
-    )
-    .bind(room.as_str())
-    .bind(quiet[0])
-    .bind(quiet[1])
-    .bind(DUE)
-    .fetch_all(connection)
-    .await?
-    .iter()
-    .map(|row| {
-        let loud = row.try_get::<i64, _>("loud")? > 0;
-        let notes = DueNotes {
-            loud,
-            green: !loud && row.try_get::<i64, _>("green")? > 0,
-            oldest: Timestamp(row.try_get("oldest")?),
-        };
-        Ok(DueCard {
-            card: CardId(row.try_get("id")?),
-            severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
-            dirty_since: Timestamp(row.try_get("dirty_since")?),
-            notes: Some(notes),
-        })
+const NOTED: &str = "SELECT card.id, card.dirty_since, min(note.at) AS oldest, min(incident.severity) AS severity, \
+     sum(CASE WHEN note.kind IN ($3, $4) THEN 0 ELSE 1 END) AS loud, \
+     sum(CASE WHEN note.kind = $4 THEN 1 ELSE 0 END) AS green \
+     FROM card JOIN note ON note.card = card.id AND note.op IS NULL JOIN incident ON incident.id = note.incident \
+     WHERE card.room = $1 AND card.dirty_since IS NOT NULL AND card.root_event IS NOT NULL \
+     AND card.state = 'live' \
+     GROUP BY card.id, card.dirty_since ORDER BY oldest, card.id LIMIT $2";
+
+fn due_card(row: &AnyRow) -> Result<DueCard, StoreError> {
+    let loud = row.try_get::<i64, _>("loud")? > 0;
+    let notes = DueNotes {
+        loud,
+        green: !loud && row.try_get::<i64, _>("green")? > 0,
+        oldest: Timestamp(row.try_get("oldest")?),
+    };
+    Ok(DueCard {
+        card: CardId(row.try_get("id")?),
+        severity: u32::try_from(row.try_get::<i64, _>("severity")?).unwrap_or(u32::MAX),
+        dirty_since: Timestamp(row.try_get("dirty_since")?),
+        notes: (row.try_get::<&str, _>("list")? == "notes").then_some(notes),
     })
-    .collect()
 }
 
-async fn read_snapshot(
-    connection: &mut AnyConnection,
-    card: &CardId,
-    op: Option<&TxnId>,
-) -> Result<Option<Snapshot>, StoreError> {
-    let row = statement::query("SELECT * FROM card WHERE id = $1")
-        .bind(card.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
+async fn read_snapshot(connection: &mut AnyConnection, card: Card, op: Option<&TxnId>) -> Result<Snapshot, StoreError> {
     let sql = format!(
         "SELECT {}, shown_rev FROM incident JOIN card_incident ON card_incident.incident = incident.id \
          WHERE card_incident.card = $1 ORDER BY incident.id",
         rows::INCIDENT
     );
     let incident_rows =
-        statement::query(sqlx::AssertSqlSafe(sql)).bind(card.as_str()).fetch_all(&mut *connection).await?;
-    let card = rows::card(&row)?;
+        statement::query(sqlx::AssertSqlSafe(sql)).bind(card.id.as_str()).fetch_all(&mut *connection).await?;
     let mut notes = read_notes(connection, &card.id, op).await?;
     // A digest that is not in the room yet shows all of its incidents, and says nothing about any.
     let full = match (card.kind, &card.root_event) {
@@ -349,7 +331,7 @@ async fn read_snapshot(
         .fetch_optional(&mut *connection)
         .await?;
     }
-    Ok(Some(Snapshot { card, incidents, notes, continued, continued_in, rerouted_to, turn: None }))
+    Ok(Snapshot { card, incidents, notes, continued, continued_in, rerouted_to, turn: None })
 }
 
 /// Those of the op, or as many of those that wait as are said at once.

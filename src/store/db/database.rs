@@ -290,8 +290,16 @@ impl Database {
         mut statements: Vec<SqlBuilder>,
     ) -> Result<(), sqlx::Error> {
         statements.insert(0, SqlBuilder::new("BEGIN IMMEDIATE"));
-        statements.push(SqlBuilder::new("COMMIT"));
-        SqlBuilder::execute_all(statements, connection).await
+        self.commit_after(connection, statements).await
+    }
+
+    /// Executes these and commits the writer's transaction, in one trip. Only where no other process writes.
+    pub async fn commit_after(
+        &self,
+        connection: &mut AnyConnection,
+        statements: Vec<SqlBuilder>,
+    ) -> Result<(), sqlx::Error> {
+        SqlBuilder::execute_all(statements.into_iter().chain([SqlBuilder::new("COMMIT")]), connection).await
     }
 
     pub async fn roll_back(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {

@@ -2,7 +2,7 @@
 
 use sqlx::AnyConnection;
 
-use crate::store::db::statement;
+use crate::store::db::statement::{self, SqlBuilder};
 use crate::{clock::Mark, store::StoreError};
 
 const SEQ: &str = "seq";
@@ -21,8 +21,8 @@ pub(crate) async fn read_seq(connection: &mut AnyConnection) -> Result<i64, Stor
     }
 }
 
-pub(crate) async fn write_seq(connection: &mut AnyConnection, seq: i64) -> Result<(), sqlx::Error> {
-    write(connection, SEQ, &seq.to_string()).await
+pub(crate) fn save_seq(seq: i64) -> SqlBuilder {
+    save(SEQ, &seq.to_string())
 }
 
 /// Reads where the time of the previous process stood; `None` also if it is unreadable.
@@ -30,8 +30,8 @@ pub(crate) async fn read_mark(connection: &mut AnyConnection) -> Result<Option<M
     Ok(read(connection, CLOCK).await?.and_then(|text| text.parse().ok()))
 }
 
-pub(crate) async fn write_mark(connection: &mut AnyConnection, mark: &Mark) -> Result<(), sqlx::Error> {
-    write(connection, CLOCK, &mark.to_string()).await
+pub(crate) fn save_mark(mark: &Mark) -> SqlBuilder {
+    save(CLOCK, &mark.to_string())
 }
 
 /// The row by which a replica finds out whether its last commit took place.
@@ -79,12 +79,11 @@ pub(crate) async fn read(connection: &mut AnyConnection, key: &str) -> Result<Op
 }
 
 pub(crate) async fn write(connection: &mut AnyConnection, key: &str, value: &str) -> Result<(), sqlx::Error> {
-    statement::query(
-        "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-    )
-    .bind(key)
-    .bind(value)
-    .execute(connection)
-    .await
-    .map(drop)
+    save(key, value).build().execute(connection).await.map(drop)
+}
+
+fn save(key: &str, value: &str) -> SqlBuilder {
+    let mut sql = SqlBuilder::new("INSERT INTO meta (key, value) VALUES (");
+    sql.push_list([key, value]).push(" ON CONFLICT (key) DO UPDATE SET value = excluded.value");
+    sql
 }

@@ -43,6 +43,14 @@ impl Readers {
         self.begin(begin).await
     }
 
+    /// The same, and all that is read from it until it is dropped is of one instant.
+    pub async fn snapshot(&self) -> Result<Reader, sqlx::Error> {
+        match self.begin {
+            Some(_) => self.acquire().await,
+            None => Ok(Reader::Transaction(self.pool.begin().await?)),
+        }
+    }
+
     async fn begin(&self, begin: &Arc<str>) -> Result<Reader, sqlx::Error> {
         // Made of literals only.
         let transaction = self.pool.begin_with(AssertSqlSafe(Arc::clone(begin))).await?;

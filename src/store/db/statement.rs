@@ -113,7 +113,10 @@ impl SqlBuilder {
 
 impl SqlBuilder {
     /// Executes several statements, in one call on SQLite, where each costs a trip to the database's thread and back.
-    pub async fn execute_all(statements: Vec<Self>, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    pub async fn execute_all(
+        statements: impl IntoIterator<Item = Self>,
+        connection: &mut AnyConnection,
+    ) -> Result<(), sqlx::Error> {
         let mut all = Self::new("");
         for mut statement in statements {
             // Numbers would mean the values of the first one.

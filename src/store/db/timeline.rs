@@ -104,7 +104,7 @@ async fn adopt(connection: &mut AnyConnection, clock: &Clock) -> Result<Away, sq
         let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} > $1");
         statement::query(AssertSqlSafe(sql)).bind(now.0).execute(&mut *transaction).await?;
     }
-    meta::write_mark(&mut transaction, &clock.mark()).await?;
+    meta::save_mark(&clock.mark()).build().execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(away)
 }

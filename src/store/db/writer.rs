@@ -349,8 +349,8 @@ impl Writer {
         mark: Option<&Mark>,
     ) -> Result<(), String> {
         self.begin(connection, batch).await.map_err(|error| in_words(&error))?;
-        self.fill(connection, batch, mark).await?;
-        self.database.commit(connection, None).await.map_err(|error| in_words(&error))
+        let last = self.fill(connection, batch, mark).await?;
+        self.database.commit_after(connection, last).await.map_err(|error| in_words(&error))
     }
 
     async fn begin(&mut self, connection: &mut AnyConnection, batch: &Batch) -> Result<(), sqlx::Error> {
@@ -366,13 +366,13 @@ impl Writer {
         }
     }
 
-    /// Runs all jobs.
+    /// Runs all jobs, and returns the statements that are left.
     async fn fill(
         &mut self,
         connection: &mut AnyConnection,
         batch: &mut Batch,
         mark: Option<&Mark>,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<SqlBuilder>, String> {
         let text = |error: sqlx::Error| in_words(&error);
         self.open(connection, batch).await?;
         let last = batch.jobs.len().saturating_sub(1);
@@ -387,14 +387,12 @@ impl Writer {
                 self.database.next_job(connection).await.map_err(text)?;
             }
         }
-        SqlBuilder::execute_all(repeats::save(&batch.repeats), connection).await.map_err(text)?;
+        let mut last = repeats::save(&batch.repeats);
         if self.saved_seq != self.context.seq {
-            meta::write_seq(connection, self.context.seq).await.map_err(text)?;
+            last.push(meta::save_seq(self.context.seq));
         }
-        if let Some(mark) = mark {
-            meta::write_mark(connection, mark).await.map_err(text)?;
-        }
-        Ok(())
+        last.extend(mark.map(meta::save_mark));
+        Ok(last)
     }
 
     /// Writes the openings, as one job. If they cannot be written together, each is tried by itself later.

@@ -280,21 +280,9 @@ async fn end_one(
     Ok(())
 }
 
-/// When the next answer of `room` was frozen, and whether nobody asked for it.
-pub(in crate::store) async fn next_waiting(
-    connection: &mut AnyConnection,
-    room: &RoomAddress,
-) -> Result<Option<(Timestamp, bool)>, StoreError> {
-    let row = statement::query(
-        "SELECT at, until FROM answer WHERE room = $1 AND state IN ('waiting', 'in_doubt') \
-         ORDER BY until IS NOT NULL, id LIMIT 1",
-    )
-    .bind(room.as_str())
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some((Timestamp(row.try_get("at")?), row.try_get::<Option<i64>, _>("until")?.is_some())))
-}
+/// When the next answer of a room was frozen, and until when it is to be sent if nobody asked for it.
+pub(in crate::store) const NEXT_WAITING: &str = "SELECT at, until FROM answer WHERE room = $1 \
+     AND state IN ('waiting', 'in_doubt') ORDER BY until IS NOT NULL, id LIMIT 1";
 
 /// Prunes answers that ended long ago, and gives up those that nobody waits for any more: their room is no longer routed.
 pub(in crate::store) async fn prune_answers(

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::store::db::statement;
 use crate::{
-    model::{CardId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
+    model::{CardId, Op, OpKind, OpState, Timestamp, TxnId},
     store::{
         Store, StoreError,
         db::{rows, writer::WriteContext},
@@ -58,25 +58,6 @@ impl Store {
         self.writer
             .write(move |connection, context| Box::pin(async move { end_dead_letter(connection, context, &id).await }))
             .await
-    }
-
-    /// The dead letter of `room` that a fault of the homeserver made and that is to be tried again next, and when.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn next_dead_letter(&self, room: &RoomAddress) -> Result<Option<(TxnId, Timestamp)>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        // The second condition on the state is that of the index.
-        let row = statement::query(
-            "SELECT txn_id, next_try FROM op WHERE room = $1 AND state = 'dead' AND state NOT IN ('done', 'refused') \
-             AND reason IS NOT NULL ORDER BY coalesce(next_try, 0), txn_id LIMIT 1",
-        )
-        .bind(room.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let at: Option<i64> = row.try_get("next_try")?;
-        Ok(Some((TxnId(row.try_get("txn_id")?), Timestamp(at.unwrap_or_default()))))
     }
 
     /// Makes the card of a dead letter due again, so that its newest state is sent in full; `None` if there is no dead

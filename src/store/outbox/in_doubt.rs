@@ -1,17 +1,13 @@
 //! Ops that may or may not have arrived: what helps to find them in the room, parking, and what a store that was
 //! restored from an older copy does not know.
 
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::sql::{Shown, settle};
 use crate::store::db::statement;
 use crate::{
-    model::{CardId, IncidentId, Op, RoomAddress, Timestamp, TxnId},
-    store::{
-        Store, StoreError,
-        cards::superseded::point_to,
-        db::{rows, writer::WriteContext},
-    },
+    model::{CardId, IncidentId, RoomAddress, Timestamp, TxnId},
+    store::{Store, StoreError, cards::superseded::point_to, db::writer::WriteContext},
 };
 
 /// Later events that [`Store::recorded`] names at most, and answers beside them.
@@ -112,25 +108,6 @@ impl Store {
             })
         })
         .await
-    }
-
-    /// The parked op of `room` that is to be looked for next, and when.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn next_parked(&self, room: &RoomAddress) -> Result<Option<(Op, Timestamp)>, StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        // The second condition on the state is that of the index.
-        let row = statement::query(
-            "SELECT * FROM op WHERE room = $1 AND state = 'parked' AND state NOT IN ('done', 'refused') \
-             ORDER BY next_try LIMIT 1",
-        )
-        .bind(room.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let at: Option<i64> = row.try_get("next_try")?;
-        Ok(Some((rows::op(&row)?, Timestamp(at.unwrap_or_default()))))
     }
 
     /// Whether an op of `room` is parked for which no other event has spoken yet: the homeserver may take none at all.

@@ -1,11 +1,12 @@
 //! An op's life: it is frozen, tried, and ends.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row as _};
 
 use super::sql::{
-    NewOp, Shown, covered, drop_notes, end_op, insert_op, make_due, mark_shown, release_notes, settle, show, shown_by,
+    NewOp, Shown, covered, drop_notes, end_op, end_shown, insert_op, make_due, mark_shown, release_notes, settle,
+    shown_by,
 };
-use crate::store::db::statement;
+use crate::store::db::statement::{self, SqlBuilder};
 use crate::{
     model::{CardId, NotificationId, Op, OpState, RoomAddress, Timestamp, TxnId},
     store::{
@@ -14,18 +15,45 @@ use crate::{
     },
 };
 
+/// In one statement, since a lane asks before each event, and hardly ever is there one. The second condition on the state is
+/// that of the index.
+const OPEN_OPS: &str = "SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt') \
+     UNION ALL SELECT * FROM (SELECT * FROM op WHERE room = $1 AND state = 'parked' \
+     AND state NOT IN ('done', 'refused') ORDER BY next_try LIMIT 1) AS parked \
+     UNION ALL SELECT * FROM (SELECT * FROM op WHERE room = $1 AND state = 'dead' \
+     AND state NOT IN ('done', 'refused') AND reason IS NOT NULL \
+     ORDER BY coalesce(next_try, 0), txn_id LIMIT 1) AS dead";
+
+/// The ops that a room's lane sees to before it makes another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenOps {
+    /// The one that may be under way or in doubt.
+    pub unfinished: Option<Op>,
+    /// The parked one that is to be looked for next, and when.
+    pub parked: Option<(Op, Timestamp)>,
+    /// The dead letter that a fault of the homeserver made and that is to be tried again next, and when.
+    pub dead: Option<(TxnId, Timestamp)>,
+}
+
 impl Store {
-    /// The op of `room` that may be under way or in doubt.
+    /// The ops of `room` that its lane sees to before it makes another.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn unfinished(&self, room: &RoomAddress) -> Result<Option<Op>, StoreError> {
+    pub async fn open_ops(&self, room: &RoomAddress) -> Result<OpenOps, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let row = statement::query("SELECT * FROM op WHERE room = $1 AND state IN ('in_flight', 'in_doubt')")
-            .bind(room.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
-        row.as_ref().map(rows::op).transpose()
+        let rows = statement::query(OPEN_OPS).bind(room.as_str()).fetch_all(&mut *connection).await?;
+        let mut open = OpenOps::default();
+        for row in &rows {
+            let op = rows::op(row)?;
+            let at = Timestamp(row.try_get::<Option<i64>, _>("next_try")?.unwrap_or_default());
+            match op.state {
+                OpState::Parked => open.parked = Some((op, at)),
+                OpState::Dead => open.dead = Some((op.txn_id, at)),
+                _ => open.unfinished = Some(op),
+            }
+        }
+        Ok(open)
     }
 
     /// Freezes an op before its first send.
@@ -78,7 +106,7 @@ impl Store {
         let card = card.clone();
         self.write(move |connection, context| {
             Box::pin(async move {
-                mark_shown(connection, &card, Shown::Rev(rev)).await?;
+                SqlBuilder::execute_all(mark_shown(&card, Shown::Rev(rev)), connection).await?;
                 statement::query("UPDATE card SET state = 'retired' WHERE id = $1 AND state = 'superseded'")
                     .bind(card.as_str())
                     .execute(&mut *connection)
@@ -261,9 +289,9 @@ impl Store {
                     .bind(retry_at.map(|at| at.0))
                     .execute(&mut *connection)
                     .await?;
-                drop_notes(connection, &op.txn_id).await?;
                 // What it would have shown counts as shown, or the same refusal would follow for ever.
-                mark_shown(connection, &op.card, shown_by(&op)).await?;
+                let shown = mark_shown(&op.card, shown_by(&op));
+                SqlBuilder::execute_all([drop_notes(&op.txn_id)].into_iter().chain(shown), connection).await?;
                 settle(connection, context, &op.card, Shown::Same).await
             })
         })
@@ -284,8 +312,7 @@ async fn finish(
     event_id: &str,
     now: Timestamp,
 ) -> Result<Vec<NotificationId>, StoreError> {
-    end_op(connection, context, &op.txn_id, OpState::Done, Some(event_id), None, now).await?;
-    show(connection, context, op, event_id, now).await?;
+    end_shown(connection, context, op, event_id, now).await?;
     settle(connection, context, &op.card, Shown::Same).await?;
     covered(connection, op).await
 }

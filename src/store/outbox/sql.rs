@@ -2,7 +2,7 @@
 
 use sqlx::AnyConnection;
 
-use crate::store::db::statement;
+use crate::store::db::statement::{self, SqlBuilder};
 use crate::{
     model::{CardId, Form, IncidentId, NotificationId, Op, OpKind, OpState, RoomAddress, Timestamp, TxnId},
     store::{StoreError, cards::superseded::point_to, db::writer::WriteContext},
@@ -129,25 +129,33 @@ pub(in crate::store) async fn end_op(
     error: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
-    statement::query(
-        "UPDATE op SET state = $2, event_id = $3, error = $4, ended_at = $5, ended_seq = $6, \
-         content = CASE WHEN $2 = 'dead' THEN content ELSE '' END WHERE txn_id = $1",
-    )
-    .bind(txn_id.as_str())
-    .bind(state.as_str())
-    .bind(event_id)
-    .bind(error)
-    .bind(now.0)
-    .bind(context.next())
-    .execute(connection)
-    .await?;
+    ended(context, txn_id, state, event_id, error, now).build().execute(connection).await?;
     Ok(())
 }
 
-pub(super) async fn drop_notes(connection: &mut AnyConnection, txn_id: &TxnId) -> Result<(), StoreError> {
-    statement::query("DELETE FROM note WHERE op = $1").bind(txn_id.as_str()).execute(connection).await?;
-    Ok(())
+fn ended(
+    context: &mut WriteContext,
+    txn_id: &TxnId,
+    state: OpState,
+    event_id: Option<&str>,
+    error: Option<&str>,
+    now: Timestamp,
+) -> SqlBuilder {
+    let mut sql = SqlBuilder::new("UPDATE op SET state = ");
+    sql.push_bind(state.as_str()).push(", event_id = ").push_bind(event_id).push(", error = ").push_bind(error);
+    sql.push(", ended_at = ").push_bind(now.0).push(", ended_seq = ").push_bind(context.next());
+    if state != OpState::Dead {
+        // A dead letter keeps what it wanted to say; of the others the room (or the plainer form) has it.
+        sql.push(", content = ''");
+    }
+    sql.push(" WHERE txn_id = ").push_bind(txn_id.as_str());
+    sql
+}
+
+pub(super) fn drop_notes(txn_id: &TxnId) -> SqlBuilder {
+    let mut sql = SqlBuilder::new("DELETE FROM note WHERE op = ");
+    sql.push_bind(txn_id.as_str());
+    sql
 }
 
 /// The notifications about the op's incident that were accepted between its oldest change and its freezing.
@@ -168,8 +176,8 @@ pub(super) async fn covered(connection: &mut AnyConnection, op: &Op) -> Result<V
     Ok(ids.into_iter().map(NotificationId).collect())
 }
 
-/// What the room shows now that `op` is in it as `event_id`.
-pub(super) async fn show(
+/// The op is done: `event_id` is in the room, which shows what it shows.
+pub(super) async fn end_shown(
     connection: &mut AnyConnection,
     context: &mut WriteContext,
     op: &Op,
@@ -177,52 +185,45 @@ pub(super) async fn show(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let frozen_at = op.first_try.unwrap_or(now).0;
-    let update = match op.kind {
-        OpKind::Card => Some(
+    let mut all = vec![ended(context, &op.txn_id, OpState::Done, Some(event_id), None, now)];
+    match op.kind {
+        OpKind::Card => {
+            let mut sql = SqlBuilder::new("UPDATE card SET root_event = ");
+            sql.push_bind(event_id).push(", root_at = ").push_bind(frozen_at).push(", spoke_at = ").push_bind(now.0);
             // An unrouted card owes its last edit from now on.
-            statement::query(
-                "UPDATE card SET root_event = $2, root_at = $3, spoke_at = $4, last_reply = NULL, \
-                 dirty_since = CASE WHEN state = 'unrouted' THEN $5 ELSE dirty_since END WHERE id = $1",
-            )
-            .bind(op.card.as_str())
-            .bind(event_id)
-            .bind(frozen_at)
-            .bind(now.0)
-            .bind(op.since.0),
-        ),
-        OpKind::Reply | OpKind::Post => Some(
-            statement::query(
-                "UPDATE card SET last_reply = $2, root_at = coalesce(root_at, $3), spoke_at = $4 WHERE id = $1",
-            )
-            .bind(op.card.as_str())
-            .bind(event_id)
-            .bind(frozen_at)
-            .bind(now.0),
-        ),
-        OpKind::Edit | OpKind::Notice => None,
-    };
-    if let Some(update) = update {
-        update.execute(&mut *connection).await?;
+            sql.push(", last_reply = NULL, dirty_since = CASE WHEN state = 'unrouted' THEN ").push_bind(op.since.0);
+            sql.push(" ELSE dirty_since END WHERE id = ").push_bind(op.card.as_str());
+            all.push(sql);
+        }
+        OpKind::Reply | OpKind::Post => {
+            let mut sql = SqlBuilder::new("UPDATE card SET last_reply = ");
+            sql.push_bind(event_id).push(", root_at = coalesce(root_at, ").push_bind(frozen_at);
+            sql.push("), spoke_at = ").push_bind(now.0).push(" WHERE id = ").push_bind(op.card.as_str());
+            all.push(sql);
+        }
+        OpKind::Edit | OpKind::Notice => {}
     }
-    drop_notes(connection, &op.txn_id).await?;
+    all.push(drop_notes(&op.txn_id));
+    all.extend(mark_shown(&op.card, shown_by(op)));
+    SqlBuilder::execute_all(all, connection).await?;
     if op.kind == OpKind::Card {
         point_to(connection, context, &op.card, op.since).await?;
     }
-    mark_shown(connection, &op.card, shown_by(op)).await
+    Ok(())
 }
 
-pub(super) async fn mark_shown(connection: &mut AnyConnection, card: &CardId, shown: Shown) -> Result<(), StoreError> {
-    let statement = match shown {
-        Shown::Same => return Ok(()),
+pub(super) fn mark_shown(card: &CardId, shown: Shown) -> Option<SqlBuilder> {
+    let mut sql;
+    match shown {
+        Shown::Same => return None,
         Shown::Rev(rev) => {
-            statement::query("UPDATE card_incident SET shown_rev = $2 WHERE card = $1 AND shown_rev < $2")
-                .bind(card.as_str())
-                .bind(rev)
+            sql = SqlBuilder::new("UPDATE card_incident SET shown_rev = ");
+            sql.push_bind(rev).push(" WHERE shown_rev < ").push_bind(rev).push(" AND card = ");
         }
-        Shown::LastEdit => statement::query("UPDATE card SET state = 'retired' WHERE id = $1").bind(card.as_str()),
-    };
-    statement.execute(connection).await?;
-    Ok(())
+        Shown::LastEdit => sql = SqlBuilder::new("UPDATE card SET state = 'retired' WHERE id = "),
+    }
+    sql.push_bind(card.as_str());
+    Some(sql)
 }
 
 /// Gives back the notes of an op that did not arrive. Nothing is said any more on cards that are not live; a notice
@@ -266,25 +267,21 @@ pub(in crate::store) async fn settle(
     card: &CardId,
     covered: Shown,
 ) -> Result<(), StoreError> {
-    let left: i64 = statement::query_scalar(
-        "SELECT (SELECT count(*) FROM note WHERE card = $1 AND op IS NULL) + \
-         CASE (SELECT state FROM card WHERE id = $1) WHEN 'retired' THEN 0 WHEN 'live' THEN \
+    let settled = statement::query(
+        "UPDATE card SET dirty_since = NULL WHERE id = $1 \
+         AND NOT EXISTS (SELECT 1 FROM note WHERE note.card = $1 AND note.op IS NULL) \
+         AND CASE state WHEN 'retired' THEN 0 WHEN 'live' THEN \
          (SELECT count(*) FROM card_incident JOIN incident ON incident.id = card_incident.incident \
           WHERE card_incident.card = $1 AND incident.rev > card_incident.shown_rev AND incident.rev > $2) \
-         ELSE $3 END",
+         ELSE $3 END = 0",
     )
     .bind(card.as_str())
     .bind(if let Shown::Rev(rev) = covered { rev } else { -1 })
     .bind(i64::from(covered != Shown::LastEdit))
-    .fetch_one(&mut *connection)
+    .execute(connection)
     .await?;
-    if left == 0 {
-        statement::query("UPDATE card SET dirty_since = NULL WHERE id = $1")
-            .bind(card.as_str())
-            .execute(connection)
-            .await?;
-        return Ok(());
+    if settled.rows_affected() == 0 {
+        context.behind.add_all();
     }
-    context.behind.add_all();
     Ok(())
 }

@@ -48,8 +48,8 @@ async fn cards_and_what_is_on_its_way_go_on_under_the_new_address() {
     assert!(store.has_cards_of(&to_alias(&[])).await.expect("read"));
     assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (1, true));
     assert!(!store.has_cards_of(&to_alias(&[])).await.expect("read"));
-    assert_eq!(store.unfinished(&room()).await.expect("read"), None);
-    let op = store.unfinished(&alias()).await.expect("read").expect("it is in doubt still");
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished, None);
+    let op = store.open_ops(&alias()).await.expect("read").unfinished.expect("it is in doubt still");
     assert_eq!((op.txn_id.as_str(), op.state, &op.room), ("r", OpState::InDoubt, &alias()));
     store.ingest(by_alias("g", "c")).await.expect("committed");
     assert_eq!(cards(&store).await, [(alias().to_string(), Some("$g".to_owned()), false)]);
@@ -67,10 +67,10 @@ async fn of_two_events_on_their_way_one_waits_for_the_other() {
     let new = NewOp { room: alias(), ..op_for(&other, OpKind::Card, "new") };
     let new = store.freeze(new).await.expect("frozen");
     assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (0, false));
-    assert_eq!(store.unfinished(&room()).await.expect("read").map(|op| op.txn_id), Some(old.txn_id.clone()));
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished.map(|op| op.txn_id), Some(old.txn_id.clone()));
     store.finish(&new, "$new").await.expect("recorded");
     assert_eq!(store.change_address(&to_alias(&[])).await.expect("committed"), (1, true));
-    assert_eq!(store.unfinished(&alias()).await.expect("read").map(|op| op.txn_id), Some(old.txn_id));
+    assert_eq!(store.open_ops(&alias()).await.expect("read").unfinished.map(|op| op.txn_id), Some(old.txn_id));
 }
 
 #[tokio::test]

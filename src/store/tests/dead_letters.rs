@@ -47,7 +47,7 @@ async fn a_dead_letter_keeps_its_content_until_it_is_dropped() {
         assert_eq!(store.drop_dead_letter(&id(other)).await.expect("committed"), None);
         assert_eq!(follows(&store, other).await, None);
     }
-    assert!(store.unfinished(&room()).await.expect("read").is_some(), "what is under way was left alone");
+    assert!(store.open_ops(&room()).await.expect("read").unfinished.is_some(), "what is under way was left alone");
     assert_eq!(store.drop_dead_letter(&op.txn_id).await.expect("committed"), Some(letter));
     assert!(ids(&store).await.is_empty());
     assert_eq!(store.drop_dead_letter(&op.txn_id).await.expect("committed"), None);

@@ -96,7 +96,7 @@ async fn a_store_of_0_1_0_makes_the_last_edits_that_are_left() {
     let Fixture { store, .. } = open(folder.path()).await;
     assert_eq!(edits(&store).await, ["live", "pending", "unrouted"]);
     // The one on its way arrives.
-    let last = store.unfinished(&room()).await.expect("read").expect("in flight");
+    let last = store.open_ops(&room()).await.expect("read").unfinished.expect("in flight");
     assert_eq!((last.form, last.last_edit), (Form::Counts, true));
     store.finish(&last, "$last").await.expect("recorded");
     assert_eq!(state_of(&store, "sending").await, CardState::Retired);

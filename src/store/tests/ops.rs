@@ -53,7 +53,7 @@ async fn a_requeued_op_is_due_again_with_its_notes_and_age() {
     let thawed = snapshot(&store).await;
     assert_eq!(thawed.notes.len(), 2);
     assert_eq!(thawed.card.dirty_since, Some(since));
-    assert_eq!(store.unfinished(&room()).await.expect("read"), None);
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished, None);
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn what_was_frozen_survives_a_restart_as_it_was() {
     fixture.store.close().await;
     drop(fixture);
     let Fixture { store, .. } = open(folder.path()).await;
-    assert_eq!(store.unfinished(&room()).await.expect("read"), Some(frozen));
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished, Some(frozen));
     let second = store.ingest(ingest("h", "a", IncidentState::Firing)).await.expect("committed");
     assert!(second.incident.is_some());
     let refused = store.freeze(op_for(&snapshot(&store).await, OpKind::Card, "t2")).await;
@@ -90,10 +90,10 @@ async fn one_commit_records_an_event_and_freezes_the_next_or_does_neither() {
     let first = store.freeze(first).await.expect("frozen");
     let twice = NewOp { txn_id: first.txn_id.clone(), ..next.clone() };
     store.finish_and_freeze(&first, "$a", twice).await.expect_err("the id is taken");
-    assert_eq!(store.unfinished(&room()).await.expect("read").map(|op| op.txn_id), Some(first.txn_id.clone()));
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished.map(|op| op.txn_id), Some(first.txn_id.clone()));
     assert_eq!(store.root_event_of(&first.card).await.expect("read"), None);
     let (_, frozen) = store.finish_and_freeze(&first, "$a", next).await.expect("committed");
-    assert_eq!(store.unfinished(&room()).await.expect("read"), Some(frozen));
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished, Some(frozen));
     assert_eq!(store.root_event_of(&first.card).await.expect("read").as_deref(), Some("$a"));
     assert!(store.due(&room()).await.expect("due").new.is_empty());
 }

@@ -23,6 +23,8 @@ use crate::{
 /// counted before.
 /// Switches are bounded for each heartbeat of the config.
 const SMALL: [&str; 9] = ["lease", "meta", "room", "heartbeat", "behind", "counted", "known", "live", "wanted"];
+/// What a query makes itself of rows that a limit bounds.
+const LISTS: [&str; 6] = ["dead", "edits", "new", "noted", "parked", "waiting"];
 
 fn caught() -> &'static Mutex<BTreeSet<String>> {
     static CAUGHT: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
@@ -181,14 +183,14 @@ async fn deliver(store: &Store) {
     let op = send(store, OpKind::Card, "first").await;
     store.snapshot_for(&op.card, &op.txn_id).await.expect("read").expect("a card");
     store.record_try(&op.txn_id, Some("D".to_owned())).await.expect("committed");
-    store.unfinished(&room()).await.expect("read").expect("one");
+    store.open_ops(&room()).await.expect("read").unfinished.expect("one");
     store.finish(&op, "$first").await.expect("recorded");
     // Changes, in doubt, set aside, looked for and replaced.
     take(store, noted("repeated", NoteKind::NewFiring, IncidentState::Firing, Vec::new())).await;
     let op = send(store, OpKind::Reply, "reply").await;
     store.mark_in_doubt(&op.txn_id, "no answer").await.expect("committed");
     store.park(&op.txn_id, "no answer", Timestamp(0)).await.expect("committed");
-    store.next_parked(&room()).await.expect("read").expect("one");
+    store.open_ops(&room()).await.expect("read").parked.expect("one");
     store.recorded(&room(), op.frozen_seq, op.since).await.expect("read");
     store.last_recorded(&room()).await.expect("read").expect("one");
     assert!(store.is_one_parked_unproven(&room()).await.expect("read"));
@@ -358,7 +360,7 @@ async fn fail(store: &Store) {
     take(store, ingest("refused", "a", IncidentState::Firing)).await;
     let op = send(store, OpKind::Card, "dead").await;
     store.mark_dead(&op, "too_large", None).await.expect("committed");
-    assert_eq!(store.next_dead_letter(&room()).await.expect("read"), None, "refused, and no fault of the homeserver");
+    assert_eq!(store.open_ops(&room()).await.expect("read").dead, None, "refused, and no fault of the homeserver");
     assert_eq!(store.dead_letters().await.expect("read").1, 1);
     store.dead_letter(&op.txn_id).await.expect("read").expect("one");
     store.retry_dead_letter(&op.txn_id).await.expect("committed").expect("one");
@@ -589,7 +591,7 @@ fn problem(step: &str, partial: &BTreeSet<String>) -> Option<&'static str> {
     }
     let rest = step.strip_prefix("SCAN ")?;
     let table = rest.split(' ').next().unwrap_or_default();
-    let is_bounded = table.starts_with('(') || table == "CONSTANT" || SMALL.contains(&table);
+    let is_bounded = table.starts_with('(') || table == "CONSTANT" || SMALL.contains(&table) || LISTS.contains(&table);
     // A partial index has what is open, due or unfinished, and nothing of the rest.
     if is_bounded || index.is_some_and(is_partial) { None } else { Some("reads all of a table") }
 }
@@ -627,7 +629,8 @@ async fn no_statement_reads_a_whole_table_that_grows() {
     let partial: BTreeSet<String> =
         partial.into_iter().filter(|name: &String| !LARGE.contains(&name.as_str())).collect();
     let (mut faults, mut looked_at) = (Vec::new(), 0);
-    for sql in statements {
+    // What goes to SQLite in one call is several statements.
+    for sql in statements.iter().flat_map(|sql| sql.split("; ")) {
         if !["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|verb| sql.starts_with(verb)) {
             continue;
         }

@@ -161,7 +161,7 @@ async fn a_room_that_is_given_up_owes_nothing_more() {
     assert_eq!(closed(&store, &[]).await, (2, 2, 1));
     assert_eq!(store.give_up_room(&room(), "refused").await.expect("committed"), 1);
     assert_eq!(due_kinds(&store).await, (0, 0, 0));
-    assert_eq!(store.unfinished(&room()).await.expect("read"), None);
+    assert_eq!(store.open_ops(&room()).await.expect("read").unfinished, None);
     assert_eq!(closed(&store, &[]).await, (0, 0, 0));
 }
 

@@ -66,5 +66,5 @@ async fn a_lane_that_stops_freezes_nothing_more() {
     harness.stop().await;
     assert_eq!(kinds(&harness.sent()), ["card m.text"]);
     let room = RoomAddress::parse(ROOM).expect("a room");
-    assert_eq!(harness.context.store.unfinished(&room).await.expect("read"), None);
+    assert_eq!(harness.context.store.open_ops(&room).await.expect("read").unfinished, None);
 }

@@ -121,7 +121,7 @@ async fn a_room_that_refuses_is_given_up_and_an_outage_is_waited_out() {
         let lane = harness.lanes.remove(0);
         timeout(Duration::from_mins(1), lane).await.expect("in time").expect("no panic");
         assert!(!harness.is_due(&room(ROOM)).await);
-        assert_eq!(harness.context.store.unfinished(&room(ROOM)).await.expect("read"), None);
+        assert_eq!(harness.context.store.open_ops(&room(ROOM)).await.expect("read").unfinished, None);
         // Where the patience ends between the answer and its record, the event goes out again under its transaction id.
         let sent = harness.sent();
         let shown = sent.iter().skip(1).filter(|sent| sent.accepted).map(|sent| &sent.txn_id).collect::<BTreeSet<_>>();

@@ -238,7 +238,7 @@ async fn a_parked_event_of_which_nothing_is_known_holds_only_its_card() {
     harness.until("the other card", others).await;
     let room = RoomAddress::parse(ROOM).expect("a room");
     assert!(harness.context.store.due(&room).await.expect("due") == crate::store::DueCards::default());
-    let (_, next) = harness.context.store.next_parked(&room).await.expect("read").expect("still parked");
+    let (_, next) = harness.context.store.open_ops(&room).await.expect("read").parked.expect("still parked");
     assert!(next > harness.context.clock.now().plus(Duration::from_secs(5)), "not at once again");
     assert!(harness.context.store.stats(&[room]).await.expect("stats").ops.contains(&(OpState::Parked, 1)));
 }

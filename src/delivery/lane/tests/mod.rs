@@ -410,8 +410,8 @@ impl Harness {
             let mut left = false;
             for (room, _) in self.config().rooms() {
                 let due = self.is_due(&room).await;
-                let unfinished = self.context.store.unfinished(&room).await.expect("read").is_some();
-                let parked = self.context.store.next_parked(&room).await.expect("read").is_some();
+                let open = self.context.store.open_ops(&room).await.expect("read");
+                let (unfinished, parked) = (open.unfinished.is_some(), open.parked.is_some());
                 // Asked again: an op may have been requeued since, and then neither of the first two was seen.
                 left |= !refusing.contains(&room) && (due || unfinished || parked || self.is_due(&room).await);
             }

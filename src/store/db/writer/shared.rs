@@ -11,6 +11,7 @@ use crate::{
         database::Begun,
         error::{in_words, is_broken, is_unsure, no_answer},
         meta,
+        statement::SqlBuilder,
         wakes::Behind,
     },
 };
@@ -157,7 +158,8 @@ impl Writer {
             // What it writes anyway fits into pages that are there.
             meta::try_room(connection).await.map_err(|error| in_words(&error))?;
         }
-        self.fill(connection, batch, mark).await?;
+        let last = self.fill(connection, batch, mark).await?;
+        SqlBuilder::execute_all(last, connection).await.map_err(|error| in_words(&error))?;
         let wake = (!self.context.behind.is_none()).then_some(self.wake_key.as_str());
         meta::write_token(connection, &self.token_key, token, wake).await.map_err(|error| in_words(&error))
     }
