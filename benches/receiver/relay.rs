@@ -1,10 +1,7 @@
 //! A wire between the receiver and Synapse that notes when a send was acknowledged, and can hold sends back.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,8 +19,14 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 pub struct Relay {
     port: u16,
-    acks: mpsc::UnboundedReceiver<Instant>,
+    acks: mpsc::UnboundedReceiver<Exchange>,
     open: watch::Sender<bool>,
+}
+
+/// A send and its acknowledgement.
+pub struct Exchange {
+    pub sent: Instant,
+    pub acked: Instant,
 }
 
 impl Relay {
@@ -54,6 +57,10 @@ impl Relay {
 
     /// When the next send was acknowledged.
     pub async fn ack(&mut self) -> Instant {
+        self.exchange().await.acked
+    }
+
+    pub async fn exchange(&mut self) -> Exchange {
         timeout(DEADLINE, self.acks.recv()).await.expect("a send is acknowledged").expect("the relay runs")
     }
 
@@ -63,13 +70,13 @@ impl Relay {
     }
 }
 
-async fn connect(client: TcpStream, target: u16, gate: watch::Receiver<bool>, acked: mpsc::UnboundedSender<Instant>) {
+async fn connect(client: TcpStream, target: u16, gate: watch::Receiver<bool>, acked: mpsc::UnboundedSender<Exchange>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     for stream in [&client, &server] {
         stream.set_nodelay(true).expect("a TCP socket");
     }
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let pending = Arc::new(AtomicBool::new(false));
+    let pending = Arc::new(Mutex::new(None));
     tokio::select! {
         () = up(from_client, to_server, gate, Arc::clone(&pending)) => {}
         () = down(from_server, to_client, &pending, acked) => {}
@@ -80,7 +87,7 @@ async fn up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut gate: watch::Receiver<bool>,
-    pending: Arc<AtomicBool>,
+    pending: Arc<Mutex<Option<Instant>>>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
@@ -89,7 +96,8 @@ async fn up(
         if chunk.starts_with(b"PUT ") && chunk.windows(6).any(|part| part == b"/send/") {
             let _ = gate.wait_for(|open| *open).await;
             // What stands in a thread is beside a card, which alone counts.
-            pending.store(!chunk.windows(8).any(|part| part == b"m.thread"), Ordering::SeqCst);
+            let is_card = !chunk.windows(8).any(|part| part == b"m.thread");
+            *pending.lock().expect("a lock") = is_card.then(Instant::now);
         }
         if to.write_all(chunk).await.is_err() {
             return;
@@ -100,14 +108,15 @@ async fn up(
 async fn down(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    pending: &AtomicBool,
-    acked: mpsc::UnboundedSender<Instant>,
+    pending: &Mutex<Option<Instant>>,
+    acked: mpsc::UnboundedSender<Exchange>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         let chunk = &buffer[..read];
-        if pending.swap(false, Ordering::SeqCst) && chunk.starts_with(b"HTTP/1.1 200") {
-            let _ = acked.send(Instant::now());
+        let sent = pending.lock().expect("a lock").take().filter(|_| chunk.starts_with(b"HTTP/1.1 200"));
+        if let Some(sent) = sent {
+            let _ = acked.send(Exchange { sent, acked: Instant::now() });
         }
         if to.write_all(chunk).await.is_err() {
             return;

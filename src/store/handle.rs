@@ -72,6 +72,17 @@ impl Store {
         self.wakes.of(room)
     }
 
+    /// Sees that something new for the room came and is about to be committed.
+    #[must_use]
+    pub fn coming(&self, room: &RoomAddress) -> watch::Receiver<u64> {
+        self.wakes.coming(room)
+    }
+
+    /// Something new came for these rooms, and is about to be committed.
+    pub fn announce(&self, rooms: &[RoomAddress]) {
+        self.wakes.announce(rooms);
+    }
+
     /// Sees, for each route, how many webhooks left an alert absent: a good time to ask Alertmanager why.
     #[must_use]
     pub fn absences(&self) -> watch::Receiver<BTreeMap<RouteName, u64>> {

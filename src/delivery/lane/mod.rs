@@ -12,6 +12,7 @@ mod arrivals;
 mod context;
 mod dead_letters;
 mod drain;
+mod early;
 mod evidence;
 mod failures;
 mod fallbacks;
@@ -43,6 +44,7 @@ use self::{
     arrivals::Arrivals,
     context::RoomContext,
     drain::Drain,
+    early::EarlyQuestion,
     failures::Failures,
     fallbacks::Fallbacks,
     in_doubt::NextTry,
@@ -83,6 +85,9 @@ pub struct Lane {
     root_search: RootSearch,
     fallbacks: Fallbacks,
     answers: Answers,
+    early: EarlyQuestion,
+    /// Sees what is about to be committed for the room.
+    coming: watch::Receiver<u64>,
 }
 
 impl Lane {
@@ -99,6 +104,8 @@ impl Lane {
             root_search: RootSearch::new(started),
             fallbacks: Fallbacks::default(),
             answers: Answers::default(),
+            early: EarlyQuestion::default(),
+            coming: context.store.coming(&context.room),
             reloads: shared.settings,
             context,
         }
@@ -168,12 +175,22 @@ impl Lane {
         Turn::Held(REST)
     }
 
-    async fn pause(&self, turn: Turn, wake: &mut watch::Receiver<u64>) {
-        let stop = &self.context.stop;
+    async fn pause(&mut self, turn: Turn, wake: &mut watch::Receiver<u64>) {
+        let (context, early, coming) = (&self.context, &mut self.early, &mut self.coming);
+        let stop = &context.stop;
         let woken = async {
-            // The sender lives in the store; without it there is nothing to wait for but the stop.
-            if wake.changed().await.is_err() {
-                stop.cancelled().await;
+            loop {
+                let is_there = tokio::select! {
+                    biased;
+                    committed = wake.changed() => committed.map(|()| true),
+                    coming = coming.changed() => coming.map(|()| false),
+                };
+                match is_there {
+                    Ok(true) => return,
+                    Ok(false) => early.ask(context),
+                    // The senders live in the store; without it there is nothing to wait for but the stop.
+                    Err(_) => stop.cancelled().await,
+                }
             }
         };
         tokio::select! {
@@ -188,7 +205,7 @@ impl Lane {
                     Turn::Wait(duration) => tokio::select! { () = sleep(duration) => {}, () = woken => {} },
                     Turn::Held(duration) if self.failures.room.is_holding() => tokio::select! {
                         () = sleep(duration) => {},
-                        () = self.context.transport.joined(&self.context.room) => {},
+                        () = context.transport.joined(&context.room) => {},
                     },
                     Turn::Held(duration) => sleep(duration).await,
                 }
@@ -358,9 +375,17 @@ impl Lane {
     /// Sends the next event of this kind for one card.
     async fn send_step(&mut self, kind: OpKind, card: &CardId, permit: &Permit) -> Result<Turn, StoreError> {
         let (transport, room, began) = (Arc::clone(&self.context.transport), self.context.room.clone(), Instant::now());
-        let (next, ()) = tokio::join!(self.freeze_step(kind, card, permit), transport.ask_ahead(&room, None));
+        let early = EarlyQuestion::answered(self.early.take());
+        let asked = async {
+            if let Some(asked_at) = early.await {
+                return asked_at;
+            }
+            transport.ask_ahead(&room, None).await;
+            began
+        };
+        let (next, asked_since) = tokio::join!(self.freeze_step(kind, card, permit), asked);
         match next? {
-            Next::Send(op) => self.send(op, Some(began), permit).await,
+            Next::Send(op) => self.send(op, Some(asked_since), permit).await,
             Next::End(turn) => Ok(turn),
         }
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{delivery::gate::Permit, model::Op, store::StoreError};
 
 /// For so long an answer that a room is not encrypted counts for events that go out one right after the other.
-const PLAIN_FOR: Duration = Duration::from_millis(250);
+pub(super) const PLAIN_FOR: Duration = Duration::from_millis(250);
 
 /// Which answers that a room is not encrypted are new enough.
 #[derive(Clone, Copy, Debug)]

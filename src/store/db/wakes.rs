@@ -53,22 +53,46 @@ impl Behind {
     }
 }
 
-/// Counts for each room that somebody watches the commits that may leave it behind.
+/// Counts for each room that somebody watches what concerns it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wakes(Arc<Mutex<HashMap<String, watch::Sender<u64>>>>);
+pub(crate) struct Wakes(Arc<Mutex<HashMap<String, Counts>>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The commits that may leave it behind.
+    commits: watch::Sender<u64>,
+    /// What came for it and is about to be committed, if it is new.
+    coming: watch::Sender<u64>,
+}
 
 impl Wakes {
     pub fn of(&self, room: &RoomAddress) -> watch::Receiver<u64> {
+        self.watch(room, |counts| &counts.commits)
+    }
+
+    pub fn coming(&self, room: &RoomAddress) -> watch::Receiver<u64> {
+        self.watch(room, |counts| &counts.coming)
+    }
+
+    fn watch(&self, room: &RoomAddress, which: impl Fn(&Counts) -> &watch::Sender<u64>) -> watch::Receiver<u64> {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = rooms.get(room.as_str()) {
-            return sender.subscribe();
+        if let Some(counts) = rooms.get(room.as_str()) {
+            return which(counts).subscribe();
         }
-        rooms.entry(room.as_str().to_owned()).or_default().subscribe()
+        which(rooms.entry(room.as_str().to_owned()).or_default()).subscribe()
+    }
+
+    /// Something new came for these rooms.
+    pub fn announce(&self, named: &[RoomAddress]) {
+        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for counts in named.iter().filter_map(|room| rooms.get(room.as_str())) {
+            counts.coming.send_modify(|webhooks| *webhooks += 1);
+        }
     }
 
     pub fn wake(&self, behind: &Behind) {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |sender: &watch::Sender<u64>| sender.send_modify(|commits| *commits += 1);
+        let count = |counts: &Counts| counts.commits.send_modify(|commits| *commits += 1);
         match behind {
             Behind::None => {}
             Behind::Rooms(named) => named.iter().filter_map(|room| rooms.get(room)).for_each(count),

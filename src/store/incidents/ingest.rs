@@ -107,6 +107,9 @@ impl Store {
         let (group, route) = (hash(ingest.key.group_key.as_bytes()), ingest.key.route.clone());
         // Whether something is known of a new group the writer sees; only what repeats or changes is read up first.
         let is_new = !ingest.content_hash.is_empty() && !self.met.meet(&ingest.key);
+        if is_new {
+            self.announce(&ingest.rooms);
+        }
         let may_open = is_new
             || match self.look_ahead(&ingest, &group, clock.now()).await? {
                 LookAhead::Repeated(ingested) => return Ok(ingested),

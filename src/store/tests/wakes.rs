@@ -1,7 +1,7 @@
 //! Which lanes a commit wakes.
 
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
@@ -51,6 +51,37 @@ async fn a_webhook_wakes_the_rooms_that_it_leaves_behind_and_no_others() {
     let quiet = Ingest { rooms: rooms[..2].to_owned(), ..unchanged("g") };
     store.ingest(quiet).await.expect("committed");
     assert_eq!(woken(&mut watched), [false; 3], "nothing to show");
+}
+
+#[tokio::test]
+async fn something_new_is_announced_before_it_is_committed() {
+    let folder = TempDir::new().expect("a folder");
+    let Fixture { store, .. } = open(folder.path()).await;
+    let rooms = rooms();
+    let (mut watched, mut coming) = (watched(&store), rooms.each_ref().map(|room| store.coming(room)));
+    let first = |group| Ingest { content_hash: "h".to_owned(), ..into_rooms(group, "a", &rooms[..1]) };
+    let (done, release) = oneshot::channel::<()>();
+    let busy = store.write(move |_, _| {
+        Box::pin(async move {
+            release.await.ok();
+            Ok(())
+        })
+    });
+    let new = store.ingest(first("g"));
+    let seen = async {
+        coming[0].changed().await.expect("a store");
+        assert_eq!(woken(&mut watched), [false; 3], "nothing is committed yet");
+        done.send(()).expect("the writer waits");
+    };
+    let seen = timeout(Duration::from_secs(3), seen);
+    let (busy, new, seen) = tokio::join!(busy, new, seen);
+    seen.expect("announced");
+    busy.expect("committed");
+    new.expect("committed");
+    assert_eq!(woken(&mut watched), [true, false, false]);
+    assert_eq!(woken(&mut coming), [false; 3], "once, and to nobody else");
+    store.ingest(first("g")).await.expect("committed");
+    assert_eq!(woken(&mut coming), [false; 3], "what repeats is nothing new");
 }
 
 #[tokio::test]

@@ -59,6 +59,59 @@ async fn what_was_prepared_and_got_no_answer_goes_out_again_as_it_was() {
 }
 
 #[tokio::test]
+async fn whether_the_room_is_plain_is_asked_when_something_new_comes() {
+    let mut harness = Harness::new(ROOM).await;
+    harness.start();
+    harness.post_group("before", "a").await;
+    harness.settled().await;
+    let room = RoomAddress::parse(ROOM).expect("a room");
+    let (transport, store) = (Arc::clone(&harness.transport), harness.context.store.clone());
+    let asked = || *transport.asked.lock().expect("a lock");
+    let announced = async || {
+        for _ in 0..20 {
+            // Nothing more than a moment ago.
+            sleep(Duration::from_millis(300)).await;
+            let (began, before) = (Instant::now(), asked());
+            store.announce(std::slice::from_ref(&room));
+            harness.until("asked", async || asked() > before).await;
+            store.announce(std::slice::from_ref(&room));
+            sleep(Duration::from_millis(20)).await;
+            // Where the machine stands still the two did not come together.
+            if began.elapsed() < Duration::from_millis(200) {
+                assert_eq!(asked(), before + 1, "once for what comes together");
+                return;
+            }
+        }
+        panic!("never together");
+    };
+    // Where the machine stands still the answer is too old.
+    for n in 0..20 {
+        announced().await;
+        let (posted, before) = (Instant::now(), asked());
+        harness.post_group(&format!("g{n}"), "a").await;
+        let last = harness.settled().await.pop().expect("a card");
+        if last.asked_since.expect("since") < posted {
+            assert_eq!(asked(), before, "the card needs no other answer");
+            break;
+        }
+        assert!(n < 19, "the answer counts for the card");
+    }
+    announced().await;
+    sleep(Duration::from_millis(300)).await;
+    let (posted, before, sent) = (Instant::now(), asked(), harness.sent().len());
+    // Nothing new, so that nothing is announced.
+    harness.post_group("before", "a b").await;
+    let next = &harness.settled().await[sent];
+    assert!(next.asked_since.expect("since") >= posted && asked() > before, "not for long");
+    let before = asked();
+    harness.context.gate.close(&scripted(Reason::ServerError));
+    sleep(Duration::from_millis(300)).await;
+    store.announce(std::slice::from_ref(&room));
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(asked(), before, "nothing can be sent now");
+}
+
+#[tokio::test]
 async fn a_lane_that_stops_freezes_nothing_more() {
     let (mut harness, held) = first_of_two_held().await;
     harness.stop.cancel();

@@ -19,7 +19,7 @@ impl Harness {
         self.transport.poisoned.lock().expect("a lock").insert(room, ops);
     }
 
-    async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+    pub(super) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
         for _ in 0..4_000 {
             if condition().await {
                 return;

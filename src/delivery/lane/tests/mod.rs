@@ -47,6 +47,8 @@ struct Scripted {
     arrived: Mutex<Vec<TxnId>>,
     /// The outcomes of the next searches; then the truth.
     reads: Mutex<VecDeque<Result<ReadBack, Reason>>>,
+    /// How often it was asked whether a room is plain.
+    asked: Mutex<usize>,
     /// How often a room was searched.
     searches: Mutex<usize>,
     device: Mutex<Option<String>>,
@@ -137,6 +139,8 @@ struct Sent {
     txn_id: TxnId,
     content: Value,
     accepted: bool,
+    /// Since when an answer counts that the room is plain.
+    asked_since: Option<Instant>,
 }
 
 impl Transport for Scripted {
@@ -156,7 +160,14 @@ impl Transport for Scripted {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let event_type = event.event_type.to_owned();
         let accepted = outcome.is_ok();
-        sent.push(Sent { room: room.clone(), event_type, txn_id: event.txn_id.clone(), content, accepted });
+        sent.push(Sent {
+            room: room.clone(),
+            event_type,
+            txn_id: event.txn_id.clone(),
+            content,
+            accepted,
+            asked_since: event.asked_since,
+        });
         let event = format!("${}", sent.len());
         if std::mem::take(&mut *self.hangs.lock().expect("a lock")) {
             return Box::pin(std::future::pending());
@@ -172,6 +183,11 @@ impl Transport for Scripted {
             }
             outcome.map(|()| event).map_err(scripted)
         })
+    }
+
+    fn ask_ahead<'a>(&'a self, _: &'a RoomAddress, _: Option<Instant>) -> BoxFuture<'a, ()> {
+        *self.asked.lock().expect("a lock") += 1;
+        Box::pin(std::future::ready(()))
     }
 
     fn read_back<'a>(&'a self, room: &'a RoomAddress, _: Search<'a>) -> BoxFuture<'a, Result<ReadBack, SendError>> {
