@@ -17,7 +17,7 @@ pub use gate::Gate;
 pub use lane::{Lane, LaneContext, OnShown};
 pub use settings::Settings;
 pub use transport::{
-    BoxFuture, EventPresence, FrozenEvent, MESSAGE, OwnEvent, ReadBack, RoomChanges, Search, Transport,
+    BoxFuture, EventPresence, FrozenEvent, MESSAGE, OwnEvent, PLAIN_FOR, ReadBack, RoomChanges, Search, Transport,
 };
 
 /// The content key by which the receiver finds its own events again.

@@ -62,8 +62,8 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// Asks whether the room is encrypted if the next send would ask, unless the homeserver was asked since `enough`. It
-    /// takes about as long as to freeze an event, so both are done at the same time. A failure is that of the send that
-    /// follows.
+    /// takes longer than to freeze an event, so it is done beside that, beside the commit of what is new, or while the
+    /// event before is on its way. A failure is that of the send that follows.
     fn ask_ahead<'a>(&'a self, _room: &'a RoomAddress, _enough: Option<Instant>) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -76,6 +76,9 @@ pub trait Transport: Send + Sync + 'static {
     fn connected<'a>(&'a self, room: &'a RoomAddress) -> BoxFuture<'a, Result<String, SendError>>;
 }
 
+/// For so long after the question an answer that a room is not encrypted counts.
+pub const PLAIN_FOR: Duration = Duration::from_millis(250);
+
 /// An event whose content and transaction id are in the store.
 #[derive(Clone, Copy, Debug)]
 pub struct FrozenEvent<'a> {
@@ -84,7 +87,8 @@ pub struct FrozenEvent<'a> {
     pub txn_id: &'a TxnId,
     /// The content as JSON text.
     pub content: &'a str,
-    /// Whether the room is encrypted need not be asked if the homeserver was asked since then. `None`: it is asked.
+    /// Whether the room is encrypted need not be asked if the homeserver was asked since then, and within [`PLAIN_FOR`].
+    /// `None`: it is asked.
     pub asked_since: Option<Instant>,
 }
 

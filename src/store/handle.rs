@@ -78,7 +78,8 @@ impl Store {
         self.wakes.coming(room)
     }
 
-    /// Something new came for these rooms, and is about to be committed.
+    /// Something new came for these rooms, and is about to be committed. Lanes of another process, and of another address
+    /// of the room, do not learn of it.
     pub fn announce(&self, rooms: &[RoomAddress]) {
         self.wakes.announce(rooms);
     }

@@ -1,11 +1,14 @@
 //! Whether the room is plain, asked when a webhook with something new comes: beside its commit, so that the first event need
 //! not wait for the answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{context::RoomContext, sending::PLAIN_FOR};
+use super::context::RoomContext;
+
+/// For so long an event can do with the answer: half of the time for which it counts, since the event needs some itself.
+const FRESH: Duration = Duration::from_millis(125);
 
 /// The last such question.
 #[derive(Debug, Default)]
@@ -18,7 +21,7 @@ pub(super) struct EarlyQuestion {
 impl EarlyQuestion {
     /// Asks, unless it did a moment ago or nothing can be sent now.
     pub fn ask(&mut self, context: &RoomContext) {
-        let is_recent = self.asked_at.is_some_and(|at| at.elapsed() < PLAIN_FOR);
+        let is_recent = self.asked_at.is_some_and(|at| at.elapsed() < FRESH);
         if is_recent || !context.gate.is_open() {
             return;
         }
@@ -31,7 +34,7 @@ impl EarlyQuestion {
     /// the event is ready.
     pub async fn answered(asked: Option<(Instant, JoinHandle<()>)>) -> Option<Instant> {
         let (at, asking) = asked?;
-        // Without an answer the send asks again.
+        // Where there is no answer it is asked again.
         asking.await.ok();
         Some(at)
     }
@@ -39,7 +42,7 @@ impl EarlyQuestion {
     /// The question for the next event, if it is new enough.
     pub fn take(&mut self) -> Option<(Instant, JoinHandle<()>)> {
         let asking = self.asking.take()?;
-        let at = self.asked_at.filter(|at| at.elapsed() < PLAIN_FOR / 2)?;
+        let at = self.asked_at.filter(|at| at.elapsed() < FRESH)?;
         Some((at, asking))
     }
 }

@@ -117,6 +117,7 @@ impl Lane {
         while !self.context.stop.is_cancelled() {
             // Before the store is polled, so that no commit slips through in between.
             wake.mark_unchanged();
+            self.coming.mark_unchanged();
             self.apply_reload();
             if let Some(drain) = &mut self.failures.drain
                 && drain.must_end(&self.context.health)
@@ -377,11 +378,9 @@ impl Lane {
         let (transport, room, began) = (Arc::clone(&self.context.transport), self.context.room.clone(), Instant::now());
         let early = EarlyQuestion::answered(self.early.take());
         let asked = async {
-            if let Some(asked_at) = early.await {
-                return asked_at;
-            }
-            transport.ask_ahead(&room, None).await;
-            began
+            let early = early.await;
+            transport.ask_ahead(&room, early).await;
+            early.unwrap_or(began)
         };
         let (next, asked_since) = tokio::join!(self.freeze_step(kind, card, permit), asked);
         match next? {

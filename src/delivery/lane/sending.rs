@@ -8,10 +8,11 @@ use super::{
     Lane,
     turn::{Next, Turn},
 };
-use crate::{delivery::gate::Permit, model::Op, store::StoreError};
-
-/// For so long an answer that a room is not encrypted counts for events that go out one right after the other.
-pub(super) const PLAIN_FOR: Duration = Duration::from_millis(250);
+use crate::{
+    delivery::{PLAIN_FOR, gate::Permit},
+    model::Op,
+    store::StoreError,
+};
 
 /// Which answers that a room is not encrypted are new enough.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// `since`: when the first event of these began. `took`: how long the last one took.
+    /// `since`: when the homeserver was asked for the first event of these, or that one began. `took`: how long the last one took.
     fn now(since: Option<Instant>, took: Duration) -> Self {
         let now = Instant::now();
         let newest = |since: Instant| since.max(now.checked_sub(PLAIN_FOR).unwrap_or(since));

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 use matrix_sdk::ruma::{OwnedRoomId, RoomId};
 use tokio::time::Instant;
 
-use crate::{matrix::context::lock, model::RoomAddress};
+use crate::{delivery::PLAIN_FOR, matrix::context::lock, model::RoomAddress};
 
 /// What the last look at each room said. A send looks again: a room may have become encrypted, or its address may lead to
 /// another room.
@@ -26,10 +26,13 @@ impl RoomKinds {
         lock(&self.plain).insert(address.clone(), (id.to_owned(), at));
     }
 
-    /// Whether the homeserver was asked since then, and said that the room is not encrypted.
+    /// Whether the homeserver was asked since then, and within [`PLAIN_FOR`], and said that the room is not encrypted.
     pub fn is_plain(&self, address: &RoomAddress, id: &RoomId, since: Option<Instant>) -> bool {
         let plain = lock(&self.plain);
-        plain.get(address).zip(since).is_some_and(|((known, at), since)| known == id && *at >= since)
+        plain
+            .get(address)
+            .zip(since)
+            .is_some_and(|((known, at), since)| known == id && *at >= since && at.elapsed() < PLAIN_FOR)
     }
 
     /// `None`: nobody has looked yet.
@@ -47,11 +50,14 @@ mod tests {
         let (kinds, address) = (RoomKinds::default(), RoomAddress::parse("#ops:x").unwrap());
         let (id, other) = (<&RoomId>::try_from("!a:x").unwrap(), <&RoomId>::try_from("!b:x").unwrap());
         let asked = Instant::now();
+        let before = asked.checked_sub(PLAIN_FOR).unwrap();
         let later = asked + std::time::Duration::from_millis(1);
         assert!(!kinds.is_plain(&address, id, Some(asked)), "nobody has asked");
         kinds.note_plain(&address, id, asked);
         assert!(kinds.is_plain(&address, id, Some(asked)));
         assert!(!kinds.is_plain(&address, id, Some(later)) && !kinds.is_plain(&address, id, None));
         assert!(!kinds.is_plain(&address, other, Some(asked)), "the address leads to another room");
+        kinds.note_plain(&address, id, before);
+        assert!(!kinds.is_plain(&address, id, Some(before)), "a send that had to wait asks again");
     }
 }

@@ -154,6 +154,7 @@ impl Store {
         due.edits.sort_by(|a, b| (a.dirty_since, &a.card).cmp(&(b.dirty_since, &b.card)));
         if is_cut(&due.notes) {
             let listed = due.notes.iter().filter(|card| card.notes.is_some_and(|notes| notes.green)).count();
+            // A moment later, on SQLite: the next look counts again.
             due.green_beyond = count_green(&mut connection, room).await?.saturating_sub(listed);
         }
         Ok(due)

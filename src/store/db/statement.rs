@@ -121,6 +121,10 @@ impl SqlBuilder {
         for mut statement in statements {
             // Numbers would mean the values of the first one.
             if statement.is_numbered || all.is_numbered {
+                // In their order.
+                if !all.sql.is_empty() {
+                    all.build().execute(&mut *connection).await?;
+                }
                 statement.build().execute(&mut *connection).await?;
                 continue;
             }

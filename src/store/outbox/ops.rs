@@ -45,12 +45,11 @@ impl Store {
         let rows = statement::query(OPEN_OPS).bind(room.as_str()).fetch_all(&mut *connection).await?;
         let mut open = OpenOps::default();
         for row in &rows {
-            let op = rows::op(row)?;
             let at = Timestamp(row.try_get::<Option<i64>, _>("next_try")?.unwrap_or_default());
-            match op.state {
-                OpState::Parked => open.parked = Some((op, at)),
-                OpState::Dead => open.dead = Some((op.txn_id, at)),
-                _ => open.unfinished = Some(op),
+            match OpState::parse(row.try_get("state")?) {
+                Some(OpState::Dead) => open.dead = Some((TxnId(row.try_get("txn_id")?), at)),
+                Some(OpState::Parked) => open.parked = Some((rows::op(row)?, at)),
+                _ => open.unfinished = Some(rows::op(row)?),
             }
         }
         Ok(open)

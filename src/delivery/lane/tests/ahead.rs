@@ -66,7 +66,7 @@ async fn whether_the_room_is_plain_is_asked_when_something_new_comes() {
     harness.settled().await;
     let room = RoomAddress::parse(ROOM).expect("a room");
     let (transport, store) = (Arc::clone(&harness.transport), harness.context.store.clone());
-    let asked = || *transport.asked.lock().expect("a lock");
+    let asked = || transport.asked.lock().expect("a lock").0;
     let announced = async || {
         for _ in 0..20 {
             // Nothing more than a moment ago.
@@ -77,7 +77,7 @@ async fn whether_the_room_is_plain_is_asked_when_something_new_comes() {
             store.announce(std::slice::from_ref(&room));
             sleep(Duration::from_millis(20)).await;
             // Where the machine stands still the two did not come together.
-            if began.elapsed() < Duration::from_millis(200) {
+            if began.elapsed() < Duration::from_millis(100) {
                 assert_eq!(asked(), before + 1, "once for what comes together");
                 return;
             }
@@ -109,6 +109,18 @@ async fn whether_the_room_is_plain_is_asked_when_something_new_comes() {
     store.announce(std::slice::from_ref(&room));
     sleep(Duration::from_millis(20)).await;
     assert_eq!(asked(), before, "nothing can be sent now");
+}
+
+#[tokio::test]
+async fn what_came_while_others_were_sent_is_not_asked_for_afterwards() {
+    let (harness, held) = first_of_two_held().await;
+    let room = RoomAddress::parse(ROOM).expect("a room");
+    harness.context.store.announce(std::slice::from_ref(&room));
+    held.notify_one();
+    let sent = harness.settled().await;
+    sleep(Duration::from_millis(50)).await;
+    let asked = harness.transport.asked.lock().expect("a lock").1;
+    assert!(asked.expect("asked") <= sent[1].at, "nothing comes after the last card");
 }
 
 #[tokio::test]

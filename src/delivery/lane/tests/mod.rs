@@ -47,8 +47,8 @@ struct Scripted {
     arrived: Mutex<Vec<TxnId>>,
     /// The outcomes of the next searches; then the truth.
     reads: Mutex<VecDeque<Result<ReadBack, Reason>>>,
-    /// How often it was asked whether a room is plain.
-    asked: Mutex<usize>,
+    /// How often, and when last, it was asked whether a room is plain.
+    asked: Mutex<(usize, Option<Instant>)>,
     /// How often a room was searched.
     searches: Mutex<usize>,
     device: Mutex<Option<String>>,
@@ -139,6 +139,7 @@ struct Sent {
     txn_id: TxnId,
     content: Value,
     accepted: bool,
+    at: Instant,
     /// Since when an answer counts that the room is plain.
     asked_since: Option<Instant>,
 }
@@ -166,6 +167,7 @@ impl Transport for Scripted {
             txn_id: event.txn_id.clone(),
             content,
             accepted,
+            at: Instant::now(),
             asked_since: event.asked_since,
         });
         let event = format!("${}", sent.len());
@@ -185,8 +187,11 @@ impl Transport for Scripted {
         })
     }
 
-    fn ask_ahead<'a>(&'a self, _: &'a RoomAddress, _: Option<Instant>) -> BoxFuture<'a, ()> {
-        *self.asked.lock().expect("a lock") += 1;
+    fn ask_ahead<'a>(&'a self, _: &'a RoomAddress, enough: Option<Instant>) -> BoxFuture<'a, ()> {
+        let mut asked = self.asked.lock().expect("a lock");
+        if asked.1.zip(enough).is_none_or(|(at, enough)| at < enough) {
+            *asked = (asked.0 + 1, Some(Instant::now()));
+        }
         Box::pin(std::future::ready(()))
     }
 
