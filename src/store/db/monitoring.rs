@@ -18,7 +18,7 @@ use crate::store::StoreError;
 /// How many.
 pub(crate) const CONNECTIONS: u32 = 2;
 /// No reading is handed out for longer than this after it was made.
-const KEPT: Duration = Duration::from_secs(1);
+pub(crate) const KEPT: Duration = Duration::from_secs(1);
 /// What all readings together may take of the time, as a divisor, and what may be spent of it at once. As long as there is
 /// some left, everyone gets what was committed last; a flood of askers gets what is at most [`KEPT`] old.
 const SHARE: u32 = 20;
