@@ -24,7 +24,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// `since`: when the homeserver was asked for the first event of these, or that one began. `took`: how long the last one took.
+    /// `since`: when the homeserver was asked for the first event of these, or that one began. `took`: how long the last
+    /// one took.
     fn now(since: Option<Instant>, took: Duration) -> Self {
         let now = Instant::now();
         let newest = |since: Instant| since.max(now.checked_sub(PLAIN_FOR).unwrap_or(since));

@@ -65,7 +65,7 @@ impl Store {
         let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
-                end_op(connection, context, &op.txn_id, OpState::Refused, None, Some(&error), now).await?;
+                end_op(connection, context, &op.txn_id, (OpState::Refused, &error), now).await?;
                 release_notes(connection, &op.txn_id).await?;
                 orphan(connection, context, &op.card).await?;
                 count_as_shown(connection, &op.card).await?;

@@ -129,7 +129,7 @@ async fn end_dead_letter(
     id: &TxnId,
 ) -> Result<Option<DeadLetter>, StoreError> {
     let Some(letter) = find(connection, id).await? else { return Ok(None) };
-    end_op(connection, context, id, OpState::Refused, None, Some(&letter.error), letter.at).await?;
+    end_op(connection, context, id, (OpState::Refused, &letter.error), letter.at).await?;
     Ok(Some(letter))
 }
 

@@ -258,7 +258,7 @@ impl Store {
         self.writer
             .write(move |connection, context| {
                 Box::pin(async move {
-                    end_op(connection, context, &refused.txn_id, OpState::Refused, None, Some(&error), now).await?;
+                    end_op(connection, context, &refused.txn_id, (OpState::Refused, &error), now).await?;
                     let frozen = insert_op(connection, context, &plainer).await?;
                     statement::query("UPDATE note SET op = $2 WHERE op = $1")
                         .bind(refused.txn_id.as_str())
@@ -280,7 +280,7 @@ impl Store {
         let (op, error, now) = (op.clone(), error.to_owned(), self.clock.now());
         self.write(move |connection, context| {
             Box::pin(async move {
-                end_op(connection, context, &op.txn_id, OpState::Dead, None, Some(&error), now).await?;
+                end_op(connection, context, &op.txn_id, (OpState::Dead, &error), now).await?;
                 let stays = "UPDATE op SET next_try = $2, reason = CASE WHEN $2 IS NULL THEN NULL ELSE reason END \
                      WHERE txn_id = $1";
                 statement::query(stays)

@@ -120,16 +120,15 @@ pub(super) async fn insert_op(
     Ok(frozen)
 }
 
+/// Ends an op that is not in the room.
 pub(in crate::store) async fn end_op(
     connection: &mut AnyConnection,
     context: &mut WriteContext,
     txn_id: &TxnId,
-    state: OpState,
-    event_id: Option<&str>,
-    error: Option<&str>,
+    (state, error): (OpState, &str),
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    ended(context, txn_id, state, event_id, error, now).build().execute(connection).await?;
+    ended(context, txn_id, state, None, Some(error), now).build().execute(connection).await?;
     Ok(())
 }
 
