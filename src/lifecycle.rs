@@ -111,14 +111,6 @@ impl Terminations {
     }
 }
 
-/// Waits for SIGTERM or SIGINT and returns its name.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub async fn termination() -> std::io::Result<&'static str> {
-    Ok(Terminations::new()?.next().await)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use super::support::{
 use crate::{
     clock::Clock,
     config::{Auth, Config, Purpose, parse_duration},
-    lifecycle,
+    lifecycle::Terminations,
     model::{RouteName, Timestamp},
 };
 
@@ -75,11 +75,13 @@ impl SendTest {
 
     async fn send(&self, webhook: &Webhook<'_>, config: &Config) -> anyhow::Result<()> {
         let incident = TestIncident::new(Clock::system().wall(), self.lasts);
+        // From before it fires: an interrupt counts also while the webhook is under way.
+        let interrupts = Terminations::new()?;
         let id = webhook.post(&incident.firing()).await.context("firing: not accepted")?;
         println!("firing: accepted by {} as notification {id}", webhook.url);
         println!("  look for: a card that says {ALERTNAME}, in {}", self.rooms(config));
         println!("  if none comes: {id} in the receiver's log says why");
-        self.wait().await?;
+        self.wait(interrupts).await;
         let resolved = webhook.post(&incident.resolved(Clock::system().wall())).await;
         let id = resolved.context("resolved: not accepted, the card stays as it is")?;
         println!("resolved: accepted as notification {id}");
@@ -98,13 +100,12 @@ impl SendTest {
     }
 
     /// Waits, but not after an interrupt: the test must not fire on.
-    async fn wait(&self) -> anyhow::Result<()> {
+    async fn wait(&self, mut interrupts: Terminations) {
         println!("waiting {:?}, to be seen", self.lasts);
         tokio::select! {
             () = tokio::time::sleep(self.lasts) => {}
-            signal = lifecycle::termination() => println!("{}: resolving it now", signal?),
+            signal = interrupts.next() => println!("{signal}: resolving it now"),
         }
-        Ok(())
     }
 }
 
