@@ -24,8 +24,22 @@ const NAMES: usize = 8;
 
 pub(super) enum Asks {
     Nothing,
+    /// What it is about may be on its way into the room: to be decided later.
+    NotKnownYet,
     For(Box<NewAct>),
     Undoing(Redacted),
+}
+
+/// Why it cannot be said what an event asks for.
+enum Undecided {
+    NotKnownYet,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Undecided {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Decides for the events of one room.
@@ -54,16 +68,21 @@ impl<'a> Decider<'a> {
         }
         let act = match &event.content {
             RoomEventContent::Text { body, thread, reply_to } => {
-                self.text(event, body, thread.as_deref(), reply_to.as_deref()).await?
+                self.text(event, body, thread.as_deref(), reply_to.as_deref()).await
             }
-            RoomEventContent::Reaction { target, key } => self.reaction(event, target, key).await?,
+            RoomEventContent::Reaction { target, key } => self.reaction(event, target, key).await,
             RoomEventContent::Redaction { target } => {
                 let is_known = is_act(target) || self.context.store.act_of_event(target).await?.is_some();
                 return Ok(if is_known { Asks::Undoing(self.redacted(event, target)) } else { Asks::Nothing });
             }
-            RoomEventContent::Undecryptable | RoomEventContent::Other => None,
+            RoomEventContent::Undecryptable | RoomEventContent::Other => Ok(None),
         };
-        let Some(mut act) = act else { return Ok(Asks::Nothing) };
+        let mut act = match act {
+            Ok(Some(act)) => act,
+            Ok(None) => return Ok(Asks::Nothing),
+            Err(Undecided::NotKnownYet) => return Ok(Asks::NotKnownYet),
+            Err(Undecided::Store(error)) => return Err(error),
+        };
         if event.age.is_some_and(|age| age > TOO_OLD) && act.args.refusal.is_none() {
             act.args.refusal = Some("Too late: that was sent over 10 minutes ago. Say it again".to_owned());
         }
@@ -92,7 +111,7 @@ impl<'a> Decider<'a> {
         body: &str,
         thread: Option<&str>,
         reply_to: Option<&str>,
-    ) -> Result<Option<NewAct>, StoreError> {
+    ) -> Result<Option<NewAct>, Undecided> {
         let acting = routes_of(self.settings, self.room);
         let prefixes: BTreeSet<&str> =
             acting.iter().filter_map(|route| self.actions(route)).map(|actions| actions.prefix.as_str()).collect();
@@ -114,15 +133,33 @@ impl<'a> Decider<'a> {
     }
 
     /// The card of an event, if it is in this room: anybody may name an event of another.
-    async fn target(&self, event: Option<&str>) -> Result<Option<ActTarget>, StoreError> {
+    async fn target(&self, event: Option<&str>) -> Result<Option<ActTarget>, Undecided> {
         let Some(event) = event else { return Ok(None) };
-        let Some(target) = self.context.store.act_target(event).await? else { return Ok(None) };
-        if target.room == *self.room {
-            return Ok(Some(target));
+        let mut target = self.context.store.act_target(event).await?;
+        if target.is_none() {
+            if self.is_sent_to().await? {
+                return Err(Undecided::NotKnownYet);
+            }
+            // The send may have been answered between the two questions.
+            target = self.context.store.act_target(event).await?;
+        }
+        let Some(target) = target else { return Ok(None) };
+        Ok(self.one_is_here(std::slice::from_ref(&target.room)).await?.then_some(target))
+    }
+
+    /// Whether an event of ours may be in this room whose id is not known.
+    async fn is_sent_to(&self) -> Result<bool, StoreError> {
+        self.one_is_here(&self.context.store.rooms_sent_to().await?).await
+    }
+
+    /// Whether one of these addresses is that of this room.
+    async fn one_is_here(&self, rooms: &[RoomAddress]) -> Result<bool, StoreError> {
+        if rooms.is_empty() || rooms.contains(self.room) {
+            return Ok(!rooms.is_empty());
         }
         let places = self.context.store.resolved_rooms().await?;
         let aliases = RoomAliases::new(places, &self.settings.config.matrix.aliases);
-        Ok(aliases.are_one(&target.room, self.room).then_some(target))
+        Ok(rooms.iter().any(|room| aliases.are_one(room, self.room)))
     }
 
     /// A command that is about no card.
@@ -184,7 +221,7 @@ impl<'a> Decider<'a> {
         act
     }
 
-    async fn reaction(&self, event: &RoomEvent, target: &str, key: &str) -> Result<Option<NewAct>, StoreError> {
+    async fn reaction(&self, event: &RoomEvent, target: &str, key: &str) -> Result<Option<NewAct>, Undecided> {
         let Some(kind) = reaction::parse(key) else { return Ok(None) };
         let Some(target) = self.target(Some(target)).await? else { return Ok(None) };
         let reacts =

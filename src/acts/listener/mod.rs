@@ -6,6 +6,7 @@
 mod decide;
 mod places;
 mod undecryptable;
+mod unplaced;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -19,6 +20,7 @@ use self::{
     decide::{Asks, Decider},
     places::{Held, Place},
     undecryptable::Undecryptable,
+    unplaced::Unplaced,
 };
 use super::{answers::lists::routes_of, context::ActContext};
 use crate::{
@@ -45,6 +47,7 @@ pub struct Listener {
     context: ActContext,
     places: HashMap<String, Place>,
     undecryptable: Undecryptable,
+    unplaced: Unplaced,
     seen: Seen,
     started_at: Timestamp,
     fault: SayOnce,
@@ -59,6 +62,7 @@ impl Listener {
             started_at,
             places: HashMap::new(),
             undecryptable: Undecryptable::default(),
+            unplaced: Unplaced::default(),
             seen: Seen::default(),
             fault: SayOnce::default(),
         }
@@ -155,7 +159,7 @@ impl Listener {
     }
 
     fn is_idle(&self) -> bool {
-        self.undecryptable.is_empty() && self.places.values().all(Place::is_settled)
+        self.undecryptable.is_empty() && self.unplaced.is_empty() && self.places.values().all(Place::is_settled)
     }
 
     /// What a sync brought of one room.
@@ -178,7 +182,8 @@ impl Listener {
         self.look_at(events).await
     }
 
-    /// What is to be done by now: rooms that could not be read, events that lacked their keys, places to be stored.
+    /// What is to be done by now: rooms that could not be read, events that lacked their keys or what they are about, places
+    /// to be stored.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -190,6 +195,8 @@ impl Listener {
             self.catch_up(&room_id).await?;
         }
         self.look_again(now).await?;
+        self.place_again(now).await?;
+        self.release();
         self.store_places(STORE_EVERY).await
     }
 
@@ -245,14 +252,24 @@ impl Listener {
                     self.undecryptable.add(&room, &room_id, event, now);
                     held.get_or_insert_with(|| Held(last.clone()));
                 } else {
+                    // What waited and is taken back asks for nothing.
+                    if let RoomEventContent::Redaction { target } = &event.content {
+                        self.unplaced.remove(target);
+                    }
                     let known = |target: &str| heard.acts.iter().any(|act| act.event_id == target);
                     match decider.decide(event, known).await? {
                         Asks::Nothing => {}
+                        Asks::NotKnownYet => {
+                            self.unplaced.add(&room, &room_id, is_encrypted, event, now);
+                            held.get_or_insert_with(|| Held(last.clone()));
+                        }
                         Asks::For(act) => heard.acts.push(*act),
                         Asks::Undoing(redacted) => heard.redactions.push(redacted),
                     }
                 }
                 new.push(event.event_id.clone());
+            } else if self.undecryptable.waits_for(&event.event_id) || self.unplaced.waits_for(&event.event_id) {
+                held.get_or_insert_with(|| Held(last.clone()));
             }
             last = Some(event.event_id.clone());
         }
@@ -281,14 +298,14 @@ impl Listener {
             match found {
                 Ok(Some(event)) if event.content != RoomEventContent::Undecryptable => {
                     self.seen.remove(&waiting.event_id);
-                    self.look_at_one(&waiting.room, &waiting.room_id, event).await?;
-                    self.done_waiting(&waiting.room_id, &waiting.event_id);
+                    self.look_at_one(&waiting.room, &waiting.room_id, true, event).await?;
+                    self.undecryptable.remove(&waiting.event_id);
                 }
                 _ if self.undecryptable.is_over(&waiting, now) => {
                     if self.undecryptable.may_say(&waiting, now) {
                         self.say_undecryptable(&waiting).await?;
                     }
-                    self.done_waiting(&waiting.room_id, &waiting.event_id);
+                    self.undecryptable.remove(&waiting.event_id);
                 }
                 _ => {}
             }
@@ -296,26 +313,51 @@ impl Listener {
         Ok(())
     }
 
-    fn done_waiting(&mut self, room_id: &str, event_id: &str) {
-        self.undecryptable.remove(event_id);
-        if !self.undecryptable.waits_in(room_id)
-            && let Some(place) = self.places.get_mut(room_id)
-        {
-            place.release();
+    /// Tries the events of which it was not known whether they are about one of ours.
+    async fn place_again(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        for waiting in self.unplaced.all() {
+            let (room, room_id) = (&waiting.room, &waiting.room_id);
+            let is_decided = waiting.is_over(now)
+                || self.look_at_one(room, room_id, waiting.is_encrypted, waiting.aged(now)).await?;
+            if is_decided {
+                self.unplaced.remove(&waiting.event.event_id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Places may go on where nothing waits any more.
+    fn release(&mut self) {
+        for (room_id, place) in &mut self.places {
+            if !self.undecryptable.waits_in(room_id) && !self.unplaced.waits_in(room_id) {
+                place.release();
+            }
         }
     }
 
-    async fn look_at_one(&mut self, room: &RoomAddress, room_id: &str, event: RoomEvent) -> Result<(), StoreError> {
+    /// Commits what an event asks for that had to wait. Returns whether that is known now.
+    async fn look_at_one(
+        &mut self,
+        room: &RoomAddress,
+        room_id: &str,
+        is_encrypted: bool,
+        event: RoomEvent,
+    ) -> Result<bool, StoreError> {
         let settings = (self.context.settings)();
         let now = self.context.clock.now();
-        let decider = Decider { context: &self.context, settings: &settings, room, is_encrypted: true, now };
+        let decider = Decider { context: &self.context, settings: &settings, room, is_encrypted, now };
         let mut heard = Heard { room_id: room_id.to_owned(), ..Heard::default() };
         match decider.decide(&event, |_| false).await? {
-            Asks::Nothing => return Ok(()),
+            Asks::Nothing => return Ok(true),
+            Asks::NotKnownYet => {
+                self.unplaced.add(room, room_id, is_encrypted, &event, now);
+                return Ok(false);
+            }
             Asks::For(act) => heard.acts.push(*act),
             Asks::Undoing(redacted) => heard.redactions.push(redacted),
         }
-        self.commit(heard).await
+        self.commit(heard).await?;
+        Ok(true)
     }
 
     async fn commit(&self, heard: Heard) -> Result<(), StoreError> {

@@ -36,7 +36,7 @@ impl Undecryptable {
     }
 
     pub fn add(&mut self, room: &RoomAddress, room_id: &str, event: &RoomEvent, now: Timestamp) {
-        if self.waiting.iter().any(|waiting| waiting.event_id == event.event_id) {
+        if self.waits_for(&event.event_id) {
             return;
         }
         if self.waiting.len() >= MOST {
@@ -81,6 +81,10 @@ impl Undecryptable {
 
     pub fn remove(&mut self, event_id: &str) {
         self.waiting.retain(|waiting| waiting.event_id != event_id);
+    }
+
+    pub fn waits_for(&self, event_id: &str) -> bool {
+        self.waiting.iter().any(|waiting| waiting.event_id == event_id)
     }
 
     pub fn waits_in(&self, room_id: &str) -> bool {

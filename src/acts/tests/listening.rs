@@ -226,6 +226,78 @@ async fn what_cannot_be_decrypted_waits_for_its_key() {
     assert_eq!(world.position().await.as_deref(), Some("$never"));
 }
 
+/// A send that the homeserver has not answered: its event is in the room, and its id not known here.
+#[tokio::test]
+async fn what_is_said_on_an_event_waits_for_its_send_to_be_answered() {
+    let mut world = World::new().await;
+    let incident = world.notify("A", &[alert("1", &[("alertname", "A")])], IncidentState::Firing).await;
+    world.rooms.power(ALICE, 50);
+    world.event(ALICE, RoomEventContent::Other).await;
+    let (_, op) = world.send_card().await;
+    world.reacts(ALICE, "✅", "$card-A").await;
+    world.reacts(BOB, "✅", "$talk").await;
+    let reply = RoomEventContent::Text { body: "!ack".to_owned(), thread: None, reply_to: Some("$card-A".to_owned()) };
+    let last = world.event(ALICE, reply).await;
+    world.ticks(Duration::from_secs(31)).await;
+    assert_eq!(
+        (world.acts().await.len(), world.position().await.as_deref()),
+        (0, Some("$event-1")),
+        "a restart reads on there"
+    );
+
+    world.answered(&op, "A").await;
+    world.ticks(Duration::from_secs(1)).await;
+    world.works().await;
+    assert_eq!((world.acts().await.len(), world.taken_by(&incident).await), (2, vec![ALICE.to_owned()]));
+    assert_eq!(world.answers().await, ["✅"], "the command's mark");
+    world.ticks(Duration::from_secs(31)).await;
+    assert_eq!(world.position().await, Some(last));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_send_asks_for_nothing_once_it_is_taken_back_or_too_old() {
+    let mut world = World::new().await;
+    let incident = world.notify("A", &[alert("1", &[("alertname", "A")])], IncidentState::Firing).await;
+    world.rooms.power(ALICE, 50);
+    let (_, op) = world.send_card().await;
+    let reaction = world.reacts(ALICE, "✅", "$card-A").await;
+    let taken_back = world.redacts(ALICE, &reaction).await;
+    // Once the place may go on, and once it is stored.
+    world.ticks(Duration::from_secs(31)).await;
+    assert_eq!(world.position().await, Some(taken_back));
+    let late = world.reacts(ALICE, "👀", "$card-A").await;
+    world.ticks(Duration::from_mins(10)).await;
+    assert_eq!(world.position().await, Some(late));
+    world.answered(&op, "A").await;
+    world.ticks(Duration::from_secs(1)).await;
+    world.works().await;
+    assert!(world.acts().await.is_empty() && world.taken_by(&incident).await.is_empty());
+}
+
+/// Heard while the room could not be read, and read once more when it could.
+#[tokio::test]
+async fn a_place_that_catches_up_does_not_pass_what_still_waits() {
+    let mut world = World::new().await;
+    world.notify("A", &[alert("1", &[("alertname", "A")])], IncidentState::Firing).await;
+    world.event(ALICE, RoomEventContent::Other).await;
+    let _ = world.send_card().await;
+    let reaction = RoomEventContent::Reaction { target: "$card-A".to_owned(), key: "✅".to_owned() };
+    let (reaction, talk) = (world.make(ALICE, reaction), world.make(BOB, RoomEventContent::Other));
+    let missed = RoomEvents {
+        room: room(),
+        room_id: ROOM.to_owned(),
+        is_encrypted: false,
+        events: vec![reaction.clone(), talk],
+        gap: false,
+    };
+    world.rooms.missed.lock().expect("a lock").extend([Err(rooms::down()), Ok(missed)]);
+    world.hears(vec![reaction], true).await;
+    world.ticks(Duration::from_secs(5)).await;
+    world.ticks(Duration::from_secs(31)).await;
+    assert_eq!(world.rooms.read_from.lock().expect("a lock").len(), 2);
+    assert_eq!(world.position().await.as_deref(), Some("$event-1"));
+}
+
 #[tokio::test]
 async fn chatter_does_not_fill_the_store() {
     let mut world = World::new().await;

@@ -33,8 +33,8 @@ use crate::{
     metrics::Metrics,
     model::{
         Alert, AlertDoc, AlertState, CardId, Changes, Form, Incident, IncidentDoc, IncidentId, IncidentKey,
-        IncidentState, IncidentWrite, Labels, OpKind, Outcome, RoomAddress, RoomEvent, RoomEventContent, RoomEvents,
-        RouteName, Timestamp, Trust, TxnId,
+        IncidentState, IncidentWrite, Labels, Op, OpKind, Outcome, RoomAddress, RoomEvent, RoomEventContent,
+        RoomEvents, RouteName, Timestamp, Trust, TxnId,
     },
     render::Style,
     store::{Ingest, NewOp, Store},
@@ -167,6 +167,19 @@ impl World {
     }
 
     async fn post_card(&self, name: &str) -> (CardId, String) {
+        let (due, op) = self.send_card().await;
+        (due, self.answered(&op, name).await)
+    }
+
+    /// The homeserver says which event a card has become.
+    async fn answered(&self, op: &Op, name: &str) -> String {
+        let event = format!("$card-{name}");
+        self.store().finish(op, &event).await.expect("recorded");
+        event
+    }
+
+    /// A card that may be in the room.
+    async fn send_card(&self) -> (CardId, Op) {
         let due = self.store().due(&room()).await.expect("read").new.first().expect("a new card").card.clone();
         let snapshot = self.store().snapshot(&due).await.expect("read").expect("a card");
         let (incident, _) = &snapshot.incidents[0];
@@ -189,9 +202,7 @@ impl World {
             notes: Vec::new(),
         };
         let op = self.store().freeze(op).await.expect("frozen");
-        let event = format!("$card-{name}");
-        self.store().finish(&op, &event).await.expect("recorded");
-        (due, event)
+        (due, op)
     }
 
     /// Something happens in the room, and is heard.
@@ -257,6 +268,12 @@ impl World {
 
     async fn taken_by(&self, id: &IncidentId) -> Vec<String> {
         self.incident(id).await.taken.into_iter().map(|taken| taken.user).collect()
+    }
+
+    /// The listener's next look.
+    async fn ticks(&mut self, after: Duration) {
+        self.clock.advance(after);
+        self.listener.tick().await.expect("looked");
     }
 
     async fn position(&self) -> Option<String> {

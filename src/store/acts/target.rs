@@ -13,6 +13,9 @@ const INCIDENTS: i64 = 250;
 /// Alerts of an incident of a digest from which its names are read.
 const NAMES: i64 = 8;
 
+const SENT_TO: &str = "SELECT room FROM op WHERE state IN ('in_flight', 'in_doubt') \
+     UNION ALL SELECT room FROM answer WHERE state IN ('waiting', 'in_doubt')";
+
 /// What somebody reacts or replies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActTarget {
@@ -51,6 +54,17 @@ impl Store {
         let incidents = incidents_of(&mut connection, &card.id, card.kind, only.as_deref()).await?;
         let (kind, room, root_event) = (card.kind, card.room, card.root_event);
         Ok(Some(ActTarget { card: card.id, room, kind, root_event, alert, incidents }))
+    }
+
+    /// The rooms that may have an event of ours whose id is not known: its send is not answered yet, or in doubt. A room may be
+    /// named more than once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn rooms_sent_to(&self) -> Result<Vec<RoomAddress>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let rooms: Vec<String> = statement::query_scalar(SENT_TO).fetch_all(&mut *connection).await?;
+        Ok(rooms.iter().filter_map(|room| RoomAddress::parse(room).ok()).collect())
     }
 }
 

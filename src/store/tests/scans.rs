@@ -285,6 +285,7 @@ async fn act(store: &Store) {
     let on = store.act_target("$first").await.expect("read").expect("a card");
     let digest = store.act_target("$digest").await.expect("read").expect("a digest");
     assert!(store.act_target("$nothing").await.expect("read").is_none());
+    store.rooms_sent_to().await.expect("read");
     let (incident, default) = (on.incidents[0].id.clone(), route("default"));
     store.incident_with_alerts(&incident).await.expect("read").expect("one");
     store.held_elsewhere(&incident, &[AlertKey::of("a", &Labels::new())]).await.expect("read");
