@@ -32,10 +32,14 @@ async fn listed(receiver: &Receiver) -> Vec<Value> {
 
 /// A group that the homeserver takes in no form.
 async fn bury(receiver: &Receiver, proxy: &FaultProxy, group: &str) {
+    let dead = [("state", "dead")];
     let before = receiver.metric("dead_letters_total", &[]).await;
+    let stored = receiver.metric("outbox_ops", &dead).await;
     proxy.fault_times(3, Match::sends(), Fault::error(413, "M_TOO_LARGE"));
     receiver.accept("default", Payload::group(group).firing(&["n01"])).await;
     receiver.wait_metric("dead_letters_total", &[], |dead| dead == before + 1.0).await;
+    // It is counted before it is stored.
+    receiver.wait_metric("outbox_ops", &dead, |dead| dead == stored + 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

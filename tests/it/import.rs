@@ -182,8 +182,8 @@ async fn an_alertmanager_set_up_for_metio_reaches_the_rooms_as_it_is() {
     web.wait_for("by its mapped name", DEADLINE, shows("CRITICAL web")).await;
     alertmanager.post_alerts(&[AlertToPost::resolved(&labels("web"))]).await;
     web.wait_for("green", DEADLINE, shows("RESOLVED web")).await;
-    assert!(receiver.metric("compat_notifications_total", &[("shape", "room_path")]).await >= 2.0);
-    assert!(receiver.metric("compat_notifications_total", &[("shape", "name")]).await >= 2.0);
+    receiver.wait_metric("compat_notifications_total", &[("shape", "room_path")], |count| count >= 2.0).await;
+    receiver.wait_metric("compat_notifications_total", &[("shape", "name")], |count| count >= 2.0).await;
     assert_eq!(receiver.metric("compat_notifications_total", &[("shape", "query_secret")]).await, 0.0);
 
     // The bot is in that room, but no route names it: a URL must not choose where it speaks.
@@ -220,7 +220,7 @@ async fn an_alertmanager_set_up_for_jaywink_reaches_the_room_as_it_is() {
     let alertmanager = alertmanager(&[("receiver1", url)]).await;
     alertmanager.post_alerts(&[AlertToPost::firing(&[("alertname", "Jay"), ("severity", "critical")])]).await;
     scene.room.wait_for("the card", DEADLINE, |view| view.cards_with("CRITICAL Jay").len() == 1).await;
-    assert!(receiver.metric("compat_notifications_total", &[("shape", "query_secret")]).await >= 1.0);
+    receiver.wait_metric("compat_notifications_total", &[("shape", "query_secret")], |count| count >= 1.0).await;
 
     // Every status, with the right secret and a wrong one, and none of it says the secret.
     let good = Payload::group("A").receiver("receiver1").firing(&["n01"]).json().to_string();

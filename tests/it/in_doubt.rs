@@ -144,6 +144,7 @@ async fn a_homeserver_of_an_unknown_kind_is_read_before_a_resend() {
     let held = answers.next(DEADLINE).await;
     // The answer is lost, and so is the homeserver's memory: the receiver itself lives on.
     synapse.forget_transactions().await;
+    proxy.heal();
     held.cut();
     receiver.wait_metric("room_events_total", &[("outcome", "adopted")], |adopted| adopted == 1.0).await;
     room.assert_settled("one card", QUIET, |view| view.cards().len() == 1).await;
@@ -310,12 +311,12 @@ async fn a_hanging_homeserver_costs_one_timeout_at_a_time() {
     // Each lane finds out for itself, at the same time.
     for room in [&scene.room.id, &team.id] {
         proxy.wait_for("a send", DEADLINE, |one| one.room.as_ref() == Some(room)).await;
-        proxy.wait_for("given up", DEADLINE, |one| one.room.as_ref() == Some(room) && one.ended.is_some()).await;
+        proxy.wait_for("given up", 3 * DEADLINE, |one| one.room.as_ref() == Some(room) && one.ended.is_some()).await;
     }
     proxy.forget();
-    proxy.wait_for("one room again", DEADLINE, |one| one.kind == Kind::Send && one.ended.is_some()).await;
+    proxy.wait_for("one room again", 3 * DEADLINE, |one| one.kind == Kind::Send && one.ended.is_some()).await;
     let first = proxy.seen(Kind::Send)[0].room.clone();
-    proxy.wait_for("then the other", DEADLINE, |one| one.kind == Kind::Send && one.room != first).await;
+    proxy.wait_for("then the other", 3 * DEADLINE, |one| one.kind == Kind::Send && one.room != first).await;
     assert_eq!(proxy.most_at_once(Kind::Send), 1);
     assert_eq!(receiver.post("default", Payload::group("C").firing(&["n01"])).await.status, 200);
     proxy.heal();

@@ -147,7 +147,7 @@ async fn what_max_alerts_leaves_out_is_counted_and_never_called_resolved() {
     let open = |view: &RoomView| view.card().has("all listed are resolved, 3 not listed");
     let view = scene.room.wait_for("the listed are resolved", DEADLINE, open).await;
     assert!(view.card().first_line().starts_with("⚪ DiskFull"), "{}", view.text());
-    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 1.0);
+    receiver.wait_metric("incidents_open", &[("route", "default")], |open| open == 1.0).await;
 
     // Made by hand as Alertmanager 0.32 does (notify/notify.go), which says why it notifies; Debian's 0.25 does not.
     let listed = Payload::group("DiskFull").truncated(3).alert(Alert::resolved("n01").critical());
@@ -155,7 +155,7 @@ async fn what_max_alerts_leaves_out_is_counted_and_never_called_resolved() {
     let green = |view: &RoomView| view.cards().len() == 1 && view.card().has("RESOLVED");
     let view = scene.room.wait_for("all are resolved, listed or not", DEADLINE, green).await;
     assert_eq!(view.card().event_id(), root);
-    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
+    receiver.wait_metric("incidents_open", &[("route", "default")], |open| open == 0.0).await;
 }
 
 /// Made by hand as Alertmanager 0.32 does (notify/notify.go): an alert that is known, firing and not listed is resolved
@@ -171,7 +171,7 @@ async fn an_unlisted_alert_keeps_its_state_until_all_are_resolved() {
     scene.room.wait_for("the unlisted one still fires", DEADLINE, partly).await;
     receiver.accept("default", group().resolved(&["n01"]).truncated(1).reason("all alerts resolved")).await;
     scene.room.wait_for("green", DEADLINE, |view| view.card().has("🟢 RESOLVED DiskFull")).await;
-    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
+    receiver.wait_metric("incidents_open", &[("route", "default")], |open| open == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +193,7 @@ async fn an_incident_nobody_mentions_any_more_is_closed_as_no_news() {
     let stale = |view: &RoomView| view.cards().len() == 1 && view.card().first_line().contains("NO NEWS");
     let view = scene.room.wait_for("closed as no news", DEADLINE, stale).await;
     assert!(!view.card().has("RESOLVED"), "{}", view.text());
-    assert_eq!(receiver.metric("incidents_open", &[("route", "default")]).await, 0.0);
+    receiver.wait_metric("incidents_open", &[("route", "default")], |open| open == 0.0).await;
     receiver.accept("default", Payload::group("DiskFull").resolved(&["n01"])).await;
     scene.room.wait_for("reported resolved later: green", DEADLINE, |view| view.card().has("RESOLVED")).await;
     receiver.accept("default", Payload::group("Other").firing(&["n01"])).await;

@@ -103,7 +103,8 @@ async fn a_card_that_a_moderator_redacts_is_followed_by_a_new_one() {
     let receiver = ReceiverBuilder::of(&scene).start().await;
     let root = posted(&scene, &receiver).await;
     scene.sre.redact(&scene.room.id, &root).await;
-    scene.room.assert_settled("no new card without news", QUIET, |view| view.cards().is_empty()).await;
+    // So long that a sync has brought it.
+    scene.room.assert_settled("no new card without news", 5 * QUIET, |view| view.cards().is_empty()).await;
     receiver.accept("default", group().firing(&["n01", "n02"])).await;
     let view = followed_by(&scene.room, &root, "2 firing").await;
     assert!(view.thread_of(&root).is_empty() && view.edits_of(&root).is_empty(), "{}", view.text());

@@ -27,10 +27,14 @@ impl Proxied {
 
     /// Sends a message as its transaction; the error is one of the network.
     async fn send(&self, txn: &str) -> reqwest::Result<http::Answer> {
+        self.send_within(DEADLINE, txn).await
+    }
+
+    async fn send_within(&self, limit: Duration, txn: &str) -> reqwest::Result<http::Answer> {
         let room = urlencoding::encode(&self.room.id);
         let url = format!("{}/_matrix/client/v3/rooms/{room}/send/m.room.message/{txn}", self.bot.homeserver);
         let request = http::client().put(url).json(&json!({ "msgtype": "m.text", "body": txn }));
-        http::Answer::to(request.timeout(PATIENCE * 4).bearer_auth(&self.bot.access_token)).await
+        http::Answer::to(request.timeout(limit).bearer_auth(&self.bot.access_token)).await
     }
 
     /// The bodies in the room.
@@ -78,7 +82,7 @@ async fn refused_before_the_homeserver() {
     proxy.fault_times(1, Match::sends(), Fault::Cut);
     assert!(!proxied.send("cut").await.expect_err("no answer").is_timeout());
     proxy.fault_times(1, Match::sends_to(&proxied.room.id), Fault::Hang);
-    assert!(proxied.send("hang").await.expect_err("no answer").is_timeout());
+    assert!(proxied.send_within(PATIENCE * 4, "hang").await.expect_err("no answer").is_timeout());
     proxy.fault(Match::sends_with("poison"), Fault::error(413, "M_TOO_LARGE"));
     proxy.fault_times(1, Match::sends(), Fault::limited(Duration::from_millis(1500)));
     let limited = proxied.send("limited").await.expect("an answer");
@@ -104,7 +108,10 @@ async fn lost_behind_the_homeserver() {
     proxy.fault_times(1, Match::sends(), Fault::CutAfter);
     assert!(!proxied.send("cut").await.expect_err("no answer").is_timeout());
     proxy.fault_times(1, Match::sends(), Fault::HangAfter);
-    assert!(proxied.send("hang").await.expect_err("no answer").is_timeout());
+    assert!(proxied.send_within(PATIENCE * 4, "hang").await.expect_err("no answer").is_timeout());
+    proxy
+        .wait_for("the room has it", DEADLINE, |one| one.txn.as_deref() == Some("hang") && one.upstream.is_some())
+        .await;
     proxy.fault_times(1, Match::sends(), Fault::RespondAfter(Reply::new(504, "text/html", "<html>")));
     assert_eq!(proxied.send("replaced").await.expect("an answer").status, 504);
     assert_eq!(proxied.arrived().await, ["cut", "hang", "replaced"]);
@@ -130,9 +137,10 @@ async fn an_answer_is_held_until_the_test_or_the_client_lets_go() {
     let (answer, ()) = tokio::join!(proxied.send("cut"), async { answers.next(DEADLINE).await.cut() });
     assert!(!answer.expect_err("no answer").is_timeout());
 
-    let gone = tokio::time::timeout(PATIENCE, proxied.send("gone")).await;
-    assert!(gone.is_err(), "it was held");
-    let held = answers.next(DEADLINE).await;
+    let held = tokio::select! {
+        held = answers.next(DEADLINE) => held,
+        answer = proxied.send("gone") => panic!("it is to be held: {answer:?}"),
+    };
     proxied.proxy.wait_for("the client is gone", DEADLINE, |exchange| exchange.outcome == Outcome::Gone).await;
     held.release();
     assert_eq!(proxied.arrived().await, ["released", "cut", "gone"]);

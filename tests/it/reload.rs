@@ -389,8 +389,11 @@ async fn a_room_that_a_route_names_twice_is_told_of_and_posted_to_once() {
     let notice = |health: &serde_json::Value| {
         health["parts"]["routes"]["default"]["rooms"]["default/2"]["notice"].as_str().unwrap_or_default().to_owned()
     };
-    let health = receiver.get("/healthz").await.json();
-    assert!(notice(&health).contains("the same room as default/1"), "{health:#}");
+    let health = eventually("a notice", DEADLINE, async || {
+        let health = receiver.get("/healthz").await.json();
+        notice(&health).contains("the same room as default/1").then_some(health)
+    });
+    let health = health.await;
     assert_eq!(health["status"], "ok");
     receiver.accept("default", Payload::group("Twin").firing(&["n01", "n02"])).await;
     receiver.accept("default", Payload::group("Twin").firing(&["n01", "n02", "n03"])).await;

@@ -87,8 +87,11 @@ async fn an_upgraded_room_is_followed_to_its_successor() {
     sre.invite(&new.id, bot).await;
     new.assert_settled("what was held", QUIET, shows("Between")).await;
     receiver.wait_log(&["room was upgraded", &old.id, &new.id]).await;
-    let part = room_part(&receiver).await;
-    assert!(part["status"] == "ok" && part["notice"].to_string().contains("upgraded"), "{part:#}");
+    eventually("well, and upgraded", DEADLINE, async || {
+        let part = room_part(&receiver).await;
+        (part["status"] == "ok" && part["notice"].to_string().contains("upgraded")).then_some(())
+    })
+    .await;
 
     // What began in the old room goes on in the new one.
     receiver.accept("default", Payload::group("Before").firing(&["n01", "n02"])).await;

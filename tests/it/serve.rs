@@ -85,10 +85,10 @@ async fn sigterm_finishes_the_send_under_way_and_refuses_what_is_new() {
     let held = answers.next(DEADLINE).await;
     receiver.signal("TERM");
     receiver.wait_log(&["stopping"]).await;
-    let refused = receiver.post("default", Payload::group("B").firing(&["n01"])).await;
-    assert_eq!(refused.status, 503, "{}", refused.body);
+    let post = receiver.post("default", Payload::group("B").firing(&["n01"]));
+    let (refused, ready) = tokio::join!(post, receiver.get("/readyz"));
+    assert_eq!((refused.status, ready.status), (503, 503), "{}", refused.body);
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(receiver.get("/readyz").await.status, 503);
     held.release();
     assert_eq!(receiver.sigterm(DEADLINE).await.code(), Some(0));
     assert!(receiver.logs().contains("shown in the room"), "the send under way was recorded:\n{}", receiver.log_tail());
@@ -108,7 +108,7 @@ async fn a_homeserver_that_is_down_or_hangs_at_start_does_not_stop_accepting() {
     assert_eq!(receiver.get("/readyz").await.status, 200);
     assert_eq!(receiver.get("/livez").await.status, 200);
     assert_eq!(receiver.metric("homeserver_up", &[]).await, 0.0);
-    assert_eq!(receiver.metric("outbox_ops", &[("state", "waiting")]).await, 1.0);
+    receiver.wait_metric("outbox_ops", &[("state", "waiting")], |waiting| waiting == 1.0).await;
     proxy.heal();
     scene.room.wait_for("the card", DEADLINE * 2, |view| view.cards().len() == 1).await;
     receiver.wait_metric("homeserver_up", &[], |up| up == 1.0).await;

@@ -249,7 +249,7 @@ async fn in_an_encrypted_room_each_replica_reads_what_the_other_sent_and_readers
     hand_over(&first, &second);
     second.send(room, "op3", "by the second").await.expect("sent");
     reads("by the second").await;
-    assert!(first.finds(room, "op3").await, "the first reads it");
+    eventually("the first reads it", DEADLINE, async || first.finds(room, "op3").await.then_some(())).await;
     assert!(!devices_with_keys(&scene.sre, &scene.bot).await.iter().any(|device| device.starts_with("MAR-SHARED")));
     for shields in reader.shields(room).await {
         assert_eq!(shields.lax, matrix_sdk::deserialized_responses::ShieldState::None);

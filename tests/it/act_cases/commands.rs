@@ -119,10 +119,10 @@ async fn questions_in_the_room_are_answered_one_after_the_other() {
     for word in ["!ack", "!unack", "!silence", "!unsilence", "!why", "!alerts", "!silences"] {
         assert!(help.has(word), "{word} in {}", help.body());
     }
-    // One in ten seconds.
+    // One in ten seconds, and what the homeserver takes for the first is not for the second.
     let at = |message: &crate::harness::view::Message| message.event.origin_server_ts;
     for (first, second) in [(&alerts, &silences), (&silences, &help)] {
-        assert!(at(second) - at(first) > 8_000, "{} ms", at(second) - at(first));
+        assert!(at(second) - at(first) > 5_000, "{} ms", at(second) - at(first));
     }
     world.acts_are("alerts", "done", 1.0).await;
     world.acts_are("help", "done", 1.0).await;

@@ -75,10 +75,9 @@ impl Stage {
         self.scene.room.wait_for(what, DEADLINE, condition).await
     }
 
-    /// Waits for as many silences in force, no more than ten seconds, in which the design's two are hidden on a loaded
-    /// machine; returns them.
+    /// Waits for as many silences in force; returns them.
     async fn silences(&self, number: usize) -> Vec<Value> {
-        eventually(&format!("{number} silences"), Duration::from_secs(10), async || {
+        eventually(&format!("{number} silences"), DEADLINE, async || {
             Some(in_force(&self.alertmanager).await).filter(|silences| silences.len() == number)
         })
         .await

@@ -36,6 +36,8 @@ async fn one_dies(has_spread: bool) {
     if !has_spread {
         // What it had may be lost with it, or not: only it can say so.
         let unknown = |view: &crate::harness::RoomView| answers(view, &command).is_empty();
+        // What came before the end may take a moment to be listed.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let spread = !in_force(&second).await.is_empty();
         if !spread {
             scene.room.assert_settled("nobody knows", QUIET, unknown).await;

@@ -16,7 +16,7 @@ use crate::harness::{
 /// Waits after a failed try double from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(2));
 /// Alertmanager gives a webhook ten seconds at least.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One group and what became of it.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use crate::harness::{DEADLINE, Homeserver, Prometheus, PrometheusConfig, Receive
 async fn send_test_shows_a_card_that_turns_green() {
     let scene = Scene::new().await;
     let receiver = ReceiverBuilder::of(&scene).webhook_token(HOOK_TOKEN).start().await;
+    receiver.wait_log(&["in sync with the homeserver"]).await;
     let seen = scene.room.wait_for("the test fires", DEADLINE, |view| !view.cards_with("ReceiverTest").is_empty());
-    let (ran, seen) = tokio::join!(run(&receiver, &scene.bot, &["send-test", "default", "--for", "4s"]), seen);
+    let (ran, seen) = tokio::join!(run(&receiver, &scene.bot, &["send-test", "default", "--for", "10s"]), seen);
     ran.says(
         0,
         &[

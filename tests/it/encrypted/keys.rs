@@ -228,7 +228,7 @@ async fn a_room_that_becomes_encrypted_gets_keys_and_trust() {
     reader.reads(&scene.room, "Secret").await;
     let raw = scene.room.view().await;
     assert!(!raw.events.iter().any(|event| event.raw.to_string().contains("Secret")), "{}", raw.text());
-    assert_eq!(receiver.metric("device_signed", &[]).await, 1.0);
+    receiver.wait_metric("device_signed", &[], |signed| signed == 1.0).await;
 }
 
 /// Syncs leave members out as long as no room is encrypted: who joined then has to be asked for, and who joins later is

@@ -222,6 +222,7 @@ async fn a_token_of_another_device_goes_on_where_the_old_one_was() {
     let mut receiver = ReceiverBuilder::of(&scene).homeserver(&proxy.url()).start().await;
     receiver.accept("default", Payload::group("Before").firing(&["n01"])).await;
     reader.reads(&scene.room, "Before").await;
+    wait_signed(&receiver).await;
     let identity = master_key(&scene.bot).await;
     backed_up(&scene.bot).await;
     // One in doubt: the homeserver has it, and the receiver does not know.

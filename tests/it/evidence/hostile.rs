@@ -89,7 +89,7 @@ async fn what_hangs_leaves_the_lane_to_other_cards_and_the_receiver_to_its_end()
     let ended = Timestamp::now();
     receiver.accept("default", crate::harness::Payload::group("One").alert(super::alert("n01").ended(ended))).await;
     let green = |view: &RoomView| card(view, "One").is_some_and(|card| card.first_line().starts_with('🟢'));
-    scene.room.wait_for("the first card turns green", IN_TIME, green).await;
+    scene.room.wait_for("the first card turns green", DEADLINE, green).await;
     // What was being made is not waited for.
     assert_eq!(receiver.sigterm(DEADLINE).await.code(), Some(0));
     assert!(!receiver.logs().contains("shutdown timed out"), "{}", receiver.log_tail());

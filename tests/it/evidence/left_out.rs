@@ -108,7 +108,7 @@ async fn evidence_that_meets_a_rate_limit_is_dropped_and_costs_no_card() {
     scene.room.wait_for("the next card, without a wait", SOON, both).await;
     proxy.heal();
     scene.room.assert_settled("and no evidence", QUIET, |view| both(view) && pieces(view) == 0).await;
-    assert_eq!(receiver.metric("outbox_ops", &[("state", "waiting")]).await, 0.0);
+    receiver.wait_metric("outbox_ops", &[("state", "waiting")], |waiting| waiting == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

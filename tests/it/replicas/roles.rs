@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::harness::{
-    Browser, DEADLINE, Fault, FaultProxy, Match, NARROW, Payload, PgBouncer, Postgres, PostgresConfig, Receiver,
-    ReceiverBuilder, Scene, WIDE, eventually,
+    Browser, DEADLINE, Exchange, Fault, FaultProxy, Kind, Match, NARROW, Payload, PgBouncer, Postgres, PostgresConfig,
+    Receiver, ReceiverBuilder, Scene, WIDE, eventually,
     http::Answer,
     replicas::{Replicas, name},
 };
@@ -51,6 +51,7 @@ async fn a_follower_takes_webhooks_and_leads_within_a_second_when_the_leader_sto
     replicas.all[new].accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
     let view = scene.room.wait_for("the card", DEADLINE, |view| view.cards().len() == 1).await;
     let root = view.card().event_id().to_owned();
+    replicas.all[old].wait_log(&["shown in the room"]).await;
     let shown = |receiver: &Receiver| receiver.logs().matches("shown in the room").count();
     assert_eq!((shown(&replicas.all[old]), shown(&replicas.all[new])), (1, 0), "the leader alone sends");
 
@@ -101,10 +102,8 @@ async fn a_leader_that_was_stopped_changes_nothing_after_it_was_replaced() {
     // Frozen and sent, with an answer that does not come.
     proxy.fault_times(1, Match::sends(), Fault::HangAfter);
     replicas.all[new].accept("default", Payload::group("DiskFull").firing(&["n01"])).await;
-    eventually("it is on its way", DEADLINE, async || {
-        (replicas.all[new].metric("outbox_ops", &[("state", "in_flight")]).await == 1.0).then_some(())
-    })
-    .await;
+    let is_on_its_way = |one: &Exchange| one.kind == Kind::Send && one.upstream.is_some();
+    proxy.wait_for("it is on its way", DEADLINE, is_on_its_way).await;
     let since = Instant::now();
     replicas.all[old].signal("STOP");
     let leads = async || (replicas.all[new].metric("leader", &[("replica", &name(new))]).await == 1.0).then_some(());
