@@ -17,7 +17,7 @@ mod rooms;
 pub use crate::model::{Epoch, Leader};
 pub use acts::carry_out::{ActEnd, Taking};
 pub use acts::commit::{Heard, NewAct, Redacted};
-pub use acts::read::ActIncident;
+pub use acts::read::{ActIncident, DatedIncident};
 pub use acts::rows::{ActAnswer, DueAct, SilenceRow, SilenceRowState};
 pub use acts::target::{ActTarget, TargetIncident};
 pub use cards::due::{DueCard, DueCards, DueNotes, Snapshot};

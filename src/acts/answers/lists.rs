@@ -7,7 +7,7 @@ use crate::{
     clock::Clock,
     model::{Finding, IncidentId, RoomAddress, RoomAliases, RouteName},
     render::answer::{self, Answer, ListedIncident, ListedSilence},
-    store::{Store, StoreError},
+    store::{DatedIncident, Store, StoreError},
 };
 
 /// Silences that a list names.
@@ -53,12 +53,14 @@ pub async fn alerts(
     settings: &ActSettings,
     room: &RoomAddress,
 ) -> Result<Answer, StoreError> {
-    let (seen, all) = store.open_incidents(&all_routes_of(store, settings, room).await?).await?;
-    let listed: Vec<ListedIncident<'_>> = seen
-        .iter()
-        .map(|one| ListedIncident { incident: &one.incident, counts: &one.counts, has_more: one.has_more })
-        .collect();
+    let (open, all) = store.open_incidents(&all_routes_of(store, settings, room).await?).await?;
+    let listed: Vec<_> = open.iter().map(listed).collect();
     Ok(answer::alerts(&settings.style, &listed, usize::try_from(all).unwrap_or(0), clock.wall()))
+}
+
+fn listed(open: &DatedIncident) -> ListedIncident<'_> {
+    let DatedIncident { seen, since } = open;
+    ListedIncident { incident: &seen.incident, counts: &seen.counts, has_more: seen.has_more, since: *since }
 }
 
 /// Those that were made from here, and those of which Alertmanager says that they silence something that is open.
@@ -86,7 +88,7 @@ pub async fn silences(
         }
     }
     for one in &store.open_incidents(&routes).await?.0 {
-        for alert in &one.incident.alerts {
+        for alert in &one.seen.incident.alerts {
             let Some(Finding::Silenced { silences }) = alert.seen.as_ref().map(|seen| &seen.finding) else { continue };
             for known in silences {
                 found.entry(known.id.clone()).or_insert_with(|| ListedSilence {

@@ -12,6 +12,8 @@ pub struct ListedIncident<'a> {
     pub incident: &'a Incident,
     pub counts: &'a [(AlertState, i64)],
     pub has_more: bool,
+    /// When the first of the alerts began that matter now.
+    pub since: Timestamp,
 }
 
 /// A silence that is active. All texts are untrusted.
@@ -43,7 +45,7 @@ pub fn alerts(style: &Style, incidents: &[ListedIncident<'_>], all: usize, now: 
                 words = format!("{words} · {more}");
             }
         }
-        words = format!("{words} · {}, since {}", summary.counts, time(style, open.incident.opened_at, now));
+        words = format!("{words} · {}, since {}", summary.counts, time(style, open.since, now));
         if let Some(taken) = open.incident.taken.first() {
             let who = if taken.name.is_empty() { &taken.user } else { &taken.name };
             words = format!("{words} · taken by {who}");

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::rows as act_rows;
 use crate::store::db::statement;
 use crate::{
-    model::{AlertKey, CardId, Incident, IncidentId, RouteName, Taken},
+    model::{AlertKey, AlertState, CardId, Incident, IncidentId, RouteName, Taken, Timestamp},
     store::{
         Store, StoreError,
         db::{rows, statement::SqlBuilder},
@@ -21,6 +21,17 @@ use crate::{
 const INCIDENTS: i64 = 20;
 /// As for cards, incidents of more alerts are read one at a time.
 const LARGE: i64 = 1_000;
+
+/// The states that matter now, the first of which an incident has alerts in; cards go by the same order.
+const FOCUS: [AlertState; 3] = [AlertState::Firing, AlertState::Absent, AlertState::Gone];
+
+/// An incident as a list has it.
+#[derive(Clone, Debug)]
+pub struct DatedIncident {
+    pub seen: SeenIncident,
+    /// When the first of the alerts began that matter now, as its card says.
+    pub since: Timestamp,
+}
 
 /// An incident with all its alerts, read at one instant. Times are those of the wall clock. To be dropped before anything
 /// is awaited that takes long: lanes wait for the place of a large one.
@@ -95,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn open_incidents(&self, routes: &[RouteName]) -> Result<(Vec<SeenIncident>, i64), StoreError> {
+    pub async fn open_incidents(&self, routes: &[RouteName]) -> Result<(Vec<DatedIncident>, i64), StoreError> {
         let mut connection = self.monitoring.acquire().await?;
         let mut transaction = connection.begin().await?;
         let of_routes = |select: &str, rest: &str| {
@@ -113,16 +124,37 @@ impl Store {
         .build()
         .fetch_all(&mut *transaction)
         .await?;
-        let mut seen = Vec::with_capacity(found.len());
+        let mut listed = Vec::with_capacity(found.len());
         for row in &found {
             let mut one = read_overview::see(&mut transaction, row).await?;
             one.incident.taken = taken(&mut transaction, &one.incident.id).await?;
             one.incident = one.incident.shown(self.clock.ahead());
-            seen.push(one);
+            let since = began(&mut transaction, &one.incident.id).await?.unwrap_or(one.incident.opened_at);
+            listed.push(DatedIncident { seen: one, since });
         }
         transaction.commit().await?;
-        Ok((seen, all))
+        Ok((listed, all))
     }
+}
+
+/// By the clock of whoever reports the alerts; `None`: none matters any more, or none says when.
+async fn began(connection: &mut sqlx::AnyConnection, incident: &IncidentId) -> Result<Option<Timestamp>, StoreError> {
+    let rows = statement::query(
+        "SELECT state, min(CASE WHEN starts_at > 0 THEN starts_at END) AS began \
+         FROM (SELECT state, starts_at FROM alert WHERE incident = $1 LIMIT $2) AS counted GROUP BY state",
+    )
+    .bind(incident.as_str())
+    .bind(LARGE)
+    .fetch_all(connection)
+    .await?;
+    for focus in FOCUS {
+        for row in &rows {
+            if row.try_get::<&str, _>("state")? == focus.as_str() {
+                return Ok(row.try_get::<Option<i64>, _>("began")?.map(Timestamp));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Who takes care of an incident, the first one first.
