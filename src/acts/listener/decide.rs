@@ -49,6 +49,8 @@ pub(super) struct Decider<'a> {
     pub room: &'a RoomAddress,
     pub is_encrypted: bool,
     pub now: Timestamp,
+    /// Whether what is not known by now is none of ours.
+    pub is_last: bool,
 }
 
 /// What an event is about, and on which route.
@@ -116,11 +118,13 @@ impl<'a> Decider<'a> {
         let prefixes: BTreeSet<&str> =
             acting.iter().filter_map(|route| self.actions(route)).map(|actions| actions.prefix.as_str()).collect();
         // Most of what is written in a room is none of ours, and is not looked up.
-        if !prefixes.iter().any(|prefix| command::parse(body, prefix, false).is_some()) {
-            return Ok(None);
-        }
-        let by_reply = self.target(reply_to).await?;
+        let mut commands = prefixes.iter().filter_map(|prefix| command::parse(body, prefix, false));
+        let Some(command) = commands.next() else { return Ok(None) };
         let by_thread = self.target(thread).await?;
+        let by_reply = match self.target(reply_to).await {
+            Err(Undecided::NotKnownYet) if !depends_on_reply(command.kind, by_thread.is_some()) => None,
+            by_reply => by_reply?,
+        };
         let alert = by_reply.as_ref().and_then(|target| target.alert.clone());
         let is_reply_within = |target: &ActTarget| by_reply.as_ref().is_some_and(|reply| reply.card == target.card);
         let alert = alert.filter(|_| by_thread.as_ref().is_none_or(is_reply_within));
@@ -136,7 +140,7 @@ impl<'a> Decider<'a> {
     async fn target(&self, event: Option<&str>) -> Result<Option<ActTarget>, Undecided> {
         let Some(event) = event else { return Ok(None) };
         let mut target = self.context.store.act_target(event).await?;
-        if target.is_none() {
+        if target.is_none() && !self.is_last {
             if self.is_sent_to().await? {
                 return Err(Undecided::NotKnownYet);
             }
@@ -312,6 +316,16 @@ impl<'a> Decider<'a> {
 
 /// How long the homeserver may take to say who somebody is before others go on.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether it makes a difference what a command replies to.
+fn depends_on_reply(kind: ActKind, is_in_thread: bool) -> bool {
+    if is_in_thread {
+        // They can be about a single alert of the card.
+        matches!(kind, ActKind::Silence | ActKind::Logs | ActKind::Graph)
+    } else {
+        !matches!(kind, ActKind::Alerts | ActKind::Silences | ActKind::Help)
+    }
+}
 
 /// The incident of a digest that a command names, or what would be right.
 fn pick(target: &ActTarget, command: &Command) -> (Option<TargetIncident>, Option<String>) {

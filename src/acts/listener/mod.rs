@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -78,15 +81,18 @@ impl Listener {
                 () = sleep(backoff.pause()) => {}
             }
         }
+        let mut tick_at = Instant::now() + IDLE;
         loop {
-            let wait = if self.is_idle() { IDLE } else { TICK };
+            // Rooms that are never quiet must not put it off.
+            tick_at = tick_at.min(Instant::now() + if self.is_idle() { IDLE } else { TICK });
             tokio::select! {
                 () = stop.cancelled() => break,
                 events = inbox.recv() => match events {
                     Some(events) => self.hear_at_last(events, &stop).await,
                     None => break,
                 },
-                () = sleep(wait) => {
+                () = sleep_until(tick_at) => {
+                    tick_at = Instant::now() + IDLE;
                     if let Err(error) = self.tick().await {
                         self.complain(&error);
                     }
@@ -179,6 +185,8 @@ impl Listener {
             place.fall_behind();
         }
         self.catch_up(&events.room_id).await?;
+        // What was said before comes first, if it can be decided by now.
+        self.place_again(self.context.clock.now()).await?;
         self.look_at(events).await
     }
 
@@ -189,13 +197,14 @@ impl Listener {
     /// When the store does not answer.
     pub async fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.context.clock.now();
+        // First, since the homeserver may be slow to do the rest.
+        self.place_again(now).await?;
         let behind: Vec<String> =
             self.places.iter().filter(|(_, place)| place.is_to_be_read(now)).map(|(id, _)| id.clone()).collect();
         for room_id in behind {
             self.catch_up(&room_id).await?;
         }
         self.look_again(now).await?;
-        self.place_again(now).await?;
         self.release();
         self.store_places(STORE_EVERY).await
     }
@@ -242,7 +251,8 @@ impl Listener {
         let RoomEvents { room, room_id, is_encrypted, events, .. } = events;
         let now = self.context.clock.now();
         let Some(mut place) = self.places.get(&room_id).cloned() else { return Ok(()) };
-        let decider = Decider { context: &self.context, settings: &settings, room: &room, is_encrypted, now };
+        let decider =
+            Decider { context: &self.context, settings: &settings, room: &room, is_encrypted, now, is_last: false };
         let mut heard = Heard { room_id: room_id.clone(), ..Heard::default() };
         let (mut last, mut held): (Option<String>, Option<Held>) = (None, None);
         let mut new = Vec::with_capacity(events.len());
@@ -298,7 +308,7 @@ impl Listener {
             match found {
                 Ok(Some(event)) if event.content != RoomEventContent::Undecryptable => {
                     self.seen.remove(&waiting.event_id);
-                    self.look_at_one(&waiting.room, &waiting.room_id, true, event).await?;
+                    self.look_at_one(&waiting.room, &waiting.room_id, true, event, false).await?;
                     self.undecryptable.remove(&waiting.event_id);
                 }
                 _ if self.undecryptable.is_over(&waiting, now) => {
@@ -316,10 +326,9 @@ impl Listener {
     /// Tries the events of which it was not known whether they are about one of ours.
     async fn place_again(&mut self, now: Timestamp) -> Result<(), StoreError> {
         for waiting in self.unplaced.all() {
+            let (event, is_last) = (waiting.aged(now), waiting.is_over(now));
             let (room, room_id) = (&waiting.room, &waiting.room_id);
-            let is_decided = waiting.is_over(now)
-                || self.look_at_one(room, room_id, waiting.is_encrypted, waiting.aged(now)).await?;
-            if is_decided {
+            if self.look_at_one(room, room_id, waiting.is_encrypted, event, is_last).await? {
                 self.unplaced.remove(&waiting.event.event_id);
             }
         }
@@ -342,10 +351,11 @@ impl Listener {
         room_id: &str,
         is_encrypted: bool,
         event: RoomEvent,
+        is_last: bool,
     ) -> Result<bool, StoreError> {
         let settings = (self.context.settings)();
         let now = self.context.clock.now();
-        let decider = Decider { context: &self.context, settings: &settings, room, is_encrypted, now };
+        let decider = Decider { context: &self.context, settings: &settings, room, is_encrypted, now, is_last };
         let mut heard = Heard { room_id: room_id.to_owned(), ..Heard::default() };
         match decider.decide(&event, |_| false).await? {
             Asks::Nothing => return Ok(true),

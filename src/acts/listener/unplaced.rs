@@ -7,8 +7,9 @@ use crate::model::{RoomAddress, RoomEvent, Timestamp};
 
 /// How long one waits; what is said then is too late to act on.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Events that wait; of more, the oldest are given up.
-const MOST: usize = 100;
+/// Events that wait, of one sender in one room and of all; of more, the oldest are given up.
+const MOST_OF_ONE: usize = 10;
+const MOST: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -45,8 +46,15 @@ impl Unplaced {
         if self.waits_for(&event.event_id) {
             return;
         }
-        if self.waiting.len() >= MOST {
-            self.waiting.remove(0);
+        let is_of_one = |waiting: &&Waiting| waiting.room_id == room_id && waiting.event.sender == event.sender;
+        let given_up = if self.waiting.iter().filter(is_of_one).count() >= MOST_OF_ONE {
+            self.waiting.iter().position(|waiting| is_of_one(&waiting))
+        } else {
+            (self.waiting.len() >= MOST).then_some(0)
+        };
+        if let Some(at) = given_up {
+            let one = self.waiting.remove(at);
+            tracing::debug!(room = %one.room, event = %one.event.event_id, "too many wait for sends; given up");
         }
         tracing::debug!(%room, event = %event.event_id, "about an event whose send is not answered yet; waits");
         self.waiting.push(Waiting {

@@ -81,6 +81,23 @@ async fn lists_name_what_is_open_on_all_routes_of_a_room() {
     assert_eq!(world.answers().await, ["ℹ️ 1 incident is open here"]);
 }
 
+/// A receiver that is new to an old alert says what its card says, also of alerts that the list has not read.
+#[tokio::test]
+async fn a_list_says_since_when_what_fires_has_fired() {
+    let mut world = World::new().await;
+    let mut alerts: Vec<Alert> = (1..=6)
+        .map(|number| alert(&number.to_string(), &[("alertname", "A"), ("pod", &format!("p{number}"))]))
+        .collect();
+    (alerts[0].state, alerts[0].starts_at) = (AlertState::Resolved, NOW.minus(Duration::from_hours(6)));
+    alerts[5].starts_at = NOW.minus(Duration::from_hours(2));
+    world.notify("A", &alerts, IncidentState::Firing).await;
+    world.rooms.power(ALICE, 0);
+    world.event(ALICE, in_room("!alerts")).await;
+    world.works().await;
+    let body = world.contents().await[0]["body"].as_str().expect("a text").to_owned();
+    assert!(body.contains("5 firing, 1 resolved, since 16:20"), "{body}");
+}
+
 #[tokio::test]
 async fn an_event_acts_once_however_often_it_comes() {
     let mut world = World::new().await;
@@ -244,6 +261,10 @@ async fn what_is_said_on_an_event_waits_for_its_send_to_be_answered() {
         (0, Some("$event-1")),
         "a restart reads on there"
     );
+    // Set aside, it is looked for later.
+    world.store().park(&op.txn_id, "no answer", world.clock.now().plus(Duration::from_mins(1))).await.expect("parked");
+    world.ticks(Duration::from_secs(1)).await;
+    assert!(world.acts().await.is_empty());
 
     world.answered(&op, "A").await;
     world.ticks(Duration::from_secs(1)).await;
@@ -272,6 +293,54 @@ async fn what_waits_for_a_send_asks_for_nothing_once_it_is_taken_back_or_too_old
     world.ticks(Duration::from_secs(1)).await;
     world.works().await;
     assert!(world.acts().await.is_empty() && world.taken_by(&incident).await.is_empty());
+}
+
+/// Talk goes on while sends are open, and commands in it that are about no unknown event do not wait.
+#[tokio::test]
+async fn what_does_not_depend_on_an_unknown_event_does_not_wait() {
+    let mut world = World::new().await;
+    let (incident, card) = two_pods(&world).await;
+    world.notify("B", &[alert("3", &[("alertname", "B")])], IncidentState::Firing).await;
+    let (_, op) = world.send_card().await;
+    world.rooms.power(ALICE, 50);
+    let to_talk = |body: &str, thread: Option<&str>| RoomEventContent::Text {
+        body: body.to_owned(),
+        thread: thread.map(ToOwned::to_owned),
+        reply_to: Some("$talk".to_owned()),
+    };
+    world.event(ALICE, to_talk("!alerts", None)).await;
+    world.event(ALICE, to_talk("!ack", Some(&card))).await;
+    world.works().await;
+    assert_eq!(world.taken_by(&incident).await, [ALICE]);
+    assert_eq!(world.answers().await, ["ℹ️ 2 incidents are open here", "✅"]);
+    // What might be about one alert waits, and at last is said to be late, or to be about nothing.
+    world.event(ALICE, to_talk("!silence", Some(&card))).await;
+    world.event(ALICE, to_talk("!unack", None)).await;
+    world.works().await;
+    assert_eq!(world.acts().await.len(), 2);
+    world.ticks(Duration::from_secs(601)).await;
+    world.works().await;
+    let late = "❌ Too late: that was sent over 10 minutes ago. Say it again";
+    let nowhere = "❌ Reply to a card with this, or write it in the card's thread";
+    assert_eq!(world.answers().await[2..], [late, nowhere]);
+    assert_eq!(world.alertmanager.posts(), 0);
+    world.answered(&op, "B").await;
+}
+
+#[tokio::test]
+async fn of_one_sender_only_so_many_wait() {
+    let mut world = World::new().await;
+    world.notify("A", &[alert("1", &[("alertname", "A")])], IncidentState::Firing).await;
+    world.rooms.power(ALICE, 50);
+    let (_, op) = world.send_card().await;
+    world.reacts(ALICE, "✅", "$card-A").await;
+    for n in 0..250 {
+        world.reacts(BOB, "✅", &format!("$talk-{n}")).await;
+    }
+    world.answered(&op, "A").await;
+    world.ticks(Duration::from_secs(1)).await;
+    world.works().await;
+    assert_eq!(world.acts().await, ["take live done"]);
 }
 
 /// Heard while the room could not be read, and read once more when it could.

@@ -13,8 +13,11 @@ const INCIDENTS: i64 = 250;
 /// Alerts of an incident of a digest from which its names are read.
 const NAMES: i64 = 8;
 
-const SENT_TO: &str = "SELECT room FROM op WHERE state IN ('in_flight', 'in_doubt') \
-     UNION ALL SELECT room FROM answer WHERE state IN ('waiting', 'in_doubt')";
+/// The conditions that say nothing new are those of the indexes. A notice is about many cards.
+const SENT_TO: &str = "SELECT room FROM op WHERE state IN ('in_flight', 'in_doubt', 'parked') \
+     AND state NOT IN ('done', 'refused') AND kind <> 'notice' \
+     UNION ALL SELECT room FROM answer WHERE state IN ('waiting', 'in_doubt') AND state = 'in_doubt' \
+     AND card IS NOT NULL AND type <> 'm.reaction'";
 
 /// What somebody reacts or replies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +59,8 @@ impl Store {
         Ok(Some(ActTarget { card: card.id, room, kind, root_event, alert, incidents }))
     }
 
-    /// The rooms that may have an event of ours whose id is not known: its send is not answered yet, or in doubt. A room may be
-    /// named more than once.
+    /// The rooms that may have an event of ours whose id is not known: its send is not answered yet, in doubt or set aside. A
+    /// room may be named more than once.
     ///
     /// # Errors
     /// When the store cannot be read.
