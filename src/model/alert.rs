@@ -21,6 +21,9 @@ pub enum AlertState {
 }
 
 impl AlertState {
+    /// The states of alerts that matter now: an incident is about those in the first of these that it has alerts in.
+    pub const FOCUS: [Self; 3] = [Self::Firing, Self::Absent, Self::Gone];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

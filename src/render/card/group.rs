@@ -49,10 +49,8 @@ impl<'a> Group<'a> {
             let newest_first = (Reverse(alert.changed_at), Reverse(alert.starts_at));
             (alert.state, newest_first, seen.rank, places.of(&seen.thing, &seen.labels), alert.fingerprint.clone())
         });
-        let focus = [AlertState::Firing, AlertState::Absent, AlertState::Gone]
-            .into_iter()
-            .find(|state| incident.count(*state) > 0)
-            .unwrap_or(AlertState::Resolved);
+        let focus =
+            AlertState::FOCUS.into_iter().find(|state| incident.count(*state) > 0).unwrap_or(AlertState::Resolved);
         let common = common_labels(alerts.iter().map(|seen| &seen.labels));
         let thing = common_labels(alerts.iter().map(|seen| &seen.thing));
         let mut group =

@@ -22,9 +22,6 @@ const INCIDENTS: i64 = 20;
 /// As for cards, incidents of more alerts are read one at a time.
 const LARGE: i64 = 1_000;
 
-/// The states that matter now, the first of which an incident has alerts in; cards go by the same order.
-const FOCUS: [AlertState; 3] = [AlertState::Firing, AlertState::Absent, AlertState::Gone];
-
 /// An incident as a list has it.
 #[derive(Clone, Debug)]
 pub struct DatedIncident {
@@ -137,7 +134,8 @@ impl Store {
     }
 }
 
-/// By the clock of whoever reports the alerts; `None`: none matters any more, or none says when.
+/// When the first of the alerts began that matter now, of the first thousand; by the clock of whoever reports them. `None`:
+/// none matters any more, or none says when.
 async fn began(connection: &mut sqlx::AnyConnection, incident: &IncidentId) -> Result<Option<Timestamp>, StoreError> {
     let rows = statement::query(
         "SELECT state, min(CASE WHEN starts_at > 0 THEN starts_at END) AS began \
@@ -147,7 +145,7 @@ async fn began(connection: &mut sqlx::AnyConnection, incident: &IncidentId) -> R
     .bind(LARGE)
     .fetch_all(connection)
     .await?;
-    for focus in FOCUS {
+    for focus in AlertState::FOCUS {
         for row in &rows {
             if row.try_get::<&str, _>("state")? == focus.as_str() {
                 return Ok(row.try_get::<Option<i64>, _>("began")?.map(Timestamp));
